@@ -1,0 +1,1 @@
+"""Likelihoods, priors and posteriors: modules whose forward returns a ``torch.distributions.Distribution``."""

@@ -1,0 +1,36 @@
+"""The rate: how far a posterior is from the prior, in nats."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Distribution, Independent, kl_divergence
+
+
+def rate(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+    """``KL(q || p)`` for each example, ``(B,)``: in closed form where PyTorch has one, else from the draw ``z``.
+
+    Args:
+        q: posterior over ``(B, dim)``.
+        p: prior over ``(dim,)``.
+        z: a draw of ``q``, ``(B, dim)``, used only without a closed form.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import Normal
+        >>> q = Independent(Normal(torch.ones(2, 3), torch.ones(2, 3)), 1)
+        >>> p = Independent(Normal(torch.zeros(3), torch.ones(3)), 1)
+        >>> rate(q, p, q.sample())
+        tensor([1.5000, 1.5000])
+    """
+    each = rate_per_dimension(q, p)
+    return q.log_prob(z) - p.log_prob(z) if each is None else each.sum(-1)
+
+
+def rate_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
+    """``(B, dim)`` closed-form rates of every latent dimension, or None where they do not factorise or have none."""
+    if not (isinstance(q, Independent) and isinstance(p, Independent)):
+        return None
+    try:
+        return kl_divergence(q.base_dist, p.base_dist)
+    except NotImplementedError:
+        return None

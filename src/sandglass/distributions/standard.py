@@ -1,0 +1,33 @@
+"""The standard normal prior."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from sandglass.core import Conditional
+from sandglass.registry import register
+
+
+@register("standard", kind="prior")
+class StandardNormal(Conditional):
+    """Independent normals of mean 0 and standard deviation 1.
+
+    Args:
+        dim: how many.
+
+    Example:
+        >>> StandardNormal(3)().log_prob(torch.zeros(3)).shape
+        torch.Size([])
+    """
+
+    zero: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("zero", torch.zeros(dim), persistent=False)
+
+    def forward(self, c: Tensor | None = None) -> Distribution:
+        """The distribution over ``(dim,)``; it depends on nothing."""
+        return Independent(Normal(self.zero, torch.ones_like(self.zero), validate_args=False), 1, validate_args=False)

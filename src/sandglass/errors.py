@@ -1,0 +1,66 @@
+"""Everything that can go wrong by name; part of the vocabulary, and importable without PyTorch.
+
+Each class carries the exit code that the command line ends with.
+"""
+
+from __future__ import annotations
+
+
+class SandglassError(Exception):
+    """Base of every error that a user can cause or must know of."""
+
+    exit_code = 1
+
+
+class ConfigError(SandglassError, ValueError):
+    """An unknown name, an unknown option or a value that makes no sense."""
+
+    exit_code = 2
+
+
+class CapabilityError(SandglassError, AttributeError):
+    """A model was asked for something it cannot do."""
+
+    exit_code = 64
+
+
+class DataError(SandglassError, ValueError):
+    """A source that cannot be read, or does not fit the model."""
+
+    exit_code = 65
+
+
+class NotFoundError(SandglassError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+    exit_code = 66
+
+
+class MissingPackageError(SandglassError, ImportError):
+    """An optional package is needed; the message says which extra brings it."""
+
+    exit_code = 69
+
+
+class SaveError(SandglassError, OSError):
+    """Something could not be written."""
+
+    exit_code = 73
+
+
+class CheckpointError(SandglassError):
+    """A checkpoint or model folder that is damaged, incomplete or not ours."""
+
+    exit_code = 74
+
+
+class LockedError(SandglassError):
+    """Another process is training in this run folder."""
+
+    exit_code = 75
+
+
+class DivergedError(SandglassError):
+    """Training produced numbers that are not finite and could not go on."""
+
+    exit_code = 76

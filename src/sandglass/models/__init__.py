@@ -1,0 +1,1 @@
+"""Objective families, one a file. Adding a model touches that file alone."""

@@ -1,0 +1,105 @@
+"""The generative adversarial network: two players, two phases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
+from sandglass.errors import ConfigError
+from sandglass.registry import NetOption, PriorOption, register, resolve
+
+_OPTIM = {"lr": 2e-4, "betas": (0.5, 0.999)}
+
+
+@register("gan")
+@register("hinge-gan", adversary="hinge")
+class GAN(Model):
+    """Generative adversarial network: a generator from noise, and a critic that tells its images from real ones.
+
+    Goodfellow et al. 2014, "Generative Adversarial Networks" (arXiv 1406.2661), with its non-saturating generator loss;
+    ``hinge`` is Lim and Ye 2017, "Geometric GAN" (arXiv 1705.02894); ``r1`` is the gradient penalty on real images of
+    Mescheder, Geiger and Nowozin 2018, "Which Training Methods for GANs do actually Converge?" (arXiv 1801.04406).
+    Both players use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate.
+
+    Args:
+        spec: the data.
+        latent_dim: size of the noise.
+        adversary: ``non-saturating`` or ``hinge``.
+        r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``, 0 for none.
+        net: network family of generator and critic; auto is conv for images and mlp for rows.
+        prior: the noise.
+
+    Example:
+        >>> model = GAN(Spec((1, 8, 8), "unit"), latent_dim=4, net="mlp")
+        >>> [p.name for p in model.phases()], model.sample(3).shape
+        (['critic', 'generator'], torch.Size([3, 1, 8, 8]))
+    """
+
+    provides = ("decode", "prior")
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        latent_dim: int = 32,
+        adversary: Literal["non-saturating", "hinge"] = "non-saturating",
+        r1: float = 0.0,
+        net: NetOption = "auto",
+        prior: PriorOption = "standard",
+    ) -> None:
+        super().__init__()
+        if adversary not in ("non-saturating", "hinge"):
+            raise ConfigError(f"The adversary is one of non-saturating, hinge, not '{adversary}'.")
+        if latent_dim < 1 or r1 < 0:
+            raise ConfigError(f"A GAN needs latent_dim >= 1 and r1 >= 0, not {latent_dim} and {r1}.")
+        self.spec, self.latent_dim, self.adversary, self.r1 = spec, latent_dim, adversary, r1
+        net = resolve("net", net, spec=spec)
+        self.generator = net.decoder(latent_dim, spec.shape)
+        self.critic = net.encoder(spec.shape, 1)
+        self.prior = resolve("prior", prior, latent_dim)
+
+    def phases(self) -> Sequence[Phase]:
+        """The critic's turn, then the generator's."""
+        return (
+            Phase("critic", (self.critic,), self.criticise, optim=_OPTIM),
+            Phase("generator", (self.generator,), self.generate, optim=_OPTIM),
+        )
+
+    def criticise(self, batch: Batch, clock: Clock) -> Terms:
+        """The critic's loss: to score real images high and generated ones low."""
+        x = batch.x.detach().requires_grad_(self.r1 > 0 and torch.is_grad_enabled())
+        real, fake = self.score(x), self.score(self.decode(self.prior().sample((len(x),))).detach())
+        hinge = self.adversary == "hinge"
+        loss = F.relu(1 - real) + F.relu(1 + fake) if hinge else F.softplus(-real) + F.softplus(fake)
+        parts = {"critic": loss.detach(), "real": real.detach(), "fake": fake.detach()}
+        if x.requires_grad:
+            (slope,) = torch.autograd.grad(real.sum(), x, create_graph=True)
+            penalty = slope.flatten(1).square().sum(1)
+            loss = loss + self.r1 / 2 * penalty
+            parts["r1"] = penalty.detach()
+        return Terms(loss.mean(), parts)
+
+    def generate(self, batch: Batch, clock: Clock) -> Terms:
+        """The generator's loss: to have its images scored high."""
+        fake = self.score(self.decode(self.prior().sample((len(batch),))))
+        loss = -fake if self.adversary == "hinge" else F.softplus(-fake)
+        return Terms(loss.mean(), {"generator": loss.detach()})
+
+    def score(self, x: Tensor) -> Tensor:
+        """``(B,)`` the critic's score of ``(B, *shape)``: its logit of being real."""
+        return self.critic(x).squeeze(-1).to(x.dtype)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """``(B, latent_dim)`` noise to ``(B, *shape)``, in [0, 1] where the data is."""
+        h = self.generator(z).to(z.dtype)
+        return h if self.spec.support == "real" else torch.sigmoid(h)
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+        """``(n, *shape)`` generated examples; the generator adds no noise of its own."""
+        return self.decode(self.prior().sample((n,)))

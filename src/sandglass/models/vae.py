@@ -1,0 +1,144 @@
+"""The variational autoencoder and its weighted form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
+from sandglass.distributions.conditional import DiagonalGaussian, Observation
+from sandglass.distributions.rate import rate, rate_per_dimension
+from sandglass.errors import ConfigError
+from sandglass.registry import LikelihoodOption, NetOption, PriorOption, register, resolve
+
+_CHUNK = 2**24  # numbers of decoder output held at once while log p(x) is estimated
+
+
+@register("vae")
+@register("beta-vae", beta=4.0)
+class VAE(Model):
+    """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
+
+    The objective of an example is ``distortion + beta * rate`` in nats, with distortion ``-E[log p(x|z)]`` summed over
+    elements and rate ``KL(q(z|x) || p(z))`` summed over latent dimensions. With beta = 1 it is the negative bound of
+    Kingma and Welling 2014, "Auto-Encoding Variational Bayes" (arXiv 1312.6114); other weights are Higgins et al. 2017,
+    "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework" (ICLR 2017).
+
+    Args:
+        spec: the data.
+        latent_dim: size of the latent.
+        beta: weight of the rate; above 1 constrains the latent space, below 1 favours reconstruction.
+        warmup: epochs over which the weight rises from 0 to beta, 0 for none.
+        net: network family of encoder and decoder; auto is conv for images and mlp for rows.
+        likelihood: p(x|z); auto is bernoulli for values in [0, 1] and gaussian for real ones.
+        prior: p(z).
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model = VAE(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
+        >>> x = torch.rand(5, 1, 8, 8)
+        >>> terms = model.elbo(Batch(x), Clock())
+        >>> sorted(terms.parts), model.encode(x).shape
+        (['distortion', 'rate'], torch.Size([5, 2]))
+    """
+
+    objective = "elbo"
+    provides = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob")
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        latent_dim: int = 16,
+        beta: float = 1.0,
+        warmup: float = 0.0,
+        net: NetOption = "auto",
+        likelihood: LikelihoodOption = "auto",
+        prior: PriorOption = "standard",
+    ) -> None:
+        super().__init__()
+        if latent_dim < 1 or beta < 0 or warmup < 0:
+            raise ConfigError(
+                f"A VAE needs latent_dim >= 1, beta >= 0 and warmup >= 0, not {latent_dim}, {beta} and {warmup}."
+            )
+        self.spec, self.latent_dim, self.beta, self.warmup = spec, latent_dim, beta, warmup
+        net = resolve("net", net, spec=spec)
+        self.posterior = DiagonalGaussian(net.encoder(spec.shape, 2 * latent_dim))
+        self.likelihood = Observation(net, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
+        self.prior = resolve("prior", prior, latent_dim)
+
+    def phases(self) -> Sequence[Phase]:
+        """One player: everything, on the weighted bound."""
+        return (Phase("elbo", (self,), self.elbo),)
+
+    def elbo(self, batch: Batch, clock: Clock) -> Terms:
+        """``distortion + weight * rate``, averaged over the batch; one draw of z an example."""
+        distortion, rates = self.bound_parts(batch.x)
+        loss = (distortion + self.weight(clock) * rates).mean()
+        return Terms(loss, {"distortion": distortion.detach(), "rate": rates.detach()})
+
+    def weight(self, clock: Clock) -> Tensor | float:
+        """The rate's weight at this time."""
+        return self.beta * (clock.epoch / self.warmup).clamp(max=1) if self.warmup else self.beta
+
+    def bound_parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Distortion and rate of ``(B, *shape)`` from one draw, each ``(B,)`` in nats: the bound is minus their sum."""
+        q = self.posterior(x)
+        z = q.rsample()
+        return -self.likelihood(z).log_prob(x), rate(q, self.prior(), z)
+
+    def rates(self, x: Tensor) -> Tensor | None:
+        """``(B, latent_dim)`` rate of every latent dimension in nats, None where it does not factorise."""
+        return rate_per_dimension(self.posterior(x), self.prior())
+
+    def log_prob(self, x: Tensor, k: int = 1) -> Tensor:
+        """``(B,)`` lower bound on log p(x) in nats from ``k`` importance-weighted draws; it rises to log p(x) with k.
+
+        Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders" (arXiv 1509.00519). Each example is
+        encoded once, and the draws are decoded in pieces, so memory does not grow with k.
+        """
+        q, p = self.posterior(x), self.prior()
+        piece = max(1, min(k, _CHUNK // max(1, x.numel())))
+        total: Tensor | None = None
+        for start in range(0, k, piece):
+            z = q.rsample((min(piece, k - start),))
+            log_px = self.likelihood(z.flatten(0, 1)).log_prob(x.repeat(len(z), *[1] * (x.dim() - 1)))
+            weights = (log_px.unflatten(0, z.shape[:2]) + p.log_prob(z) - q.log_prob(z)).logsumexp(0)
+            total = weights if total is None else torch.logaddexp(total, weights)
+        assert total is not None
+        return total - math.log(k)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """``(B, latent_dim)`` posterior means; the same for the same input."""
+        return self.posterior(x).mean
+
+    def decode(self, z: Tensor) -> Tensor:
+        """``(B, latent_dim)`` to the means ``(B, *shape)``."""
+        return self.likelihood(z).mean
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """``decode(encode(x))``."""
+        return self.decode(self.encode(x))
+
+    def interpolate(self, a: Tensor, b: Tensor, steps: int = 8) -> Tensor:
+        """``(B, steps, *shape)``: decoded points on the straight line between the codes of ``a`` and ``b``."""
+        return interpolate(self, a, b, steps)
+
+    @torch.no_grad()
+    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+        """``(n, *shape)`` means at latents drawn from the prior, or draws of x around them with ``noise``."""
+        p: Distribution = self.likelihood(self.prior().sample((n,)))
+        return p.sample() if noise else p.mean
+
+
+def interpolate(model: Model, a: Tensor, b: Tensor, steps: int) -> Tensor:
+    """``(B, steps, *shape)`` for any model that encodes and decodes."""
+    if steps < 2:
+        raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
+    t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype)[None, :, None]
+    z = model.encode(a)[:, None] * (1 - t) + model.encode(b)[:, None] * t
+    return model.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])

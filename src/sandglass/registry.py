@@ -1,0 +1,315 @@
+"""Names to classes: the signature is the configuration.
+
+A class registers itself under a name, with a preset if the name is a variant. Configuration files, flags and forms are
+drawn from its signature by :func:`schema`; :func:`build` turns a name and plain options into an object and refuses what
+the signature does not have. Nothing is ever imported because a file names it: a name is looked up here or refused.
+
+Example:
+    >>> from sandglass.core import Spec
+    >>> model = build("beta-vae", Spec((1, 8, 8), "unit"), latent_dim=2)
+    >>> model.config["options"]["beta"]
+    4.0
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Annotated, Any, TypeVar
+
+from docstring_parser import parse
+
+from sandglass.core import CAPABILITIES, Conditional, Likelihood, Model, Net, Spec
+from sandglass.errors import CapabilityError, ConfigError
+
+T = TypeVar("T")
+
+_ROOMS = {
+    "model": "sandglass.models",
+    "net": "sandglass.nets",
+    "likelihood": "sandglass.distributions",
+    "prior": "sandglass.distributions",
+    "dataset": "sandglass.data",
+    "metric": "sandglass.evaluate",
+}
+
+
+AUTO = "auto"
+"""A choice that the data makes: the first registered thing whose ``natural(spec)`` holds."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Marks an option whose value is itself a registered thing."""
+
+    name: str
+
+
+NetOption = Annotated[Net | str | Mapping[str, Any], Kind("net")]
+LikelihoodOption = Annotated[Likelihood | str | Mapping[str, Any], Kind("likelihood")]
+PriorOption = Annotated[Conditional | str | Mapping[str, Any], Kind("prior")]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name: what it makes, and the options that the name alone sets."""
+
+    name: str
+    kind: str
+    make: Callable[..., Any]
+    preset: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring, or what distinguishes a preset from its class."""
+        first = (inspect.getdoc(self.make) or "").split("\n", 1)[0].rstrip(".")
+        own = ", ".join(f"{k}={v}" for k, v in self.preset.items())
+        return f"{first} ({own})" if own else first
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a registered thing, as a flag, a YAML key or a form field would show it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    kind: str | None = None
+
+
+_entries: dict[tuple[str, str], Entry] = {}
+_discovered: set[str] = set()
+
+
+def register(name: str, kind: str = "model", **preset: Any) -> Callable[[T], T]:
+    """Registers the decorated class or function as ``name``; ``preset`` are the options that this name sets."""
+
+    def decorate(make: T) -> T:
+        existing = _entries.get((kind, name))
+        if existing is not None and getattr(existing.make, "__qualname__", "") != getattr(make, "__qualname__", ""):
+            raise ConfigError(f"Two {kind}s are registered as '{name}'.")
+        _entries[kind, name] = Entry(name, kind, make, preset)  # type: ignore[arg-type]
+        return make
+
+    return decorate
+
+
+def discover(kind: str) -> None:
+    """Loads every file of the kind's room, and what other installed packages offer, once."""
+    if kind in _discovered:
+        return
+    _discovered.add(kind)
+    package = importlib.import_module(_ROOMS[kind])
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    for point in entry_points(group=f"sandglass.{kind}s"):
+        point.load()
+
+
+def names(kind: str = "model") -> list[str]:
+    """Every registered name of a kind, sorted."""
+    discover(kind)
+    return sorted(name for k, name in _entries if k == kind)
+
+
+def entry(kind: str, name: str) -> Entry:
+    """What stands behind a name.
+
+    Raises:
+        ConfigError: no such name; the message offers the nearest.
+    """
+    discover(kind)
+    found = _entries.get((kind, name))
+    if found is None:
+        raise ConfigError(f"There is no {kind} '{name}'.{_nearest(name, names(kind))} Known: {', '.join(names(kind))}.")
+    return found
+
+
+def schema(kind: str, name: str) -> tuple[Option, ...]:
+    """The options of a registered thing, from its signature, with the preset's values as defaults.
+
+    Example:
+        >>> [o.name for o in schema("likelihood", "gaussian")]
+        ['scale', 'learn']
+    """
+    found = entry(kind, name)
+    hints = typing.get_type_hints(_init(found.make), include_extras=True)
+    helps = _argument_help(found.make)
+    options = []
+    for parameter in inspect.signature(found.make).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        hint = hints.get(parameter.name, Any)
+        marks = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Kind)]
+        default = found.preset.get(parameter.name, parameter.default)
+        options.append(
+            Option(parameter.name, hint, default, helps.get(parameter.name, ""), marks[0].name if marks else None)
+        )
+    return tuple(options)
+
+
+def defaults(kind: str, name: str) -> dict[str, Any]:
+    """Every option of a name with its default, nested choices written out as ``{"name": ..., ...}``."""
+    values = {}
+    for option in schema(kind, name):
+        values[option.name] = expand(option.kind, option.default) if option.kind else option.default
+    return values
+
+
+def expand(kind: str, choice: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A choice such as ``"mlp"`` or ``{"name": "mlp", "widths": [64]}`` with every option written out.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    given = {"name": choice} if isinstance(choice, str) else dict(choice)
+    if "name" not in given:
+        raise ConfigError(f"A {kind} needs a 'name', one of: {', '.join(names(kind))}.")
+    name = given.pop("name")
+    if name == AUTO:
+        return {"name": AUTO, **given}
+    return {"name": name, **merged(kind, name, given)}
+
+
+def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a name with ``given`` laid over its defaults; the complete, plain configuration.
+
+    Raises:
+        ConfigError: an option that the signature does not have.
+    """
+    known = {option.name: option for option in schema(kind, name)}
+    for option in given:
+        if option not in known:
+            hint = _nearest(option, list(known))
+            raise ConfigError(f"The {kind} '{name}' has no option '{option}'.{hint} It has: {', '.join(known) or 'none'}.")
+    values = {}
+    for option in known.values():
+        value = given.get(option.name, option.default)
+        if value is inspect.Parameter.empty:
+            raise ConfigError(f"The {kind} '{name}' needs the option '{option.name}'.")
+        nested = option.kind is not None and isinstance(value, str | Mapping)
+        values[option.name] = expand(option.kind, value) if nested else value  # type: ignore[arg-type]
+    return values
+
+
+def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any:
+    """An object from a choice: a name, a mapping with a name and options, or an object already, which is returned.
+
+    Args:
+        kind: ``"net"``, ``"likelihood"``, ``"prior"``, ...
+        choice: the choice.
+        args: what the object is made from, such as the :class:`~sandglass.core.Spec`.
+        spec: the data, which decides where the choice is ``"auto"``.
+
+    Example:
+        >>> resolve("net", {"name": "mlp", "widths": [32]}).widths
+        (32,)
+    """
+    if not isinstance(choice, str | Mapping):
+        return choice
+    options = expand(kind, choice)
+    if spec is not None:
+        options = settle(kind, options, spec)
+    name = options.pop("name")
+    return _make(entry(kind, name), args, options)
+
+
+def build(name: str, spec: Spec, **options: Any) -> Model:
+    """A model of a registered name for data of this kind, weights at PyTorch's default initialisation.
+
+    Args:
+        name: see ``sandglass models``.
+        spec: the data, from :func:`sandglass.load_data`.
+        options: options of that model; a nested choice is a name, a mapping, or (for ``net``) an object of your own.
+
+    Raises:
+        ConfigError: an unknown name or option, or a value that makes no sense.
+
+    Example:
+        >>> build("vae", Spec((1, 28, 20), "unit"), latent_dim=8).sample(3).shape
+        torch.Size([3, 1, 28, 20])
+    """
+    values = merged("model", name, options)
+    for option in schema("model", name):
+        if option.kind and isinstance(values[option.name], Mapping):
+            values[option.name] = settle(option.kind, values[option.name], spec)
+    model: Model = _make(entry("model", name), (spec,), values)
+    model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
+    return model
+
+
+def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """The choice with ``"auto"`` replaced by what is natural for the data.
+
+    Example:
+        >>> settle("net", {"name": "auto"}, Spec((1, 28, 28), "unit"))["name"]
+        'conv'
+    """
+    if choice["name"] != AUTO:
+        return dict(choice)
+    rest = {k: v for k, v in choice.items() if k != "name"}
+    for name in names(kind):
+        found = entry(kind, name)
+        if not found.preset and found.make.natural(spec):  # type: ignore[attr-defined]
+            return {"name": name, **merged(kind, name, rest)}
+    raise ConfigError(f"No {kind} is natural for data of shape {spec.shape}; name one of: {', '.join(names(kind))}.")
+
+
+def require(model: Model, capability: str) -> None:
+    """Refuses a model that does not declare a capability, naming those that do.
+
+    Raises:
+        CapabilityError: it does not.
+    """
+    if capability in model.provides:
+        return
+    able = [n for n in names("model") if capability in entry("model", n).make.provides]  # type: ignore[attr-defined]
+    raise CapabilityError(
+        f"The model '{model.config['name']}' cannot '{capability}'. Models that can: {', '.join(able) or 'none'}."
+    )
+
+
+def able(name: str) -> tuple[str, ...]:
+    """The capabilities that a model name declares."""
+    provides = entry("model", name).make.provides  # type: ignore[attr-defined]
+    return tuple(c for c in CAPABILITIES if c in provides)
+
+
+def _make(found: Entry, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    try:
+        return found.make(*args, **options)
+    except TypeError as error:
+        raise ConfigError(f"The {found.kind} '{found.name}' could not be built: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """What a configuration file holds for a value; an object of a person's own is named, not stored."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return {"custom": type(value).__qualname__}
+
+
+def _init(make: Any) -> Any:
+    return make.__init__ if inspect.isclass(make) else make
+
+
+def _argument_help(make: Any) -> dict[str, str]:
+    """Argument descriptions from the ``Args:`` section of a docstring."""
+    return {p.arg_name: " ".join((p.description or "").split()) for p in parse(inspect.getdoc(make) or "").params}
+
+
+def _nearest(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(word), known, n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,104 @@
+"""Keyed randomness: every draw is a function of where it is made, so nothing random is ever stored.
+
+Noise inside a step is a function of (seed, stream, step, phase, shard); the order of the data of (seed, epoch); an
+example's augmentation of (seed, epoch, index). Stopping and going on therefore cannot change a draw.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, the increment of splitmix64, as a signed integer
+_MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
+_MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+
+def key(*parts: int | str) -> int:
+    """A 63-bit seed from a path of names and numbers.
+
+    Example:
+        >>> key(0, "noise", 3) == key(0, "noise", 3), key(0, "noise", 3) == key(0, "noise", 4)
+        (True, False)
+    """
+    text = "\x1f".join(f"{type(p).__name__}:{p}" for p in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") >> 1
+
+
+def generator(*parts: int | str) -> torch.Generator:
+    """A CPU generator seeded by :func:`key`."""
+    return torch.Generator().manual_seed(key(*parts))
+
+
+def reseed(seed: int, device: torch.device) -> None:
+    """Seeds the global generators that draws on ``device`` use; call it inside :func:`forked`."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+
+
+@contextmanager
+def forked(device: torch.device | str = "cpu", *parts: int | str) -> Iterator[None]:
+    """Leaves the global generators as they were found; with ``parts``, seeds them by that key on entry.
+
+    Example:
+        >>> with forked("cpu", 0, "a"):
+        ...     a = torch.rand(())
+        >>> with forked("cpu", 0, "a"):
+        ...     print(bool(torch.rand(()) == a))
+        True
+    """
+    device = torch.device(device)
+    cpu = torch.get_rng_state()
+    other = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    if device.type == "mps":
+        other = torch.mps.get_rng_state()
+    try:
+        if parts:
+            reseed(key(*parts), device)
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        if other is not None:
+            torch.cuda.set_rng_state(other, device) if device.type == "cuda" else torch.mps.set_rng_state(other)
+
+
+def permutation(n: int, *parts: int | str) -> Tensor:
+    """``(n,)`` an order of ``n`` things that depends on the key alone."""
+    return torch.randperm(n, generator=generator(*parts))
+
+
+def uniform(index: Tensor, n: int, *parts: int | str) -> Tensor:
+    """``(B, n)`` numbers in [0, 1) that depend, row by row, on the key and that row's index alone.
+
+    A counter-based generator (splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+    OOPSLA 2014), so that an example's draws do not depend on the batch it stands in.
+
+    Args:
+        index: ``(B,)`` integers.
+        n: draws an example.
+        parts: the key.
+
+    Example:
+        >>> a = uniform(torch.tensor([5, 9]), 3, 0, "flip")
+        >>> b = uniform(torch.tensor([9]), 3, 0, "flip")
+        >>> bool((a[1] == b[0]).all())
+        True
+    """
+    counter = index.to(torch.int64)[:, None] * n + torch.arange(n, device=index.device)
+    z = (counter + 1) * _GOLDEN + key(*parts)
+    z = (z ^ _shift(z, 30)) * _MIX1
+    z = (z ^ _shift(z, 27)) * _MIX2
+    z = z ^ _shift(z, 31)
+    return _shift(z, 40).to(torch.float32) * 2.0**-24
+
+
+def _shift(z: Tensor, bits: int) -> Tensor:
+    """A logical right shift of a signed integer."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
