@@ -1,3 +1,36 @@
-"""Sandglass: generative models of a person's own images and tables."""
+"""Sandglass: generative models of a person's own images and tables.
+
+Example:
+    >>> import sandglass
+    >>> data = sandglass.load_data("digits")
+    >>> model = sandglass.build("vae", data.spec, latent_dim=2)
+    >>> model.sample(4).shape
+    torch.Size([4, 1, 8, 8])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sandglass.api import build, evaluate, load, load_data, resume, train
+    from sandglass.core import Spec
+    from sandglass.run import Run
 
 __version__ = "0.1.0"
+__all__ = ["Run", "Spec", "build", "evaluate", "load", "load_data", "resume", "train"]
+
+_HOMES = {"Run": "sandglass.run", "Spec": "sandglass.core"}
+
+
+def __getattr__(name: str) -> Any:
+    """Loads what is asked for when it is asked for, so that the import itself stays light."""
+    if name not in __all__:
+        raise AttributeError(f"module 'sandglass' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES.get(name, "sandglass.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

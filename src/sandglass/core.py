@@ -21,7 +21,7 @@ from sandglass.errors import CapabilityError
 
 Support = Literal["real", "unit", "binary", "levels"]
 
-CAPABILITIES = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob")
+CAPABILITIES = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob", "bound_parts")
 """What a model may offer beyond :meth:`Model.sample`; each is a method of that name."""
 
 
@@ -176,7 +176,8 @@ class Phase:
         loss: from a batch and the clock to :class:`Terms`.
         every: run on every n-th step only.
         active: run only while this holds of the clock.
-        optim: optimiser settings of this phase that replace the run's (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
+        optim: optimiser settings of this phase where the run leaves them open (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
+        scheduled: whether the loss depends on the clock; then it is also validated at the final one.
     """
 
     name: str
@@ -185,6 +186,7 @@ class Phase:
     every: int = 1
     active: Callable[[Clock], bool] | None = None
     optim: Mapping[str, Any] = field(default_factory=dict)
+    scheduled: bool = True
 
     def due(self, clock: Clock) -> bool:
         """Whether this phase runs at this step."""

@@ -129,7 +129,7 @@ def entry(kind: str, name: str) -> Entry:
     discover(kind)
     found = _entries.get((kind, name))
     if found is None:
-        raise ConfigError(f"There is no {kind} '{name}'.{_nearest(name, names(kind))} Known: {', '.join(names(kind))}.")
+        raise ConfigError(f"There is no {kind} '{name}'.{nearest(name, names(kind))} Known: {', '.join(names(kind))}.")
     return found
 
 
@@ -188,7 +188,7 @@ def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     known = {option.name: option for option in schema(kind, name)}
     for option in given:
         if option not in known:
-            hint = _nearest(option, list(known))
+            hint = nearest(option, list(known))
             raise ConfigError(f"The {kind} '{name}' has no option '{option}'.{hint} It has: {', '.join(known) or 'none'}.")
     values = {}
     for option in known.values():
@@ -310,6 +310,7 @@ def _argument_help(make: Any) -> dict[str, str]:
     return {p.arg_name: " ".join((p.description or "").split()) for p in parse(inspect.getdoc(make) or "").params}
 
 
-def _nearest(word: str, known: list[str]) -> str:
+def nearest(word: str, known: list[str]) -> str:
+    """`` Did you mean '...'?`` for a misspelt word, or nothing."""
     close = difflib.get_close_matches(str(word), known, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""

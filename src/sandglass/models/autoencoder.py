@@ -58,7 +58,7 @@ class Autoencoder(Model):
 
     def phases(self) -> Sequence[Phase]:
         """One player: everything, on the reconstruction."""
-        return (Phase("reconstruction", (self,), self.reconstruction),)
+        return (Phase("reconstruction", (self,), self.reconstruction, scheduled=False),)
 
     def reconstruction(self, batch: Batch, clock: Clock) -> Terms:
         """``-log p(x|z)`` averaged over the batch."""

@@ -66,8 +66,8 @@ class GAN(Model):
     def phases(self) -> Sequence[Phase]:
         """The critic's turn, then the generator's."""
         return (
-            Phase("critic", (self.critic,), self.criticise, optim=_OPTIM),
-            Phase("generator", (self.generator,), self.generate, optim=_OPTIM),
+            Phase("critic", (self.critic,), self.criticise, optim=_OPTIM, scheduled=False),
+            Phase("generator", (self.generator,), self.generate, optim=_OPTIM, scheduled=False),
         )
 
     def criticise(self, batch: Batch, clock: Clock) -> Terms:

@@ -47,7 +47,7 @@ class VAE(Model):
     """
 
     objective = "elbo"
-    provides = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob")
+    provides = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob", "bound_parts")
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class VAE(Model):
 
     def phases(self) -> Sequence[Phase]:
         """One player: everything, on the weighted bound."""
-        return (Phase("elbo", (self,), self.elbo),)
+        return (Phase("elbo", (self,), self.elbo, scheduled=self.warmup > 0),)
 
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
         """``distortion + weight * rate``, averaged over the batch; one draw of z an example."""

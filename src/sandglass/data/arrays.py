@@ -1,0 +1,216 @@
+"""What a bare array means: pictures or rows, which axis holds the channels, and which numbers it can take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sandglass.errors import DataError
+
+CHANNELS = (1, 3, 4)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An array that has been understood.
+
+    Args:
+        x: ``(N, C, H, W)`` uint8 or float32 for ``"bytes"``, ``"unit"`` and ``"binary"``; ``(N, C, H, W)`` or
+            ``(N, D)`` floats for ``"real"``.
+        nature: ``"bytes"`` (0 to 255), ``"unit"`` (floats in [0, 1]), ``"binary"`` (uint8 0 or 1) or ``"real"``.
+        notes: what was done on the way.
+    """
+
+    x: Tensor
+    nature: Literal["bytes", "unit", "binary", "real"]
+    notes: tuple[str, ...] = ()
+
+
+def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
+    """A NumPy array of numbers in native byte order; a view where that suffices, never to be written to.
+
+    Args:
+        x: an array, a memory map, a tensor on any device, or a list of numbers.
+        name: what messages call it.
+
+    Raises:
+        DataError: texts, objects or complex numbers.
+
+    Example:
+        >>> plain(np.arange(3, dtype=">i4")).dtype.isnative
+        True
+    """
+    if isinstance(x, Tensor):
+        x = x.detach().cpu()
+        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise DataError(f"{name} is not one array ({error}); make its rows equally long.") from error
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{name} holds {array.dtype} values, not numbers; give a pandas DataFrame for texts.")
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def finite(x: np.ndarray[Any, Any], name: str = "x") -> None:
+    """Refuses an array with a missing or infinite value.
+
+    Raises:
+        DataError: such a value, with its index.
+
+    Example:
+        >>> finite(np.array([[0.0, 1.0], [float("nan"), 2.0]]))
+        Traceback (most recent call last):
+        sandglass.errors.DataError: x has 1 missing or infinite value, the first at index (1, 0); remove or replace it.
+    """
+    if x.dtype.kind != "f" or np.isfinite(x.sum(dtype=np.float64)):
+        return
+    bad = ~np.isfinite(x)
+    count = int(bad.sum())
+    if count:  # a sum of finite values may overflow
+        first = tuple(int(i) for i in np.argwhere(bad)[0])
+        plural = ("values", "them") if count > 1 else ("value", "it")
+        raise DataError(
+            f"{name} has {count} missing or infinite {plural[0]}, the first at index {first}; remove or replace {plural[1]}."
+        )
+
+
+def read_array(x: Any, name: str = "x") -> Reading:
+    """Tells pictures from rows and brings pictures to ``(N, C, H, W)``.
+
+    Two axes are rows. Three are grey pictures ``(N, H, W)``. Four are pictures with their channels last or first; where
+    both are possible a tensor counts as channels first, an array is refused.
+
+    Args:
+        x: an array or tensor; never modified.
+        name: what messages call it.
+
+    Raises:
+        DataError: no examples, values that are not numbers, NaN, or a layout that can be read in two ways.
+
+    Example:
+        >>> reading = read_array(np.zeros((5, 28, 20, 3), np.uint8))
+        >>> reading.x.shape, reading.nature
+        (torch.Size([5, 3, 28, 20]), 'bytes')
+    """
+    array = plain(x, name)
+    if array.ndim < 2 or array.size == 0:
+        raise DataError(f"{name} has shape {array.shape}; give rows (N, D) or pictures (N, H, W) with at least one example.")
+    finite(array, name)
+    low, high = array.min(), array.max()
+    binary = array.dtype == np.bool_ or (low == 0 and high == 1 and bool(np.isin(array, (0, 1)).all()))
+    if array.ndim == 2:
+        return Reading(_own(array, np.float64), "binary" if binary else "real")
+    array = channels_first(array, name, tensor=isinstance(x, Tensor), real=array.dtype.kind == "f" and not 0 <= low <= high <= 1)
+    if binary:
+        return Reading(_own(array, np.uint8), "binary")
+    return _values(array, float(low), float(high), name)
+
+
+def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> Reading:
+    """Decides what the numbers of pictures mean."""
+    kind = array.dtype.kind
+    if kind in "iu" and 0 <= low and high <= 255:
+        return Reading(_own(array, np.uint8), "bytes")
+    if array.dtype == np.uint16:
+        return Reading(_own(_divide(array), np.uint8), "bytes", ("16-bit values were scaled to 8 bits",))
+    if kind == "f" and 0 <= low and high <= 1:
+        levels = np.round(array.astype(np.float32) * 255)
+        if np.array_equal((levels / np.float32(255)).astype(np.float32), array.astype(np.float32)):
+            return Reading(_own(levels, np.uint8), "bytes")
+        return Reading(_own(array, np.float32), "unit")
+    if 0 <= low and 1 < high <= 255 and np.array_equal(array, np.round(array)):
+        raise DataError(
+            f"{name} holds whole numbers up to {high:g} as {array.dtype}; give uint8, or divide by the largest possible value."
+        )
+    note = f"values from {low:.4g} to {high:.4g} lie outside [0, 1]: they are modelled as real numbers"
+    return Reading(_own(array, np.float64), "real", (note,))
+
+
+def channels_first(
+    array: np.ndarray[Any, Any], name: str = "x", *, tensor: bool = False, real: bool = False
+) -> np.ndarray[Any, Any]:
+    """A view ``(N, C, H, W)`` of pictures ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``.
+
+    Args:
+        array: three or four axes.
+        name: what messages call it.
+        tensor: whether it came as a tensor, which settles a doubt in favour of channels first.
+        real: whether any number of channels will do.
+
+    Raises:
+        DataError: a layout that can be read in two ways, or in none.
+    """
+    shape = array.shape
+    if array.ndim == 3:
+        if shape[0] in CHANNELS[1:] or shape[2] in CHANNELS:
+            raise DataError(
+                f"{name} has shape {shape}, which can be several grey pictures or one; "
+                "give x[None] for one picture, x[:, None] as a tensor for grey ones (N, 1, H, W)."
+            )
+        return array[:, None]
+    if array.ndim != 4:
+        raise DataError(f"{name} has shape {shape}; pictures are (N, H, W), (N, H, W, C) or (N, C, H, W).")
+    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
+    if first and last and not tensor:
+        raise DataError(
+            f"{name} has shape {shape}, whose channels can be first or last; give a tensor (N, C, H, W), "
+            "such as torch.from_numpy(x) or torch.from_numpy(x).movedim(-1, 1)."
+        )
+    if first or real:
+        return array
+    if last:
+        return np.moveaxis(array, -1, 1)
+    raise DataError(f"{name} has shape {shape}; pictures have 1, 3 or 4 channels, first or last.")
+
+
+def picture(x: Any, name: str = "the picture") -> np.ndarray[Any, Any]:
+    """One picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``, a tensor being channels first in doubt.
+
+    Raises:
+        DataError: another shape.
+    """
+    array = plain(x, name)
+    if array.ndim == 2:
+        return array[None]
+    if array.ndim == 3:
+        first, last = array.shape[0] in CHANNELS, array.shape[2] in CHANNELS
+        if last and not (first and isinstance(x, Tensor)):
+            return np.moveaxis(array, -1, 0)
+        if first:
+            return array
+    raise DataError(f"{name} has shape {array.shape}; a picture is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels.")
+
+
+def as_bytes(x: np.ndarray[Any, Any], name: str = "the picture") -> np.ndarray[Any, Any]:
+    """Values 0 to 255: uint8 as they are, uint16 scaled, booleans and floats in [0, 1] times 255.
+
+    Raises:
+        DataError: floats outside [0, 1], integers outside 0 to 255.
+    """
+    if x.dtype == np.uint8:
+        return x
+    finite(x, name)
+    if x.dtype == np.bool_:
+        return x.astype(np.uint8) * np.uint8(255)
+    if x.dtype == np.uint16:
+        return _divide(x)
+    low, high = x.min(), x.max()
+    top = 1 if x.dtype.kind == "f" else 255
+    if low < 0 or high > top:
+        raise DataError(f"{name} has {x.dtype} values from {low:.4g} to {high:.4g}; they must lie in 0 to {top}.")
+    return (np.round(x * 255.0) if top == 1 else x).astype(np.uint8)
+
+
+def _divide(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """16 bits to 8 by rounding x / 257, so that 0 and 65,535 become 0 and 255."""
+    return ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _own(array: np.ndarray[Any, Any], dtype: Any) -> Tensor:
+    """A tensor with memory of its own, in row-major order."""
+    return torch.from_numpy(np.array(array, dtype=dtype, order="C", copy=True))

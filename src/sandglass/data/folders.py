@@ -1,0 +1,253 @@
+"""A folder of pictures: which files there are, which split and class they belong to, and their pixels."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sandglass.data import images
+from sandglass.data.raw import Part, Raw, number_classes
+from sandglass.data.transform import ImageTransform
+from sandglass.errors import DataError
+
+T = TypeVar("T")
+
+_SPLITS = {
+    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+    "test": "test", "testing": "test",
+}  # fmt: skip
+_IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
+_FEW = 5
+_LARGE = 2000
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture of a source.
+
+    Args:
+        content: its file, or a Pillow picture.
+        name: what messages call it.
+        label: its class, or None.
+    """
+
+    content: Any
+    name: str
+    label: str | int | None = None
+
+
+def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
+    """A folder of pictures: flat, or with a folder a class, or with ``train``, ``validation`` and ``test`` at the top.
+
+    Args:
+        folder: where.
+        labels: whether folders name classes.
+        options: see :func:`read_items`.
+
+    Raises:
+        DataError: no picture in it, or as :func:`read_items`.
+    """
+    tops = {name: path for path in _folders(folder) if (name := _SPLITS.get(path.name.lower()))}
+    roots = tops if "train" in tops else {"train": folder}
+    items = {split: list_items(root, labels=labels) for split, root in roots.items()}
+    items = {split: found for split, found in items.items() if found or split == "train"}
+    if not items["train"]:
+        raise DataError(f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files.")
+    return read_items(items, **options)
+
+
+def list_items(root: Path, *, labels: bool) -> list[Item]:
+    """The pictures below a folder, in the order of their names' bytes; folders that are links are not entered.
+
+    The folders right below ``root`` are classes where there are two or more with pictures and no picture beside them.
+    """
+    files = sorted(_walk(root), key=lambda p: os.fsencode(p.relative_to(root)))
+    tops = [p.relative_to(root).parts[0] if p.parent != root else None for p in files]
+    classed = labels and None not in tops and len(set(tops)) > 1
+    return [
+        Item(p, images.shown(p.relative_to(root)), images.shown(top) if classed and top else None)
+        for p, top in zip(files, tops, strict=True)
+    ]
+
+
+def read_items(
+    items: dict[str, list[Item]],
+    *,
+    size: tuple[int, int] | None = None,
+    fit: str | None = None,
+    channels: int | None = None,
+    transform: ImageTransform | None = None,
+) -> Raw:
+    """Pictures to bytes of one size.
+
+    Args:
+        items: for each split its pictures.
+        size: height and width; None where all have the same.
+        fit: ``"crop"``, ``"pad"`` or ``"stretch"``; None for ``"crop"``.
+        channels: 1, 3 or 4; None for 1 where every picture is grey and 3 otherwise.
+        transform: used in place of the three above.
+
+    Returns:
+        Parts of uint8 ``(N, C, H, W)``. Pictures that cannot be read are left out, with a note.
+
+    Raises:
+        DataError: pictures of several sizes where none is asked for, or none that can be read.
+    """
+    notes: list[str] = []
+    with images.quiet():
+        if transform is None:
+            transform = _fit(items, size, fit, channels)
+        parts, bad, done = {}, [], Counter[str]()
+        for split, found in items.items():
+            x, kept, failed, remarks = _decode(found, transform, f"Reading {split}")
+            parts[split] = (x, kept)
+            bad += failed
+            done += remarks
+    if not len(parts["train"][0]):
+        raise DataError(f"None of the {len(items['train'])} pictures can be read. The first: {bad[0]}")
+    notes += [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(done.items())]
+    if bad:
+        some = "; ".join(bad[:_FEW]) + (f"; and {len(bad) - _FEW} more" if len(bad) > _FEW else "")
+        notes.append(f"{_count(len(bad), 'file')} could not be read: {some}")
+    labels = {split: [i.label for i in kept] for split, (_, kept) in parts.items()}
+    labelled = all(v is not None for y in labels.values() for v in y)
+    numbered, classes = number_classes({s: y if labelled else None for s, y in labels.items()})
+    splits = {s: Part(x, numbered[s], tuple(i.name for i in kept)) for s, (x, kept) in parts.items() if kept}
+    return Raw(splits, transform, classes, tuple(notes))
+
+
+def _fit(
+    items: dict[str, list[Item]], size: tuple[int, int] | None, fit: str | None, channels: int | None
+) -> ImageTransform:
+    """The transform that suits the pictures' headers."""
+    every = [item for found in items.values() for item in found]
+    if size is not None and channels is not None:
+        return ImageTransform(size, channels, fit or "crop")
+    probed = list(_map(_probe, every, "Looking at sizes"))
+    seen = [p for p in probed if p is not None]
+    if not seen:
+        _, failed = _load(every[0])
+        raise DataError(f"None of the {len(every)} pictures can be read. The first: {failed}")
+    sizes = Counter(s for s, _ in seen)
+    if size is None and len(sizes) > 1:
+        # A damaged file may claim any size: only pictures that decode count.
+        common = sizes.most_common(1)[0][0]
+        odd = [i for i, p in enumerate(probed) if p is not None and p[0] != common]
+        for i in odd:
+            if isinstance(_load(every[i])[1], str):
+                probed[i] = None
+        seen = [p for p in probed if p is not None]
+        sizes = Counter(s for s, _ in seen)
+    if size is None and len(sizes) > 1:
+        common_sizes = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
+        listed = ", ".join(f"{h}x{w} ({n})" for (h, w), n in common_sizes[:_FEW])
+        raise DataError(
+            f"The pictures have {len(sizes)} sizes (height x width): {listed}{', ...' if len(sizes) > _FEW else ''}; "
+            "say which to bring them to, size=64 (--size 64), and how, fit='crop', 'pad' or 'stretch'."
+        )
+    if channels is None:
+        channels = 1 if all(grey for _, grey in seen) else 3
+    return ImageTransform(size or next(iter(sizes)), channels, fit or "crop")
+
+
+def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
+    try:
+        if isinstance(item.content, Path):
+            return images.probe(item.content)
+        width, height = images.normal(item.content)[0].size
+        return (height, width), images.is_grey(item.content)
+    except DataError:
+        return None
+
+
+def _load(item: Item) -> tuple[Any, Any]:
+    """The normal picture and remarks on it, or None and why it cannot be had."""
+    try:
+        if isinstance(item.content, Path):
+            return images.load(item.content)
+        return images.normal(item.content)
+    except DataError as error:
+        reason = str(error)
+        if isinstance(item.content, Path):
+            reason = reason.removeprefix(images.shown(item.content) + ": ")
+        return None, f"{item.name}: {reason}"
+
+
+def _decode(
+    items: Sequence[Item], transform: ImageTransform, title: str
+) -> tuple[Tensor, list[Item], list[str], Counter[str]]:
+    """Pixels of those pictures that can be read, those pictures, why the others cannot, and counted remarks."""
+
+    def one(item: Item) -> Any:
+        image, remarks = _load(item)
+        if image is None:
+            return remarks
+        pixels, done = transform.normal(image, remarks)
+        return transform._levels(pixels), done
+
+    first = torch.float32 if transform.continuous else torch.uint8
+    x = torch.empty((len(items), transform.channels, *transform.size), dtype=first)
+    kept: list[Item] = []
+    bad: list[str] = []
+    counts: Counter[str] = Counter()
+    for item, result in zip(items, _map(one, items, title), strict=True):
+        if isinstance(result, str):
+            bad.append(result)
+            continue
+        x[len(kept)] = result[0]
+        counts.update(result[1])
+        kept.append(item)
+    return (x if len(kept) == len(items) else x[: len(kept)].clone()), kept, bad, counts
+
+
+def _map(f: Any, items: Sequence[T], title: str) -> Iterator[Any]:
+    """``map`` in threads, in order, with a bar where there is much to do and somebody to see it."""
+    if len(items) < 64:
+        yield from map(f, items)
+        return
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        results: Iterable[Any] = pool.map(f, items)
+        if len(items) >= _LARGE and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import track
+
+            results = track(results, title, len(items), console=Console(stderr=True), transient=True)
+        yield from results
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Regular files below a folder whose names end like a picture's."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
+                continue
+            path = folder / entry.name
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(path)
+            elif images.is_picture(path) and entry.is_file():
+                yield path
+
+
+def _folders(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(folder / e.name for e in entries if e.is_dir(follow_symlinks=False))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def from_pillow(found: Sequence[Any], labels: Any = None) -> list[Item]:
+    """Items from Pillow pictures held in memory."""
+    given = np.asarray(labels).tolist() if labels is not None else [None] * len(found)
+    return [Item(image, f"picture {i}", y) for i, (image, y) in enumerate(zip(found, given, strict=True))]

@@ -1,0 +1,242 @@
+"""One picture: opened safely, turned upright, brought to 8 bits, a number of channels and a size."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sandglass.errors import DataError, MissingPackageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+"""Decoders that are allowed; the others of Pillow (PostScript among them) are never reached by a file's content."""
+
+SUFFIXES = frozenset(
+    ".png .apng .jpg .jpeg .jpe .jfif .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
+)
+MAX_PIXELS = 50_000_000
+"""A picture that claims more is refused from its header, before any of it is decoded."""
+
+_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def pillow() -> Any:
+    """The module ``PIL.Image``.
+
+    Raises:
+        MissingPackageError: Pillow is not installed.
+    """
+    try:
+        import PIL.Image
+    except ImportError as error:
+        raise MissingPackageError("Pictures need Pillow; install it with `pip install pillow`.") from error
+    return PIL.Image
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silences Pillow's own remarks on size and damaged metadata while files are read: both are judged here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
+    """A picture file whose header has been read and found acceptable.
+
+    Raises:
+        DataError: not a picture of an allowed format, or one of more than :data:`MAX_PIXELS`.
+    """
+    module = pillow()
+    try:
+        image = module.open(path, formats=FORMATS)
+    except module.DecompressionBombError as error:
+        raise DataError(f"{shown(path)}: more than {MAX_PIXELS / 1e6:g} megapixels; shrink it first.") from error
+    except Exception as error:  # a damaged header may raise anything in a decoder
+        raise DataError(f"{shown(path)}: {_reason(error)}") from error
+    with image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise DataError(f"{shown(path)}: {width}x{height}, over {MAX_PIXELS / 1e6:g} megapixels; shrink it first.")
+        yield image
+
+
+def probe(path: str | os.PathLike[str]) -> tuple[tuple[int, int], bool]:
+    """The upright size ``(H, W)`` and whether it is grey, from the header alone.
+
+    Raises:
+        DataError: as :func:`opened`.
+    """
+    with opened(path) as image:
+        width, height = image.size
+        try:
+            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        except Exception:  # damaged metadata is not a damaged picture
+            turned = False
+        return ((width, height) if turned else (height, width)), is_grey(image)
+
+
+def is_grey(image: Image) -> bool:
+    """Whether a picture has no colour by its mode."""
+    return image.mode in _GREY
+
+
+def load(path: str | os.PathLike[str]) -> tuple[Image, frozenset[str]]:
+    """A picture file, decoded to the last byte; see :func:`normal` for what is returned.
+
+    Raises:
+        DataError: it cannot be decoded, with the file and the reason.
+    """
+    with opened(path) as image:
+        bits = _declared_bits(image)  # the decoder forgets them once it has run
+        try:
+            image.load()
+            return normal(image, bits)
+        except DataError as error:
+            raise DataError(f"{shown(path)}: {error}") from error
+        except Exception as error:  # a damaged body may raise anything in a decoder
+            raise DataError(f"{shown(path)}: {_reason(error)}") from error
+
+
+def normal(image: Image, bits: int | None = None) -> tuple[Image, frozenset[str]]:
+    """An upright picture of 8 bits in mode L, LA, RGB or RGBA, and what was done to it.
+
+    Grey values of more than 8 bits are divided by the largest value of their declared depth and never clipped.
+
+    Args:
+        image: a picture of any mode.
+        bits: of one value in its file; None asks the picture.
+
+    Returns:
+        The picture, and remarks out of ``"turned upright"``, ``"16-bit grey scaled to 8 bits"``, ... , each a phrase
+        that a count of pictures goes before.
+
+    Raises:
+        DataError: a picture of floats, whose range nobody declares.
+    """
+    from PIL import ImageOps
+
+    bits = _declared_bits(image) if bits is None else bits
+    done = set()
+    if image.format in ("GIF", "WEBP", "PNG", "TIFF") and getattr(image, "is_animated", False):
+        done.add("several frames, of which the first was taken")
+    if image.mode in ("RGB", "RGBA") and bits > 8:
+        done.add("16-bit colour reduced to 8 bits")
+    upright = image if image.getexif().get(0x0112, 1) == 1 else ImageOps.exif_transpose(image)
+    if upright is not image:
+        done.add("a turned camera, set upright by their EXIF tag")
+    mode = upright.mode
+    if mode == "F":
+        raise DataError("a picture of floats declares no range; save it with 8 or 16 bits, or give an array in [0, 1]")
+    if mode == "I" or mode.startswith("I;"):
+        return _deep_grey(upright, bits), frozenset(done | {"16-bit grey scaled to 8 bits"})
+    if mode == "CMYK":
+        done.add("CMYK converted to RGB")
+    transparent = mode in _ALPHA or "transparency" in upright.info
+    if mode in ("1", "L", "LA", "La"):
+        target = "LA" if transparent else "L"
+    else:
+        target = "RGBA" if transparent else "RGB"
+    return (upright if mode == target else upright.convert(target)), frozenset(done)
+
+
+def _declared_bits(image: Image) -> int:
+    """Bits of a value in the file, as its header has it; 8 where it says nothing and 16 for wide modes."""
+    bits = getattr(image, "tag_v2", {}).get(258)
+    if bits:
+        return int(bits[0] if isinstance(bits, tuple) else bits)
+    if image.mode.startswith("I"):
+        return 16
+    return 16 if any(";16" in str(tile) for tile in getattr(image, "tile", ())) else 8
+
+
+def _deep_grey(image: Image, bits: int) -> Image:
+    values = np.asarray(image).astype(np.int64)
+    top = 2 ** min(bits, 16) - 1
+    if values.size and (values.min() < 0 or values.max() > top):
+        raise DataError(f"grey values from {values.min()} to {values.max()} do not fit {bits} bits; save it with 16 bits")
+    result: Image = pillow().fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
+    return result
+
+
+def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -> tuple[Image, bool]:
+    """A normal picture with 1, 3 or 4 channels, and whether transparency was laid over the background for it."""
+    module = pillow()
+    if channels == 4:
+        return (image if image.mode == "RGBA" else image.convert("RGBA")), False
+    composited = image.mode in ("LA", "RGBA")
+    if composited:
+        image = image.convert("RGBA")
+        image = module.alpha_composite(module.new("RGBA", image.size, (*background, 255)), image)
+    mode = "L" if channels == 1 else "RGB"
+    return (image if image.mode == mode else image.convert(mode)), composited
+
+
+def resize(image: Image, size: tuple[int, int], fit: str, background: tuple[int, int, int]) -> Image:
+    """A picture of exactly ``size`` (H, W); one of that size already is returned untouched.
+
+    Args:
+        image: mode L, RGB or RGBA.
+        size: height and width in pixels.
+        fit: ``"crop"`` fills the frame and cuts what stands out, evenly on both sides; ``"pad"`` shows all of the
+            picture on the background; ``"stretch"`` changes its proportions.
+        background: red, green and blue of the padding, 0 to 255.
+
+    Example:
+        >>> resize(pillow().new("L", (40, 20)), (8, 8), "pad", (255, 255, 255)).size
+        (8, 8)
+    """
+    height, width = size
+    if image.size == (width, height):
+        return image
+    module = pillow()
+    lanczos = module.Resampling.LANCZOS
+    ratios = width / image.width, height / image.height
+    if fit == "stretch":
+        return image.resize((width, height), lanczos, reducing_gap=3.0)
+    if fit == "crop":
+        ratio = max(ratios)
+        w, h = min(width / ratio, image.width), min(height / ratio, image.height)
+        left, top = (image.width - w) / 2, (image.height - h) / 2
+        return image.resize((width, height), lanczos, box=(left, top, left + w, top + h), reducing_gap=3.0)
+    ratio = min(ratios)
+    w, h = max(1, min(width, round(image.width * ratio))), max(1, min(height, round(image.height * ratio)))
+    colour = module.new("RGB", (1, 1), background).convert(image.mode).getpixel((0, 0))
+    canvas: Image = module.new(image.mode, (width, height), colour)
+    canvas.paste(image.resize((w, h), lanczos, reducing_gap=3.0), ((width - w) // 2, (height - h) // 2))
+    return canvas
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A file's name as it can be printed and encoded anywhere, whatever bytes it is made of.
+
+    Example:
+        >>> shown("a\\udcff.png")
+        'a\\\\xff.png'
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a name ends like a picture's."""
+    return path.suffix.lower() in SUFFIXES
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if type(error).__name__ == "UnidentifiedImageError":
+        return "not a picture of a known format"
+    text = " ".join(str(error).split())
+    return f"damaged ({text or type(error).__name__})"

@@ -1,0 +1,95 @@
+"""Carving validation and test examples out of the training examples: disjoint, seeded, stratified, free of duplicates."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from sandglass.rng import permutation
+
+
+def carve(
+    n: int, fractions: dict[str, float], seed: int, y: Tensor | None = None, groups: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Cuts ``n`` examples into ``train`` and the named parts.
+
+    Args:
+        n: how many there are.
+        fractions: for each part to carve its share of ``n``, 0 to 1.
+        seed: of the shuffle.
+        y: ``(n,)`` class numbers; every part gets its share of every class.
+        groups: ``(n,)`` numbers; examples with the same one stay together.
+
+    Returns:
+        For each part its indices in ascending order, which together are each of 0 to n - 1 once.
+
+    Example:
+        >>> {k: len(v) for k, v in carve(100, {"validation": 0.1, "test": 0.2}, seed=0).items()}
+        {'validation': 10, 'test': 20, 'train': 70}
+    """
+    order = permutation(n, seed, "split")
+    strata = torch.zeros(n, dtype=torch.int64) if y is None else y
+    groups = torch.arange(n) if groups is None else groups
+    members: dict[int, list[int]] = {}
+    for i, g in zip(order.tolist(), groups[order].tolist(), strict=True):
+        members.setdefault(g, []).append(i)
+    queues: dict[int, list[list[int]]] = {}
+    for group in members.values():
+        queues.setdefault(int(strata[group[0]]), []).append(group)
+    parts: dict[str, list[int]] = {}
+    sizes = {s: sum(map(len, queue)) for s, queue in queues.items()}
+    for part, fraction in fractions.items():
+        parts[part] = []
+        for stratum, quota in _quotas(sizes, _count(n, fraction)).items():
+            parts[part] += _draw(queues[stratum], quota)
+    parts["train"] = [i for queue in queues.values() for group in queue for i in group]
+    return {part: torch.tensor(sorted(index), dtype=torch.int64) for part, index in parts.items()}
+
+
+def duplicates(x: Tensor) -> Tensor:
+    """``(N,)`` numbers that are equal exactly where the examples are, byte by byte.
+
+    Args:
+        x: ``(N, ...)`` on the CPU.
+
+    Example:
+        >>> duplicates(torch.tensor([[1, 2], [3, 4], [1, 2]])).tolist()
+        [0, 1, 0]
+    """
+    seen: dict[bytes, int] = {}
+    rows = x.reshape(len(x), -1).contiguous().numpy()
+    found = [seen.setdefault(hashlib.blake2b(row.data, digest_size=16).digest(), len(seen)) for row in rows]
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def _count(n: int, fraction: float) -> int:
+    """Examples that a share stands for: at least one of three, and never all."""
+    if fraction == 0 or n < 3:
+        return 0
+    return max(1, min(round(n * fraction), n - 1))
+
+
+def _quotas(sizes: dict[int, int], total: int) -> dict[int, int]:
+    """``total`` shared out in proportion to ``sizes``, by largest remainders."""
+    n = sum(sizes.values())
+    exact = {s: total * size / n for s, size in sizes.items()}
+    quotas = {s: int(e) for s, e in exact.items()}
+    by_remainder = sorted(sizes, key=lambda s: (quotas[s] - exact[s], s))
+    for s in by_remainder[: total - sum(quotas.values())]:
+        quotas[s] += 1
+    return quotas
+
+
+def _draw(queue: list[list[int]], quota: int) -> list[int]:
+    """Takes groups from the front as long as they fit into the quota; the others stay in the queue, in order."""
+    taken: list[int] = []
+    left: list[list[int]] = []
+    for group in queue:
+        if len(taken) + len(group) <= quota:
+            taken += group
+        else:
+            left.append(group)
+    queue[:] = left
+    return taken

@@ -1,0 +1,398 @@
+"""How a raw picture, row or array becomes an example, and the way back; fitted once and stored with the model as JSON."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sandglass.core import Column, Spec
+from sandglass.data import arrays, images
+from sandglass.errors import ConfigError, DataError, MissingPackageError
+
+FITS = ("crop", "pad", "stretch")
+
+
+class Transform(abc.ABC):
+    """A fitted map from raw data to examples, with an inverse; plain data throughout."""
+
+    kind: ClassVar[str]
+
+    @abc.abstractmethod
+    def apply(self, raw: Any) -> Tensor:
+        """Raw data to what a :class:`~sandglass.data.dataset.Split` keeps.
+
+        Raises:
+            DataError: raw data that does not fit.
+        """
+
+    @abc.abstractmethod
+    def inverse(self, x: Any) -> Any:
+        """Examples, as a model draws them, back to raw data."""
+
+    @abc.abstractmethod
+    def spec(self, classes: int = 0) -> Spec:
+        """The data that this transform puts out."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; ``"kind"`` says which class."""
+        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        return {"kind": self.kind, **values}
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> Transform:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ConfigError: an unknown kind, or keys and values that this kind does not have.
+
+        Example:
+            >>> t = ImageTransform((28, 20), 1)
+            >>> Transform.from_dict(t.to_dict()) == t
+            True
+        """
+        values = dict(values)
+        kind = values.pop("kind", None)
+        make = _KINDS.get(str(kind))
+        if make is None:
+            raise ConfigError(f"There is no transform '{kind}'. Known: {', '.join(_KINDS)}.")
+        known = [f.name for f in fields(make)]
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"The {kind} transform has no '{key}'. It has: {', '.join(known)}.")
+        try:
+            transform: Transform = make(**values)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"The {kind} transform is damaged: {error}") from error
+        return transform
+
+
+@dataclass(frozen=True)
+class ImageTransform(Transform):
+    """Pictures of any size and mode to ``(C, H, W)``.
+
+    Args:
+        size: height and width in pixels.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        fit: how a picture of another size is brought to it: ``"crop"``, ``"pad"`` or ``"stretch"``.
+        levels: values that an element can take; 256 for bytes, 2 for black and white.
+        background: red, green and blue behind transparency and around padding.
+        continuous: keep float32 in [0, 1] in place of bytes.
+
+    Raises:
+        ConfigError: values that make no sense.
+
+    Example:
+        >>> t = ImageTransform((4, 6), 3)
+        >>> t.apply(np.zeros((40, 50, 3), np.uint8)).shape
+        torch.Size([3, 4, 6])
+        >>> t.inverse(torch.rand(2, 3, 4, 6)).shape
+        (2, 4, 6, 3)
+    """
+
+    kind: ClassVar[str] = "image"
+    size: tuple[int, int]
+    channels: int
+    fit: str = "crop"
+    levels: int = 256
+    background: tuple[int, int, int] = (255, 255, 255)
+    continuous: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", tuple(int(n) for n in self.size))
+        object.__setattr__(self, "background", tuple(int(n) for n in self.background))
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ConfigError(f"size must be height and width in pixels, such as 64x64, not {self.size}.")
+        if math.prod(self.size) > images.MAX_PIXELS:
+            raise ConfigError(f"size {self.size} is over {images.MAX_PIXELS / 1e6:g} megapixels; choose a smaller one.")
+        if self.channels not in arrays.CHANNELS:
+            raise ConfigError(f"channels must be 1, 3 or 4, not {self.channels}.")
+        if self.fit not in FITS:
+            raise ConfigError(f"fit must be one of {', '.join(FITS)}, not '{self.fit}'.")
+        if not 2 <= self.levels <= 256:
+            raise ConfigError(f"levels must lie in 2 to 256, not {self.levels}.")
+        if len(self.background) != 3 or not all(0 <= b <= 255 for b in self.background):
+            raise ConfigError(f"background must be red, green and blue in 0 to 255, not {self.background}.")
+
+    def spec(self, classes: int = 0) -> Spec:
+        """Images of this size; two levels are binary."""
+        support = "binary" if self.levels == 2 else "unit"
+        return Spec((self.channels, *self.size), support, self.levels, classes)  # type: ignore[arg-type]
+
+    def apply(self, raw: Any) -> Tensor:
+        """A picture to ``(C, H, W)``, or four axes or a list of pictures to ``(N, C, H, W)``; uint8 levels.
+
+        Args:
+            raw: a Pillow picture; an array ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or four axes of uint8 from 0 to
+                255, booleans, or floats in [0, 1]; or a list of those.
+
+        Raises:
+            DataError: another shape, or values outside that range.
+        """
+        if isinstance(raw, list | tuple):
+            return torch.stack([self.apply(r) for r in raw])
+        if hasattr(raw, "convert"):
+            return self._levels(self.picture(raw)[0])
+        array = arrays.plain(raw, "the picture")
+        if array.ndim == 4:
+            return self._stack(arrays.channels_first(array, tensor=isinstance(raw, Tensor)))
+        return self._stack(arrays.picture(raw)[None])[0]
+
+    def picture(self, image: Any) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
+        """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, and remarks on what was done to it."""
+        normal, done = images.normal(image)
+        return self.normal(normal, done)
+
+    def normal(self, image: Any, done: frozenset[str]) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
+        """As :meth:`picture`, from what :func:`sandglass.data.images.load` returns."""
+        image, composited = images.to_channels(image, self.channels, self.background)
+        if composited:
+            done = done | {"transparency laid over the background"}
+        if image.size != (self.size[1], self.size[0]):
+            verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[self.fit]
+            done = done | {f"{verb} to {self.size[0]}x{self.size[1]}"}
+        array = np.asarray(images.resize(image, self.size, self.fit, self.background))
+        return (array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)), done
+
+    def inverse(self, x: Any) -> np.ndarray[Any, Any]:
+        """``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to bytes ready for Pillow.
+
+        Returns:
+            uint8 ``(H, W, C)`` or ``(N, H, W, C)``, without the last axis where C is 1.
+
+        Raises:
+            DataError: another number of channels.
+        """
+        array = arrays.plain(x)
+        if array.ndim not in (3, 4) or array.shape[-3] != self.channels:
+            raise DataError(f"pictures must be (N, {self.channels}, H, W), not {array.shape}.")
+        top = self.levels - 1 if array.dtype == np.uint8 else 1
+        array = np.round(np.clip(array.astype(np.float32) / np.float32(top), 0, 1) * 255).astype(np.uint8)
+        array = np.moveaxis(array, -3, -1)
+        return np.ascontiguousarray(array[..., 0] if self.channels == 1 else array)
+
+    def _stack(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """``(N, C, H, W)`` of any size and channels to examples."""
+        if array.shape[1:] == (self.channels, *self.size):
+            if self.continuous and array.dtype.kind == "f":
+                arrays.as_bytes(array)  # for its check of the range
+                return torch.from_numpy(np.array(array, np.float32, order="C"))
+            return self._levels(arrays.as_bytes(array))
+        found = [self.picture(self._pillow(one))[0] for one in arrays.as_bytes(array)]
+        return self._levels(np.stack(found))
+
+    @staticmethod
+    def _pillow(one: np.ndarray[Any, Any]) -> Any:
+        image = one[0] if len(one) == 1 else np.moveaxis(one, 0, -1)
+        return images.pillow().fromarray(np.ascontiguousarray(image))
+
+    def _levels(self, array: np.ndarray[Any, Any]) -> Tensor:
+        if self.continuous:
+            return torch.from_numpy(array.astype(np.float32) / np.float32(255))
+        if self.levels == 256:
+            return torch.from_numpy(np.array(array, order="C", copy=True))
+        return torch.from_numpy(np.round(array * ((self.levels - 1) / 255)).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class TableTransform(Transform):
+    """Rows of a table to standardised numbers and one-hot codes.
+
+    Args:
+        columns: one mapping a column: ``name``, ``kind`` (``"numeric"`` with ``mean`` and ``scale``, or
+            ``"categorical"`` with ``categories``, texts) and ``dtype`` (what the inverse restores).
+        frame: whether the inverse gives a pandas DataFrame, else an array.
+        binary: every value is 0 or 1.
+
+    Example:
+        >>> t = TableTransform(({"name": "a", "kind": "numeric", "mean": 2.0, "scale": 4.0, "dtype": "float64"},))
+        >>> t.apply(np.array([[6.0], [2.0]])).tolist()
+        [[1.0], [0.0]]
+        >>> t.inverse(torch.tensor([[1.0], [0.0]])).tolist()
+        [[6.0], [2.0]]
+    """
+
+    kind: ClassVar[str] = "table"
+    columns: Sequence[Mapping[str, Any]]
+    frame: bool = False
+    binary: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", tuple(dict(c) for c in self.columns))
+        for c in self.columns:
+            wants = {"numeric": {"mean", "scale"}, "categorical": {"categories"}}.get(c.get("kind", ""))
+            if wants is None or set(c) != wants | {"name", "kind", "dtype"}:
+                raise ConfigError(f"A column of a table transform is damaged: {c}.")
+
+    def spec(self, classes: int = 0) -> Spec:
+        """Rows as wide as the encoded columns."""
+        columns = tuple(
+            Column(c["name"], c["kind"], _width(c), tuple(c.get("categories", ()))) for c in self.columns
+        )
+        shape = (sum(c.width for c in columns),)
+        return Spec(shape, "binary", 2, classes, columns) if self.binary else Spec(shape, "real", 256, classes, columns)
+
+    def apply(self, raw: Any) -> Tensor:
+        """A DataFrame with these columns in any order (more are left out), or an array ``(N, D)``, to float32.
+
+        Raises:
+            DataError: other columns, missing values, an unknown category.
+        """
+        names = [c["name"] for c in self.columns]
+        if hasattr(raw, "columns"):
+            missing = [n for n in names if n not in raw.columns]
+            if missing:
+                raise DataError(f"The table lacks {_list(missing)}: expected {_list(names)}, got {_list(raw.columns)}.")
+            series = [raw[n].to_numpy() for n in names]
+        else:
+            array = raw if _is_text(raw) else arrays.plain(raw, "the table")
+            if array.ndim != 2 or array.shape[1] != len(names):
+                raise DataError(f"The rows have shape {array.shape}; expected (N, {len(names)}): {_list(names)}.")
+            series = list(array.T)
+        parts = [_encode(c, s) for c, s in zip(self.columns, series, strict=True)]
+        x = np.concatenate(parts, axis=1).astype(np.float32)
+        if self.binary and not np.isin(x, (0, 1)).all():
+            raise DataError("The rows hold other values than 0 and 1, which is all that the model knows.")
+        return torch.from_numpy(x)
+
+    def inverse(self, x: Any) -> Any:
+        """``(N, D')`` to a DataFrame with the original columns and types, or an array ``(N, D)`` of floats.
+
+        Raises:
+            DataError: another width.
+        """
+        array = arrays.plain(x).astype(np.float64)
+        widths = [_width(c) for c in self.columns]
+        if array.ndim != 2 or array.shape[1] != sum(widths):
+            raise DataError(f"Encoded rows must be (N, {sum(widths)}), not {array.shape}.")
+        parts = np.split(array, np.cumsum(widths)[:-1], axis=1)
+        series = [_decode(c, p) for c, p in zip(self.columns, parts, strict=True)]
+        if not self.frame:
+            return np.stack(series, axis=1)
+        return pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
+
+
+@dataclass(frozen=True)
+class ArrayTransform(Transform):
+    """Arrays of real numbers, standardised as a whole; their shape stays.
+
+    Args:
+        shape: of one example.
+        mean: subtracted first.
+        scale: divided by next.
+
+    Example:
+        >>> t = ArrayTransform((1, 2, 2), mean=1.0, scale=2.0)
+        >>> t.inverse(t.apply(np.full((3, 1, 2, 2), 5.0))).max()
+        np.float64(5.0)
+    """
+
+    kind: ClassVar[str] = "array"
+    shape: tuple[int, ...]
+    mean: float = 0.0
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
+            raise ConfigError(f"An array transform needs a finite mean and a positive scale, not {self.mean}, {self.scale}.")
+
+    def spec(self, classes: int = 0) -> Spec:
+        """Real numbers of this shape."""
+        return Spec(self.shape, "real", 256, classes)
+
+    def apply(self, raw: Any) -> Tensor:
+        """``(N, *shape)`` or one example ``shape`` to float32.
+
+        Raises:
+            DataError: another shape, or values that are not finite.
+        """
+        array = arrays.plain(raw, "the array")
+        if array.shape not in (self.shape, (len(array), *self.shape)):
+            raise DataError(f"The array has shape {array.shape}; expected (N, {', '.join(map(str, self.shape))}).")
+        arrays.finite(array, "the array")
+        return torch.from_numpy(((array.astype(np.float64) - self.mean) / self.scale).astype(np.float32))
+
+    def inverse(self, x: Any) -> np.ndarray[Any, Any]:
+        """The same shape, float64, in the original unit."""
+        back: np.ndarray[Any, Any] = arrays.plain(x).astype(np.float64) * self.scale + self.mean
+        return back
+
+
+_KINDS: dict[str, Any] = {t.kind: t for t in (ImageTransform, TableTransform, ArrayTransform)}
+
+
+def pandas() -> Any:
+    """The module pandas.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingPackageError("Tables with a header need pandas; install it with `pip install pandas`.") from error
+    return pandas
+
+
+def _width(column: Mapping[str, Any]) -> int:
+    return len(column["categories"]) if column["kind"] == "categorical" else 1
+
+
+def _encode(column: Mapping[str, Any], values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """One column ``(N,)`` to ``(N, width)`` float64."""
+    name = column["name"]
+    if column["kind"] == "numeric":
+        try:
+            numbers = values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise DataError(f"column '{name}' must hold numbers: {error}.") from error
+        arrays.finite(numbers, f"column '{name}'")
+        return ((numbers - column["mean"]) / column["scale"])[:, None]
+    number = {category: i for i, category in enumerate(column["categories"])}
+    code = np.array([number.get(str(v), -1) for v in values.tolist()], dtype=np.int64)
+    if (code < 0).any():
+        row = int(np.argmax(code < 0))
+        raise DataError(
+            f"column '{name}' has the value '{values[row]}' in row {row}, which is none of {_list(column['categories'])}."
+        )
+    return np.eye(len(number))[code]
+
+
+def _decode(column: Mapping[str, Any], part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """``(N, width)`` to one column ``(N,)`` in its own type."""
+    dtype = column["dtype"]
+    if column["kind"] == "numeric":
+        numbers = part[:, 0] * column["scale"] + column["mean"]
+        if dtype == "bool":
+            return numbers > 0.5
+        return numbers.round().astype(np.int64) if dtype == "int64" else numbers.astype(dtype)
+    categories = column["categories"]
+    back = {"bool": lambda t: t == "True", "int64": int, "float64": float}.get(dtype, str)
+    values = np.empty(len(categories), dtype=object)
+    values[:] = [back(t) for t in categories]
+    picked = values[part.argmax(axis=1)]
+    return picked.astype(dtype) if dtype in ("bool", "int64", "float64") else picked
+
+
+def _is_text(raw: Any) -> bool:
+    return isinstance(raw, np.ndarray) and raw.dtype.kind in "OUS"
+
+
+def _list(names: Any) -> str:
+    names = [f"'{n}'" for n in names]
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value

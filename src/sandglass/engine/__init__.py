@@ -1,0 +1,1 @@
+"""The one training loop: steps over phases, schedules, precision, signals, checkpoints."""

@@ -1,0 +1,317 @@
+"""The one training loop.
+
+At every step boundary the state is a function of the configuration and the number of steps alone: batches, noise and
+learning rates are looked up by step, and all else that a step changes is in the checkpoint. So stopping anywhere and
+going on gives the same bits, on CPU, with the same versions and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sandglass import __version__, rng
+from sandglass.core import Clock, Model
+from sandglass.data.augment import make_augmentation
+from sandglass.data.dataset import Dataset
+from sandglass.data.loading import Loader
+from sandglass.engine.options import Training
+from sandglass.engine.precision import settings
+from sandglass.engine.progress import Progress, Silent, watching
+from sandglass.engine.schedules import factor
+from sandglass.engine.signals import Signals
+from sandglass.engine.step import Stepper
+from sandglass.engine.validate import validate
+from sandglass.errors import CheckpointError, DivergedError
+from sandglass.run import Checkpoint, Run, fill
+
+_HOPELESS = 10  # so many updates in a row that are not finite end the run
+
+
+@dataclass
+class Standing:
+    """What the loop remembers beside the stepper: plain values, stored in ``state.json``."""
+
+    step: int = 0
+    validated: int = 0
+    best: float = math.inf
+    best_step: int | None = None
+    stale: int = 0
+    plateau: float = 1.0
+    plateau_stale: int = 0
+    seconds: float = 0.0
+    stopped_early: bool = False
+
+
+class Loop:
+    """Trains a model into a run folder.
+
+    Args:
+        model: built for the data; its weights are replaced on resume.
+        data: with a ``train`` split.
+        run: where everything is written; its ``config`` is complete.
+        options: settled.
+        card: text of the model card, asked for when the model is written.
+        progress: what a person sees.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        data: Dataset,
+        run: Run,
+        options: Training,
+        *,
+        card: Callable[[Run], str],
+        progress: Progress | None = None,
+    ) -> None:
+        dtype = torch.float64 if options.precision == "fp64" else torch.float32
+        self.device = torch.device(options.device)
+        self.model = model.to(self.device, dtype)
+        self.data, self.run, self.options, self.card = data, run, options, card
+        self.progress = progress or Silent()
+        self.stepper = Stepper(self.model, options)
+        self.loader = Loader(
+            data.train,
+            options.batch_size,
+            seed=options.seed,
+            device=self.device,
+            dtype=dtype,
+            augment=make_augmentation(options.augment),
+        )
+        self.watched = None if options.watch == "none" else data.splits[options.watch]
+        self.total = options.epochs * self.loader.steps_per_epoch
+        self.now = Standing()
+        self.signals = Signals()
+        self._new_best = False
+        self._saved: int | None = None
+        self._before = 0.0
+
+    def fit(self, resume: Checkpoint | None = None) -> None:
+        """Trains to the end, or until a signal.
+
+        Raises:
+            DivergedError: updates were not finite and stayed so; the last good checkpoint is kept.
+            KeyboardInterrupt: Ctrl-C, after a checkpoint of this very step.
+            SystemExit: with 143 on SIGTERM, after such a checkpoint.
+            SaveError: a checkpoint could not be written; earlier ones are untouched.
+        """
+        if resume is not None:
+            self.load(resume)
+            if self.now.best_step == self.now.step:
+                self.keep_best()  # a crash may have come between the checkpoint and the kept model
+        self.begun = time.perf_counter() - self.now.seconds
+        first = self.now.step
+        with self.signals, rng.forked(self.device), settings(self.options), watching(self.progress):
+            self.run.event("resume" if resume else "start", step=first)
+            self.progress.start(first, self.total, self.loader.steps_per_epoch)
+            try:
+                self.iterate()
+            finally:
+                self.model.requires_grad_(True)
+                seconds = time.perf_counter() - self.begun
+                done = self.now.step - first
+                self.run.event("stop", step=self.now.step, steps=done, seconds=round(seconds - self._before, 3))
+        self.model.eval()
+
+    def iterate(self) -> None:
+        """Steps until the end, answering signals between them."""
+        if self.at_epoch_end() and self.now.validated < self.now.step:
+            self.end_epoch()
+        while self.now.step < self.total and not self.now.stopped_early:
+            self.answer_signals()
+            self.step()
+            if self.at_epoch_end():
+                self.end_epoch()
+            elif self.options.save_steps and self.now.step % self.options.save_steps == 0:
+                self.save()
+        self.answer_signals()
+        self.save()
+        self.keep_model()
+
+    def step(self) -> None:
+        """One step of every due phase."""
+        batch = self.loader.batch(self.now.step)
+        self.model.train()
+        scale = factor(self.options, self.now.step, self.loader.steps_per_epoch) * self.now.plateau
+        self.stepper(batch, self.clock(), scale)
+        self.now.step += 1
+        self.progress.advance(self.now.step, len(batch))
+        if self.now.step % self.options.log_every == 0 or self.at_epoch_end():
+            self.log_training()
+
+    def clock(self) -> Clock:
+        """The clock of the coming step."""
+        epoch = self.now.step / self.loader.steps_per_epoch
+        dtype = self.stepper.params[0].dtype
+        return Clock(self.now.step, self.total, torch.full((), epoch, dtype=dtype, device=self.device))
+
+    def at_epoch_end(self) -> bool:
+        """Whether the steps done make whole epochs."""
+        return self.now.step > 0 and self.now.step % self.loader.steps_per_epoch == 0
+
+    def end_epoch(self) -> None:
+        """Validates, remembers the best, saves."""
+        if self.watched is not None and not self.validate():
+            return
+        self.now.validated = self.now.step
+        epoch = self.now.step // self.loader.steps_per_epoch
+        last = self.now.step == self.total or self.now.stopped_early
+        if self._new_best or last or epoch % self.options.save_every == 0:
+            self.save()
+
+    # figures
+
+    def log_training(self) -> None:
+        """Reads the meter: the host waits for the device here."""
+        means, counts, skipped, bad = self.stepper.meter.read()
+        records = []
+        for phase, terms in means.items():
+            lr = self.stepper.optimizers[phase].param_groups[0]["lr"]
+            values = {**terms, "lr": lr} | ({"skipped": skipped[phase]} if skipped[phase] else {})
+            records += [self.record("train", phase, term, value, counts[phase]) for term, value in values.items()]
+        self.run.log(records)
+        self.progress.show("train", {k: v for t in means.values() for k, v in t.items() if k != "grad_norm"})
+        for first in bad:
+            self.report_bad(first.step, first.phase, first.term, skipped[first.phase])
+        if self.stepper.meter.longest_streak() >= _HOPELESS:
+            raise DivergedError(self.diverged("the last updates were all not finite"))
+
+    def report_bad(self, step: int, phase: str, term: str, count: int) -> None:
+        """Says which update was not finite, on which examples."""
+        split = self.loader.split
+        index = self.loader.indices(step).tolist()
+        who = [split.names[i] for i in index] if split.names else index
+        shown = ", ".join(map(str, who[:8])) + (", ..." if len(who) > 8 else "")
+        self.run.event("skipped", step=step, phase=phase, term=term, count=count, examples=who[:64])
+        self.progress.say(
+            f"Step {step + 1}: '{term}' of phase '{phase}' was not finite; {count} update(s) skipped. Examples: {shown}"
+        )
+
+    def diverged(self, why: str) -> str:
+        """The message of a :class:`DivergedError`."""
+        step = self.run.steps()
+        kept = f"The checkpoint of step {step[-1]} is kept." if step else "Nothing was saved yet."
+        return f"Training diverged by step {self.now.step}: {why}. {kept} Try a lower --lr, or --clip 1."
+
+    def validate(self) -> bool:
+        """Measures the watched split; False if a signal came in between, and it must be done again."""
+        assert self.watched is not None
+        measured = validate(self.stepper, self.watched, self.clock(), interrupted=lambda: self.signals.stop is not None)
+        if measured is None:
+            self.answer_signals()
+            return False
+        split = self.options.watch
+        values = [self.record(split, phase, term, v, len(self.watched)) for (phase, term), v in measured.items()]
+        self.run.log(values)
+        self.progress.show(split, {term: v for (_, term), v in measured.items()})
+        objective = measured.get((self.model.objective or "", "objective"))
+        if objective is not None and self.options.select == "best":
+            self.compare(objective)
+        return True
+
+    def compare(self, objective: float) -> None:
+        """Best weights, early stopping and the plateau all look at the objective at its final weights."""
+        if objective < self.now.best:
+            self.now.best, self.now.best_step = objective, self.now.step
+            self.now.stale = self.now.plateau_stale = 0
+            self._new_best = True
+            return
+        self.now.stale += 1
+        self.now.plateau_stale += 1
+        if self.options.schedule == "plateau" and self.now.plateau_stale >= self.options.schedule_every:
+            self.now.plateau *= self.options.schedule_factor
+            self.now.plateau_stale = 0
+        if self.options.early_stopping and self.now.stale >= self.options.early_stopping:
+            self.now.stopped_early = True
+
+    def record(self, split: str, phase: str, term: str, value: float, n: int) -> dict[str, Any]:
+        """One line of the log."""
+        epoch = self.now.step / self.loader.steps_per_epoch
+        return {
+            "step": self.now.step,
+            "epoch": round(epoch, 6),
+            "split": split,
+            "phase": phase,
+            "term": term,
+            "value": value,
+            "n": n,
+        }
+
+    # signals and checkpoints
+
+    def answer_signals(self) -> None:
+        """At a step boundary: saves and leaves, or saves and goes on."""
+        if self.signals.save:
+            self.signals.save = False
+            self.save()
+        if self.signals.stop is None:
+            return
+        self.save()
+        self.keep_model()
+        self.progress.say(
+            f"Stopped at step {self.now.step} of {self.total}; go on with: sandglass train --resume {self.run.path}"
+        )
+        if self.signals.stop == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + self.signals.stop)
+
+    def save(self) -> None:
+        """A checkpoint of this step; the first of a new best also becomes the kept model."""
+        if self._saved == self.now.step:
+            return
+        if not self.stepper.finite():
+            raise DivergedError(self.diverged("weights are not finite"))
+        self.now.seconds = time.perf_counter() - self.begun
+        state = vars(self.now) | {"meter_names": self.stepper.meter.names, "best": _plain(self.now.best)}
+        about = {
+            "sandglass": __version__,
+            "torch": str(torch.__version__),
+            "threads": torch.get_num_threads(),
+            "device": str(self.device),
+        }
+        self.run.save_checkpoint(self.now.step, self.stepper.tensors(), state, about)
+        self._saved = self.now.step
+        if self._new_best:
+            self._new_best = False
+            self.keep_best()
+        self.run.prune(self.options.keep, self.now.best_step)
+
+    def keep_best(self) -> None:
+        """The weights of this step are the best so far: points at them and writes them as the kept model."""
+        self.run.point("BEST", self.now.step)
+        self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.step)
+
+    def keep_model(self) -> None:
+        """With nothing to choose by, the newest weights are the kept ones."""
+        if self.options.select == "last" or self.model.objective is None or self.now.best_step is None:
+            self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.step)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Puts everything back as it was after ``checkpoint.step`` steps.
+
+        Raises:
+            CheckpointError: it does not fit this model.
+        """
+        where = str(self.run.checkpoint_path(checkpoint.step))
+        fill(self.model, checkpoint.tensors["model"], where)
+        state = dict(checkpoint.state)
+        try:
+            self.stepper.load(checkpoint.tensors, state.pop("meter_names"))
+            self.run.rewind_log(state.pop("log_bytes"))
+            best = state.pop("best")
+            self.now = Standing(**state, best=math.inf if best is None else best)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{where} does not fit this run: {error}.") from error
+        self._before = self.now.seconds
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+

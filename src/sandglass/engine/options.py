@@ -1,0 +1,176 @@
+"""How a run is trained: every option, checked, and settled before the first step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from sandglass.errors import ConfigError
+
+OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
+SCHEDULES = ("constant", "step", "cosine", "plateau")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp64")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How to train.
+
+    Args:
+        epochs: passes over the training examples.
+        batch_size: examples an update; the last batch of an epoch may be smaller.
+        lr: learning rate; each phase's own (1e-3 if it has none) when not given.
+        optimizer: adam, adamw, sgd or rmsprop.
+        weight_decay: decay of the weights; decoupled from the gradient with adamw, added to it otherwise.
+        momentum: of sgd and rmsprop.
+        schedule: learning rate over time: constant, step, cosine or plateau.
+        lr_warmup: epochs over which the learning rate rises from 0 under any schedule.
+        schedule_every: epochs between the drops of a step schedule; epochs without improvement before a drop of plateau.
+        schedule_factor: what a drop multiplies the learning rate by.
+        clip: largest global norm of a phase's gradient; none when not given.
+        accumulate: parts that each batch is cut into, one after the other, to save memory; the update is the same.
+        ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none.
+        early_stopping: epochs without a better validation objective before stopping; 0 for never.
+        seed: decides the initial weights, the order of the data and all noise.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: auto (fp32; tf32 on CUDA), fp32, tf32, bf16 or fp64.
+        threads: CPU threads; PyTorch's choice when not given. Bits depend on it, so it is kept with the run.
+        log_every: steps between logged training figures; the end of an epoch always is.
+        watch: the split validated after every epoch: auto (validation, if there is one), validation, test or none.
+        select: which weights to keep: best (by the watched objective at its final weights) or last. The test split
+            never chooses.
+        save_every: epochs between checkpoints.
+        save_steps: also save a checkpoint every so many steps; none when not given.
+        keep: newest checkpoints kept, beside the best.
+        augment: random changes of training images, by name: flip, vflip, shift, rotate, scale, brightness, contrast.
+
+    Example:
+        >>> Training(epochs=3).batch_size
+        128
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    lr: float | None = None
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    weight_decay: float = 0.0
+    momentum: float = 0.9
+    schedule: Literal["constant", "step", "cosine", "plateau"] = "constant"
+    lr_warmup: float = 0.0
+    schedule_every: int = 10
+    schedule_factor: float = 0.1
+    clip: float | None = None
+    accumulate: int = 1
+    ema: float = 0.0
+    early_stopping: int = 0
+    seed: int = 0
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp64"] = "auto"
+    threads: int | None = None
+    log_every: int = 50
+    watch: Literal["auto", "validation", "test", "none"] = "auto"
+    select: Literal["best", "last"] = "best"
+    save_every: int = 1
+    save_steps: int | None = None
+    keep: int = 2
+    augment: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "keep": 1}
+        at_least |= {"weight_decay": 0, "momentum": 0, "lr_warmup": 0, "schedule_every": 1, "early_stopping": 0}
+        for name, least in at_least.items():
+            _check(name, getattr(self, name) >= least, getattr(self, name), f"at least {least}")
+        for name in ("lr", "clip", "threads", "save_steps"):
+            value = getattr(self, name)
+            _check(name, value is None or value > 0, value, "above 0")
+        _check("ema", 0 <= self.ema < 1, self.ema, "in [0, 1)")
+        _check("schedule_factor", 0 < self.schedule_factor <= 1, self.schedule_factor, "in (0, 1]")
+        _check("optimizer", self.optimizer in OPTIMIZERS, self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        _check("schedule", self.schedule in SCHEDULES, self.schedule, f"one of {', '.join(SCHEDULES)}")
+        _check("precision", self.precision in PRECISIONS, self.precision, f"one of {', '.join(PRECISIONS)}")
+        watches = ("auto", "validation", "test", "none")
+        _check("watch", self.watch in watches, self.watch, f"one of {', '.join(watches)}")
+        _check("select", self.select in ("best", "last"), self.select, "best or last")
+        _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
+        if self.watch in ("test", "none"):
+            _check("select", self.select == "last", self.select, f"last when watch is {self.watch}")
+            _check("early_stopping", not self.early_stopping, self.early_stopping, f"0 when watch is {self.watch}")
+            _check("schedule", self.schedule != "plateau", self.schedule, f"another when watch is {self.watch}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Training:
+        """From plain options.
+
+        Raises:
+            ConfigError: an unknown option or a value that makes no sense.
+        """
+        known = {f.name for f in dataclasses.fields(cls)}
+        unknown = sorted(set(options) - known)
+        if unknown:
+            from sandglass.registry import nearest
+
+            raise ConfigError(f"Training has no option '{unknown[0]}'.{nearest(unknown[0], sorted(known))}")
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise ConfigError(f"A training option has a value of the wrong type: {error}.") from error
+
+    def settled(self, watchable: Sequence[str]) -> Training:
+        """With every ``auto`` replaced, for a data set with these splits; nothing is decided again on resume.
+
+        Raises:
+            ConfigError: a device or split that is not there.
+        """
+        device = settle_device(self.device)
+        precision = self.precision
+        if precision == "auto":
+            precision = "tf32" if device.startswith("cuda") else "fp32"
+        watch = self.watch
+        if watch == "auto":
+            watch = "validation" if "validation" in watchable else "none"
+        _check("watch", watch == "none" or watch in watchable, watch, f"one of {', '.join(watchable)} or none")
+        if watch == "none":
+            _check("early_stopping", not self.early_stopping, self.early_stopping, "0 without a validation split")
+            _check("schedule", self.schedule != "plateau", self.schedule, "another without a validation split")
+        return dataclasses.replace(
+            self,
+            device=device,
+            precision=precision,
+            watch=watch,
+            select="last" if watch == "none" else self.select,
+            threads=self.threads or torch.get_num_threads(),
+            augment=tuple(self.augment),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return dataclasses.asdict(self) | {"augment": list(self.augment)}
+
+
+def settle_device(name: str) -> str:
+    """A device that is there; ``auto`` is the first of cuda, mps, cpu.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.split(":")[0]
+    _check("device", kind in ("cpu", "cuda", "mps"), name, "one of auto, cpu, cuda, cuda:N, mps")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
+    if not there:
+        raise ConfigError(f"The device '{name}' is not available here; use --device cpu.")
+    try:
+        torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"There is no device '{name}'.") from error
+    return name
+
+
+def _check(name: str, good: bool, value: object, wanted: str) -> None:
+    if not good:
+        raise ConfigError(f"The training option {name} must be {wanted}, not {value}.")

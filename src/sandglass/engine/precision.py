@@ -1,0 +1,25 @@
+"""The global switches of a run, set while it trains and put back afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from sandglass.engine.options import Training
+
+
+@contextmanager
+def settings(options: Training) -> Iterator[None]:
+    """Threads and matrix precision as the run says."""
+    threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    if options.threads is not None and options.threads != threads:
+        torch.set_num_threads(options.threads)
+    torch.set_float32_matmul_precision("high" if options.precision in ("tf32", "bf16") else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)

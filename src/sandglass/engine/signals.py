@@ -1,0 +1,46 @@
+"""Signals become requests that the loop answers at the next step boundary."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Signals:
+    """While entered, SIGTERM and the first Ctrl-C ask for a stop, SIGUSR1 for a save; a second Ctrl-C leaves at once.
+
+    Handlers are set only in the main thread, and the ones found are put back.
+
+    Attributes:
+        stop: the number of the signal that asked for a stop, or None.
+        save: whether a save was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.stop: int | None = None
+        self.save = False
+        self._found: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            numbers = [signal.SIGTERM, signal.SIGINT] + ([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])
+            for number in numbers:
+                self._found[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._found.items():
+            signal.signal(number, handler)
+        self._found.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if hasattr(signal, "SIGUSR1") and number == signal.SIGUSR1:
+            self.save = True
+        elif number == signal.SIGINT and self.stop == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            self.stop = number

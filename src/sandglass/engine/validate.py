@@ -1,0 +1,71 @@
+"""The objective on held-out examples, under common noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from sandglass import rng
+from sandglass.core import Clock
+from sandglass.data.dataset import Split
+from sandglass.data.loading import in_order
+from sandglass.engine.step import Stepper, autocast, term_values
+
+
+@torch.no_grad()
+def validate(
+    stepper: Stepper, split: Split, clock: Clock, *, interrupted: Callable[[], bool] = lambda: False
+) -> dict[tuple[str, str], float] | None:
+    """Means over a split of every phase's terms at this clock, and of its loss at the final clock (``objective``).
+
+    The noise depends on the seed and the batch alone, so that epochs compare. With a moving average, the average is
+    measured.
+
+    Returns:
+        ``{(phase, term): mean}``, or None if ``interrupted()`` became true.
+    """
+    device, options = stepper.device, stepper.options
+    dtype = stepper.params[0].dtype
+    final = Clock.final(clock.total, device)
+    sums: dict[tuple[str, str], Tensor] = {}
+    stepper.model.eval()
+    with averaged(stepper), rng.forked(device):
+        for place, make in enumerate(in_order(split, device=device, dtype=dtype)):
+            if interrupted():
+                return None
+            batch = make()
+            for number, phase in enumerate(stepper.phases):
+                for at, only_loss in ((clock, False), (final, True)):
+                    if only_loss and not phase.scheduled:
+                        continue
+                    rng.reseed(rng.key(options.seed, "validation", place, number), device)
+                    with autocast(options, device):
+                        names, values = term_values(phase.loss(batch, at))
+                    if only_loss:
+                        names, values = ["objective"], values[:1]
+                    elif not phase.scheduled:
+                        names, values = [*names, "objective"], torch.cat([values, values[:1]])
+                    for name, value in zip(names, values.double() * len(batch), strict=True):
+                        key = (phase.name, name)
+                        sums[key] = sums[key] + value if key in sums else value
+    keys = list(sums)
+    totals = torch.stack([sums[k] for k in keys]).tolist()
+    return {key: total / len(split) for key, total in zip(keys, totals, strict=True)}
+
+
+@contextmanager
+def averaged(stepper: Stepper) -> Iterator[None]:
+    """The moving average in the place of the weights, if there is one."""
+    if not stepper.ema:
+        with nullcontext():
+            yield
+        return
+    stepper.swap_average()
+    try:
+        yield
+    finally:
+        stepper.swap_average()

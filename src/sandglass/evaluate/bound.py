@@ -1,0 +1,69 @@
+"""The evidence bound with its two parts, and the importance-weighted bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sandglass.core import Batch, Model, Result
+from sandglass.data.dataset import Split
+from sandglass.errors import ConfigError
+from sandglass.evaluate.measure import mean_result, per_example
+from sandglass.registry import register
+
+
+def kind_of_bound(model: Model) -> str:
+    """What sort of figure a bound on this data is, for the reader."""
+    name = model.config["options"].get("likelihood", {}).get("name", "") if hasattr(model, "config") else ""
+    if name == "bernoulli" and model.spec.support != "binary":
+        return "grey values in a Bernoulli: a cross-entropy, comparable among such figures only"
+    if name == "gaussian":
+        return "a density, which can be positive"
+    return ""
+
+
+@register("bound", kind="metric")
+class Bound:
+    """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z an example."""
+
+    needs = ("bound_parts",)
+
+    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+        """ELBO, rate and distortion in nats an example."""
+
+        def parts(batch: Batch) -> Tensor:
+            return torch.stack(model.bound_parts(batch.x), 1)
+
+        distortion, rate = per_example(model, split, seed, "bound", parts).unbind(1)
+        elbo = -(distortion + rate)
+        return [
+            mean_result("elbo", elbo, "nats", kind_of_bound(model)),
+            mean_result("rate", rate, "nats"),
+            mean_result("distortion", distortion, "nats"),
+        ]
+
+
+@register("log_prob", kind="metric")
+class LogProb:
+    """Importance-weighted estimate of log p(x) from k draws an example.
+
+    Args:
+        k: draws.
+    """
+
+    needs = ("log_prob",)
+    by_default = False
+
+    def __init__(self, *, k: int = 100) -> None:
+        if k < 1:
+            raise ConfigError(f"log_prob needs k >= 1 draws, not {k}.")
+        self.k = k
+
+    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+        """log p(x) in nats an example, a lower bound in expectation."""
+        values = per_example(model, split, seed, "log_prob", lambda batch: model.log_prob(batch.x, self.k))
+        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model)
+        return [mean_result("log_prob", values, "nats", note.rstrip("; "))]
+

@@ -1,0 +1,29 @@
+"""Which latent dimensions carry anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sandglass.core import Model, Result
+from sandglass.data.dataset import Split
+from sandglass.evaluate.measure import per_example
+from sandglass.registry import register
+
+ACTIVE = 0.01
+"""A unit is active when the variance of its posterior mean over the data is above this."""
+
+
+@register("active_units", kind="metric")
+class ActiveUnits:
+    """Latent dimensions whose posterior mean varies over the data by more than 0.01.
+
+    Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders" (arXiv 1509.00519).
+    """
+
+    needs = ("posterior", "encode")
+
+    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+        """The count."""
+        codes = per_example(model, split, seed, "active_units", lambda batch: model.encode(batch.x))
+        active = int((codes.var(0, unbiased=False) > ACTIVE).sum())
+        return [Result("active_units", float(active), None, len(codes), f"of {codes.shape[1]} dimensions")]

@@ -1,0 +1,98 @@
+"""Measuring a model on a split: every registered measure that it can be asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from sandglass import registry, rng
+from sandglass.core import Batch, Model, Result
+from sandglass.data.dataset import Split
+from sandglass.data.loading import in_order
+from sandglass.errors import ConfigError
+
+
+class Measure(Protocol):
+    """One way of measuring. Registered as kind ``metric``; ``needs`` names the capabilities it asks of a model."""
+
+    needs: tuple[str, ...]
+
+    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+        """Figures over the split."""
+        ...
+
+
+@torch.no_grad()
+def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int = 0, **options: Any) -> list[Result]:
+    """Figures of a model in eval mode; the same for the same seed.
+
+    Args:
+        model: on the device to measure on.
+        split: the examples.
+        names: measures to take; all that the model can be asked for when empty.
+        seed: of the noise.
+        options: by measure name, such as ``log_prob={"k": 1000}``.
+
+    Raises:
+        ConfigError: an unknown measure.
+        CapabilityError: a named measure needs what the model cannot do.
+
+    Example:
+        >>> from sandglass.core import Spec
+        >>> model = registry.build("vae", Spec((6,)), latent_dim=2)
+        >>> results = measure(model, Split(torch.randn(100, 6)), names=["bound"])
+        >>> [(r.name, r.n, r.unit) for r in results]
+        [('elbo', 100, 'nats'), ('rate', 100, 'nats'), ('distortion', 100, 'nats')]
+    """
+    if len(split) == 0:
+        raise ConfigError("There are no examples to measure on.")
+    chosen = list(names)
+    if not chosen:
+        chosen = [n for n in registry.names("metric") if _asked(n) and set(_needs(n)) <= set(model.provides)]
+    was_training = model.training
+    model.eval()
+    results: list[Result] = []
+    try:
+        for name in chosen:
+            for capability in _needs(name):
+                registry.require(model, capability)
+            how: Measure = registry.resolve("metric", {"name": name, **options.get(name, {})})
+            with rng.forked(model.device, seed, "measure", name):
+                results += how(model, split, seed)
+    finally:
+        model.train(was_training)
+    return results
+
+
+def per_example(model: Model, split: Split, seed: int, name: str, f: Callable[[Batch], Tensor]) -> Tensor:
+    """``f`` of every batch, joined: ``(N, ...)`` on the CPU in float64; noise keyed by the batch."""
+    values = []
+    dtype = next(model.parameters()).dtype
+    for place, make in enumerate(in_order(split, device=model.device, dtype=dtype)):
+        rng.reseed(rng.key(seed, "measure", name, place), model.device)
+        values.append(f(make()).double().cpu())
+    return torch.cat(values)
+
+
+def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
+    """The mean of ``(N,)`` values with its standard error.
+
+    Example:
+        >>> mean_result("a", torch.tensor([1.0, 3.0]).double(), "1").stderr
+        1.0
+    """
+    n = len(values)
+    stderr = float(values.std() / n**0.5) if n > 1 else None
+    return Result(name, float(values.mean()), stderr, n, unit, note)
+
+
+def _needs(name: str) -> tuple[str, ...]:
+    return registry.entry("metric", name).make.needs  # type: ignore[attr-defined, no-any-return]
+
+
+def _asked(name: str) -> bool:
+    """Whether it is taken when nobody names a measure."""
+    return bool(getattr(registry.entry("metric", name).make, "by_default", True))

@@ -1,0 +1,34 @@
+"""How close reconstructions come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sandglass.core import Batch, Model, Result
+from sandglass.data.dataset import Split
+from sandglass.evaluate.measure import mean_result, per_example
+from sandglass.registry import register
+
+
+@register("reconstruction", kind="metric")
+class Reconstruction:
+    """Mean squared and absolute error of deterministic reconstructions, and for images the signal-to-noise ratio."""
+
+    needs = ("reconstruct",)
+
+    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+        """MSE and MAE an element, PSNR in dB averaged over images."""
+
+        def errors(batch: Batch) -> Tensor:
+            difference = (model.reconstruct(batch.x) - batch.x).flatten(1)
+            return torch.stack([difference.square().mean(1), difference.abs().mean(1)], 1)
+
+        mse, mae = per_example(model, split, seed, "reconstruction", errors).unbind(1)
+        unit = "[0, 1] scale" if model.spec.support != "real" else "scale of the model's input"
+        results = [mean_result("mse", mse, f"squared, {unit}"), mean_result("mae", mae, unit)]
+        if model.spec.support != "real":
+            results.append(mean_result("psnr", -10 * torch.log10(mse.clamp(min=1e-12)), "dB"))
+        return results

@@ -1,0 +1,419 @@
+"""The run folder: all that crosses from training to what follows, and the only code that reads or writes weights.
+
+::
+
+    runs/<name>/
+      config.yaml      everything needed to repeat the run
+      metrics.jsonl    one record a logged figure: step, epoch, split, phase, term, value, n
+      events.jsonl     starts and stops, with the time of day; apart, so that metrics.jsonl is the same bytes every time
+      model/           config.json, model.safetensors, README.md, MANIFEST.json: the kept weights, loadable on their own
+      checkpoints/     step-XXXXXXXX/ folders, LAST and BEST (text: the name of one)
+      results.json     what was measured        report.html, figures/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import yaml
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from torch import Tensor
+
+from sandglass import __version__, registry, storage
+from sandglass.core import Model, Spec
+from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
+
+_STEP = re.compile(r"^step-(\d{8,})$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: ``tensors`` by file, ``state`` the plain rest."""
+
+    step: int
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: Mapping[str, Any]
+
+
+class Run:
+    """A run folder on disk.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        NotFoundError: there is no run there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise NotFoundError(f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are.")
+        self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path}')"
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
+        """Makes the folder and writes its configuration.
+
+        Raises:
+            ConfigError: there is something at that path already.
+            SaveError: the folder could not be made.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in _LOCK_FILES)):
+            raise ConfigError(f"{path} already exists and is not empty; name another folder, or use --resume {path}.")
+        try:
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SaveError(f"The run folder {path} could not be made: {error.strerror}.") from error
+        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        storage.write_file(path / "config.yaml", text.encode())
+        return cls(path)
+
+    def rewrite(self, config: Mapping[str, Any]) -> None:
+        """Replaces the configuration, as when a resumed run is given more epochs."""
+        self.config = dict(config)
+        storage.write_file(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False).encode())
+
+    # what was logged
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file of logged figures."""
+        return self.path / "metrics.jsonl"
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every logged record, in order; an unfinished last line, as a crash leaves, is passed over."""
+        return read_jsonl(self.metrics_file)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Starts and stops."""
+        return read_jsonl(self.path / "events.jsonl")
+
+    def event(self, name: str, **values: Any) -> None:
+        """Notes a start or a stop with the time of day."""
+        record = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "event": name, **values}
+        with (self.path / "events.jsonl").open("a") as file:
+            file.write(strict_json(record) + "\n")
+
+    def log(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Appends records to ``metrics.jsonl``; figures that are not finite are written as null."""
+        try:
+            with self.metrics_file.open("a") as file:
+                file.write("".join(strict_json(r) + "\n" for r in records))
+        except OSError as error:
+            raise SaveError(f"{self.metrics_file} could not be written: {error.strerror}.") from error
+
+    def results(self) -> dict[str, Any]:
+        """What ``evaluate`` measured, by split; empty before."""
+        file = self.path / "results.json"
+        return json.loads(file.read_text()) if file.is_file() else {}
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Replaces ``results.json``."""
+        storage.write_file(self.path / "results.json", (strict_json(results, indent=1) + "\n").encode())
+
+    # checkpoints
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there are, ascending; by name, never by time of writing."""
+        folder = self.path / "checkpoints"
+        matches = (_STEP.match(f.name) for f in (folder.iterdir() if folder.is_dir() else ()))
+        return sorted(int(m[1]) for m in matches if m)
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step is."""
+        return self.path / "checkpoints" / f"step-{step:08d}"
+
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        """Writes a checkpoint whole, then points ``LAST`` at it.
+
+        Args:
+            step: updates done.
+            tensors: ``{"model": {...}, "optim": {...}, ...}``, a file each.
+            state: plain values; ``log_bytes``, the length of the log at this step, is added.
+            about: for the manifest.
+
+        Raises:
+            SaveError: it could not be written; older checkpoints are untouched.
+        """
+        size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
+        if size:
+            with self.metrics_file.open("rb+") as file:
+                os.fsync(file.fileno())
+        files: dict[str, storage.Content] = {f"{k}.safetensors": _tensor_file(v) for k, v in tensors.items()}
+        files["state.json"] = strict_json({**state, "step": step, "log_bytes": size}, indent=1).encode()
+        storage.write_folder(self.checkpoint_path(step), files, {"step": step, **about})
+        self.point("LAST", step)
+
+    def point(self, name: str, step: int) -> None:
+        """Writes the text pointer ``LAST`` or ``BEST``."""
+        storage.write_file(self.path / "checkpoints" / name, f"{self.checkpoint_path(step).name}\n".encode())
+
+    def pointed(self, name: str) -> int | None:
+        """The step a pointer names, None if there is none."""
+        file = self.path / "checkpoints" / name
+        match = _STEP.match(file.read_text().strip()) if file.is_file() else None
+        return int(match[1]) if match else None
+
+    def read_checkpoint(self, step: int) -> Checkpoint:
+        """Reads and verifies one checkpoint.
+
+        Raises:
+            CheckpointError: it is missing or damaged; the message names the file.
+        """
+        folder = self.checkpoint_path(step)
+        manifest = storage.verify_folder(folder)
+        if manifest.get("step") != step:
+            raise CheckpointError(f"{folder} holds step {manifest.get('step')}: it was renamed.")
+        state = json.loads((folder / "state.json").read_text())
+        names = [n for n in manifest["files"] if n.endswith(".safetensors")]
+        return Checkpoint(step, {n.removesuffix(".safetensors"): _read_tensors(folder / n) for n in names}, state)
+
+    def latest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that verifies, and what was wrong with newer ones."""
+        problems = []
+        for step in reversed(self.steps()):
+            try:
+                return self.read_checkpoint(step), problems
+            except CheckpointError as error:
+                problems.append(str(error))
+        return None, problems
+
+    def prune(self, keep: int, best: int | None) -> None:
+        """Deletes all but the newest ``keep`` checkpoints and the best."""
+        for step in self.steps()[: -max(keep, 1)]:
+            if step != best:
+                # Moved aside first, so that a crash half-way cannot leave a folder that looks whole.
+                gone = self.path / "checkpoints" / f".{self.checkpoint_path(step).name}.tmp-{os.getpid()}"
+                os.rename(self.checkpoint_path(step), gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+    def rewind_log(self, size: int) -> None:
+        """Cuts ``metrics.jsonl`` back to where it was at a checkpoint."""
+        if not self.metrics_file.exists():
+            self.metrics_file.touch()
+        if self.metrics_file.stat().st_size < size:
+            raise CheckpointError(f"{self.metrics_file} is shorter than its checkpoint says; it was cut or replaced.")
+        os.truncate(self.metrics_file, size)
+
+    # the kept model
+
+    def write_model(self, tensors: Mapping[str, Tensor], card: str, step: int) -> None:
+        """Writes ``model/``, which loads on its own: configuration, weights, model card, manifest."""
+        keys = ("model", "spec", "transform", "classes")
+        config = {k: self.config[k] for k in keys} | {"sandglass": __version__, "step": step}
+        write_model_folder(self.path / "model", config, tensors, card)
+
+    def load_model(self, which: str = "kept", *, device: str | torch.device = "cpu", **parts: Any) -> Model:
+        """The model of this run in eval mode.
+
+        Args:
+            which: ``"kept"`` for ``model/``, ``"last"`` for the newest checkpoint.
+            device: where to put it.
+            parts: objects of a person's own that the model was built with, such as ``net=...``.
+
+        Raises:
+            CheckpointError: damaged or missing weights.
+        """
+        if which == "kept" and (self.path / "model").is_dir():
+            return load_model(self.path / "model", device=device, **parts)
+        checkpoint, problems = self.latest_checkpoint()
+        if checkpoint is None:
+            raise CheckpointError(problems[0] if problems else f"{self.path} has no weights yet: nothing was saved.")
+        tensors = checkpoint.tensors.get("ema") or checkpoint.tensors["model"]
+        return _assemble(self.config, tensors, str(self.checkpoint_path(checkpoint.step)), device, parts)
+
+    # one writer
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run folder for this process; the system frees it if the process dies.
+
+        Raises:
+            LockedError: another process holds it.
+        """
+        with hold(self.path):
+            storage.sweep(self.path)
+            storage.sweep(self.path / "checkpoints")
+            yield
+
+
+_LOCK_FILES = ("run.lock", "run.owner")
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Locks a folder that may not be a run yet; see :meth:`Run.lock`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / "run.lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        owner = path / "run.owner"
+        who = owner.read_text().strip() if owner.is_file() else ""
+        raise LockedError(f"{path} is locked by {who or 'another process'}, which is training in it.") from error
+    except OSError as error:
+        raise SaveError(f"The folder {path} cannot be written: {error.strerror}.") from error
+    try:
+        (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        yield
+    finally:
+        (path / "run.owner").unlink(missing_ok=True)
+        lock.release()
+
+
+def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str) -> None:
+    """A folder that holds a model by itself; see :func:`load_model`."""
+    files: dict[str, storage.Content] = {
+        "config.json": (strict_json(config, indent=1) + "\n").encode(),
+        "model.safetensors": _tensor_file(tensors),
+        "README.md": card.encode(),
+    }
+    storage.write_folder(path, files, {"sandglass": __version__, "torch": str(torch.__version__)})
+
+
+def load_model(path: str | Path, *, device: str | torch.device = "cpu", **parts: Any) -> Model:
+    """The model in a model folder, in eval mode; nothing in the folder is executed.
+
+    Args:
+        path: the folder.
+        device: where to put the weights.
+        parts: objects of a person's own that it was built with, such as ``net=...``.
+
+    Raises:
+        CheckpointError: the folder is damaged, or the weights do not fit the configuration.
+        ConfigError: an unknown model, or a part of a person's own that was not passed.
+    """
+    path = Path(path)
+    storage.verify_folder(path)
+    config = read_model_config(path)
+    return _assemble(config, _read_tensors(path / "model.safetensors"), str(path), device, parts)
+
+
+def read_model_config(path: str | Path) -> dict[str, Any]:
+    """``config.json`` of a model folder."""
+    file = Path(path) / "config.json"
+    try:
+        return json.loads(file.read_text())  # type: ignore[no-any-return]
+    except OSError as error:
+        raise NotFoundError(f"{path} is not a model folder: it has no config.json.") from error
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged: {error}.") from error
+
+
+def fill(model: Model, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Puts weights into a model after checking every name, shape and value.
+
+    Raises:
+        CheckpointError: a tensor is missing, unknown, of another shape or not finite; the message names it.
+    """
+    own = model.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in tensors or name not in own:
+            raise CheckpointError(f"{source}: the tensor '{name}' is {'missing' if name in own else 'not in the model'}.")
+        if own[name].shape != tensors[name].shape:
+            shapes = f"{tuple(tensors[name].shape)}; the model needs {tuple(own[name].shape)}"
+            raise CheckpointError(f"{source}: the tensor '{name}' has shape {shapes}.")
+        if tensors[name].is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
+            raise CheckpointError(f"{source}: the tensor '{name}' has values that are not finite.")
+    if any(t.dtype == torch.float64 for t in tensors.values()):
+        model.double()
+    model.load_state_dict(dict(tensors))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """A YAML file of plain values; aliases and tags are refused.
+
+    Raises:
+        ConfigError: it cannot be read as such.
+        NotFoundError: it is not there.
+    """
+    try:
+        text = Path(path).read_text()
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
+            raise ConfigError(f"{path}: YAML aliases (*name) are not accepted; write the value out.")
+        values = yaml.safe_load(text)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"There is no file {path}.") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} must hold a mapping of options.")
+    return values
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of a file of JSON records."""
+    if not path.is_file():
+        return []
+    text = path.read_text()
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON without NaN or infinities, which become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return value
+
+
+def _tensor_file(tensors: Mapping[str, Tensor]) -> storage.Content:
+    def write(path: Path) -> None:
+        copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
+        safetensors.torch.save_file(copies, path, metadata={"format": "pt"})
+
+    return write
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}.") from error
+
+
+def _assemble(
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    source: str,
+    device: str | torch.device,
+    parts: Mapping[str, Any],
+) -> Model:
+    try:
+        name, options = config["model"]["name"], dict(config["model"]["options"])
+        spec = Spec.from_dict(config["spec"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{source}: the configuration lacks {error}.") from error
+    for key, value in options.items():
+        if isinstance(value, Mapping) and "custom" in value and key not in parts:
+            raise ConfigError(f"{source} was trained with a {key} of your own ({value['custom']}); pass {key}=... to load.")
+    model = registry.build(name, spec, **{**options, **parts})
+    fill(model, tensors, source)
+    return model.to(device).eval()
