@@ -83,6 +83,7 @@ class Run:
         except OSError as error:
             raise SaveError(f"The run folder {path} could not be made: {error.strerror}.") from error
         text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        (path / "metrics.jsonl").touch()
         storage.write_file(path / "config.yaml", text.encode())
         return cls(path)
 
@@ -155,10 +156,9 @@ class Run:
         Raises:
             SaveError: it could not be written; older checkpoints are untouched.
         """
-        size = self.metrics_file.stat().st_size if self.metrics_file.exists() else 0
-        if size:
-            with self.metrics_file.open("rb+") as file:
-                os.fsync(file.fileno())
+        with self.metrics_file.open("rb+") as file:
+            os.fsync(file.fileno())
+            size = os.fstat(file.fileno()).st_size
         files: dict[str, storage.Content] = {f"{k}.safetensors": _tensor_file(v) for k, v in tensors.items()}
         files["state.json"] = strict_json({**state, "step": step, "log_bytes": size}, indent=1).encode()
         storage.write_folder(self.checkpoint_path(step), files, {"step": step, **about})
@@ -209,8 +209,6 @@ class Run:
 
     def rewind_log(self, size: int) -> None:
         """Cuts ``metrics.jsonl`` back to where it was at a checkpoint."""
-        if not self.metrics_file.exists():
-            self.metrics_file.touch()
         if self.metrics_file.stat().st_size < size:
             raise CheckpointError(f"{self.metrics_file} is shorter than its checkpoint says; it was cut or replaced.")
         os.truncate(self.metrics_file, size)

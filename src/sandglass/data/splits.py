@@ -48,20 +48,20 @@ def carve(
     return {part: torch.tensor(sorted(index), dtype=torch.int64) for part, index in parts.items()}
 
 
-def duplicates(x: Tensor) -> Tensor:
-    """``(N,)`` numbers that are equal exactly where the examples are, byte by byte.
-
-    Args:
-        x: ``(N, ...)`` on the CPU.
+def duplicates(*xs: Tensor) -> list[Tensor]:
+    """For each tensor ``(N, ...)`` the numbers ``(N,)`` of its examples, equal where two are, byte by byte.
 
     Example:
-        >>> duplicates(torch.tensor([[1, 2], [3, 4], [1, 2]])).tolist()
-        [0, 1, 0]
+        >>> duplicates(torch.tensor([[1, 2], [3, 4], [1, 2]]), torch.tensor([[3, 4]]))
+        [tensor([0, 1, 0]), tensor([1])]
     """
     seen: dict[bytes, int] = {}
-    rows = x.reshape(len(x), -1).contiguous().numpy()
-    found = [seen.setdefault(hashlib.blake2b(row.data, digest_size=16).digest(), len(seen)) for row in rows]
-    return torch.tensor(found, dtype=torch.int64)
+    found = []
+    for x in xs:
+        rows = x.reshape(len(x), -1).contiguous().numpy()
+        keys = (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
+        found.append(torch.tensor([seen.setdefault(key, len(seen)) for key in keys], dtype=torch.int64))
+    return found
 
 
 def _count(n: int, fraction: float) -> int:
