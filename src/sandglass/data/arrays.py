@@ -73,9 +73,9 @@ def finite(x: np.ndarray[Any, Any], name: str = "x") -> None:
     count = int(bad.sum())
     if count:  # a sum of finite values may overflow
         first = tuple(int(i) for i in np.argwhere(bad)[0])
-        plural = ("values", "them") if count > 1 else ("value", "it")
+        values, them = ("values", "them") if count > 1 else ("value", "it")
         raise DataError(
-            f"{name} has {count} missing or infinite {plural[0]}, the first at index {first}; remove or replace {plural[1]}."
+            f"{name} has {count} missing or infinite {values}, the first at index {first}; remove or replace {them}."
         )
 
 
@@ -99,13 +99,17 @@ def read_array(x: Any, name: str = "x") -> Reading:
     """
     array = plain(x, name)
     if array.ndim < 2 or array.size == 0:
-        raise DataError(f"{name} has shape {array.shape}; give rows (N, D) or pictures (N, H, W) with at least one example.")
+        raise DataError(
+            f"{name} has shape {array.shape}; give rows (N, D) or pictures (N, H, W) with at least one example."
+        )
     finite(array, name)
     low, high = array.min(), array.max()
     binary = array.dtype == np.bool_ or (low == 0 and high == 1 and bool(np.isin(array, (0, 1)).all()))
     if array.ndim == 2:
         return Reading(_own(array, np.float64), "binary" if binary else "real")
-    array = channels_first(array, name, tensor=isinstance(x, Tensor), real=array.dtype.kind == "f" and not 0 <= low <= high <= 1)
+    array = channels_first(
+        array, name, tensor=isinstance(x, Tensor), real=array.dtype.kind == "f" and not 0 <= low <= high <= 1
+    )
     if binary:
         return Reading(_own(array, np.uint8), "binary")
     return _values(array, float(low), float(high), name)
@@ -114,18 +118,18 @@ def read_array(x: Any, name: str = "x") -> Reading:
 def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> Reading:
     """Decides what the numbers of pictures mean."""
     kind = array.dtype.kind
-    if kind in "iu" and 0 <= low and high <= 255:
+    if kind in "iu" and low >= 0 and high <= 255:
         return Reading(_own(array, np.uint8), "bytes")
     if array.dtype == np.uint16:
         return Reading(_own(_divide(array), np.uint8), "bytes", ("16-bit values were scaled to 8 bits",))
-    if kind == "f" and 0 <= low and high <= 1:
+    if kind == "f" and low >= 0 and high <= 1:
         levels = np.round(array.astype(np.float32) * 255)
         if np.array_equal((levels / np.float32(255)).astype(np.float32), array.astype(np.float32)):
             return Reading(_own(levels, np.uint8), "bytes")
         return Reading(_own(array, np.float32), "unit")
-    if 0 <= low and 1 < high <= 255 and np.array_equal(array, np.round(array)):
+    if low >= 0 and 1 < high <= 255 and np.array_equal(array, np.round(array)):
         raise DataError(
-            f"{name} holds whole numbers up to {high:g} as {array.dtype}; give uint8, or divide by the largest possible value."
+            f"{name} holds whole numbers up to {high:g} as {array.dtype}; give uint8, or divide by the largest."
         )
     note = f"values from {low:.4g} to {high:.4g} lie outside [0, 1]: they are modelled as real numbers"
     return Reading(_own(array, np.float64), "real", (note,))
@@ -183,7 +187,9 @@ def picture(x: Any, name: str = "the picture") -> np.ndarray[Any, Any]:
             return np.moveaxis(array, -1, 0)
         if first:
             return array
-    raise DataError(f"{name} has shape {array.shape}; a picture is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels.")
+    raise DataError(
+        f"{name} has shape {array.shape}; a picture is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels."
+    )
 
 
 def as_bytes(x: np.ndarray[Any, Any], name: str = "the picture") -> np.ndarray[Any, Any]:

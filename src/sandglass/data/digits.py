@@ -20,7 +20,7 @@ class Digits:
     making: 80 and 20 % of each class, always the same.
     """
 
-    size = "1,437 + 360"
+    size = "1,438 + 359"
     shape = (1, 8, 8)
     licence = "CC BY 4.0"
     origin = "E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, through scikit-learn"

@@ -62,7 +62,9 @@ def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
     items = {split: list_items(root, labels=labels) for split, root in roots.items()}
     items = {split: found for split, found in items.items() if found or split == "train"}
     if not items["train"]:
-        raise DataError(f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files.")
+        raise DataError(
+            f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
+        )
     return read_items(items, **options)
 
 
@@ -193,7 +195,7 @@ def _decode(
         if image is None:
             return remarks
         pixels, done = transform.normal(image, remarks)
-        return transform._levels(pixels), done
+        return transform.encode(pixels), done
 
     first = torch.float32 if transform.continuous else torch.uint8
     x = torch.empty((len(items), transform.channels, *transform.size), dtype=first)

@@ -72,23 +72,25 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[tuple[int, int], bool]:
-    """The upright size ``(H, W)`` and whether it is grey, from the header alone.
+    """The upright size ``(H, W)`` and whether it is grey, from the header; of a PNG all is read for its EXIF tag.
 
     Raises:
         DataError: as :func:`opened`.
     """
     with opened(path) as image:
         width, height = image.size
+        grey = is_grey(image)  # before the tag is asked for: a PNG decodes to find it, and then forgets its layout
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         except Exception:  # damaged metadata is not a damaged picture
             turned = False
-        return ((width, height) if turned else (height, width)), is_grey(image)
+        return ((width, height) if turned else (height, width)), grey
 
 
 def is_grey(image: Image) -> bool:
     """Whether a picture has no colour by its mode."""
-    return image.mode in _GREY
+    # Pillow opens grey with alpha of 16 bits as RGBA; how it unpacks the file tells.
+    return image.mode in _GREY or any("'LA;16" in f"'{tile[3]}" for tile in getattr(image, "tile", ()))
 
 
 def load(path: str | os.PathLike[str]) -> tuple[Image, frozenset[str]]:
@@ -143,10 +145,7 @@ def normal(image: Image, bits: int | None = None) -> tuple[Image, frozenset[str]
     if mode == "CMYK":
         done.add("CMYK converted to RGB")
     transparent = mode in _ALPHA or "transparency" in upright.info
-    if mode in ("1", "L", "LA", "La"):
-        target = "LA" if transparent else "L"
-    else:
-        target = "RGBA" if transparent else "RGB"
+    target = ("L" if mode in ("1", "L", "LA", "La") else "RGB") + ("A" if transparent else "")
     return (upright if mode == target else upright.convert(target)), frozenset(done)
 
 
@@ -162,9 +161,12 @@ def _declared_bits(image: Image) -> int:
 
 def _deep_grey(image: Image, bits: int) -> Image:
     values = np.asarray(image).astype(np.int64)
-    top = 2 ** min(bits, 16) - 1
+    bits = min(bits, 16)
+    top = 2**bits - 1
     if values.size and (values.min() < 0 or values.max() > top):
-        raise DataError(f"grey values from {values.min()} to {values.max()} do not fit {bits} bits; save it with 16 bits")
+        raise DataError(
+            f"grey values from {values.min()} to {values.max()} do not fit {bits} bits; save it with 16 bits"
+        )
     result: Image = pillow().fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
     return result
 
@@ -218,11 +220,11 @@ def resize(image: Image, size: tuple[int, int], fit: str, background: tuple[int,
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A file's name as it can be printed and encoded anywhere, whatever bytes it is made of.
+    r"""A file's name as it can be printed and encoded anywhere, whatever bytes it is made of.
 
     Example:
-        >>> shown("a\\udcff.png")
-        'a\\\\xff.png'
+        >>> shown("a\udcff.png")
+        'a\\xff.png'
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

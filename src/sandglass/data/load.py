@@ -122,7 +122,7 @@ def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...
         for part, tensor in (("x", split.x), ("y", split.y)):
             if tensor is not None:
                 digest.update(f"|{name}.{part} {tensor.dtype} {tuple(tensor.shape)} {split.levels}|".encode())
-                digest.update(memoryview(tensor.contiguous().cpu().numpy()).cast("B"))
+                digest.update(tensor.contiguous().cpu().numpy().data.cast("B"))
     return digest.hexdigest()
 
 
@@ -173,7 +173,7 @@ def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
         item = folders.Item(path, images.shown(path.name))
         return folders.read_items({"train": [item]}, **_for_images(options))
     raise DataError(
-        f"{images.shown(path.name)} is no source; give a folder of pictures, a picture, or a .npy, .npz, .csv or .tsv file."
+        f"{images.shown(path.name)} is no source; give a folder of pictures, a picture, .npy, .npz, .csv or .tsv file."
     )
 
 
@@ -185,7 +185,9 @@ def _labelled(pairs: memory.Pairs, labels: Any) -> memory.Pairs:
         return {s: (x, None) for s, (x, _) in pairs.items()}
     if isinstance(labels, str):
         if not all(hasattr(x, "columns") for x, _ in pairs.values()):
-            raise DataError(f"labels='{labels}' names a column, but the source is no table; give the labels as an array.")
+            raise DataError(
+                f"labels='{labels}' names a column, but the source is no table; give the labels as an array."
+            )
         return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
     if len(pairs) > 1:
         raise DataError("The source has several splits; give each its labels, {'train': (x, y), ...}.")
@@ -208,7 +210,9 @@ def _bring(
     if new == old:
         return raw
     if not isinstance(new, ImageTransform):
-        raise DataError(f"The model reads rows or arrays of shape {new.spec().shape}; got pictures of {old.spec().shape}.")
+        raise DataError(
+            f"The model reads rows or arrays of shape {new.spec().shape}; got pictures of {old.spec().shape}."
+        )
     parts = {}
     for split, part in raw.parts.items():
         pictures = torch.from_numpy(old.inverse(part.x))
@@ -242,7 +246,7 @@ def _copies(groups: dict[str, Tensor]) -> list[str]:
     """Remarks on exact copies within the training pictures, and on test pictures that are among them."""
     notes = []
     train = groups["train"]
-    extra = len(train) - len(train.unique())
+    extra = len(train) - len(set(train.tolist()))
     if extra:
         notes.append(f"{extra} of the training pictures are exact copies of others; copies stay in one split")
     for split, other in groups.items():

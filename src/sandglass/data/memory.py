@@ -48,6 +48,7 @@ def read_pairs(
     for split, (x, y) in pairs.items():
         if y is not None and len(y) != len(x):
             raise DataError(f"'{split}' has {len(x)} examples and {len(y)} labels; give one label an example.")
+    pairs = {s: pair for s, pair in pairs.items() if s == "train" or len(pair[0])}
     labels, classes = number_classes({split: y for split, (_, y) in pairs.items()})
     first = pairs["train"][0]
     if hasattr(first, "columns"):
@@ -65,7 +66,7 @@ def read_pairs(
         x, transform, notes = _understand(joined, size, fit, channels)
     else:
         x, notes = _obey(joined, transform), ()
-    parts = {s: Part(part, labels[s]) for s, part in zip(pairs, x.split(lengths), strict=True)}
+    parts = {s: Part(part, labels[s]) for s, part in zip(pairs, torch.split(x, lengths), strict=True)}
     return Raw(parts, transform if isinstance(transform, ImageTransform) else None, classes, notes)
 
 
@@ -172,7 +173,9 @@ def _unfold(x: Any, size: tuple[int, int] | None, channels: int) -> Any:
         return x
     shape = (len(x), channels, *size)
     if np.shape(x)[1] != np.prod(shape[1:]):
-        raise DataError(f"Rows of {np.shape(x)[1]} numbers are no pictures of {channels}x{size[0]}x{size[1]}; check size.")
+        raise DataError(
+            f"Rows of {np.shape(x)[1]} numbers are no pictures of {channels}x{size[0]}x{size[1]}; check size."
+        )
     return torch.from_numpy(np.array(arrays.plain(x), order="C").reshape(shape))
 
 
@@ -234,7 +237,9 @@ def _obey(x: Any, transform: Transform) -> Tensor:
         return torch.from_numpy(np.array(array, np.float64, order="C"))
     reading = arrays.read_array(x)
     if reading.nature == "real":
-        raise DataError(f"The model reads pictures of bytes or in [0, 1]; got values from {array.min():.4g} to {array.max():.4g}.")
+        raise DataError(
+            f"The model reads pictures of bytes or in [0, 1]; got values from {array.min():.4g} to {array.max():.4g}."
+        )
     whole = reading.nature == "binary" and (array.dtype.kind in "bf" or getattr(transform, "levels", 256) == 2)
     return transform.apply(reading.x.bool() if whole else reading.x)
 
@@ -244,9 +249,9 @@ def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:
     if transform is None:
         return ()
     if not isinstance(transform, TableTransform):
-        raise DataError(f"The model reads pictures or arrays; got a table with the columns {', '.join(frame.columns[:8])}.")
+        raise DataError(
+            f"The model reads pictures or arrays; got a table with the columns {', '.join(frame.columns[:8])}."
+        )
     known = {c["name"] for c in transform.columns}
     extra = [c for c in frame.columns if c not in known]
     return (f"columns that the model does not know were left out: {', '.join(extra)}",) if extra else ()
-
-

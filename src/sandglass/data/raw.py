@@ -88,7 +88,9 @@ def number_classes(
     if classes and [str(v) for v in values] != list(classes):
         values = list(classes)
     number = {v: i for i, v in enumerate(values)}
-    numbered = {s: torch.tensor([number[v] for v in given[s]], dtype=torch.int64) if s in given else None for s in labels}
+    numbered: dict[str, Tensor | None] = dict.fromkeys(labels)
+    for split, y in given.items():
+        numbered[split] = torch.tensor([number[v] for v in y], dtype=torch.int64)
     return numbered, tuple(str(v) for v in values)
 
 

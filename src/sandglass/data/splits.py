@@ -1,4 +1,4 @@
-"""Carving validation and test examples out of the training examples: disjoint, seeded, stratified, free of duplicates."""
+"""Cutting validation and test examples out of those to train on: disjoint, seeded, stratified, copies together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a raw picture, row or array becomes an example, and the way back; fitted once and stored with the model as JSON."""
+"""How a raw picture, row or array becomes an example, and the way back; fitted once, stored with the model as JSON."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class ImageTransform(Transform):
         if isinstance(raw, list | tuple):
             return torch.stack([self.apply(r) for r in raw])
         if hasattr(raw, "convert"):
-            return self._levels(self.picture(raw)[0])
+            return self.encode(self.picture(raw)[0])
         array = arrays.plain(raw, "the picture")
         if array.ndim == 4:
             return self._stack(arrays.channels_first(array, tensor=isinstance(raw, Tensor)))
@@ -183,16 +183,17 @@ class ImageTransform(Transform):
             if self.continuous and array.dtype.kind == "f":
                 arrays.as_bytes(array)  # for its check of the range
                 return torch.from_numpy(np.array(array, np.float32, order="C"))
-            return self._levels(arrays.as_bytes(array))
+            return self.encode(arrays.as_bytes(array))
         found = [self.picture(self._pillow(one))[0] for one in arrays.as_bytes(array)]
-        return self._levels(np.stack(found))
+        return self.encode(np.stack(found))
 
     @staticmethod
     def _pillow(one: np.ndarray[Any, Any]) -> Any:
         image = one[0] if len(one) == 1 else np.moveaxis(one, 0, -1)
         return images.pillow().fromarray(np.ascontiguousarray(image))
 
-    def _levels(self, array: np.ndarray[Any, Any]) -> Tensor:
+    def encode(self, array: np.ndarray[Any, Any]) -> Tensor:
+        """Bytes from 0 to 255 as they are kept: uint8 levels, or float32 where ``continuous``."""
         if self.continuous:
             return torch.from_numpy(array.astype(np.float32) / np.float32(255))
         if self.levels == 256:
@@ -232,9 +233,7 @@ class TableTransform(Transform):
 
     def spec(self, classes: int = 0) -> Spec:
         """Rows as wide as the encoded columns."""
-        columns = tuple(
-            Column(c["name"], c["kind"], _width(c), tuple(c.get("categories", ()))) for c in self.columns
-        )
+        columns = tuple(Column(c["name"], c["kind"], _width(c), tuple(c.get("categories", ()))) for c in self.columns)
         shape = (sum(c.width for c in columns),)
         return Spec(shape, "binary", 2, classes, columns) if self.binary else Spec(shape, "real", 256, classes, columns)
 
@@ -301,7 +300,9 @@ class ArrayTransform(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
-            raise ConfigError(f"An array transform needs a finite mean and a positive scale, not {self.mean}, {self.scale}.")
+            raise ConfigError(
+                f"An array transform needs a finite mean and a positive scale, not {self.mean}, {self.scale}."
+            )
 
     def spec(self, classes: int = 0) -> Spec:
         """Real numbers of this shape."""
@@ -337,7 +338,7 @@ def pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise MissingPackageError("Tables with a header need pandas; install it with `pip install pandas`.") from error
+        raise MissingPackageError("Tables need pandas: `pip install sandglass-ml[tables]`.") from error
     return pandas
 
 
@@ -354,13 +355,14 @@ def _encode(column: Mapping[str, Any], values: np.ndarray[Any, Any]) -> np.ndarr
         except (TypeError, ValueError) as error:
             raise DataError(f"column '{name}' must hold numbers: {error}.") from error
         arrays.finite(numbers, f"column '{name}'")
-        return ((numbers - column["mean"]) / column["scale"])[:, None]
+        standardised: np.ndarray[Any, Any] = (numbers - column["mean"]) / column["scale"]
+        return standardised[:, None]
     number = {category: i for i, category in enumerate(column["categories"])}
     code = np.array([number.get(str(v), -1) for v in values.tolist()], dtype=np.int64)
     if (code < 0).any():
         row = int(np.argmax(code < 0))
         raise DataError(
-            f"column '{name}' has the value '{values[row]}' in row {row}, which is none of {_list(column['categories'])}."
+            f"column '{name}' has '{values[row]}' in row {row}, which is none of {_list(column['categories'])}."
         )
     return np.eye(len(number))[code]
 
@@ -369,15 +371,13 @@ def _decode(column: Mapping[str, Any], part: np.ndarray[Any, Any]) -> np.ndarray
     """``(N, width)`` to one column ``(N,)`` in its own type."""
     dtype = column["dtype"]
     if column["kind"] == "numeric":
-        numbers = part[:, 0] * column["scale"] + column["mean"]
+        numbers: np.ndarray[Any, Any] = part[:, 0] * column["scale"] + column["mean"]
         if dtype == "bool":
-            return numbers > 0.5
-        return numbers.round().astype(np.int64) if dtype == "int64" else numbers.astype(dtype)
+            numbers = numbers > 0.5
+        return (numbers.round() if dtype == "int64" else numbers).astype(dtype)
     categories = column["categories"]
-    back = {"bool": lambda t: t == "True", "int64": int, "float64": float}.get(dtype, str)
-    values = np.empty(len(categories), dtype=object)
-    values[:] = [back(t) for t in categories]
-    picked = values[part.argmax(axis=1)]
+    values = np.array([t == "True" for t in categories] if dtype == "bool" else categories, dtype=object)
+    picked: np.ndarray[Any, Any] = values[part.argmax(axis=1)]
     return picked.astype(dtype) if dtype in ("bool", "int64", "float64") else picked
 
 

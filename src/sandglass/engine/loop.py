@@ -138,7 +138,8 @@ class Loop:
     def step(self) -> None:
         """One step of every due phase."""
         batch = self.loader.batch(self.now.step)
-        self.model.train()
+        if not self.model.training:
+            self.model.train()
         scale = factor(self.options, self.now.step, self.loader.steps_per_epoch) * self.now.plateau
         self.stepper(batch, self.clock(), scale)
         self.now.step += 1

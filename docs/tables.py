@@ -1,0 +1,99 @@
+"""Writes the tables of README.md and docs/*.md anew from the registry: ``make tables``.
+
+A table stands between ``<!-- models -->`` and ``<!-- /models -->``, and so for the other kinds. With ``--check``
+nothing is written, and a table that is out of date is an error.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sandglass import recipes as known
+from sandglass import registry
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKS = re.compile(r"<!-- (?P<kind>[a-z]+) -->\n.*?<!-- /(?P=kind) -->", re.DOTALL)
+
+
+def models() -> str:
+    """Name, what it is, what it can do beside sampling."""
+    rows = [
+        (f"`{name}`", registry.entry("model", name).summary, " ".join(f"`{c}`" for c in registry.able(name)))
+        for name in registry.names("model")
+    ]
+    return table(("model", "what it is", "offers, beside `sample`"), rows)
+
+
+def named(kind: str) -> Callable[[], str]:
+    """A table of names and what they are."""
+
+    def make() -> str:
+        rows = [(f"`{name}`", registry.entry(kind, name).summary) for name in registry.names(kind)]
+        return table((kind, "what it is"), rows)
+
+    return make
+
+
+def datasets() -> str:
+    """Name, content, shape, size, licence."""
+    rows = []
+    for name in registry.names("dataset"):
+        found = registry.entry("dataset", name)
+        shape = "x".join(map(str, found.make.shape))
+        rows.append((f"`{name}`", found.summary, shape, found.make.size, found.make.licence))
+    return table(("dataset", "what it is", "shape", "train + test", "licence"), rows)
+
+
+def recipes() -> str:
+    """Name and summary."""
+    return table(("recipe", "what it is"), [(f"`{name}`", known.read(name)["summary"]) for name in known.names()])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "models": models,
+    "nets": named("net"),
+    "likelihoods": named("likelihood"),
+    "priors": named("prior"),
+    "datasets": datasets,
+    "metrics": named("metric"),
+    "recipes": recipes,
+}
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    r"""A table in Markdown.
+
+    Example:
+        >>> print(table(("a", "b"), [("1", "x|y")]))
+        | a | b |
+        |---|---|
+        | 1 | x\|y |
+    """
+    lines = [headers, ["---"] * len(headers), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"|{'|'.join(line)}|" if line[0] == "---" else f"| {' | '.join(line)} |" for line in lines)
+
+
+def renew(text: str) -> str:
+    """The page with every table between marks made anew."""
+    return MARKS.sub(lambda m: f"<!-- {m['kind']} -->\n{TABLES[m['kind']]()}\n<!-- /{m['kind']} -->", text)
+
+
+def main(words: Sequence[str]) -> int:
+    """Writes or checks every page."""
+    stale = []
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = page.read_text(encoding="utf-8")
+        if (new := renew(text)) != text:
+            stale.append(page.name)
+            if "--check" not in words:
+                page.write_text(new, encoding="utf-8")
+    if stale:
+        print(f"{'Out of date' if '--check' in words else 'Written'}: {', '.join(stale)}")
+    return 1 if stale and "--check" in words else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

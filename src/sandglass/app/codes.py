@@ -1,0 +1,103 @@
+"""Files of latent codes: NumPy archives, Parquet and CSV."""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sandglass import storage
+from sandglass.app.files import make_parent, write_csv, write_npz
+from sandglass.app.trained import Trained, joined
+from sandglass.data.dataset import Dataset, Split
+from sandglass.errors import DataError, MissingPackageError, NotFoundError
+
+Columns = dict[str, "np.ndarray[Any, Any]"]
+
+
+def of(trained: Trained, data: Dataset, splits: Mapping[str, Split]) -> Columns:
+    """``codes`` ``(N, D)``, ``index`` in the split, and where there are such ``labels``, ``names`` and ``split``."""
+    whole = joined(dict(splits))
+    columns: Columns = {"codes": trained.encode(whole).numpy()}
+    if whole.y is not None:
+        columns["labels"] = whole.y.numpy()
+    if whole.names:
+        columns["names"] = np.array(whole.names)
+    columns["index"] = np.concatenate([np.arange(len(s)) for s in splits.values()])
+    if len(data.splits) > 1:
+        columns["split"] = np.repeat(list(splits), [len(s) for s in splits.values()])
+    return columns
+
+
+def write(path: Path, columns: Columns, classes: Sequence[str]) -> None:
+    """Writes codes in the form that the file's ending names; a table has a column ``z0``, ``z1``, ... a dimension.
+
+    Raises:
+        MissingPackageError: Parquet needs pandas and pyarrow.
+    """
+    if path.suffix.lower() == ".npz":
+        write_npz(path, columns | ({"classes": np.array(classes)} if classes else {}))
+        return
+    flat: dict[str, Sequence[Any]] = {f"z{i}": z.tolist() for i, z in enumerate(columns["codes"].T)}
+    flat |= {k: v.tolist() for k, v in columns.items() if k != "codes"}
+    if "labels" in flat and classes:
+        flat["labels"] = [classes[y] for y in flat["labels"]]
+    if path.suffix.lower() == ".csv":
+        write_csv(path, flat)
+        return
+    buffer = io.BytesIO()
+    try:
+        import pandas
+
+        pandas.DataFrame(flat).to_parquet(buffer, index=False)
+    except ImportError as error:
+        raise MissingPackageError("Parquet needs pandas and pyarrow: pip install pandas pyarrow; or write .csv.") from error
+    make_parent(path)
+    storage.write_file(path, buffer.getvalue())
+
+
+def read(path: Path, dim: int) -> np.ndarray[Any, Any]:
+    """``(N, dim)`` codes.
+
+    Raises:
+        NotFoundError: there is no such file.
+        DataError: it holds no codes of that size.
+    """
+    if not path.is_file():
+        raise NotFoundError(f"There is no file {path}.")
+    try:
+        z = _read(path)
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as codes: {' '.join(str(error).split())}.") from error
+    if z.ndim != 2 or z.shape[1] != dim or not len(z):
+        raise DataError(f"{path} holds codes of shape {z.shape}; this model's are (N, {dim}).")
+    if not np.isfinite(z).all():
+        raise DataError(f"{path} holds codes that are not finite.")
+    return z
+
+
+def _read(path: Path) -> np.ndarray[Any, Any]:
+    ending = path.suffix.lower()
+    if ending == ".npy":
+        return np.load(path, allow_pickle=False).astype(np.float64)
+    if ending == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            if "codes" not in archive:
+                raise KeyError(f"it has no array 'codes', but {', '.join(archive.files)}")
+            return archive["codes"].astype(np.float64)
+    if ending not in (".csv", ".parquet"):
+        raise ValueError("it should end in .npz, .npy, .csv or .parquet")
+    try:
+        import pandas
+    except ImportError as error:
+        raise MissingPackageError("Reading tables of codes needs pandas: pip install pandas.") from error
+    frame = pandas.read_csv(path) if ending == ".csv" else pandas.read_parquet(path)
+    found = sorted((int(m[1]), c) for c in frame.columns if (m := re.fullmatch(r"z(\d+)", str(c))))
+    if not found:
+        raise ValueError("it has no columns z0, z1, ...")
+    return np.asarray(frame[[c for _, c in found]].to_numpy(np.float64))

@@ -1,0 +1,310 @@
+"""The flags of ``train``: drawn from the signatures of the chosen model, of ``load_data`` and of the training options.
+
+The words are sorted by hand into the model's name, the command's own switches and settings; jsonargparse then reads each
+setting by the type in its signature. Nothing is ever imported because a flag or a file names it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from sandglass import registry
+from sandglass.app.configure import DEFAULT_MODEL, Config, data_options, training_options
+from sandglass.errors import ConfigError
+from sandglass.registry import AUTO, Option
+
+SWITCHES = {
+    "--help": "this page",
+    "--dry-run": "show parameters, time and memory, measured on a throw-away copy; write nothing",
+    "--print_config": "print the complete configuration as YAML, which --config accepts, and stop",
+    "--no-report": "train only: no evaluation on the test split, no report.html",
+}
+OWN = {
+    "--data": ("NAME_OR_PATH", "a name from `sandglass datasets`, a folder of pictures, or a .npy, .npz or .csv file"),
+    "--out": ("DIR", "the run folder itself; the next free runs/<model>-<data>-<number> when not given"),
+    "--recipe": ("NAME", "start from a ready-made configuration; `sandglass recipes` lists them"),
+    "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags win over it"),
+    "--init-from": ("RUN", "start from the weights of another run"),
+    "--resume": ("RUN", "go on with a run, to the same bits as never stopping; --epochs can raise its total"),
+}
+_SYNONYMS = {
+    "--num-epochs": "--epochs", "--max-epochs": "--epochs", "--n-epochs": "--epochs",
+    "--learning-rate": "--lr", "--output-dir": "--out", "--outdir": "--out", "-o": "--out", "--random-state": "--seed",
+    "--z-dim": "--latent-dim", "--kl-weight": "--beta", "--image-size": "--size", "--img-size": "--size",
+    "--print-config": "--print_config", "--dry_run": "--dry-run", "-h": "--help", "--ema-decay": "--ema",
+    "--workers": "--threads", "--resume-from-checkpoint": "--resume", "--data.source": "--data",
+    "--model.name": "--model",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of a command line, sorted.
+
+    Args:
+        model: the model named, or None.
+        switches: those that were set.
+        own: values of the command's own options.
+        settings: ``(option, value)`` of all others, in order.
+    """
+
+    model: str | None = None
+    switches: frozenset[str] = frozenset()
+    own: Mapping[str, str] = field(default_factory=dict)
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+def sort(words: Sequence[str]) -> Words:
+    """Sorts the words after ``sandglass train``.
+
+    Raises:
+        ConfigError: an option without its value, or a second model.
+
+    Example:
+        >>> sort(["vae", "--epochs", "3", "--dry-run"]).settings
+        (('--epochs', '3'),)
+    """
+    model: str | None = None
+    switches, own, settings = set(), {}, []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if not word.startswith("-"):
+            if model is not None:
+                raise ConfigError(f"Name one model, not '{model}' and '{word}'; options begin with --.")
+            model = word
+            continue
+        option, equals, value = word.partition("=")
+        option = option if option.startswith("--") or option in _SYNONYMS else f"-{option}"
+        plain = option if "." in option else option.replace("_", "-")
+        option = _SYNONYMS.get(option) or _SYNONYMS.get(plain) or option
+        if option in SWITCHES:
+            switches.add(option)
+            continue
+        if not equals:
+            if not left or re.match(r"--?[a-zA-Z]", left[0]):
+                raise ConfigError(f"{option} needs a value; `sandglass train --help` lists the options.")
+            value = left.pop(0)
+        if option == "--model":
+            model = value
+        elif (plain if plain in OWN else option) in OWN:
+            own[plain if plain in OWN else option] = value
+        else:
+            settings.append((option, value))
+    return Words(model, frozenset(switches), own, tuple(settings))
+
+
+class Flags:
+    """The typed flags for one model and the nested choices made so far.
+
+    Args:
+        model: its name.
+        chosen: names of nested choices, such as ``{"net": "mlp"}``; the signature's default otherwise.
+    """
+
+    def __init__(self, model: str, chosen: Mapping[str, str]) -> None:
+        self.parser = ArgumentParser(prog="sandglass train", exit_on_error=False, allow_abbrev=False, add_help=False)
+        self.options: dict[str, Option] = {}
+        self.forms: dict[str, str] = {}
+        self.shown: dict[str, list[tuple[str, Option]]] = {"data": [], "training": [], "model": []}
+        for option in training_options():
+            self.add("training", option)
+        for option in data_options():
+            self.add("data", option)
+        for option in registry.schema("model", model):
+            if option.kind is None:
+                self.add("model", option)
+                continue
+            name = chosen.get(option.name) or _name_of(option.default)
+            self.add_choice(option, name)
+
+    def add(self, section: str, option: Option) -> None:
+        """One option, under its dotted name and, where it is still free, a short one."""
+        key = f"{section}.{option.name}"
+        self.options[key] = option
+        self.forms[f"--{key}"] = key
+        if "." not in option.name:
+            self.forms.setdefault(f"--{option.name}", key)
+            self.forms.setdefault(f"--{option.name.replace('_', '-')}", key)
+        self.shown[section].append((key, option))
+        self.parser.add_argument(f"--{key}", type=option.type, default=None)
+
+    def add_choice(self, option: Option, name: str) -> None:
+        """A nested choice and the options of what was chosen; with ``auto``, of all that could be."""
+        assert option.kind is not None
+        known = registry.names(option.kind)
+        if name != AUTO:
+            registry.entry(option.kind, name)  # raises, with the nearest name, where there is none
+        about = f"{option.help} One of: {', '.join([*known, AUTO] if option.default == AUTO else known)}."
+        self.add("model", Option(f"{option.name}.name", str, name, about))
+        for form in (f"--{option.name}", f"--model.{option.name}"):
+            self.forms[form] = f"model.{option.name}.name"
+        sources = [n for n in known if not registry.entry(option.kind, n).preset] if name == AUTO else [name]
+        found: dict[str, tuple[Option, list[str]]] = {}
+        for source in sources:
+            for nested in registry.schema(option.kind, source):
+                found.setdefault(nested.name, (nested, []))[1].append(source)
+        for nested, having in found.values():
+            help_ = f"({', '.join(having)}) {nested.help}" if name == AUTO else nested.help
+            self.add("model", Option(f"{option.name}.{nested.name}", nested.type, nested.default, help_))
+
+    def key(self, form: str) -> str:
+        """The dotted key that an option stands for.
+
+        Raises:
+            ConfigError: no such option; the message offers the nearest.
+        """
+        if form in self.forms:
+            return self.forms[form]
+        known = [*self.forms, *OWN, *SWITCHES]
+        hint = registry.nearest(form, known)
+        raise ConfigError(f"There is no option {form} here.{hint} `sandglass train --help` lists them.")
+
+    def read(self, settings: Sequence[tuple[str, str]]) -> Config:
+        """The settings as a configuration layer.
+
+        Raises:
+            ConfigError: an unknown option, or a value of the wrong type.
+        """
+        words = []
+        for form, value in settings:
+            key = self.key(form)
+            words.append(f"--{key}={_listed(value) if _is_list(self.options[key].type) else value}")
+        try:
+            found = self.parser.parse_args(words, defaults=False)
+        except ArgumentError as error:
+            raise ConfigError(self.explain(str(error), {self.key(f): f for f, _ in settings})) from error
+        return _layer(found)
+
+    def check(self, config: Config, where: str) -> None:
+        """Checks the types of a layer from a file.
+
+        Raises:
+            ConfigError: a value of the wrong type.
+        """
+        model = config.get("model", {})
+        options = {k: {"name": v} if isinstance(v, str) and f"model.{k}.name" in self.options else v
+                   for k, v in model.get("options", {}).items()}  # fmt: skip
+        data = {k: v for k, v in config.get("data", {}).items() if k not in ("source", "transform")}
+        sections = {"model": options, "data": data, "training": config.get("training", {})}
+        flat = {f"{s}.{k}": v for s, values in sections.items() for k, v in _flatten(values).items()}
+        known = {k: v for k, v in flat.items() if k in self.options and v is not None}  # the rest is refused by name later
+        try:
+            self.parser.parse_object(_nest(known), defaults=False)
+        except ArgumentError as error:
+            raise ConfigError(self.explain(str(error), {k: f"{where}: {k}" for k in known})) from error
+
+    def explain(self, message: str, called: Mapping[str, str]) -> str:
+        """One line out of jsonargparse's several."""
+        match = re.search(r'key "([\w.]+)"', message)
+        if match is None or match[1] not in self.options:
+            return " ".join(message.split())
+        value = re.findall(r"(?:Got value|Given value): (.*)", message)
+        wanted = type_name(self.options[match[1]].type)
+        return f"{called.get(match[1], match[1])} must be {wanted}, not {value[-1] if value else 'that'}."
+
+
+def type_name(hint: Any) -> str:
+    """A type as a person would say it.
+
+    Example:
+        >>> type_name(float | None), type_name(typing.Literal["a", "b"]), type_name(Sequence[int])
+        ('a number or null', 'a or b', 'whole numbers with commas between')
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return type_name(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(type_name(a) for a in arguments))
+    if origin is typing.Literal:
+        return " or ".join(map(str, arguments))
+    if _is_list(hint):
+        return {int: "whole numbers", float: "numbers"}.get(arguments[0], "names") + " with commas between"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+    return names.get(hint, "a value")
+
+
+def _is_list(hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_list(a) for a in typing.get_args(hint)) and str not in typing.get_args(hint)
+    return inspect.isclass(origin) and issubclass(origin, Sequence)
+
+
+def _listed(value: str) -> str:
+    """``512,256`` as the list that it means."""
+    if value.startswith("[") or value in ("null", "None"):
+        return value
+    parts = [p.strip() for p in value.split(",") if p.strip()]
+    return json.dumps([float(p) if re.fullmatch(r"-?\d+\.\d*", p) else int(p) if re.fullmatch(r"-?\d+", p) else p for p in parts])
+
+
+def _layer(found: Namespace) -> Config:
+    values = {k: v for k, v in found.as_dict().items() if v}
+    layer: Config = {key: values[key] for key in ("data", "training") if key in values}
+    return layer | ({"model": {"options": values["model"]}} if "model" in values else {})
+
+
+def _flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{k}": v for k, v in _flatten(value).items()}
+        else:
+            flat[key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def _nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    nested: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        place = nested
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return nested
+
+
+def _name_of(choice: Any) -> str:
+    return str(choice["name"]) if isinstance(choice, Mapping) else str(choice)
+
+
+def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The names of nested choices, the last layer winning and the flags over all."""
+    found: dict[str, str] = {}
+    kinds = [o.name for o in registry.schema("model", model) if o.kind]
+    for layer in layers:
+        options = layer.get("model", {}).get("options", {})
+        found |= {k: _name_of(options[k]) for k in kinds if isinstance(options.get(k), str) or "name" in (options.get(k) or {})}
+    for form, value in settings:
+        for kind in kinds:
+            if form in (f"--{kind}", f"--model.{kind}", f"--model.{kind}.name"):
+                found[kind] = value
+    return found
+
+
+def model_name(words: Words, layers: Sequence[Config]) -> str:
+    """The model's name, the last layer winning and the command line over all.
+
+    Raises:
+        ConfigError: there is no such model; the message helps when it is a data set or a path.
+    """
+    named = [layer["model"]["name"] for layer in layers if layer.get("model", {}).get("name")]
+    name = words.model or (named[-1] if named else DEFAULT_MODEL)
+    if name not in registry.names("model") and "--data" not in words.own:
+        import os
+
+        if name in registry.names("dataset") or os.path.exists(name):
+            raise ConfigError(f"'{name}' is no model. To train on it: sandglass train --data {name}")
+    registry.entry("model", name)
+    return name

@@ -1,0 +1,71 @@
+"""The help page of ``train``, which has as many options as the chosen model."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Any
+
+from sandglass import registry
+from sandglass.app.flags import OWN, SWITCHES, Flags, type_name
+from sandglass.registry import Option
+
+_EXAMPLES = """examples:
+  sandglass train --recipe digits
+  sandglass train --data photos/ --size 64x48 --augment flip,shift --epochs 100
+  sandglass train beta-vae --data mnist --beta 2 --latent-dim 10 --net mlp --model.net.widths 512,256
+  sandglass train ae --data customers.csv --labels segment --dry-run
+  sandglass train --recipe mnist-512-2 --print_config > mine.yaml; sandglass train --config mine.yaml
+  sandglass train --resume runs/vae-digits-1 --epochs 100"""
+
+
+def train_help(model: str, flags: Flags) -> str:
+    """The page: the command's own options, then those of data, training and the model."""
+    models = ", ".join(registry.names("model"))
+    parts = [
+        "usage: sandglass train [MODEL] --data NAME_OR_PATH [OPTION ...]",
+        "Train a model into a run folder, measure it and write its report.",
+        textwrap.fill(
+            f"MODEL is one of {models}; vae when not named. Every option can also be written with its full name, such as"
+            " --model.latent_dim or --training.lr, which is its place in a configuration file.",
+            100,
+        ),
+        "options:\n" + "\n".join(_line(f"{name} {value}", help_) for name, (value, help_) in OWN.items()),
+        "\n".join(_line(name, help_) for name, help_ in SWITCHES.items()),
+    ]
+    titles = {"data": "data:", "training": "training:", "model": f"model '{model}':"}
+    for section, options in flags.shown.items():
+        parts.append(titles[section] + "\n" + "\n".join(_option(key, option, flags.forms) for key, option in options))
+    return "\n\n".join([*parts, _EXAMPLES])
+
+
+def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
+    short = f"--{option.name.replace('_', '-').removesuffix('.name')}"
+    name = short if forms.get(short) == key else f"--{key}"
+    return _line(f"{name} {_value(option.type)}", f"{plain(option.help).rstrip('.')} (default: {shown(option.default)})")
+
+
+def _line(name: str, help_: str) -> str:
+    """A name and its description beside it."""
+    body = textwrap.wrap(help_, 70) or [""]
+    head = f"  {name:<26} " if len(name) <= 26 else f"  {name}\n{'':<29}"
+    return head + f"\n{'':<29}".join(body)
+
+
+def _value(hint: Any) -> str:
+    """What stands for the value of an option."""
+    said = type_name(hint)
+    stands = {"a whole": "N", "whole": "N,N,...", "a number": "X", "names": "A,B,...", "true": "COLUMN"}
+    return next((v for k, v in stands.items() if said.startswith(k)), "NAME")
+
+
+def plain(help_: str) -> str:
+    """A docstring's description without its marks."""
+    return help_.replace("``", "").replace('"', "")
+
+
+def shown(value: Any) -> str:
+    """A default as a person would write it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

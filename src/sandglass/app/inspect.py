@@ -1,0 +1,201 @@
+"""Looking at runs: evaluate, report, runs, verify."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandglass.app.output import figure, metrics_table, say, table
+from sandglass.app.parsing import Parser, count, examples_from, trained_model, whole
+from sandglass.errors import CheckpointError, ConfigError, NotFoundError
+
+if TYPE_CHECKING:
+    from sandglass.run import Run
+
+
+def evaluate(words: Sequence[str]) -> int:
+    """Measures a trained model and, on the run's own data, writes ``results.json``."""
+    parser = Parser(
+        "evaluate",
+        "Measure a trained model. On the run's own data the figures are kept in results.json.",
+        ["evaluate runs/vae-digits-1", "evaluate runs/vae-digits-1 --metrics log_prob --k 1000 --json"],
+    )
+    trained_model(parser)
+    examples_from(parser, "test")
+    parser.add_argument("--metrics", type=whole, default=[], metavar="A,B", help="which; all that apply when not given")
+    parser.add_argument("--k", type=count, help="draws an example of log_prob (default: 100); asks for it, too")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    args = parser.parse(words)
+
+    from sandglass import api
+    from sandglass.app.trained import find_run, new_data
+    from sandglass.engine.options import settle_device
+    from sandglass.run import Run, strict_json
+
+    run = Run(find_run(args.run))
+    data = new_data(api.transform_of(run), args.data) if args.data else None
+    split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
+    common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
+    metrics = args.metrics
+    results = None if args.k and not metrics else api.evaluate(run, metrics=metrics, **common, **_draws(args.k, metrics))
+    if results is None:  # --k alone: what applies anyway, and log_prob
+        results = api.evaluate(run, **common)
+        more = api.evaluate(run, metrics=["log_prob"], **common, log_prob={"k": args.k})
+        results["metrics"] |= more["metrics"]
+    if args.json:
+        print(strict_json(results, indent=1))
+        return 0
+    print(f"{results['model']} on {results['data']}, split {results['split']}, weights of step {results['step']:,}\n")
+    metrics_table(results["metrics"])
+    return 0
+
+
+def default_split(there: list[str], new: bool) -> str:
+    """The split to measure where none is named: never the training examples while there are others."""
+    if new and "train" in there and len(there) == 1:
+        return "train"  # other data that is in one piece
+    return next((s for s in ("test", "validation") if s in there), "train")
+
+
+def _draws(k: int | None, metrics: list[str]) -> dict[str, Any]:
+    if k is None:
+        return {}
+    if "log_prob" not in metrics:
+        raise ConfigError("--k is of the metric log_prob; add it to --metrics.")
+    return {"log_prob": {"k": k}}
+
+
+def report(words: Sequence[str]) -> int:
+    """Writes ``report.html``."""
+    parser = Parser("report", "Write the HTML page of a run, again or for the first time.", ["report runs/vae-digits-1"])
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    args = parser.parse(words)
+
+    from sandglass import api
+    from sandglass.app.show import write_page
+    from sandglass.app.trained import find_run
+    from sandglass.run import Run
+
+    run = Run(find_run(args.run))
+    data = api.run_data(run)
+    if not run.results():
+        say("measuring first ...")
+        api.evaluate(run, split=default_split(list(data.splits), False))
+    print(write_page(run, data))
+    return 0
+
+
+def runs(words: Sequence[str]) -> int:
+    """Lists the runs of a folder."""
+    parser = Parser("runs", "List the runs of a folder.", ["runs", "runs experiments/"])
+    parser.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="where to look (default: runs)")
+    args = parser.parse(words)
+    folder = Path(args.folder)
+    if not folder.is_dir():
+        if args.folder == "runs":
+            print("There are no runs yet; `sandglass train --recipe digits` makes one in runs/.")
+            return 0
+        raise NotFoundError(f"There is no folder {folder}.")
+
+    from sandglass.app.trained import natural_key
+    from sandglass.run import Run
+
+    found = sorted({f.parent for f in folder.glob("**/config.yaml")}, key=lambda p: natural_key(str(p)))
+    if not found:
+        print(f"There are no runs in {folder}.")
+        return 0
+    rows, broken = [], []
+    for path in found:
+        try:
+            rows.append(run_row(Run(path), folder))
+        except (ConfigError, KeyError, TypeError, ValueError) as error:
+            broken.append(f"{path} cannot be read as a run: {' '.join(str(error).split())}")
+    headers = ["run", "model", "data", "epochs", "objective", "test elbo", "state", "when"]
+    table(headers, rows, right=(3, 4, 5))
+    for line in broken:
+        say(line)
+    return 0
+
+
+def run_row(run: Run, folder: Path) -> list[str]:
+    """One line of ``sandglass runs``."""
+    config, events, metrics = run.config, run.events(), run.metrics()
+    planned = config["training"]["epochs"]
+    done = max((m["epoch"] for m in metrics), default=0)
+    watched = [m["value"] for m in metrics if m["split"] == config["training"]["watch"] and m["term"] == "objective"]
+    best = min((v for v in watched if v is not None), default=None)
+    if config["training"]["select"] == "last" and watched:
+        best = watched[-1]
+    elbo = run.results().get("test", {}).get("metrics", {}).get("elbo")
+    return [
+        str(run.path.relative_to(folder)) if run.path != folder else run.path.name,
+        config["model"]["name"],
+        config["data"]["name"],
+        f"{done:g}/{planned}" if done == int(done) else f"{done:.1f}/{planned}",
+        "" if best is None else figure(best),
+        "" if elbo is None else figure(elbo["value"], elbo["stderr"]),
+        state(run, done >= planned),
+        events[-1]["time"][:16].replace("T", " ") if events else "",
+    ]
+
+
+def state(run: Run, complete: bool) -> str:
+    """Whether training ended, was stopped, or goes on right now."""
+    if (run.path / "run.owner").is_file() and locked(run.path):
+        return "training"
+    if complete:
+        return "finished"
+    steps = run.steps()
+    file = run.checkpoint_path(steps[-1]) / "state.json" if steps else None
+    early = file is not None and file.is_file() and json.loads(file.read_text()).get("stopped_early")
+    return "stopped early" if early else "stopped"
+
+
+def locked(path: Path) -> bool:
+    """Whether a process holds the folder."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(path / "run.lock", timeout=0):
+            return False
+    except (Timeout, OSError):
+        return True
+
+
+def verify(words: Sequence[str]) -> int:
+    """Hashes every file of a run again."""
+    parser = Parser(
+        "verify",
+        "Check every checkpoint and the model of a run against their SHA-256; exit code 74 when one is damaged.",
+        ["verify runs/vae-digits-1"],
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
+    args = parser.parse(words)
+
+    from sandglass.app.trained import find_run
+    from sandglass.run import Run
+    from sandglass.storage import verify_folder
+
+    path = find_run(args.run)
+    if (path / "MANIFEST.json").is_file():
+        folders = [path]
+    else:
+        run = Run(path)
+        folders = [run.checkpoint_path(step) for step in run.steps()]
+        folders += [path / "model"] if (path / "model").is_dir() else []
+    problems = []
+    for folder in folders:
+        try:
+            files = len(verify_folder(folder)["files"])
+            print(f"good     {folder}  ({files} files)")
+        except CheckpointError as error:
+            problems.append(str(error))
+            print(f"damaged  {folder}")
+    if problems:
+        raise CheckpointError(" ".join(problems))
+    if not folders:
+        raise CheckpointError(f"{path} has no weights yet: nothing was saved.")
+    return 0

@@ -1,0 +1,81 @@
+"""Tables and figures for a person's eyes: drawn in a terminal, aligned plain text in a pipe."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+    """Prints a table.
+
+    Args:
+        headers: of the columns.
+        rows: the cells.
+        right: columns that are aligned to the right.
+    """
+    if sys.stdout.isatty():
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for i, header in enumerate(headers):
+            drawn.add_column(header, justify="right" if i in right else "left", overflow="fold", no_wrap=i == 0)
+        for row in rows:
+            drawn.add_row(*(Text(cell) for cell in row))
+        Console(highlight=False).print(drawn)
+        return
+    widths = [max(len(line[i]) for line in (headers, *rows)) for i in range(len(headers))]
+    for line in (headers, *rows):
+        cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
+        print("  ".join(cells).rstrip())
+
+
+def figure(value: float | None, stderr: float | None = None) -> str:
+    """A figure with its standard error, both to the precision that the error allows.
+
+    Example:
+        >>> figure(-154.1234, 0.3456), figure(0.0123456), figure(None)
+        ('-154.12 ± 0.35', '0.01235', 'not finite')
+    """
+    if value is None:
+        return "not finite"
+    if not stderr:
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    digits = max(0, 1 - math.floor(math.log10(stderr)))
+    return f"{value:,.{digits}f} ± {stderr:,.{digits}f}"
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Prints the metrics of ``evaluate``."""
+    rows = [
+        [name, figure(m["value"], m["stderr"]), f"{m['n']:,}", "" if m["unit"] == "1" else m["unit"], m.get("note", "")]
+        for name, m in metrics.items()
+    ]
+    noted = any(row[4] for row in rows)
+    headers = ["metric", "value", "n", "unit", "note"]
+    table(headers if noted else headers[:4], rows if noted else [r[:4] for r in rows], right=(1, 2))
+
+
+def say(text: str) -> None:
+    """A remark beside the result, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours.
+
+    Example:
+        >>> duration(0.5), duration(75), duration(4000)
+        ('0.5 s', '1 min 15 s', '1 h 7 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

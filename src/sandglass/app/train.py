@@ -1,0 +1,168 @@
+"""``sandglass train``: from the words to a finished run with its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sandglass import api, recipes
+from sandglass.app import configure, flags
+from sandglass.app.configure import Config
+from sandglass.app.output import metrics_table, say
+from sandglass.app.progress import progress
+from sandglass.app.trained import find_run
+from sandglass.data.dataset import Dataset
+from sandglass.errors import ConfigError
+from sandglass.registry import AUTO
+from sandglass.run import Run, read_yaml
+
+
+def train(words: Sequence[str]) -> int:
+    """Trains a model, or goes on with a run."""
+    given = flags.sort(words)
+    if "--resume" in given.own and "--help" not in given.switches:
+        return resume(given)
+    layers, show = read_layers(given)
+    name = flags.model_name(given, layers)
+    chosen = flags.chosen_names(name, layers, given.settings)
+    own = flags.Flags(name, chosen)
+    if "--help" in given.switches:
+        from sandglass.app.helping import train_help
+
+        print(train_help(name, own))
+        return 0
+    config = settle(name, given, layers, own)
+    if "--print_config" in given.switches:
+        print(configure.as_yaml(config), end="")
+        return 0
+    data = read_data(config)
+    if "--dry-run" in given.switches:
+        from sandglass.app.dry_run import dry_run
+
+        return dry_run(config, data)
+    run = start(config, data, given)
+    finish(run, data, show, "--no-report" not in given.switches)
+    return 0
+
+
+def read_layers(given: flags.Words) -> tuple[list[Config], Mapping[str, Any]]:
+    """The recipe and the file, in that order, and what to show at the end."""
+    layers: list[Config] = []
+    show: Mapping[str, Any] = {}
+    if "--recipe" in given.own:
+        recipe = recipes.read(given.own["--recipe"])
+        layers.append(configure.normal(recipe, f"The recipe {given.own['--recipe']}"))
+        show = recipe.get("show") or {}
+    if "--config" in given.own:
+        layers.append(configure.normal(read_yaml(given.own["--config"]), given.own["--config"]))
+    return layers, show
+
+
+def settle(name: str, given: flags.Words, layers: Sequence[Config], own: flags.Flags) -> Config:
+    """The complete configuration: preset, recipe, file, flags, the last one winning.
+
+    Raises:
+        ConfigError: an unknown option or a value that makes no sense.
+    """
+    config: Config = {}
+    for layer in layers:
+        config = configure.over(config, layer)
+    config = configure.over(config, {"model": {"name": name, "options": {}}})
+    own.check(config, "The configuration")
+    config = configure.over(config, own.read(given.settings))
+    config = configure.complete(config)
+    if "--data" in given.own:
+        config["data"]["source"] = given.own["--data"]
+    return config
+
+
+def read_data(config: Config) -> Dataset:
+    """The data of a configuration.
+
+    Raises:
+        ConfigError: none is named.
+    """
+    options = dict(config["data"])
+    source = options.pop("source")
+    if not source:
+        raise ConfigError("Say what to train on: --data with a folder, a file or a name, such as --data digits.")
+    return api.load_data(source, **options)
+
+
+def start(config: Config, data: Dataset, given: flags.Words) -> Run:
+    """Trains."""
+    model = config["model"]
+    shape = "x".join(map(str, data.spec.shape))
+    splits = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
+    epochs = config["training"]["epochs"]
+    say(f"{model['name']} on {data.name}: {splits} examples of {shape}, {epochs} epoch{'s' * (epochs != 1)}")
+    for note in data.notes:
+        say(f"  note: {note}")
+    return api.train(
+        model["name"],
+        data,
+        out=given.own.get("--out"),
+        model_options=given_options(model["options"]),
+        init_from=find_run(given.own["--init-from"]) if "--init-from" in given.own else None,
+        progress=progress(),
+        recipe=given.own.get("--recipe"),
+        **config["training"],
+    )
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Model options as ``build`` takes them: a bare ``auto`` is settled by the data."""
+    return {k: v["name"] if isinstance(v, Mapping) and v == {"name": AUTO} else v for k, v in options.items()}
+
+
+def resume(given: flags.Words) -> int:
+    """Goes on with a run.
+
+    Raises:
+        ConfigError: an option that would change the run.
+    """
+    epochs: int | None = None
+    for form, value in given.settings:
+        if form not in ("--epochs", "--training.epochs"):
+            raise ConfigError(f"--resume goes on with the run as it was configured: only --epochs can be given, not {form}.")
+        if not value.isdigit():
+            raise ConfigError(f"--epochs must be a whole number, not {value}.")
+        epochs = int(value)
+    extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
+    if extra or given.model:
+        raise ConfigError(f"--resume goes on with the run as it was configured; leave out {(extra + [given.model])[0]}.")
+    run = api.resume(find_run(given.own["--resume"]), epochs=epochs, progress=progress())
+    show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
+    finish(run, api.run_data(run), show or {}, "--no-report" not in given.switches)
+    return 0
+
+
+def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> None:
+    """Evaluates, draws, writes the report, and says where everything is and what to do next."""
+    split = next((s for s in ("test", "validation") if s in data.splits), "train")
+    page: Path | None = None
+    if report:
+        from sandglass.app.show import figures, write_page
+
+        measured = api.evaluate(run, split=split, device=run.config["training"]["device"])
+        pictures = figures(run, show)
+        page = write_page(run, data)
+        print(f"\nOn {len(data.splits[split]):,} {split} examples:\n")
+        metrics_table(measured["metrics"])
+        print()
+        for picture in pictures:
+            print(f"figure  {picture}")
+    else:
+        print()
+    print(f"run     {run.path}")
+    if page is not None:
+        print(f"report  {page}")
+    print(f"\nnext:\n  sandglass generate {run.path} -n 64\n  {second(run)}")
+
+
+def second(run: Run) -> str:
+    """Another command worth trying."""
+    if run.config["model"]["name"] in ("ae", "vae", "beta-vae") and len(run.config["spec"]["shape"]) == 3:
+        return f"sandglass reconstruct {run.path} -n 10"
+    return f"sandglass train --resume {run.path} --epochs {2 * run.config['training']['epochs']}"

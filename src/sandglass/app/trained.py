@@ -1,0 +1,142 @@
+"""What every use of a trained model begins with: the model, the way its data is prepared, and examples for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from sandglass import api
+from sandglass.core import Model
+from sandglass.data.dataset import Dataset, Split
+from sandglass.data.load import load_data
+from sandglass.data.loading import in_order
+from sandglass.data.transform import Transform
+from sandglass.engine.options import settle_device
+from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.run import Run
+
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model in eval mode, and where it came from; ``run`` is None for a model folder or one from the hub."""
+
+    model: Model
+    transform: Transform
+    run: Run | None
+    name: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its weights are in."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def latent_dim(self) -> int:
+        """Size of its latent."""
+        return int(self.model.latent_dim)  # type: ignore[arg-type]
+
+    def batches(self, split: Split) -> Iterator[Tensor]:
+        """The examples ``(B, *shape)``, batch by batch, where and as the model wants them."""
+        for make in in_order(split, _AT_ONCE, device=self.model.device, dtype=self.dtype):
+            yield make().x
+
+    @torch.no_grad()
+    def encode(self, split: Split) -> Tensor:
+        """``(N, latent_dim)`` codes on the CPU."""
+        return torch.cat([self.model.encode(x).cpu() for x in self.batches(split)])
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """``(N, *shape)`` on the CPU from ``(N, latent_dim)``."""
+        pieces = z.to(self.model.device, self.dtype).split(_AT_ONCE)
+        return torch.cat([self.model.decode(piece).cpu() for piece in pieces])
+
+
+def opened(source: str, device: str) -> Trained:
+    """The trained model of a run folder, a model folder or the hub.
+
+    Raises:
+        NotFoundError, CheckpointError: it is not there, or damaged.
+    """
+    path = find_run(source)
+    run = Run(path) if (path / "config.yaml").is_file() else None
+    place = settle_device(device)
+    if run is not None:
+        return Trained(run.load_model(device=place), api.transform_of(run), run, path.name)
+    return Trained(api.load(source, device=place), api.transform_of(source), None, path.name)
+
+
+def find_run(source: str) -> Path:
+    """The folder, or the newest run for ``latest``.
+
+    Raises:
+        NotFoundError: there are no runs.
+    """
+    if source == "latest" and not Path(source).exists():
+        runs = sorted(Path("runs").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
+        if not runs:
+            raise NotFoundError("There is no run in the folder runs/ yet; `sandglass train --recipe digits` makes one.")
+        return runs[-1].parent
+    return Path(source)
+
+
+def new_data(transform: Transform, source: str) -> Dataset:
+    """Other examples than a run's own, prepared as those were and kept together."""
+    return load_data(source, transform=transform, validation=0.0, test=0.0)
+
+
+def dataset(trained: Trained, data: str | None) -> Dataset:
+    """The run's own data, or other data for it.
+
+    Raises:
+        ConfigError: a model folder has no data of its own.
+    """
+    if data is not None:
+        return new_data(trained.transform, data)
+    if trained.run is None:
+        raise ConfigError(f"{trained.name} is a model without its run; say what to use it on with --data.")
+    return api.run_data(trained.run)
+
+
+def examples(data: Dataset, split: str | None, default: str) -> dict[str, Split]:
+    """The splits meant by a name.
+
+    Args:
+        data: where from.
+        split: a name, ``"all"``, or None for the default.
+        default: ``"all"``, or the preferred split; where it is missing, all of them stand for it.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    wanted = split or (default if default in data.splits else "all")
+    if wanted == "all":
+        return dict(data.splits)
+    if wanted not in data.splits:
+        raise DataError(f"There is no split '{wanted}' in '{data.name}'; it has: {', '.join(data.splits)}.")
+    return {wanted: data.splits[wanted]}
+
+
+def joined(splits: dict[str, Split]) -> Split:
+    """Several splits as one."""
+    parts = list(splits.values())
+    labelled = all(p.y is not None for p in parts)
+    y = torch.cat([p.y for p in parts if p.y is not None]) if labelled else None
+    return Split(torch.cat([p.x for p in parts]), y, parts[0].levels, tuple(n for p in parts for n in p.names))
+
+
+def first(split: Split, n: int) -> Split:
+    """The first ``n`` examples."""
+    return split.take(torch.arange(min(n, len(split))))
+
+
+def natural_key(name: str) -> list[int | str]:
+    """Sorts run-2 before run-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

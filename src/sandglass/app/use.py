@@ -1,0 +1,227 @@
+"""Putting a trained model to work: generate, reconstruct, encode, decode, interpolate, manifold."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandglass.app.parsing import Parser, count, examples_from, output, trained_model, whole
+from sandglass.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sandglass.app.trained import Trained
+
+_PICTURE_OR_TABLE = "a .png grid, or .csv for a table; .npy or .npz for the bare array"
+
+
+def generate(words: Sequence[str]) -> int:
+    """New examples from the prior."""
+    parser = Parser(
+        "generate",
+        "Draw new examples from a trained model.",
+        ["generate runs/vae-digits-1 -n 64 -o samples.png", "generate runs/vae-digits-1 -n 500 --separate -o samples/"],
+    )
+    trained_model(parser)
+    parser.add_argument("-n", "--number", type=count, default=64, help="how many (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same examples (default: 0)")
+    parser.add_argument("--separate", action="store_true", help="a PNG file each, in a folder")
+    parser.add_argument("--noise", action="store_true", help="draw x itself, not its mean given the latent")
+    output(parser, f"{_PICTURE_OR_TABLE} (default: samples.png or .csv); with --separate a folder")
+    args = parser.parse(words)
+
+    from sandglass.app.files import write_examples
+
+    trained = _open(args)
+    x = draw(trained, args.number, args.seed, args.noise)
+    path = write_examples(trained.transform, x, args.out, default="samples", separate=args.separate)
+    return _wrote(path, f"{args.number} samples")
+
+
+def draw(trained: Trained, n: int, seed: int, noise: bool = False) -> Any:
+    """``(n, *shape)`` samples on the CPU, the same for the same seed whatever else was drawn."""
+    import torch
+
+    from sandglass import rng
+
+    pieces = []
+    for place, start in enumerate(range(0, n, 256)):
+        with torch.no_grad(), rng.forked(trained.model.device, seed, "generate", place):
+            pieces.append(trained.model.sample(min(256, n - start), noise=noise).cpu())
+    return torch.cat(pieces)
+
+
+def reconstruct(words: Sequence[str]) -> int:
+    """Originals over their reconstructions."""
+    parser = Parser(
+        "reconstruct",
+        "Pass examples through the model: originals over reconstructions; for a table, two rows each.",
+        ["reconstruct runs/vae-digits-1 -n 10", "reconstruct runs/vae-photos-1 --data new-photos/ -o new.png"],
+    )
+    trained_model(parser)
+    examples_from(parser, "test")
+    parser.add_argument("-n", "--number", type=count, default=10, help="how many (default: 10)")
+    output(parser, f"{_PICTURE_OR_TABLE} (default: reconstructions.png or .csv)")
+    args = parser.parse(words)
+
+    import torch
+
+    from sandglass.app.files import write_examples
+
+    trained = _open(args, "reconstruct")
+    split = _split(trained, args, "test", args.number)
+    with torch.no_grad():
+        pairs = [(x.cpu(), trained.model.reconstruct(x).cpu()) for x in trained.batches(split)]
+    before, after = (torch.cat(part) for part in zip(*pairs, strict=True))
+    columns = min(len(before), 20)
+    which = ["original", "reconstruction"] * len(before)
+    if trained.transform.kind == "table":
+        x = torch.stack([before, after], 1).flatten(0, 1)
+    else:
+        x = torch.cat([torch.cat(rows) for rows in zip(before.split(columns), after.split(columns), strict=True)])
+    extra = {"example": [i // 2 for i in range(len(x))], "which": which}
+    path = write_examples(trained.transform, x, args.out, default="reconstructions", columns=columns, extra=extra)
+    return _wrote(path, f"{len(before)} originals over their reconstructions")
+
+
+def encode(words: Sequence[str]) -> int:
+    """Latent codes, with labels, names and positions."""
+    parser = Parser(
+        "encode",
+        "Write the latent codes of examples, with their labels, file names and positions.",
+        ["encode runs/vae-digits-1 -o codes.csv", "encode runs/vae-photos-1 --data photos/ -o codes.parquet"],
+    )
+    trained_model(parser)
+    examples_from(parser, "all")
+    output(parser, "a .npz, .parquet or .csv file (default: codes.npz)")
+    args = parser.parse(words)
+    ending = Path(args.out or "codes.npz").suffix.lower()
+    if ending not in (".npz", ".parquet", ".csv"):
+        raise ConfigError(f"Codes are written as .npz, .parquet or .csv, not as '{ending}'.")
+
+    from sandglass.app import codes, files
+    from sandglass.app.trained import dataset, examples
+
+    trained = _open(args, "encode")
+    data = dataset(trained, args.data)
+    columns = codes.of(trained, data, examples(data, args.split, "all"))
+    path = Path(args.out) if args.out else files.free(Path("codes.npz"))
+    codes.write(path, columns, data.classes)
+    z = columns["codes"]
+    return _wrote(path, f"{len(z):,} codes of {z.shape[1]} numbers")
+
+
+def decode(words: Sequence[str]) -> int:
+    """Codes back to examples."""
+    parser = Parser(
+        "decode",
+        "Turn latent codes back into examples.",
+        ["decode runs/vae-digits-1 codes.npz -o decoded.png", "decode runs/vae-digits-1 codes.csv -o decoded/"],
+    )
+    trained_model(parser)
+    parser.add_argument("codes", metavar="CODES", help="a .npz, .csv or .parquet file, as `sandglass encode` writes them")
+    output(parser, f"{_PICTURE_OR_TABLE}; a folder for a file each (default: decoded.png or .csv)")
+    args = parser.parse(words)
+
+    import torch
+
+    from sandglass.app import codes
+    from sandglass.app.files import write_examples
+
+    trained = _open(args, "decode")
+    z = codes.read(Path(args.codes), trained.latent_dim)
+    path = write_examples(trained.transform, trained.decode(torch.from_numpy(z)), args.out, default="decoded")
+    return _wrote(path, f"{len(z):,} decoded")
+
+
+def interpolate(words: Sequence[str]) -> int:
+    """Rows that lead from one example to another."""
+    parser = Parser(
+        "interpolate",
+        "Walk from one example to another through the latent space, a pair a row.",
+        ["interpolate runs/vae-digits-1 -n 8 --steps 12"],
+    )
+    trained_model(parser)
+    examples_from(parser, "test")
+    parser.add_argument("-n", "--number", type=count, default=6, metavar="ROWS", help="pairs (default: 6)")
+    parser.add_argument("--steps", type=count, default=10, help="pictures a row, both ends included (default: 10)")
+    output(parser, f"{_PICTURE_OR_TABLE} (default: interpolation.png or .csv)")
+    args = parser.parse(words)
+
+    import torch
+
+    from sandglass.app.files import write_examples
+
+    trained = _open(args, "interpolate")
+    split = _split(trained, args, "test", 2 * args.number)
+    if len(split) < 2:
+        raise DataError("An interpolation needs two examples; there is only one.")
+    x = torch.cat(list(trained.batches(split)))[: len(split) // 2 * 2]
+    with torch.no_grad():
+        rows = trained.model.interpolate(x[::2], x[1::2], args.steps).cpu()
+    extra = {
+        "pair": [i for i in range(len(rows)) for _ in range(args.steps)],
+        "step": [s for _ in range(len(rows)) for s in range(args.steps)],
+    }
+    x = rows.flatten(0, 1)
+    path = write_examples(trained.transform, x, args.out, default="interpolation", columns=args.steps, extra=extra)
+    return _wrote(path, f"{len(rows)} walks of {args.steps} steps")
+
+
+def manifold(words: Sequence[str]) -> int:
+    """A decoded grid over two latent directions."""
+    parser = Parser(
+        "manifold",
+        "Decode a grid laid over two latent directions, evenly spaced in probability.",
+        ["manifold runs/vae-digits-1 --side 20", "manifold runs/vae-digits-1 --axes 0,3"],
+    )
+    trained_model(parser)
+    parser.add_argument("--side", type=count, default=20, help="pictures along each side (default: 20)")
+    about = "two dimensions as i,j (from 0), or 'principal' for the directions in which the codes vary most"
+    parser.add_argument("--axes", help=f"{about} (default: 0,1 where there are two, else principal)")
+    output(parser, f"{_PICTURE_OR_TABLE} (default: manifold.png or .csv)")
+    args = parser.parse(words)
+
+    from sandglass.app.files import write_examples
+    from sandglass.app.latent import manifold_codes
+
+    trained = _open(args, "decode")
+    z = manifold_codes(trained, args.side, _axes(args.axes))
+    extra = {"row": [i // args.side for i in range(len(z))], "column": [i % args.side for i in range(len(z))]}
+    x = trained.decode(z)
+    path = write_examples(trained.transform, x, args.out, default="manifold", columns=args.side, extra=extra)
+    return _wrote(path, f"a grid of {args.side}x{args.side}")
+
+
+def _axes(text: str | None) -> tuple[int, int] | str | None:
+    if text is None or text == "principal":
+        return text
+    try:
+        i, j = (int(part) for part in whole(text))
+    except ValueError as error:
+        raise ConfigError(f"--axes must be two dimensions such as 0,3, or 'principal', not '{text}'.") from error
+    return i, j
+
+
+def _open(args: Namespace, capability: str | None = None) -> Trained:
+    from sandglass import registry
+    from sandglass.app.trained import opened
+
+    trained = opened(args.run, args.device)
+    if capability is not None:
+        registry.require(trained.model, capability)
+    return trained
+
+
+def _split(trained: Trained, args: Namespace, default: str, n: int) -> Any:
+    from sandglass.app.trained import dataset, examples, first, joined
+
+    return first(joined(examples(dataset(trained, args.data), args.split, default)), n)
+
+
+def _wrote(path: Path, what: str) -> int:
+    print(f"{path}: {what}")
+    return 0

@@ -1,0 +1,33 @@
+"""Named configurations: YAML files with the sections of a run's ``config.yaml``, a summary, and what to show at the end."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from sandglass.errors import ConfigError
+
+
+def names() -> list[str]:
+    """Every recipe there is, sorted.
+
+    Example:
+        >>> "digits" in names()
+        True
+    """
+    return sorted(f.name.removesuffix(".yaml") for f in files(__package__).iterdir() if f.name.endswith(".yaml"))
+
+
+def read(name: str) -> dict[str, Any]:
+    """A recipe: ``summary``, ``model``, ``data``, ``training`` and ``show``.
+
+    Raises:
+        ConfigError: there is none of that name; the message offers the nearest.
+    """
+    from sandglass.registry import nearest
+    from sandglass.run import read_yaml
+
+    if name not in names():
+        raise ConfigError(f"There is no recipe '{name}'.{nearest(name, names())} Known: {', '.join(names())}.")
+    return read_yaml(Path(str(files(__package__) / f"{name}.yaml")))

@@ -1,0 +1,186 @@
+"""Charts as SVG whose text and colours follow the page they stand in, light or dark.
+
+A chart is drawn in place-holder colours. Inside the page they become CSS variables; in a file of its own they become
+the light palette. Neither pyplot nor a global setting of matplotlib is touched, and the bytes depend on the data alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH = 360
+"""Of a chart, in units that are pixels on a telephone, so that its text is legible there."""
+
+COLOURS: dict[str, tuple[str, str]] = {
+    "ink": ("#24211d", "#ece7df"),
+    "muted": ("#6b655c", "#a8a196"),
+    "line": ("#ddd7cc", "#3a3731"),
+    "surface": ("#ffffff", "#201e1b"),
+    "train": ("#2b6cb0", "#7ab8f5"),
+    "held": ("#c2570c", "#ff9f5a"),
+    # Ten classes: Paul Tol's "muted" scheme, made for colour-blind readers, and a grey; shifted to suit either paper.
+    "c0": ("#332288", "#9d92ff"),
+    "c1": ("#4aa8d8", "#88ccee"),
+    "c2": ("#2f9c8b", "#44c2ac"),
+    "c3": ("#117733", "#57b56f"),
+    "c4": ("#8a8a22", "#bcbc4e"),
+    "c5": ("#c9a22c", "#e6d68a"),
+    "c6": ("#cc6677", "#f08c9b"),
+    "c7": ("#882255", "#d9639a"),
+    "c8": ("#aa4499", "#d783ca"),
+    "c9": ("#77716a", "#c4beb5"),
+}
+"""Every colour by name, on light and on dark paper."""
+
+CLASS_COLOURS = tuple(f"c{k}" for k in range(10))
+
+HALO = "halo"
+"""Mark (``gid``) of a text that keeps clear of what is under it."""
+
+_HOLD = {name: f"#0102{k:02x}" for k, name in enumerate(COLOURS)}
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+_OWN = (
+    "axes",
+    "xtick",
+    "ytick",
+    "font",
+    "lines",
+    "legend",
+    "grid",
+    "svg",
+    "text",
+    "figure",
+    "path",
+    "patch",
+    "savefig",
+)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A finished chart.
+
+    Args:
+        name: of its file, without ``.svg``; unique in a page.
+        alt: what it shows, for those who cannot see it.
+        svg: in place-holder colours.
+    """
+
+    name: str
+    alt: str
+    svg: str
+
+    @property
+    def inline(self) -> str:
+        """The ``<svg>`` element for a page that defines a CSS variable for each of :data:`COLOURS`."""
+        svg = self.svg
+        for name, held in _HOLD.items():
+            svg = svg.replace(held, "currentColor" if name == "ink" else f"var(--{name})")
+        return svg
+
+    @property
+    def file(self) -> str:
+        """A file that stands alone, in the light palette."""
+        svg = self.svg
+        for name, held in _HOLD.items():
+            svg = svg.replace(held, COLOURS[name][0])
+        return '<?xml version="1.0" encoding="utf-8"?>\n' + svg
+
+
+def colour(name: str) -> str:
+    """The place-holder that stands for one of :data:`COLOURS` while drawing."""
+    return _HOLD[name]
+
+
+def draw(name: str, alt: str, paint: Callable[[Any], None], *, width: int = WIDTH, height: int = 240) -> Chart:
+    """A chart that ``paint`` puts on the matplotlib axes it is given.
+
+    Args:
+        name: of its file; letters, digits and hyphens.
+        alt: what it shows.
+        paint: draws on the axes; colours come from :func:`colour`.
+        width: in units of 1/72 inch.
+        height: as well.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    name = re.sub(r"[^A-Za-z0-9-]+", "-", name)
+    # From the defaults, so that a person's own style file cannot break the place-holders.
+    style: Any = {k: v for k, v in matplotlib.rcParamsDefault.items() if k.split(".")[0] in _OWN}
+    buffer = io.StringIO()
+    with matplotlib.rc_context(style | _style()), warnings.catch_warnings():
+        # The reader's browser has glyphs that matplotlib's measuring font may lack.
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
+        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
+        paint(figure.add_subplot())
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return Chart(name, alt, _clean(buffer.getvalue(), name, alt))
+
+
+def _style() -> dict[str, Any]:
+    ink, muted, line = colour("ink"), colour("muted"), colour("line")
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sandglass",
+        "path.simplify": False,
+        "font.size": 12,
+        "text.parse_math": False,  # a class may be named $x$
+        "text.color": ink,
+        "axes.edgecolor": muted,
+        "axes.labelcolor": ink,
+        "axes.labelsize": 12,
+        "axes.titlesize": 13,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlecolor": ink,
+        "axes.titlepad": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.8,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.formatter.use_mathtext": False,
+        "axes.formatter.useoffset": False,
+        "grid.color": line,
+        "grid.linewidth": 0.8,
+        "xtick.color": muted,
+        "ytick.color": muted,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "xtick.labelsize": 11,
+        "ytick.labelsize": 11,
+        "xtick.major.size": 3,
+        "ytick.major.size": 0,
+        "lines.linewidth": 2.0,
+        "legend.frameon": False,
+        "legend.fontsize": 11,
+        "legend.handlelength": 1.4,
+    }
+
+
+def _clean(svg: str, name: str, alt: str) -> str:
+    """The ``<svg>`` element alone: no metadata, fonts of the system, ids that no other chart of a page has."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font: ([^\"]*?)([\d.]+px) [^;\"]*", rf"font: \1\2 {_FONT}", svg)
+    halo = f'style="stroke: {colour("surface")}; stroke-width: 3.5; stroke-linejoin: round; paint-order: stroke"'
+    svg = svg.replace(f'id="{HALO}"', halo)
+    used = set(re.findall(r"(?:href=\"#|url\(#)([^\")]+)", svg))
+
+    def rename(match: re.Match[str]) -> str:
+        return f' id="{name}-{match[1]}"' if match[1] in used else ""
+
+    svg = re.sub(r'\sid="([^"]*)"', rename, svg)
+    svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
+    head = re.match(r'<svg[^>]*?viewBox="([^"]+)"[^>]*>', svg)
+    assert head is not None
+    label = alt.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return f'<svg {spaces} viewBox="{head[1]}" role="img" aria-label="{label}">' + svg[head.end() :]

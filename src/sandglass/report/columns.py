@@ -1,0 +1,117 @@
+"""Data that is no picture: samples against data column by column, and how well each column is rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sandglass.report.chart import Chart
+from sandglass.report.latent import observing
+from sandglass.report.plots import category_chart, error_chart, histogram_chart, short
+from sandglass.report.section import Material, Section
+
+_SHOWN = 24
+_DRAWN = 2000
+
+
+@dataclass(frozen=True)
+class Series:
+    """One column of a table: its numbers in their own unit, or its categories as numbers from 0."""
+
+    name: str
+    values: npt.NDArray[np.float64]
+    categories: tuple[str, ...] = ()
+
+
+def series(x: Tensor, m: Material) -> list[Series]:
+    """The columns of examples ``(N, *shape)``, the first 24 of them."""
+    back = m.transform.inverse(x.cpu())
+    if m.transform.kind != "table":
+        flat = np.asarray(back, np.float64).reshape(len(x), -1)
+        return [Series(f"x{k + 1}", flat[:, k]) for k in range(min(_SHOWN, flat.shape[1]))]
+    made, start = [], 0
+    for k, column in enumerate(m.transform.spec().columns[:_SHOWN]):
+        if column.kind == "categorical":
+            # From the code, not from the text it stands for: two categories may read alike.
+            values = x[:, start : start + column.width].argmax(1).double().cpu().numpy()
+        else:
+            values = np.asarray(back[column.name] if hasattr(back, "columns") else back[:, k], np.float64)
+        made.append(Series(column.name, values, column.categories))
+        start += column.width
+    return made
+
+
+def histograms(m: Material) -> Section | None:
+    """Every column of the data against as many draws from the model."""
+    if m.split is None:
+        return None
+    with observing(m.model, m.seed, "report", "samples"):
+        # Draws of x, not means given the latent: these would be too narrow by the noise.
+        drawn = m.model.sample(min(_DRAWN, max(200, len(m.split))), noise=True).cpu()
+    real = m.split.batch(slice(0, len(m.split))).x
+    pairs = list(zip(series(real, m), series(drawn, m), strict=True))
+    charts = [_compare(k, data, sample) for k, (data, sample) in enumerate(pairs)]
+    total = len(m.transform.spec().columns) or m.model.spec.size
+    how = (
+        f"Every column by itself: {len(real):,} examples of the {m.split_name} split (filled) and {len(drawn):,} "
+        "draws from "
+        "the model (line). They should cover each other; a missing hump is a group the model does not make. How "
+        "columns "
+        "hang together is not seen here."
+    )
+    note = f"The first {_SHOWN} of {total} columns." if total > _SHOWN else ""
+    return Section("columns", "Samples and data, column by column", how, charts=charts, note=note)
+
+
+def _compare(k: int, data: Series, sample: Series) -> Chart:
+    if not data.categories:
+        return histogram_chart(f"column-{k + 1}", data.name, data.values, sample.values)
+    shares = [np.bincount(s.values.astype(int), minlength=len(data.categories)) / len(s.values) for s in (data, sample)]
+    top = np.sort(np.argsort(-shares[0], kind="stable")[:12])
+    labels = [data.categories[i] for i in top]
+    return category_chart(f"column-{k + 1}", data.name, labels, shares[0][top], shares[1][top])
+
+
+def errors(m: Material) -> Section | None:
+    """How far each column is from its reconstruction."""
+    if m.split is None or "reconstruct" not in m.model.provides:
+        return None
+    real = m.split.batch(slice(0, len(m.split))).x
+    with observing(m.model, m.seed, "report", "reconstruct"):
+        rebuilt = m.model.reconstruct(m.ready(real)).cpu()
+    numeric: list[tuple[str, float]] = []
+    chosen: list[tuple[str, float]] = []
+    for a, b in zip(series(real, m), series(rebuilt, m), strict=True):
+        if a.categories:
+            chosen.append((a.name, float((a.values != b.values).mean())))
+        elif (spread := float(a.values.std())) > 0:
+            numeric.append((a.name, float(np.sqrt(np.square(a.values - b.values).mean()) / spread)))
+    charts = _error_charts(numeric, chosen)
+    how = (
+        "How well each column survives the way through the code. Numbers: root mean squared error in standard "
+        "deviations "
+        "of the column, where 1 is no better than always answering the mean. Categories: the share rebuilt wrongly."
+    )
+    return Section("errors", "Reconstruction error by column", how, charts=charts) if charts else None
+
+
+def _error_charts(numeric: Sequence[tuple[str, float]], chosen: Sequence[tuple[str, float]]) -> list[Chart]:
+    charts = []
+    if numeric:
+        labels, values = zip(*numeric, strict=True)
+        charts.append(error_chart("errors-numeric", "Columns of numbers", labels, np.array(values),
+                                  "RMSE / standard deviation", 1.0, "always the mean"))  # fmt: skip
+    if chosen:
+        labels, values = zip(*chosen, strict=True)
+        charts.append(error_chart("errors-categorical", "Columns of categories", [short(v, 22) for v in labels],
+                                  np.array(values), "share rebuilt wrongly", 1.0, "all wrong"))  # fmt: skip
+    return charts
+
+
+def column_sections(m: Material) -> list[Section]:
+    """All of them that the model can give."""
+    return [s for s in (histograms(m), errors(m)) if s is not None]

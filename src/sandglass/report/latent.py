@@ -1,0 +1,241 @@
+"""Looking into a latent space: codes, their principal directions, and what is decoded on a plane through it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sandglass import rng
+from sandglass.core import Model
+from sandglass.data.dataset import Split
+from sandglass.data.loading import in_order
+from sandglass.errors import ConfigError
+from sandglass.registry import require
+
+REACH = 2.5
+"""Standard deviations that a plane of principal directions reaches to either side."""
+
+_DECODED = 256  # latents decoded at once
+
+
+@contextmanager
+def observing(model: Model, *key: int | str) -> Iterator[None]:
+    """Eval mode, no gradients and noise of this key; modes of modules and generators are as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), rng.forked(model.device, *key):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def encode(model: Model, split: Split, limit: int = 5000) -> Tensor:
+    """``(N, latent_dim)`` codes of the first ``limit`` examples, float64 on the CPU."""
+    dtype = next(model.parameters()).dtype
+    head = split.take(torch.arange(min(limit, len(split))))
+    with observing(model, 0, "report", "encode"):
+        return torch.cat(
+            [model.encode(make().x).double().cpu() for make in in_order(head, device=model.device, dtype=dtype)]
+        )
+
+
+def rates(model: Model, split: Split, limit: int = 5000) -> Tensor | None:
+    """``(latent_dim,)`` mean KL of every latent dimension over the first ``limit`` examples, in nats.
+
+    None where the model has no ``rates``, or they do not factorise over dimensions.
+    """
+    if not hasattr(model, "rates"):
+        return None
+    dtype = next(model.parameters()).dtype
+    head = split.take(torch.arange(min(limit, len(split))))
+    total: Tensor | None = None
+    with observing(model, 0, "report", "rates"):
+        for make in in_order(head, device=model.device, dtype=dtype):
+            each: Tensor | None = model.rates(make().x)
+            if each is None:
+                return None
+            part = each.double().sum(0).cpu()
+            total = part if total is None else total + part
+    return None if total is None else total / len(head)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Principal directions of codes.
+
+    Args:
+        mean: ``(dim,)``.
+        directions: ``(k, dim)`` unit vectors, widest first; the sign makes the largest entry positive.
+        scale: ``(k,)`` standard deviation of the codes along each.
+        share: ``(k,)`` of the variance.
+    """
+
+    mean: Tensor
+    directions: Tensor
+    scale: Tensor
+    share: Tensor
+
+    def project(self, codes: Tensor) -> Tensor:
+        """``(N, k)`` coordinates of ``(N, dim)`` codes."""
+        return (codes.double() - self.mean) @ self.directions.T
+
+
+def principal(codes: Tensor, k: int = 2) -> Principal:
+    """The ``k`` directions in which codes ``(N, dim)`` vary most.
+
+    Example:
+        >>> line = torch.linspace(-1, 1, 5)[:, None] * torch.tensor([[3.0, 4.0]])
+        >>> [round(float(v), 1) for v in principal(line, 1).directions[0]]
+        [0.6, 0.8]
+    """
+    codes = codes.double()
+    mean = codes.mean(0)
+    # The covariance is (dim, dim) however many codes there are.
+    values, vectors = torch.linalg.eigh((codes - mean).T @ (codes - mean) / max(1, len(codes) - 1))
+    values, vectors = values.flip(0).clamp(min=0), vectors.flip(1).T
+    top = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
+    directions = (vectors * top.sign())[:k]
+    return Principal(mean, directions, values[:k].sqrt(), values[:k] / values.sum().clamp(min=1e-300))
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A grid of latents in a plane.
+
+    Args:
+        z: ``(side * side, dim)``, a row of the grid after the other; the first row has the largest second coordinate.
+        across, up: names of the two axes.
+        marks: places in [0, 1] along either axis and the coordinate there, for its ticks: ``((place, value), ...)``.
+    """
+
+    z: Tensor
+    across: str
+    up: str
+    marks: tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]
+
+
+def plane(model: Model, side: int = 20, axes: tuple[int, int] | None = None, codes: Tensor | None = None) -> Plane:
+    """Latents on a grid: at quantiles of two latent dimensions, or along two principal directions of codes.
+
+    Args:
+        model: with ``decode``; its latent has at least two dimensions.
+        side: latents a row and a column.
+        axes: two latent dimensions, from 0. Without them it is both of a latent with two; the principal directions of
+            ``codes``, which reach 2.5 standard deviations, of a larger one; or the first two where there are no codes.
+        codes: ``(N, dim)``. The other coordinates are at their mean, at the prior's without them. A model that has no
+            prior takes its quantiles from them.
+
+    Raises:
+        CapabilityError: the model cannot decode.
+        ConfigError: one latent dimension only, or an axis that is not there.
+    """
+    require(model, "decode")
+    dim = int(getattr(model, "latent_dim", 0))
+    if dim < 2:
+        raise ConfigError("A plane needs a latent with two dimensions or more.")
+    if axes is None and dim > 2 and codes is not None:
+        found = principal(codes)
+        steps = torch.linspace(-REACH, REACH, side, dtype=torch.float64)
+        z = _spread(found.mean, found.directions, (steps * found.scale[0], steps * found.scale[1]))
+        names = [f"principal direction {k + 1} (sd)" for k in (0, 1)]
+        marks = tuple(((v / REACH + 1) / 2 * (side - 1) / side + 0.5 / side, float(v)) for v in (-2, -1, 0, 1, 2))
+        return Plane(z, names[0], names[1], (marks, marks))
+    i, j = axes or (0, 1)
+    if not (0 <= i < dim and 0 <= j < dim and i != j):
+        raise ConfigError(f"The axes must be two of the latent dimensions 0 to {dim - 1}, not {i} and {j}.")
+    mean, scale = _centre(model, dim, codes)
+    normal = torch.special.ndtri((torch.arange(side, dtype=torch.float64) + 0.5) / side)
+    centre = mean if codes is None or dim == 2 else codes.double().mean(0)
+    centre = centre.clone()
+    centre[[i, j]] = 0.0
+    units = torch.eye(dim, dtype=torch.float64)[[i, j]]
+    z = _spread(centre, units, (mean[i] + normal * scale[i], mean[j] + normal * scale[j]))
+    ticks = [
+        tuple(
+            (u, float(mean[k] + scale[k] * torch.special.ndtri(torch.tensor(u).double())))
+            for u in (0.1, 0.3, 0.5, 0.7, 0.9)
+        )
+        for k in (i, j)
+    ]
+    return Plane(z, f"latent dimension {i + 1}", f"latent dimension {j + 1}", (ticks[0], ticks[1]))
+
+
+def _spread(centre: Tensor, directions: Tensor, steps: tuple[Tensor, Tensor]) -> Tensor:
+    """Every pair of steps from the centre, largest second one first: ``(side * side, dim)``."""
+    up, across = torch.meshgrid(steps[1].flip(0), steps[0], indexing="ij")
+    return centre + across.reshape(-1, 1) * directions[0] + up.reshape(-1, 1) * directions[1]
+
+
+def _centre(model: Model, dim: int, codes: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every latent dimension: of the prior, else of the codes, else 0 and 1."""
+    if "prior" in model.provides:
+        with observing(model, 0, "report", "prior"):
+            try:
+                p = model.prior()
+                return p.mean.double().cpu().expand(dim), p.stddev.double().cpu().expand(dim)
+            except NotImplementedError:
+                pass  # a prior need not have moments in closed form
+    if codes is not None:
+        return codes.double().mean(0), codes.double().std(0, unbiased=False)
+    return torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
+
+
+def decode(model: Model, z: Tensor) -> Tensor:
+    """``(N, dim)`` latents to ``(N, *shape)`` on the CPU, in pieces."""
+    z = z.to(model.device, next(model.parameters()).dtype)
+    with observing(model, 0, "report", "decode"):
+        return torch.cat([model.decode(part).cpu() for part in torch.split(z, _DECODED)])
+
+
+def manifold(model: Model, side: int = 20, axes: tuple[int, int] | None = None, codes: Tensor | None = None) -> Tensor:
+    """What is decoded on a plane through the latent space; see :func:`plane`.
+
+    Returns:
+        ``(side * side, *shape)``, a row of the grid after the other from the top.
+
+    Example:
+        >>> from sandglass import registry
+        >>> from sandglass.core import Spec
+        >>> model = registry.build("vae", Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp")
+        >>> manifold(model, side=3).shape
+        torch.Size([9, 1, 8, 8])
+    """
+    return decode(model, plane(model, side, axes, codes).z)
+
+
+def has_plane(model: Model) -> bool:
+    """Whether latents of the model fill a space through which a plane can be laid."""
+    if "decode" not in model.provides or int(getattr(model, "latent_dim", 0)) < 2:
+        return False
+    if "prior" not in model.provides:
+        return True
+    with observing(model, 0, "report", "prior"):
+        draws = model.prior().sample((64,))
+    # A simplex or a box is not such a space: of 64 normal draws some are surely negative.
+    return bool((draws < 0).any())
+
+
+def embed(codes: Tensor, seed: int, limit: int = 1500) -> Tensor | None:
+    """``(N, 2)`` t-SNE of at most ``limit`` codes; None where there is nothing to embed.
+
+    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE". One thread and a fixed seed: the same every time.
+    """
+    codes = codes[:limit].double()
+    n = len(codes)
+    if n < 12 or not math.isfinite(float(codes.sum())) or float(codes.var(0).sum()) < 1e-10:
+        return None
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    start = principal(codes).project(codes)
+    start = start / start[:, 0].std().clamp(min=1e-12) * 1e-4
+    how = TSNE(perplexity=min(30.0, (n - 1) / 4), init=start.float().numpy(), random_state=seed % 2**32, n_jobs=1)
+    with threadpool_limits(1):  # several threads add up in no fixed order
+        return torch.from_numpy(how.fit_transform(codes.float().numpy())).double()

@@ -1,0 +1,209 @@
+"""The charts of a report: curves, bars, scatters and histograms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sandglass.report.chart import CLASS_COLOURS, HALO, Chart, colour, draw
+from sandglass.report.history import Panel
+
+Values = npt.NDArray[Any]
+
+
+def short(text: object, length: int = 16) -> str:
+    """A name on one line of at most ``length`` characters.
+
+    Example:
+        >>> short("Iris versicolor var. alba", 12)
+        'Iris versic…'
+    """
+    line = " ".join(str(text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def curve_chart(panel: Panel, best: float | None = None) -> Chart:
+    """Curves over epochs; the best epoch is a vertical line."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for line in panel.lines:
+            dots = "o" if len(line.curve.epochs) < 4 else None
+            style = "-" if line.colour == "train" else (0, (5, 1.5))  # told apart without colour, too
+            axes.plot(line.curve.epochs, line.curve.values, color=colour(line.colour), linestyle=style, marker=dots,
+                      markersize=5, label=line.label)  # fmt: skip
+        last = max((e for line in panel.lines for e in line.curve.epochs), default=1.0)
+        if best is not None:
+            axes.axvline(best, color=colour("muted"), linewidth=1.4, linestyle=(0, (1, 1.5)),
+                         label=f"best epoch: {best:g}")  # fmt: skip
+        axes.set_xlim(*((0.5, 1.5) if last <= 1 else (1 - 0.02 * last, last * 1.02)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        if panel.name.endswith("-lr"):
+            axes.set_ylim(bottom=0)  # a constant would get axes of its own rounding errors
+        axes.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
+        if len(panel.lines) > 1 or best is not None:
+            axes.legend()
+
+    return draw(panel.name, f"{panel.title} by epoch", paint)
+
+
+def bar_chart(
+    name: str, title: str, values: Values, active: Values, labels: Sequence[str], threshold: float, unit: str,
+    note: str, log: bool = False,
+) -> Chart:  # fmt: skip
+    """Bars in a given order; those that are active stand out, and a line marks the threshold."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        colours = [colour("train") if a else colour("c9") for a in active]
+        axes.bar(range(len(values)), values, width=0.8, color=colours)
+        axes.axhline(threshold, color=colour("held"), linewidth=1.2, linestyle=(0, (4, 2)), label=note)
+        if log:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_formatter(lambda value, _: "")
+            axes.set_ylim(bottom=min(threshold / 30, max(1e-9, float(np.min(values, initial=1.0)) / 2)))
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        if len(labels) <= 20:
+            axes.set_xticks(range(len(labels)), labels)
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.grid(axis="x", visible=False)
+        ordered = "latent dimension, by falling KL" if len(labels) <= 20 else "rank of the latent dimension by KL"
+        axes.set(title=title, xlabel=ordered, ylabel=unit)
+        axes.set_xlim(-0.6, max(len(values), 6) - 0.4)  # two bars need not fill the width
+        axes.figure.legend(loc="outside lower right")
+
+    return draw(name, title, paint, height=240 if len(values) > 2 else 190)
+
+
+def colour_of_classes(y: Tensor | None, classes: Sequence[str]) -> list[tuple[int | None, str, str]]:
+    """Legend entries ``(class, name, colour)``; the ten most frequent have a colour, ``None`` is all others.
+
+    Example:
+        >>> import torch
+        >>> colour_of_classes(torch.tensor([1, 1, 0]), ["cat", "dog"])
+        [(0, 'cat', 'c0'), (1, 'dog', 'c1')]
+    """
+    if y is None:
+        return [(None, "examples", "train")]
+    counts = y.bincount(minlength=len(classes)).tolist()
+    names = [classes[k] if k < len(classes) else str(k) for k in range(len(counts))]
+    top = sorted(sorted(range(len(counts)), key=lambda k: -counts[k])[: len(CLASS_COLOURS)])
+    top = [k for k in top if counts[k]]
+    entries: list[tuple[int | None, str, str]] = [(k, names[k], CLASS_COLOURS[place]) for place, k in enumerate(top)]
+    others = sum(1 for k, n in enumerate(counts) if n and k not in top)
+    return entries + ([(None, f"{others} other classes", "line")] if others else [])
+
+
+def scatter_chart(
+    name: str, title: str, points: Tensor, y: Tensor | None, legend: Sequence[tuple[int | None, str, str]],
+    axes_names: tuple[str, str], ticks: bool = True,
+) -> Chart:  # fmt: skip
+    """Points ``(N, 2)`` by class, with the name of each class at its median."""
+    xy = points.numpy()
+    known = [k for k, _, _ in legend if k is not None]
+    group = np.full(len(xy), -1) if y is None else np.where(np.isin(y.numpy(), known), y.numpy(), -1)
+
+    def paint(axes: Any) -> None:
+        from matplotlib.patches import PathPatch
+        from matplotlib.path import Path
+        from matplotlib.ticker import MaxNLocator
+
+        # Points without length in one path are round dots, in a twentieth of the bytes that markers take. Classes take
+        # turns, so that the last one does not bury the others.
+        radius = 3.6 if len(xy) > 600 else 4.6
+        for turn in range(8 if y is not None else 1):
+            for k, _, shade in sorted(legend, key=lambda entry: entry[0] is not None):
+                mine = xy[group == (-1 if k is None else k)][turn :: 8 if y is not None else 1]
+                if len(mine):
+                    path = Path(mine.repeat(2, axis=0), [Path.MOVETO, Path.LINETO] * len(mine))
+                    dots = PathPatch(path, fill=False, edgecolor=colour(shade), linewidth=radius, capstyle="round")
+                    dots.set(alpha=0.8, clip_on=False)
+                    axes.add_patch(dots)
+        low, high = xy.min(0), xy.max(0)
+        margin = np.maximum((high - low) * 0.04, 1e-6)
+        axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+        axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+        for k, label, _ in legend if y is not None else ():
+            if k is not None:
+                at = np.median(xy[group == k], axis=0)
+                axes.text(*at, short(label, 12), ha="center", va="center", weight="bold", size=12, gid=HALO)
+        axes.set(title=title, xlabel=axes_names[0], ylabel=axes_names[1])
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+        if not ticks:
+            axes.set(xticks=[], yticks=[])
+
+    return draw(name, title, paint, height=330)
+
+
+def histogram_chart(name: str, column: str, data: Values, samples: Values) -> Chart:
+    """One numeric column: data filled, samples as a line, both as densities over the same bins."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        both = np.concatenate([data, samples])
+        # A stray draw must not squeeze everything else into one bin.
+        low, high = np.quantile(both, [0.002, 0.998])
+        low, high = min(low, data.min()), max(high, data.max())
+        whole = np.allclose(data, np.round(data)) and high - low < 25
+        edges = np.arange(np.floor(low) - 0.5, np.ceil(high) + 1) if whole else np.linspace(low, high + 1e-12, 25)
+        for values, filled in ((data, True), (samples, False)):
+            weight = np.full(len(values), 1 / max(1, len(values)))
+            share, _ = np.histogram(values, edges, weights=weight)
+            axes.stairs(share, edges, fill=filled, color=colour("train" if filled else "held"), linewidth=2,
+                        alpha=0.45 if filled else 1, label="data" if filled else "samples")  # fmt: skip
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.set(title=short(column, 40), xlabel="value", ylabel="share a bin")
+        axes.legend()
+
+    return draw(name, f"Histogram of {column}, data and samples", paint, height=200)
+
+
+def category_chart(name: str, column: str, labels: Sequence[str], data: Values, samples: Values) -> Chart:
+    """One categorical column: the share of every category in data and in samples."""
+
+    def paint(axes: Any) -> None:
+        place = np.arange(len(labels))
+        axes.bar(place - 0.2, data, 0.38, color=colour("train"), alpha=0.6, label="data")
+        axes.bar(place + 0.2, samples, 0.38, color=colour("held"), label="samples")
+        longest = max((len(short(v, 12)) for v in labels), default=0)
+        tilt = 45 if longest * len(labels) > 40 else 0
+        axes.set_xticks(place, [short(v, 12) for v in labels], rotation=tilt, ha="right" if tilt else "center")
+        axes.grid(axis="x", visible=False)
+        axes.set(title=short(column, 40), ylabel="share")
+        axes.legend()
+
+    return draw(name, f"Categories of {column}, data and samples", paint, height=200)
+
+
+def error_chart(
+    name: str, title: str, labels: Sequence[str], values: Values, unit: str, worst: float, note: str
+) -> Chart:
+    """Horizontal bars, a column of a table each; a line marks what guessing would give."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes.barh(range(len(values)), values, height=0.7, color=colour("train"))
+        axes.axvline(worst, color=colour("held"), linewidth=1.2, linestyle=(0, (4, 2)), label=note)
+        axes.set_yticks(range(len(labels)), [short(v, 22) for v in labels])
+        axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.grid(axis="y", visible=False)
+        axes.set(title=title, xlabel=unit)
+        axes.set_ylim(len(values) - 0.4, -0.6)
+        axes.figure.legend(loc="outside lower right")
+
+    return draw(name, title, paint, height=100 + 18 * len(values))

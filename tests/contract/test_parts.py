@@ -1,0 +1,147 @@
+"""What every registered net, likelihood, prior, data set and metric owes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from helpers import fresh, pictures, rows
+
+from sandglass import registry
+from sandglass.core import Spec
+from sandglass.data.dataset import Split
+from sandglass.errors import ConfigError
+from sandglass.evaluate.measure import measure
+
+SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
+
+
+@pytest.mark.parametrize("name", registry.names("net"))
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_net_goes_both_ways_at_any_size(name: str, shape: tuple[int, ...]) -> None:
+    net = registry.resolve("net", name)
+    if name == "conv" and len(shape) == 1:
+        with pytest.raises(ConfigError, match="mlp"):
+            net.encoder(shape, 5)
+        return
+    torch.manual_seed(0)
+    encoder, decoder = net.encoder(shape, 5), net.decoder(5, shape)
+    x = torch.randn(2, *shape)
+    assert encoder(x).shape == (2, 5)
+    out = decoder(torch.randn(2, 5))
+    assert out.shape == x.shape
+    (encoder(x).square().sum() + out.square().sum()).backward()
+    for key, p in [*encoder.named_parameters(), *decoder.named_parameters()]:
+        assert p.grad is not None and torch.isfinite(p.grad).all(), key
+        assert p.grad.abs().sum() > 0 or p.numel() < 8 or max(shape) < 8, key
+
+
+@pytest.mark.parametrize("options", [{"norm": "batch"}, {"norm": "group"}, {"hidden": 0}, {"stages": 1}, {"stages": 6}])
+def test_every_conv_option_acts(options: dict[str, object]) -> None:
+    plain, changed = (registry.resolve("net", {"name": "conv", "width": 8, **o}) for o in ({}, options))
+    x = torch.randn(2, 3, 21, 30)
+    torch.manual_seed(0)
+    a = plain.encoder((3, 21, 30), 4)
+    torch.manual_seed(0)
+    b = changed.encoder((3, 21, 30), 4)
+    assert str(a) != str(b)
+    assert b(x).shape == (2, 4) and changed.decoder(4, (3, 21, 30))(b(x)).shape == x.shape
+
+
+@pytest.mark.parametrize("name", registry.names("likelihood"))
+@pytest.mark.parametrize("shape", [(1, 4, 6), (3, 5, 5), (7,)], ids=str)
+def test_a_likelihood_is_a_distribution_over_whole_examples(name: str, shape: tuple[int, ...]) -> None:
+    spec = Spec(shape, "binary" if name == "bernoulli" else "real")
+    likelihood = registry.resolve("likelihood", name, spec)
+    h = torch.randn(4, likelihood.channels(spec), *shape[1:], dtype=torch.float64, requires_grad=True)
+    p = likelihood.double()(h)
+    x = p.sample()
+    assert x.shape == (4, *shape) and p.mean.shape == (4, *shape)
+    assert p.log_prob(x).shape == (4,)
+    assert torch.autograd.gradcheck(lambda h: likelihood(h).log_prob(x), (h,))
+
+
+def test_bernoulli_sums_to_one() -> None:
+    spec = Spec((3,), "binary")
+    p = registry.resolve("likelihood", "bernoulli", spec)(torch.randn(1, 3).double())
+    every = torch.tensor([[i >> b & 1 for b in range(3)] for i in range(8)]).double()
+    assert float(p.log_prob(every).exp().sum()) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("learn", ["none", "shared", "pixel"])
+def test_gaussian_integrates_to_one(learn: str) -> None:
+    spec = Spec((1,))
+    likelihood = registry.resolve("likelihood", {"name": "gaussian", "scale": 0.7, "learn": learn}, spec).double()
+    h = torch.tensor([[0.3] * likelihood.channels(spec)]).double()
+    grid = torch.linspace(-20, 20, 40001).double()
+    density = likelihood(h).log_prob(grid[:, None]).exp()
+    assert float(torch.trapezoid(density, grid).detach()) == pytest.approx(1, abs=1e-9)
+
+
+def test_a_learned_scale_finds_the_spread_of_the_data() -> None:
+    torch.manual_seed(0)
+    x = 0.3 * torch.randn(5000, 2)
+    likelihood = registry.resolve("likelihood", "gaussian", Spec((2,)))
+    optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        (-likelihood(torch.zeros(5000, 2)).log_prob(x).mean()).backward()
+        optimizer.step()
+    assert float(likelihood.log_scale.detach().exp()) == pytest.approx(float(x.square().mean().sqrt()), rel=1e-3)
+
+
+def test_an_absurd_log_scale_stays_finite() -> None:
+    """RELIABILITY: exp(200) would overflow float32 at 89."""
+    from sandglass.distributions.conditional import DiagonalGaussian
+
+    for value in (200.0, -200.0):
+        h = torch.full((2, 4), value, requires_grad=True)
+        q = DiagonalGaussian(torch.nn.Identity())(h)
+        loss = torch.distributions.kl_divergence(q, registry.resolve("prior", "standard", 2)()).sum()
+        loss.backward()
+        assert math.isfinite(float(loss)) and torch.isfinite(h.grad).all()
+
+
+@pytest.mark.parametrize("name", registry.names("prior"))
+def test_a_prior_scores_what_it_draws(name: str) -> None:
+    prior = registry.resolve("prior", name, 3)
+    z = prior().sample((1000,))
+    assert z.shape == (1000, 3) and prior().log_prob(z).shape == (1000,)
+    # Draws of a normalised density have mean density exp(-entropy); a shifted or scaled one would not.
+    assert abs(float(-prior().log_prob(z).mean()) - 3 * 0.5 * math.log(2 * math.pi * math.e)) < 0.3
+
+
+@pytest.mark.parametrize("name", registry.names("metric"))
+@pytest.mark.parametrize("kind", ["row", "image"])
+def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> None:
+    data = pictures() if kind == "image" else rows(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)))
+    for model_name in registry.names("model"):
+        model = fresh(model_name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
+        if not set(registry.entry("metric", name).make.needs) <= set(model.provides):
+            continue
+        split: Split = data.train
+        state = torch.get_rng_state()
+        first = measure(model, split, names=[name])
+        assert torch.equal(state, torch.get_rng_state())
+        assert first == measure(model, split, names=[name])
+        for result in first:
+            assert result.n == len(split) and result.unit and math.isfinite(result.value)
+            assert result.stderr is None or result.stderr > 0
+
+
+def test_errors_of_the_mean_shrink_as_they_should() -> None:
+    from sandglass.evaluate.measure import mean_result
+
+    values = torch.randn(10_000, generator=torch.Generator().manual_seed(0)).double()
+    result = mean_result("x", values, "1")
+    assert result.stderr == pytest.approx(0.01, rel=0.05)
+    assert abs(result.value) < 5 * result.stderr
+
+
+@pytest.mark.parametrize("name", registry.names("dataset"))
+def test_a_data_set_says_where_it_is_from(name: str) -> None:
+    entry = registry.entry("dataset", name)
+    for key in ("size", "shape", "licence", "origin"):
+        assert getattr(entry.make, key), key
+    assert entry.summary

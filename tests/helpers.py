@@ -1,0 +1,99 @@
+"""Small data and training shared by the tests."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sandglass import registry, rng
+from sandglass.core import Model, Spec
+from sandglass.data.dataset import Dataset, Split
+from sandglass.data.transform import ArrayTransform
+from sandglass.engine.loop import Loop
+from sandglass.engine.options import Training
+from sandglass.engine.progress import Silent
+from sandglass.run import Run
+
+
+class Quiet(Silent):
+    """Keeps what was said instead of printing it."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def rows(x: Tensor, validation: Tensor | None = None) -> Dataset:
+    """A table of real numbers as it is."""
+    splits = {"train": Split(x)} | ({"validation": Split(validation)} if validation is not None else {})
+    return Dataset("rows", Spec(tuple(x.shape[1:])), ArrayTransform(tuple(x.shape[1:])), splits, fingerprint="rows")
+
+
+def pictures(n: int = 50, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -> Dataset:
+    """Random bytes in three classes, ten of them also the validation split."""
+    generator = torch.Generator().manual_seed(seed)
+    x = (torch.rand(n, *shape, generator=generator) * 255).to(torch.uint8)
+    split = Split(x, torch.arange(n) % 3, names=tuple(f"{i}.png" for i in range(n)))
+    splits = {"train": split, "validation": split.take(torch.arange(10))}
+    spec = Spec(shape, "unit", classes=3)
+    return Dataset("pictures", spec, ArrayTransform(shape), splits, classes=("a", "b", "c"), fingerprint="pictures")
+
+
+def make_loop(
+    model: Model, data: Dataset, path: Path, *, progress: Silent | None = None, **options: Any
+) -> tuple[Loop, Run]:
+    """A loop over a new run folder, or over the run that is there."""
+    training = Training.of({"threads": 1, **options}).settled([s for s in data.splits if s != "train"])
+    config = {
+        "model": getattr(model, "config", {}),
+        "spec": data.spec.to_dict(),
+        "transform": data.transform.to_dict(),
+        "classes": list(data.classes),
+        "training": training.to_dict(),
+    }
+    run = Run(path) if (path / "config.yaml").exists() else Run.create(path, config)
+    return Loop(model, data, run, training, card=lambda run: "card", progress=progress or Quiet()), run
+
+
+def fit(model: Model, data: Dataset, path: Path | None = None, **options: Any) -> Run:
+    """Trains without a command line."""
+    with tempfile.TemporaryDirectory() as folder:
+        loop, run = make_loop(model, data, path or Path(folder) / "run", **{"select": "last", "log_every": 500, **options})
+        if path is None:
+            loop.save = lambda: None  # type: ignore[method-assign]
+        loop.fit()
+        return run
+
+
+def fresh(name: str, data: Dataset, seed: int = 0, **options: Any) -> Model:
+    """A model with weights that depend on the seed."""
+    with rng.forked("cpu", seed, "weights"):
+        return registry.build(name, data.spec, **options)
+
+
+def digest(model: Model, run: Run) -> str:
+    """A hash of every weight and of the metric log."""
+    h = hashlib.sha256(run.metrics_file.read_bytes())
+    for name, value in model.state_dict().items():
+        h.update(name.encode() + value.numpy().tobytes())
+    return h.hexdigest()
+
+
+def stop_at(loop: Loop, step: int, act: Callable[[], None]) -> None:
+    """Calls ``act`` right after a step."""
+    original = loop.step
+
+    def stepping() -> None:
+        original()
+        if loop.now.step == step:
+            act()
+
+    loop.step = stepping  # type: ignore[method-assign]

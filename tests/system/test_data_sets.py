@@ -1,0 +1,120 @@
+"""The registered datasets, and how light their modules are to import."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sandglass.data.load import fingerprint, load_data
+from sandglass.data.transform import ImageTransform
+from sandglass.errors import DataError, NotFoundError
+from sandglass.registry import entry, names
+
+needs_mnist = pytest.mark.skipif(
+    not Path(os.environ.get("SANDGLASS_DATA", "/nonexistent"), "mnist").is_dir(), reason="SANDGLASS_DATA has no mnist/"
+)
+
+
+def test_digits():
+    data = load_data("digits")
+    assert data.spec.shape == (1, 8, 8)
+    assert data.spec.levels == 17
+    assert data.spec.classes == 10
+    assert data.spec.support == "unit"
+    assert data.source == {"source": "digits"}
+    assert sum(len(s) for s in data.splits.values()) == 1797
+    every = torch.cat([s.x for s in data.splits.values()]).double()
+    assert every.mean() == pytest.approx(4.8841646, abs=1e-6)
+    assert every.max() == 16
+    assert data.train.batch(slice(0, 50)).x.max() == 1
+    shares = torch.stack([s.y.bincount() / len(s) for s in data.splits.values()])
+    assert (shares - 0.1).abs().max() < 0.01
+    seen = [{x.numpy().tobytes() for x in s.x} for s in data.splits.values()]
+    assert len(set.union(*seen)) == sum(map(len, seen))
+
+
+def test_digits_at_another_size():
+    data = load_data("digits", size=16, channels=3, labels=False)
+    assert data.spec.shape == (3, 16, 16)
+    assert data.spec.levels == 256
+    assert data.train.y is None
+    assert data.notes == ("pictures were brought from 1x8x8 to 3x16x16 (crop)",)
+    again = load_data("digits", transform=load_data("digits").transform)
+    assert torch.equal(again.train.x, load_data("digits").train.x)
+
+
+@needs_mnist
+def test_mnist():
+    data = load_data("mnist", validation=0)
+    assert data.train.x.shape == (60000, 1, 28, 28)
+    assert data.splits["test"].x.shape == (10000, 1, 28, 28)
+    assert data.train.x.float().mean(dtype=torch.float64) == pytest.approx(33.318421, abs=1e-5)
+    assert data.train.y.bincount().tolist()[:2] == [5923, 6742]
+    assert data.train.y[:5].tolist() == [5, 0, 4, 1, 9]
+    start = time.perf_counter()
+    assert fingerprint(data.spec, data.splits, data.classes) == data.fingerprint
+    assert time.perf_counter() - start < 0.5
+    data.train.x[777, 0, 14, 14] += 1
+    assert fingerprint(data.spec, data.splits, data.classes) != data.fingerprint
+
+
+@needs_mnist
+def test_mnist_files_are_checked(tmp_path, monkeypatch):
+    source = Path(os.environ["SANDGLASS_DATA"], "mnist")
+    shutil.copytree(source, tmp_path / "mnist")
+    monkeypatch.setenv("SANDGLASS_DATA", str(tmp_path))
+    target = tmp_path / "mnist" / "train-labels-idx1-ubyte.gz"
+    target.chmod(0o644)
+    target.parent.chmod(0o755)
+    content = bytearray(gzip.decompress(target.read_bytes()))
+    target.write_bytes(gzip.compress(bytes(content)))
+    load_data("mnist", limit=10)
+    content[100] ^= 1
+    target.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(DataError, match="its SHA-256 differs"):
+        load_data("mnist")
+    target.write_bytes(target.read_bytes()[:1000])
+    with pytest.raises(DataError, match="cannot be unpacked"):
+        load_data("mnist")
+
+
+def test_mnist_without_files_or_network(tmp_path, monkeypatch):
+    import pooch
+
+    def offline(*_args, **_kwargs):
+        raise OSError("no route")
+
+    monkeypatch.setattr(pooch, "retrieve", offline)
+    monkeypatch.setenv("SANDGLASS_DATA", str(tmp_path))
+    with pytest.raises(NotFoundError, match=r"no route.*set SANDGLASS_DATA"):
+        load_data("mnist")
+
+
+def test_registered_datasets_describe_themselves():
+    assert {"digits", "mnist"} <= set(names("dataset"))
+    for name in names("dataset"):
+        found = entry("dataset", name)
+        assert found.summary
+        assert all(getattr(found.make, a) for a in ("size", "shape", "licence", "origin"))
+
+
+def test_rows_do_not_read_a_model_of_pictures():
+    with pytest.raises(DataError, match="no pictures of 1x8x8"):
+        load_data(torch.randn(10, 5), transform=ImageTransform((8, 8), 1))
+
+
+def test_import_is_light():
+    code = (
+        "import sys, sandglass.registry as r; r.discover('dataset'); import sandglass.data.load;"
+        "print([m for m in ('pandas', 'sklearn', 'PIL', 'pooch', 'rich', 'matplotlib') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
+    assert out.stdout.strip() == "[]"
