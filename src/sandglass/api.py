@@ -15,6 +15,7 @@ import sandglass
 from sandglass import registry, rng
 from sandglass.report.card import model_card
 from sandglass.core import Model, Result, Spec
+from sandglass.data.augment import make_augmentation
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import Transform
@@ -95,6 +96,8 @@ def train(
     elif model_options:
         raise ConfigError("model_options go with a model's name; this model is built already.")
     check_fit(model, dataset)
+    if make_augmentation(training.augment) is not None and not dataset.spec.is_image:
+        raise ConfigError(f"Augmentation changes pictures; '{dataset.name}' is a table.")
     if init_from is not None:
         start_from(model, init_from)
     config = describe(model, dataset, training, recipe)
@@ -130,7 +133,7 @@ def resume(
     """
     run = Run(path)
     progress = progress or default_progress()
-    with run.lock():
+    with hold(run.path):
         config = run.config
         dataset = as_dataset(data, None) if data is not None else run_data(run)
         if dataset.fingerprint != config["data"]["fingerprint"]:

@@ -240,27 +240,20 @@ class Run:
         tensors = checkpoint.tensors.get("ema") or checkpoint.tensors["model"]
         return _assemble(self.config, tensors, str(self.checkpoint_path(checkpoint.step)), device, parts)
 
-    # one writer
-
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Holds the run folder for this process; the system frees it if the process dies.
-
-        Raises:
-            LockedError: another process holds it.
-        """
-        with hold(self.path):
-            storage.sweep(self.path)
-            storage.sweep(self.path / "checkpoints")
-            yield
-
 
 _LOCK_FILES = ("run.lock", "run.owner")
 
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Locks a folder that may not be a run yet; see :meth:`Run.lock`."""
+    """Holds a run folder, or one that is yet to be, for this process, and clears what crashes left in it.
+
+    The system frees the lock if the process dies.
+
+    Raises:
+        LockedError: another process holds it.
+        SaveError: the folder cannot be written.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / "run.lock")
@@ -273,6 +266,8 @@ def hold(path: Path) -> Iterator[None]:
         raise SaveError(f"The folder {path} cannot be written: {error.strerror}.") from error
     try:
         (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+        storage.sweep(path)
+        storage.sweep(path / "checkpoints")
         yield
     finally:
         (path / "run.owner").unlink(missing_ok=True)

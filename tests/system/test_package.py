@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
@@ -58,6 +59,21 @@ def test_version_is_a_release_number() -> None:
     from packaging.version import Version
 
     assert str(Version(sandglass.__version__)) == sandglass.__version__
+    assert f"\nversion: {sandglass.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_constraints_are_exact_and_name_every_dependency() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    pinned = {canonicalize_name(r.name): r.specifier for r in lines}
+    assert [str(s) for s in pinned.values() if not str(s).startswith("==") or "+" in str(s)] == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
+    wanted = [r for r in map(Requirement, asked) if canonicalize_name(r.name) != project["name"]]
+    versions = {r.name: str(pinned[canonicalize_name(r.name)]).removeprefix("==") for r in wanted}
+    assert [r.name for r in wanted if not r.specifier.contains(versions[r.name])] == []
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +114,8 @@ def test_wheel_installs_and_its_command_runs(wheel: Path, tmp_path: Path) -> Non
     folder = "Scripts" if os.name == "nt" else "bin"
     inside = home / folder / "python"
     words = ("-m", "pip", "--python", str(inside), "install", "-q", "--no-deps", "--no-index", str(wheel))
-    done = python(*words, cwd=tmp_path, PIP_DISABLE_PIP_VERSION_CHECK="1")
+    # Without the source on the path, where pip might find it installed already.
+    done = python(*words, cwd=tmp_path, PIP_DISABLE_PIP_VERSION_CHECK="1", PYTHONPATH="")
     assert done.returncode == 0, done.stderr
     # The dependencies are this environment's own; it is its packages that are lent, not an editable Sandglass.
     purelib = sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)})

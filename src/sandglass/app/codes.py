@@ -48,7 +48,7 @@ def write(path: Path, columns: Columns, classes: Sequence[str]) -> None:
     if "labels" in flat and classes:
         flat["labels"] = [classes[y] for y in flat["labels"]]
     if path.suffix.lower() == ".csv":
-        write_csv(path, flat)
+        write_csv(path, flat | {f"z{i}": [str(v) for v in z] for i, z in enumerate(columns["codes"].T)})
         return
     buffer = io.BytesIO()
     try:
@@ -56,7 +56,7 @@ def write(path: Path, columns: Columns, classes: Sequence[str]) -> None:
 
         pandas.DataFrame(flat).to_parquet(buffer, index=False)
     except ImportError as error:
-        raise MissingPackageError("Parquet needs pandas and pyarrow: pip install pandas pyarrow; or write .csv.") from error
+        raise MissingPackageError("Parquet needs pandas and pyarrow: pip install pandas pyarrow.") from error
     make_parent(path)
     storage.write_file(path, buffer.getvalue())
 
@@ -84,12 +84,12 @@ def read(path: Path, dim: int) -> np.ndarray[Any, Any]:
 def _read(path: Path) -> np.ndarray[Any, Any]:
     ending = path.suffix.lower()
     if ending == ".npy":
-        return np.load(path, allow_pickle=False).astype(np.float64)
+        return np.asarray(np.load(path, allow_pickle=False), np.float64)
     if ending == ".npz":
         with np.load(path, allow_pickle=False) as archive:
             if "codes" not in archive:
                 raise KeyError(f"it has no array 'codes', but {', '.join(archive.files)}")
-            return archive["codes"].astype(np.float64)
+            return np.asarray(archive["codes"], np.float64)
     if ending not in (".csv", ".parquet"):
         raise ValueError("it should end in .npz, .npy, .csv or .parquet")
     try:

@@ -1,4 +1,4 @@
-"""The complete configuration of a run, out of layers: a name's preset, a recipe, a file, and flags, the last one winning.
+"""The complete configuration of a run, out of layers: a name's preset, a recipe, a file, and flags; the last one wins.
 
 A configuration has the sections of a run's ``config.yaml``: ``model`` (``name``, ``options``), ``data`` (``source`` and
 the options of ``load_data``) and ``training``. What else a run writes there is passed over when it is read again.
@@ -51,9 +51,8 @@ def training_options() -> tuple[Option, ...]:
 def data_options() -> tuple[Option, ...]:
     """How to read data, as far as a file can say it."""
     types = {"labels": bool | str | None, "size": int | str | Sequence[int] | None}
-    return tuple(
-        Option(o.name, types.get(o.name, o.type), o.default, o.help) for o in signature(load_data) if o.name != "transform"
-    )
+    options = (o for o in signature(load_data) if o.name != "transform")
+    return tuple(Option(o.name, types.get(o.name, o.type), o.default, o.help) for o in options)
 
 
 def normal(values: Mapping[str, Any], where: str) -> Config:
@@ -75,7 +74,8 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
         config["model"] = {"name": model.get("name"), "options": dict(_mapping(model.get("options") or {}, "options"))}
         for option, value in config["model"]["options"].items():
             if isinstance(value, Mapping) and "custom" in value:
-                raise ConfigError(f"{where} has a {option} of your own ({value['custom']}), which only Python can pass.")
+                own = f"{option} of your own ({value['custom']})"
+                raise ConfigError(f"{where} has a {own}, which only Python can pass on.")
     if values.get("data") is not None:
         config["data"] = _normal_data(values["data"], where)
     if values.get("training") is not None:
@@ -84,10 +84,10 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
     return config
 
 
-def _normal_data(data: Any, where: str) -> dict[str, Any]:
-    data = {"source": data} if isinstance(data, str) else dict(_mapping(data, f"{where}: data"))
+def _normal_data(given: Any, where: str) -> dict[str, Any]:
+    data: dict[str, Any] = {"source": given} if isinstance(given, str) else dict(_mapping(given, f"{where}: data"))
     if isinstance(data.get("source"), Mapping):  # as a run has it: the source with its options, beside what was found
-        data = dict(data["source"])
+        data = {**data["source"]}
     elif any(key in data for key in _ABOUT_DATA):
         data = {}  # a run whose data was handed over in Python
     data = {k: v for k, v in data.items() if k not in _ABOUT_DATA}

@@ -26,14 +26,15 @@ _STEPS = 30
 def dry_run(config: Config, data: Dataset) -> int:
     """Prints parameters, time and memory; writes nothing."""
     training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"])
-    model = api.build(config["model"]["name"], data.spec, seed=training.seed, **given_options(config["model"]["options"]))
+    name, options = config["model"]["name"], given_options(config["model"]["options"])
+    model = api.build(name, data.spec, seed=training.seed, **options)
     weights = sum(p.numel() for p in model.parameters())
     batch_seconds, steps, memory = measure(model, data, training)
     epoch = batch_seconds * steps
     shape = "x".join(map(str, data.spec.shape))
     net = model.config["options"].get("net")
     rows = [
-        ["model", config["model"]["name"] + (f", net {net['name']}" if isinstance(net, dict) and "name" in net else "")],
+        ["model", f"{name}, net {net['name']}" if isinstance(net, dict) and "name" in net else name],
         ["data", f"{data.name}: {', '.join(f'{len(s):,} {n}' for n, s in data.splits.items())}, {shape}"],
         ["parameters", f"{weights:,}"],
         ["device", f"{training.device}, {training.precision}, {training.threads} threads"],

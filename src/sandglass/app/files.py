@@ -138,8 +138,18 @@ def write_rows(path: Path, transform: Transform, x: Tensor, extra: Mapping[str, 
     assert isinstance(transform, TableTransform)
     raw = transform.inverse(x)
     names = [c["name"] for c in transform.columns]
-    lists = [raw[n].tolist() for n in names] if hasattr(raw, "columns") else list(np.asarray(raw).T.tolist())
-    return write_csv(path, {**extra, **dict(zip(names, lists, strict=True))})
+    lists = [raw[n].to_numpy() for n in names] if hasattr(raw, "columns") else list(np.asarray(raw).T)
+    return write_csv(path, {**extra, **{n: numbers(values) for n, values in zip(names, lists, strict=True)}})
+
+
+def numbers(values: np.ndarray[Any, Any]) -> list[Any]:
+    """The values of a column as text that is no more exact than what the model computes in.
+
+    Example:
+        >>> numbers(np.array([179.00000020234677]))
+        ['179.0']
+    """
+    return [str(v) for v in values.astype(np.float32)] if values.dtype.kind == "f" else list(values.tolist())
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:

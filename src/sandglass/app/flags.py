@@ -1,7 +1,7 @@
-"""The flags of ``train``: drawn from the signatures of the chosen model, of ``load_data`` and of the training options.
+"""The flags of ``train``, drawn from the signatures of the chosen model, of ``load_data`` and of the training options.
 
-The words are sorted by hand into the model's name, the command's own switches and settings; jsonargparse then reads each
-setting by the type in its signature. Nothing is ever imported because a flag or a file names it.
+Each setting is read by jsonargparse, by the type in its signature. Nothing is ever imported because a flag or a file
+names it.
 """
 
 from __future__ import annotations
@@ -12,95 +12,16 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from sandglass import registry
 from sandglass.app.configure import DEFAULT_MODEL, Config, data_options, training_options
+from sandglass.app.words import OWN, SWITCHES, Words
 from sandglass.errors import ConfigError
 from sandglass.registry import AUTO, Option
-
-SWITCHES = {
-    "--help": "this page",
-    "--dry-run": "show parameters, time and memory, measured on a throw-away copy; write nothing",
-    "--print_config": "print the complete configuration as YAML, which --config accepts, and stop",
-    "--no-report": "train only: no evaluation on the test split, no report.html",
-}
-OWN = {
-    "--data": ("NAME_OR_PATH", "a name from `sandglass datasets`, a folder of pictures, or a .npy, .npz or .csv file"),
-    "--out": ("DIR", "the run folder itself; the next free runs/<model>-<data>-<number> when not given"),
-    "--recipe": ("NAME", "start from a ready-made configuration; `sandglass recipes` lists them"),
-    "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags win over it"),
-    "--init-from": ("RUN", "start from the weights of another run"),
-    "--resume": ("RUN", "go on with a run, to the same bits as never stopping; --epochs can raise its total"),
-}
-_SYNONYMS = {
-    "--num-epochs": "--epochs", "--max-epochs": "--epochs", "--n-epochs": "--epochs",
-    "--learning-rate": "--lr", "--output-dir": "--out", "--outdir": "--out", "-o": "--out", "--random-state": "--seed",
-    "--z-dim": "--latent-dim", "--kl-weight": "--beta", "--image-size": "--size", "--img-size": "--size",
-    "--print-config": "--print_config", "--dry_run": "--dry-run", "-h": "--help", "--ema-decay": "--ema",
-    "--workers": "--threads", "--resume-from-checkpoint": "--resume", "--data.source": "--data",
-    "--model.name": "--model",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Words:
-    """The words of a command line, sorted.
-
-    Args:
-        model: the model named, or None.
-        switches: those that were set.
-        own: values of the command's own options.
-        settings: ``(option, value)`` of all others, in order.
-    """
-
-    model: str | None = None
-    switches: frozenset[str] = frozenset()
-    own: Mapping[str, str] = field(default_factory=dict)
-    settings: tuple[tuple[str, str], ...] = ()
-
-
-def sort(words: Sequence[str]) -> Words:
-    """Sorts the words after ``sandglass train``.
-
-    Raises:
-        ConfigError: an option without its value, or a second model.
-
-    Example:
-        >>> sort(["vae", "--epochs", "3", "--dry-run"]).settings
-        (('--epochs', '3'),)
-    """
-    model: str | None = None
-    switches, own, settings = set(), {}, []
-    left = list(words)
-    while left:
-        word = left.pop(0)
-        if not word.startswith("-"):
-            if model is not None:
-                raise ConfigError(f"Name one model, not '{model}' and '{word}'; options begin with --.")
-            model = word
-            continue
-        option, equals, value = word.partition("=")
-        option = option if option.startswith("--") or option in _SYNONYMS else f"-{option}"
-        plain = option if "." in option else option.replace("_", "-")
-        option = _SYNONYMS.get(option) or _SYNONYMS.get(plain) or option
-        if option in SWITCHES:
-            switches.add(option)
-            continue
-        if not equals:
-            if not left or re.match(r"--?[a-zA-Z]", left[0]):
-                raise ConfigError(f"{option} needs a value; `sandglass train --help` lists the options.")
-            value = left.pop(0)
-        if option == "--model":
-            model = value
-        elif (plain if plain in OWN else option) in OWN:
-            own[plain if plain in OWN else option] = value
-        else:
-            settings.append((option, value))
-    return Words(model, frozenset(switches), own, tuple(settings))
 
 
 class Flags:
@@ -197,7 +118,8 @@ class Flags:
         data = {k: v for k, v in config.get("data", {}).items() if k not in ("source", "transform")}
         sections = {"model": options, "data": data, "training": config.get("training", {})}
         flat = {f"{s}.{k}": v for s, values in sections.items() for k, v in _flatten(values).items()}
-        known = {k: v for k, v in flat.items() if k in self.options and v is not None}  # the rest is refused by name later
+        # What is unknown here is refused by its name later.
+        known = {k: v for k, v in flat.items() if k in self.options and v is not None}
         try:
             self.parser.parse_object(_nest(known), defaults=False)
         except ArgumentError as error:
@@ -245,7 +167,7 @@ def _listed(value: str) -> str:
     if value.startswith("[") or value in ("null", "None"):
         return value
     parts = [p.strip() for p in value.split(",") if p.strip()]
-    return json.dumps([float(p) if re.fullmatch(r"-?\d+\.\d*", p) else int(p) if re.fullmatch(r"-?\d+", p) else p for p in parts])
+    return json.dumps([int(p) if re.fullmatch(r"-?\d+", p) else p for p in parts])
 
 
 def _layer(found: Namespace) -> Config:
@@ -285,7 +207,8 @@ def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[
     kinds = [o.name for o in registry.schema("model", model) if o.kind]
     for layer in layers:
         options = layer.get("model", {}).get("options", {})
-        found |= {k: _name_of(options[k]) for k in kinds if isinstance(options.get(k), str) or "name" in (options.get(k) or {})}
+        named = [k for k in kinds if isinstance(options.get(k), str) or "name" in (options.get(k) or {})]
+        found |= {k: _name_of(options[k]) for k in named}
     for form, value in settings:
         for kind in kinds:
             if form in (f"--{kind}", f"--model.{kind}", f"--model.{kind}.name"):
@@ -301,10 +224,7 @@ def model_name(words: Words, layers: Sequence[Config]) -> str:
     """
     named = [layer["model"]["name"] for layer in layers if layer.get("model", {}).get("name")]
     name = words.model or (named[-1] if named else DEFAULT_MODEL)
-    if name not in registry.names("model") and "--data" not in words.own:
-        import os
-
-        if name in registry.names("dataset") or os.path.exists(name):
-            raise ConfigError(f"'{name}' is no model. To train on it: sandglass train --data {name}")
+    if name not in registry.names("model") and (name in registry.names("dataset") or Path(name).exists()):
+        raise ConfigError(f"'{name}' is no model. To train on it: sandglass train --data {name}")
     registry.entry("model", name)
     return name

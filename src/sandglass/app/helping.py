@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandglass import registry
-from sandglass.app.flags import OWN, SWITCHES, Flags, type_name
+from sandglass.app.flags import Flags, type_name
+from sandglass.app.words import OWN, SWITCHES
 from sandglass.registry import Option
 
 _EXAMPLES = """examples:
@@ -26,8 +27,8 @@ def train_help(model: str, flags: Flags) -> str:
         "usage: sandglass train [MODEL] --data NAME_OR_PATH [OPTION ...]",
         "Train a model into a run folder, measure it and write its report.",
         textwrap.fill(
-            f"MODEL is one of {models}; vae when not named. Every option can also be written with its full name, such as"
-            " --model.latent_dim or --training.lr, which is its place in a configuration file.",
+            f"MODEL is one of {models}; vae when not named. Every option can also be written with its full name,"
+            " such as --model.latent_dim or --training.lr, which is its place in a configuration file.",
             100,
         ),
         "options:\n" + "\n".join(_line(f"{name} {value}", help_) for name, (value, help_) in OWN.items()),
@@ -42,7 +43,8 @@ def train_help(model: str, flags: Flags) -> str:
 def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
     short = f"--{option.name.replace('_', '-').removesuffix('.name')}"
     name = short if forms.get(short) == key else f"--{key}"
-    return _line(f"{name} {_value(option.type)}", f"{plain(option.help).rstrip('.')} (default: {shown(option.default)})")
+    help_ = f"{plain(option.help).rstrip('.')} (default: {shown(option.default)})"
+    return _line(f"{name} {_value(option.type)}", help_)
 
 
 def _line(name: str, help_: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,12 @@ def evaluate(words: Sequence[str]) -> int:
     split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
     common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
     metrics = args.metrics
-    results = None if args.k and not metrics else api.evaluate(run, metrics=metrics, **common, **_draws(args.k, metrics))
-    if results is None:  # --k alone: what applies anyway, and log_prob
+    if args.k and not metrics:  # what applies anyway, and log_prob
         results = api.evaluate(run, **common)
         more = api.evaluate(run, metrics=["log_prob"], **common, log_prob={"k": args.k})
         results["metrics"] |= more["metrics"]
+    else:
+        results = api.evaluate(run, metrics=metrics, **common, **_draws(args.k, metrics))
     if args.json:
         print(strict_json(results, indent=1))
         return 0
@@ -70,7 +72,7 @@ def _draws(k: int | None, metrics: list[str]) -> dict[str, Any]:
 
 def report(words: Sequence[str]) -> int:
     """Writes ``report.html``."""
-    parser = Parser("report", "Write the HTML page of a run, again or for the first time.", ["report runs/vae-digits-1"])
+    parser = Parser("report", "Write the HTML page of a run, once more or at last.", ["report runs/vae-digits-1"])
     parser.add_argument("run", metavar="RUN", help="a run folder")
     args = parser.parse(words)
 
@@ -113,7 +115,7 @@ def runs(words: Sequence[str]) -> int:
             rows.append(run_row(Run(path), folder))
         except (ConfigError, KeyError, TypeError, ValueError) as error:
             broken.append(f"{path} cannot be read as a run: {' '.join(str(error).split())}")
-    headers = ["run", "model", "data", "epochs", "objective", "test elbo", "state", "when"]
+    headers = ["run", "model", "data", "epochs", "best", "test elbo", "state", "when"]
     table(headers, rows, right=(3, 4, 5))
     for line in broken:
         say(line)
@@ -138,8 +140,13 @@ def run_row(run: Run, folder: Path) -> list[str]:
         "" if best is None else figure(best),
         "" if elbo is None else figure(elbo["value"], elbo["stderr"]),
         state(run, done >= planned),
-        events[-1]["time"][:16].replace("T", " ") if events else "",
+        when(events[-1]["time"]) if events else "",
     ]
+
+
+def when(time: str) -> str:
+    """A time in ISO form, in the person's own zone and without the seconds."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def state(run: Run, complete: bool) -> str:

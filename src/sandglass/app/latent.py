@@ -47,7 +47,8 @@ def manifold_codes(trained: Trained, side: int, axes: tuple[int, int] | str | No
         directions = vectors[:2] * spread[:2, None] / max(len(codes) - 1, 1) ** 0.5
     across = steps[None, :, None] * directions[0]
     down = -steps[:, None, None] * directions[1]  # upwards is larger, as on a figure's axes
-    return (mean + across + down).flatten(0, 1)
+    grid: Tensor = mean + across + down
+    return grid.flatten(0, 1)
 
 
 def own_codes(trained: Trained) -> Tensor:

@@ -10,7 +10,7 @@ from sandglass.app.parsing import Parser
 
 def models(words: Sequence[str]) -> int:
     """Lists the models, or the options of one."""
-    parser = Parser("models", "List the models and what they can do; with a name, its options.", ["models", "models vae"])
+    parser = Parser("models", "List the models and what they do; with a name, its options.", ["models", "models vae"])
     parser.add_argument("model", nargs="?", metavar="MODEL", help="show the options of this one")
     args = parser.parse(words)
 
@@ -19,7 +19,8 @@ def models(words: Sequence[str]) -> int:
     from sandglass.registry import able, entry, names
 
     if args.model is None:
-        table(["model", "what it is", "can"], [[n, entry("model", n).summary, ", ".join(able(n))] for n in names("model")])
+        rows = [[n, entry("model", n).summary, ", ".join(able(n))] for n in names("model")]
+        table(["model", "what it is", "can"], rows, wrap=(1, 2))
         print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
         return 0
     print(f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *able(args.model)))}\n")
@@ -27,7 +28,7 @@ def models(words: Sequence[str]) -> int:
     for option in registry.schema("model", args.model):
         choices = f" One of: {', '.join(registry.names(option.kind))}." if option.kind else ""
         rows.append([option.name, shown(option.default), plain(option.help) + choices])
-    table(["option", "default", "meaning"], rows)
+    table(["option", "default", "meaning"], rows, wrap=(2,))
     return 0
 
 
@@ -44,7 +45,7 @@ def datasets(words: Sequence[str]) -> int:
         about = [str(getattr(found.make, key, "")) for key in ("size", "licence")]
         shape = "x".join(map(str, getattr(found.make, "shape", ())))
         rows.append([name, about[0], shape, about[1], found.summary])
-    table(["name", "examples", "shape", "licence", "what it is"], rows)
+    table(["name", "examples", "shape", "licence", "what it is"], rows, wrap=(4,))
     print("\nYour own: --data with a folder of pictures, one picture, or a .npy, .npz, .csv or .tsv file.")
     return 0
 
@@ -62,6 +63,6 @@ def recipes(words: Sequence[str]) -> int:
         training = recipe.get("training", {})
         data = recipe.get("data", {}).get("source", "")
         rows.append([name, recipe["model"]["name"], data, str(training.get("epochs", "")), recipe.get("summary", "")])
-    table(["recipe", "model", "data", "epochs", "what it is"], rows, right=(3,))
+    table(["recipe", "model", "data", "epochs", "what it is"], rows, right=(3,), wrap=(4,))
     print("\n`sandglass train --recipe NAME` runs one; add --print_config to see all of it.")
     return 0

@@ -8,31 +8,46 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
+def table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), wrap: Sequence[int] = ()
+) -> None:
     """Prints a table.
 
     Args:
         headers: of the columns.
         rows: the cells.
         right: columns that are aligned to the right.
+        wrap: columns that may take several lines in a narrow terminal.
     """
     if sys.stdout.isatty():
-        from rich import box
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for i, header in enumerate(headers):
-            drawn.add_column(header, justify="right" if i in right else "left", overflow="fold", no_wrap=i == 0)
+        console = Console(highlight=False)
+        shown = fitting(headers, rows, wrap, console.width)
+        drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold cyan")
+        for i, header in enumerate(headers[:shown]):
+            drawn.add_column(header, justify="right" if i in right else "left", no_wrap=i not in wrap)
         for row in rows:
-            drawn.add_row(*(Text(cell) for cell in row))
-        Console(highlight=False).print(drawn)
+            drawn.add_row(*(Text(cell) for cell in row[:shown]))
+        console.print(drawn)
         return
     widths = [max(len(line[i]) for line in (headers, *rows)) for i in range(len(headers))]
     for line in (headers, *rows):
         cells = [c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))]
         print("  ".join(cells).rstrip())
+
+
+def fitting(headers: Sequence[str], rows: Sequence[Sequence[str]], wrap: Sequence[int], width: int) -> int:
+    """How many columns of a table a terminal has room for; those that wrap need little."""
+    left = width
+    for i in range(len(headers)):
+        left -= 10 if i in wrap else max(len(line[i]) for line in (headers, *rows))
+        if left < 0:
+            return max(i, 1)
+        left -= 2
+    return len(headers)
 
 
 def figure(value: float | None, stderr: float | None = None) -> str:
@@ -52,13 +67,16 @@ def figure(value: float | None, stderr: float | None = None) -> str:
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints the metrics of ``evaluate``."""
+    if not metrics:
+        print("There is no measure yet that this model can be asked for.")
+        return
     rows = [
         [name, figure(m["value"], m["stderr"]), f"{m['n']:,}", "" if m["unit"] == "1" else m["unit"], m.get("note", "")]
         for name, m in metrics.items()
     ]
     noted = any(row[4] for row in rows)
     headers = ["metric", "value", "n", "unit", "note"]
-    table(headers if noted else headers[:4], rows if noted else [r[:4] for r in rows], right=(1, 2))
+    table(headers if noted else headers[:4], rows if noted else [r[:4] for r in rows], right=(1, 2), wrap=(3, 4))
 
 
 def say(text: str) -> None:

@@ -49,7 +49,7 @@ class Parser(argparse.ArgumentParser):
             word = unknown[0].split("=")[0]
             known = [o for action in self._actions for o in action.option_strings]
             what = f"no option {word}" if word.startswith("-") else f"nothing to be made of '{word}'"
-            raise ConfigError(f"{self.prog} has {what}.{nearest(word, known)} `{self.prog} --help` lists what it takes.")
+            raise ConfigError(f"Here is {what}.{nearest(word, known)} `{self.prog} --help` lists what there is.")
         return found
 
 

@@ -10,6 +10,36 @@ from sandglass.app.output import duration, say
 from sandglass.engine.progress import Bar, Progress, Silent
 
 
+class Terminal(Bar):
+    """The bar in a terminal of any width: what is minimised is always to be seen, the rest is in the report."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Display
+        from rich.table import Column
+
+        super().__init__()
+        whole = Column(no_wrap=True)
+        self.bar = Display(
+            TextColumn("epoch {task.fields[epoch]}", table_column=whole),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[rate]}", table_column=whole),
+            TextColumn("left", table_column=whole),
+            TimeRemainingColumn(compact=True, table_column=whole),
+            TextColumn("{task.fields[terms]}", table_column=whole),
+            console=Console(stderr=True),
+            refresh_per_second=5,
+        )
+
+    def show(self, split: str, terms: Mapping[str, float]) -> None:
+        """Shows one figure a split."""
+        chosen = next((t for t in ("objective", "loss") if t in terms), next(iter(terms), ""))
+        super().show(split, {})
+        self.terms[split] = f"{split} {terms[chosen]:.4g}" if chosen else ""
+        self.bar.update(self.task, terms="  ".join(text for text in self.terms.values() if text))
+
+
 class Lines(Silent):
     """Prints a line an epoch to standard error; for a pipe, where a bar would be noise."""
 
@@ -46,4 +76,4 @@ class Lines(Silent):
 
 def progress() -> Progress:
     """A bar where somebody is watching, lines elsewhere."""
-    return Bar() if sys.stderr.isatty() else Lines()
+    return Terminal() if sys.stderr.isatty() else Lines()

@@ -36,7 +36,8 @@ def figures(run: Run, show: Mapping[str, Any]) -> list[Path]:
         if key not in _DRAWN:
             raise ConfigError(f"A recipe cannot show '{key}'.{registry.nearest(key, list(_DRAWN))}")
     trained = opened(str(run.path), run.config["training"]["device"]) if show else None
-    return [_DRAWN[key](trained, value, run.path / "figures" / f"{key}-{_size(value)}.png") for key, value in show.items()]
+    folder = run.path / "figures"
+    return [_DRAWN[key](trained, value, folder / f"{key}-{_size(value)}.png") for key, value in show.items()]
 
 
 def _size(value: Any) -> str:
@@ -58,7 +59,8 @@ def manifold(trained: Trained, value: Any, path: Path) -> Path:
     from sandglass.app.files import as_pictures, grid, write_picture
     from sandglass.app.latent import manifold_codes
 
-    return write_picture(path, grid(as_pictures(trained.transform, trained.decode(manifold_codes(trained, value))), value))
+    x = trained.decode(manifold_codes(trained, value))
+    return write_picture(path, grid(as_pictures(trained.transform, x), value))
 
 
 def reconstructions(trained: Trained, value: Any, path: Path) -> Path:
@@ -87,14 +89,16 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
 
     data = dataset(trained, None)
     split = first(joined(examples(data, None, "test")), value)
-    plane = TSNE(perplexity=min(30, max(1, len(split) // 4)), random_state=0).fit_transform(trained.encode(split).numpy())
+    embedding = TSNE(perplexity=min(30, max(1, len(split) // 4)), random_state=0)
+    x, y = embedding.fit_transform(trained.encode(split).numpy()).T
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     if split.y is None:
-        axes.scatter(*plane.T, s=4)
+        axes.scatter(x, y, s=4)
     else:
         for number, name in enumerate(data.classes):
-            axes.scatter(*plane[split.y.cpu().numpy() == number].T, s=4, label=name, color=f"C{number % 10}")
+            own = split.y.cpu().numpy() == number
+            axes.scatter(x[own], y[own], s=4, label=name, color=f"C{number % 10}")
         axes.legend(markerscale=3, fontsize=8, ncols=2)
     axes.set_title(f"t-SNE of the codes of {len(split):,} examples")
     axes.set_xticks([])

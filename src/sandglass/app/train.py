@@ -12,6 +12,7 @@ from sandglass.app.configure import Config
 from sandglass.app.output import metrics_table, say
 from sandglass.app.progress import progress
 from sandglass.app.trained import find_run
+from sandglass.app.words import Words, sort
 from sandglass.data.dataset import Dataset
 from sandglass.errors import ConfigError
 from sandglass.registry import AUTO
@@ -20,7 +21,7 @@ from sandglass.run import Run, read_yaml
 
 def train(words: Sequence[str]) -> int:
     """Trains a model, or goes on with a run."""
-    given = flags.sort(words)
+    given = sort(words)
     if "--resume" in given.own and "--help" not in given.switches:
         return resume(given)
     layers, show = read_layers(given)
@@ -46,7 +47,7 @@ def train(words: Sequence[str]) -> int:
     return 0
 
 
-def read_layers(given: flags.Words) -> tuple[list[Config], Mapping[str, Any]]:
+def read_layers(given: Words) -> tuple[list[Config], Mapping[str, Any]]:
     """The recipe and the file, in that order, and what to show at the end."""
     layers: list[Config] = []
     show: Mapping[str, Any] = {}
@@ -59,7 +60,7 @@ def read_layers(given: flags.Words) -> tuple[list[Config], Mapping[str, Any]]:
     return layers, show
 
 
-def settle(name: str, given: flags.Words, layers: Sequence[Config], own: flags.Flags) -> Config:
+def settle(name: str, given: Words, layers: Sequence[Config], own: flags.Flags) -> Config:
     """The complete configuration: preset, recipe, file, flags, the last one winning.
 
     Raises:
@@ -90,10 +91,10 @@ def read_data(config: Config) -> Dataset:
     return api.load_data(source, **options)
 
 
-def start(config: Config, data: Dataset, given: flags.Words) -> Run:
+def start(config: Config, data: Dataset, given: Words) -> Run:
     """Trains."""
     model = config["model"]
-    shape = "x".join(map(str, data.spec.shape))
+    shape = "x".join(map(str, data.spec.shape)) + ("" if data.spec.is_image else " numbers")
     splits = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     epochs = config["training"]["epochs"]
     say(f"{model['name']} on {data.name}: {splits} examples of {shape}, {epochs} epoch{'s' * (epochs != 1)}")
@@ -116,7 +117,7 @@ def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v["name"] if isinstance(v, Mapping) and v == {"name": AUTO} else v for k, v in options.items()}
 
 
-def resume(given: flags.Words) -> int:
+def resume(given: Words) -> int:
     """Goes on with a run.
 
     Raises:
@@ -125,13 +126,13 @@ def resume(given: flags.Words) -> int:
     epochs: int | None = None
     for form, value in given.settings:
         if form not in ("--epochs", "--training.epochs"):
-            raise ConfigError(f"--resume goes on with the run as it was configured: only --epochs can be given, not {form}.")
+            raise ConfigError(f"--resume goes on with the run as it is: only --epochs can be given, not {form}.")
         if not value.isdigit():
             raise ConfigError(f"--epochs must be a whole number, not {value}.")
         epochs = int(value)
     extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
     if extra or given.model:
-        raise ConfigError(f"--resume goes on with the run as it was configured; leave out {(extra + [given.model])[0]}.")
+        raise ConfigError(f"--resume goes on with the run as it is; leave out {[*extra, given.model][0]}.")
     run = api.resume(find_run(given.own["--resume"]), epochs=epochs, progress=progress())
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
     finish(run, api.run_data(run), show or {}, "--no-report" not in given.switches)

@@ -40,7 +40,7 @@ class Trained:
     @property
     def latent_dim(self) -> int:
         """Size of its latent."""
-        return int(self.model.latent_dim)  # type: ignore[arg-type]
+        return int(self.model.latent_dim)
 
     def batches(self, split: Split) -> Iterator[Tensor]:
         """The examples ``(B, *shape)``, batch by batch, where and as the model wants them."""
@@ -55,8 +55,8 @@ class Trained:
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """``(N, *shape)`` on the CPU from ``(N, latent_dim)``."""
-        pieces = z.to(self.model.device, self.dtype).split(_AT_ONCE)
-        return torch.cat([self.model.decode(piece).cpu() for piece in pieces])
+        z = z.to(self.model.device, self.dtype)
+        return torch.cat([self.model.decode(z[i : i + _AT_ONCE]).cpu() for i in range(0, len(z), _AT_ONCE)])
 
 
 def opened(source: str, device: str) -> Trained:

@@ -11,8 +11,6 @@ from sandglass.app.parsing import Parser, count, examples_from, output, trained_
 from sandglass.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sandglass.app.trained import Trained
 
 _PICTURE_OR_TABLE = "a .png grid, or .csv for a table; .npy or .npz for the bare array"
@@ -81,8 +79,9 @@ def reconstruct(words: Sequence[str]) -> int:
     if trained.transform.kind == "table":
         x = torch.stack([before, after], 1).flatten(0, 1)
     else:
-        x = torch.cat([torch.cat(rows) for rows in zip(before.split(columns), after.split(columns), strict=True)])
-    extra = {"example": [i // 2 for i in range(len(x))], "which": which}
+        starts = range(0, len(before), columns)
+        x = torch.cat([part[i : i + columns] for i in starts for part in (before, after)])
+    extra: dict[str, list[Any]] = {"example": [i // 2 for i in range(len(x))], "which": which}
     path = write_examples(trained.transform, x, args.out, default="reconstructions", columns=columns, extra=extra)
     return _wrote(path, f"{len(before)} originals over their reconstructions")
 
@@ -122,7 +121,7 @@ def decode(words: Sequence[str]) -> int:
         ["decode runs/vae-digits-1 codes.npz -o decoded.png", "decode runs/vae-digits-1 codes.csv -o decoded/"],
     )
     trained_model(parser)
-    parser.add_argument("codes", metavar="CODES", help="a .npz, .csv or .parquet file, as `sandglass encode` writes them")
+    parser.add_argument("codes", metavar="CODES", help="a .npz, .csv or .parquet file, as `encode` writes them")
     output(parser, f"{_PICTURE_OR_TABLE}; a folder for a file each (default: decoded.png or .csv)")
     args = parser.parse(words)
 

@@ -1,4 +1,4 @@
-"""Named configurations: YAML files with the sections of a run's ``config.yaml``, a summary, and what to show at the end."""
+"""Named configurations: YAML files with the sections of a ``config.yaml``, a summary, and what to show at the end."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from sandglass.report.section import Material, Section
 
 _SHOWN = 24
 _DRAWN = 2000
+"""Draws from the model, however few examples there are: the smooth side of the comparison."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def histograms(m: Material) -> Section | None:
         return None
     with observing(m.model, m.seed, "report", "samples"):
         # Draws of x, not means given the latent: these would be too narrow by the noise.
-        drawn = m.model.sample(min(_DRAWN, max(200, len(m.split))), noise=True).cpu()
+        drawn = m.model.sample(_DRAWN, noise=True).cpu()
     real = m.split.batch(slice(0, len(m.split))).x
     pairs = list(zip(series(real, m), series(drawn, m), strict=True))
     charts = [_compare(k, data, sample) for k, (data, sample) in enumerate(pairs)]

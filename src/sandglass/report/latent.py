@@ -42,7 +42,7 @@ def encode(model: Model, split: Split, limit: int = 5000) -> Tensor:
     head = split.take(torch.arange(min(limit, len(split))))
     with observing(model, 0, "report", "encode"):
         return torch.cat(
-            [model.encode(make().x).double().cpu() for make in in_order(head, device=model.device, dtype=dtype)]
+            [model.encode(make().x).cpu().double() for make in in_order(head, device=model.device, dtype=dtype)]
         )
 
 
@@ -61,7 +61,7 @@ def rates(model: Model, split: Split, limit: int = 5000) -> Tensor | None:
             each: Tensor | None = model.rates(make().x)
             if each is None:
                 return None
-            part = each.double().sum(0).cpu()
+            part = each.cpu().double().sum(0)
             total = part if total is None else total + part
     return None if total is None else total / len(head)
 
@@ -179,7 +179,7 @@ def _centre(model: Model, dim: int, codes: Tensor | None) -> tuple[Tensor, Tenso
         with observing(model, 0, "report", "prior"):
             try:
                 p = model.prior()
-                return p.mean.double().cpu().expand(dim), p.stddev.double().cpu().expand(dim)
+                return p.mean.cpu().double().expand(dim), p.stddev.cpu().double().expand(dim)
             except NotImplementedError:
                 pass  # a prior need not have moments in closed form
     if codes is not None:
@@ -189,7 +189,7 @@ def _centre(model: Model, dim: int, codes: Tensor | None) -> tuple[Tensor, Tenso
 
 def decode(model: Model, z: Tensor) -> Tensor:
     """``(N, dim)`` latents to ``(N, *shape)`` on the CPU, in pieces."""
-    z = z.to(model.device, next(model.parameters()).dtype)
+    z = z.to(next(model.parameters()).dtype).to(model.device)
     with observing(model, 0, "report", "decode"):
         return torch.cat([model.decode(part).cpu() for part in torch.split(z, _DECODED)])
 

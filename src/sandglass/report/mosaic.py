@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sandglass import storage
 from sandglass.data.transform import Transform
+from sandglass.errors import SaveError
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -105,8 +106,20 @@ def save_png(array: Pixels, path: str | Path) -> None:
         SaveError: it could not be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     storage.write_file(path, png(array if array.ndim == 3 else array[..., None]))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder with all above it, unless it is there.
+
+    Raises:
+        SaveError: it could not be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"The folder {path} could not be made: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)

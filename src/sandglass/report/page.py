@@ -14,6 +14,7 @@ from sandglass.evaluate.bound import kind_of_bound
 from sandglass.report import facts, history
 from sandglass.report.chart import COLOURS
 from sandglass.report.columns import column_sections
+from sandglass.report.mosaic import make_folder
 from sandglass.report.pictures import picture_sections
 from sandglass.report.plots import curve_chart
 from sandglass.report.section import Material, Section
@@ -44,7 +45,7 @@ def write_report(run: Run, model: Model, data: Dataset | None = None, results: M
     material = Material(run, model, data, reports(run.results() if results is None else results))
     sections = gather(material)
     folder = run.path / "figures"
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for section in sections:
         for mosaic in section.mosaics():
             storage.write_file(folder / f"{mosaic.name}.png", mosaic.file)

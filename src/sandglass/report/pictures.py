@@ -78,8 +78,7 @@ def plane_section(m: Material) -> Section | None:
     else:
         where = "The first two latent dimensions at quantiles of the prior, all others at their mean."
     how = (
-        f"{where} Neighbours should change into each other smoothly; abrupt or broken patches are codes the model rarely "
-        "saw."
+        f"{where} Neighbours should change into each other smoothly; abrupt or broken patches are codes it rarely saw."
     )
     framed = Framed(picture, found.across, found.up, marks[0], marks[1])
     return Section("manifold", "Latent plane", how, half=True, framed=framed)

@@ -156,8 +156,9 @@ def histogram_chart(name: str, column: str, data: Values, samples: Values) -> Ch
         # A stray draw must not squeeze everything else into one bin.
         low, high = np.quantile(both, [0.002, 0.998])
         low, high = min(low, data.min()), max(high, data.max())
+        bins = int(np.clip(np.sqrt(len(data)), 8, 24))
         whole = np.allclose(data, np.round(data)) and high - low < 25
-        edges = np.arange(np.floor(low) - 0.5, np.ceil(high) + 1) if whole else np.linspace(low, high + 1e-12, 25)
+        edges = np.arange(np.floor(low) - 0.5, np.ceil(high) + 1) if whole else np.linspace(low, high + 1e-12, bins + 1)
         for values, filled in ((data, True), (samples, False)):
             weight = np.full(len(values), 1 / max(1, len(values)))
             share, _ = np.histogram(values, edges, weights=weight)
@@ -165,8 +166,8 @@ def histogram_chart(name: str, column: str, data: Values, samples: Values) -> Ch
                         alpha=0.45 if filled else 1, label="data" if filled else "samples")  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.set(title=short(column, 40), xlabel="value", ylabel="share a bin")
-        axes.legend()
+        axes.set(title=short(column, 22), xlabel="value", ylabel="share a bin")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.99), ncols=2, columnspacing=1)
 
     return draw(name, f"Histogram of {column}, data and samples", paint, height=200)
 
@@ -182,8 +183,8 @@ def category_chart(name: str, column: str, labels: Sequence[str], data: Values, 
         tilt = 45 if longest * len(labels) > 40 else 0
         axes.set_xticks(place, [short(v, 12) for v in labels], rotation=tilt, ha="right" if tilt else "center")
         axes.grid(axis="x", visible=False)
-        axes.set(title=short(column, 40), ylabel="share")
-        axes.legend()
+        axes.set(title=short(column, 22), ylabel="share")
+        axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.99), ncols=2, columnspacing=1)
 
     return draw(name, f"Categories of {column}, data and samples", paint, height=200)
 

@@ -1,0 +1,217 @@
+"""``sandglass train``: layers of configuration, dry runs, resuming, recipes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import sandglass
+from sandglass import recipes
+from sandglass.app.main import main
+from sandglass.app.words import sort
+
+Cli = Callable[..., tuple[int, str, str]]
+SMALL = ["--net", "mlp", "--model.net.widths", "16", "--latent-dim", "3", "--limit", "200", "--threads", "1"]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Runs a command in an empty folder: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(w) for w in words])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def configuration(cli: Cli, *words: str | Path) -> dict[str, Any]:
+    """What ``--print_config`` prints."""
+    code, out, err = cli("train", *words, "--print_config")
+    assert code == 0, err
+    return yaml.safe_load(out)
+
+
+def test_every_override_arrives(cli: Cli) -> None:
+    found = configuration(
+        cli, "vae", "--data", "digits", "--model.beta", "4", "--net", "mlp", "--model.net.widths", "512,256",
+        "--training.ema", "0.999", "--data.validation=0", "--size", "8x8", "--augment", "flip,shift",
+        "--labels", "false", "--lr", "null", "--batch-size", "7", "--model.likelihood.name", "gaussian",
+        "--model.likelihood.scale", "0.5",
+    )  # fmt: skip
+    model, data, training = found["model"]["options"], found["data"], found["training"]
+    assert model["beta"] == 4.0 and model["net"]["name"] == "mlp" and model["net"]["widths"] == [512, 256]
+    assert model["likelihood"] == {"name": "gaussian", "scale": 0.5, "learn": "shared"}
+    assert data["validation"] == 0 and data["size"] == "8x8" and data["labels"] is False
+    assert training["ema"] == 0.999 and training["augment"] == ["flip", "shift"]
+    assert training["lr"] is None and training["batch_size"] == 7
+
+
+def test_options_of_an_automatic_choice(cli: Cli, tmp_path: Path) -> None:
+    found = configuration(cli, "--data", "digits", "--model.net.width", "4")
+    assert found["model"]["options"]["net"] == {"name": "auto", "width": 4}
+    assert (
+        cli("train", "--data", "digits", "--model.net.width", "4", "--limit", "50", "--epochs", "1", "--no-report")[0]
+        == 0
+    )
+    net = sandglass.Run(tmp_path / "runs" / "vae-digits-1").config["model"]["options"]["net"]
+    assert net["name"] == "conv" and net["width"] == 4
+    code, _, err = cli("train", "--data", "digits", "--model.net.dropout", "0.1")
+    assert code == 2 and "'conv' has no option 'dropout'" in err
+
+
+def test_synonyms(cli: Cli) -> None:
+    found = configuration(
+        cli, "--data", "digits", "--num-epochs", "3", "--learning-rate", "0.1", "--random-state", "5", "--z-dim", "9",
+        "--kl-weight", "2", "--image-size", "16", "--output-dir", "x", "--batch_size", "3",
+    )  # fmt: skip
+    assert found["training"]["epochs"] == 3 and found["training"]["lr"] == 0.1 and found["training"]["seed"] == 5
+    assert found["model"]["options"]["latent_dim"] == 9 and found["model"]["options"]["beta"] == 2.0
+    assert found["data"]["size"] == 16 and found["training"]["batch_size"] == 3
+    assert sort(["--output-dir", "x", "-o=y"]).own["--out"] == "y"
+
+
+def test_preset_below_recipe_below_config_below_flags(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("model: {options: {latent_dim: 5}}\ntraining: {epochs: 7, lr: 0.5}\n")
+    found = configuration(cli, "--recipe", "mnist-512-2", "--config", "own.yaml", "--lr", "0.25", "--data", "digits")
+    assert found["model"]["options"]["latent_dim"] == 5 and found["model"]["options"]["net"]["widths"] == [512]
+    assert found["training"]["epochs"] == 7 and found["training"]["lr"] == 0.25
+    assert found["training"]["batch_size"] == 256 and found["data"]["source"] == "digits"
+    assert configuration(cli, "beta-vae", "--data", "digits")["model"]["options"]["beta"] == 4.0
+    assert configuration(cli, "beta-vae", "--data", "digits", "--beta", "2")["model"]["options"]["beta"] == 2.0
+
+
+def test_another_model_keeps_what_was_set_and_it_knows(cli: Cli, tmp_path: Path) -> None:
+    complete = configuration(cli, "vae", "--data", "digits", "--latent-dim", "5", "--net", "mlp")
+    (tmp_path / "vae.yaml").write_text(yaml.safe_dump(complete))
+    found = configuration(cli, "beta-vae", "--config", "vae.yaml")["model"]["options"]
+    assert found["latent_dim"] == 5 and found["net"]["name"] == "mlp" and found["beta"] == 4.0
+    gan = configuration(cli, "gan", "--recipe", "mnist-512-2")["model"]["options"]
+    assert gan["latent_dim"] == 2 and "beta" not in gan
+
+
+def test_another_net_drops_the_options_of_the_one_below(cli: Cli) -> None:
+    net = configuration(cli, "--recipe", "mnist-512-2", "--net", "conv")["model"]["options"]["net"]
+    assert net["name"] == "conv" and "widths" not in net
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_printed_configuration_is_accepted_again(cli: Cli, tmp_path: Path, name: str) -> None:
+    code, first, _ = cli("train", "--recipe", name, "--print_config")
+    assert code == 0
+    (tmp_path / "a.yaml").write_text(first)
+    assert cli("train", "--config", "a.yaml", "--print_config")[1] == first
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_recipes_say_what_they_are(name: str) -> None:
+    recipe = recipes.read(name)
+    assert set(recipe) == {"summary", "model", "data", "training", "show"} and "\n" not in recipe["summary"]
+    if name.startswith("mnist"):
+        assert recipe["data"] == {"source": "mnist", "validation": 0}, "all 60,000 pictures are learned from"
+        assert recipe["training"]["watch"] == "test" and recipe["training"]["select"] == "last"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("modle: vae", "unknown key 'modle'. Did you mean 'model'"),
+        ("model: {name: vae, beta: 3}", "unknown key 'beta'"),
+        ("model: {name: vae, options: {btea: 3}}", "Did you mean 'beta'"),
+        ("model: {name: vae, options: {beta: much}}", "model.beta must be a number, not much"),
+        ("training: {epoch: 3}", "Did you mean 'epochs'"),
+        ("training: {epochs: three}", "training.epochs must be a whole number"),
+        ("data: {sauce: digits}", "Did you mean 'source'"),
+        ("model: {name: vae, options: {net: {custom: Mine}}}", "of your own"),
+        ("model: &a {name: vae}\ntraining: *a", "aliases"),
+        ("- 1", "mapping"),
+        ("model: {name: torch.nn.Linear}", "There is no model 'torch.nn.Linear'"),
+    ],
+)
+def test_a_bad_file_is_one_line(cli: Cli, tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    code, out, err = cli("train", "--data", "digits", "--config", "bad.yaml")
+    assert code == 2 and says in err and err.count("\n") == 1 and out == ""
+    assert not (tmp_path / "runs").exists()
+
+
+def test_dry_run_writes_nothing(cli: Cli, tmp_path: Path) -> None:
+    code, out, _ = cli("train", "--data", "digits", *SMALL, "--dry-run", "--out", "here")
+    assert code == 0 and not list(tmp_path.iterdir())
+    for word in ("parameters", "an epoch", "in all", "memory", "Nothing was written"):
+        assert word in out
+    # 64-16 and 16-6 in, 3-16 and 16-64 out, with biases
+    assert f"{64 * 16 + 16 + 16 * 6 + 6 + 3 * 16 + 16 + 16 * 64 + 64:,}" in out
+
+
+def test_dry_run_leaves_training_as_it_would_be(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "--data", "digits", *SMALL, "--epochs", "1", "--no-report"]
+    assert cli(*words, "--out", "a")[0] == 0
+    assert cli(*words, "--dry-run")[0] == 0
+    assert cli(*words, "--out", "b")[0] == 0
+    a, b = ((tmp_path / n / "model" / "model.safetensors").read_bytes() for n in "ab")
+    assert a == b
+
+
+def test_a_run_can_be_repeated_from_its_own_configuration(cli: Cli, tmp_path: Path) -> None:
+    assert (
+        cli("train", "--data", "digits", *SMALL, "--epochs", "1", "--no-report", "--out", "a", "--data.seed", "3")[0]
+        == 0
+    )
+    assert cli("train", "--config", "a/config.yaml", "--no-report", "--out", "b")[0] == 0
+    a, b = (sandglass.Run(tmp_path / n) for n in "ab")
+    assert a.config["data"] == b.config["data"] and a.config["model"] == b.config["model"]
+    assert (a.path / "model" / "model.safetensors").read_bytes() == (
+        b.path / "model" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_train_closes_with_figures_report_and_what_next(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("train", "--recipe", "digits", *SMALL, "--likelihood", "bernoulli", "--epochs", "1")
+    run = tmp_path / "runs" / "vae-digits-1"
+    assert code == 0 and "±" in out and "359 test examples" in out
+    assert "report  runs/vae-digits-1/report.html" in out and (run / "report.html").is_file()
+    assert (run / "figures" / "samples-8x8.png").is_file()
+    assert "sandglass generate runs/vae-digits-1" in out and "sandglass reconstruct runs/vae-digits-1" in out
+    assert "epoch 1/1" in err and "\x1b" not in out + err
+    assert sandglass.Run(run).config["recipe"] == "digits"
+    assert "elbo" in json.loads((run / "results.json").read_text())["test"]["metrics"]
+    (run / "report.html").unlink()
+    assert cli("report", run)[0] == 0 and (run / "report.html").is_file()
+
+
+def test_resume_with_more_epochs(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "--data", "digits", *SMALL, "--no-report"]
+    assert cli(*words, "--epochs", "3", "--out", "whole")[0] == 0
+    assert cli(*words, "--epochs", "1", "--out", "parts")[0] == 0
+    code, _, err = cli("train", "--resume", "parts", "--epochs", "3", "--no-report")
+    assert code == 0 and "3 epochs instead of 1" in err
+    whole, parts = (tmp_path / n / "model" / "model.safetensors" for n in ("whole", "parts"))
+    assert whole.read_bytes() == parts.read_bytes()
+    code, _, err = cli("train", "--resume", "parts", "--epochs", "2")
+    assert code == 2 and "can be given more" in err
+
+
+def test_init_from(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "--data", "digits", *SMALL, "--no-report", "--epochs", "1"]
+    assert cli(*words, "--out", "a")[0] == 0
+    assert cli(*words, "--init-from", "a", "--out", "b")[0] == 0
+    first = [
+        next(
+            r["value"]
+            for r in sandglass.Run(tmp_path / n).metrics()
+            if r["split"] == "validation" and r["term"] == "loss"
+        )
+        for n in "ab"
+    ]
+    assert first[1] < first[0]
+    code, _, err = cli(*words, "--latent-dim", "4", "--init-from", "a", "--out", "c")
+    assert code == 2 and "do not fit" in err and not (tmp_path / "c").exists()
