@@ -100,4 +100,4 @@ def _read(path: Path) -> np.ndarray[Any, Any]:
     found = sorted((int(m[1]), c) for c in frame.columns if (m := re.fullmatch(r"z(\d+)", str(c))))
     if not found:
         raise ValueError("it has no columns z0, z1, ...")
-    return np.asarray(frame[[c for _, c in found]].to_numpy(np.float64))
+    return np.array(frame[[c for _, c in found]].to_numpy(np.float64))  # a copy of its own, which may be written to

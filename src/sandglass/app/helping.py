@@ -43,7 +43,8 @@ def train_help(model: str, flags: Flags) -> str:
 def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
     short = f"--{option.name.replace('_', '-').removesuffix('.name')}"
     name = short if forms.get(short) == key else f"--{key}"
-    help_ = f"{plain(option.help).rstrip('.')} (default: {shown(option.default)})"
+    default = "" if option.default is None else f" (default: {shown(option.default)})"
+    help_ = plain(option.help).rstrip(".") + default
     return _line(f"{name} {_value(option.type)}", help_)
 
 
@@ -57,6 +58,8 @@ def _line(name: str, help_: str) -> str:
 def _value(hint: Any) -> str:
     """What stands for the value of an option."""
     said = type_name(hint)
+    if "a whole number or a text" in said:
+        return "N or HxW"
     stands = {"a whole": "N", "whole": "N,N,...", "a number": "X", "names": "A,B,...", "true": "COLUMN"}
     return next((v for k, v in stands.items() if said.startswith(k)), "NAME")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandglass.app.output import figure, metrics_table, say, table
-from sandglass.app.parsing import Parser, count, examples_from, trained_model, whole
+from sandglass.app.parsing import Parser, count, whole
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
 
 if TYPE_CHECKING:
@@ -23,8 +23,10 @@ def evaluate(words: Sequence[str]) -> int:
         "Measure a trained model. On the run's own data the figures are kept in results.json.",
         ["evaluate runs/vae-digits-1", "evaluate runs/vae-digits-1 --metrics log_prob --k 1000 --json"],
     )
-    trained_model(parser)
-    examples_from(parser, "test")
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--data", metavar="SRC", help="other examples than the run's own, prepared as those were")
+    parser.add_argument("--split", help="which of the examples: train, validation or test (default: test)")
     parser.add_argument("--metrics", type=whole, default=[], metavar="A,B", help="which; all that apply when not given")
     parser.add_argument("--k", type=count, help="draws an example of log_prob (default: 100); asks for it, too")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")

@@ -89,7 +89,7 @@ def duration(seconds: float) -> str:
 
     Example:
         >>> duration(0.5), duration(75), duration(4000)
-        ('0.5 s', '1 min 15 s', '1 h 7 min')
+        ('0.5 s', '1 min 15 s', '1 h 6 min')
     """
     if seconds < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

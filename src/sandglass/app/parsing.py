@@ -72,7 +72,7 @@ def count(text: str) -> int:
 
 def trained_model(parser: Parser) -> None:
     """Adds the positional RUN and ``--device``."""
-    parser.add_argument("run", metavar="RUN", help="a run folder, a model folder, or a model on the Hugging Face hub")
+    parser.add_argument("run", metavar="RUN", help="a run folder (or latest), a model folder, or a hub id")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
 
 

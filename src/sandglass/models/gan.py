@@ -30,7 +30,7 @@ class GAN(Model):
         spec: the data.
         latent_dim: size of the noise.
         adversary: ``non-saturating`` or ``hinge``.
-        r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``, 0 for none.
+        r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``; 0 is the form of 2014, which collapses easily.
         net: network family of generator and critic; auto is conv for images and mlp for rows.
         prior: the noise.
 
@@ -48,7 +48,7 @@ class GAN(Model):
         *,
         latent_dim: int = 32,
         adversary: Literal["non-saturating", "hinge"] = "non-saturating",
-        r1: float = 0.0,
+        r1: float = 1.0,
         net: NetOption = "auto",
         prior: PriorOption = "standard",
     ) -> None:
