@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import sandglass
-from sandglass.recipes import read_recipe
+from sandglass import recipes
 
 # (recipe, changes to its model, the least that the median must reach)
 ROWS: list[tuple[str, dict[str, Any], float]] = [
@@ -27,7 +27,7 @@ ROWS: list[tuple[str, dict[str, Any], float]] = [
 
 def train(name: str, changes: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
     """One run of a recipe; its ELBO on the test split."""
-    recipe = read_recipe(name)
+    recipe = recipes.read(name)
     options = {k: v for k, v in recipe["model"].items() if k != "name"}
     options = {**options.pop("options", {}), **options, **changes}
     data = sandglass.load_data("mnist", **{k: v for k, v in recipe["data"].items() if k != "source"})

@@ -167,13 +167,18 @@ def main() -> None:
         loop.fit()
         # The first epoch of each warms caches and allocators, and is not counted.
         ours, theirs = loop.times[1:], loop.other[1:]
-        print(f"{options.epochs} epochs, batch {BATCH}, {torch.get_num_threads()} threads, {options.device}, torch {torch.__version__}")
+        print(
+            f"{options.epochs} epochs, batch {BATCH}, {torch.get_num_threads()} threads, {options.device}, "
+            f"torch {torch.__version__}"
+        )
         print(f"{'':14}{'total s':>10}{'median epoch s':>16}{'images/s':>12}")
         for name, times in (("sandglass", ours), ("plain loop", theirs)):
             rate = len(data.train) / statistics.median(times)
             print(f"{name:14}{sum(times):10.2f}{statistics.median(times):16.3f}{rate:12,.0f}")
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
-        print(f"sandglass / plain: total {sum(ours) / sum(theirs):.3f}, median of epochs {statistics.median(ratios):.3f}")
+        print(
+            f"sandglass / plain: total {sum(ours) / sum(theirs):.3f}, median of epochs {statistics.median(ratios):.3f}"
+        )
         if options.device == "cpu":
             for label, share in sorted(where_the_time_goes(loop).items(), key=lambda item: -item[1]):
                 print(f"  {share:6.1%}  {label}")

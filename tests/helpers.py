@@ -66,7 +66,9 @@ def make_loop(
 def fit(model: Model, data: Dataset, path: Path | None = None, **options: Any) -> Run:
     """Trains without a command line."""
     with tempfile.TemporaryDirectory() as folder:
-        loop, run = make_loop(model, data, path or Path(folder) / "run", **{"select": "last", "log_every": 500, **options})
+        loop, run = make_loop(
+            model, data, path or Path(folder) / "run", **{"select": "last", "log_every": 500, **options}
+        )
         if path is None:
             loop.save = lambda: None  # type: ignore[method-assign]
         loop.fit()

@@ -14,7 +14,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers import digest, fresh, make_loop, pictures
-
 from sandglass.engine.loop import Loop
 from sandglass.run import Run, hold
 

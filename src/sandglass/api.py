@@ -13,7 +13,6 @@ import torch
 
 import sandglass
 from sandglass import registry, rng
-from sandglass.report.card import model_card
 from sandglass.core import Model, Result, Spec
 from sandglass.data.augment import make_augmentation
 from sandglass.data.dataset import Dataset
@@ -23,7 +22,8 @@ from sandglass.engine.loop import Loop
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Progress, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError, MissingPackageError, NotFoundError
-from sandglass.evaluate.measure import measure
+from sandglass.metrics.measure import measure
+from sandglass.report.card import model_card
 from sandglass.run import Run, hold, load_model, read_model_config
 
 __all__ = ["build", "evaluate", "load", "load_data", "resume", "run_data", "train", "transform_of"]
@@ -139,7 +139,7 @@ def resume(
         if dataset.fingerprint != config["data"]["fingerprint"]:
             raise DataError(
                 f"The data is not what {run.path} was trained on: its fingerprint is {dataset.fingerprint[:12]}, "
-                f"the run's {config['data']['fingerprint'][:12]}. Restore the data, or start a new run with --init-from."
+                f"the run's {config['data']['fingerprint'][:12]}. Restore the data, or start anew with --init-from."
             )
         checkpoint, problems = run.latest_checkpoint()
         for problem in problems:
@@ -368,5 +368,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def next_folder(model: str, data: str) -> Path:
     """The next free ``runs/<model>-<data>-<number>``."""
     stem = re.sub(r"[^\w.-]+", "-", f"{model}-{data}").strip("-") or "run"
-    taken = [int(m[1]) for p in Path("runs").glob(f"{stem}-*") if (m := re.fullmatch(rf"{re.escape(stem)}-(\d+)", p.name))]
+    taken = [
+        int(m[1]) for p in Path("runs").glob(f"{stem}-*") if (m := re.fullmatch(rf"{re.escape(stem)}-(\d+)", p.name))
+    ]
     return Path("runs") / f"{stem}-{max(taken, default=0) + 1}"

@@ -176,7 +176,7 @@ class Phase:
         loss: from a batch and the clock to :class:`Terms`.
         every: run on every n-th step only.
         active: run only while this holds of the clock.
-        optim: optimiser settings of this phase where the run leaves them open (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
+        optim: this phase's optimiser settings where the run leaves them open (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
         scheduled: whether the loss depends on the clock; then it is also validated at the final one.
     """
 

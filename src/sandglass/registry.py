@@ -36,7 +36,7 @@ _ROOMS = {
     "likelihood": "sandglass.distributions",
     "prior": "sandglass.distributions",
     "dataset": "sandglass.data",
-    "metric": "sandglass.evaluate",
+    "metric": "sandglass.metrics",
 }
 
 
@@ -186,17 +186,18 @@ def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an option that the signature does not have.
     """
     known = {option.name: option for option in schema(kind, name)}
-    for option in given:
-        if option not in known:
-            hint = nearest(option, list(known))
-            raise ConfigError(f"The {kind} '{name}' has no option '{option}'.{hint} It has: {', '.join(known) or 'none'}.")
+    for key in given:
+        if key not in known:
+            hint = nearest(key, list(known))
+            raise ConfigError(f"The {kind} '{name}' has no option '{key}'.{hint} It has: {', '.join(known) or 'none'}.")
     values = {}
     for option in known.values():
         value = given.get(option.name, option.default)
         if value is inspect.Parameter.empty:
             raise ConfigError(f"The {kind} '{name}' needs the option '{option.name}'.")
-        nested = option.kind is not None and isinstance(value, str | Mapping)
-        values[option.name] = expand(option.kind, value) if nested else value  # type: ignore[arg-type]
+        if option.kind is not None and isinstance(value, str | Mapping):
+            value = expand(option.kind, value)
+        values[option.name] = value
     return values
 
 

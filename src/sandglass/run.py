@@ -21,7 +21,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "config.yaml").is_file():
-            raise NotFoundError(f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are.")
+            raise NotFoundError(
+                f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
+            )
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
 
     def __repr__(self) -> str:
@@ -109,7 +111,7 @@ class Run:
 
     def event(self, name: str, **values: Any) -> None:
         """Notes a start or a stop with the time of day."""
-        record = {"time": datetime.now(timezone.utc).isoformat(timespec="seconds"), "event": name, **values}
+        record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": name, **values}
         with (self.path / "events.jsonl").open("a") as file:
             file.write(strict_json(record) + "\n")
 
@@ -190,7 +192,7 @@ class Run:
 
     def latest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that verifies, and what was wrong with newer ones."""
-        problems = []
+        problems: list[str] = []
         for step in reversed(self.steps()):
             try:
                 return self.read_checkpoint(step), problems
@@ -306,7 +308,7 @@ def read_model_config(path: str | Path) -> dict[str, Any]:
     """``config.json`` of a model folder."""
     file = Path(path) / "config.json"
     try:
-        return json.loads(file.read_text())  # type: ignore[no-any-return]
+        return json.loads(file.read_text())
     except OSError as error:
         raise NotFoundError(f"{path} is not a model folder: it has no config.json.") from error
     except ValueError as error:
@@ -322,7 +324,9 @@ def fill(model: Model, tensors: Mapping[str, Tensor], source: str) -> None:
     own = model.state_dict()
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors or name not in own:
-            raise CheckpointError(f"{source}: the tensor '{name}' is {'missing' if name in own else 'not in the model'}.")
+            raise CheckpointError(
+                f"{source}: the tensor '{name}' is {'missing' if name in own else 'not in the model'}."
+            )
         if own[name].shape != tensors[name].shape:
             shapes = f"{tuple(tensors[name].shape)}; the model needs {tuple(own[name].shape)}"
             raise CheckpointError(f"{source}: the tensor '{name}' has shape {shapes}.")
@@ -406,7 +410,9 @@ def _assemble(
         raise CheckpointError(f"{source}: the configuration lacks {error}.") from error
     for key, value in options.items():
         if isinstance(value, Mapping) and "custom" in value and key not in parts:
-            raise ConfigError(f"{source} was trained with a {key} of your own ({value['custom']}); pass {key}=... to load.")
+            raise ConfigError(
+                f"{source} was trained with a {key} of your own ({value['custom']}); pass {key}=... to load."
+            )
     model = registry.build(name, spec, **{**options, **parts})
     fill(model, tensors, source)
     return model.to(device).eval()

@@ -118,7 +118,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not good:
         raise CheckpointError(f"{file} is damaged: its contents do not match its own checksum.")
     if values["format"] > FORMAT:
-        raise CheckpointError(f"{path} was written by a newer Sandglass (format {values['format']}); upgrade to read it.")
+        raise CheckpointError(
+            f"{path} was written by a newer Sandglass (format {values['format']}); upgrade to read it."
+        )
     return values
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import digest, fresh, make_loop, pictures, rows, stop_at
 from torch import Tensor
 
+from helpers import digest, fresh, make_loop, pictures, rows, stop_at
 from sandglass import registry, rng
 from sandglass.core import CAPABILITIES, Batch, Clock, Model, Spec
 from sandglass.data.dataset import Dataset
@@ -206,7 +206,11 @@ def _resume_data(kind: str) -> Dataset:
 def test_resume_is_exact_at_every_step(name: str, kind: str, tmp_path: Path) -> None:
     """Stopping after any step and going on gives the same weights and the same log as never stopping."""
     data = _resume_data(kind)
-    net = {"name": "mlp", "widths": [16], "dropout": 0.1} if kind == "row" else {"name": "conv", "width": 4, "norm": "batch"}
+    net = (
+        {"name": "mlp", "widths": [16], "dropout": 0.1}
+        if kind == "row"
+        else {"name": "conv", "width": 4, "norm": "batch"}
+    )
     options = {"epochs": 3, "batch_size": 16, "log_every": 3, "keep": 1, "accumulate": 2, "ema": 0.9, "clip": 5.0}
     options |= {"schedule": "cosine", "lr_warmup": 1}
 

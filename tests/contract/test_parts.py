@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from helpers import fresh, pictures, rows
 
+from helpers import fresh, pictures, rows
 from sandglass import registry
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
-from sandglass.evaluate.measure import measure
+from sandglass.metrics.measure import measure
 
 SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
 
@@ -100,7 +100,7 @@ def test_an_absurd_log_scale_stays_finite() -> None:
         q = DiagonalGaussian(torch.nn.Identity())(h)
         loss = torch.distributions.kl_divergence(q, registry.resolve("prior", "standard", 2)()).sum()
         loss.backward()
-        assert math.isfinite(float(loss)) and torch.isfinite(h.grad).all()
+        assert math.isfinite(float(loss.detach())) and torch.isfinite(h.grad).all()
 
 
 @pytest.mark.parametrize("name", registry.names("prior"))
@@ -131,7 +131,7 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
 
 
 def test_errors_of_the_mean_shrink_as_they_should() -> None:
-    from sandglass.evaluate.measure import mean_result
+    from sandglass.metrics.measure import mean_result
 
     values = torch.randn(10_000, generator=torch.Generator().manual_seed(0)).double()
     result = mean_result("x", values, "1")
@@ -145,3 +145,24 @@ def test_a_data_set_says_where_it_is_from(name: str) -> None:
     for key in ("size", "shape", "licence", "origin"):
         assert getattr(entry.make, key), key
     assert entry.summary
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_shorter_bernoulli_is_torch_s_to_the_last_digits(dtype: torch.dtype) -> None:
+    from torch.distributions import Bernoulli
+
+    from sandglass.distributions.bernoulli import LogitBernoulli
+
+    extremes = torch.tensor([-1e4, -100.0, -30.0, 0.0, 30.0, 100.0, 1e4])
+    logits = torch.cat([extremes, 10 * torch.randn(1000)]).to(dtype).requires_grad_()
+    value = torch.rand(len(logits)).to(dtype).requires_grad_()
+    ours = LogitBernoulli(logits=logits, validate_args=False).log_prob(value)
+    theirs = Bernoulli(logits=logits, validate_args=False).log_prob(value)
+    bar = 1e-12 if dtype == torch.float64 else 1e-5
+    assert torch.allclose(ours, theirs, rtol=bar, atol=bar)
+    for a, b in zip(*(torch.autograd.grad(p.sum(), (logits, value)) for p in (ours, theirs)), strict=True):
+        assert torch.allclose(a, b, rtol=bar, atol=bar)
+    few = logits.detach()[7:20].double().requires_grad_()
+    other = value.detach()[7:20].double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda h, x: LogitBernoulli(logits=h, validate_args=False).log_prob(x), (few, other))
+    assert torch.autograd.gradgradcheck(lambda h, x: LogitBernoulli(logits=h, validate_args=False).log_prob(x), (few, other))

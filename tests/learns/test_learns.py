@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from helpers import fit, fresh, rows
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 import sandglass
+from helpers import fit, fresh, rows
 from sandglass import registry, rng
 
 
 def a_mixture_is_modelled_to_its_entropy(name: str) -> None:
-    """Two separate blobs in 2-D: the estimated log-likelihood comes within 0.2 nats of the true one (one Gaussian: 0.7)."""
+    """Two separate blobs in 2-D: the estimated log-likelihood is within 0.2 nats of the true one (a Gaussian: 0.7)."""
     means = torch.tensor([[2.0, 1.0], [-2.0, -1.0]])
     blobs = Independent(Normal(means, torch.tensor([[0.5, 0.8], [0.8, 0.4]])), 1)
     truth = MixtureSameFamily(Categorical(torch.ones(2)), blobs)

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import fit, fresh, rows
 from torch import Tensor
 from torch.distributions import Independent, MultivariateNormal, Normal, kl_divergence
 
+from helpers import fit, fresh, rows
 from sandglass import registry
 from sandglass.core import Batch, Clock, Spec
 from sandglass.data.dataset import Split
 from sandglass.distributions.rate import rate
-from sandglass.evaluate.measure import measure
+from sandglass.metrics.measure import measure
 from sandglass.models.vae import VAE
 
 
@@ -142,14 +142,16 @@ def linear_bound(model: VAE, x: Tensor) -> float:
     squares = (x - q.mean @ layer.weight.T - layer.bias).square().sum(1)
     squares = squares + (q.variance * layer.weight.square().sum(0)).sum(1)
     distortion = squares / (2 * variance) + x.shape[1] / 2 * torch.log(2 * torch.pi * variance)
-    return float(-(distortion + model.rates(x).sum(1)).mean())
+    return float(-(distortion + model.rates(x).sum(1)).mean().detach())
 
 
 def test_the_linear_autoencoder_leaves_the_discarded_eigenvalues() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 8, generator=generator) @ torch.randn(8, 8, generator=generator)
     x = (x - x.mean(0)) / x.std()
-    model = registry.build("ae", Spec((8,)), net="linear", latent_dim=3, likelihood={"name": "gaussian", "learn": "none"})
+    model = registry.build(
+        "ae", Spec((8,)), net="linear", latent_dim=3, likelihood={"name": "gaussian", "learn": "none"}
+    )
     fit(model, rows(x), epochs=1500, batch_size=300, lr=0.02, schedule="cosine")
     with torch.no_grad():
         error = float((model.reconstruct(x) - x).square().sum(1).mean())

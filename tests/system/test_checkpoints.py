@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import digest, fresh, make_loop, pictures
 
+from helpers import digest, fresh, make_loop, pictures
 from sandglass import storage
 from sandglass.errors import CheckpointError, ConfigError, LockedError, SaveError
 from sandglass.run import Run, hold, load_model
@@ -226,7 +226,7 @@ def test_a_full_disk_keeps_what_was_there(run: Run, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(storage, "_write", write)
         checkpoint = run.read_checkpoint(steps[-1])
         if fail_at <= len(checkpoint.tensors) + 2:
-            with pytest.raises(SaveError, match="No space left.*MiB free"):
+            with pytest.raises(SaveError, match=r"No space left.*MiB free"):
                 run.save_checkpoint(steps[-1], checkpoint.tensors, {}, {})
         monkeypatch.setattr(storage, "_write", real)
         run.read_checkpoint(steps[-1])

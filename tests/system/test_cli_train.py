@@ -144,7 +144,7 @@ def test_a_bad_file_is_one_line(cli: Cli, tmp_path: Path, text: str, says: str) 
 
 
 def test_dry_run_writes_nothing(cli: Cli, tmp_path: Path) -> None:
-    code, out, _ = cli("train", "--data", "digits", *SMALL, "--dry-run", "--out", "here")
+    code, out, _ = cli("train", "--data", "digits", *SMALL, "--dry-run", "--out", "here", "--log-every", "1")
     assert code == 0 and not list(tmp_path.iterdir())
     for word in ("parameters", "an epoch", "in all", "memory", "Nothing was written"):
         assert word in out

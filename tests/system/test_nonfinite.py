@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import Quiet, fresh, make_loop, pictures, rows
 from safetensors.torch import load_file
 from torch import Tensor
 
+from helpers import Quiet, fresh, make_loop, pictures, rows
 from sandglass.core import Model
 from sandglass.data.dataset import Dataset
 from sandglass.engine.loop import Loop

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import digest, fresh, make_loop, pictures
 
+from helpers import digest, fresh, make_loop, pictures
 from sandglass.engine.loop import Loop
 from sandglass.run import Run
 

@@ -18,7 +18,7 @@ from sandglass import registry
 from sandglass.data.load import load_data
 from sandglass.engine.options import Training
 from sandglass.errors import ConfigError
-from sandglass.registry import Option
+from sandglass.registry import AUTO, Option
 
 Config = dict[str, Any]
 """``{"model": {"name", "options"}, "data": {...}, "training": {...}}``, complete or in part."""
@@ -149,6 +149,11 @@ def _named(option: Option, value: Any) -> Any:
         standing = option.default if isinstance(option.default, Mapping) else {"name": option.default}
         return {**standing, **value}
     return value
+
+
+def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Model options as ``build`` takes them: a bare ``auto`` is settled by the data."""
+    return {k: v["name"] if isinstance(v, Mapping) and v == {"name": AUTO} else v for k, v in options.items()}
 
 
 def as_yaml(config: Config) -> str:

@@ -8,9 +8,8 @@ import time
 import torch
 
 from sandglass import api, rng
-from sandglass.app.configure import Config
+from sandglass.app.configure import Config, given_options
 from sandglass.app.output import duration, table
-from sandglass.app.train import given_options
 from sandglass.core import Clock, Model
 from sandglass.data.augment import make_augmentation
 from sandglass.data.dataset import Dataset
@@ -76,6 +75,7 @@ def measure(model: Model, data: Dataset, training: Training) -> tuple[float, int
             if cuda:
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - start)
+            stepper.meter.read()  # it holds only so many updates
     settled = sorted(times[1:])  # the first step pays for set-up
     if cuda:
         memory = f"about {torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB on the device"

@@ -15,7 +15,6 @@ from sandglass.app.trained import find_run
 from sandglass.app.words import Words, sort
 from sandglass.data.dataset import Dataset
 from sandglass.errors import ConfigError
-from sandglass.registry import AUTO
 from sandglass.run import Run, read_yaml
 
 
@@ -104,17 +103,12 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
         model["name"],
         data,
         out=given.own.get("--out"),
-        model_options=given_options(model["options"]),
+        model_options=configure.given_options(model["options"]),
         init_from=find_run(given.own["--init-from"]) if "--init-from" in given.own else None,
         progress=progress(),
         recipe=given.own.get("--recipe"),
         **config["training"],
     )
-
-
-def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Model options as ``build`` takes them: a bare ``auto`` is settled by the data."""
-    return {k: v["name"] if isinstance(v, Mapping) and v == {"name": AUTO} else v for k, v in options.items()}
 
 
 def resume(given: Words) -> int:

@@ -44,7 +44,10 @@ class Split:
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as a loss wants them: floats, images in [0, 1]."""
-        x = self.x[index]
+        if isinstance(index, slice):
+            x = self.x[index]
+        else:  # index_select moves whole rows; plain indexing takes three times as long
+            x = self.x.flatten(1).index_select(0, index).view(-1, *self.x.shape[1:])
         x = x.to(torch.float32).div_(self.levels - 1) if x.dtype == torch.uint8 else x
         if isinstance(index, slice):
             index = torch.arange(*index.indices(len(self)), device=x.device)

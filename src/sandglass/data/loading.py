@@ -20,8 +20,8 @@ Augment = Callable[[Tensor, Tensor, int, int], Tensor]
 class Loader:
     """The training batches of a split, each found from its step alone.
 
-    The order of an epoch depends on (seed, epoch), an example's augmentation on (seed, epoch, index). Images stay bytes,
-    on the device when they fit, and become floats batch by batch.
+    The order of an epoch depends on (seed, epoch), an example's augmentation on (seed, epoch, index). Images stay
+    bytes, on the device when they fit, and become floats batch by batch.
 
     Args:
         split: the examples.

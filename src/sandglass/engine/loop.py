@@ -21,6 +21,7 @@ from sandglass.core import Clock, Model
 from sandglass.data.augment import make_augmentation
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
+from sandglass.engine.meter import Bad
 from sandglass.engine.options import Training
 from sandglass.engine.precision import settings
 from sandglass.engine.progress import Progress, Silent, watching
@@ -171,21 +172,24 @@ class Loop:
 
     def log_training(self) -> None:
         """Reads the meter: the host waits for the device here."""
-        means, counts, skipped, bad = self.stepper.meter.read()
+        readings = self.stepper.meter.read()
         records = []
-        for phase, terms in means.items():
+        for phase, reading in readings.items():
             lr = self.stepper.optimizers[phase].param_groups[0]["lr"]
-            values = {**terms, "lr": lr} | ({"skipped": skipped[phase]} if skipped[phase] else {})
-            records += [self.record("train", phase, term, value, counts[phase]) for term, value in values.items()]
+            values = {**reading.means, "lr": lr} | ({"skipped": reading.skipped} if reading.skipped else {})
+            records += [self.record("train", phase, term, value, reading.n) for term, value in values.items()]
         self.run.log(records)
-        self.progress.show("train", {k: v for t in means.values() for k, v in t.items() if k != "grad_norm"})
-        for first in bad:
-            self.report_bad(first.step, first.phase, first.term, skipped[first.phase])
+        shown = {k: v for r in readings.values() for k, v in r.means.items() if k != "grad_norm"}
+        self.progress.show("train", shown)
+        for reading in readings.values():
+            if reading.bad is not None:
+                self.report_bad(reading.bad, reading.skipped)
         if self.stepper.meter.longest_streak() >= _HOPELESS:
             raise DivergedError(self.diverged("the last updates were all not finite"))
 
-    def report_bad(self, step: int, phase: str, term: str, count: int) -> None:
+    def report_bad(self, bad: Bad, count: int) -> None:
         """Says which update was not finite, on which examples."""
+        step, phase, term = bad.step, bad.phase, bad.term
         split = self.loader.split
         index = self.loader.indices(step).tolist()
         who = [split.names[i] for i in index] if split.names else index
@@ -270,7 +274,7 @@ class Loop:
         if not self.stepper.finite():
             raise DivergedError(self.diverged("weights are not finite"))
         self.now.seconds = time.perf_counter() - self.begun
-        state = vars(self.now) | {"meter_names": self.stepper.meter.names, "best": _plain(self.now.best)}
+        state = vars(self.now) | {"meter": self.stepper.meter.state(), "best": _plain(self.now.best)}
         about = {
             "sandglass": __version__,
             "torch": str(torch.__version__),
@@ -304,7 +308,7 @@ class Loop:
         fill(self.model, checkpoint.tensors["model"], where)
         state = dict(checkpoint.state)
         try:
-            self.stepper.load(checkpoint.tensors, state.pop("meter_names"))
+            self.stepper.load(checkpoint.tensors, state.pop("meter"))
             self.run.rewind_log(state.pop("log_bytes"))
             best = state.pop("best")
             self.now = Standing(**state, best=math.inf if best is None else best)
@@ -315,4 +319,3 @@ class Loop:
 
 def _plain(value: float) -> float | None:
     return value if math.isfinite(value) else None
-

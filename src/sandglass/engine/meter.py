@@ -1,16 +1,16 @@
-"""Running means of what the phases report, and a record of what was not finite: all on the device, read rarely."""
+"""Means of what the phases report, and a record of what was not finite: kept on the device, read rarely.
+
+A step only writes a row and asks of it, on the device, whether it is finite; all sums are taken when the rows are read.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-
-_NEVER = 2**62
-_TERMS = 64  # a place in the record is step * _TERMS + term
 
 
 @dataclass(frozen=True)
@@ -22,81 +22,113 @@ class Bad:
     term: str
 
 
-class Meter:
-    """Sums of the terms of each phase since the last reading.
-
-    An update that is not finite adds nothing to the sums; it is counted, and the first one is kept.
+@dataclass
+class Reading:
+    """What one phase did since the last reading.
 
     Args:
-        phases: their names.
+        means: by term, over the good updates and weighted by examples.
+        n: examples in good updates.
+        skipped: updates that were not finite.
+        bad: the first of these, or None.
+    """
+
+    means: dict[str, float]
+    n: int
+    skipped: int
+    bad: Bad | None
+
+
+@dataclass
+class Rows:
+    """The updates of one phase since the last reading: a row of values each, with its step and examples."""
+
+    names: list[str]
+    values: Tensor
+    steps: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+
+class Meter:
+    """The rows of every phase.
+
+    Args:
+        capacity: the most updates between two readings.
         device: where the terms are.
     """
 
-    def __init__(self, phases: Sequence[str], device: torch.device) -> None:
-        self.phases, self.device = list(phases), device
-        self.names: dict[str, list[str]] = {}
-        self.sums: dict[str, Tensor] = {}
-        self.first = {p: torch.full((), _NEVER, dtype=torch.int64, device=device) for p in self.phases}
-        self.streak = {p: torch.zeros((), dtype=torch.int64, device=device) for p in self.phases}
+    def __init__(self, capacity: int, device: torch.device) -> None:
+        self.capacity, self.device = capacity, device
+        self.rows: dict[str, Rows] = {}
+        self.streaks: dict[str, int] = {}
 
-    def add(self, phase: str, step: int, names: Sequence[str], values: Tensor, n: int) -> Tensor:
+    def add(self, phase: str, step: int, names: Sequence[str], values: Sequence[Tensor], n: int) -> Tensor:
         """Takes in one update.
 
         Args:
             phase: whose.
             step: which.
             names: of the values; the same ones every time.
-            values: ``(len(names),)`` means over ``n`` examples.
+            values: 0-d means over ``n`` examples.
             n: examples.
 
         Returns:
             A 0-d bool: whether all values are finite.
         """
-        if phase not in self.sums:
-            self.names[phase] = list(names)
-            # One more than the values for the examples counted, and one for the updates skipped.
-            self.sums[phase] = torch.zeros(len(names) + 2, dtype=torch.float64, device=self.device)
+        rows = self.rows.get(phase)
+        if rows is None:
+            empty = torch.zeros(self.capacity, len(names), dtype=values[0].dtype, device=self.device)
+            rows = self.rows[phase] = Rows(list(names), empty)
+        row = rows.values[len(rows.steps)]
+        torch.stack(list(values), out=row)
+        rows.steps.append(step)
+        rows.counts.append(n)
+        return torch.isfinite(row).all()
+
+    def read(self) -> dict[str, Reading]:
+        """By phase, what happened since the last reading; starts anew. The host waits for the device here."""
+        readings = {}
+        for phase, rows in self.rows.items():
+            if rows.steps:
+                values = rows.values[: len(rows.steps)].cpu().double()
+                readings[phase] = self._summary(phase, rows, values)
+                rows.steps, rows.counts = [], []
+        return readings
+
+    def _summary(self, phase: str, rows: Rows, values: Tensor) -> Reading:
         finite = torch.isfinite(values)
-        good = finite.all()
-        row = torch.cat([values.double() * n, values.new_full((1,), n).double()])
-        sums = self.sums[phase]
-        sums[:-1] += torch.where(good, row, 0.0)
-        sums[-1] += ~good
-        place = finite.to(torch.int8).argmin() + step * _TERMS
-        self.first[phase] = torch.where(good, self.first[phase], torch.minimum(self.first[phase], place))
-        self.streak[phase] = torch.where(good, 0, self.streak[phase] + 1)
-        return good
-
-    def read(self) -> tuple[dict[str, dict[str, float]], dict[str, int], dict[str, int], list[Bad]]:
-        """Means by phase and term, examples and skipped updates by phase, and the first bad ones; starts anew.
-
-        This is where the host waits for the device.
-        """
-        means, counts, skipped, bad = {}, {}, {}, []
-        for phase, sums in self.sums.items():
-            *totals, n, skips = sums.tolist()
-            counts[phase], skipped[phase] = int(n), int(skips)
-            means[phase] = {k: t / n for k, t in zip(self.names[phase], totals, strict=True)} if n else {}
-            place = int(self.first[phase])
-            if place < _NEVER:
-                bad.append(Bad(place // _TERMS, phase, self.names[phase][place % _TERMS]))
-            sums.zero_()
-            self.first[phase] = torch.full_like(self.first[phase], _NEVER)
-        return means, counts, skipped, bad
+        good = finite.all(1)
+        weights = torch.tensor(rows.counts, dtype=torch.float64) * good
+        n = int(weights.sum())
+        totals = (torch.where(good[:, None], values, 0.0) * weights[:, None]).sum(0) / max(n, 1)
+        bad = None
+        if not bool(good.all()):
+            first = int(good.to(torch.int8).argmin())
+            bad = Bad(rows.steps[first], phase, rows.names[int(finite[first].to(torch.int8).argmin())])
+        last = good.nonzero()[-1].item() if n else -1
+        before = 0 if n else self.streaks.get(phase, 0)
+        self.streaks[phase] = before + len(rows.steps) - 1 - int(last)
+        means = dict(zip(rows.names, totals.tolist(), strict=True)) if n else {}
+        return Reading(means, n, int((~good).sum()), bad)
 
     def longest_streak(self) -> int:
-        """How many updates in a row, up to now, were not finite."""
-        return max(int(s) for s in self.streak.values())
+        """How many updates in a row, up to the last reading, were not finite."""
+        return max(self.streaks.values(), default=0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its state, for a checkpoint."""
-        sums = {f"sums/{k}": v for k, v in self.sums.items()}
-        firsts = {f"first/{k}": v for k, v in self.first.items()}
-        return sums | firsts | {f"streak/{k}": v for k, v in self.streak.items()}
+        """The rows not yet read, for a checkpoint."""
+        return {phase: rows.values[: len(rows.steps)] for phase, rows in self.rows.items()}
 
-    def load(self, tensors: Mapping[str, Tensor], names: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`tensors`, with the names."""
-        self.names = {k: list(v) for k, v in names.items()}
-        for key, value in tensors.items():
-            kind, phase = key.split("/", 1)
-            getattr(self, kind)[phase] = value.to(self.device, copy=True)
+    def state(self) -> dict[str, Any]:
+        """The plain rest, for a checkpoint."""
+        rows = {k: {"names": r.names, "steps": r.steps, "counts": r.counts} for k, r in self.rows.items()}
+        return {"rows": rows, "streaks": self.streaks}
+
+    def load(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """The inverse of :meth:`tensors` and :meth:`state`."""
+        self.streaks = dict(state["streaks"])
+        for phase, plain in state["rows"].items():
+            kept = tensors[phase]
+            values = torch.zeros(self.capacity, len(plain["names"]), dtype=kept.dtype, device=self.device)
+            values[: len(kept)] = kept
+            self.rows[phase] = Rows(list(plain["names"]), values, list(plain["steps"]), list(plain["counts"]))

@@ -29,7 +29,7 @@ class Training:
         momentum: of sgd and rmsprop.
         schedule: learning rate over time: constant, step, cosine or plateau.
         lr_warmup: epochs over which the learning rate rises from 0 under any schedule.
-        schedule_every: epochs between the drops of a step schedule; epochs without improvement before a drop of plateau.
+        schedule_every: epochs between the drops of step; epochs without improvement before a drop of plateau.
         schedule_factor: what a drop multiplies the learning rate by.
         clip: largest global norm of a phase's gradient; none when not given.
         accumulate: parts that each batch is cut into, one after the other, to save memory; the update is the same.

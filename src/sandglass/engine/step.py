@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,8 +34,8 @@ class Stepper:
         self.phases = list(model.phases())
         self.optimizers = {p.name: make_optimizer(p, options) for p in self.phases}
         self.base_lr = {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
-        self.meter = Meter([p.name for p in self.phases], self.device)
-        self.params = list(model.parameters())
+        self.meter = Meter(options.log_every, self.device)
+        self.params: list[Tensor] = list(model.parameters())
         self.own = {p.name: p.parameters() for p in self.phases}
         self.buffers = [t for t in model.buffers() if t.is_floating_point()]
         self.ema = [p.detach().clone() for p in self.params] if options.ema else []
@@ -50,8 +52,8 @@ class Stepper:
         self.clear(own)
         before = [b.clone() for b in self.buffers]
         names, values = self.backward(number, phase, batch, clock)
-        norm = torch.nn.utils.get_total_norm([p.grad for p in own if p.grad is not None])
-        good = self.meter.add(phase.name, clock.step, [*names, "grad_norm"], torch.cat([values, norm[None]]), len(batch))
+        norm = total_norm([p.grad for p in own if p.grad is not None])
+        good = self.meter.add(phase.name, clock.step, [*names, "grad_norm"], [*values, norm], len(batch))
         if self.options.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(own, self.options.clip, norm)
         optimizer = self.optimizers[phase.name]
@@ -72,10 +74,10 @@ class Stepper:
             p.requires_grad_(True)
             p.grad = None
 
-    def backward(self, number: int, phase: Phase, batch: Batch, clock: Clock) -> tuple[list[str], Tensor]:
-        """Gradients of the batch, shard by shard; the loss and the parts' means as one vector."""
+    def backward(self, number: int, phase: Phase, batch: Batch, clock: Clock) -> tuple[list[str], list[Tensor]]:
+        """Gradients of the batch, shard by shard; the loss and the means of the parts."""
         shards = batch_shards(batch, self.options.accumulate)
-        total: Tensor | None = None
+        totals: list[Tensor] = []
         names: list[str] = []
         for shard, piece in enumerate(shards):
             rng.reseed(rng.key(self.options.seed, "noise", clock.step, number, shard), self.device)
@@ -84,9 +86,11 @@ class Stepper:
             share = len(piece) / len(batch)
             (terms.loss * share if share < 1 else terms.loss).backward()
             names, values = term_values(terms)
-            total = values * share if total is None else total + values * share
-        assert total is not None
-        return names, total
+            if len(shards) > 1:
+                values = [value * share for value in values]
+                values = [a + b for a, b in zip(totals, values, strict=True)] if totals else values
+            totals = values
+        return names, totals
 
     @torch.no_grad()
     def average(self, good: Tensor) -> None:
@@ -124,11 +128,11 @@ class Stepper:
             state |= dict(zip(names, self.ema, strict=True))
         return state
 
-    def load(self, tensors: Mapping[str, Mapping[str, Tensor]], names: Mapping[str, list[str]]) -> None:
+    def load(self, tensors: Mapping[str, Mapping[str, Tensor]], meter: Mapping[str, Any]) -> None:
         """The inverse of :meth:`tensors`; the model's own weights are put in by the caller."""
         for name, optimizer in self.optimizers.items():
             load_optimizer_tensors(optimizer, name, tensors["optim"])
-        self.meter.load(tensors["meter"], names)
+        self.meter.load(tensors["meter"], meter)
         for average, (name, _) in zip(self.ema, self.model.named_parameters(), strict=False):
             average.copy_(tensors["ema"][name])
 
@@ -138,14 +142,23 @@ def batch_shards(batch: Batch, count: int) -> list[Batch]:
     if count == 1:
         return [batch]
     bounds = [len(batch) * i // count for i in range(count + 1)]
-    pieces = [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False) if b > a]
+    pieces = [slice(a, b) for a, b in pairwise(bounds) if b > a]
     return [batch.map(lambda t, piece=piece: t[piece]) for piece in pieces]  # type: ignore[misc]
 
 
-def term_values(terms: Terms) -> tuple[list[str], Tensor]:
-    """The loss and the means of the parts: names, and one vector of at least float32."""
+def term_values(terms: Terms) -> tuple[list[str], list[Tensor]]:
+    """The loss and the means of the parts: names and 0-d values of at least float32, all of the loss's type."""
+    dtype = torch.float64 if terms.loss.dtype == torch.float64 else torch.float32
     values = [terms.loss.detach(), *(part.mean() for part in terms.parts.values())]
-    return ["loss", *terms.parts], torch.stack([v if v.dtype == torch.float64 else v.float() for v in values])
+    return ["loss", *terms.parts], [v.to(dtype) for v in values]
+
+
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The Euclidean norm of all gradients together; on a CPU by BLAS, which is twice as fast as the norm kernel."""
+    if gradients[0].device.type != "cpu":
+        return torch.nn.utils.get_total_norm(gradients)
+    flat = [g.reshape(-1) for g in gradients]
+    return torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
 
 
 def autocast(options: Training, device: torch.device) -> AbstractContextManager[object]:

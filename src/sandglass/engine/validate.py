@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -48,9 +47,9 @@ def validate(
                     if only_loss:
                         names, values = ["objective"], values[:1]
                     elif not phase.scheduled:
-                        names, values = [*names, "objective"], torch.cat([values, values[:1]])
-                    for name, value in zip(names, values.double() * len(batch), strict=True):
-                        key = (phase.name, name)
+                        names, values = [*names, "objective"], [*values, values[0]]
+                    for name, mean in zip(names, values, strict=True):
+                        key, value = (phase.name, name), mean.double() * len(batch)
                         sums[key] = sums[key] + value if key in sums else value
     keys = list(sums)
     totals = torch.stack([sums[k] for k in keys]).tolist()

@@ -51,9 +51,9 @@ class Autoencoder(Model):
         if latent_dim < 1:
             raise ConfigError(f"An autoencoder needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latent_dim = spec, latent_dim
-        net = resolve("net", net, spec=spec)
-        self.encoder = net.encoder(spec.shape, latent_dim)
-        self.likelihood = Observation(net, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
+        nets = resolve("net", net, spec=spec)
+        self.encoder = nets.encoder(spec.shape, latent_dim)
+        self.likelihood = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
         self.codes = RunningGaussian(latent_dim)
 
     def phases(self) -> Sequence[Phase]:

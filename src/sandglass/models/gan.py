@@ -30,7 +30,7 @@ class GAN(Model):
         spec: the data.
         latent_dim: size of the noise.
         adversary: ``non-saturating`` or ``hinge``.
-        r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``; 0 is the form of 2014, which collapses easily.
+        r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``; 0 is the form of 2014, which collapses.
         net: network family of generator and critic; auto is conv for images and mlp for rows.
         prior: the noise.
 
@@ -58,9 +58,9 @@ class GAN(Model):
         if latent_dim < 1 or r1 < 0:
             raise ConfigError(f"A GAN needs latent_dim >= 1 and r1 >= 0, not {latent_dim} and {r1}.")
         self.spec, self.latent_dim, self.adversary, self.r1 = spec, latent_dim, adversary, r1
-        net = resolve("net", net, spec=spec)
-        self.generator = net.decoder(latent_dim, spec.shape)
-        self.critic = net.encoder(spec.shape, 1)
+        nets = resolve("net", net, spec=spec)
+        self.generator = nets.decoder(latent_dim, spec.shape)
+        self.critic = nets.encoder(spec.shape, 1)
         self.prior = resolve("prior", prior, latent_dim)
 
     def phases(self) -> Sequence[Phase]:

@@ -66,9 +66,9 @@ class VAE(Model):
                 f"A VAE needs latent_dim >= 1, beta >= 0 and warmup >= 0, not {latent_dim}, {beta} and {warmup}."
             )
         self.spec, self.latent_dim, self.beta, self.warmup = spec, latent_dim, beta, warmup
-        net = resolve("net", net, spec=spec)
-        self.posterior = DiagonalGaussian(net.encoder(spec.shape, 2 * latent_dim))
-        self.likelihood = Observation(net, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
+        nets = resolve("net", net, spec=spec)
+        self.posterior = DiagonalGaussian(nets.encoder(spec.shape, 2 * latent_dim))
+        self.likelihood = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
         self.prior = resolve("prior", prior, latent_dim)
 
     def phases(self) -> Sequence[Phase]:

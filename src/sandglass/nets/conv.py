@@ -51,7 +51,9 @@ class Conv:
         norm: Literal["none", "batch", "group"] = "none",
     ) -> None:
         if width < 1 or max_width < width or hidden < 0:
-            raise ConfigError(f"A conv net needs 1 <= width <= max_width and hidden >= 0, not {width}, {max_width}, {hidden}.")
+            raise ConfigError(
+                f"A conv net needs 1 <= width <= max_width and hidden >= 0, not {width}, {max_width}, {hidden}."
+            )
         if norm not in ("none", "batch", "group"):
             raise ConfigError(f"The norm is one of none, batch, group, not '{norm}'.")
         if stages is not None and stages < 1:
@@ -88,13 +90,19 @@ class Conv:
         layers.append(make_activation(self.activation))
         for i in range(len(sizes) - 1, 0, -1):
             out = channels[i - 1] if i > 1 else max(channels[1] // 2, 1)
-            layers += [nn.ConvTranspose2d(channels[i], out, 4, stride=2, padding=1), Trim(*sizes[i - 1]), *self._finish(out)]
+            layers += [
+                nn.ConvTranspose2d(channels[i], out, 4, stride=2, padding=1),
+                Trim(*sizes[i - 1]),
+                *self._finish(out),
+            ]
         return nn.Sequential(*layers, nn.Conv2d(max(channels[1] // 2, 1), shape[0], 3, padding=1))
 
     def _plan(self, shape: tuple[int, ...]) -> tuple[list[tuple[int, int]], list[int]]:
         """Heights and widths, and channels, from the image inwards."""
         if len(shape) != 3:
-            raise ConfigError(f"A conv net needs images (C, H, W), not examples of shape {tuple(shape)}; use the net 'mlp'.")
+            raise ConfigError(
+                f"A conv net needs images (C, H, W), not examples of shape {tuple(shape)}; use the net 'mlp'."
+            )
         channels, height, width = shape
         sizes, widths = [(height, width)], [channels]
         while (len(sizes) - 1 < self.stages) if self.stages else (min(sizes[-1]) > _SMALLEST or len(sizes) == 1):

@@ -34,6 +34,7 @@ samples = model.sample(16)
 {options}
 
 Data: {data_name} ({examples}); fingerprint `{data["fingerprint"][:16]}`.
-Training: {training["epochs"]} epochs, batches of {training["batch_size"]}, {training["optimizer"]}, seed {training["seed"]}.
+Training: {training["epochs"]} epochs, batches of {training["batch_size"]}, {training["optimizer"]},
+seed {training["seed"]}.
 Every setting is in `config.json`; `MANIFEST.json` holds a SHA-256 of each file.
 """

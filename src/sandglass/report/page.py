@@ -10,7 +10,7 @@ from typing import Any
 from sandglass import __version__, storage
 from sandglass.core import Model
 from sandglass.data.dataset import Dataset
-from sandglass.evaluate.bound import kind_of_bound
+from sandglass.metrics.bound import kind_of_bound
 from sandglass.report import facts, history
 from sandglass.report.chart import COLOURS
 from sandglass.report.columns import column_sections

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sandglass.evaluate.latent import ACTIVE
+from sandglass.metrics.latent import ACTIVE
 from sandglass.report import latent
 from sandglass.report.plots import bar_chart, colour_of_classes, scatter_chart
 from sandglass.report.section import Material, Section

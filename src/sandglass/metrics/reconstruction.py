@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Split
-from sandglass.evaluate.measure import mean_result, per_example
+from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
 

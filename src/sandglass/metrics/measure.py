@@ -90,7 +90,7 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
 
 
 def _needs(name: str) -> tuple[str, ...]:
-    return registry.entry("metric", name).make.needs  # type: ignore[attr-defined, no-any-return]
+    return registry.entry("metric", name).make.needs  # type: ignore[attr-defined]
 
 
 def _asked(name: str) -> bool:

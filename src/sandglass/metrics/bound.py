@@ -10,7 +10,7 @@ from torch import Tensor
 from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
-from sandglass.evaluate.measure import mean_result, per_example
+from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
 
@@ -66,4 +66,3 @@ class LogProb:
         values = per_example(model, split, seed, "log_prob", lambda batch: model.log_prob(batch.x, self.k))
         note = f"importance-weighted, k={self.k}; " + kind_of_bound(model)
         return [mean_result("log_prob", values, "nats", note.rstrip("; "))]
-

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sandglass.core import Model, Result
 from sandglass.data.dataset import Split
-from sandglass.evaluate.measure import per_example
+from sandglass.metrics.measure import per_example
 from sandglass.registry import register
 
 ACTIVE = 0.01
