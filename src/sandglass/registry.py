@@ -141,27 +141,27 @@ def schema(kind: str, name: str) -> tuple[Option, ...]:
         ['scale', 'learn']
     """
     found = entry(kind, name)
-    hints = typing.get_type_hints(_init(found.make), include_extras=True)
-    helps = _argument_help(found.make)
+    return signature(found.make, found.preset)
+
+
+def signature(make: Callable[..., Any], preset: Mapping[str, Any] | None = None) -> tuple[Option, ...]:
+    """The keyword options of a class or function: types and defaults from its signature, help from its docstring.
+
+    Args:
+        make: the class or function.
+        preset: values that replace the signature's defaults.
+    """
+    hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
+    helps = {p.arg_name: " ".join((p.description or "").split()) for p in parse(inspect.getdoc(make) or "").params}
     options = []
-    for parameter in inspect.signature(found.make).parameters.values():
+    for parameter in inspect.signature(make).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
-        hint = hints.get(parameter.name, Any)
-        marks = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Kind)]
-        default = found.preset.get(parameter.name, parameter.default)
-        options.append(
-            Option(parameter.name, hint, default, helps.get(parameter.name, ""), marks[0].name if marks else None)
-        )
+        name, hint = parameter.name, hints.get(parameter.name, Any)
+        kind = next((mark.name for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Kind)), None)
+        default = (preset or {}).get(name, parameter.default)
+        options.append(Option(name, hint, default, helps.get(name, ""), kind))
     return tuple(options)
-
-
-def defaults(kind: str, name: str) -> dict[str, Any]:
-    """Every option of a name with its default, nested choices written out as ``{"name": ..., ...}``."""
-    values = {}
-    for option in schema(kind, name):
-        values[option.name] = expand(option.kind, option.default) if option.kind else option.default
-    return values
 
 
 def expand(kind: str, choice: str | Mapping[str, Any]) -> dict[str, Any]:
@@ -300,15 +300,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return {"custom": type(value).__qualname__}
-
-
-def _init(make: Any) -> Any:
-    return make.__init__ if inspect.isclass(make) else make
-
-
-def _argument_help(make: Any) -> dict[str, str]:
-    """Argument descriptions from the ``Args:`` section of a docstring."""
-    return {p.arg_name: " ".join((p.description or "").split()) for p in parse(inspect.getdoc(make) or "").params}
 
 
 def nearest(word: str, known: list[str]) -> str:

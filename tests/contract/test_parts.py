@@ -164,5 +164,9 @@ def test_the_shorter_bernoulli_is_torch_s_to_the_last_digits(dtype: torch.dtype)
         assert torch.allclose(a, b, rtol=bar, atol=bar)
     few = logits.detach()[7:20].double().requires_grad_()
     other = value.detach()[7:20].double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda h, x: LogitBernoulli(logits=h, validate_args=False).log_prob(x), (few, other))
-    assert torch.autograd.gradgradcheck(lambda h, x: LogitBernoulli(logits=h, validate_args=False).log_prob(x), (few, other))
+    assert torch.autograd.gradcheck(
+        lambda h, x: LogitBernoulli(logits=h, validate_args=False).log_prob(x), (few, other)
+    )
+    assert torch.autograd.gradgradcheck(
+        lambda h, x: LogitBernoulli(logits=h, validate_args=False).log_prob(x), (few, other)
+    )

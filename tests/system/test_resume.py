@@ -104,7 +104,7 @@ def test_the_whole_state_resumes_exactly(stopped_gan: tuple[Path, str], tmp_path
         "optim/critic/0/step",
         "optim/generator/0/exp_avg_sq",
         "ema/critic.0.weight",
-        "meter/critic",
+        "meter/critic/values",
         "state/step",
         "state/log_bytes",
         "state/meter",

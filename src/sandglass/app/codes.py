@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from sandglass import storage
-from sandglass.app.files import make_parent, write_csv, write_npz
+from sandglass.app.files import write_csv, write_npz
 from sandglass.app.trained import Trained, joined
 from sandglass.data.dataset import Dataset, Split
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
+from sandglass.report.mosaic import make_folder
 
 Columns = dict[str, "np.ndarray[Any, Any]"]
 
@@ -57,7 +58,7 @@ def write(path: Path, columns: Columns, classes: Sequence[str]) -> None:
         pandas.DataFrame(flat).to_parquet(buffer, index=False)
     except ImportError as error:
         raise MissingPackageError("Parquet needs pandas and pyarrow: pip install pandas pyarrow.") from error
-    make_parent(path)
+    make_folder(path.parent)
     storage.write_file(path, buffer.getvalue())
 
 

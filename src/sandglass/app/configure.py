@@ -6,13 +6,10 @@ the options of ``load_data``) and ``training``. What else a run writes there is 
 
 from __future__ import annotations
 
-import inspect
-import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
-from docstring_parser import parse
 
 from sandglass import registry
 from sandglass.data.load import load_data
@@ -29,29 +26,15 @@ _ABOUT_DATA = ("fingerprint", "examples", "notes")
 DEFAULT_MODEL = "vae"
 
 
-def signature(make: Callable[..., Any]) -> tuple[Option, ...]:
-    """The keyword options of a function or class, from its signature and docstring.
-
-    Example:
-        >>> [o.name for o in signature(Training)][:2]
-        ['epochs', 'batch_size']
-    """
-    hints = typing.get_type_hints(make)
-    helps = {p.arg_name: " ".join((p.description or "").split()) for p in parse(inspect.getdoc(make) or "").params}
-    parameters = inspect.signature(make).parameters.values()
-    keywords = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    return tuple(Option(p.name, hints.get(p.name, Any), p.default, helps.get(p.name, "")) for p in keywords)
-
-
 def training_options() -> tuple[Option, ...]:
     """How to train."""
-    return signature(Training)
+    return registry.signature(Training)
 
 
 def data_options() -> tuple[Option, ...]:
     """How to read data, as far as a file can say it."""
     types = {"labels": bool | str | None, "size": int | str | Sequence[int] | None}
-    options = (o for o in signature(load_data) if o.name != "transform")
+    options = (o for o in registry.signature(load_data) if o.name != "transform")
     return tuple(Option(o.name, types.get(o.name, o.type), o.default, o.help) for o in options)
 
 

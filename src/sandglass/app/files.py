@@ -19,11 +19,11 @@ import numpy as np
 from torch import Tensor
 
 from sandglass import storage
-from sandglass.data.transform import ImageTransform, TableTransform, Transform
+from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, SaveError
+from sandglass.report.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
 
 _CELL = 56  # small pictures are enlarged in a grid by a whole factor, to about so many pixels
-_GAP = 2
 
 
 def write_examples(
@@ -63,52 +63,28 @@ def write_examples(
         if given not in (".csv", ""):
             raise ConfigError(f"{path} should end in .csv (or .npy): the model makes rows of a table.")
         return write_rows(path if given else path.with_suffix(".csv"), transform, x, extra or {})
-    pictures = as_pictures(transform, x)
     if separate or (out and not given):
-        return write_pictures(path, pictures)
+        return write_pictures(path, to_images(x, transform))
     if given not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ConfigError(f"{path} should end in .png (or .npy): the model makes pictures.")
-    return write_picture(path, grid(pictures, columns))
+    return sheet(path, transform, x, columns)
 
 
-def as_pictures(transform: Transform, x: Tensor) -> np.ndarray[Any, Any]:
-    """``(N, H, W)`` or ``(N, H, W, 3 or 4)`` bytes; values without a scale of their own are spread over all of it."""
-    raw = transform.inverse(x)
-    if isinstance(transform, ImageTransform):
-        return np.asarray(raw)
-    values = np.asarray(raw, np.float64)
-    low, high = values.min(), values.max()
-    array = np.round((values - low) / max(high - low, 1e-12) * 255).astype(np.uint8)
-    return np.moveaxis(array, 1, -1) if array.shape[1] == 3 else array[:, 0]
+def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = None) -> Path:
+    """All examples in one picture, row by row, small ones enlarged by a whole factor; about a square by default."""
+    images = to_images(x, transform)
+    times = max(1, round(_CELL / min(images.shape[1:3])))
+    return write_picture(path, grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images)))))
 
 
-def grid(pictures: np.ndarray[Any, Any], columns: int | None = None) -> np.ndarray[Any, Any]:
-    """All pictures in one, row by row on white, small ones enlarged by a whole factor.
-
-    Example:
-        >>> grid(np.zeros((6, 28, 28), np.uint8), columns=3).shape
-        (118, 176)
-    """
-    n, height, width = pictures.shape[:3]
-    columns = columns or math.ceil(math.sqrt(n))
-    rows = math.ceil(n / columns)
-    factor = max(1, round(_CELL / min(height, width)))
-    h, w = height * factor + _GAP, width * factor + _GAP
-    sheet = np.full((rows * h + _GAP, columns * w + _GAP, *pictures.shape[3:]), 255, np.uint8)
-    for i, one in enumerate(pictures):
-        top, left = i // columns * h + _GAP, i % columns * w + _GAP
-        sheet[top : top + h - _GAP, left : left + w - _GAP] = one.repeat(factor, 0).repeat(factor, 1)
-    return sheet
-
-
-def write_picture(path: Path, picture: np.ndarray[Any, Any]) -> Path:
-    """One picture file without metadata."""
-    make_parent(path)
+def write_picture(path: Path, picture: Pixels) -> Path:
+    """One picture file without metadata, ``(H, W, C)``."""
+    make_folder(path.parent)
     storage.write_file(path, _encoded(picture, path.suffix.lower()))
     return path
 
 
-def write_pictures(path: Path, pictures: np.ndarray[Any, Any], names: Sequence[str] = ()) -> Path:
+def write_pictures(path: Path, pictures: Pixels, names: Sequence[str] = ()) -> Path:
     """A PNG file each, in a folder that is there whole or not at all.
 
     Raises:
@@ -116,7 +92,7 @@ def write_pictures(path: Path, pictures: np.ndarray[Any, Any], names: Sequence[s
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(f"{path} already exists and is not empty; name another folder.")
-    make_parent(path)
+    make_folder(path.parent)
     digits = len(str(max(len(pictures) - 1, 1)))
     temporary = path.parent / f".{path.name}.tmp-{os.getpid()}"
     try:
@@ -158,7 +134,7 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*columns.values(), strict=True))
-    make_parent(path)
+    make_folder(path.parent)
     storage.write_file(path, text.getvalue().encode())
     return path
 
@@ -176,7 +152,7 @@ def write_npz(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
 def _write_buffer(path: Path, write: Any, *values: Any) -> Path:
     buffer = io.BytesIO()
     write(buffer, *values)
-    make_parent(path)
+    make_folder(path.parent)
     storage.write_file(path, buffer.getvalue())
     return path
 
@@ -190,24 +166,14 @@ def free(path: Path) -> Path:
     return candidate
 
 
-def make_parent(path: Path) -> None:
-    """Makes the folder that a file is to be in.
-
-    Raises:
-        SaveError: it could not be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaveError(f"The folder {path.parent} could not be made: {error.strerror or error}.") from error
-
-
-def _encoded(picture: np.ndarray[Any, Any], ending: str) -> bytes:
+def _encoded(picture: Pixels, ending: str) -> bytes:
+    if ending == ".png":
+        return png(picture)
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    kind = {".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}.get(ending, "PNG")
-    if kind == "JPEG" and image.mode == "RGBA":
+    image: Image.Image = Image.open(io.BytesIO(png(picture)))
+    kind = {".webp": "WEBP"}.get(ending, "JPEG")
+    if kind == "JPEG" and image.mode in ("RGBA", "LA"):
         image = image.convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, kind)

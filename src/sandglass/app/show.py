@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sandglass import registry
-from sandglass.app.trained import Trained, opened
+from sandglass.app.trained import Trained, opened, own_codes
 from sandglass.data.dataset import Dataset
 from sandglass.errors import ConfigError
 from sandglass.run import Run
@@ -47,33 +47,31 @@ def _size(value: Any) -> str:
 
 def samples(trained: Trained, value: Any, path: Path) -> Path:
     """A grid of samples."""
-    from sandglass.app.files import as_pictures, grid, write_picture
+    from sandglass.app.files import sheet
     from sandglass.app.use import draw
 
     rows, columns = value
-    return write_picture(path, grid(as_pictures(trained.transform, draw(trained, rows * columns, 0)), columns))
+    return sheet(path, trained.transform, draw(trained, rows * columns, 0), columns)
 
 
 def manifold(trained: Trained, value: Any, path: Path) -> Path:
     """The decoded latent plane."""
-    from sandglass.app.files import as_pictures, grid, write_picture
-    from sandglass.app.latent import manifold_codes
+    from sandglass.app.files import sheet
+    from sandglass.report.latent import manifold as decoded
 
-    x = trained.decode(manifold_codes(trained, value))
-    return write_picture(path, grid(as_pictures(trained.transform, x), value))
+    return sheet(path, trained.transform, decoded(trained.model, value, codes=own_codes(trained)), value)
 
 
 def reconstructions(trained: Trained, value: Any, path: Path) -> Path:
     """Originals over their reconstructions."""
     import torch
 
-    from sandglass.app.files import as_pictures, grid, write_picture
+    from sandglass.app.files import sheet
     from sandglass.app.trained import dataset, examples, first, joined
 
     split = first(joined(examples(dataset(trained, None), None, "test")), value)
     x = torch.cat(list(trained.batches(split))).cpu()
-    both = torch.cat([x, trained.decode(trained.encode(split))])
-    return write_picture(path, grid(as_pictures(trained.transform, both), len(x)))
+    return sheet(path, trained.transform, torch.cat([x, trained.decode(trained.encode(split))]), len(x))
 
 
 def tsne(trained: Trained, value: Any, path: Path) -> Path:
@@ -82,15 +80,17 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     van der Maaten and Hinton 2008, "Visualizing Data using t-SNE" (JMLR 9).
     """
     from matplotlib.figure import Figure
-    from sklearn.manifold import TSNE
 
-    from sandglass.app.files import make_parent
     from sandglass.app.trained import dataset, examples, first, joined
+    from sandglass.report.latent import embed
+    from sandglass.report.mosaic import make_folder
 
     data = dataset(trained, None)
     split = first(joined(examples(data, None, "test")), value)
-    embedding = TSNE(perplexity=min(30, max(1, len(split) // 4)), random_state=0)
-    x, y = embedding.fit_transform(trained.encode(split).numpy()).T
+    embedding = embed(trained.encode(split), seed=0, limit=value)
+    if embedding is None:
+        raise ConfigError(f"There are too few different codes ({len(split)}) for a t-SNE figure.")
+    x, y = embedding.numpy().T
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()
     if split.y is None:
@@ -103,7 +103,7 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     axes.set_title(f"t-SNE of the codes of {len(split):,} examples")
     axes.set_xticks([])
     axes.set_yticks([])
-    make_parent(path)
+    make_folder(path.parent)
     figure.savefig(path, dpi=120, metadata={"Software": None})
     return path
 

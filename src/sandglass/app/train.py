@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sandglass import api, recipes
+from sandglass import api, recipes, registry
 from sandglass.app import configure, flags
 from sandglass.app.configure import Config
 from sandglass.app.output import metrics_table, say
-from sandglass.app.progress import progress
 from sandglass.app.trained import find_run
 from sandglass.app.words import Words, sort
 from sandglass.data.dataset import Dataset
@@ -105,7 +104,6 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
         out=given.own.get("--out"),
         model_options=configure.given_options(model["options"]),
         init_from=find_run(given.own["--init-from"]) if "--init-from" in given.own else None,
-        progress=progress(),
         recipe=given.own.get("--recipe"),
         **config["training"],
     )
@@ -127,7 +125,7 @@ def resume(given: Words) -> int:
     extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
     if extra or given.model:
         raise ConfigError(f"--resume goes on with the run as it is; leave out {[*extra, given.model][0]}.")
-    run = api.resume(find_run(given.own["--resume"]), epochs=epochs, progress=progress())
+    run = api.resume(find_run(given.own["--resume"]), epochs=epochs)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
     finish(run, api.run_data(run), show or {}, "--no-report" not in given.switches)
     return 0
@@ -158,6 +156,6 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 
 def second(run: Run) -> str:
     """Another command worth trying."""
-    if run.config["model"]["name"] in ("ae", "vae", "beta-vae") and len(run.config["spec"]["shape"]) == 3:
+    if "reconstruct" in registry.able(run.config["model"]["name"]) and len(run.config["spec"]["shape"]) == 3:
         return f"sandglass reconstruct {run.path} -n 10"
     return f"sandglass train --resume {run.path} --epochs {2 * run.config['training']['epochs']}"

@@ -137,6 +137,16 @@ def first(split: Split, n: int) -> Split:
     return split.take(torch.arange(min(n, len(split))))
 
 
+def own_codes(trained: Trained) -> Tensor | None:
+    """``(N, latent_dim)`` codes of the run's own test examples; None without a run, or a model that does not encode."""
+    if trained.run is None or "encode" not in trained.model.provides:
+        return None
+    from sandglass.report.latent import encode
+
+    data = api.run_data(trained.run)
+    return encode(trained.model, data.splits.get("test") or data.splits["train"])
+
+
 def natural_key(name: str) -> list[int | str]:
     """Sorts run-2 before run-10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

@@ -180,24 +180,24 @@ def manifold(words: Sequence[str]) -> int:
     trained_model(parser)
     parser.add_argument("--side", type=count, default=20, help="pictures along each side (default: 20)")
     about = "two dimensions as i,j (from 0), or 'principal' for the directions in which the codes vary most"
-    parser.add_argument("--axes", help=f"{about} (default: 0,1 where there are two, else principal)")
+    parser.add_argument("--axes", default="principal", help=f"{about} (default: both of two, else principal)")
     output(parser, f"{_PICTURE_OR_TABLE} (default: manifold.png or .csv)")
     args = parser.parse(words)
 
     from sandglass.app.files import write_examples
-    from sandglass.app.latent import manifold_codes
+    from sandglass.app.trained import own_codes
+    from sandglass.report.latent import manifold as decoded
 
     trained = _open(args, "decode")
-    z = manifold_codes(trained, args.side, _axes(args.axes))
-    extra = {"row": [i // args.side for i in range(len(z))], "column": [i % args.side for i in range(len(z))]}
-    x = trained.decode(z)
+    x = decoded(trained.model, args.side, _axes(args.axes), own_codes(trained))
+    extra = {"row": [i // args.side for i in range(len(x))], "column": [i % args.side for i in range(len(x))]}
     path = write_examples(trained.transform, x, args.out, default="manifold", columns=args.side, extra=extra)
     return _wrote(path, f"a grid of {args.side}x{args.side}")
 
 
-def _axes(text: str | None) -> tuple[int, int] | str | None:
-    if text is None or text == "principal":
-        return text
+def _axes(text: str) -> tuple[int, int] | None:
+    if text == "principal":
+        return None
     try:
         i, j = (int(part) for part in whole(text))
     except ValueError as error:

@@ -83,7 +83,8 @@ def read_array(x: Any, name: str = "x") -> Reading:
     """Tells pictures from rows and brings pictures to ``(N, C, H, W)``.
 
     Two axes are rows. Three are grey pictures ``(N, H, W)``. Four are pictures with their channels last or first; where
-    both are possible a tensor counts as channels first, an array is refused.
+    both are possible a tensor counts as channels first, an array is refused. A tensor of other channel counts is taken
+    as real numbers.
 
     Args:
         x: an array or tensor; never modified.
@@ -107,9 +108,11 @@ def read_array(x: Any, name: str = "x") -> Reading:
     binary = array.dtype == np.bool_ or (low == 0 and high == 1 and bool(np.isin(array, (0, 1)).all()))
     if array.ndim == 2:
         return Reading(_own(array, np.float64), "binary" if binary else "real")
-    array = channels_first(
-        array, name, tensor=isinstance(x, Tensor), real=array.dtype.kind == "f" and not 0 <= low <= high <= 1
-    )
+    tensor = isinstance(x, Tensor)
+    if tensor and array.ndim == 4 and not {array.shape[1], array.shape[3]} & set(CHANNELS):
+        note = f"{array.shape[1]} channels make no picture: they are modelled as real numbers"
+        return Reading(_own(array, np.float64), "real", (note,))
+    array = channels_first(array, name, tensor=tensor, real=array.dtype.kind == "f" and not 0 <= low <= high <= 1)
     if binary:
         return Reading(_own(array, np.uint8), "binary")
     return _values(array, float(low), float(high), name)

@@ -11,7 +11,7 @@ from sandglass.distributions.gaussian import scale_from
 
 
 class DiagonalGaussian(Conditional):
-    """``q(z|x)``: independent normals whose means and log scales a network puts out.
+    """``q(z|x)``: independent normals whose means and log variances a network puts out.
 
     Args:
         trunk: ``(B, ...) -> (B, 2 dim)``.
@@ -27,8 +27,8 @@ class DiagonalGaussian(Conditional):
 
     def forward(self, c: Tensor | None = None) -> Distribution:
         """The distribution given ``c``."""
-        mean, log_scale = at_least_single(self.trunk(c)).chunk(2, -1)
-        return Independent(Normal(mean, scale_from(log_scale), validate_args=False), 1, validate_args=False)
+        mean, log_variance = at_least_single(self.trunk(c)).chunk(2, -1)
+        return Independent(Normal(mean, scale_from(0.5 * log_variance), validate_args=False), 1, validate_args=False)
 
 
 class Observation(Conditional):

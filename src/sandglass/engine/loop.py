@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -310,8 +310,9 @@ class Loop:
         try:
             self.stepper.load(checkpoint.tensors, state.pop("meter"))
             self.run.rewind_log(state.pop("log_bytes"))
-            best = state.pop("best")
-            self.now = Standing(**state, best=math.inf if best is None else best)
+            best = state["best"]
+            values = {f.name: state[f.name] for f in fields(Standing)}
+            self.now = Standing(**values | {"best": math.inf if best is None else best})
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{where} does not fit this run: {error}.") from error
         self._before = self.now.seconds

@@ -116,8 +116,13 @@ class Meter:
         return max(self.streaks.values(), default=0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The rows not yet read, for a checkpoint."""
-        return {phase: rows.values[: len(rows.steps)] for phase, rows in self.rows.items()}
+        """The rows not yet read, for a checkpoint: what is not finite as 0, and which those were."""
+        tensors = {}
+        for phase, rows in self.rows.items():
+            values = rows.values[: len(rows.steps)]
+            tensors[f"{phase}/values"] = values.nan_to_num(0.0, 0.0, 0.0)
+            tensors[f"{phase}/finite"] = torch.isfinite(values)
+        return tensors
 
     def state(self) -> dict[str, Any]:
         """The plain rest, for a checkpoint."""
@@ -128,7 +133,7 @@ class Meter:
         """The inverse of :meth:`tensors` and :meth:`state`."""
         self.streaks = dict(state["streaks"])
         for phase, plain in state["rows"].items():
-            kept = tensors[phase]
+            kept, finite = tensors[f"{phase}/values"], tensors[f"{phase}/finite"]
             values = torch.zeros(self.capacity, len(plain["names"]), dtype=kept.dtype, device=self.device)
-            values[: len(kept)] = kept
+            values[: len(kept)] = torch.where(finite, kept, torch.nan)
             self.rows[phase] = Rows(list(plain["names"]), values, list(plain["steps"]), list(plain["counts"]))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
+_WIDE = 130  # columns from which all terms of two splits fit
+
 
 class Progress(Protocol):
     """What the loop tells about its progress."""
@@ -49,20 +51,24 @@ class Silent:
 
 
 class Bar:
-    """A bar with the epoch, the terms, examples a second and the time left (rich; terminals and notebooks)."""
+    """A bar with the epoch, examples a second, the time left and the terms (rich; terminals and notebooks).
+
+    Where there is no room for every term, what is minimised is shown; the rest is in the log and the report.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
+        whole = Column(no_wrap=True)
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[terms]}"),
+            TextColumn("epoch {task.fields[epoch]}", table_column=whole),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[rate]}", table_column=whole),
+            TextColumn("ETA", table_column=whole),
+            TimeRemainingColumn(compact=True, table_column=whole),
+            TextColumn("{task.fields[terms]}", table_column=whole),
             console=Console(stderr=True),
             refresh_per_second=5,
         )
@@ -83,10 +89,13 @@ class Bar:
 
     def show(self, split: str, terms: Mapping[str, float]) -> None:
         """Shows the terms beside the bar."""
-        self.terms[split] = " ".join(f"{k} {v:.4g}" for k, v in terms.items())
+        first = next((t for t in ("objective", "loss") if t in terms), next(iter(terms), ""))
+        wide = self.bar.console.width >= _WIDE
+        chosen = [t for t in terms if t not in ("objective", "lr")] if wide and "loss" in terms else [first]
+        self.terms[split] = " ".join([split, *(f"{t} {terms[t]:.4g}" for t in chosen if t in terms)])
         rate = self.examples / max(time.perf_counter() - self.begun, 1e-9)
-        shown = " | ".join(f"{split}: {text}" for split, text in self.terms.items() if text)
         step = int(self.bar.tasks[0].completed)
+        shown = "  ".join(self.terms.values())
         self.bar.update(self.task, epoch=self._epoch(step), rate=f"{rate:,.0f}/s", terms=shown)
 
     def say(self, text: str) -> None:

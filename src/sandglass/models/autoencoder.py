@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
+from sandglass.core import Batch, Clock, Phase, Spec, Terms
 from sandglass.distributions.conditional import Observation, at_least_single
 from sandglass.errors import ConfigError
-from sandglass.models.vae import interpolate
+from sandglass.models._latent import LatentModel
 from sandglass.registry import LikelihoodOption, NetOption, register, resolve
 
 
 @register("ae")
-class Autoencoder(Model):
+class Autoencoder(LatentModel):
     """Autoencoder: an encoder to a code, a decoder back, trained to reconstruct.
 
     The objective of an example is ``-log p(x|z)`` in nats at its own code z, summed over elements: binary cross-entropy
@@ -72,23 +72,9 @@ class Autoencoder(Model):
         """``(B, latent_dim)`` codes."""
         return at_least_single(self.encoder(x))
 
-    def decode(self, z: Tensor) -> Tensor:
-        """``(B, latent_dim)`` to the means ``(B, *shape)``."""
-        return self.likelihood(z).mean
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """``decode(encode(x))``."""
-        return self.decode(self.encode(x))
-
-    def interpolate(self, a: Tensor, b: Tensor, steps: int = 8) -> Tensor:
-        """``(B, steps, *shape)``: decoded points on the straight line between the codes of ``a`` and ``b``."""
-        return interpolate(self, a, b, steps)
-
-    @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
-        """``(n, *shape)`` means at codes drawn from a Gaussian fitted to the training codes."""
-        p = self.likelihood(self.codes.sample(n))
-        return p.sample() if noise else p.mean
+    def draw(self, n: int) -> Tensor:
+        """``(n, latent_dim)`` draws from a Gaussian fitted to the training codes."""
+        return self.codes.sample(n)
 
 
 class RunningGaussian(nn.Module):

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
-from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
+from sandglass.core import Batch, Clock, Phase, Spec, Terms
 from sandglass.distributions.conditional import DiagonalGaussian, Observation
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
+from sandglass.models._latent import LatentModel
 from sandglass.registry import LikelihoodOption, NetOption, PriorOption, register, resolve
 
 _CHUNK = 2**24  # numbers of decoder output held at once while log p(x) is estimated
@@ -20,7 +20,7 @@ _CHUNK = 2**24  # numbers of decoder output held at once while log p(x) is estim
 
 @register("vae")
 @register("beta-vae", beta=4.0)
-class VAE(Model):
+class VAE(LatentModel):
     """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
 
     The objective of an example is ``distortion + beta * rate`` in nats, with distortion ``-E[log p(x|z)]`` summed over
@@ -116,29 +116,6 @@ class VAE(Model):
         """``(B, latent_dim)`` posterior means; the same for the same input."""
         return self.posterior(x).mean
 
-    def decode(self, z: Tensor) -> Tensor:
-        """``(B, latent_dim)`` to the means ``(B, *shape)``."""
-        return self.likelihood(z).mean
-
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """``decode(encode(x))``."""
-        return self.decode(self.encode(x))
-
-    def interpolate(self, a: Tensor, b: Tensor, steps: int = 8) -> Tensor:
-        """``(B, steps, *shape)``: decoded points on the straight line between the codes of ``a`` and ``b``."""
-        return interpolate(self, a, b, steps)
-
-    @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
-        """``(n, *shape)`` means at latents drawn from the prior, or draws of x around them with ``noise``."""
-        p: Distribution = self.likelihood(self.prior().sample((n,)))
-        return p.sample() if noise else p.mean
-
-
-def interpolate(model: Model, a: Tensor, b: Tensor, steps: int) -> Tensor:
-    """``(B, steps, *shape)`` for any model that encodes and decodes."""
-    if steps < 2:
-        raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
-    t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype)[None, :, None]
-    z = model.encode(a)[:, None] * (1 - t) + model.encode(b)[:, None] * t
-    return model.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+    def draw(self, n: int) -> Tensor:
+        """``(n, latent_dim)`` draws from the prior."""
+        return self.prior().sample((n,))

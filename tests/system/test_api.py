@@ -1,0 +1,193 @@
+"""The Python face, as a person in a notebook would use it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sandglass
+from sandglass.errors import ConfigError, DataError, NotFoundError
+
+SMALL = {"epochs": 2, "batch_size": 64}
+OPTIONS = {"latent_dim": 2, "net": {"name": "mlp", "widths": [16]}}
+
+
+class OwnNet:
+    """A person's own family: one hidden layer with a Tanh."""
+
+    def encoder(self, shape: tuple[int, ...], out: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, out))
+
+    def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module:
+        return nn.Sequential(nn.Linear(dim, 12), nn.Tanh(), nn.Linear(12, 64), nn.Unflatten(-1, shape))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> sandglass.Run:
+    return sandglass.train("vae", "digits", out=tmp_path_factory.mktemp("api") / "run", model_options=OPTIONS, **SMALL)
+
+
+def test_the_face_is_what_is_promised() -> None:
+    for name in ("load_data", "build", "train", "load", "evaluate", "resume"):
+        assert callable(getattr(sandglass, name)), name
+    with pytest.raises(AttributeError, match="no attribute 'trian'"):
+        sandglass.trian  # noqa: B018
+
+
+def test_training_leaves_the_global_generator_alone(tmp_path: Path) -> None:
+    state = torch.get_rng_state()
+    sandglass.train("vae", "digits", out=tmp_path / "run", model_options=OPTIONS, **SMALL)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_the_same_seed_is_the_same_run(run: sandglass.Run, tmp_path: Path) -> None:
+    torch.manual_seed(77)
+    again = sandglass.train("vae", "digits", out=tmp_path / "run", model_options=OPTIONS, **SMALL)
+    assert again.metrics_file.read_bytes() == run.metrics_file.read_bytes()
+    for key, value in run.load_model().state_dict().items():
+        assert torch.equal(value, again.load_model().state_dict()[key])
+
+
+def test_load_from_a_run_a_folder_and_the_model_alone(run: sandglass.Run, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(run.path / "model", tmp_path / "alone")
+    x = torch.rand(3, 1, 8, 8)
+    models = [
+        sandglass.load(source) for source in (run, run.path, str(run.path), run.path / "model", tmp_path / "alone")
+    ]
+    for model in models:
+        assert not model.training
+        assert torch.equal(model.reconstruct(x), models[0].reconstruct(x))
+    with pytest.raises(NotFoundError, match="neither a run"):
+        sandglass.load(tmp_path)
+
+
+def test_load_from_the_hub(run: sandglass.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
+        asked.append(name)
+        assert "model.safetensors" in allow_patterns
+        return str(run.path / "model")
+
+    errors = types.ModuleType("huggingface_hub.errors")
+    errors.HfHubHTTPError = errors.LocalEntryNotFoundError = OSError  # type: ignore[attr-defined]
+    hub = types.ModuleType("huggingface_hub")
+    hub.snapshot_download = snapshot_download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
+    assert sandglass.load("someone/digits-vae").latent_dim == 2
+    assert asked == ["someone/digits-vae"]
+
+
+def test_evaluate_repeats_and_is_kept(run: sandglass.Run) -> None:
+    first = sandglass.evaluate(run)
+    assert first == sandglass.evaluate(run.path)
+    assert first["model"] == "vae" and first["split"] == "test"
+    elbo = first["metrics"]["elbo"]
+    assert elbo["n"] == 359 and elbo["unit"] == "nats" and elbo["stderr"] > 0
+    assert json.loads((run.path / "results.json").read_text())["test"] == first
+    with pytest.raises(DataError, match="no split 'tset'"):
+        sandglass.evaluate(run, split="tset")
+
+
+def test_more_draws_tighten_the_bound(run: sandglass.Run) -> None:
+    loose, tight = (
+        sandglass.evaluate(run, metrics=["log_prob"], log_prob={"k": k})["metrics"]["log_prob"]["value"]
+        for k in (1, 50)
+    )
+    assert loose < tight
+
+
+def test_a_net_of_ones_own_is_saved_as_weights_and_passed_again(tmp_path: Path) -> None:
+    data = sandglass.load_data("digits")
+    model = sandglass.build("vae", data.spec, seed=0, latent_dim=2, net=OwnNet())
+    assert model.config["options"]["net"] == {"custom": "OwnNet"}
+    run = sandglass.train(model, data, out=tmp_path / "run", **SMALL)
+    with pytest.raises(ConfigError, match=r"net of your own \(OwnNet\).*pass net="):
+        sandglass.load(run)
+    loaded = sandglass.load(run, net=OwnNet())
+    x = data.splits["test"].batch(slice(0, 4)).x
+    assert torch.equal(loaded.encode(x), run.load_model(net=OwnNet()).encode(x))
+
+
+def test_resume_gives_more_epochs_and_refuses_other_data(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((80, 5)).astype(np.float32)
+    run = sandglass.train("vae", x, out=tmp_path / "run", model_options={"latent_dim": 2}, epochs=2, batch_size=20)
+    with pytest.raises(DataError, match="handed over in Python"):
+        sandglass.resume(run.path)
+    with pytest.raises(DataError, match="not what .* was trained on"):
+        sandglass.resume(run.path, data=x + 1)
+    with pytest.raises(ConfigError, match="can be given more"):
+        sandglass.resume(run.path, data=x, epochs=1)
+    longer = sandglass.resume(run.path, data=x, epochs=4)
+    straight = sandglass.train("vae", x, out=tmp_path / "b", model_options={"latent_dim": 2}, epochs=4, batch_size=20)
+    assert longer.metrics_file.read_bytes() == straight.metrics_file.read_bytes()
+    assert longer.config["training"]["epochs"] == 4
+
+
+def test_start_from_the_weights_of_another_run(run: sandglass.Run, tmp_path: Path) -> None:
+    started = sandglass.train(
+        "vae", "digits", out=tmp_path / "b", init_from=run.path, model_options=OPTIONS, lr=1e-12, **SMALL
+    )
+    for a, b in zip(run.load_model().parameters(), started.load_model().parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-8)
+    with pytest.raises(ConfigError, match="do not fit this model"):
+        sandglass.train(
+            "vae", "digits", out=tmp_path / "c", init_from=run.path, model_options={"latent_dim": 3}, **SMALL
+        )
+    assert not (tmp_path / "c").exists()
+
+
+def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ConfigError, match="Did you mean 'epochs'"):
+        sandglass.train("vae", "digits", out=out, epoch=3)
+    with pytest.raises(ConfigError, match="Did you mean 'vae'"):
+        sandglass.train("vea", "digits", out=out)
+    with pytest.raises(ConfigError, match="what to train on"):
+        sandglass.train("vae", out=out)
+    with pytest.raises(ConfigError, match=r"was built for"):
+        sandglass.train(sandglass.build("vae", sandglass.Spec((3,))), "digits", out=out)
+    with pytest.raises(ConfigError, match="device"):
+        sandglass.train("vae", "digits", out=out, device="tpu")
+    assert not out.exists()
+    out.mkdir()
+    (out / "mine.txt").write_text("keep")
+    with pytest.raises(ConfigError, match="already exists"):
+        sandglass.train("vae", "digits", out=out, model_options=OPTIONS, **SMALL)
+    assert (out / "mine.txt").read_text() == "keep"
+
+
+def test_runs_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        run = sandglass.train("ae", "digits", model_options=OPTIONS, epochs=1, batch_size=512)
+        assert run.path == Path(f"runs/ae-digits-{number}")
+
+
+def test_every_kind_of_array_trains_at_any_size(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    sources = {
+        "odd grey": random.integers(0, 256, (30, 28, 20), dtype=np.uint8),
+        "odd colour": random.integers(0, 256, (30, 37, 53, 3), dtype=np.uint8),
+        "floats": torch.rand(30, 2, 9, 7),
+        "rows": random.normal(size=(30, 4)),
+    }
+    for number, (name, source) in enumerate(sources.items()):
+        net = {} if name == "rows" else {"net": {"name": "conv", "width": 4, "hidden": 8}}
+        run = sandglass.train(
+            "vae", source, out=tmp_path / str(number), model_options={"latent_dim": 2, **net}, epochs=1
+        )
+        spec = run.load_model().spec
+        assert (
+            spec.shape == {"odd grey": (1, 28, 20), "odd colour": (3, 37, 53), "floats": (2, 9, 7), "rows": (4,)}[name]
+        )
