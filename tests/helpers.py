@@ -51,7 +51,9 @@ def make_loop(
     model: Model, data: Dataset, path: Path, *, progress: Silent | None = None, **options: Any
 ) -> tuple[Loop, Run]:
     """A loop over a new run folder, or over the run that is there."""
-    training = Training.of({"threads": 1, **options}).settled([s for s in data.splits if s != "train"])
+    training = Training.of({"threads": 1, "save_seconds": 0.0, **options}).settled(
+        [s for s in data.splits if s != "train"]
+    )
     config = {
         "model": getattr(model, "config", {}),
         "spec": data.spec.to_dict(),

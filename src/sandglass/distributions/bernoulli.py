@@ -64,7 +64,7 @@ class _LogProb(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
         """Above 40 the softplus is its argument to the last bit, also in float64."""
         ctx.save_for_backward(logits, value)
-        return (value * logits).sub_(F.softplus(logits, threshold=40.0))
+        return F.softplus(logits, threshold=40.0).neg_().addcmul_(value, logits)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:

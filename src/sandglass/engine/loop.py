@@ -92,6 +92,7 @@ class Loop:
         self.signals = Signals()
         self._new_best = False
         self._saved: int | None = None
+        self._saved_at = time.perf_counter()
         self._before = 0.0
 
     def fit(self, resume: Checkpoint | None = None) -> None:
@@ -165,7 +166,8 @@ class Loop:
         self.now.validated = self.now.step
         epoch = self.now.step // self.loader.steps_per_epoch
         last = self.now.step == self.total or self.now.stopped_early
-        if self._new_best or last or epoch % self.options.save_every == 0:
+        waited = time.perf_counter() - self._saved_at >= self.options.save_seconds
+        if self._new_best or last or (epoch % self.options.save_every == 0 and waited):
             self.save()
 
     # figures
@@ -282,7 +284,7 @@ class Loop:
             "device": str(self.device),
         }
         self.run.save_checkpoint(self.now.step, self.stepper.tensors(), state, about)
-        self._saved = self.now.step
+        self._saved, self._saved_at = self.now.step, time.perf_counter()
         if self._new_best:
             self._new_best = False
             self.keep_best()

@@ -43,7 +43,8 @@ class Training:
         watch: the split validated after every epoch: auto (validation, if there is one), validation, test or none.
         select: which weights to keep: best (by the watched objective at its final weights) or last. The test split
             never chooses.
-        save_every: epochs between checkpoints.
+        save_every: epochs between checkpoints. A new best, the end and a stop always write one.
+        save_seconds: least time between the checkpoints of ``save_every``, so that short epochs are not spent writing.
         save_steps: also save a checkpoint every so many steps; none when not given.
         keep: newest checkpoints kept, beside the best.
         augment: random changes of training images, by name: flip, vflip, shift, rotate, scale, brightness, contrast.
@@ -75,13 +76,21 @@ class Training:
     watch: Literal["auto", "validation", "test", "none"] = "auto"
     select: Literal["best", "last"] = "best"
     save_every: int = 1
+    save_seconds: float = 10.0
     save_steps: int | None = None
     keep: int = 2
     augment: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "keep": 1}
-        at_least |= {"weight_decay": 0, "momentum": 0, "lr_warmup": 0, "schedule_every": 1, "early_stopping": 0}
+        at_least |= {
+            "weight_decay": 0,
+            "momentum": 0,
+            "lr_warmup": 0,
+            "schedule_every": 1,
+            "early_stopping": 0,
+            "save_seconds": 0,
+        }
         for name, least in at_least.items():
             _check(name, getattr(self, name) >= least, getattr(self, name), f"at least {least}")
         for name in ("lr", "clip", "threads", "save_steps"):

@@ -25,6 +25,8 @@ def activation(name: str) -> nn.Module:
     """
     if name not in _ACTIVATIONS:
         raise ConfigError(f"There is no activation '{name}'. Known: {', '.join(_ACTIVATIONS)}.")
+    if name == "relu":
+        return nn.ReLU(inplace=True)  # what comes before, a linear map or a normalisation, does not need its output
     if name == "leaky-relu":
         return nn.LeakyReLU(0.2)
     return _ACTIVATIONS[name]()
