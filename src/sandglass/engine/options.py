@@ -32,7 +32,8 @@ class Training:
         schedule_every: epochs between the drops of step; epochs without improvement before a drop of plateau.
         schedule_factor: what a drop multiplies the learning rate by.
         clip: largest global norm of a phase's gradient; none when not given.
-        accumulate: parts that each batch is cut into, one after the other, to save memory; the update is the same.
+        accumulate: parts that each batch is cut into, one after the other, to save memory; the update is the same
+            but for noise and batch statistics.
         ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none.
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
         seed: decides the initial weights, the order of the data and all noise.

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a bar in a terminal or notebook, nothing in a pipe."""
+"""What a person sees while a model trains: a bar in a terminal, a line in a notebook, nothing in a pipe."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Silent:
 
 
 class Bar:
-    """A bar with the epoch, examples a second, the time left and the terms (rich; terminals and notebooks).
+    """A bar with the epoch, examples a second, the time left and the terms (rich).
 
     Where there is no room for every term, what is minimised is shown; the rest is in the log and the report.
     """
@@ -125,7 +125,43 @@ class watching:  # noqa: N801 (reads as a phrase at the place of use)
         self.progress.stop()
 
 
+class Line(Silent):
+    """One line that is written over, for notebooks: they need no widgets for it."""
+
+    def start(self, step: int, total: int, steps_per_epoch: int) -> None:
+        """Training begins."""
+        self.first, self.step, self.total, self.per_epoch = step, step, total, steps_per_epoch
+        self.begun, self.examples, self.width = time.perf_counter(), 0, 0
+        self.terms: dict[str, str] = {}
+
+    def advance(self, step: int, examples: int) -> None:
+        """Counts."""
+        self.step, self.examples = step, self.examples + examples
+
+    def show(self, split: str, terms: Mapping[str, float]) -> None:
+        """Writes the line again."""
+        self.terms[split] = " ".join([split, *(f"{k} {v:.4g}" for k, v in terms.items() if k != "lr")])
+        seconds = max(time.perf_counter() - self.begun, 1e-9)
+        left = seconds / max(self.step - self.first, 1) * (self.total - self.step)
+        epoch = min(self.step // self.per_epoch + 1, -(-self.total // self.per_epoch))
+        text = (
+            f"epoch {epoch}/{-(-self.total // self.per_epoch)}  {self.examples / seconds:,.0f}/s  "
+            f"ETA {int(left) // 60:02d}:{int(left) % 60:02d}  " + "  ".join(self.terms.values())
+        )
+        print("\r" + text.ljust(self.width), end="", flush=True)
+        self.width = len(text)
+
+    def say(self, text: str) -> None:
+        """Prints the text on a line of its own."""
+        print("\n" + text)
+
+    def stop(self) -> None:
+        """Leaves the line as it is."""
+        print()
+
+
 def default_progress() -> Progress:
-    """A bar where somebody is watching: a terminal or a notebook."""
-    notebook = "ipykernel" in sys.modules
-    return Bar() if notebook or sys.stderr.isatty() else Silent()
+    """A line in a notebook, a bar in a terminal, nothing in a pipe."""
+    if "ipykernel" in sys.modules:
+        return Line()
+    return Bar() if sys.stderr.isatty() else Silent()
