@@ -30,14 +30,14 @@ def main() -> None:
     steps = torch.linspace(-2, 2, 15)
     plane = torch.cartesian_prod(steps.flip(0), steps).flip(1)  # rows from the top, columns from the left
     with torch.no_grad():
-        codes, pictures = model.encode(test.x), model.decode(plane)
+        codes, pictures = model.encode(test.x).numpy(), model.decode(plane).numpy()
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
-    points = left.scatter(*codes.T, c=test.y, cmap="tab10", s=12)
+    points = left.scatter(*codes.T, c=test.y.numpy(), cmap="tab10", s=12)
     figure.colorbar(points, ax=left, label="digit", ticks=range(10))
     left.set(title="codes of the test digits", xlabel="first latent", ylabel="second latent")
     height, width = pictures.shape[-2:]
-    tiles = pictures.reshape(15, 15, height, width).movedim(2, 1).reshape(15 * height, 15 * width)
+    tiles = pictures.reshape(15, 15, height, width).swapaxes(1, 2).reshape(15 * height, 15 * width)
     right.imshow(tiles, cmap="gray", extent=(-2, 2, -2, 2))
     right.set(title="the plane, decoded", xlabel="first latent", ylabel="second latent")
     figure.savefig("digits-map.png", dpi=120)

@@ -37,7 +37,7 @@ def a_weight_buys_the_rate_it_should(name: str) -> None:
     options = {"net": "linear", "latent_dim": 1, "likelihood": {"name": "gaussian", "learn": "none", "scale": 0.5}}
     for beta_name, beta in (("vae", 1.0), (name, 4.0)):
         model = fresh(beta_name, rows(x), **options)
-        fit(model, rows(x), epochs=60, batch_size=200, lr=0.03, schedule="cosine")
+        fit(model, rows(x), epochs=120, batch_size=200, lr=0.03, schedule="cosine")
         with torch.no_grad():
             rate = float(model.rates(x).mean())
         assert rate == pytest.approx(0.5 * math.log(v / (beta * 0.25)), abs=0.03)

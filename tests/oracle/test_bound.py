@@ -129,7 +129,7 @@ def test_a_trained_linear_vae_reaches_probabilistic_pca(seed: int) -> None:
     x = signal + 0.5 * torch.randn(400, 10, generator=generator)
     x = x - x.mean(0)
     model = fresh("vae", rows(x), seed, net="linear", latent_dim=3)
-    fit(model, rows(x), epochs=800, batch_size=200, lr=0.04, schedule="cosine", seed=seed)
+    fit(model, rows(x), epochs=1200, batch_size=200, lr=0.05, schedule="cosine", seed=seed)
     model = model.double()
     best = PCA(3).fit(x.numpy()).score(x.numpy())
     assert best - 0.02 < linear_bound(model, x.double()) <= float(exact(model, x.double()).mean()) <= best + 1e-6

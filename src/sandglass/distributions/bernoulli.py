@@ -54,7 +54,7 @@ class LogitBernoulli(TorchBernoulli):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``value * logits - log(1 + exp(logits))``, element by element."""
-        return _LogProb.apply(self.logits, value)
+        return _LogProb.apply(*torch.broadcast_tensors(self.logits, value))
 
 
 class _LogProb(torch.autograd.Function):
