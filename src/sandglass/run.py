@@ -84,15 +84,14 @@ class Run:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise SaveError(f"The run folder {path} could not be made: {error.strerror}.") from error
-        text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
         (path / "metrics.jsonl").touch()
-        storage.write_file(path / "config.yaml", text.encode())
+        storage.write_file(path / "config.yaml", _yaml(config))
         return cls(path)
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
         """Replaces the configuration, as when a resumed run is given more epochs."""
         self.config = dict(config)
-        storage.write_file(self.path / "config.yaml", yaml.safe_dump(self.config, sort_keys=False).encode())
+        storage.write_file(self.path / "config.yaml", _yaml(self.config))
 
     # what was logged
 
@@ -356,6 +355,11 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold a mapping of options.")
     return values
+
+
+def _yaml(config: Mapping[str, Any]) -> bytes:
+    """In ASCII, with escapes: a path need not be text in any encoding."""
+    return yaml.safe_dump(dict(config), sort_keys=False).encode("ascii")
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -191,3 +191,20 @@ def test_every_kind_of_array_trains_at_any_size(tmp_path: Path) -> None:
         assert (
             spec.shape == {"odd grey": (1, 28, 20), "odd colour": (3, 37, 53), "floats": (2, 9, 7), "rows": (4,)}[name]
         )
+
+
+def test_a_path_that_is_no_text_survives_the_configuration(tmp_path: Path) -> None:
+    import os
+    import sys
+
+    if sys.platform in ("darwin", "win32"):
+        pytest.skip("this file system has no names that are not text")
+    from PIL import Image
+
+    folder = tmp_path / os.fsdecode(b"caf\xe9 \xf0\x9f\x98\x80")
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(20):
+        Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{number}.png")
+    run = sandglass.train("vae", folder, out=tmp_path / "run", model_options=OPTIONS, epochs=1)
+    assert sandglass.evaluate(sandglass.Run(run.path), split="train")["metrics"]["elbo"]["n"] == 16
