@@ -27,7 +27,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-import yaml
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from torch import Tensor
@@ -35,6 +34,7 @@ from torch import Tensor
 from sandglass import __version__, registry, storage
 from sandglass.core import Model, Spec
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
+from sandglass.plain import read_jsonl, read_yaml, strict_json, to_yaml
 
 _STEP = re.compile(r"^step-(\d{8,})$")
 
@@ -85,13 +85,13 @@ class Run:
         except OSError as error:
             raise SaveError(f"The run folder {path} could not be made: {error.strerror}.") from error
         (path / "metrics.jsonl").touch()
-        storage.write_file(path / "config.yaml", _yaml(config))
+        storage.write_file(path / "config.yaml", to_yaml(config))
         return cls(path)
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
         """Replaces the configuration, as when a resumed run is given more epochs."""
         self.config = dict(config)
-        storage.write_file(self.path / "config.yaml", _yaml(self.config))
+        storage.write_file(self.path / "config.yaml", to_yaml(self.config))
 
     # what was logged
 
@@ -334,55 +334,6 @@ def fill(model: Model, tensors: Mapping[str, Tensor], source: str) -> None:
     if any(t.dtype == torch.float64 for t in tensors.values()):
         model.double()
     model.load_state_dict(dict(tensors))
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file of plain values; aliases and tags are refused.
-
-    Raises:
-        ConfigError: it cannot be read as such.
-        NotFoundError: it is not there.
-    """
-    try:
-        text = Path(path).read_text()
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ConfigError(f"{path}: YAML aliases (*name) are not accepted; write the value out.")
-        values = yaml.safe_load(text)
-    except FileNotFoundError as error:
-        raise NotFoundError(f"There is no file {path}.") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} must hold a mapping of options.")
-    return values
-
-
-def _yaml(config: Mapping[str, Any]) -> bytes:
-    """In ASCII, with escapes: a path need not be text in any encoding."""
-    return yaml.safe_dump(dict(config), sort_keys=False).encode("ascii")
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a file of JSON records."""
-    if not path.is_file():
-        return []
-    text = path.read_text()
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-def strict_json(value: Any, indent: int | None = None) -> str:
-    """JSON without NaN or infinities, which become null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return value
 
 
 def _tensor_file(tensors: Mapping[str, Tensor]) -> storage.Content:

@@ -60,6 +60,7 @@ def test_flipped_bits_are_noticed(run: Run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_thousand_flipped_bits_are_noticed(run: Run) -> None:
     every_flip_is_noticed(run.checkpoint_path(run.steps()[-1]), 1000)
 
@@ -204,6 +205,7 @@ def test_of_two_at_once_one_trains(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_of_two_at_once_one_trains_twenty_times(tmp_path: Path) -> None:
     race(tmp_path, 20)
 

@@ -66,11 +66,13 @@ def test_five_kills_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_fifty_kills_lose_nothing(tmp_path: Path) -> None:
     survive(tmp_path, kills=50, seed=1)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_kills_with_the_temporary_folder_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not Path("/dev/shm").is_dir():
         pytest.skip("no second file system to point TMPDIR at")

@@ -36,7 +36,8 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass import api
     from sandglass.app.trained import find_run, new_data
     from sandglass.engine.options import settle_device
-    from sandglass.run import Run, strict_json
+    from sandglass.plain import strict_json
+    from sandglass.run import Run
 
     run = Run(find_run(args.run))
     data = new_data(api.transform_of(run), args.data) if args.data else None

@@ -14,7 +14,8 @@ from sandglass.app.trained import find_run
 from sandglass.app.words import Words, sort
 from sandglass.data.dataset import Dataset
 from sandglass.errors import ConfigError
-from sandglass.run import Run, read_yaml
+from sandglass.plain import read_yaml
+from sandglass.run import Run
 
 
 def train(words: Sequence[str]) -> int:
