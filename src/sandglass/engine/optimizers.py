@@ -13,9 +13,6 @@ from sandglass.engine.options import Training
 
 _DEFAULT_LR = 1e-3
 
-TINY = 1e-34
-"""With Adam's epsilon of 1e-8, a first moment of this size moves a weight by the learning rate times 1e-26."""
-
 
 def make_optimizer(phase: Phase, options: Training) -> torch.optim.Optimizer:
     """The optimiser of a phase: the run's options, with the phase's own where the run leaves them open."""
@@ -50,18 +47,6 @@ def masked_step(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
                 old_value = state.get((p, key))
                 kept = torch.zeros_like(value) if old_value is None else old_value
                 value.copy_(torch.where(good.to(value.device), value, kept))
-
-
-def drop_tiny(optimizer: torch.optim.Optimizer) -> None:
-    """Sets moments below :data:`TINY` to zero.
-
-    A weight that stops receiving gradient, as at the border of a digit, leaves a moment that decays into the subnormal
-    numbers, where a processor's arithmetic is many times slower. So small a moment moves no weight.
-    """
-    for state in optimizer.state.values():
-        for key, value in _tensors(state):
-            if key != "step":
-                torch.hardshrink(value, TINY, out=value)
 
 
 def _tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Tensor]]:

@@ -14,15 +14,12 @@ from sandglass import rng
 from sandglass.core import Batch, Clock, Model, Phase, Terms
 from sandglass.engine.meter import Meter
 from sandglass.engine.optimizers import (
-    drop_tiny,
     load_optimizer_tensors,
     make_optimizer,
     masked_step,
     optimizer_tensors,
 )
 from sandglass.engine.options import Training
-
-_SWEEP = 25  # steps between two clearings of tiny moments, which shrink by at most 0.9 a step
 
 
 class Stepper:
@@ -53,9 +50,6 @@ class Stepper:
         for number, phase in enumerate(self.phases):
             if phase.due(clock):
                 self.turn(number, phase, batch, clock, lr_factor)
-        if self.device.type == "cpu" and clock.step % _SWEEP == 0:
-            for optimizer in self.optimizers.values():
-                drop_tiny(optimizer)
 
     def turn(self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float) -> None:
         """One phase: loss, gradient, masked update, record."""
