@@ -136,3 +136,20 @@ def test_clipping_acts(tmp_path: Path) -> None:
         assert next(r["value"] for r in run.metrics() if r["term"] == "grad_norm") > 1e-3  # as it was before clipping
     assert moved[1] == pytest.approx(0.1 * 1e-4, rel=1e-3)
     assert moved[0] > 10 * moved[1]
+
+
+def test_validation_is_in_eval_mode(tmp_path: Path) -> None:
+    """With most units dropped in training, two validations of the same weights still agree."""
+    from sandglass.engine.validate import validate
+
+    data = pictures()
+    net = {"name": "mlp", "widths": [16], "dropout": 0.9}
+    loop, _ = make_loop(fresh("ae", data, latent_dim=2, net=net), data, tmp_path / "run", epochs=1, batch_size=25)
+    loop.model.train()
+    measured = validate(loop.stepper, data.splits["validation"], Clock())
+    loop.model.eval()
+    x = data.splits["validation"].batch(slice(0, None)).x
+    with torch.no_grad():
+        expected = float(-loop.model.likelihood(loop.model.encode(x)).log_prob(x).mean())
+    assert measured is not None
+    assert measured["reconstruction", "objective"] == pytest.approx(expected, rel=1e-5)
