@@ -74,4 +74,5 @@ class _LogProb(torch.autograd.Function):
         by_value = grad * logits if ctx.needs_input_grad[1] else None
         if torch.is_grad_enabled():
             return grad * (value - torch.sigmoid(logits)), by_value
-        return torch.sigmoid(logits).neg_().add_(value).mul_(grad), by_value
+        sigmoid = torch.sigmoid(logits)
+        return torch.sub(value, sigmoid, out=sigmoid).mul_(grad), by_value

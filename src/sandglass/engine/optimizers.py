@@ -14,14 +14,80 @@ from sandglass.engine.options import Training
 _DEFAULT_LR = 1e-3
 
 
+class Adam(torch.optim.Optimizer):
+    """Adam and AdamW by PyTorch's fused kernel, called without the bookkeeping that costs as much as a small update.
+
+    Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization" (arXiv 1412.6980); with ``decoupled`` weight decay
+    Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization" (arXiv 1711.05101).
+
+    Args:
+        params: parameters or groups of them.
+        lr: learning rate.
+        betas: decay of the two moments.
+        weight_decay: strength.
+        decoupled: AdamW's decay of the weights, not Adam's of the gradient.
+
+    Example:
+        >>> w = nn.Parameter(torch.zeros(2))
+        >>> w.grad = torch.tensor([1.0, -3.0])
+        >>> Adam([w], lr=0.1).update(torch.tensor(True))
+        >>> w.data
+        tensor([-0.1000,  0.1000])
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        decoupled: bool = False,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+        self.kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+
+    @torch.no_grad()
+    def update(self, good: Tensor) -> None:
+        """One update of every parameter with a gradient where the 0-d tensor ``good`` is True, none where it is not."""
+        bad = (~good).to(torch.float32)
+        for group in self.param_groups:
+            params = [p for p in group["params"] if p.grad is not None]
+            states = [self.state[p] or self._begin(p) for p in params]
+            steps = [s["step"] for s in states]
+            torch._foreach_add_(steps, 1 - bad)
+            self.kernel(
+                params,
+                [p.grad for p in params],
+                [s["exp_avg"] for s in states],
+                [s["exp_avg_sq"] for s in states],
+                [],
+                steps,
+                lr=group["lr"],
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                weight_decay=group["weight_decay"],
+                eps=1e-8,
+                amsgrad=False,
+                maximize=False,
+                found_inf=bad,
+            )
+
+    def _begin(self, p: Tensor) -> dict[str, Tensor]:
+        zeros = torch.zeros_like(p, memory_format=torch.preserve_format)
+        step = torch.zeros((), dtype=torch.float32, device=p.device)
+        self.state[p] = {"step": step, "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
+        return self.state[p]
+
+
 def make_optimizer(phase: Phase, options: Training) -> torch.optim.Optimizer:
     """The optimiser of a phase: the run's options, with the phase's own where the run leaves them open."""
     params = phase.parameters()
     lr = options.lr if options.lr is not None else phase.optim.get("lr", _DEFAULT_LR)
     common: dict[str, Any] = {"lr": lr, "weight_decay": options.weight_decay}
     if options.optimizer in ("adam", "adamw"):
-        kind = torch.optim.Adam if options.optimizer == "adam" else torch.optim.AdamW
-        return kind(params, **common, fused=True, betas=phase.optim.get("betas", (0.9, 0.999)))
+        betas = phase.optim.get("betas", (0.9, 0.999))
+        return Adam(params, **common, betas=betas, decoupled=options.optimizer == "adamw")
     if options.optimizer == "sgd":
         return torch.optim.SGD(params, **common, momentum=options.momentum)
     return torch.optim.RMSprop(params, **common, momentum=options.momentum)
@@ -32,9 +98,8 @@ def masked_step(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
 
     The fused kernels of Adam take such a flag themselves; elsewhere everything is put back afterwards.
     """
-    if isinstance(optimizer, torch.optim.Adam):
-        optimizer.found_inf = (~good).to(torch.float32)  # type: ignore[attr-defined]
-        optimizer.step()
+    if isinstance(optimizer, Adam):
+        optimizer.update(good)
         return
     params = [p for group in optimizer.param_groups for p in group["params"]]
     before = [p.detach().clone() for p in params]
@@ -62,10 +127,9 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
     """The inverse of :func:`optimizer_tensors`."""
     params: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
-    fused = bool(optimizer.param_groups[0].get("fused"))
     for name, value in tensors.items():
         if name.startswith(f"{prefix}/"):
             _, number, key = name.rsplit("/", 2)
             p = params[int(number)]
-            device = p.device if fused or key != "step" else "cpu"
+            device = "cpu" if key == "step" and not isinstance(optimizer, Adam) else p.device
             optimizer.state[p][key] = value.to(device, copy=True)
