@@ -35,7 +35,7 @@ _ROOMS = {
     "net": "sandglass.nets",
     "likelihood": "sandglass.distributions",
     "prior": "sandglass.distributions",
-    "dataset": "sandglass.data",
+    "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
 }
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Spec
-from sandglass.data import folders, images, memory, tables
 from sandglass.data.dataset import Dataset, Split
-from sandglass.data.raw import Part, Raw
+from sandglass.data.sources import folders, images, memory, tables
+from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.splits import carve, duplicates
 from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError

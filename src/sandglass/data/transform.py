@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Column, Spec
-from sandglass.data import arrays, images
+from sandglass.data.sources import arrays, images
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 
 FITS = ("crop", "pad", "stretch")
@@ -150,7 +150,7 @@ class ImageTransform(Transform):
         return self.normal(normal, done)
 
     def normal(self, image: Any, done: frozenset[str]) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
-        """As :meth:`picture`, from what :func:`sandglass.data.images.load` returns."""
+        """As :meth:`picture`, from what :func:`sandglass.data.sources.images.load` returns."""
         image, composited = images.to_channels(image, self.channels, self.background)
         if composited:
             done = done | {"transparency laid over the background"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sandglass.data.raw import Part, Raw
+from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.splits import carve
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import MissingPackageError

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data import images
-from sandglass.data.raw import Part, Raw, number_classes
+from sandglass.data.sources import images
+from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import DataError
 

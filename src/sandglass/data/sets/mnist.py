@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data.raw import Part, Raw
+from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
 from sandglass.registry import register

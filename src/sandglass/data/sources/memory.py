@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data import arrays, tables
-from sandglass.data.images import shown
-from sandglass.data.raw import Part, Raw, number_classes
+from sandglass.data.sources import arrays, tables
+from sandglass.data.sources.images import shown
+from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
 from sandglass.errors import DataError
 

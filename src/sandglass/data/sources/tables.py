@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sandglass.data.images import shown
+from sandglass.data.sources.images import shown
 from sandglass.data.transform import TableTransform, pandas
 from sandglass.errors import DataError
 
