@@ -22,12 +22,14 @@ class Split:
         y: ``(N,)`` int64 class numbers, or None.
         levels: for uint8, the values run from 0 to ``levels - 1`` and reach a loss divided by that.
         names: where each example comes from (a file name), for messages; may be empty.
+        factors: ``(N, F)`` int64, what each example was made from, for sets where that is known; on the CPU.
     """
 
     x: Tensor
     y: Tensor | None = None
     levels: int = 256
     names: tuple[str, ...] = ()
+    factors: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -35,12 +37,13 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The split on another device."""
         y = None if self.y is None else self.y.to(device)
-        return Split(self.x.to(device), y, self.levels, self.names)
+        return Split(self.x.to(device), y, self.levels, self.names, self.factors)
 
     def take(self, index: Tensor) -> Split:
         """The examples at ``index``, in that order."""
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
-        return Split(self.x[index], None if self.y is None else self.y[index], self.levels, names)
+        factors = None if self.factors is None else self.factors[index]
+        return Split(self.x[index], None if self.y is None else self.y[index], self.levels, names, factors)
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as a loss wants them: floats, images in [0, 1]."""
@@ -68,6 +71,7 @@ class Dataset:
             handed over in Python.
         fingerprint: SHA-256 over the examples, labels and splits.
         notes: what was done to the data that a reader of the report should know.
+        factors: names of the columns of the splits' ``factors``; empty where those are not known.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Dataset:
     source: Mapping[str, Any] | None = None
     fingerprint: str = ""
     notes: tuple[str, ...] = field(default=())
+    factors: tuple[str, ...] = ()
 
     @property
     def train(self) -> Split:

@@ -22,7 +22,7 @@ from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.splits import carve, duplicates
 from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError
-from sandglass.registry import entry, names
+from sandglass.registry import names, resolve
 from sandglass.rng import permutation
 
 TEST = 0.1
@@ -46,10 +46,10 @@ def load_data(
     """Reads a source, fits the transform that suits it, and splits it.
 
     Args:
-        source: a registered name (``"digits"``, ``"mnist"``); a folder of pictures, flat, with a folder a class, or
-            with ``train``, ``validation`` and ``test`` at the top; one picture; a ``.npy``, ``.npz``, ``.csv`` or
-            ``.tsv`` file; an array or tensor, ``(x, y)``, or ``{"train": (x, y), "test": ...}``; a pandas DataFrame;
-            or a map-style ``torch.utils.data.Dataset``.
+        source: a registered name (``"digits"``), alone or with its options (``{"name": "shapes", "side": 64}``); a
+            folder of pictures, flat, with a folder a class, or with ``train``, ``validation`` and ``test`` at the top;
+            one picture; a ``.npy``, ``.npz``, ``.csv`` or ``.tsv`` file; an array or tensor, ``(x, y)``, or
+            ``{"train": (x, y), "test": ...}``; a pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
         labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
         name: for folders and titles; by default the source's own.
         size: of pictures, in pixels: ``64``, ``(H, W)`` or ``"HxW"``; needed where they differ.
@@ -93,7 +93,7 @@ def load_data(
     spec = fitted.spec(len(raw.classes))
     levels = fitted.levels if isinstance(fitted, ImageTransform) else 256
     order = [s for s in ("train", "validation", "test") if s in raw.parts]
-    splits = {s: Split(p.x, p.y, levels, p.names) for s, p in raw.parts.items()}
+    splits = {s: Split(p.x, p.y, levels, p.names, p.factors) for s, p in raw.parts.items()}
     splits = {s: splits[s] for s in order}
     again: dict[str, Any] | None = None
     if where is not None and (labels is None or isinstance(labels, str | bool)):
@@ -105,7 +105,7 @@ def load_data(
         usual = {"validation": 0.1, "seed": 0}
         again = {"source": where} | {k: v for k, v in given.items() if v != usual.get(k)}
     print_ = fingerprint(spec, splits, raw.classes)
-    return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, raw.notes)
+    return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, raw.notes, raw.factors)
 
 
 def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...] = ()) -> str:
@@ -126,13 +126,10 @@ def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...
     return digest.hexdigest()
 
 
-def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str | None, Raw]:
+def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str | dict[str, Any] | None, Raw]:
     """A short name, where to find it again (or None), and what was read."""
-    if isinstance(source, str) and source in names("dataset"):
-        raw = entry("dataset", source).make().read()
-        if labels is False:
-            raw = replace(raw, parts={s: replace(p, y=None) for s, p in raw.parts.items()}, classes=())
-        return source, source, raw
+    if _is_known(source):
+        return _read_known(source, labels)
     if isinstance(source, str | os.PathLike):
         path = Path(source).expanduser()
         if not path.exists():
@@ -156,6 +153,21 @@ def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str |
             return title, None, folders.read_items({"train": folders.from_pillow(found, y)}, **_for_images(options))
         return title, None, memory.read_pairs({"train": (memory.stack(found), y)}, **options)
     raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
+
+
+def _is_known(source: Any) -> bool:
+    """Whether it is a registered name, alone or in a mapping with its options."""
+    return source in names("dataset") if isinstance(source, str) else isinstance(source, Mapping) and "name" in source
+
+
+def _read_known(source: str | Mapping[str, Any], labels: Any) -> tuple[str, str | dict[str, Any], Raw]:
+    title = source if isinstance(source, str) else str(source["name"])
+    if labels is not None and not isinstance(labels, bool):
+        raise ConfigError(f"'{title}' brings its own labels; leave labels out, or give False for none.")
+    raw = resolve("dataset", source).read()
+    if labels is False:
+        raw = replace(raw, parts={s: replace(p, y=None) for s, p in raw.parts.items()}, classes=())
+    return title, source if isinstance(source, str) else dict(source), raw
 
 
 def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
@@ -197,10 +209,17 @@ def _labelled(pairs: memory.Pairs, labels: Any) -> memory.Pairs:
 def _bring(
     raw: Raw, size: tuple[int, int] | None, fit: str | None, channels: int | None, transform: Transform | None
 ) -> Raw:
-    """A registered dataset's pictures, which come with a transform of their own, to what was asked for."""
+    """A registered dataset's examples, which come with a transform of their own, to what was asked for."""
     old = raw.transform
-    if not isinstance(old, ImageTransform):
+    if old is None:
         return raw
+    if not isinstance(old, ImageTransform):
+        if (size, fit, channels) != (None, None, None):
+            raise ConfigError("size, fit and channels are for pictures, and this dataset has none; leave them out.")
+        if transform is None or transform == old:
+            return raw
+        parts = {s: replace(p, x=transform.apply(old.inverse(p.x))) for s, p in raw.parts.items()}
+        return replace(raw, parts=parts, transform=transform)
     new = transform
     if new is None:
         size, channels = size or old.size, channels or old.channels

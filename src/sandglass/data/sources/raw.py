@@ -22,11 +22,13 @@ class Part:
         x: a tensor or array ``(N, ...)``, or a DataFrame of N rows.
         y: ``(N,)`` int64 class numbers, or None.
         names: where each example comes from; may be empty.
+        factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
     """
 
     x: Any
     y: Tensor | None = None
     names: tuple[str, ...] = ()
+    factors: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -35,7 +37,8 @@ class Part:
         """The examples at ``index``, in that order."""
         x = self.x.iloc[index.numpy()] if hasattr(self.x, "iloc") else self.x[index]
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
-        return Part(x, None if self.y is None else self.y[index], names)
+        factors = None if self.factors is None else self.factors[index]
+        return Part(x, None if self.y is None else self.y[index], names, factors)
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class Raw:
         transform: what ``parts`` have been through already, None where it is still to be fitted to the train split.
         classes: class names, in the order of their numbers.
         notes: what was done on the way.
+        factors: names of the columns of the parts' ``factors``.
     """
 
     parts: Mapping[str, Part]
     transform: Transform | None = None
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
 
     def noted(self, *notes: str) -> Raw:
         """With more notes."""
