@@ -38,13 +38,13 @@ def named(kind: str) -> Callable[[], str]:
 
 
 def datasets() -> str:
-    """Name, content, shape, size, licence."""
+    """Name, content, shape, size, licence, source."""
     rows = []
     for name in registry.names("dataset"):
         found = registry.entry("dataset", name)
         shape = "x".join(map(str, found.make.shape))
-        rows.append((f"`{name}`", found.summary, shape, found.make.size, found.make.licence))
-    return table(("dataset", "what it is", "shape", "train + test", "licence"), rows)
+        rows.append((f"`{name}`", found.summary, shape, found.make.size, found.make.licence, found.make.origin))
+    return table(("dataset", "what it is", "shape", "train + test", "licence", "source"), rows)
 
 
 def recipes() -> str:

@@ -55,6 +55,18 @@ def test_every_override_arrives(cli: Cli) -> None:
     assert training["lr"] is None and training["batch_size"] == 7
 
 
+def test_a_data_set_with_options(cli: Cli, tmp_path: Path) -> None:
+    source = {"name": "shapes", "side": 16, "scales": 1, "positions": 4}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump({"data": {"source": source, "limit": 60}}))
+    assert configuration(cli, "--config", "own.yaml")["data"]["source"] == source
+    code, _, err = cli("train", "--config", "own.yaml", *SMALL, "--epochs", "1", "--no-report", "--out", "run")
+    assert code == 0, err
+    found = configuration(cli, "--config", "run/config.yaml")
+    assert found["data"]["source"] == source and found["data"]["limit"] == 200
+    assert cli("evaluate", "run", "--json")[0] == 0
+    assert "side" in cli("datasets", "shapes")[1] and "Apache" in cli("datasets", "shapes")[1]
+
+
 def test_options_of_an_automatic_choice(cli: Cli, tmp_path: Path) -> None:
     found = configuration(cli, "--data", "digits", "--model.net.width", "4")
     assert found["model"]["options"]["net"] == {"name": "auto", "width": 4}

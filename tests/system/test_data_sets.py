@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import shutil
 import subprocess
@@ -10,12 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sandglass.data.load import fingerprint, load_data
 from sandglass.data.transform import ImageTransform
-from sandglass.errors import DataError, NotFoundError
+from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import entry, names
 
 needs_mnist = pytest.mark.skipif(
@@ -98,12 +100,83 @@ def test_mnist_without_files_or_network(tmp_path, monkeypatch):
         load_data("mnist")
 
 
+SETS = {"cifar10", "cifar100", "digits", "fashion-mnist", "grid", "kmnist", "mnist", "ring", "shapes",
+        "stacked-mnist", "stl10", "stl10-unlabelled"}  # fmt: skip
+
+
 def test_registered_datasets_describe_themselves():
-    assert {"digits", "mnist"} <= set(names("dataset"))
+    assert set(names("dataset")) >= SETS
     for name in names("dataset"):
         found = entry("dataset", name)
         assert found.summary
         assert all(getattr(found.make, a) for a in ("size", "shape", "licence", "origin"))
+
+
+SMALL = {"name": "shapes", "side": 16, "scales": 2, "rotations": 3, "positions": 4}
+
+
+def test_a_dataset_takes_options_and_is_found_again():
+    data = load_data(SMALL)
+    assert data.name == "shapes"
+    assert data.spec.shape == (1, 16, 16)
+    assert data.spec.support == "binary"
+    assert data.source == {"source": SMALL}
+    again = load_data(**json.loads(json.dumps(data.source)))
+    assert again.fingerprint == data.fingerprint
+    assert load_data("ring").fingerprint == load_data({"name": "ring", "seed": 0}).fingerprint
+    assert load_data("ring").fingerprint != load_data({"name": "ring", "seed": 1}).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"name": "shape"}, "no dataset 'shape'.*Did you mean 'shapes'"),
+        ({"name": "shapes", "sides": 8}, "no option 'sides'.*Did you mean 'side'"),
+        ({"name": "shapes", "side": 7}, "side must be a whole number of at least 8, not 7"),
+        ({"name": "shapes", "side": "big"}, "side must be a whole number"),
+        ({"name": "shapes", "scales": True}, "scales must be a whole number"),
+        ({"name": "shapes", "positions": 10**6}, "too many"),
+        ({"name": "ring", "examples": 0}, "examples must be"),
+        ({"name": "grid", "seed": -1}, "seed must be"),
+        ({"name": "stacked-mnist", "examples": 1.5}, "examples must be"),
+        ({"name": "digits", "side": 9}, "no option 'side'"),
+    ],
+)
+def test_options_that_make_no_sense(source, message):
+    with pytest.raises(ConfigError, match=message):
+        load_data(source)
+
+
+def test_factors_follow_their_pictures():
+    data = load_data(SMALL, limit=50, seed=3)
+    whole = entry("dataset", "shapes").make(**{k: v for k, v in SMALL.items() if k != "name"}).read().parts["train"]
+    assert data.factors == ("shape", "scale", "rotation", "x", "y")
+    known = {tuple(f): x for f, x in zip(whole.factors.tolist(), whole.x, strict=True)}
+    for split in data.splits.values():
+        assert split.factors.shape == (len(split), 5)
+        assert torch.equal(split.factors[:, 0], split.y)
+        for x, f in zip(split.x, split.factors.tolist(), strict=True):
+            assert torch.equal(x, known[tuple(f)])
+    some = data.train.to("cpu").take(torch.tensor([4, 2]))
+    assert torch.equal(some.factors, data.train.factors[[4, 2]])
+    bigger = load_data(SMALL, size=20)
+    assert torch.equal(bigger.train.factors, load_data(SMALL).train.factors)
+    assert load_data("digits").train.factors is None
+
+
+def test_points_keep_their_coordinates_unless_a_model_has_its_own():
+    data = load_data("grid")
+    assert data.spec.shape == (2,)
+    assert data.spec.support == "real"
+    assert data.train.x.abs().max() > 4
+    assert np.allclose(data.transform.inverse(data.train.x), data.train.x)
+    other = load_data(np.random.default_rng(0).normal(3, 2, (50, 2))).transform
+    moved = load_data("grid", transform=other)
+    assert torch.equal(moved.train.x, other.apply(data.train.x))
+    with pytest.raises(ConfigError, match="size, fit and channels are for pictures"):
+        load_data("ring", size=8)
+    with pytest.raises(ConfigError, match="brings its own labels"):
+        load_data("ring", labels=[1, 2])
 
 
 def test_rows_do_not_read_a_model_of_pictures():
@@ -114,7 +187,8 @@ def test_rows_do_not_read_a_model_of_pictures():
 def test_import_is_light():
     code = (
         "import sys, sandglass.registry as r; r.discover('dataset'); import sandglass.data.load;"
-        "print([m for m in ('pandas', 'sklearn', 'PIL', 'pooch', 'rich', 'matplotlib') if m in sys.modules])"
+        "heavy = ('pandas', 'sklearn', 'PIL', 'pooch', 'requests', 'rich', 'matplotlib');"
+        "print([m for m in heavy if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert out.stdout.strip() == "[]"

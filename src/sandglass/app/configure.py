@@ -69,8 +69,9 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
 
 def _normal_data(given: Any, where: str) -> dict[str, Any]:
     data: dict[str, Any] = {"source": given} if isinstance(given, str) else dict(_mapping(given, f"{where}: data"))
-    if isinstance(data.get("source"), Mapping):  # as a run has it: the source with its options, beside what was found
-        data = {**data["source"]}
+    source = data.get("source")
+    if isinstance(source, Mapping) and "name" not in source:  # as a run has it: with its options, beside what was found
+        data = {**source}
     elif any(key in data for key in _ABOUT_DATA):
         data = {}  # a run whose data was handed over in Python
     data = {k: v for k, v in data.items() if k not in _ABOUT_DATA}

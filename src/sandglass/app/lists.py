@@ -14,8 +14,6 @@ def models(words: Sequence[str]) -> int:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="show the options of this one")
     args = parser.parse(words)
 
-    from sandglass import registry
-    from sandglass.app.helping import plain, shown
     from sandglass.registry import able, entry, names
 
     if args.model is None:
@@ -24,29 +22,51 @@ def models(words: Sequence[str]) -> int:
         print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
         return 0
     print(f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *able(args.model)))}\n")
-    rows = []
-    for option in registry.schema("model", args.model):
-        choices = f" One of: {', '.join(registry.names(option.kind))}." if option.kind else ""
-        rows.append([option.name, shown(option.default), plain(option.help) + choices])
-    table(["option", "default", "meaning"], rows, wrap=(2,))
+    _options("model", args.model)
     return 0
 
 
-def datasets(words: Sequence[str]) -> int:
-    """Lists the data sets known by name."""
-    parser = Parser("datasets", "List the data sets known by name; folders and files need none.", ["datasets"])
-    parser.parse(words)
-
-    from sandglass.registry import entry, names
+def _options(kind: str, name: str) -> None:
+    """Prints what can be set of a registered thing."""
+    from sandglass import registry
+    from sandglass.app.helping import plain, shown
 
     rows = []
-    for name in names("dataset"):
+    for option in registry.schema(kind, name):
+        choices = f" One of: {', '.join(registry.names(option.kind))}." if option.kind else ""
+        rows.append([option.name, shown(option.default), plain(option.help) + choices])
+    table(["option", "default", "meaning"], rows, wrap=(2,))
+
+
+def datasets(words: Sequence[str]) -> int:
+    """Lists the data sets known by name, or what one is and its options."""
+    about = "List the data sets known by name; with a name, its options. Folders and files need none."
+    parser = Parser("datasets", about, ["datasets", "datasets shapes"])
+    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="show what this one is")
+    args = parser.parse(words)
+
+    from sandglass.app.helping import shown
+    from sandglass.registry import entry, names, schema
+
+    rows = []
+    for name in [args.dataset] if args.dataset else names("dataset"):
         found = entry("dataset", name)
-        about = [str(getattr(found.make, key, "")) for key in ("size", "licence")]
+        size, licence, origin = (str(getattr(found.make, key, "")) for key in ("size", "licence", "origin"))
         shape = "x".join(map(str, getattr(found.make, "shape", ())))
-        rows.append([name, about[0], shape, about[1], found.summary])
-    table(["name", "examples", "shape", "licence", "what it is"], rows, wrap=(4,))
-    print("\nYour own: --data with a folder of pictures, one picture, or a .npy, .npz, .csv or .tsv file.")
+        rows.append([name, size, shape, licence, found.summary, origin])
+    headers = ["name", "examples", "shape", "licence", "what it is", "source"]
+    if not args.dataset:
+        table(headers, rows, wrap=(4, 5))
+        print("\nYour own: --data with a folder of pictures, one picture, or a .npy, .npz, .csv or .tsv file.")
+        return 0
+    for header, cell in zip(headers, rows[0], strict=True):
+        print(f"{header}: {cell}")
+    if options := schema("dataset", args.dataset):
+        print()
+        _options("dataset", args.dataset)
+        first = options[0]
+        example = f"data: {{source: {{name: {args.dataset}, {first.name}: {shown(first.default)}}}}}"
+        print(f"\nIn a file for --config: {example}")
     return 0
 
 

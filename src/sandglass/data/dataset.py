@@ -22,7 +22,7 @@ class Split:
         y: ``(N,)`` int64 class numbers, or None.
         levels: for uint8, the values run from 0 to ``levels - 1`` and reach a loss divided by that.
         names: where each example comes from (a file name), for messages; may be empty.
-        factors: ``(N, F)`` int64, what each example was made from, for sets where that is known; on the CPU.
+        factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
     """
 
     x: Tensor
@@ -37,7 +37,8 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The split on another device."""
         y = None if self.y is None else self.y.to(device)
-        return Split(self.x.to(device), y, self.levels, self.names, self.factors)
+        factors = None if self.factors is None else self.factors.to(device)
+        return Split(self.x.to(device), y, self.levels, self.names, factors)
 
     def take(self, index: Tensor) -> Split:
         """The examples at ``index``, in that order."""

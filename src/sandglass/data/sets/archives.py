@@ -23,7 +23,7 @@ def read_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
         sizes: for each member its size in bytes.
 
     Returns:
-        For each member ``(size,)`` uint8.
+        For each member ``(size,)`` uint8, in the order of ``sizes``.
 
     Raises:
         DataError: a member that is missing, no regular file or of another size, or an archive that is damaged.
@@ -42,7 +42,7 @@ def read_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
     missing = [name for name in sizes if name not in found]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; delete it and download it again.")
-    return found
+    return {name: found[name] for name in sizes}
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int, path: Path) -> Tensor:

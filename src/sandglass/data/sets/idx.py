@@ -21,6 +21,8 @@ _NAMES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
+_CLOTHES = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
+_KANA = "o ki su tsu na ha ma ya re wo"
 _COUNTS = {"train": 60_000, "test": 10_000}
 _SIDE = 28
 
@@ -107,8 +109,7 @@ class FashionMnist:
 
     def read(self) -> Raw:
         """The two splits in their original order; raises as :meth:`Mnist.read`."""
-        tops, others = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"], ["Sandal", "Shirt", "Sneaker", "Bag"]
-        return _read("fashion-mnist", _FASHION, [*tops, *others, "Ankle boot"])
+        return _read("fashion-mnist", _FASHION, _CLOTHES.split(", "))
 
 
 @register("kmnist", kind="dataset")
@@ -122,7 +123,7 @@ class Kmnist:
 
     def read(self) -> Raw:
         """The two splits in their original order; raises as :meth:`Mnist.read`."""
-        return _read("kmnist", _KMNIST, ["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"])
+        return _read("kmnist", _KMNIST, _KANA.split())
 
 
 def _read(dataset: str, files: Sequence[File], classes: Sequence[str]) -> Raw:

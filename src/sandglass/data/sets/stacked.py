@@ -15,7 +15,7 @@ from sandglass.rng import key
 
 @register("stacked-mnist", kind="dataset")
 class StackedMnist:
-    """Three random MNIST digits as the red, green and blue of one picture: a thousand modes; made from `mnist`.
+    """Three random MNIST digits as the red, green and blue of one picture: a thousand modes; made of MNIST.
 
     The label is the three-digit number that they make. L. Metz et al., Unrolled generative adversarial networks,
     2017. Training pictures are made of MNIST's training digits, test pictures of its test digits.
@@ -31,7 +31,7 @@ class StackedMnist:
     size = "60,000 + 10,000"
     shape = (3, *Mnist.shape[1:])
     licence = Mnist.licence
-    origin = f"{Mnist.origin}; stacked after L. Metz et al., Unrolled generative adversarial networks, 2017"
+    origin = "made of mnist, after L. Metz et al., Unrolled generative adversarial networks, 2017"
 
     def __init__(self, *, examples: int = 60_000, seed: int = 0) -> None:
         self.examples = whole("stacked-mnist", "examples", examples, 6)

@@ -24,13 +24,13 @@ _CLASSES = "airplane bird car cat deer dog horse monkey ship truck"
 @register("stl10", kind="dataset")
 @register("stl10-unlabelled", kind="dataset", unlabelled=True)
 class Stl10:
-    """STL-10: colour photographs for learning from few labels; downloaded once (2.6 GB).
+    """STL-10: photographs of ten kinds of things, few of them labelled; downloaded once (2.6 GB).
 
     Args:
-        unlabelled: train on the 100,000 pictures without labels (2.8 GB of memory) in place of the 5,000 with.
+        unlabelled: learn from the 100,000 pictures without labels (2.8 GB of memory) in place of the 5,000 with.
     """
 
-    size = "5,000 or 100,000, + 8,000"
+    size = "5,000 + 8,000 (+ 100,000)"
     shape = (3, _SIDE, _SIDE)
     licence = "none stated"
     origin = "A. Coates, H. Lee and A. Y. Ng, An Analysis of Single-Layer Networks in Unsupervised Learning, 2011"
