@@ -88,7 +88,7 @@ def _same(path: Path, found: str, known: str) -> None:
 
 def _find(dataset: str, file: File) -> Path:
     own = os.environ.get("SANDGLASS_DATA")
-    if own and (path := Path(own, dataset, file.name)).is_file():
+    if own and os.path.isfile(path := Path(own, dataset, file.name)):
         return path
     try:
         import platformdirs
@@ -96,7 +96,7 @@ def _find(dataset: str, file: File) -> Path:
     except ImportError as error:
         raise MissingPackageError(f"Downloading '{dataset}' needs pooch: `pip install pooch`.") from error
     cache = Path(os.environ.get("SANDGLASS_CACHE") or platformdirs.user_cache_dir("sandglass"), dataset)
-    if (path := cache / file.name).is_file():
+    if os.path.isfile(path := cache / file.name):
         return path
     pooch.get_logger().setLevel("WARNING")
     reason = "no mirror is known"
