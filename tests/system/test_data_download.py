@@ -99,6 +99,17 @@ def test_a_folder_of_ones_own_comes_first(serving: Serving, tmp_path: Path, monk
     assert serving.asked == []
 
 
+def test_a_bar_in_a_terminal_and_nothing_in_a_pipe(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.bin", "b.bin"):
+        serving.pages[FIRST + name] = b"content"
+        locate("things", pinned(name, b"content"))
+        shown = capsys.readouterr()
+        assert shown.out == "" and ("b.bin" in shown.err) == (name == "b.bin") and "a.bin" not in shown.err
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+
 BAD = {
     "tampered": (b"CONTENT", None, "another SHA-256"),
     "truncated": (b"cont", 7, "(?i)incomplete|4 bytes read"),

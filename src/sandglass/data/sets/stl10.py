@@ -27,7 +27,8 @@ class Stl10:
     """STL-10: photographs of ten kinds of things, few of them labelled; downloaded once (2.6 GB).
 
     Args:
-        unlabelled: learn from the 100,000 pictures without labels (2.8 GB of memory) in place of the 5,000 with.
+        unlabelled: learn from the 100,000 pictures without labels in place of the 5,000 with; takes 2.8 GB of memory,
+            and twice that while it is read.
     """
 
     size = "5,000 + 8,000 (+ 100,000)"
