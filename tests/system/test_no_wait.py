@@ -14,7 +14,7 @@ from helpers import fresh, make_loop, pictures
 from sandglass import registry
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique", "unique_", "lift_fresh")
-"""Reading a value, shapes that hang on values, and tensors made of Python values, which are sent to a GPU one by one."""
+"""Reading a value, shapes that hang on values, and tensors made of Python values: each is sent to a GPU on its own."""
 
 
 class Watch(TorchDispatchMode):
