@@ -12,6 +12,7 @@ from sandglass.app.configure import Config, given_options
 from sandglass.app.output import duration, table
 from sandglass.core import Clock, Model
 from sandglass.data.augment import make_augmentation
+from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
 from sandglass.engine.options import Training
@@ -58,7 +59,8 @@ def measure(model: Model, data: Dataset, training: Training) -> tuple[float, int
         seed=training.seed,
         device=device,
         dtype=dtype,
-        augment=make_augmentation(training.augment),
+        augment=make_augmentation(training.augment, data.spec),
+        corrupt=make_corruption(training.corrupt, data.spec),
     )
     cuda = device.type == "cuda"
     if cuda:

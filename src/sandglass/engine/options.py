@@ -9,6 +9,9 @@ from typing import Any, Literal
 
 import torch
 
+from sandglass.data.augment import AUGMENTATIONS
+from sandglass.data.corrupt import SCALES
+from sandglass.data.strengths import read, write
 from sandglass.errors import ConfigError
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
@@ -48,7 +51,10 @@ class Training:
         save_seconds: least time between the checkpoints of ``save_every``, so that short epochs are not spent writing.
         save_steps: also save a checkpoint every so many steps; none when not given.
         keep: newest checkpoints kept, beside the best.
-        augment: random changes of training images, by name: flip, vflip, shift, rotate, scale, brightness, contrast.
+        augment: random changes of training images, by name or name=strength: flip, vflip, shift, rotate, scale, crop,
+            brightness, contrast, mixup.
+        corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
+            (1 to 5): gaussian, salt-pepper, blur, mask, jpeg.
 
     Example:
         >>> Training(epochs=3).batch_size
@@ -80,7 +86,8 @@ class Training:
     save_seconds: float = 10.0
     save_steps: int | None = None
     keep: int = 2
-    augment: Sequence[str] = ()
+    augment: Sequence[str] | Mapping[str, float] = ()
+    corrupt: Sequence[str] | Mapping[str, float] = ()
 
     def __post_init__(self) -> None:
         at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "keep": 1}
@@ -94,6 +101,9 @@ class Training:
         }
         for name, least in at_least.items():
             _check(name, getattr(self, name) >= least, getattr(self, name), f"at least {least}")
+        # Every strength is written out, so that a run stays what it was when a usual strength changes.
+        object.__setattr__(self, "augment", tuple(write(read("augmentation", AUGMENTATIONS, self.augment))))
+        object.__setattr__(self, "corrupt", tuple(write(read("corruption", SCALES, self.corrupt))))
         for name in ("lr", "clip", "threads", "save_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
@@ -153,12 +163,11 @@ class Training:
             watch=watch,
             select="last" if watch == "none" else self.select,
             threads=self.threads or torch.get_num_threads(),
-            augment=tuple(self.augment),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return dataclasses.asdict(self) | {"augment": list(self.augment)}
+        return dataclasses.asdict(self) | {"augment": list(self.augment), "corrupt": list(self.corrupt)}
 
 
 def settle_device(name: str) -> str:
