@@ -247,6 +247,17 @@ def make_corruption(given: Strengths, spec: Spec | None = None) -> Corruption | 
     return Corruption(strengths, spec.support != "real", widths if sum(widths) == spec.size else ())
 
 
+def possible(spec: Spec) -> dict[str, float]:
+    """The corruptions that such data can have, at their usual strength.
+
+    Example:
+        >>> possible(Spec((5,)))
+        {'gaussian': 0.2, 'mask': 0.25}
+    """
+    able = {n: k for n, k in CORRUPTIONS.items() if (k.rows or spec.is_image) and (k.real or spec.support != "real")}
+    return {name: kind.scale.usual for name, kind in able.items()}
+
+
 def _those(what: str) -> str:
     names = [name for name, kind in CORRUPTIONS.items() if getattr(kind, what)]
     return f"For such data: {', '.join(names)}."
