@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def blur(x: Tensor, sigma: float, draws: Draws | None = None) -> Tensor:
         >>> round(float(blur(x, 2.0).sum()), 5)
         1.0
     """
-    rows, columns = (_smoothing(n, sigma).to(x) for n in x.shape[2:])
+    rows, columns = (_smoothing(n, sigma, x.dtype, x.device) for n in x.shape[2:])
     return rows @ x @ columns.T
 
 
@@ -93,7 +94,7 @@ def mask(x: Tensor, share: float, draws: Draws) -> tuple[Tensor, Tensor]:
     if x.dim() == 2:
         widths = draws.widths or (1,) * x.shape[1]
         kept = draws.uniform(len(widths), x) >= share
-        seen = kept.repeat_interleave(torch.tensor(widths, device=x.device), dim=1, output_size=x.shape[1])
+        seen = kept.index_select(1, _columns(widths, x.device))
     else:
         height, width = x.shape[2:]
         sides = window(torch.full((len(x),), share, device=x.device, dtype=x.dtype), draws.uniform(3, x), _MASK_RATIO)
@@ -263,7 +264,8 @@ def _those(what: str) -> str:
     return f"For such data: {', '.join(names)}."
 
 
-def _smoothing(n: int, sigma: float) -> Tensor:
+@lru_cache(maxsize=64)  # for a training asks for the same ones at every step
+def _smoothing(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
     """``(n, n)`` weights of a Gaussian kernel on a line that is mirrored at both ends; rows and columns sum to 1."""
     reach = math.ceil(_BLUR_REACH * sigma)
     steps = torch.arange(-reach, reach + 1)
@@ -271,7 +273,14 @@ def _smoothing(n: int, sigma: float) -> Tensor:
     place = (torch.arange(n)[:, None] + steps) % (2 * n)
     place = torch.minimum(place, 2 * n - 1 - place)
     weights = torch.zeros(n, n, dtype=torch.float64)
-    return weights.scatter_add_(1, place, (kernel / kernel.sum()).expand(n, -1))
+    weights.scatter_add_(1, place, (kernel / kernel.sum()).expand(n, -1))
+    return weights.to(device, dtype)
+
+
+@lru_cache(maxsize=64)
+def _columns(widths: tuple[int, ...], device: torch.device) -> Tensor:
+    """``(D,)`` the column that each number of a row belongs to."""
+    return torch.arange(len(widths)).repeat_interleave(torch.tensor(widths)).to(device)
 
 
 def _inside(n: int, start: Tensor, length: Tensor) -> Tensor:
