@@ -150,6 +150,16 @@ def test_a_crop_enlarges_its_window(monkeypatch):
     assert torch.allclose(y[..., 2:-2, 2:-2], expected[..., 2:-2, 2:-2], atol=1e-5)
 
 
+def test_a_crop_of_a_turned_picture_is_one_warp(monkeypatch):
+    down, across = torch.linspace(-2, 2, 40)[:, None], torch.linspace(-3, 3, 60)
+    x = (0.5 + 0.4 * torch.sin(down + 0.5 * across) * torch.cos(across)).expand(16, 1, -1, -1)
+    wide = tuple(torch.full((16,), n) for n in (0.2, 0.25, 0.7, 0.4))
+    monkeypatch.setattr(augment, "window", lambda *_: wide)
+    one = Augmentation(rotate=40.0, shift=0.1, crop=0.5)(x, INDEX, 0, 0)
+    two = Augmentation(crop=0.5)(Augmentation(rotate=40.0, shift=0.1)(x, INDEX, 0, 0), INDEX, 0, 0)
+    assert (one - two)[..., 3:-3, 3:-3].abs().max() < 0.02
+
+
 def test_windows_have_their_share_and_lie_within():
     u = torch.rand(4000, 4, generator=torch.Generator().manual_seed(0))
     for least in (0.05, 0.5, 0.97, 1.0):

@@ -75,6 +75,9 @@ def test_normal_numbers_are_normal() -> None:
     z = rng.normal(torch.arange(400), 501, 0, "test")
     assert z.shape == (400, 501)
     assert stats.kstest(z.double().flatten().numpy(), "norm").pvalue > 1e-6
+    a, b = z[:, :250].double(), z[:, 251:].double()  # the two numbers of a pair
+    for f in (lambda t: t, lambda t: (t.square() - 1) / math.sqrt(2)):
+        assert abs((f(a) * f(b)).mean()) < Z / math.sqrt(a.numel())
 
 
 def test_salt_and_pepper_have_their_shares() -> None:

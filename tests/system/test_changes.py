@@ -132,6 +132,7 @@ def test_what_cannot_be_is_refused(model: str, changes: dict[str, str], message:
     data = rows(torch.randn(30, 4))
     with pytest.raises(ConfigError, match=message):
         api.train(model, data, out=tmp_path / "run", epochs=1, model_options=SMALL, **changes)
+    assert main(["train", "gan", "--data", "digits", "--corrupt", "gaussian", "--dry-run"]) == 2
     assert not (tmp_path / "run").exists()
 
 

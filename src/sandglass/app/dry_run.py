@@ -28,6 +28,7 @@ def dry_run(config: Config, data: Dataset) -> int:
     training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"])
     name, options = config["model"]["name"], given_options(config["model"]["options"])
     model = api.build(name, data.spec, seed=training.seed, **options)
+    api.check_changes(model, data, training)
     weights = sum(p.numel() for p in model.parameters())
     batch_seconds, steps, memory = measure(model, data, training)
     epoch = batch_seconds * steps
