@@ -87,7 +87,7 @@ def test_a_run_with_changes_resumes_exactly(kind: str, tmp_path: Path) -> None:
     changes = CHANGES if kind == "pictures" else {"corrupt": {"gaussian": 0.5, "mask": 0.2}}
 
     def loop_in(folder: str, **options: object):  # type: ignore[no-untyped-def]
-        options = {"epochs": 3, "batch_size": 16, "accumulate": 2, "save_steps": 1, **changes, **options}
+        options = {"epochs": 3, "batch_size": 16, "accumulate": 2, **changes, **options}
         return make_loop(fresh("vae", data, latent_dim=2, **SMALL), data, tmp_path / folder, **options)
 
     loop, run = loop_in("straight")
