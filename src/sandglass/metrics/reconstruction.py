@@ -18,6 +18,7 @@ class Reconstruction:
     """Mean squared and absolute error of deterministic reconstructions, and for images the signal-to-noise ratio."""
 
     needs = ("reconstruct",)
+    figures = ("mse", "mae", "psnr")
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
         """MSE and MAE an element, PSNR in dB averaged over images."""
