@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sandglass import recipes as known
 from sandglass import registry
+from sandglass.data.augment import AUGMENTATIONS
+from sandglass.data.corrupt import CORRUPTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = re.compile(r"<!-- (?P<kind>[a-z]+) -->\n.*?<!-- /(?P=kind) -->", re.DOTALL)
@@ -47,6 +49,22 @@ def datasets() -> str:
     return table(("dataset", "what it is", "shape", "train + test", "licence", "source"), rows)
 
 
+def augmentations() -> str:
+    """Name, what its strength is, and the usual one."""
+    rows = [(f"`{name}`", scale.about, f"{scale.usual:g}") for name, scale in AUGMENTATIONS.items()]
+    return table(("augmentation", "strength", "usual"), rows)
+
+
+def corruptions() -> str:
+    """Name, what its strength is, the usual one, and what the five severities are."""
+    rows = [
+        (f"`{name}`", kind.scale.about, f"{kind.scale.usual:g}", ", ".join(f"{s:g}" for s in kind.scale.severities),
+         "pictures, rows" if kind.rows else "pictures" if kind.real else "pictures in [0, 1]")
+        for name, kind in CORRUPTIONS.items()
+    ]  # fmt: skip
+    return table(("corruption", "strength", "usual", "`@1` to `@5`", "for"), rows)
+
+
 def recipes() -> str:
     """Name and summary."""
     return table(("recipe", "what it is"), [(f"`{name}`", known.read(name)["summary"]) for name in known.names()])
@@ -60,6 +78,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "metrics": named("metric"),
     "recipes": recipes,
+    "augmentations": augmentations,
+    "corruptions": corruptions,
 }
 
 

@@ -15,6 +15,7 @@ import sandglass
 from sandglass import registry, rng
 from sandglass.core import Model, Result, Spec
 from sandglass.data.augment import make_augmentation
+from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import Transform
@@ -96,8 +97,7 @@ def train(
     elif model_options:
         raise ConfigError("model_options go with a model's name; this model is built already.")
     check_fit(model, dataset)
-    if make_augmentation(training.augment) is not None and not dataset.spec.is_image:
-        raise ConfigError(f"Augmentation changes pictures; '{dataset.name}' is a table.")
+    check_changes(model, dataset, training)
     if init_from is not None:
         start_from(model, init_from)
     config = describe(model, dataset, training, recipe)
@@ -307,6 +307,22 @@ def check_fit(model: Model, data: Dataset) -> None:
         raise ConfigError(
             f"The model was built for {model.spec.support} examples of shape {model.spec.shape}; "
             f"'{data.name}' has {data.spec.support} ones of shape {data.spec.shape}."
+        )
+
+
+def check_changes(model: Model, data: Dataset, training: Training) -> None:
+    """Refuses changes of the training examples that this data or this model cannot have.
+
+    Raises:
+        ConfigError: pictures are changed in a way that is not for such data, or inputs are damaged for a model that
+            compares nothing with the whole ones.
+    """
+    make_augmentation(training.augment, data.spec)
+    if make_corruption(training.corrupt, data.spec) is not None and not model.denoises:
+        able = [n for n in registry.names("model") if registry.entry("model", n).make.denoises]  # type: ignore[attr-defined]
+        raise ConfigError(
+            f"The model '{model.config['name']}' does not rebuild its input, so it cannot learn to undo --corrupt. "
+            f"Models that can: {', '.join(able)}."
         )
 
 

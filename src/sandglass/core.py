@@ -110,19 +110,27 @@ class Batch:
         y: ``(B,)`` class numbers, or None.
         mask: ``(B, *spec.shape)``, True where observed, or None when everything is.
         index: ``(B,)`` positions in the split, or None.
+        target: ``(B, *spec.shape)`` what a reconstruction is compared with where ``x`` was damaged on purpose, or None
+            when it is ``x`` itself.
     """
 
     x: Tensor
     y: Tensor | None = None
     mask: Tensor | None = None
     index: Tensor | None = None
+    target: Tensor | None = None
+
+    @property
+    def clean(self) -> Tensor:
+        """``target`` where there is one, ``x`` otherwise."""
+        return self.x if self.target is None else self.target
 
     def __len__(self) -> int:
         return len(self.x)
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with ``f`` applied to every tensor in it."""
-        parts = (None if t is None else f(t) for t in (self.x, self.y, self.mask, self.index))
+        parts = (None if t is None else f(t) for t in (self.x, self.y, self.mask, self.index, self.target))
         return Batch(*parts)  # type: ignore[arg-type]
 
 
@@ -245,10 +253,13 @@ class Model(nn.Module, abc.ABC):
         objective: name of the phase whose loss, at its final weights, chooses the best weights, ``None`` when no
             loss can (a GAN's): then the last weights are kept.
         provides: the names out of :data:`CAPABILITIES` that it offers as methods.
+        denoises: whether its loss reads ``Batch.x`` and compares with ``Batch.clean``; it can then be trained on
+            damaged inputs.
     """
 
     objective: ClassVar[str | None] = None
     provides: ClassVar[tuple[str, ...]] = ()
+    denoises: ClassVar[bool] = False
     spec: Spec
     config: dict[str, Any]
 

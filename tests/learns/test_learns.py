@@ -13,6 +13,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 import sandglass
 from helpers import fit, fresh, rows
 from sandglass import registry, rng
+from sandglass.data.corrupt import make_corruption
 
 
 def a_mixture_is_modelled_to_its_entropy(name: str) -> None:
@@ -101,3 +102,19 @@ def test_autoencoder_samples_follow_the_codes() -> None:
     scale = float(codes.T.cov().diagonal().max())
     assert (codes.mean(0) - drawn.mean(0)).abs().max() < 0.1 * math.sqrt(scale)
     assert (codes.T.cov() - drawn.T.cov()).abs().max() < 0.1 * scale
+
+
+@pytest.mark.parametrize(("name", "options"), [("ae", {}), ("vae", {"beta": 0.1})])
+def test_it_learns_to_denoise(name: str, options: dict[str, float]) -> None:
+    """Unseen noisy digits come back at less than half their error, and better than from training on clean ones."""
+    data = sandglass.load_data("digits")
+    clean = data.splits["test"].batch(slice(0, None)).x
+    noisy = make_corruption("gaussian=0.5")(clean, torch.arange(len(clean)), 1, 0)
+    errors = {}
+    for corrupt in ("gaussian=0.5", ""):
+        model = fresh(name, data, latent_dim=12, net={"name": "mlp", "widths": [128], "activation": "silu"}, **options)
+        fit(model, data, epochs=20, batch_size=64, lr=3e-3, schedule="cosine", corrupt=corrupt)
+        with torch.no_grad():
+            errors[corrupt] = float((model.eval().reconstruct(noisy) - clean).square().mean())
+    assert errors["gaussian=0.5"] < 0.5 * float((noisy - clean).square().mean())
+    assert errors["gaussian=0.5"] < 0.65 * errors[""]

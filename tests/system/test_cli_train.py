@@ -43,7 +43,8 @@ def configuration(cli: Cli, *words: str | Path) -> dict[str, Any]:
 def test_every_override_arrives(cli: Cli) -> None:
     found = configuration(
         cli, "vae", "--data", "digits", "--model.beta", "4", "--net", "mlp", "--model.net.widths", "512,256",
-        "--training.ema", "0.999", "--data.validation=0", "--size", "8x8", "--augment", "flip,shift",
+        "--training.ema", "0.999", "--data.validation=0", "--size", "8x8", "--augment", "flip,shift=0.2",
+        "--corrupt", "gaussian@1",
         "--labels", "false", "--lr", "null", "--batch-size", "7", "--model.likelihood.name", "gaussian",
         "--model.likelihood.scale", "0.5",
     )  # fmt: skip
@@ -51,7 +52,8 @@ def test_every_override_arrives(cli: Cli) -> None:
     assert model["beta"] == 4.0 and model["net"]["name"] == "mlp" and model["net"]["widths"] == [512, 256]
     assert model["likelihood"] == {"name": "gaussian", "scale": 0.5, "learn": "shared"}
     assert data["validation"] == 0 and data["size"] == "8x8" and data["labels"] is False
-    assert training["ema"] == 0.999 and training["augment"] == ["flip", "shift"]
+    assert training["ema"] == 0.999 and training["augment"] == ["flip=0.5", "shift=0.2"]
+    assert training["corrupt"] == ["gaussian=0.08"]
     assert training["lr"] is None and training["batch_size"] == 7
 
 

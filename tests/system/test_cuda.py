@@ -36,8 +36,9 @@ def test_a_step_never_makes_the_host_wait(name: str, optimizer: str, tmp_path: P
 def test_every_model_trains_in_every_precision(name: str, precision: str, tmp_path: Path) -> None:
     data = pictures()
     model = fresh(name, data, latent_dim=3, net={"name": "conv", "width": 8})
+    changes = {"augment": "flip,crop,mixup", "corrupt": "gaussian,blur,mask,jpeg" if model.denoises else ""}
     loop, run = make_loop(
-        model, data, tmp_path / "run", epochs=3, batch_size=10, device="cuda", precision=precision, augment=["flip"]
+        model, data, tmp_path / "run", epochs=3, batch_size=10, device="cuda", precision=precision, **changes
     )
     loop.fit()
     assert not [r for r in run.metrics() if r["value"] is None]

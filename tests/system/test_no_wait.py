@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import fresh, make_loop, pictures
 from sandglass import registry
+from sandglass.data.augment import AUGMENTATIONS
+from sandglass.data.corrupt import CORRUPTIONS
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique", "unique_", "lift_fresh")
 """Reading a value, shapes that hang on values, and tensors made of Python values: each is sent to a GPU on its own."""
@@ -41,7 +43,10 @@ class Watch(TorchDispatchMode):
 def test_a_step_reads_nothing_back(name: str, optimizer: str, tmp_path: Path) -> None:
     data = pictures()
     model = fresh(name, data, latent_dim=3, net={"name": "conv", "width": 4, "norm": "batch"})
-    options = {"epochs": 4, "batch_size": 8, "ema": 0.9, "clip": 1.0, "accumulate": 2, "augment": ["flip", "rotate"]}
+    options: dict[str, Any] = {"epochs": 4, "batch_size": 8, "ema": 0.9, "clip": 1.0, "accumulate": 2}
+    options["augment"] = [*AUGMENTATIONS]
+    # A JPEG file is made on the host; all else is not.
+    options["corrupt"] = [name for name in CORRUPTIONS if name != "jpeg"] if model.denoises else []
     loop, _ = make_loop(model, data, tmp_path / "run", **options, optimizer=optimizer)
     for _ in range(2):
         loop.step()

@@ -12,6 +12,7 @@ from sandglass.app.configure import Config, given_options
 from sandglass.app.output import duration, table
 from sandglass.core import Clock, Model
 from sandglass.data.augment import make_augmentation
+from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
 from sandglass.engine.options import Settled, Training
@@ -27,6 +28,7 @@ def dry_run(config: Config, data: Dataset) -> int:
     training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"], len(data.train))
     name, options = config["model"]["name"], given_options(config["model"]["options"])
     model = api.build(name, data.spec, seed=training.seed, **options)
+    api.check_changes(model, data, training)
     weights = sum(p.numel() for p in model.parameters())
     batch_seconds, steps, memory = measure(model, data, training)
     epoch = batch_seconds * steps
@@ -58,7 +60,8 @@ def measure(model: Model, data: Dataset, training: Settled) -> tuple[float, int,
         seed=training.seed,
         device=device,
         dtype=dtype,
-        augment=make_augmentation(training.augment),
+        augment=make_augmentation(training.augment, data.spec),
+        corrupt=make_corruption(training.corrupt, data.spec),
     )
     cuda = device.type == "cuda"
     if cuda:

@@ -24,6 +24,7 @@ class Command:
 
 COMMANDS = (
     Command("train", "train", "train a model on a folder of pictures, a table or a named data set"),
+    Command("preview", "preview", "draw what augmentation and corruption do to the training pictures"),
     Command("generate", "use", "draw new examples from a trained model"),
     Command("reconstruct", "use", "pass examples through the model and set them beside the originals"),
     Command("encode", "use", "write the latent codes of examples"),

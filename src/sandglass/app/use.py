@@ -56,11 +56,15 @@ def reconstruct(words: Sequence[str]) -> int:
     """Originals over their reconstructions."""
     parser = Parser(
         "reconstruct",
-        "Pass examples through the model: originals over reconstructions; for a table, two rows each.",
-        ["reconstruct runs/vae-digits-1 -n 10", "reconstruct runs/vae-photos-1 --data new-photos/ -o new.png"],
-    )
+        "Pass examples through the model: originals over reconstructions; for a table, two rows each. With --corrupt,\n"
+        "damaged examples over what the model makes of them over the originals.",
+        ["reconstruct runs/vae-digits-1 -n 10", "reconstruct runs/vae-photos-1 --data new-photos/ -o new.png",
+         "reconstruct runs/vae-digits-1 --corrupt gaussian=0.3"],
+    )  # fmt: skip
     trained_model(parser)
     examples_from(parser, "test")
+    about = "damage the examples first: gaussian, salt-pepper, blur, mask, jpeg; each with =strength where wanted"
+    parser.add_argument("--corrupt", default="", metavar="A,B,...", help=about)
     parser.add_argument("-n", "--number", type=count, default=10, help="how many (default: 10)")
     output(parser, f"{_PICTURE_OR_TABLE} (default: reconstructions.png or .csv)")
     args = parser.parse(words)
@@ -68,22 +72,33 @@ def reconstruct(words: Sequence[str]) -> int:
     import torch
 
     from sandglass.app.files import write_examples
+    from sandglass.data.corrupt import make_corruption
 
     trained = _open(args, "reconstruct")
     split = _split(trained, args, "test", args.number)
+    damage = make_corruption(args.corrupt, trained.model.spec)
+    before = torch.cat([x.cpu() for x in trained.batches(split)])
+    given = before if damage is None else damage(before, torch.arange(len(before)), 0, 0)
     with torch.no_grad():
-        pairs = [(x.cpu(), trained.model.reconstruct(x).cpu()) for x in trained.batches(split)]
-    before, after = (torch.cat(part) for part in zip(*pairs, strict=True))
+        pieces = given.to(trained.model.device).split(256)
+        after = torch.cat([trained.model.reconstruct(piece).cpu() for piece in pieces])
+    shown = {"original": before, "reconstruction": after}
+    if damage is not None:
+        shown = {"corrupted": given, "denoised": after, "original": before}
     columns = min(len(before), 20)
-    which = ["original", "reconstruction"] * len(before)
     if trained.transform.kind == "table":
-        x = torch.stack([before, after], 1).flatten(0, 1)
+        x = torch.stack(list(shown.values()), 1).flatten(0, 1)
     else:
-        starts = range(0, len(before), columns)
-        x = torch.cat([part[i : i + columns] for i in starts for part in (before, after)])
-    extra: dict[str, list[Any]] = {"example": [i // 2 for i in range(len(x))], "which": which}
+        x = torch.cat([part[i : i + columns] for i in range(0, len(before), columns) for part in shown.values()])
+    extra: dict[str, list[Any]] = {
+        "example": [i for i in range(len(before)) for _ in shown],
+        "which": list(shown) * len(before),
+    }
     path = write_examples(trained.transform, x, args.out, default="reconstructions", columns=columns, extra=extra)
-    return _wrote(path, f"{len(before)} originals over their reconstructions")
+    if damage is None:
+        return _wrote(path, f"{len(before)} originals over their reconstructions")
+    errors = [f"{which} {float((shown[which] - before).square().mean()):.4g}" for which in ("corrupted", "denoised")]
+    return _wrote(path, f"{len(before)} corrupted, denoised and original; squared error: {', '.join(errors)}")
 
 
 def encode(words: Sequence[str]) -> int:

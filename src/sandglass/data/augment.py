@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from sandglass.core import Spec
+from sandglass.data.strengths import Scale, Strengths, read
 from sandglass.errors import ConfigError
 from sandglass.rng import uniform
 
-DEFAULTS = {
-    "flip": 0.5, "vflip": 0.5, "shift": 0.1, "rotate": 15.0, "scale": 0.1, "brightness": 0.2, "contrast": 0.2,
-}  # fmt: skip
-"""What can be done, and how strongly where nothing is said; :class:`Augmentation` has the units."""
+AUGMENTATIONS: Mapping[str, Scale] = {
+    "flip": Scale(0.5, 1.0, "probability of a mirror image, left for right"),
+    "vflip": Scale(0.5, 1.0, "probability of a mirror image, top for bottom"),
+    "shift": Scale(0.1, 1.0, "largest shift along each axis, of its side"),
+    "rotate": Scale(15.0, 180.0, "largest angle in degrees"),
+    "scale": Scale(0.1, 4.0, "largest enlargement or reduction, as a fraction"),
+    "crop": Scale(0.8, 1.0, "least share of the area that is cut out and enlarged again; 0 for none"),
+    "brightness": Scale(0.2, 1.0, "largest change of all values"),
+    "contrast": Scale(0.2, 1.0, "largest change of the distance from the mean, as a fraction"),
+    "mixup": Scale(0.2, 8.0, "both parameters of the Beta distribution of the shares"),
+}
+"""What can be done, and how strongly; :class:`Augmentation` says more."""
 
-_LARGEST = {"flip": 1.0, "vflip": 1.0, "shift": 1.0, "rotate": 180.0, "scale": 4.0, "brightness": 1.0, "contrast": 1.0}
-# One column of the draws each, whichever are in use, so that switching one on does not change the others.
+# One column of the draws each, whichever are in use, so that switching one on does not change the others. What came
+# later draws from a stream of its own: another column here would change every draw of earlier runs.
 _DRAWS = ("flip", "vflip", "shift_x", "shift_y", "rotate", "scale", "brightness", "contrast")
+_CROP_RATIO = 4 / 3  # a cut-out is at most so much wider than high, or the other way round, in shares of the sides
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Flips, one affine warp, and changes of light.
+    """Flips, one affine warp, changes of light, and mixtures of two pictures.
+
+    Everything but ``mixup`` hangs on (seed, epoch, index) alone. A mixture needs a second picture, which comes from the
+    same batch: the pictures, ordered by a draw of their own, are each mixed with the next one.
 
     Args:
         flip: probability of a mirror image, left for right.
@@ -33,8 +47,13 @@ class Augmentation:
         shift: largest shift along each axis, as a fraction of the side; whole pixels, the edge is repeated.
         rotate: largest angle, degrees.
         scale: largest enlargement, as a fraction (0.1: sides from 1 / 1.1 to 1.1 times).
+        crop: least share of the area of a random cut-out that is enlarged to the whole again (Szegedy et al. 2015,
+            "Going Deeper with Convolutions", arXiv 1409.4842); 0 and 1 for none.
         brightness: largest value added to or taken from all pixels, of 1.
         contrast: largest change of the distance from the picture's mean, as a fraction.
+        mixup: parameter a of the Beta(a, a) that the shares of two pictures follow (Zhang et al. 2018, "mixup: Beyond
+            Empirical Risk Minimization", arXiv 1710.09412). A picture keeps the larger share, and with it its label.
+        unit: values lie in [0, 1] and are kept there.
 
     Example:
         >>> change = make_augmentation(["flip", "shift"])
@@ -49,27 +68,27 @@ class Augmentation:
     shift: float = 0.0
     rotate: float = 0.0
     scale: float = 0.0
+    crop: float = 0.0
     brightness: float = 0.0
     contrast: float = 0.0
+    mixup: float = 0.0
+    unit: bool = True
 
     def __post_init__(self) -> None:
-        for name, largest in _LARGEST.items():
-            strength = getattr(self, name)
-            if isinstance(strength, bool) or not isinstance(strength, int | float) or not 0 <= strength <= largest:
-                raise ConfigError(f"augmentation '{name}' must lie in 0 to {largest:g}, not {strength!r}.")
+        read("augmentation", AUGMENTATIONS, {name: getattr(self, name) for name in AUGMENTATIONS})
 
     @torch.no_grad()
     def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
         """Changed pictures; ``x`` itself is left as it is.
 
         Args:
-            x: ``(B, C, H, W)`` floats in [0, 1].
+            x: ``(B, C, H, W)`` floats, in [0, 1] where ``unit``.
             index: ``(B,)`` the examples' positions in their split.
             seed: of the run.
             epoch: whole epochs done.
 
         Returns:
-            ``(B, C, H, W)`` in [0, 1].
+            ``(B, C, H, W)``.
 
         Raises:
             ConfigError: rows.
@@ -78,23 +97,29 @@ class Augmentation:
             raise ConfigError(
                 f"Augmentation changes pictures (B, C, H, W), not examples of shape {tuple(x.shape[1:])}."
             )
-        draws = uniform(index.to(x.device), len(_DRAWS), seed, epoch, "augment").to(x.dtype)
+        index = index.to(x.device)
+        draws = uniform(index, len(_DRAWS), seed, epoch, "augment").to(x.dtype)
         u = dict(zip(_DRAWS, draws.unbind(1), strict=True))
         if self.flip:
             x = torch.where((u["flip"] < self.flip)[:, None, None, None], x.flip(-1), x)
         if self.vflip:
             x = torch.where((u["vflip"] < self.vflip)[:, None, None, None], x.flip(-2), x)
-        if self.shift or self.rotate or self.scale:
+        if 0 < self.crop < 1:
+            v = uniform(index, 4, seed, epoch, "augment", "crop").to(x.dtype)
+            x = self._warp(x, u, window(self.crop + (1 - self.crop) * v[:, 0], v[:, 1:], _CROP_RATIO))
+        elif self.shift or self.rotate or self.scale:
             x = self._warp(x, u)
         if self.contrast:
             mean = x.mean((1, 2, 3), keepdim=True)
             x = mean + (x - mean) * (1 + self.contrast * _signed(u["contrast"]))
         if self.brightness:
             x = x + self.brightness * _signed(u["brightness"])
-        return x.clamp(0, 1)
+        if self.unit:
+            x = x.clamp(0, 1)
+        return mix(x, self.mixup, uniform(index, 3, seed, epoch, "augment", "mixup").to(x.dtype)) if self.mixup else x
 
-    def _warp(self, x: Tensor, u: Mapping[str, Tensor]) -> Tensor:
-        """Turns, scales and shifts about the centre in one bilinear pass, in pixels that are square."""
+    def _warp(self, x: Tensor, u: Mapping[str, Tensor], cut: tuple[Tensor, ...] | None = None) -> Tensor:
+        """Turns, scales and shifts about the centre, and cuts out, in one bilinear pass, in pixels that are square."""
         h, w = x.shape[-2:]
         angle = (2 * u["rotate"] - 1) * math.radians(self.rotate)
         factor = torch.exp((2 * u["scale"] - 1) * math.log1p(self.scale))
@@ -104,37 +129,85 @@ class Augmentation:
         # measures both axes from -1 to 1, hence the ratio of the sides off the diagonal.
         cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
         a, b, c, d = cos, sin * (h / w), -sin * (w / h), cos
-        theta = torch.stack([a, b, -(a * dx + b * dy), c, d, -(c * dx + d * dy)], dim=1).view(-1, 2, 3)
-        grid = F.affine_grid(theta, list(x.shape), align_corners=False)
+        if cut is not None:  # a place in the output is one in the cut-out first
+            left, top, width, height = cut
+            dx, dy = dx - (2 * left + width - 1), dy - (2 * top + height - 1)
+            theta = torch.stack(
+                [a * width, b * height, -(a * dx + b * dy), c * width, d * height, -(c * dx + d * dy)], 1
+            )
+        else:
+            theta = torch.stack([a, b, -(a * dx + b * dy), c, d, -(c * dx + d * dy)], dim=1)
+        grid = F.affine_grid(theta.view(-1, 2, 3), list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def make_augmentation(names: Sequence[str] | Mapping[str, float]) -> Augmentation | None:
-    """An augmentation from names, with the strengths of :data:`DEFAULTS`, or from names and strengths.
+def window(share: Tensor, u: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A random rectangle of each picture: left, top, width and height ``(B,)``, in shares of the sides.
 
     Args:
-        names: such as ``["flip", "shift"]`` or ``{"rotate": 5}``; a text is names with commas between.
+        share: ``(B,)`` of the area, above 0.
+        u: ``(B, 3)`` numbers in [0, 1), for its form and place.
+        ratio: how far its form may be from that of the picture; less where it would not fit.
+
+    Example:
+        >>> left, top, width, height = window(torch.tensor([0.5]), torch.tensor([[0.9, 0.0, 1.0]]), 2.0)
+        >>> round(float(width * height), 6), float(left), bool(top + height == 1)
+        (0.5, 0.0, True)
+    """
+    form = torch.exp((2 * u[:, 0] - 1) * torch.minimum(-share.log(), torch.full_like(share, math.log(ratio))))
+    width, height = (share * form).sqrt().clamp(max=1), (share / form).sqrt().clamp(max=1)
+    return u[:, 1] * (1 - width), u[:, 2] * (1 - height), width, height
+
+
+def mix(x: Tensor, strength: float, u: Tensor) -> Tensor:
+    """Every picture with a share, under one half, of another one of the batch.
+
+    The larger of a Beta(a, a) draw and its complement is drawn in closed form, by the t-distribution with 2a degrees of
+    freedom (Bailey 1994, "Polar Generation of Random Variates with the t-Distribution").
+
+    Args:
+        x: ``(B, ...)``; a batch of one stays as it is.
+        strength: a.
+        u: ``(B, 3)`` numbers in [0, 1): who comes after whom, and the share.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0]])
+        >>> y = mix(x, 1.0, torch.tensor([[0.1, 0.3, 0.7], [0.2, 0.6, 0.4]]))
+        >>> bool(y[0] < 0.5 < y[1])
+        True
+    """
+    order = u[:, 0].argsort(stable=True)
+    partner = torch.empty_like(order).scatter_(0, order, order.roll(-1))
+    w = (u[:, 1].clamp(min=2.0**-25) ** (-1 / strength) - 1) * torch.cos(2 * math.pi * u[:, 2]).square()
+    kept = 0.5 + 0.5 * (1 + 1 / w).rsqrt()
+    return torch.lerp(x[partner], x, kept.view(-1, *[1] * (x.dim() - 1)))
+
+
+def make_augmentation(given: Strengths, spec: Spec | None = None) -> Augmentation | None:
+    """An augmentation from names, with the usual strengths of :data:`AUGMENTATIONS` or strengths of one's own.
+
+    Args:
+        given: such as ``"flip,rotate=5"``, ``["flip", "rotate=5"]`` or ``{"flip": 0.5, "rotate": 5}``.
+        spec: of the data; without it, pictures in [0, 1].
 
     Returns:
         None where nothing is to be changed: no names, or no strength above 0.
 
     Raises:
-        ConfigError: an unknown name, or a strength that makes no sense.
+        ConfigError: an unknown name, a strength that makes no sense, or data that is no pictures.
 
     Example:
-        >>> make_augmentation({"rotate": 5.0}).rotate
+        >>> make_augmentation("flip,rotate=5").rotate
         5.0
         >>> make_augmentation([]) is None
         True
     """
-    if isinstance(names, str):
-        names = [part.strip() for part in names.split(",") if part.strip()]
-    strengths = dict(names) if isinstance(names, Mapping) else {name: DEFAULTS.get(name, 0.0) for name in names}
-    for name in strengths:
-        if name not in DEFAULTS:
-            raise ConfigError(f"There is no augmentation '{name}'. Known: {', '.join(DEFAULTS)}.")
-    augmentation = Augmentation(**strengths)
-    return augmentation if any(strengths.values()) else None
+    strengths = read("augmentation", AUGMENTATIONS, given)
+    if not any(strengths.values()):
+        return None
+    if spec is not None and not spec.is_image:
+        raise ConfigError("Augmentation changes pictures, and this data is rows; leave out --augment.")
+    return Augmentation(**strengths, unit=spec is None or spec.support != "real")
 
 
 def _signed(u: Tensor) -> Tensor:

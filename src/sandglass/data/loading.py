@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -14,7 +15,8 @@ from sandglass.data.dataset import Split
 
 _RESIDENT = 4 * 2**30  # a split of at most this many bytes lives on the device
 
-Augment = Callable[[Tensor, Tensor, int, int], Tensor]
+Change = Callable[[Tensor, Tensor, int, int], Tensor]
+"""From examples, their positions, the seed and the epoch to changed examples."""
 
 
 class Loader:
@@ -30,6 +32,7 @@ class Loader:
         device: where batches are wanted.
         dtype: of ``x``.
         augment: random changes, or None.
+        corrupt: damage after that, or None; the batch then has what it was done to as its ``target``.
 
     Example:
         >>> loader = Loader(Split(torch.arange(10).float()[:, None]), 4, seed=0)
@@ -45,11 +48,13 @@ class Loader:
         seed: int,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        augment: Augment | None = None,
+        augment: Change | None = None,
+        corrupt: Change | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.split = split.to(self.device) if split.x.nbytes <= _RESIDENT else split
-        self.batch_size, self.seed, self.dtype, self.augment = batch_size, seed, dtype, augment
+        self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
+        self.augment, self.corrupt = augment, corrupt
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
@@ -68,10 +73,14 @@ class Loader:
         batch = self.split.batch(index)
         if self.split.x.device != self.device:
             batch = batch.map(lambda t: t.to(self.device, non_blocking=True))
-        x = batch.x
+        x, epoch = batch.x, step // self.steps_per_epoch
+        target: Tensor | None = None
         if self.augment is not None and batch.index is not None:
-            x = self.augment(x, batch.index, self.seed, step // self.steps_per_epoch)
-        return Batch(x.to(self.dtype), batch.y, batch.mask, batch.index)
+            x = self.augment(x, batch.index, self.seed, epoch)
+        if self.corrupt is not None and batch.index is not None:
+            target = x.to(self.dtype)
+            x = self.corrupt(x, batch.index, self.seed, epoch)
+        return replace(batch, x=x.to(self.dtype), target=target)
 
 
 def in_order(
@@ -87,7 +96,7 @@ def in_order(
     def at(start: int) -> Callable[[], Batch]:
         def make() -> Batch:
             batch = split.batch(slice(start, min(start + batch_size, len(split)))).map(lambda t: t.to(device))
-            return Batch(batch.x.to(dtype), batch.y, batch.mask, batch.index)
+            return replace(batch, x=batch.x.to(dtype))
 
         return make
 

@@ -19,6 +19,7 @@ import torch
 from sandglass import __version__, rng
 from sandglass.core import Clock, Model
 from sandglass.data.augment import make_augmentation
+from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
 from sandglass.engine.meter import Bad
@@ -84,7 +85,8 @@ class Loop:
             seed=options.seed,
             device=self.device,
             dtype=dtype,
-            augment=make_augmentation(options.augment),
+            augment=make_augmentation(options.augment, data.spec),
+            corrupt=make_corruption(options.corrupt, data.spec),
         )
         self.watched = None if options.watch == "none" else data.splits[options.watch]
         self.total = options.epochs * self.loader.steps_per_epoch

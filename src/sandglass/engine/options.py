@@ -10,6 +10,9 @@ from typing import Any, Literal, Self
 
 import torch
 
+from sandglass.data.augment import AUGMENTATIONS
+from sandglass.data.corrupt import SCALES
+from sandglass.data.strengths import read, write
 from sandglass.errors import ConfigError
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
@@ -51,7 +54,10 @@ class Training:
         save_seconds: least time between the checkpoints of ``save_every``, so that short epochs are not spent writing.
         save_steps: also save a checkpoint every so many steps; none when not given.
         keep: newest checkpoints kept, beside the best.
-        augment: random changes of training images, by name: flip, vflip, shift, rotate, scale, brightness, contrast.
+        augment: random changes of training images, by name or name=strength: flip, vflip, shift, rotate, scale, crop,
+            brightness, contrast, mixup.
+        corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
+            (1 to 5): gaussian, salt-pepper, blur, mask, jpeg.
 
     Example:
         >>> small = Training().settled(["validation"], examples=1500)
@@ -84,7 +90,8 @@ class Training:
     save_seconds: float = 10.0
     save_steps: int | None = None
     keep: int = 2
-    augment: Sequence[str] = ()
+    augment: Sequence[str] | Mapping[str, float] = ()
+    corrupt: Sequence[str] | Mapping[str, float] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "log_every", "schedule_every", "save_every", "keep"):
@@ -92,6 +99,9 @@ class Training:
             _check(name, value is None or value >= 1, value, "at least 1")
         for name in ("weight_decay", "momentum", "lr_warmup", "early_stopping", "save_seconds"):
             _check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
+        # Every strength is written out, so that a run stays what it was when a usual strength changes.
+        object.__setattr__(self, "augment", tuple(write(read("augmentation", AUGMENTATIONS, self.augment))))
+        object.__setattr__(self, "corrupt", tuple(write(read("corruption", SCALES, self.corrupt))))
         for name in ("lr", "clip", "threads", "save_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
@@ -158,13 +168,12 @@ class Training:
             "watch": watch,
             "select": "last" if watch == "none" else self.select,
             "threads": self.threads or torch.get_num_threads(),
-            "augment": tuple(self.augment),
         }
         return Settled(**vars(self) | decided)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return dataclasses.asdict(self) | {"augment": list(self.augment)}
+        return dataclasses.asdict(self) | {"augment": list(self.augment), "corrupt": list(self.corrupt)}
 
 
 @dataclass(frozen=True, kw_only=True)

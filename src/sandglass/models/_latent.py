@@ -20,6 +20,7 @@ class LatentModel(Model):
         likelihood: ``p(x|z)``.
     """
 
+    denoises = True
     latent_dim: int
     likelihood: Observation
 

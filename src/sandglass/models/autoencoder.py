@@ -65,7 +65,7 @@ class Autoencoder(LatentModel):
         z = self.encode(batch.x)
         if self.training:
             self.codes.update(z.detach())
-        distortion = -self.likelihood(z).log_prob(batch.x)
+        distortion = -self.likelihood(z).log_prob(batch.clean)
         return Terms(distortion.mean(), {"distortion": distortion.detach()})
 
     def encode(self, x: Tensor) -> Tensor:

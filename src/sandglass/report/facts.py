@@ -72,7 +72,9 @@ def facts(m: Material) -> str:
     sizes = ", ".join(f"{n:,} {name}" for name, n in data["examples"].items())
     begun = next((e["time"] for e in m.events if e["event"] == "start"), None)
     when = f" Started {datetime.fromisoformat(begun):%-d %B %Y, %H:%M} UTC." if begun else ""
-    return f"Examples of shape {shape}: {sizes}.{when}"
+    damage = ", ".join(m.run.config["training"].get("corrupt") or ())
+    how = f" Training inputs were corrupted ({damage}); all figures but the training curves are of whole ones."
+    return f"Examples of shape {shape}: {sizes}.{when}{how if damage else ''}"
 
 
 def tiles(m: Material) -> list[tuple[str, str]]:
