@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 from sandglass.errors import CapabilityError
 
 Support = Literal["real", "unit", "binary", "levels"]
+FigureKind = Literal["density", "mass", "cross-entropy"]
 
 CAPABILITIES = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob", "bound_parts")
 """What a model may offer beyond :meth:`Model.sample`; each is a method of that name."""
@@ -233,6 +234,11 @@ class Likelihood(nn.Module, abc.ABC):
     def natural(spec: Spec) -> bool:
         """Whether this is what ``"auto"`` stands for with such data."""
         return False
+
+    @staticmethod
+    def kind(spec: Spec) -> FigureKind:
+        """What its figure is of: a ``"density"``, a probability (``"mass"``), or neither (``"cross-entropy"``)."""
+        return "density"
 
     @abc.abstractmethod
     def channels(self, spec: Spec) -> int:

@@ -257,10 +257,10 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     if choice["name"] != AUTO:
         return dict(choice)
     rest = {k: v for k, v in choice.items() if k != "name"}
-    for name in names(kind):
-        found = entry(kind, name)
+    discover(kind)
+    for found in [e for e in _entries.values() if e.kind == kind]:  # as registered: a class before its other names
         if not found.preset and found.make.natural(spec):  # type: ignore[attr-defined]
-            return {"name": name, **merged(kind, name, rest)}
+            return {"name": found.name, **merged(kind, found.name, rest)}
     raise ConfigError(f"No {kind} is natural for data of shape {spec.shape}; name one of: {', '.join(names(kind))}.")
 
 

@@ -10,10 +10,12 @@ from torch import Tensor
 from torch.distributions import Bernoulli as TorchBernoulli
 from torch.distributions import Distribution, Independent
 
-from sandglass.core import Likelihood, Spec
+from sandglass.core import FigureKind, Likelihood, Spec
+from sandglass.errors import ConfigError
 from sandglass.registry import register
 
 
+@register("bce", kind="likelihood")
 @register("bernoulli", kind="likelihood")
 class Bernoulli(Likelihood):
     """Each element is 0 or 1 with a probability; grey values in [0, 1] enter as soft targets (binary cross-entropy).
@@ -24,6 +26,9 @@ class Bernoulli(Likelihood):
     Args:
         spec: the data; its values must lie in [0, 1].
 
+    Raises:
+        ConfigError: data of any real values.
+
     Example:
         >>> import torch
         >>> p = Bernoulli(Spec((1, 2, 2), "unit"))(torch.zeros(3, 1, 2, 2))
@@ -33,12 +38,19 @@ class Bernoulli(Likelihood):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
+        if spec.support == "real":
+            raise ConfigError("bernoulli needs values in [0, 1]; the data has any: use gaussian.")
         self.event = len(spec.shape)
 
     @staticmethod
     def natural(spec: Spec) -> bool:
         """Whether ``"auto"`` picks this: for values in [0, 1]."""
         return spec.support != "real"
+
+    @staticmethod
+    def kind(spec: Spec) -> FigureKind:
+        """A probability of zeros and ones; of grey values a cross-entropy."""
+        return "mass" if spec.support == "binary" else "cross-entropy"
 
     def channels(self, spec: Spec) -> int:
         """One logit an element."""

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
 from sandglass.core import Conditional, Likelihood, Net, Spec
-from sandglass.distributions.gaussian import scale_from
+from sandglass.distributions.location_scale import scale_from
 
 
 class DiagonalGaussian(Conditional):

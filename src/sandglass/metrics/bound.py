@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, FigureKind, Likelihood, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.measure import mean_result, per_example
@@ -16,12 +17,17 @@ from sandglass.registry import register
 
 def kind_of_bound(model: Model) -> str:
     """What sort of figure a bound on this data is, for the reader."""
-    name = model.config["options"].get("likelihood", {}).get("name", "") if hasattr(model, "config") else ""
-    if name == "bernoulli" and model.spec.support != "binary":
-        return "grey values in a Bernoulli: a cross-entropy, comparable among such figures only"
-    if name == "gaussian":
-        return "a density, which can be positive"
-    return ""
+    notes = {
+        "cross-entropy": "grey values in a Bernoulli: a cross-entropy, comparable among such figures only",
+        "density": "a density, which can be positive",
+    }
+    return notes.get(figure_kind(model) or "", "")
+
+
+def figure_kind(model: Model) -> FigureKind | None:
+    """What the model's likelihood measures, None where it has none."""
+    likelihood = getattr(getattr(model, "likelihood", None), "likelihood", None)
+    return likelihood.kind(model.spec) if isinstance(likelihood, Likelihood) else None
 
 
 @register("bound", kind="metric")
@@ -29,21 +35,25 @@ class Bound:
     """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z an example."""
 
     needs = ("bound_parts",)
-    figures = ("elbo", "rate", "distortion")
+    figures = ("elbo", "rate", "distortion", "bits_per_dim")
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
-        """ELBO, rate and distortion in nats an example."""
+        """ELBO, rate and distortion in nats an example; of discrete data also bits/dim."""
 
         def parts(batch: Batch) -> Tensor:
             return torch.stack(model.bound_parts(batch.x), 1)
 
         distortion, rate = per_example(model, split, seed, "bound", parts).unbind(1)
         elbo = -(distortion + rate)
-        return [
+        results = [
             mean_result("elbo", elbo, "nats", kind_of_bound(model)),
             mean_result("rate", rate, "nats"),
             mean_result("distortion", distortion, "nats"),
         ]
+        if figure_kind(model) == "mass":
+            bits = -elbo / (model.spec.size * math.log(2))
+            results.append(mean_result("bits_per_dim", bits, "bits/dim", "an upper bound"))
+        return results
 
 
 @register("log_prob", kind="metric")
