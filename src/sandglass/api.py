@@ -166,12 +166,13 @@ def resume(
     return run
 
 
-def load(source: str | Path | Run, *, device: str = "cpu", **parts: Any) -> Model:
+def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool = False, **parts: Any) -> Model:
     """A trained model in eval mode, from a run, a model folder or a Hugging Face hub id (``owner/name``).
 
     Args:
         source: where it is.
         device: where to put it.
+        allow_nonfinite: warn of weights that are not finite in place of refusing them.
         parts: objects of your own that it was built with, such as ``net=...``.
 
     Raises:
@@ -179,6 +180,7 @@ def load(source: str | Path | Run, *, device: str = "cpu", **parts: Any) -> Mode
         CheckpointError: it is damaged.
         MissingPackageError: a hub id needs ``pip install sandglass-ml[hub]``.
     """
+    parts = {"allow_nonfinite": allow_nonfinite, **parts}
     if isinstance(source, Run):
         return source.load_model(device=device, **parts)
     path = Path(source)
@@ -278,12 +280,18 @@ def run_data(run: Run) -> Dataset:
 
 def transform_of(source: Run | str | Path) -> Transform:
     """How a run or model folder prepares a picture or row, and the way back."""
-    if isinstance(source, Run):
-        return Transform.from_dict(source.config["transform"])
-    path = Path(source)
+    path = source.path if isinstance(source, Run) else Path(source)
     if (path / "config.yaml").is_file():
-        return transform_of(Run(path))
-    return Transform.from_dict(read_model_config(path if path.exists() else fetch(str(source)))["transform"])
+        config = source.config if isinstance(source, Run) else Run(path).config
+    else:
+        config = read_model_config(path if path.exists() else fetch(str(source)))
+    try:
+        transform, spec = Transform.from_dict(config["transform"]), Spec.from_dict(config["spec"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: the configuration has no good transform ({error}).") from error
+    if transform.spec().shape != spec.shape:
+        raise CheckpointError(f"{path}: the transform makes {transform.spec().shape}, the model reads {spec.shape}.")
+    return transform
 
 
 def as_dataset(data: Any, options: Mapping[str, Any] | None) -> Dataset:

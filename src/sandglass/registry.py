@@ -16,6 +16,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import os
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
@@ -23,10 +24,15 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeVar
 
+import torch
 from docstring_parser import parse
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from sandglass.core import CAPABILITIES, Conditional, Likelihood, Model, Net, Spec
-from sandglass.errors import CapabilityError, ConfigError
+from sandglass.errors import CapabilityError, ConfigError, SandglassError
 
 T = TypeVar("T")
 
@@ -84,6 +90,8 @@ class Option:
     kind: str | None = None
 
 
+_MOST_TENSORS = 100_000  # in one model; each takes its time to be made
+
 _entries: dict[tuple[str, str], Entry] = {}
 _discovered: set[str] = set()
 
@@ -127,7 +135,7 @@ def entry(kind: str, name: str) -> Entry:
         ConfigError: no such name; the message offers the nearest.
     """
     discover(kind)
-    found = _entries.get((kind, name))
+    found = _entries.get((kind, name)) if isinstance(name, str) else None
     if found is None:
         raise ConfigError(f"There is no {kind} '{name}'.{nearest(name, names(kind))} Known: {', '.join(names(kind))}.")
     return found
@@ -223,7 +231,7 @@ def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any
     return _make(entry(kind, name), args, options)
 
 
-def build(name: str, spec: Spec, **options: Any) -> Model:
+def build(name: str, spec: Spec, /, **options: Any) -> Model:
     """A model of a registered name for data of this kind, weights at PyTorch's default initialisation.
 
     Args:
@@ -232,12 +240,51 @@ def build(name: str, spec: Spec, **options: Any) -> Model:
         options: options of that model; a nested choice is a name, a mapping, or (for ``net``) an object of your own.
 
     Raises:
-        ConfigError: an unknown name or option, or a value that makes no sense.
+        ConfigError: an unknown name or option, a value that makes no sense, or more weights than there is memory for.
 
     Example:
         >>> build("vae", Spec((1, 28, 20), "unit"), latent_dim=8).sample(3).shape
         torch.Size([3, 1, 28, 20])
     """
+    outline(name, spec, **options)
+    return _build(name, spec, options)
+
+
+def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
+    """The same model without memory: its tensors have names, types and shapes, on the device ``meta``.
+
+    Args:
+        name: see :func:`build`.
+        spec: the data.
+        options: of that model.
+
+    Returns:
+        The model; None where it cannot be laid out so, as with parts of a person's own.
+
+    Raises:
+        ConfigError: an unknown name or option, or more weights than there is memory for.
+
+    Example:
+        >>> outline("vae", Spec((1, 28, 28), "unit"), latent_dim=2).device
+        device(type='meta')
+        >>> outline("vae", Spec((1, 28, 28), "unit"), net={"name": "mlp", "widths": [10**6, 10**6]})
+        Traceback (most recent call last):
+        sandglass.errors.ConfigError: The model 'vae' with these options needs ... GiB for its weights; ...
+    """
+    if any(_is_own(value) for value in options.values()):
+        return None
+    counter = _Counter(f"The model '{name}' with these options")
+    try:
+        # A constructor that draws on the CPU in spite of the device must not move the person's generator.
+        with torch.random.fork_rng(devices=[]), counter, torch.device("meta"):
+            return _build(name, spec, options)
+    except ConfigError:
+        raise
+    except Exception:  # what a constructor computes with, a tensor without values may refuse; then build() will tell
+        return None
+
+
+def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
     values = merged("model", name, options)
     for option in schema("model", name):
         if option.kind and isinstance(values[option.name], Mapping):
@@ -287,8 +334,54 @@ def able(name: str) -> tuple[str, ...]:
 def _make(found: Entry, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     try:
         return found.make(*args, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+        if isinstance(error, SandglassError) or "memory" in str(error):
+            raise
         raise ConfigError(f"The {found.kind} '{found.name}' could not be built: {error}") from error
+
+
+class _Counter:
+    """Counts the tensors that modules register and their bytes, and stops at more than this machine could hold."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.tensors, self.bytes = what, 0, 0
+
+    def __enter__(self) -> None:
+        hooks = (register_module_parameter_registration_hook, register_module_buffer_registration_hook)
+        self.handles = [hook(self.add) for hook in hooks]
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+    def add(self, module: Any, name: str, value: Any) -> None:
+        if value is None:
+            return
+        self.tensors, self.bytes = self.tensors + 1, self.bytes + value.nbytes
+        if self.bytes > _memory():
+            raise ConfigError(
+                f"{self.what} needs {self.bytes / 2**30:,.0f} GiB for its weights; this machine has "
+                f"{_memory() / 2**30:,.0f} GiB. Choose smaller ones."
+            )
+        if self.tensors > _MOST_TENSORS:
+            raise ConfigError(f"{self.what} has more than {_MOST_TENSORS:,} tensors. Choose smaller ones.")
+
+
+def _memory() -> int:
+    """Bytes of memory in this machine; a terabyte where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**40
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a value is, or has in it, an object of a person's own."""
+    if isinstance(value, Mapping):
+        return any(_is_own(v) for v in value.values())
+    if isinstance(value, list | tuple):
+        return any(_is_own(v) for v in value)
+    return not (value is None or isinstance(value, bool | int | float | str))
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The run folder: all that crosses from training to what follows, and the only code that reads or writes weights.
+"""The run folder: all that crosses from training to what follows, and the only code that knows where in it weights are.
 
 ::
 
@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -25,16 +24,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sandglass import __version__, registry, storage
 from sandglass.core import Model, Spec
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
-from sandglass.plain import read_jsonl, read_yaml, strict_json, to_yaml
+from sandglass.plain import read_json, read_jsonl, read_yaml, strict_json, to_yaml
+from sandglass.weights import fill, read_tensors, tensor_file
 
 _STEP = re.compile(r"^step-(\d{8,})$")
 
@@ -65,6 +63,10 @@ class Run:
                 f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
             )
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
+        if self.config.get("format", 1) != 1:
+            raise ConfigError(
+                f"{self.path} was written by a newer Sandglass (format {self.config['format']}); upgrade."
+            )
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -80,11 +82,9 @@ class Run:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in _LOCK_FILES)):
             raise ConfigError(f"{path} already exists and is not empty; name another folder, or use --resume {path}.")
-        try:
+        with storage.saving(path):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SaveError(f"The run folder {path} could not be made: {error.strerror}.") from error
-        (path / "metrics.jsonl").touch()
+            (path / "metrics.jsonl").touch()
         storage.write_file(path / "config.yaml", to_yaml(config))
         return cls(path)
 
@@ -111,21 +111,16 @@ class Run:
     def event(self, name: str, **values: Any) -> None:
         """Notes a start or a stop with the time of day."""
         record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": name, **values}
-        with (self.path / "events.jsonl").open("a") as file:
-            file.write(strict_json(record) + "\n")
+        storage.append(self.path / "events.jsonl", strict_json(record) + "\n")
 
     def log(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Appends records to ``metrics.jsonl``; figures that are not finite are written as null."""
-        try:
-            with self.metrics_file.open("a") as file:
-                file.write("".join(strict_json(r) + "\n" for r in records))
-        except OSError as error:
-            raise SaveError(f"{self.metrics_file} could not be written: {error.strerror}.") from error
+        storage.append(self.metrics_file, "".join(strict_json(r) + "\n" for r in records))
 
     def results(self) -> dict[str, Any]:
         """What ``evaluate`` measured, by split; empty before."""
         file = self.path / "results.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        return read_json(file) if file.is_file() else {}
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Replaces ``results.json``."""
@@ -160,7 +155,7 @@ class Run:
         with self.metrics_file.open("rb+") as file:
             os.fsync(file.fileno())
             size = os.fstat(file.fileno()).st_size
-        files: dict[str, storage.Content] = {f"{k}.safetensors": _tensor_file(v) for k, v in tensors.items()}
+        files: dict[str, storage.Content] = {f"{k}.safetensors": tensor_file(v) for k, v in tensors.items()}
         files["state.json"] = strict_json({**state, "step": step, "log_bytes": size}, indent=1).encode()
         storage.write_folder(self.checkpoint_path(step), files, {"step": step, **about})
         self.point("LAST", step)
@@ -185,9 +180,9 @@ class Run:
         manifest = storage.verify_folder(folder)
         if manifest.get("step") != step:
             raise CheckpointError(f"{folder} holds step {manifest.get('step')}: it was renamed.")
-        state = json.loads((folder / "state.json").read_text())
+        state = read_json(folder / "state.json")
         names = [n for n in manifest["files"] if n.endswith(".safetensors")]
-        return Checkpoint(step, {n.removesuffix(".safetensors"): _read_tensors(folder / n) for n in names}, state)
+        return Checkpoint(step, {n.removesuffix(".safetensors"): read_tensors(folder / n) for n in names}, state)
 
     def latest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that verifies, and what was wrong with newer ones."""
@@ -222,24 +217,33 @@ class Run:
         config = {k: self.config[k] for k in keys} | {"sandglass": __version__, "step": step}
         write_model_folder(self.path / "model", config, tensors, card)
 
-    def load_model(self, which: str = "kept", *, device: str | torch.device = "cpu", **parts: Any) -> Model:
+    def load_model(
+        self,
+        which: str = "kept",
+        *,
+        device: str | torch.device = "cpu",
+        allow_nonfinite: bool = False,
+        **parts: Any,
+    ) -> Model:
         """The model of this run in eval mode.
 
         Args:
             which: ``"kept"`` for ``model/``, ``"last"`` for the newest checkpoint.
             device: where to put it.
+            allow_nonfinite: warn of weights that are not finite in place of refusing them.
             parts: objects of a person's own that the model was built with, such as ``net=...``.
 
         Raises:
             CheckpointError: damaged or missing weights.
         """
         if which == "kept" and (self.path / "model").is_dir():
-            return load_model(self.path / "model", device=device, **parts)
+            return load_model(self.path / "model", device=device, allow_nonfinite=allow_nonfinite, **parts)
         checkpoint, problems = self.latest_checkpoint()
         if checkpoint is None:
             raise CheckpointError(problems[0] if problems else f"{self.path} has no weights yet: nothing was saved.")
         tensors = checkpoint.tensors.get("ema") or checkpoint.tensors["model"]
-        return _assemble(self.config, tensors, str(self.checkpoint_path(checkpoint.step)), device, parts)
+        where = self.checkpoint_path(checkpoint.step)
+        return _assemble(self.config, tensors, where, device, parts, allow_nonfinite)
 
 
 _LOCK_FILES = ("run.lock", "run.owner")
@@ -279,18 +283,21 @@ def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[s
     """A folder that holds a model by itself; see :func:`load_model`."""
     files: dict[str, storage.Content] = {
         "config.json": (strict_json(config, indent=1) + "\n").encode(),
-        "model.safetensors": _tensor_file(tensors),
+        "model.safetensors": tensor_file(tensors),
         "README.md": card.encode(),
     }
     storage.write_folder(path, files, {"sandglass": __version__, "torch": str(torch.__version__)})
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu", **parts: Any) -> Model:
+def load_model(
+    path: str | Path, *, device: str | torch.device = "cpu", allow_nonfinite: bool = False, **parts: Any
+) -> Model:
     """The model in a model folder, in eval mode; nothing in the folder is executed.
 
     Args:
         path: the folder.
         device: where to put the weights.
+        allow_nonfinite: warn of weights that are not finite in place of refusing them.
         parts: objects of a person's own that it was built with, such as ``net=...``.
 
     Raises:
@@ -300,74 +307,42 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", **parts:
     path = Path(path)
     storage.verify_folder(path)
     config = read_model_config(path)
-    return _assemble(config, _read_tensors(path / "model.safetensors"), str(path), device, parts)
+    return _assemble(config, path / "model.safetensors", path, device, parts, allow_nonfinite)
 
 
 def read_model_config(path: str | Path) -> dict[str, Any]:
     """``config.json`` of a model folder."""
-    file = Path(path) / "config.json"
     try:
-        return json.loads(file.read_text())
-    except OSError as error:
+        return read_json(Path(path) / "config.json")
+    except NotFoundError as error:
         raise NotFoundError(f"{path} is not a model folder: it has no config.json.") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file} is damaged: {error}.") from error
-
-
-def fill(model: Model, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Puts weights into a model after checking every name, shape and value.
-
-    Raises:
-        CheckpointError: a tensor is missing, unknown, of another shape or not finite; the message names it.
-    """
-    own = model.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
-        if name not in tensors or name not in own:
-            raise CheckpointError(
-                f"{source}: the tensor '{name}' is {'missing' if name in own else 'not in the model'}."
-            )
-        if own[name].shape != tensors[name].shape:
-            shapes = f"{tuple(tensors[name].shape)}; the model needs {tuple(own[name].shape)}"
-            raise CheckpointError(f"{source}: the tensor '{name}' has shape {shapes}.")
-        if tensors[name].is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
-            raise CheckpointError(f"{source}: the tensor '{name}' has values that are not finite.")
-    if any(t.dtype == torch.float64 for t in tensors.values()):
-        model.double()
-    model.load_state_dict(dict(tensors))
-
-
-def _tensor_file(tensors: Mapping[str, Tensor]) -> storage.Content:
-    def write(path: Path) -> None:
-        copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-        safetensors.torch.save_file(copies, path, metadata={"format": "pt"})
-
-    return write
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}.") from error
 
 
 def _assemble(
     config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    source: str,
+    weights: Mapping[str, Tensor] | Path,
+    source: Path,
     device: str | torch.device,
     parts: Mapping[str, Any],
+    allow_nonfinite: bool,
 ) -> Model:
+    """The model of a configuration; the header of its weights is compared before memory is taken for either."""
     try:
         name, options = config["model"]["name"], dict(config["model"]["options"])
         spec = Spec.from_dict(config["spec"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: the configuration lacks {error}.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{source}: the configuration lacks its model or spec ({error}).") from error
     for key, value in options.items():
         if isinstance(value, Mapping) and "custom" in value and key not in parts:
             raise ConfigError(
                 f"{source} was trained with a {key} of your own ({value['custom']}); pass {key}=... to load."
             )
-    model = registry.build(name, spec, **{**options, **parts})
-    fill(model, tensors, source)
+    options |= parts
+    try:
+        outline = registry.outline(name, spec, **options)
+        tensors = read_tensors(weights, outline) if isinstance(weights, Path) else weights
+        model = registry.build(name, spec, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    fill(model, tensors, str(source), allow_nonfinite=allow_nonfinite)
     return model.to(device).eval()

@@ -21,6 +21,7 @@ TIERS = (
     ("registry",),
     ("rng",),
     ("storage",),
+    ("weights",),
     ("run",),
     ("data", "nets"),
     ("distributions",),
