@@ -152,10 +152,13 @@ def resume(
             config = {**config, "training": {**config["training"], "epochs": epochs}}
             training = Training.of(config["training"])
             run.rewrite(config)
-        for difference in differences(config["environment"], environment()):
-            progress.say(f"Not as when the run began, so bits may differ: {difference}")
         if checkpoint is None and problems:
             raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
+        changed = [*(run.changes(checkpoint) if checkpoint else ()), *differences(config["environment"], environment())]
+        for difference in changed:
+            progress.say(f"Not as when the run began, so bits may differ: {difference}")
+        if changed:
+            run.event("changed", what=changed)
         model = build(
             config["model"]["name"], dataset.spec, seed=training.seed, **{**config["model"]["options"], **parts}
         )

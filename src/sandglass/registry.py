@@ -16,7 +16,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import os
 import pkgutil
 import typing
 from collections.abc import Callable, Mapping
@@ -26,13 +25,10 @@ from typing import Annotated, Any, TypeVar
 
 import torch
 from docstring_parser import parse
-from torch.nn.modules.module import (
-    register_module_buffer_registration_hook,
-    register_module_parameter_registration_hook,
-)
 
 from sandglass.core import CAPABILITIES, Conditional, Likelihood, Model, Net, Spec
 from sandglass.errors import CapabilityError, ConfigError, SandglassError
+from sandglass.limits import Counter, is_own
 
 T = TypeVar("T")
 
@@ -89,8 +85,6 @@ class Option:
     help: str
     kind: str | None = None
 
-
-_MOST_TENSORS = 100_000  # in one model; each takes its time to be made
 
 _entries: dict[tuple[str, str], Entry] = {}
 _discovered: set[str] = set()
@@ -271,9 +265,9 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
         Traceback (most recent call last):
         sandglass.errors.ConfigError: The model 'vae' with these options needs ... GiB for its weights; ...
     """
-    if any(_is_own(value) for value in options.values()):
+    if any(is_own(value) for value in options.values()):
         return None
-    counter = _Counter(f"The model '{name}' with these options")
+    counter = Counter(f"The model '{name}' with these options")
     try:
         # A constructor that draws on the CPU in spite of the device must not move the person's generator.
         with torch.random.fork_rng(devices=[]), counter, torch.device("meta"):
@@ -338,50 +332,6 @@ def _make(found: Entry, args: tuple[Any, ...], options: Mapping[str, Any]) -> An
         if isinstance(error, SandglassError) or "memory" in str(error):
             raise
         raise ConfigError(f"The {found.kind} '{found.name}' could not be built: {error}") from error
-
-
-class _Counter:
-    """Counts the tensors that modules register and their bytes, and stops at more than this machine could hold."""
-
-    def __init__(self, what: str) -> None:
-        self.what, self.tensors, self.bytes = what, 0, 0
-
-    def __enter__(self) -> None:
-        hooks = (register_module_parameter_registration_hook, register_module_buffer_registration_hook)
-        self.handles = [hook(self.add) for hook in hooks]
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
-            handle.remove()
-
-    def add(self, module: Any, name: str, value: Any) -> None:
-        if value is None:
-            return
-        self.tensors, self.bytes = self.tensors + 1, self.bytes + value.nbytes
-        if self.bytes > _memory():
-            raise ConfigError(
-                f"{self.what} needs {self.bytes / 2**30:,.0f} GiB for its weights; this machine has "
-                f"{_memory() / 2**30:,.0f} GiB. Choose smaller ones."
-            )
-        if self.tensors > _MOST_TENSORS:
-            raise ConfigError(f"{self.what} has more than {_MOST_TENSORS:,} tensors. Choose smaller ones.")
-
-
-def _memory() -> int:
-    """Bytes of memory in this machine; a terabyte where the system does not say."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 2**40
-
-
-def _is_own(value: Any) -> bool:
-    """Whether a value is, or has in it, an object of a person's own."""
-    if isinstance(value, Mapping):
-        return any(_is_own(v) for v in value.values())
-    if isinstance(value, list | tuple):
-        return any(_is_own(v) for v in value)
-    return not (value is None or isinstance(value, bool | int | float | str))
 
 
 def _plain(value: Any) -> Any:

@@ -13,12 +13,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,19 +147,31 @@ class Run:
         Args:
             step: updates done.
             tensors: ``{"model": {...}, "optim": {...}, ...}``, a file each.
-            state: plain values; ``log_bytes``, the length of the log at this step, is added.
+            state: plain values; what the log and the configuration were at this step is added.
             about: for the manifest.
 
         Raises:
-            SaveError: it could not be written; older checkpoints are untouched.
+            SaveError: it could not be written, or there is too little room to try; older checkpoints are untouched.
         """
-        with self.metrics_file.open("rb+") as file:
+        self._check_room(step)
+        with storage.saving(self.metrics_file), self.metrics_file.open("rb+") as file:
             os.fsync(file.fileno())
-            size = os.fstat(file.fileno()).st_size
+            log = {"log_sha256": hashlib.file_digest(file, "sha256").hexdigest(), "log_bytes": file.tell()}
         files: dict[str, storage.Content] = {f"{k}.safetensors": tensor_file(v) for k, v in tensors.items()}
-        files["state.json"] = strict_json({**state, "step": step, "log_bytes": size}, indent=1).encode()
+        more = {"step": step, **log, "config": settings(self.config)}
+        files["state.json"] = strict_json({**state, **more}, indent=1).encode()
         storage.write_folder(self.checkpoint_path(step), files, {"step": step, **about})
         self.point("LAST", step)
+
+    def _check_room(self, step: int) -> None:
+        """A disk that is nearly full is left before it is: something must be left for the log and the model."""
+        steps, free = self.steps(), storage.free_bytes(self.path)
+        size = storage.folder_bytes(self.checkpoint_path(steps[-1])) if steps else 0
+        if free is not None and free < 2 * size:
+            raise SaveError(
+                f"{self.checkpoint_path(step)} was not written: {free / 2**20:,.0f} MiB are free, "
+                f"{2 * size / 2**20:,.1f} MiB should be. Make room, then go on with --resume {self.path}."
+            )
 
     def point(self, name: str, step: int) -> None:
         """Writes the text pointer ``LAST`` or ``BEST``."""
@@ -167,7 +180,7 @@ class Run:
     def pointed(self, name: str) -> int | None:
         """The step a pointer names, None if there is none."""
         file = self.path / "checkpoints" / name
-        match = _STEP.match(file.read_text().strip()) if file.is_file() else None
+        match = _STEP.match(file.read_bytes()[:99].decode(errors="replace").strip()) if file.is_file() else None
         return int(match[1]) if match else None
 
     def read_checkpoint(self, step: int) -> Checkpoint:
@@ -200,14 +213,24 @@ class Run:
             if step != best:
                 # Moved aside first, so that a crash half-way cannot leave a folder that looks whole.
                 gone = self.path / "checkpoints" / f".{self.checkpoint_path(step).name}.tmp-{os.getpid()}"
-                os.rename(self.checkpoint_path(step), gone)
+                with storage.saving(self.checkpoint_path(step)):
+                    os.rename(self.checkpoint_path(step), gone)
                 shutil.rmtree(gone, ignore_errors=True)
 
     def rewind_log(self, size: int) -> None:
         """Cuts ``metrics.jsonl`` back to where it was at a checkpoint."""
         if self.metrics_file.stat().st_size < size:
             raise CheckpointError(f"{self.metrics_file} is shorter than its checkpoint says; it was cut or replaced.")
-        os.truncate(self.metrics_file, size)
+        with storage.saving(self.metrics_file):
+            os.truncate(self.metrics_file, size)
+
+    def changes(self, checkpoint: Checkpoint) -> list[str]:
+        """What in ``config.yaml`` is not as it was when a checkpoint was written, a line each."""
+        before, now = checkpoint.state.get("config"), settings(self.config)
+        if not isinstance(before, dict):
+            return []
+        names = [n for n in {**before, **now} if before.get(n) != now.get(n)]
+        return [f"{n} was {before.get(n)}, is {now.get(n)}" for n in names]
 
     # the kept model
 
@@ -270,13 +293,40 @@ def hold(path: Path) -> Iterator[None]:
     except OSError as error:
         raise SaveError(f"The folder {path} cannot be written: {error.strerror}.") from error
     try:
-        (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-        storage.sweep(path)
-        storage.sweep(path / "checkpoints")
+        with storage.saving(path):
+            (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            for folder in (path, path / "checkpoints", path / "figures"):
+                storage.sweep(folder)
         yield
     finally:
-        (path / "run.owner").unlink(missing_ok=True)
+        with suppress(OSError):
+            (path / "run.owner").unlink(missing_ok=True)
         lock.release()
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change while a run is resumed, flat: each option by its dotted name, long parts by their SHA-256.
+
+    The number of epochs is not among it, for it may be raised.
+
+    Example:
+        >>> settings({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
+        {'model.name': 'vae', 'training.lr': 0.1}
+    """
+    flat: dict[str, Any] = {}
+    for section in ("model", "training"):
+        flat |= _flat(config.get(section) or {}, section)
+    flat |= {f"data.{k}": (config.get("data") or {}).get(k) for k in ("fingerprint",) if "data" in config}
+    for section in ("spec", "transform", "classes"):
+        if section in config:
+            flat[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
+    return {k: v for k, v in flat.items() if k != "training.epochs"}
+
+
+def _flat(values: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        return {prefix: list(values) if isinstance(values, tuple) else values}
+    return {name: v for key, value in values.items() for name, v in _flat(value, f"{prefix}.{key}").items()}
 
 
 def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str) -> None:

@@ -50,7 +50,7 @@ def nothing_ran(tmp_path: Path, every: int, **environment: str) -> None:
     assert {place for _, place, _ in found} >= {"data.npz", "codes.npy", "config", "init-from", "model config.json"}
     assert [line for line in found if line[2] not in ("refused", "read")] == []
     read = [(name, place) for name, place, how in found if how == "read" and not HARMLESS.fullmatch(place)]
-    # A sound file of no tensors, whatever its metadata holds, is damage of another kind: the optimiser will miss its own.
+    # A sound file of no tensors, whatever its metadata holds, is damage of another kind: the optimiser misses its own.
     assert {name for name, _ in read} <= {"metadata.safetensors"}
 
 

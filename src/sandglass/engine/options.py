@@ -48,6 +48,7 @@ class Training:
         save_seconds: least time between the checkpoints of ``save_every``, so that short epochs are not spent writing.
         save_steps: also save a checkpoint every so many steps; none when not given.
         keep: newest checkpoints kept, beside the best.
+        on_save_error: stop, or continue with a warning, when a checkpoint cannot be written and an older one is good.
         augment: random changes of training images, by name: flip, vflip, shift, rotate, scale, brightness, contrast.
 
     Example:
@@ -80,6 +81,7 @@ class Training:
     save_seconds: float = 10.0
     save_steps: int | None = None
     keep: int = 2
+    on_save_error: Literal["stop", "continue"] = "stop"
     augment: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -105,6 +107,7 @@ class Training:
         watches = ("auto", "validation", "test", "none")
         _check("watch", self.watch in watches, self.watch, f"one of {', '.join(watches)}")
         _check("select", self.select in ("best", "last"), self.select, "best or last")
+        _check("on_save_error", self.on_save_error in ("stop", "continue"), self.on_save_error, "stop or continue")
         _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
         if self.watch in ("test", "none"):
             _check("select", self.select == "last", self.select, f"last when watch is {self.watch}")
