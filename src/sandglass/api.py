@@ -273,12 +273,16 @@ def run_data(run: Run) -> Dataset:
 
     Raises:
         DataError: it was handed over in Python; pass it again.
+        ConfigError: its options make no sense.
     """
     source = run.config["data"].get("source")
     if not source:
         raise DataError(f"The data of {run.path} was handed over in Python; pass it again as data=...")
     options = {k: v for k, v in source.items() if k != "source"}
-    return load_data(source["source"], **options)
+    try:
+        return load_data(source["source"], **options)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"The data options in {run.path / 'config.yaml'} make no sense: {error}.") from error
 
 
 def transform_of(source: Run | str | Path) -> Transform:

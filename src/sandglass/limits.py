@@ -13,7 +13,7 @@ from torch.nn.modules.module import (
 
 from sandglass.errors import ConfigError
 
-_MOST_TENSORS = 100_000  # in one model; each takes its time to be made
+_MOST_TENSORS = 20_000  # in one model; each takes its time to be made
 
 
 class Counter:

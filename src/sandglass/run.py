@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -36,6 +37,14 @@ from sandglass.plain import read_json, read_jsonl, read_yaml, strict_json, to_ya
 from sandglass.weights import fill, read_tensors, tensor_file
 
 _STEP = re.compile(r"^step-(\d{8,})$")
+
+
+_SECTIONS: dict[str, type | tuple[type, ...]] = {  # a section stands before what is in it
+    "model": dict, "model.name": str, "model.options": dict, "training": dict, "spec": dict, "transform": dict,
+    "data": dict, "data.name": str, "data.source": (dict, NoneType), "data.fingerprint": str, "data.examples": dict,
+    "data.notes": list, "classes": list, "environment": dict,
+}  # fmt: skip
+"""What is where in ``config.yaml``; all that reads a run may rely on it."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +73,14 @@ class Run:
                 f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
             )
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
-        if self.config.get("format", 1) != 1:
-            raise ConfigError(
-                f"{self.path} was written by a newer Sandglass (format {self.config['format']}); upgrade."
-            )
+        version = self.config.get("format", 1)
+        if version != 1:
+            raise ConfigError(f"{self.path} was written by a newer Sandglass (format {version}); upgrade to read it.")
+        for name, kinds in _SECTIONS.items():
+            *way, last = name.split(".")
+            place = self.config.get(way[0], {}) if way else self.config
+            if last in place and not isinstance(place[last], kinds):
+                raise ConfigError(f"{self.path / 'config.yaml'} is damaged: '{name}' is not what a run has there.")
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"

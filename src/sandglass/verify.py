@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import torch
+
 from sandglass import storage
 from sandglass.errors import CheckpointError
 from sandglass.plain import parse_json, strict_json
 from sandglass.run import Checkpoint, Run, read_model_config
+from sandglass.weights import read_tensors
 
 
 def verify(run: Run) -> Iterator[tuple[str, str]]:
@@ -72,6 +75,18 @@ def _check_model(run: Run) -> None:
     for key in ("model", "spec", "transform", "classes"):
         if strict_json(config.get(key)) != strict_json(run.config.get(key)):
             raise CheckpointError(f"{folder} is of another run: its '{key}' is not that of config.yaml.")
+    step = config.get("step")
+    if step not in run.steps():
+        return  # its checkpoint was pruned or never was; there is nothing to compare the weights with
+    try:
+        saved = run.read_checkpoint(step).tensors
+    except CheckpointError:
+        return  # of which its own line tells
+    own, kept = read_tensors(folder / "model.safetensors"), saved.get("ema") or saved["model"]
+    if any(name not in kept or not torch.equal(value, kept[name]) for name, value in own.items()):
+        raise CheckpointError(
+            f"{folder} is of another run: its weights are not those of the checkpoint of step {step}."
+        )
 
 
 def _check_log(run: Run, newest: Checkpoint | None) -> None:

@@ -173,6 +173,7 @@ class ImageTransform(Transform):
         if array.ndim not in (3, 4) or array.shape[-3] != self.channels:
             raise DataError(f"pictures must be (N, {self.channels}, H, W), not {array.shape}.")
         top = self.levels - 1 if array.dtype == np.uint8 else 1
+        array = np.nan_to_num(array) if array.dtype.kind == "f" else array  # what a broken model draws is black
         array = np.round(np.clip(array.astype(np.float32) / np.float32(top), 0, 1) * 255).astype(np.uint8)
         array = np.moveaxis(array, -3, -1)
         return np.ascontiguousarray(array[..., 0] if self.channels == 1 else array)
