@@ -132,9 +132,18 @@ class Run:
         storage.append(self.metrics_file, "".join(strict_json(r) + "\n" for r in records))
 
     def results(self) -> dict[str, Any]:
-        """What ``evaluate`` measured, by split; empty before."""
+        """What ``evaluate`` measured, by split; empty before.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
         file = self.path / "results.json"
-        return read_json(file) if file.is_file() else {}
+        results = read_json(file) if file.is_file() else {}
+        for split in results.values():
+            metrics = split.get("metrics") if isinstance(split, dict) else None
+            if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
+                raise CheckpointError(f"{file} is damaged: it holds no measures; `sandglass evaluate` makes it anew.")
+        return results
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Replaces ``results.json``."""

@@ -116,7 +116,7 @@ def runs(words: Sequence[str]) -> int:
     for path in found:
         try:
             rows.append(run_row(Run(path), folder))
-        except (CheckpointError, ConfigError, KeyError, TypeError, ValueError) as error:
+        except (CheckpointError, ConfigError, LookupError, TypeError, ValueError, AttributeError) as error:
             broken.append(f"{path} cannot be read as a run: {' '.join(str(error).split())}")
     headers = ["run", "model", "data", "epochs", "best", "test elbo", "state", "when"]
     table(headers, rows, right=(3, 4, 5))
