@@ -312,8 +312,9 @@ def hold(path: Path) -> Iterator[None]:
         owner = path / "run.owner"
         who = owner.read_text().strip() if owner.is_file() else ""
         raise LockedError(f"{path} is locked by {who or 'another process'}, which is training in it.") from error
-    except OSError as error:
-        raise SaveError(f"The folder {path} cannot be written: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # the second for a name that no system takes
+        reason = getattr(error, "strerror", None) or error
+        raise SaveError(f"The folder {path} cannot be written: {reason}.") from error
     try:
         with storage.saving(path):
             (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
