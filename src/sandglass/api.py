@@ -152,10 +152,13 @@ def resume(
             config = {**config, "training": {**config["training"], "epochs": epochs}}
             training = Settled.of(config["training"])
             run.rewrite(config)
-        for difference in differences(config["environment"], environment()):
-            progress.say(f"Not as when the run began, so bits may differ: {difference}")
         if checkpoint is None and problems:
             raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
+        changed = [*(run.changes(checkpoint) if checkpoint else ()), *differences(config["environment"], environment())]
+        for difference in changed:
+            progress.say(f"Not as when the run began, so bits may differ: {difference}")
+        if changed:
+            run.event("changed", what=changed)
         model = build(
             config["model"]["name"], dataset.spec, seed=training.seed, **{**config["model"]["options"], **parts}
         )
@@ -166,12 +169,13 @@ def resume(
     return run
 
 
-def load(source: str | Path | Run, *, device: str = "cpu", **parts: Any) -> Model:
+def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool = False, **parts: Any) -> Model:
     """A trained model in eval mode, from a run, a model folder or a Hugging Face hub id (``owner/name``).
 
     Args:
         source: where it is.
         device: where to put it.
+        allow_nonfinite: warn of weights that are not finite in place of refusing them.
         parts: objects of your own that it was built with, such as ``net=...``.
 
     Raises:
@@ -179,6 +183,7 @@ def load(source: str | Path | Run, *, device: str = "cpu", **parts: Any) -> Mode
         CheckpointError: it is damaged.
         MissingPackageError: a hub id needs ``pip install sandglass-ml[hub]``.
     """
+    parts = {"allow_nonfinite": allow_nonfinite, **parts}
     if isinstance(source, Run):
         return source.load_model(device=device, **parts)
     path = Path(source)
@@ -268,22 +273,32 @@ def run_data(run: Run) -> Dataset:
 
     Raises:
         DataError: it was handed over in Python; pass it again.
+        ConfigError: its options make no sense.
     """
     source = run.config["data"].get("source")
     if not source:
         raise DataError(f"The data of {run.path} was handed over in Python; pass it again as data=...")
     options = {k: v for k, v in source.items() if k != "source"}
-    return load_data(source["source"], **options)
+    try:
+        return load_data(source["source"], **options)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"The data options in {run.path / 'config.yaml'} make no sense: {error}.") from error
 
 
 def transform_of(source: Run | str | Path) -> Transform:
     """How a run or model folder prepares a picture or row, and the way back."""
-    if isinstance(source, Run):
-        return Transform.from_dict(source.config["transform"])
-    path = Path(source)
+    path = source.path if isinstance(source, Run) else Path(source)
     if (path / "config.yaml").is_file():
-        return transform_of(Run(path))
-    return Transform.from_dict(read_model_config(path if path.exists() else fetch(str(source)))["transform"])
+        config = source.config if isinstance(source, Run) else Run(path).config
+    else:
+        config = read_model_config(path if path.exists() else fetch(str(source)))
+    try:
+        transform, spec = Transform.from_dict(config["transform"]), Spec.from_dict(config["spec"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: the configuration has no good transform ({error}).") from error
+    if transform.spec().shape != spec.shape:
+        raise CheckpointError(f"{path}: the transform makes {transform.spec().shape}, the model reads {spec.shape}.")
+    return transform
 
 
 def as_dataset(data: Any, options: Mapping[str, Any] | None) -> Dataset:

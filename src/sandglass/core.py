@@ -11,7 +11,7 @@ import abc
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -89,7 +89,15 @@ class Spec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            ValueError, KeyError, TypeError: values that no data has.
+        """
+        if values["support"] not in get_args(Support) or int(values["levels"]) < 2 or int(values["classes"]) < 0:
+            raise ValueError(f"support {values['support']!r}, levels {values['levels']}, classes {values['classes']}")
+        if not values["shape"] or min(int(n) for n in values["shape"]) < 1:
+            raise ValueError(f"shape {values['shape']}")
         columns = tuple(
             Column(c["name"], c["kind"], int(c["width"]), tuple(c["categories"])) for c in values.get("columns", ())
         )

@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Annotated, Any, TypeVar
 
+import torch
 from docstring_parser import parse
 
 from sandglass.core import CAPABILITIES, Conditional, Likelihood, Model, Net, Spec
-from sandglass.errors import CapabilityError, ConfigError
+from sandglass.errors import CapabilityError, ConfigError, SandglassError
+from sandglass.limits import Counter, is_own
 
 T = TypeVar("T")
 
@@ -127,7 +129,7 @@ def entry(kind: str, name: str) -> Entry:
         ConfigError: no such name; the message offers the nearest.
     """
     discover(kind)
-    found = _entries.get((kind, name))
+    found = _entries.get((kind, name)) if isinstance(name, str) else None
     if found is None:
         raise ConfigError(f"There is no {kind} '{name}'.{nearest(name, names(kind))} Known: {', '.join(names(kind))}.")
     return found
@@ -223,7 +225,7 @@ def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any
     return _make(entry(kind, name), args, options)
 
 
-def build(name: str, spec: Spec, **options: Any) -> Model:
+def build(name: str, spec: Spec, /, **options: Any) -> Model:
     """A model of a registered name for data of this kind, weights at PyTorch's default initialisation.
 
     Args:
@@ -232,12 +234,51 @@ def build(name: str, spec: Spec, **options: Any) -> Model:
         options: options of that model; a nested choice is a name, a mapping, or (for ``net``) an object of your own.
 
     Raises:
-        ConfigError: an unknown name or option, or a value that makes no sense.
+        ConfigError: an unknown name or option, a value that makes no sense, or more weights than there is memory for.
 
     Example:
         >>> build("vae", Spec((1, 28, 20), "unit"), latent_dim=8).sample(3).shape
         torch.Size([3, 1, 28, 20])
     """
+    outline(name, spec, **options)
+    return _build(name, spec, options)
+
+
+def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
+    """The same model without memory: its tensors have names, types and shapes, on the device ``meta``.
+
+    Args:
+        name: see :func:`build`.
+        spec: the data.
+        options: of that model.
+
+    Returns:
+        The model; None where it cannot be laid out so, as with parts of a person's own.
+
+    Raises:
+        ConfigError: an unknown name or option, or more weights than there is memory for.
+
+    Example:
+        >>> outline("vae", Spec((1, 28, 28), "unit"), latent_dim=2).device
+        device(type='meta')
+        >>> outline("vae", Spec((1, 28, 28), "unit"), net={"name": "mlp", "widths": [10**6, 10**6]})
+        Traceback (most recent call last):
+        sandglass.errors.ConfigError: The model 'vae' with these options needs ... GiB for its weights; ...
+    """
+    if any(is_own(value) for value in options.values()):
+        return None
+    counter = Counter(f"The model '{name}' with these options")
+    try:
+        # A constructor that draws on the CPU in spite of the device must not move the person's generator.
+        with torch.random.fork_rng(devices=[]), counter, torch.device("meta"):
+            return _build(name, spec, options)
+    except ConfigError:
+        raise
+    except Exception:  # what a constructor computes with, a tensor without values may refuse; then build() will tell
+        return None
+
+
+def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
     values = merged("model", name, options)
     for option in schema("model", name):
         if option.kind and isinstance(values[option.name], Mapping):
@@ -287,7 +328,9 @@ def able(name: str) -> tuple[str, ...]:
 def _make(found: Entry, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     try:
         return found.make(*args, **options)
-    except TypeError as error:
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+        if isinstance(error, SandglassError) or "memory" in str(error):
+            raise
         raise ConfigError(f"The {found.kind} '{found.name}' could not be built: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""The run folder: all that crosses from training to what follows, and the only code that reads or writes weights.
+"""The run folder: all that crosses from training to what follows, and the only code that knows where in it weights are.
 
 ::
 
@@ -13,30 +13,38 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
-import safetensors.torch
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
 from torch import Tensor
 
 from sandglass import __version__, registry, storage
 from sandglass.core import Model, Spec
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
-from sandglass.plain import read_jsonl, read_yaml, strict_json, to_yaml
+from sandglass.plain import read_json, read_jsonl, read_yaml, strict_json, to_yaml
+from sandglass.weights import fill, read_tensors, tensor_file
 
 _STEP = re.compile(r"^step-(\d{8,})$")
+
+
+_SECTIONS: dict[str, type | tuple[type, ...]] = {  # a section stands before what is in it
+    "model": dict, "model.name": str, "model.options": dict, "training": dict, "spec": dict, "transform": dict,
+    "data": dict, "data.name": str, "data.source": (dict, NoneType), "data.fingerprint": str, "data.examples": dict,
+    "data.notes": list, "classes": list, "environment": dict,
+}  # fmt: skip
+"""What is where in ``config.yaml``; all that reads a run may rely on it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,14 @@ class Run:
                 f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
             )
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
+        version = self.config.get("format", 1)
+        if version != 1:
+            raise ConfigError(f"{self.path} was written by a newer Sandglass (format {version}); upgrade to read it.")
+        for name, kinds in _SECTIONS.items():
+            *way, last = name.split(".")
+            place = self.config.get(way[0], {}) if way else self.config
+            if last in place and not isinstance(place[last], kinds):
+                raise ConfigError(f"{self.path / 'config.yaml'} is damaged: '{name}' is not what a run has there.")
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -80,11 +96,9 @@ class Run:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in _LOCK_FILES)):
             raise ConfigError(f"{path} already exists and is not empty; name another folder, or use --resume {path}.")
-        try:
+        with storage.saving(path):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SaveError(f"The run folder {path} could not be made: {error.strerror}.") from error
-        (path / "metrics.jsonl").touch()
+            (path / "metrics.jsonl").touch()
         storage.write_file(path / "config.yaml", to_yaml(config))
         return cls(path)
 
@@ -111,21 +125,25 @@ class Run:
     def event(self, name: str, **values: Any) -> None:
         """Notes a start or a stop with the time of day."""
         record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": name, **values}
-        with (self.path / "events.jsonl").open("a") as file:
-            file.write(strict_json(record) + "\n")
+        storage.append(self.path / "events.jsonl", strict_json(record) + "\n")
 
     def log(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Appends records to ``metrics.jsonl``; figures that are not finite are written as null."""
-        try:
-            with self.metrics_file.open("a") as file:
-                file.write("".join(strict_json(r) + "\n" for r in records))
-        except OSError as error:
-            raise SaveError(f"{self.metrics_file} could not be written: {error.strerror}.") from error
+        storage.append(self.metrics_file, "".join(strict_json(r) + "\n" for r in records))
 
     def results(self) -> dict[str, Any]:
-        """What ``evaluate`` measured, by split; empty before."""
+        """What ``evaluate`` measured, by split; empty before.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
         file = self.path / "results.json"
-        return json.loads(file.read_text()) if file.is_file() else {}
+        results = read_json(file) if file.is_file() else {}
+        for split in results.values():
+            metrics = split.get("metrics") if isinstance(split, dict) else None
+            if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
+                raise CheckpointError(f"{file} is damaged: it holds no measures; `sandglass evaluate` makes it anew.")
+        return results
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Replaces ``results.json``."""
@@ -151,19 +169,31 @@ class Run:
         Args:
             step: updates done.
             tensors: ``{"model": {...}, "optim": {...}, ...}``, a file each.
-            state: plain values; ``log_bytes``, the length of the log at this step, is added.
+            state: plain values; what the log and the configuration were at this step is added.
             about: for the manifest.
 
         Raises:
-            SaveError: it could not be written; older checkpoints are untouched.
+            SaveError: it could not be written, or there is too little room to try; older checkpoints are untouched.
         """
-        with self.metrics_file.open("rb+") as file:
+        self._check_room(step)
+        with storage.saving(self.metrics_file), self.metrics_file.open("rb+") as file:
             os.fsync(file.fileno())
-            size = os.fstat(file.fileno()).st_size
-        files: dict[str, storage.Content] = {f"{k}.safetensors": _tensor_file(v) for k, v in tensors.items()}
-        files["state.json"] = strict_json({**state, "step": step, "log_bytes": size}, indent=1).encode()
+            log = {"log_sha256": hashlib.file_digest(file, "sha256").hexdigest(), "log_bytes": file.tell()}
+        files: dict[str, storage.Content] = {f"{k}.safetensors": tensor_file(v) for k, v in tensors.items()}
+        more = {"step": step, **log, "config": settings(self.config)}
+        files["state.json"] = strict_json({**state, **more}, indent=1).encode()
         storage.write_folder(self.checkpoint_path(step), files, {"step": step, **about})
         self.point("LAST", step)
+
+    def _check_room(self, step: int) -> None:
+        """A disk that is nearly full is left before it is: something must be left for the log and the model."""
+        steps, free = self.steps(), storage.free_bytes(self.path)
+        size = storage.folder_bytes(self.checkpoint_path(steps[-1])) if steps else 0
+        if free is not None and free < 2 * size:
+            raise SaveError(
+                f"{self.checkpoint_path(step)} was not written: {free / 2**20:,.0f} MiB are free, "
+                f"{2 * size / 2**20:,.1f} MiB should be. Make room, then go on with --resume {self.path}."
+            )
 
     def point(self, name: str, step: int) -> None:
         """Writes the text pointer ``LAST`` or ``BEST``."""
@@ -172,7 +202,7 @@ class Run:
     def pointed(self, name: str) -> int | None:
         """The step a pointer names, None if there is none."""
         file = self.path / "checkpoints" / name
-        match = _STEP.match(file.read_text().strip()) if file.is_file() else None
+        match = _STEP.match(file.read_bytes()[:99].decode(errors="replace").strip()) if file.is_file() else None
         return int(match[1]) if match else None
 
     def read_checkpoint(self, step: int) -> Checkpoint:
@@ -185,9 +215,9 @@ class Run:
         manifest = storage.verify_folder(folder)
         if manifest.get("step") != step:
             raise CheckpointError(f"{folder} holds step {manifest.get('step')}: it was renamed.")
-        state = json.loads((folder / "state.json").read_text())
+        state = read_json(folder / "state.json")
         names = [n for n in manifest["files"] if n.endswith(".safetensors")]
-        return Checkpoint(step, {n.removesuffix(".safetensors"): _read_tensors(folder / n) for n in names}, state)
+        return Checkpoint(step, {n.removesuffix(".safetensors"): read_tensors(folder / n) for n in names}, state)
 
     def latest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that verifies, and what was wrong with newer ones."""
@@ -205,14 +235,24 @@ class Run:
             if step != best:
                 # Moved aside first, so that a crash half-way cannot leave a folder that looks whole.
                 gone = self.path / "checkpoints" / f".{self.checkpoint_path(step).name}.tmp-{os.getpid()}"
-                os.rename(self.checkpoint_path(step), gone)
+                with storage.saving(self.checkpoint_path(step)):
+                    os.rename(self.checkpoint_path(step), gone)
                 shutil.rmtree(gone, ignore_errors=True)
 
     def rewind_log(self, size: int) -> None:
         """Cuts ``metrics.jsonl`` back to where it was at a checkpoint."""
         if self.metrics_file.stat().st_size < size:
             raise CheckpointError(f"{self.metrics_file} is shorter than its checkpoint says; it was cut or replaced.")
-        os.truncate(self.metrics_file, size)
+        with storage.saving(self.metrics_file):
+            os.truncate(self.metrics_file, size)
+
+    def changes(self, checkpoint: Checkpoint) -> list[str]:
+        """What in ``config.yaml`` is not as it was when a checkpoint was written, a line each."""
+        before, now = checkpoint.state.get("config"), settings(self.config)
+        if not isinstance(before, dict):
+            return []
+        names = [n for n in {**before, **now} if before.get(n) != now.get(n)]
+        return [f"{n} was {before.get(n)}, is {now.get(n)}" for n in names]
 
     # the kept model
 
@@ -222,24 +262,33 @@ class Run:
         config = {k: self.config[k] for k in keys} | {"sandglass": __version__, "step": step}
         write_model_folder(self.path / "model", config, tensors, card)
 
-    def load_model(self, which: str = "kept", *, device: str | torch.device = "cpu", **parts: Any) -> Model:
+    def load_model(
+        self,
+        which: str = "kept",
+        *,
+        device: str | torch.device = "cpu",
+        allow_nonfinite: bool = False,
+        **parts: Any,
+    ) -> Model:
         """The model of this run in eval mode.
 
         Args:
             which: ``"kept"`` for ``model/``, ``"last"`` for the newest checkpoint.
             device: where to put it.
+            allow_nonfinite: warn of weights that are not finite in place of refusing them.
             parts: objects of a person's own that the model was built with, such as ``net=...``.
 
         Raises:
             CheckpointError: damaged or missing weights.
         """
         if which == "kept" and (self.path / "model").is_dir():
-            return load_model(self.path / "model", device=device, **parts)
+            return load_model(self.path / "model", device=device, allow_nonfinite=allow_nonfinite, **parts)
         checkpoint, problems = self.latest_checkpoint()
         if checkpoint is None:
             raise CheckpointError(problems[0] if problems else f"{self.path} has no weights yet: nothing was saved.")
         tensors = checkpoint.tensors.get("ema") or checkpoint.tensors["model"]
-        return _assemble(self.config, tensors, str(self.checkpoint_path(checkpoint.step)), device, parts)
+        where = self.checkpoint_path(checkpoint.step)
+        return _assemble(self.config, tensors, where, device, parts, allow_nonfinite)
 
 
 _LOCK_FILES = ("run.lock", "run.owner")
@@ -263,34 +312,65 @@ def hold(path: Path) -> Iterator[None]:
         owner = path / "run.owner"
         who = owner.read_text().strip() if owner.is_file() else ""
         raise LockedError(f"{path} is locked by {who or 'another process'}, which is training in it.") from error
-    except OSError as error:
-        raise SaveError(f"The folder {path} cannot be written: {error.strerror}.") from error
+    except (OSError, ValueError) as error:  # the second for a name that no system takes
+        reason = getattr(error, "strerror", None) or error
+        raise SaveError(f"The folder {path} cannot be written: {reason}.") from error
     try:
-        (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-        storage.sweep(path)
-        storage.sweep(path / "checkpoints")
+        with storage.saving(path):
+            (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            for folder in (path, path / "checkpoints", path / "figures"):
+                storage.sweep(folder)
         yield
     finally:
-        (path / "run.owner").unlink(missing_ok=True)
+        with suppress(OSError):
+            (path / "run.owner").unlink(missing_ok=True)
         lock.release()
+
+
+def settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change while a run is resumed, flat: each option by its dotted name, long parts by their SHA-256.
+
+    The number of epochs is not among it, for it may be raised.
+
+    Example:
+        >>> settings({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
+        {'model.name': 'vae', 'training.lr': 0.1}
+    """
+    flat: dict[str, Any] = {}
+    for section in ("model", "training"):
+        flat |= _flat(config.get(section) or {}, section)
+    flat |= {f"data.{k}": (config.get("data") or {}).get(k) for k in ("fingerprint",) if "data" in config}
+    for section in ("spec", "transform", "classes"):
+        if section in config:
+            flat[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
+    return {k: v for k, v in flat.items() if k != "training.epochs"}
+
+
+def _flat(values: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(values, Mapping):
+        return {prefix: list(values) if isinstance(values, tuple) else values}
+    return {name: v for key, value in values.items() for name, v in _flat(value, f"{prefix}.{key}").items()}
 
 
 def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str) -> None:
     """A folder that holds a model by itself; see :func:`load_model`."""
     files: dict[str, storage.Content] = {
         "config.json": (strict_json(config, indent=1) + "\n").encode(),
-        "model.safetensors": _tensor_file(tensors),
+        "model.safetensors": tensor_file(tensors),
         "README.md": card.encode(),
     }
     storage.write_folder(path, files, {"sandglass": __version__, "torch": str(torch.__version__)})
 
 
-def load_model(path: str | Path, *, device: str | torch.device = "cpu", **parts: Any) -> Model:
+def load_model(
+    path: str | Path, *, device: str | torch.device = "cpu", allow_nonfinite: bool = False, **parts: Any
+) -> Model:
     """The model in a model folder, in eval mode; nothing in the folder is executed.
 
     Args:
         path: the folder.
         device: where to put the weights.
+        allow_nonfinite: warn of weights that are not finite in place of refusing them.
         parts: objects of a person's own that it was built with, such as ``net=...``.
 
     Raises:
@@ -300,74 +380,42 @@ def load_model(path: str | Path, *, device: str | torch.device = "cpu", **parts:
     path = Path(path)
     storage.verify_folder(path)
     config = read_model_config(path)
-    return _assemble(config, _read_tensors(path / "model.safetensors"), str(path), device, parts)
+    return _assemble(config, path / "model.safetensors", path, device, parts, allow_nonfinite)
 
 
 def read_model_config(path: str | Path) -> dict[str, Any]:
     """``config.json`` of a model folder."""
-    file = Path(path) / "config.json"
     try:
-        return json.loads(file.read_text())
-    except OSError as error:
+        return read_json(Path(path) / "config.json")
+    except NotFoundError as error:
         raise NotFoundError(f"{path} is not a model folder: it has no config.json.") from error
-    except ValueError as error:
-        raise CheckpointError(f"{file} is damaged: {error}.") from error
-
-
-def fill(model: Model, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Puts weights into a model after checking every name, shape and value.
-
-    Raises:
-        CheckpointError: a tensor is missing, unknown, of another shape or not finite; the message names it.
-    """
-    own = model.state_dict()
-    for name in sorted(own.keys() | tensors.keys()):
-        if name not in tensors or name not in own:
-            raise CheckpointError(
-                f"{source}: the tensor '{name}' is {'missing' if name in own else 'not in the model'}."
-            )
-        if own[name].shape != tensors[name].shape:
-            shapes = f"{tuple(tensors[name].shape)}; the model needs {tuple(own[name].shape)}"
-            raise CheckpointError(f"{source}: the tensor '{name}' has shape {shapes}.")
-        if tensors[name].is_floating_point() and not bool(torch.isfinite(tensors[name]).all()):
-            raise CheckpointError(f"{source}: the tensor '{name}' has values that are not finite.")
-    if any(t.dtype == torch.float64 for t in tensors.values()):
-        model.double()
-    model.load_state_dict(dict(tensors))
-
-
-def _tensor_file(tensors: Mapping[str, Tensor]) -> storage.Content:
-    def write(path: Path) -> None:
-        copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
-        safetensors.torch.save_file(copies, path, metadata={"format": "pt"})
-
-    return write
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}.") from error
 
 
 def _assemble(
     config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
-    source: str,
+    weights: Mapping[str, Tensor] | Path,
+    source: Path,
     device: str | torch.device,
     parts: Mapping[str, Any],
+    allow_nonfinite: bool,
 ) -> Model:
+    """The model of a configuration; the header of its weights is compared before memory is taken for either."""
     try:
         name, options = config["model"]["name"], dict(config["model"]["options"])
         spec = Spec.from_dict(config["spec"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{source}: the configuration lacks {error}.") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{source}: the configuration lacks its model or spec ({error}).") from error
     for key, value in options.items():
         if isinstance(value, Mapping) and "custom" in value and key not in parts:
             raise ConfigError(
                 f"{source} was trained with a {key} of your own ({value['custom']}); pass {key}=... to load."
             )
-    model = registry.build(name, spec, **{**options, **parts})
-    fill(model, tensors, source)
+    options |= parts
+    try:
+        outline = registry.outline(name, spec, **options)
+        tensors = read_tensors(weights, outline) if isinstance(weights, Path) else weights
+        model = registry.build(name, spec, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    fill(model, tensors, str(source), allow_nonfinite=allow_nonfinite)
     return model.to(device).eval()

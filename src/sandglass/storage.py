@@ -12,14 +12,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sandglass import __version__
 from sandglass.errors import CheckpointError, SaveError
+from sandglass.plain import parse_json, read_bytes
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 1
+NEEDS = "0.1"
+"""The first version that reads :data:`FORMAT`; it stands in the manifest, for those that cannot."""
+
+_LARGEST = 2**20  # bytes of a manifest
 _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|old)-\d+$")
 
 Content = bytes | Callable[[Path], None]
@@ -33,13 +40,15 @@ def write_file(path: Path, data: bytes) -> None:
         SaveError: it could not be written.
     """
     temporary = path.parent / f".{path.name}.tmp-{os.getpid()}"
-    try:
-        _write(temporary, data)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _save_error(path, error) from error
+    with saving(path):
+        try:
+            _write(temporary, data)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        except OSError:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def write_folder(path: Path, files: Mapping[str, Content], about: Mapping[str, Any]) -> None:
@@ -54,25 +63,74 @@ def write_folder(path: Path, files: Mapping[str, Content], about: Mapping[str, A
         SaveError: it could not be written; what was there is still there.
     """
     temporary, old = (path.parent / f".{path.name}.{kind}-{os.getpid()}" for kind in ("tmp", "old"))
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        entries = {}
-        for name, content in files.items():
-            _write(temporary / name, content)
-            entries[name] = {"size": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)}
-        _write(temporary / MANIFEST, seal({"format": FORMAT, **about, "files": entries}))
-        _sync(temporary)
-        if path.exists():
-            os.rename(path, old)
-        os.rename(temporary, path)
-        _sync(path.parent)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if old.exists() and not path.exists():
-            os.rename(old, path)
-        raise _save_error(path, error) from error
+    with saving(path):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            entries = {}
+            for name, content in files.items():
+                _write(temporary / name, content)
+                entries[name] = {"size": (temporary / name).stat().st_size, "sha256": _digest(temporary / name)}
+            _write(temporary / MANIFEST, seal({"format": FORMAT, "needs": NEEDS, **about, "files": entries}))
+            _sync(temporary)
+            if path.exists():
+                os.rename(path, old)
+            os.rename(temporary, path)
+            _sync(path.parent)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists() and not path.exists():
+                os.rename(old, path)
+            raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def append(path: Path, text: str) -> None:
+    """Adds whole lines to a file; where that fails, what was half written is cut off again.
+
+    Raises:
+        SaveError: it could not be written.
+    """
+    with saving(path), path.open("ab") as file:
+        size = file.tell()
+        try:
+            file.write(text.encode())
+            file.flush()
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, size)
+            raise
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Turns what the system says while ``path`` is written into one line with the bytes that are free.
+
+    Raises:
+        SaveError: for any :class:`OSError` inside.
+    """
+    try:
+        yield
+    except SaveError:
+        raise
+    except OSError as error:
+        free = free_bytes(path)
+        room = "" if free is None else f" ({free / 2**20:,.0f} MiB free)"
+        raise SaveError(f"{path} could not be written: {error.strerror or error}{room}.") from error
+
+
+def free_bytes(path: Path) -> int | None:
+    """Bytes that are free where ``path`` is or would be, None where the system does not say."""
+    place = next((p for p in (path, *path.absolute().parents) if p.is_dir()), Path("."))
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return None
+
+
+def folder_bytes(path: Path) -> int:
+    """Bytes of the files in a folder."""
+    return sum(f.stat().st_size for f in path.iterdir() if f.is_file())
 
 
 def verify_folder(path: Path) -> dict[str, Any]:
@@ -106,22 +164,36 @@ def read_manifest(path: Path) -> dict[str, Any]:
         CheckpointError: there is none, it is damaged, or a newer Sandglass wrote it.
     """
     file = path / MANIFEST
+    if not file.is_file():
+        raise CheckpointError(f"{path} has no {MANIFEST}: it is incomplete or was not written by Sandglass.")
     try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} has no {MANIFEST}: it is incomplete or was not written by Sandglass.") from error
-    try:
-        values: dict[str, Any] = json.loads(data)
+        data = read_bytes(file, _LARGEST)
+        values = parse_json(data)
         good = seal({k: v for k, v in values.items() if k != "seal"}) == data
-    except (ValueError, AttributeError, TypeError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}.") from error
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
     if not good:
         raise CheckpointError(f"{file} is damaged: its contents do not match its own checksum.")
-    if values["format"] > FORMAT:
+    _check_manifest(file, values)
+    return dict(values)
+
+
+def _check_manifest(file: Path, values: Mapping[str, Any]) -> None:
+    """A good seal says that nothing changed, not that what was sealed makes sense."""
+    version = values.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        needs = str(values.get("needs") or "a newer version")[:20]
         raise CheckpointError(
-            f"{path} was written by a newer Sandglass (format {values['format']}); upgrade to read it."
+            f"{file.parent} was written by a newer Sandglass (format {version}): it needs >= {needs}, "
+            f"this is {__version__}. Upgrade to read it."
         )
-    return values
+    entries = values.get("files")
+    if not isinstance(version, int) or not isinstance(entries, dict):
+        raise CheckpointError(f"{file} is damaged: it lacks its format or its list of files.")
+    for name, entry in entries.items():
+        plain = name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+        if not (plain and isinstance(entry, dict) and set(entry) == {"size", "sha256"}):
+            raise CheckpointError(f"{file} is damaged: '{name}' is no file of this folder.")
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
@@ -169,11 +241,3 @@ def _sync(folder: Path) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _save_error(path: Path, error: OSError) -> SaveError:
-    try:
-        free = f" ({shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB free)"
-    except OSError:
-        free = ""
-    return SaveError(f"{path} could not be written: {error.strerror or error}{free}.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from sandglass import storage
 from sandglass.app.files import write_csv, write_npz
 from sandglass.app.trained import Trained, joined
 from sandglass.data.dataset import Dataset, Split
+from sandglass.data.sources.memory import DAMAGE, read_npz
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
 from sandglass.report.mosaic import make_folder
 
@@ -73,7 +73,9 @@ def read(path: Path, dim: int) -> np.ndarray[Any, Any]:
         raise NotFoundError(f"There is no file {path}.")
     try:
         z = _read(path)
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except DAMAGE as error:
         raise DataError(f"{path} cannot be read as codes: {' '.join(str(error).split())}.") from error
     if z.ndim != 2 or z.shape[1] != dim or not len(z):
         raise DataError(f"{path} holds codes of shape {z.shape}; this model's are (N, {dim}).")
@@ -85,12 +87,12 @@ def read(path: Path, dim: int) -> np.ndarray[Any, Any]:
 def _read(path: Path) -> np.ndarray[Any, Any]:
     ending = path.suffix.lower()
     if ending == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False), np.float64)
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False), np.float64)  # mapped: its size is true
     if ending == ".npz":
-        with np.load(path, allow_pickle=False) as archive:
-            if "codes" not in archive:
-                raise KeyError(f"it has no array 'codes', but {', '.join(archive.files)}")
-            return np.asarray(archive["codes"], np.float64)
+        arrays = read_npz(path)
+        if "codes" not in arrays:
+            raise ValueError(f"it has no array 'codes', but {', '.join(arrays)}")
+        return np.asarray(arrays["codes"], np.float64)
     if ending not in (".csv", ".parquet"):
         raise ValueError("it should end in .npz, .npy, .csv or .parquet")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sandglass.app.output import figure, metrics_table, say, table
 from sandglass.app.parsing import Parser, count, whole
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
+from sandglass.plain import read_json
 
 if TYPE_CHECKING:
     from sandglass.run import Run
@@ -122,7 +122,7 @@ def runs(words: Sequence[str]) -> int:
     for path in found:
         try:
             rows.append(run_row(Run(path), folder))
-        except (ConfigError, KeyError, TypeError, ValueError) as error:
+        except (CheckpointError, ConfigError, LookupError, TypeError, ValueError, AttributeError) as error:
             broken.append(f"{path} cannot be read as a run: {' '.join(str(error).split())}")
     headers = ["run", "model", "data", "epochs", "best", "test elbo", "state", "when"]
     table(headers, rows, right=(3, 4, 5))
@@ -166,7 +166,7 @@ def state(run: Run, complete: bool) -> str:
         return "finished"
     steps = run.steps()
     file = run.checkpoint_path(steps[-1]) / "state.json" if steps else None
-    early = file is not None and file.is_file() and json.loads(file.read_text()).get("stopped_early")
+    early = file is not None and file.is_file() and read_json(file).get("stopped_early")
     return "stopped early" if early else "stopped"
 
 
@@ -185,7 +185,8 @@ def verify(words: Sequence[str]) -> int:
     """Hashes every file of a run again."""
     parser = Parser(
         "verify",
-        "Check every checkpoint and the model of a run against their SHA-256; exit code 74 when one is damaged.",
+        "Check every file of a run: checkpoints and the model against their SHA-256, the log and the configuration "
+        "against the newest checkpoint; exit code 74 when one is damaged.",
         ["verify runs/vae-digits-1"],
     )
     parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
@@ -193,25 +194,30 @@ def verify(words: Sequence[str]) -> int:
 
     from sandglass.app.trained import find_run
     from sandglass.run import Run
-    from sandglass.storage import verify_folder
+    from sandglass.verify import verify as verified
 
     path = find_run(args.run)
     if (path / "MANIFEST.json").is_file():
-        folders = [path]
+        found = [(str(path), problem_of(path))]
     else:
         run = Run(path)
-        folders = [run.checkpoint_path(step) for step in run.steps()]
-        folders += [path / "model"] if (path / "model").is_dir() else []
-    problems = []
-    for folder in folders:
-        try:
-            files = len(verify_folder(folder)["files"])
-            print(f"good     {folder}  ({files} files)")
-        except CheckpointError as error:
-            problems.append(str(error))
-            print(f"damaged  {folder}")
+        found = list(verified(run))
+        if not run.steps() and not (path / "model").is_dir():
+            raise CheckpointError(f"{path} has no weights yet: nothing was saved.")
+    for where, problem in found:
+        print(f"{'damaged' if problem else 'good   '}  {where}")
+    problems = [problem for _, problem in found if problem]
     if problems:
         raise CheckpointError(" ".join(problems))
-    if not folders:
-        raise CheckpointError(f"{path} has no weights yet: nothing was saved.")
     return 0
+
+
+def problem_of(folder: Path) -> str:
+    """What is wrong with a model folder, an empty text where nothing is."""
+    from sandglass.storage import verify_folder
+
+    try:
+        verify_folder(folder)
+    except CheckpointError as error:
+        return str(error)
+    return ""

@@ -71,9 +71,12 @@ def count(text: str) -> int:
 
 
 def trained_model(parser: Parser) -> None:
-    """Adds the positional RUN and ``--device``."""
+    """Adds the positional RUN, ``--device`` and ``--allow-nonfinite``."""
     parser.add_argument("run", metavar="RUN", help="a run folder (or latest), a model folder, or a hub id")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument(
+        "--allow-nonfinite", action="store_true", help="use weights that hold NaN or infinities all the same"
+    )
 
 
 def examples_from(parser: Parser, split: str) -> None:

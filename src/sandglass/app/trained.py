@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sandglass import api
+from sandglass.app.output import say
 from sandglass.core import Model
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.load import load_data
@@ -59,18 +61,25 @@ class Trained:
         return torch.cat([self.model.decode(z[i : i + _AT_ONCE]).cpu() for i in range(0, len(z), _AT_ONCE)])
 
 
-def opened(source: str, device: str) -> Trained:
+def opened(source: str, device: str, allow_nonfinite: bool = False) -> Trained:
     """The trained model of a run folder, a model folder or the hub.
+
+    Args:
+        source: where it is.
+        device: where to put it.
+        allow_nonfinite: say which weights are not finite in place of refusing them.
 
     Raises:
         NotFoundError, CheckpointError: it is not there, or damaged.
     """
     path = find_run(source)
     run = Run(path) if (path / "config.yaml").is_file() else None
-    place = settle_device(device)
-    if run is not None:
-        return Trained(run.load_model(device=place), api.transform_of(run), run, path.name)
-    return Trained(api.load(source, device=place), api.transform_of(source), None, path.name)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = api.load(run or source, device=settle_device(device), allow_nonfinite=allow_nonfinite)
+    for warning in caught:
+        say(str(warning.message))
+    return Trained(model, api.transform_of(run or source), run, path.name)
 
 
 def find_run(source: str) -> Path:

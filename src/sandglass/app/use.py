@@ -224,7 +224,7 @@ def _open(args: Namespace, capability: str | None = None) -> Trained:
     from sandglass import registry
     from sandglass.app.trained import opened
 
-    trained = opened(args.run, args.device)
+    trained = opened(args.run, args.device, args.allow_nonfinite)
     if capability is not None:
         registry.require(trained.model, capability)
     return trained

@@ -173,6 +173,7 @@ class ImageTransform(Transform):
         if array.ndim not in (3, 4) or array.shape[-3] != self.channels:
             raise DataError(f"pictures must be (N, {self.channels}, H, W), not {array.shape}.")
         top = self.levels - 1 if array.dtype == np.uint8 else 1
+        array = np.nan_to_num(array) if array.dtype.kind == "f" else array  # what a broken model draws is black
         array = np.round(np.clip(array.astype(np.float32) / np.float32(top), 0, 1) * 255).astype(np.uint8)
         array = np.moveaxis(array, -3, -1)
         return np.ascontiguousarray(array[..., 0] if self.channels == 1 else array)
@@ -228,8 +229,8 @@ class TableTransform(Transform):
         object.__setattr__(self, "columns", tuple(dict(c) for c in self.columns))
         for c in self.columns:
             wants = {"numeric": {"mean", "scale"}, "categorical": {"categories"}}.get(c.get("kind", ""))
-            if wants is None or set(c) != wants | {"name", "kind", "dtype"}:
-                raise ConfigError(f"A column of a table transform is damaged: {c}.")
+            if wants is None or set(c) != wants | {"name", "kind", "dtype"} or not _plausible(c):
+                raise ConfigError(f"A column of a table transform is damaged: {str(c)[:200]}.")
 
     def spec(self, classes: int = 0) -> Spec:
         """Rows as wide as the encoded columns."""
@@ -342,6 +343,17 @@ def pandas() -> Any:
     return pandas
 
 
+def _plausible(column: Mapping[str, Any]) -> bool:
+    """Whether the values of a column are such as :func:`sandglass.data.sources.tables.fit_table` makes."""
+    if column["dtype"] not in ("bool", "int64", "float64", "str") or not isinstance(column["name"], str):
+        return False
+    if column["kind"] == "categorical":
+        texts = column["categories"]
+        return isinstance(texts, list | tuple) and all(isinstance(t, str) for t in texts) and len(set(texts)) > 0
+    numbers = column["mean"], column["scale"]
+    return all(isinstance(n, int | float) and math.isfinite(n) for n in numbers) and column["scale"] > 0
+
+
 def _width(column: Mapping[str, Any]) -> int:
     return len(column["categories"]) if column["kind"] == "categorical" else 1
 
@@ -364,7 +376,9 @@ def _encode(column: Mapping[str, Any], values: np.ndarray[Any, Any]) -> np.ndarr
         raise DataError(
             f"column '{name}' has '{values[row]}' in row {row}, which is none of {_list(column['categories'])}."
         )
-    return np.eye(len(number))[code]
+    hot = np.zeros((len(code), len(number)))
+    hot[np.arange(len(code)), code] = 1
+    return hot
 
 
 def _decode(column: Mapping[str, Any], part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -30,8 +30,9 @@ from sandglass.engine.schedules import factor
 from sandglass.engine.signals import Signals
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
-from sandglass.errors import CheckpointError, DivergedError
-from sandglass.run import Checkpoint, Run, fill
+from sandglass.errors import CheckpointError, DivergedError, SaveError
+from sandglass.run import Checkpoint, Run
+from sandglass.weights import fill
 
 _HOPELESS = 10  # so many updates in a row that are not finite end the run
 
@@ -93,6 +94,8 @@ class Loop:
         self.now = Standing()
         self.signals = Signals()
         self._new_best = False
+        self._stored: tuple[float, int | None] = (math.inf, None)  # the best that is on disk
+        self._unlogged: list[dict[str, Any]] = []
         self._saved: int | None = None
         self._saved_at = time.perf_counter()
         self._before = 0.0
@@ -136,7 +139,7 @@ class Loop:
             elif self.options.save_steps and self.now.step % self.options.save_steps == 0:
                 self.save()
         self.answer_signals()
-        self.save()
+        self.save(final=True)
         self.keep_model()
 
     def step(self) -> None:
@@ -182,7 +185,7 @@ class Loop:
             lr = self.stepper.optimizers[phase].param_groups[0]["lr"]
             values = {**reading.means, "lr": lr} | ({"skipped": reading.skipped} if reading.skipped else {})
             records += [self.record("train", phase, term, value, reading.n) for term, value in values.items()]
-        self.run.log(records)
+        self.log(records)
         shown = {k: v for r in readings.values() for k, v in r.means.items() if k != "grad_norm"}
         self.progress.show("train", shown)
         for reading in readings.values():
@@ -218,7 +221,7 @@ class Loop:
             return False
         split = self.options.watch
         values = [self.record(split, phase, term, v, len(self.watched)) for (phase, term), v in measured.items()]
-        self.run.log(values)
+        self.log(values)
         self.progress.show(split, {term: v for (_, term), v in measured.items()})
         objective = measured.get((self.model.objective or "", "objective"))
         if objective is not None and self.options.select == "best":
@@ -239,6 +242,15 @@ class Loop:
             self.now.plateau_stale = 0
         if self.options.early_stopping and self.now.stale >= self.options.early_stopping:
             self.now.stopped_early = True
+
+    def log(self, records: list[dict[str, Any]]) -> None:
+        """Writes records, and those that could not be written before."""
+        self._unlogged += records
+        try:
+            self.run.log(self._unlogged)
+            self._unlogged = []
+        except SaveError as error:
+            self.bear(error)
 
     def record(self, split: str, phase: str, term: str, value: float, n: int) -> dict[str, Any]:
         """One line of the log."""
@@ -262,7 +274,7 @@ class Loop:
             self.save()
         if self.signals.stop is None:
             return
-        self.save()
+        self.save(final=True)
         self.keep_model()
         self.progress.say(
             f"Stopped at step {self.now.step} of {self.total}; go on with: sandglass train --resume {self.run.path}"
@@ -271,8 +283,12 @@ class Loop:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.signals.stop)
 
-    def save(self) -> None:
-        """A checkpoint of this step; the first of a new best also becomes the kept model."""
+    def save(self, *, final: bool = False) -> None:
+        """A checkpoint of this step; the first of a new best also becomes the kept model.
+
+        Args:
+            final: nothing comes after it, so a failure is never passed over.
+        """
         if self._saved == self.now.step:
             return
         if not self.stepper.finite():
@@ -285,12 +301,32 @@ class Loop:
             "threads": torch.get_num_threads(),
             "device": str(self.device),
         }
-        self.run.save_checkpoint(self.now.step, self.stepper.tensors(), state, about)
-        self._saved, self._saved_at = self.now.step, time.perf_counter()
-        if self._new_best:
-            self._new_best = False
-            self.keep_best()
-        self.run.prune(self.options.keep, self.now.best_step)
+        try:
+            self.run.save_checkpoint(self.now.step, self.stepper.tensors(), state, about)
+            self._saved = self.now.step
+            if self._new_best:
+                self.keep_best()
+                self._stored = (self.now.best, self.now.best_step)
+            self.run.prune(self.options.keep, self.now.best_step)
+        except SaveError as error:
+            if final:
+                raise
+            self.bear(error)
+            if self._new_best:  # its weights will be gone: the next epoch is compared with those that are there
+                self.now.best, self.now.best_step = self._stored
+        self._new_best = False
+        self._saved_at = time.perf_counter()
+
+    def bear(self, error: SaveError) -> None:
+        """Goes on after a failed write where that was asked for and an older checkpoint is good.
+
+        Raises:
+            SaveError: otherwise.
+        """
+        kept, _ = self.run.latest_checkpoint() if self.options.on_save_error == "continue" else (None, [])
+        if kept is None:
+            raise error
+        self.progress.say(f"{error} Training goes on; the checkpoint of step {kept.step} is kept.")
 
     def keep_best(self) -> None:
         """The weights of this step are the best so far: points at them and writes them as the kept model."""
@@ -317,6 +353,7 @@ class Loop:
             best = state["best"]
             values = {f.name: state[f.name] for f in fields(Standing)}
             self.now = Standing(**values | {"best": math.inf if best is None else best})
+            self._stored = (self.now.best, self.now.best_step)
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{where} does not fit this run: {error}.") from error
         self._before = self.now.seconds

@@ -54,6 +54,7 @@ class Training:
         save_seconds: least time between the checkpoints of ``save_every``, so that short epochs are not spent writing.
         save_steps: also save a checkpoint every so many steps; none when not given.
         keep: newest checkpoints kept, beside the best.
+        on_save_error: stop, or continue with a warning, when a checkpoint cannot be written and an older one is good.
         augment: random changes of training images, by name or name=strength: flip, vflip, shift, rotate, scale, crop,
             brightness, contrast, mixup.
         corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
@@ -90,6 +91,7 @@ class Training:
     save_seconds: float = 10.0
     save_steps: int | None = None
     keep: int = 2
+    on_save_error: Literal["stop", "continue"] = "stop"
     augment: Sequence[str] | Mapping[str, float] = ()
     corrupt: Sequence[str] | Mapping[str, float] = ()
 
@@ -113,6 +115,8 @@ class Training:
         watches = ("auto", "validation", "test", "none")
         _check("watch", self.watch in watches, self.watch, f"one of {', '.join(watches)}")
         _check("select", self.select in ("best", "last"), self.select, "best or last")
+        _check("on_save_error", self.on_save_error in ("stop", "continue"), self.on_save_error, "stop or continue")
+        _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
         if self.batch_size is not None:
             _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
         if self.watch in ("test", "none"):

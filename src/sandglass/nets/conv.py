@@ -56,8 +56,8 @@ class Conv:
             )
         if norm not in ("none", "batch", "group"):
             raise ConfigError(f"The norm is one of none, batch, group, not '{norm}'.")
-        if stages is not None and stages < 1:
-            raise ConfigError(f"A conv net needs at least one stage, not {stages}.")
+        if stages is not None and not 1 <= stages <= 30:
+            raise ConfigError(f"A conv net needs 1 to 30 stages, not {stages}.")
         make_activation(activation)
         self.width, self.max_width, self.stages, self.hidden = width, max_width, stages, hidden
         self.activation, self.norm = activation, norm

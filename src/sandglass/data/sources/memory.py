@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,13 @@ Pairs = dict[str, tuple[Any, Any]]
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _X, _Y = ("x", "images", "data"), ("y", "labels", "targets")
 _LARGEST = 2**36
+DAMAGE = (
+    ValueError, TypeError, OSError, EOFError, MemoryError, KeyError, SyntaxError, RecursionError, NotImplementedError,
+    RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+"""What NumPy and the archive modules raise for a damaged file."""
+
+_BOMB, _RATIO = 2**28, 200  # what unpacks to more bytes than the one, and to more times its size than the other
 
 
 def read_pairs(
@@ -118,15 +127,10 @@ def read_numpy(path: Path, labels: Any) -> Pairs:
     try:
         if path.suffix.lower() == ".npy":
             return {"train": (np.load(path, mmap_mode="r", allow_pickle=False), None)}
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > _LARGEST:
-            raise DataError(f"{name} unpacks to {size / 2**30:.0f} GiB; split it into smaller files.")
-        with np.load(path, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive.files}
+        found = read_npz(path)
     except DataError:
         raise
-    except (ValueError, OSError, EOFError, MemoryError, zipfile.BadZipFile, KeyError) as error:
+    except DAMAGE as error:
         raise DataError(f"{name} cannot be read as NumPy data: {' '.join(str(error).split())}.") from error
     if not found:
         raise DataError(f"{name} holds no array; save the examples as 'x'.")
@@ -134,6 +138,28 @@ def read_numpy(path: Path, labels: Any) -> Pairs:
     if isinstance(labels, str) and labels in found:
         pairs = {"train": (pairs["train"][0], found[labels])}
     return pairs
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """Every array of a ``.npz`` file, by name; its size is looked at before it is unpacked.
+
+    Raises:
+        DataError: it is larger than memory can be, packed as no data is, or holds something that is no array.
+        Exception: one of :data:`DAMAGE`, where it is damaged.
+    """
+    name = shown(path.name)
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+    if size > _LARGEST:
+        raise DataError(f"{name} unpacks to {size / 2**30:.0f} GiB; split it into smaller files.")
+    if size > _BOMB and size > _RATIO * path.stat().st_size:
+        raise DataError(f"{name} unpacks to {size / path.stat().st_size:,.0f} times its size; save it without packing.")
+    with np.load(path, allow_pickle=False) as archive:
+        found = {key: archive[key] for key in archive.files}
+    for key, value in found.items():
+        if not isinstance(value, np.ndarray):
+            raise DataError(f"{name}: '{key}' is no array.")
+    return found
 
 
 def _named(found: dict[str, Any]) -> Pairs:
