@@ -117,18 +117,8 @@ def curve_section(m: Material) -> Section | None:
 
 def render(m: Material, sections: list[Section]) -> str:
     """The page as text. Everything but the charts goes through Jinja's escaping."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     name, data_name = m.run.config["model"]["name"], m.run.config["data"]["name"]
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         version=__version__,
         title=f"{name} on {data_name}",
         model_name=name,
@@ -140,3 +130,18 @@ def render(m: Material, sections: list[Section]) -> str:
         sections=sections,
         colours=COLOURS,
     )
+
+
+def template(name: str) -> Any:
+    """A page of this folder, ready to be filled."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)
