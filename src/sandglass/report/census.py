@@ -19,10 +19,10 @@ from sandglass.report.section import Section, Strip, Table
 
 Facts = Mapping[str, Any]
 
-_FULL, _MEAN = 1020, 160
+_FULL, _MEAN = 840, 160
 _HISTOGRAMS = 24
 _LONG = 40
-_ROW = 16
+_ROW = 12
 _ODD = {
     "exact": "The same pixels, in twos",
     "near": "Nearly the same, in twos",

@@ -14,6 +14,7 @@ from sandglass.metrics.bound import kind_of_bound
 from sandglass.report import facts, history
 from sandglass.report.chart import COLOURS
 from sandglass.report.columns import column_sections
+from sandglass.report.data import data_section
 from sandglass.report.mosaic import make_folder
 from sandglass.report.pictures import picture_sections
 from sandglass.report.plots import curve_chart
@@ -67,7 +68,8 @@ def gather(m: Material) -> list[Section]:
     """The sections that this model and its data allow, in the order of the page."""
     own = picture_sections(m) if m.model.spec.is_image else column_sections(m)
     sections = [curve_section(m), *own, *structure_sections(m), facts.metrics_section(m)]
-    found = [s for s in sections if s is not None] + [facts.timing_section(m), facts.configuration_section(m)]
+    found = [s for s in sections if s is not None]
+    found += [data_section(m), facts.timing_section(m), facts.configuration_section(m)]
     return paired(found)
 
 

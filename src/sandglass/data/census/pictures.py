@@ -20,8 +20,10 @@ from sandglass.errors import DataError
 TILE = 64
 """Pixels a side of a picture on a sheet."""
 
-_ORDER = {"train": 0, "validation": 1, "test": 2}
-_A_CLASS = 16
+ORDER = {"train": 0, "validation": 1, "test": 2}
+"""Of splits: a picture of a later one that is in an earlier one is a leak."""
+
+_A_CLASS = 12
 _CLASSES = 12
 _PAIRS = 8
 
@@ -118,7 +120,7 @@ def picture_facts(seen: Seen, alike: Alike) -> dict[str, Any]:
 def splits(entries: Sequence[Entry]) -> dict[str, Any]:
     """Examples of each split, and of each class in it."""
     made: dict[str, Any] = {}
-    for split in sorted({e.split for e in entries}, key=lambda s: _ORDER.get(s, 3)):
+    for split in sorted({e.split for e in entries}, key=lambda s: ORDER.get(s, 3)):
         labels = Counter(e.label for e in entries if e.split == split and e.label is not None)
         count = sum(e.split == split for e in entries)
         made[split] = {"examples": count, "classes": dict(sorted(labels.items()))}
@@ -220,7 +222,7 @@ def _across(entries: Sequence[Entry], groups: Iterable[Sequence[int]]) -> list[d
         by = {entries[i].split for i in group}
         for i in group if len(by) > 1 else ():
             for other in by:
-                if _ORDER.get(other, 3) < _ORDER.get(entries[i].split, 3):
+                if ORDER.get(other, 3) < ORDER.get(entries[i].split, 3):
                     shared.setdefault((entries[i].split, other), set()).add(i)
     return [{"split": s, "other": o, "pictures": len(found)} for (s, o), found in sorted(shared.items())]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ _WIDE = 400
 _STRONG = 0.95
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _FEW_ROWS = 200
+_LARGEST = 1e150  # its square is still a number
 
 
 def read(path: Path) -> tuple[Any, bool]:
@@ -139,8 +139,8 @@ def _column(name: str, values: Column) -> dict[str, Any]:
 
 
 def _numeric(known: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Range, quantiles, outliers and a histogram of finite numbers; how many are infinite."""
-    finite = known[np.isfinite(known)]
+    """Range, quantiles, outliers and a histogram of the numbers that can be computed with; how many cannot."""
+    finite = known[np.abs(known) <= _LARGEST]
     about: dict[str, Any] = {"infinite": len(known) - len(finite), "distinct": len(np.unique(finite))}
     if not len(finite):
         return about
@@ -162,10 +162,10 @@ def _numeric(known: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _histogram(finite: npt.NDArray[np.float64], low: float, high: float) -> tuple[Any, Any]:
-    """Between the first and the last percentile, what is outside counted in the outer bins; empty if it overflows."""
+    """Between the first and the last percentile, what is outside counted in the outer bins; empty for a constant."""
     if not low < high:
         low, high = float(finite.min()), float(finite.max())
-    if not math.isfinite(high - low) or low == high:
+    if low == high:
         return [], []
     return np.histogram(np.clip(finite, low, high), np.linspace(low, high, _BINS + 1))
 
@@ -224,7 +224,7 @@ def _correlations(columns: Mapping[str, Column], found: list[dict[str, Any]]) ->
         return []
     step = max(1, len(next(iter(columns.values()))) // _ROWS)
     x = np.stack([columns[name][::step].astype(np.float64) for name in usable], axis=1)
-    x[~np.isfinite(x)] = np.nan
+    x[~(np.abs(x) <= _LARGEST)] = np.nan
     known = ~np.isnan(x)
     with np.errstate(all="ignore"):
         z = np.where(known, (x - np.nanmean(x, 0)) / np.nanstd(x, 0), 0.0)
@@ -288,8 +288,9 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
         yield Finding(
             "infinite",
             "problem",
-            f"{name} has {some(column['infinite'], 'infinite value')}.",
-            "Replace or remove them: nothing can be learned from a number without end.",
+            f"{name} has {some(column['infinite'], 'value')} that {'are' if column['infinite'] > 1 else 'is'} infinite "
+            f"or beyond {_LARGEST:g}.",
+            "Replace or remove them: nothing can be computed with such numbers.",
         )
     if column["strays"]:
         yield Finding(

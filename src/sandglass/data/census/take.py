@@ -97,7 +97,7 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
             None if item.label is None else str(item.label),
             file=True,
         )
-        for split, items in found.items()
+        for split, items in sorted(found.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
         for item in items
     ]
     return _pictures(entries, title, each, passed)
