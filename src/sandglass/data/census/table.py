@@ -45,7 +45,7 @@ def read(path: Path) -> tuple[Any, bool]:
         frame = pandas().read_csv(path, **options)
         headed = not (len(frame.columns) and all(_number(str(c)) is not None for c in frame.columns))
         if not headed:
-            frame = pandas().read_csv(path, header=None, **options)
+            frame = pandas().read_csv(path, header=None, **options).rename(columns=lambda k: f"c{k + 1}")
     except (ValueError, OSError) as error:
         raise DataError(f"{shown(path.name)} is not a table: {' '.join(str(error).split())}.") from error
     return frame, headed
@@ -243,8 +243,8 @@ def table_findings(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if not facts["header"]:
         yield Finding(
             "header",
-            "problem",
-            "The first line is numbers, so the columns have no names.",
+            "warning",
+            "The first line is numbers, so the columns have no names; here they are called c1, c2 and so on.",
             "Put the columns' names into a first line.",
         )
     for column in columns:
@@ -282,7 +282,9 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             "missing",
             "warning",
             f"{name} misses {share} ({gaps:,} of {some(rows, 'row')}).",
-            "Leave the column out." if gaps == rows else "Fill the gaps, or leave out the column or those rows.",
+            "Leave the column out."
+            if gaps == rows
+            else "The model must take gaps; otherwise fill them or leave the column out.",
         )
     if column.get("infinite"):
         yield Finding(
@@ -295,7 +297,7 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
     if column["strays"]:
         yield Finding(
             "strays",
-            "problem",
+            "warning",
             f"{name} holds numbers, but also {listed([repr(v) for v in column['strays']], 3)} "
             f"({some(sum(column['strays'].values()), 'cell')}).",
             "Leave such cells empty if they stand for a missing value; otherwise correct them.",
