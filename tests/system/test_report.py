@@ -89,7 +89,7 @@ def test_every_section_of_a_vae_with_two_latent_dimensions(trained: Trained) -> 
     text = write(run, data, results)
     page = check_whole(text)
     wanted = ["curves", "reconstructions", "samples", "manifold", "interpolations", "codes", "dimensions", "metrics",
-              "timings", "configuration"]  # fmt: skip
+              "data", "timings", "configuration"]  # fmt: skip
     assert [i for i in page.ids if i in wanted] == wanted
     elbo = results["metrics"]["elbo"]["value"]
     assert f"test ELBO {facts.figure(elbo, results['metrics']['elbo']['stderr'])} nats" in text
@@ -98,7 +98,8 @@ def test_every_section_of_a_vae_with_two_latent_dimensions(trained: Trained) -> 
     assert all(line in text for line in ("nats per example", ">epoch<", ">validation<", ">train<"))
     figures = {f.name for f in (run.path / "figures").iterdir()}
     assert {"samples.png", "manifold.png", "originals.png", "reconstructions.png", "interpolations.png", "codes.svg",
-            "curve-elbo-loss.svg", "curve-elbo-rate.svg", "curve-elbo-distortion.svg"} <= figures  # fmt: skip
+            "data-classes.svg", "curve-elbo-loss.svg", "curve-elbo-rate.svg",
+            "curve-elbo-distortion.svg"} <= figures  # fmt: skip
     assert "var(--" not in (run.path / "figures" / "codes.svg").read_text()
     with Image.open(run.path / "figures" / "manifold.png") as image:
         assert image.width == image.height

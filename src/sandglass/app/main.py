@@ -23,6 +23,7 @@ class Command:
 
 
 COMMANDS = (
+    Command("inspect", "data", "look at data before training: what is in it, what is wrong, what to do"),
     Command("train", "train", "train a model on a folder of pictures, a table or a named data set"),
     Command("preview", "preview", "draw what augmentation and corruption do to the training pictures"),
     Command("generate", "use", "draw new examples from a trained model"),
@@ -56,6 +57,7 @@ options:
 
 examples:
   sandglass train --recipe digits                    a first model, in about a minute
+  sandglass inspect photos/                          what is in a folder, and what is wrong with it
   sandglass train --data photos/ --size 64           a VAE of your own pictures
   sandglass train beta-vae --data mnist --beta 2     another model, another data set
   sandglass generate runs/vae-digits-1 -n 64         new pictures from it
@@ -126,7 +128,14 @@ def find(word: str) -> Command:
             return command
     from sandglass.app.parsing import nearest
 
-    synonyms = {"fit": "train", "sample": "generate", "eval": "evaluate", "embed": "encode", "list": "runs"}
+    synonyms = {
+        "fit": "train",
+        "sample": "generate",
+        "eval": "evaluate",
+        "embed": "encode",
+        "list": "runs",
+        "look": "inspect",
+    }
     known = [*(c.name for c in COMMANDS), *(_OPTIONS if word.startswith("-") else ())]
     hint = f" Did you mean '{synonyms[word]}'?" if word in synonyms else nearest(word, known)
     what = "option" if word.startswith("-") else "command"

@@ -195,11 +195,10 @@ def configuration_section(m: Material) -> Section:
     """Every setting, folded."""
     config = m.run.config
     data = {k: v for k, v in config["data"].items() if k != "notes"}
-    notes = config["data"].get("notes") or []
     tables = [
         Table(flat(config["model"]), title="Model", folded=True),
         Table(flat(config["training"]), title="Training", folded=True),
-        Table([*flat(data), *([f"note {k + 1}", str(v)] for k, v in enumerate(notes))], title="Data", folded=True),
+        Table(flat(data), title="Data", folded=True),
         Table(flat(config["transform"]), title="How raw data becomes an example", folded=True),
         Table(flat(config["environment"]), title="Environment", folded=True),
     ]

@@ -14,6 +14,7 @@ from sandglass.metrics.bound import kind_of_bound
 from sandglass.report import facts, history
 from sandglass.report.chart import COLOURS
 from sandglass.report.columns import column_sections
+from sandglass.report.data import data_section
 from sandglass.report.mosaic import make_folder
 from sandglass.report.pictures import picture_sections
 from sandglass.report.plots import curve_chart
@@ -67,7 +68,8 @@ def gather(m: Material) -> list[Section]:
     """The sections that this model and its data allow, in the order of the page."""
     own = picture_sections(m) if m.model.spec.is_image else column_sections(m)
     sections = [curve_section(m), *own, *structure_sections(m), facts.metrics_section(m)]
-    found = [s for s in sections if s is not None] + [facts.timing_section(m), facts.configuration_section(m)]
+    found = [s for s in sections if s is not None]
+    found += [data_section(m), facts.timing_section(m), facts.configuration_section(m)]
     return paired(found)
 
 
@@ -117,18 +119,8 @@ def curve_section(m: Material) -> Section | None:
 
 def render(m: Material, sections: list[Section]) -> str:
     """The page as text. Everything but the charts goes through Jinja's escaping."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
     name, data_name = m.run.config["model"]["name"], m.run.config["data"]["name"]
-    return environment.get_template("page.html").render(
+    return template("page.html").render(
         version=__version__,
         title=f"{name} on {data_name}",
         model_name=name,
@@ -140,3 +132,18 @@ def render(m: Material, sections: list[Section]) -> str:
         sections=sections,
         colours=COLOURS,
     )
+
+
+def template(name: str) -> Any:
+    """A page of this folder, ready to be filled."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(name)

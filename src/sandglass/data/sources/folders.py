@@ -26,7 +26,9 @@ _SPLITS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
+IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
+"""Names, in small letters, of what systems leave in folders."""
+
 _FEW = 5
 _LARGE = 2000
 
@@ -57,15 +59,20 @@ def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
     Raises:
         DataError: no picture in it, or as :func:`read_items`.
     """
-    tops = {name: path for path in _folders(folder) if (name := _SPLITS.get(path.name.lower()))}
-    roots = tops if "train" in tops else {"train": folder}
-    items = {split: list_items(root, labels=labels) for split, root in roots.items()}
-    items = {split: found for split, found in items.items() if found or split == "train"}
+    items = list_splits(folder, labels=labels)
     if not items["train"]:
         raise DataError(
             f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
         )
     return read_items(items, **options)
+
+
+def list_splits(folder: Path, *, labels: bool) -> dict[str, list[Item]]:
+    """The pictures of each split; ``train``, which may be empty, always."""
+    tops = {name: path for path in _folders(folder) if (name := _SPLITS.get(path.name.lower()))}
+    roots = tops if "train" in tops else {"train": folder}
+    items = {split: list_items(root, labels=labels) for split, root in roots.items()}
+    return {split: found for split, found in items.items() if found or split == "train"}
 
 
 def list_items(root: Path, *, labels: bool) -> list[Item]:
@@ -231,7 +238,7 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Regular files below a folder whose names end like a picture's."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
+            if entry.name.startswith(".") or entry.name.lower() in IGNORED:
                 continue
             path = folder / entry.name
             if entry.is_dir(follow_symlinks=False):

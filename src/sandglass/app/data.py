@@ -1,0 +1,102 @@
+"""Looking at data before anything is trained on it: inspect."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from sandglass.app.output import say, table
+from sandglass.app.parsing import Parser
+
+if TYPE_CHECKING:
+    from sandglass.core import Finding
+    from sandglass.data.census.census import Census
+
+_COLUMNS = 30
+_WIDEST = 100
+_STYLES = {"problem": "bold red", "warning": "bold yellow", "info": "bold cyan"}
+
+
+def inspect(words: Sequence[str]) -> int:
+    """Looks at a source and says what is in it, what is wrong with it, and what to do."""
+    parser = Parser(
+        "inspect",
+        "Look at data before training: what is in it, what is wrong with it, and what to do about that. Every\n"
+        "picture is decoded and every cell is read; nothing is changed.",
+        [
+            "inspect photos/",
+            "inspect photos/ -o photos.html",
+            "inspect table.csv --labels kind",
+            "inspect digits --json",
+        ],
+    )
+    parser.add_argument("data", metavar="DATA", help="a folder, a file, or a name from `sandglass datasets`")
+    parser.add_argument(
+        "--labels", metavar="COLUMN", help="the column of a table (or array of an .npz) with the classes"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    parser.add_argument("-o", "--out", metavar="PAGE.html", help="also write one page with charts and pictures")
+    args = parser.parse(words)
+
+    from sandglass.data.census.take import inspect as look
+
+    census = look(args.data, labels=args.labels, progress=True)
+    if args.json:
+        from sandglass.plain import strict_json
+
+        print(strict_json(census.to_dict(), indent=1))
+    else:
+        show(census)
+    if args.out:
+        from sandglass.report.census import write_census
+
+        say(str(write_census(census, args.out)))
+    return 0
+
+
+def show(census: Census) -> None:
+    """Prints a census, no wider than the terminal."""
+    from sandglass.data.census.overview import column_rows, headline, overview
+
+    print(f"{census.name}: {headline(census)}")
+    rows = overview(census)
+    wide = max((len(topic) for topic, _ in rows), default=0)
+    print()
+    for topic, text in rows:
+        print(_wrapped(text, f"{topic:<{wide}}  "))
+    if census.kind == "table":
+        print()
+        head, cells = column_rows(census.facts, _COLUMNS)
+        table(head, [[textwrap.shorten(row[0], 24, placeholder="…"), *row[1:]] for row in cells], right=(2, 3))
+        if (more := len(census.facts["columns"]) - _COLUMNS) > 0:
+            print(f"and {more:,} more columns, which --json lists")
+    print()
+    if not census.findings:
+        print("Nothing stands in the way of training.")
+    for finding in census.findings:
+        _print_finding(finding)
+
+
+def _print_finding(finding: Finding) -> None:
+    mark = f"{finding.level:<7}  "
+    text = _wrapped(finding.message, mark)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        line = Text(text)
+        line.stylize(_STYLES[finding.level], 0, len(finding.level))
+        Console(highlight=False, soft_wrap=True).print(line)
+    else:
+        print(text)
+    if finding.advice:
+        print(_wrapped(finding.advice, " " * len(mark)))
+
+
+def _wrapped(text: str, mark: str) -> str:
+    """Text behind a mark, its further lines beneath the first."""
+    width = min(_WIDEST, shutil.get_terminal_size((80, 24)).columns)
+    return textwrap.fill(text, width, initial_indent=mark, subsequent_indent=" " * len(mark), break_on_hyphens=False)
