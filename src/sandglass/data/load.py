@@ -17,7 +17,8 @@ from torch import Tensor
 
 from sandglass.core import Spec
 from sandglass.data.dataset import Dataset, Split
-from sandglass.data.sources import folders, images, memory, tables
+from sandglass.data.sources import archives, folders, images, memory, tables
+from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.splits import carve, duplicates
 from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
@@ -159,10 +160,13 @@ def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str |
 
 
 def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
-    if path.is_dir():
+    packed = path.is_file() and archives.is_archive(path)
+    if path.is_dir() or packed:
         if isinstance(labels, str) or _is_labels(labels):
             raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
-        return folders.read_folder(path, labels=labels is not False, **_for_images(options))
+        folder, notes = archives.unpack(path) if packed else (path, ())
+        raw = folders.read_folder(folder, labels=labels is not False, **_for_images(options))
+        return replace(raw, notes=(*notes, *raw.notes))
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         pairs = memory.read_numpy(path, labels)
@@ -170,7 +174,7 @@ def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
     if suffix in (".csv", ".tsv"):
         return memory.read_pairs(_labelled({"train": (tables.read_csv(path), None)}, labels), **options)
     if images.is_picture(path) and path.is_file():
-        item = folders.Item(path, images.shown(path.name))
+        item = Item(path, images.shown(path.name))
         return folders.read_items({"train": [item]}, **_for_images(options))
     raise DataError(
         f"{images.shown(path.name)} is no source; give a folder of pictures, a picture, .npy, .npz, .csv or .tsv file."

@@ -1,4 +1,4 @@
-"""A folder of pictures: which files there are, which split and class they belong to, and their pixels."""
+"""Pictures by the folder: their sizes looked at, and their pixels brought to one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,34 +16,15 @@ import torch
 from torch import Tensor
 
 from sandglass.data.sources import images
+from sandglass.data.sources.layouts import Item, list_folder
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import DataError
 
 T = TypeVar("T")
 
-_SPLITS = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-_IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
 _FEW = 5
 _LARGE = 2000
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture of a source.
-
-    Args:
-        content: its file, or a Pillow picture.
-        name: what messages call it.
-        label: its class, or None.
-    """
-
-    content: Any
-    name: str
-    label: str | int | None = None
 
 
 def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
@@ -57,29 +38,9 @@ def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
     Raises:
         DataError: no picture in it, or as :func:`read_items`.
     """
-    tops = {name: path for path in _folders(folder) if (name := _SPLITS.get(path.name.lower()))}
-    roots = tops if "train" in tops else {"train": folder}
-    items = {split: list_items(root, labels=labels) for split, root in roots.items()}
-    items = {split: found for split, found in items.items() if found or split == "train"}
-    if not items["train"]:
-        raise DataError(
-            f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
-        )
-    return read_items(items, **options)
-
-
-def list_items(root: Path, *, labels: bool) -> list[Item]:
-    """The pictures below a folder, in the order of their names' bytes; folders that are links are not entered.
-
-    The folders right below ``root`` are classes where there are two or more with pictures and no picture beside them.
-    """
-    files = sorted(_walk(root), key=lambda p: os.fsencode(p.relative_to(root)))
-    tops = [p.relative_to(root).parts[0] if p.parent != root else None for p in files]
-    classed = labels and None not in tops and len(set(tops)) > 1
-    return [
-        Item(p, images.shown(p.relative_to(root)), images.shown(top) if classed and top else None)
-        for p, top in zip(files, tops, strict=True)
-    ]
+    items, notes = list_folder(folder, labels=labels)
+    raw = read_items(items, **options)
+    return replace(raw, notes=(*notes, *raw.notes))
 
 
 def read_items(
@@ -122,8 +83,7 @@ def read_items(
         some = "; ".join(bad[:_FEW]) + (f"; and {len(bad) - _FEW} more" if len(bad) > _FEW else "")
         notes.append(f"{_count(len(bad), 'file')} could not be read: {some}")
     labels = {split: [i.label for i in kept] for split, (_, kept) in parts.items()}
-    labelled = all(v is not None for y in labels.values() for v in y)
-    numbered, classes = number_classes({s: y if labelled else None for s, y in labels.items()})
+    numbered, classes = number_classes({s: None if None in y else y for s, y in labels.items()})
     splits = {s: Part(x, numbered[s], tuple(i.name for i in kept)) for s, (x, kept) in parts.items() if kept}
     return Raw(splits, transform, classes, tuple(notes))
 
@@ -225,24 +185,6 @@ def _map(f: Any, items: Sequence[T], title: str) -> Iterator[Any]:
 
             results = track(results, title, len(items), console=Console(stderr=True), transient=True)
         yield from results
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Regular files below a folder whose names end like a picture's."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
-                continue
-            path = folder / entry.name
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(path)
-            elif images.is_picture(path) and entry.is_file():
-                yield path
-
-
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(folder / e.name for e in entries if e.is_dir(follow_symlinks=False))
 
 
 def _count(n: int, what: str) -> str:
