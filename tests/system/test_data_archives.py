@@ -124,7 +124,9 @@ def test_whole_or_not_at_all(tmp_path, cache, monkeypatch):
 LONG = "/".join(["d" * 240] * 15)
 ATTACKS = {
     "parent": [(entry("../evil.png", len(EVIL)), EVIL)],
-    "parent-inside": [(entry("x", kind=tarfile.DIRTYPE, mode=0o755), b""), (entry("x/../../evil.png", len(EVIL)), EVIL)],
+    "parent-inside": [
+        (entry("x", kind=tarfile.DIRTYPE, mode=0o755), b""), (entry("x/../../evil.png", len(EVIL)), EVIL),
+    ],
     "absolute": [(entry("{top}/evil.png", len(EVIL)), EVIL)],
     "absolute-twice": [(entry("/{top}/evil.png", len(EVIL)), EVIL)],
     "link-out": [(entry("l.png", kind=tarfile.SYMTYPE, link="../victim.png"), b"")],

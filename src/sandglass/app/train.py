@@ -99,6 +99,8 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
     say(f"{model['name']} on {data.name}: {splits} examples of {shape}, {epochs} epoch{'s' * (epochs != 1)}")
     for note in data.notes:
         say(f"  note: {note}")
+    if data.bad:
+        say(f"  note: {api.BAD_FILES} in the run folder lists every file that could not be read")
     return api.train(
         model["name"],
         data,

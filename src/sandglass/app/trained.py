@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +29,14 @@ class Trained:
     """A trained model in eval mode, and where it came from; ``run`` is None for a model folder or one from the hub."""
 
     model: Model
-    transform: Transform
+    reading: Mapping[str, Any]
     run: Run | None
     name: str
+
+    @property
+    def transform(self) -> Transform:
+        """How a picture or row is prepared for it, and the way back."""
+        return self.reading["transform"]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -69,8 +75,8 @@ def opened(source: str, device: str) -> Trained:
     run = Run(path) if (path / "config.yaml").is_file() else None
     place = settle_device(device)
     if run is not None:
-        return Trained(run.load_model(device=place), api.transform_of(run), run, path.name)
-    return Trained(api.load(source, device=place), api.transform_of(source), None, path.name)
+        return Trained(run.load_model(device=place), api.reading_of(run), run, path.name)
+    return Trained(api.load(source, device=place), api.reading_of(source), None, path.name)
 
 
 def find_run(source: str) -> Path:
@@ -87,9 +93,9 @@ def find_run(source: str) -> Path:
     return Path(source)
 
 
-def new_data(transform: Transform, source: str) -> Dataset:
-    """Other examples than a run's own, prepared as those were and kept together."""
-    return load_data(source, transform=transform, validation=0.0, test=0.0)
+def new_data(reading: Mapping[str, Any], source: str) -> Dataset:
+    """Other examples than a run's own, prepared and their classes numbered as those were, and kept together."""
+    return load_data(source, **reading, validation=0.0, test=0.0)
 
 
 def dataset(trained: Trained, data: str | None) -> Dataset:
@@ -99,7 +105,7 @@ def dataset(trained: Trained, data: str | None) -> Dataset:
         ConfigError: a model folder has no data of its own.
     """
     if data is not None:
-        return new_data(trained.transform, data)
+        return new_data(trained.reading, data)
     if trained.run is None:
         raise ConfigError(f"{trained.name} is a model without its run; say what to use it on with --data.")
     return api.run_data(trained.run)

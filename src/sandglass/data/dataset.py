@@ -68,6 +68,7 @@ class Dataset:
             handed over in Python.
         fingerprint: SHA-256 over the examples, labels and splits.
         notes: what was done to the data that a reader of the report should know.
+        bad: name of and reason for each file that could not be read and was left out.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Dataset:
     source: Mapping[str, Any] | None = None
     fingerprint: str = ""
     notes: tuple[str, ...] = field(default=())
+    bad: tuple[tuple[str, str], ...] = ()
 
     @property
     def train(self) -> Split:

@@ -54,6 +54,17 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def stem(path: Path) -> str:
+    """A file's name without its ending, be it an archive's in two parts.
+
+    Example:
+        >>> stem(Path("photos.tar.gz")), stem(Path("photos.v2.png"))
+        ('photos', 'photos.v2')
+    """
+    ending = max((e for e in SUFFIXES if path.name.lower().endswith(e)), key=len, default=path.suffix)
+    return path.name[: len(path.name) - len(ending)]
+
+
 def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
     """The folder in the cache that an archive's pictures are in, and notes on what was left out.
 

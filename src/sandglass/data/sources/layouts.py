@@ -103,7 +103,7 @@ def walk(folder: Path, passed: Counter[str]) -> list[Path]:
                         passed["files that are no pictures by their names"] += 1
         except OSError:  # of a folder that may not be entered, or has just been removed
             passed["folders that cannot be read"] += 1
-    return sorted(found, key=lambda p: os.fsencode(p.relative_to(folder)))
+    return sorted(found, key=os.fsencode)
 
 
 def ignored(name: str) -> bool:
