@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ Pairs = dict[str, tuple[Any, Any]]
 _SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 _X, _Y = ("x", "images", "data"), ("y", "labels", "targets")
 _LARGEST = 2**36
+_HARMLESS, _RATIO = 2**27, 200  # bytes that do no harm, and how much smaller than its arrays a larger file may be
 
 
 def read_pairs(
@@ -118,10 +120,7 @@ def read_numpy(path: Path, labels: Any) -> Pairs:
     try:
         if path.suffix.lower() == ".npy":
             return {"train": (np.load(path, mmap_mode="r", allow_pickle=False), None)}
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > _LARGEST:
-            raise DataError(f"{name} unpacks to {size / 2**30:.0f} GiB; split it into smaller files.")
+        _check_npz(path)
         with np.load(path, allow_pickle=False) as archive:
             found = {key: archive[key] for key in archive.files}
     except DataError:
@@ -134,6 +133,34 @@ def read_numpy(path: Path, labels: Any) -> Pairs:
     if isinstance(labels, str) and labels in found:
         pairs = {"train": (pairs["train"][0], found[labels])}
     return pairs
+
+
+def _check_npz(path: Path) -> None:
+    """Judges an archive of arrays by what it declares, before one of them is made.
+
+    Raises:
+        DataError: more than memory can hold, so much more than the file has that it must be a trap, or an array larger
+            than what is there of it.
+    """
+    name, packed = shown(path.name), path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > _LARGEST:
+            raise DataError(f"{name} unpacks to {size / 2**30:.0f} GiB; split it into smaller files.")
+        if size > max(_HARMLESS, _RATIO * packed):
+            raise DataError(
+                f"{name} has {packed / 2**20:.1f} MiB and would unpack to {size / 2**20:,.0f} MiB, as only traps do; "
+                "if you trust it, save its arrays as .npy files."
+            )
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".npy"):
+                continue
+            with archive.open(entry) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            if math.prod(shape) * dtype.itemsize > entry.file_size:
+                raise DataError(f"{name} is damaged: '{shown(entry.filename)}' declares more values than it holds.")
 
 
 def _named(found: dict[str, Any]) -> Pairs:
