@@ -18,7 +18,7 @@ from PIL import Image
 from sandglass import api
 from sandglass.app.main import main
 from sandglass.data.load import load_data
-from sandglass.data.sources import folders, images, layouts
+from sandglass.data.sources import images, layouts
 from sandglass.errors import ConfigError, DataError
 
 RNG = np.random.default_rng(0)
@@ -157,9 +157,10 @@ def test_a_run_lists_its_bad_files(tmp_path, capsys):
 
 def test_a_file_that_vanishes_is_read_again_and_then_left_out(tmp_path, monkeypatch):
     fill(tmp_path, 5)
-    load, tries = images.load, Counter()
+    load, tries = images._load, Counter()
 
     def flaky(path, value_range=None):
+        path = Path(path)
         tries[path.name] += 1
         if path.name == "1.png" and path.exists():
             path.unlink()
@@ -171,7 +172,7 @@ def test_a_file_that_vanishes_is_read_again_and_then_left_out(tmp_path, monkeypa
                 (tmp_path / "away").rename(path)
         return load(path, value_range)
 
-    monkeypatch.setattr(folders.images, "load", flaky)
+    monkeypatch.setattr(images, "_load", flaky)
     data = load_data(tmp_path, validation=0, test=0)
     assert data.train.names == ("0.png", "2.png", "3.png", "4.png")
     assert [name for name, _ in data.bad] == ["1.png"] and "No such file" in data.bad[0][1]

@@ -38,7 +38,7 @@ LARGE, LARGE_RATIO = 2**30, 20
 """... and from a size that can fill a disk only as much as pictures can be packed."""
 
 _BLOCK = 4096  # a file takes up one at least, so a million empty ones are no small thing
-_INDEX = ".sandglass.json"
+_INDEX, _PICTURES = "index.json", "pictures"
 _TABLES = (".csv", ".tsv", ".npy", ".npz", ".parquet", ".feather")
 _SHOWN = 64 * 2**20  # of bytes, from which on a bar is shown
 _FORMAT = 1
@@ -85,7 +85,7 @@ def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{place.name}.lock"):
             kept = _kept(place, mark)
-            return place, _unpack(path, place, mark) if kept is None else kept
+            return place / _PICTURES, _unpack(path, place, mark) if kept is None else kept
     except OSError as error:
         raise SaveError(f"{images.shown(path.name)} cannot be unpacked into {images.shown(cache)}: {error}.") from error
 
@@ -107,7 +107,9 @@ def _kept(place: Path, mark: str) -> tuple[str, ...] | None:
     """The notes of an archive that was unpacked before, None where it has to be unpacked."""
     try:
         index = json.loads((place / _INDEX).read_bytes())
-        if index["fingerprint"] == mark and all((place / n).stat().st_size == size for n, size in index["files"]):
+        if index["fingerprint"] == mark and all(
+            (place / _PICTURES / n).stat().st_size == size for n, size in index["files"]
+        ):
             return tuple(index["notes"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
@@ -126,9 +128,9 @@ def _unpack(path: Path, place: Path, mark: str) -> tuple[str, ...]:
     temporary = place.parent / f".{place.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir()
+        (temporary / _PICTURES).mkdir(parents=True)
         with _damage_named(path):
-            files, left = _write(path, temporary, total)
+            files, left = _write(path, temporary / _PICTURES, total)
         notes = (f"{images.shown(path.name)} was unpacked: {len(files)} pictures{_left_out(left)}",)
         index = {"fingerprint": mark, "notes": notes, "files": files}
         (temporary / _INDEX).write_text(json.dumps(index))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data.sources import images
-from sandglass.data.sources.layouts import Item, list_folder
+from sandglass.data.sources.layouts import Item, list_splits
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import DataError
@@ -38,7 +38,11 @@ def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
     Raises:
         DataError: no picture in it, or as :func:`read_items`.
     """
-    items, notes = list_folder(folder, labels=labels)
+    items, notes = list_splits(folder, labels=labels)
+    if not items["train"]:
+        raise DataError(
+            f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
+        )
     raw = read_items(items, **options)
     return replace(raw, notes=(*notes, *raw.notes))
 
@@ -140,7 +144,7 @@ def _fit(
 
 def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
     try:
-        if isinstance(item.content, Path):
+        if isinstance(item.content, str | Path):
             return images.probe(item.content)
         width, height = images.normal(item.content)[0].size
         return (height, width), images.is_grey(item.content)
@@ -151,17 +155,12 @@ def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
 def _load(item: Item, value_range: tuple[float, float] | None) -> tuple[Any, Any]:
     """The normal picture and remarks on it, or None and why it cannot be had."""
     try:
-        if not isinstance(item.content, Path):
-            return images.normal(item.content, value_range=value_range)
-        try:
+        if isinstance(item.content, str | Path):
             return images.load(item.content, value_range)
-        except DataError as error:
-            if not isinstance(error.__cause__, OSError) or error.__cause__.errno is None:
-                raise
-            return images.load(item.content, value_range)  # a disk or network may have failed for a moment
+        return images.normal(item.content, value_range=value_range)
     except DataError as error:
         reason = str(error)
-        if isinstance(item.content, Path):
+        if isinstance(item.content, str | Path):
             reason = reason.removeprefix(images.shown(item.content) + ": ")
         return None, reason
 

@@ -99,9 +99,20 @@ def is_grey(image: Image) -> bool:
 def load(path: str | os.PathLike[str], value_range: tuple[float, float] | None = None) -> tuple[Image, frozenset[str]]:
     """A picture file, decoded to the last byte; see :func:`normal` for the range and for what is returned.
 
+    One that the system does not give is asked for twice, for a disk or network may fail for a moment.
+
     Raises:
         DataError: it cannot be decoded, with the file and the reason.
     """
+    try:
+        return _load(path, value_range)
+    except DataError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno is None:
+            raise  # damage stays damage
+    return _load(path, value_range)
+
+
+def _load(path: str | os.PathLike[str], value_range: tuple[float, float] | None) -> tuple[Image, frozenset[str]]:
     with opened(path) as image:
         top = _declared_top(image)  # the decoder forgets it once it has run
         try:
@@ -111,7 +122,9 @@ def load(path: str | os.PathLike[str], value_range: tuple[float, float] | None =
             raise DataError(f"{shown(path)}: {error}") from error
         except Exception as error:  # a damaged body may raise anything in a decoder
             raise DataError(f"{shown(path)}: {_reason(error)}") from error
-        if Path(path).suffix.lower() not in _NAMED.get("JPEG" if image.format == "MPO" else str(image.format), ()):
+        if os.path.splitext(path)[1].lower() not in _NAMED.get(
+            "JPEG" if image.format == "MPO" else str(image.format), ()
+        ):
             done |= {"another format than their name says"}
         return picture, done
 
@@ -302,13 +315,15 @@ def shown(path: str | os.PathLike[str]) -> str:
         >>> shown("a\udcff.png")
         'a\\xff.png'
     """
+    if isinstance(path, str) and path.isascii() and path.isprintable():
+        return path
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def is_picture(path: Path) -> bool:
+def is_picture(path: str | Path) -> bool:
     """Whether a name ends like a picture's."""
-    return path.suffix.lower() in SUFFIXES
+    return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def _reason(error: Exception) -> str:

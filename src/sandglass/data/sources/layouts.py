@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import unicodedata
 from collections import Counter
@@ -17,7 +18,9 @@ _SPLITS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
-_IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
+IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
+"""Names, in small letters, of what systems leave in folders."""
+
 _FEW = 5
 
 
@@ -26,7 +29,7 @@ class Item:
     """One picture of a source.
 
     Args:
-        content: its file, or a Pillow picture.
+        content: its file (a path), or a Pillow picture.
         name: what messages call it.
         label: its class, or None.
     """
@@ -36,7 +39,7 @@ class Item:
     label: str | int | None = None
 
 
-def list_folder(folder: Path, *, labels: bool) -> tuple[dict[str, list[Item]], tuple[str, ...]]:
+def list_splits(folder: Path, *, labels: bool) -> tuple[dict[str, list[Item]], tuple[str, ...]]:
     """The pictures of a folder by split, and notes on its layout and on what was passed over.
 
     A folder is flat, or has a folder a class, or either below ``train``, ``validation`` and ``test``. One that holds
@@ -47,8 +50,11 @@ def list_folder(folder: Path, *, labels: bool) -> tuple[dict[str, list[Item]], t
         folder: where.
         labels: whether folders name classes.
 
+    Returns:
+        ``train``, which may be empty, and the other splits that have pictures.
+
     Raises:
-        DataError: it may not be read, holds several data sets, or has no picture to train on.
+        DataError: it may not be read, or holds several data sets.
     """
     try:
         base = _unwrapped(folder)
@@ -56,26 +62,22 @@ def list_folder(folder: Path, *, labels: bool) -> tuple[dict[str, list[Item]], t
     except OSError as error:
         raise DataError(f"{images.shown(folder)} cannot be read: {error.strerror}.") from error
     passed: Counter[str] = Counter()
-    files = {split: [(root, p) for root in found for p in walk(root, passed)] for split, found in roots.items()}
+    files = {split: [(root, file) for root in found for file in walk(root, passed)] for split, found in roots.items()}
     files = {split: found for split, found in files.items() if found or split == "train"}
-    if not files["train"]:
-        raise DataError(
-            f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
-        )
-    tops = {split: [_top(root, p) for root, p in found] for split, found in files.items()}
+    tops = {split: [_top(root, file) for root, file in found] for split, found in files.items()}
     classed = _classed(tops) if labels else ()
+    start = len(os.path.join(folder, ""))
     items = {
         split: [
-            Item(p, images.shown(p.relative_to(folder)), top if split in classed else None)
-            for (_, p), top in zip(found, tops[split], strict=True)
+            Item(file, images.shown(file[start:]), top if split in classed else None)
+            for (_, file), top in zip(found, tops[split], strict=True)
         ]
         for split, found in files.items()
     }
-    notes = [*_remarks(base, tops, classed), *_passed_over(passed)]
-    return items, tuple(notes)
+    return items, (*_remarks(base, tops, classed), *_passed_over(passed))
 
 
-def walk(folder: Path, passed: Counter[str]) -> list[Path]:
+def walk(folder: Path, passed: Counter[str]) -> list[str]:
     """Regular files below a folder whose names end like a picture's, in the order of their names' bytes.
 
     Folders that are links are not entered, so no picture is met twice and no loop is run through.
@@ -84,21 +86,21 @@ def walk(folder: Path, passed: Counter[str]) -> list[Path]:
         folder: where.
         passed: counts what is left out, by kind.
     """
-    found, folders = [], [folder]
+    found, folders = [], [os.fspath(folder)]
     while folders:
         try:
-            with os.scandir(here := folders.pop()) as entries:
+            with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     if ignored(entry.name):
                         passed["hidden or system files"] += 1
                     elif entry.is_dir(follow_symlinks=False):
-                        folders.append(here / entry.name)
+                        folders.append(entry.path)
                     elif entry.is_symlink() and not entry.is_file():
                         passed["links to folders or to nothing"] += 1
                     elif not entry.is_file():
                         passed["pipes, sockets or devices"] += 1
-                    elif images.is_picture(here / entry.name):
-                        found.append(here / entry.name)
+                    elif images.is_picture(entry.name):
+                        found.append(entry.path)
                     else:
                         passed["files that are no pictures by their names"] += 1
         except OSError:  # of a folder that may not be entered, or has just been removed
@@ -113,7 +115,7 @@ def ignored(name: str) -> bool:
         >>> ignored("._photo.png"), ignored("Thumbs.db"), ignored("photo.png")
         (True, True, False)
     """
-    return name.startswith(".") or name.lower() in _IGNORED
+    return name.startswith(".") or name.lower() in IGNORED
 
 
 def _unwrapped(folder: Path) -> Path:
@@ -122,7 +124,7 @@ def _unwrapped(folder: Path) -> Path:
         with os.scandir(folder) as entries:
             seen = [e for e in entries if not ignored(e.name)]
         inner = [e for e in seen if e.is_dir(follow_symlinks=False)]
-        if len(inner) != 1 or any(e.is_file() and images.is_picture(Path(e.name)) for e in seen):
+        if len(inner) != 1 or any(e.is_file() and images.is_picture(e.name) for e in seen):
             return folder
         folder = folder / inner[0].name
 
@@ -189,13 +191,16 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:_FEW]) + (f" and {len(names) - _FEW} more" if len(names) > _FEW else "")
 
 
-def _top(root: Path, path: Path) -> str | None:
-    """The folder right below ``root`` that a file is in, as a class is called; None for a file beside them.
+def _top(root: Path, file: str) -> str | None:
+    """The folder right below ``root`` that a file is in, as a class is called; None for a file beside them."""
+    inner = file[len(os.path.join(root, "")) :]  # pathlib takes as long for this as a small picture takes to decode
+    return _class(inner.split(os.sep, 1)[0]) if os.sep in inner else None
 
-    Composed, so that a name is one class whether a Mac or another system wrote it.
-    """
-    parts = path.relative_to(root).parts
-    return unicodedata.normalize("NFC", images.shown(parts[0])) if len(parts) > 1 else None
+
+@functools.lru_cache(maxsize=4096)
+def _class(name: str) -> str:
+    """A folder's name as a class: composed, so that it is one whether a Mac or another system wrote it."""
+    return unicodedata.normalize("NFC", images.shown(name))
 
 
 def _folders(folder: Path) -> list[Path]:
