@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import platform
 import re
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 
 import sandglass
-from sandglass import registry, rng
+from sandglass import registry, rng, storage
 from sandglass.core import Model, Result, Spec
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
@@ -28,6 +30,9 @@ from sandglass.report.card import model_card
 from sandglass.run import Run, hold, load_model, read_model_config
 
 __all__ = ["build", "evaluate", "load", "load_data", "resume", "run_data", "train", "transform_of"]
+
+BAD_FILES = "bad_files.csv"
+"""In a run folder, the files that were left out of the data and why."""
 
 
 def build(name: str, spec: Spec, *, seed: int | None = None, **options: Any) -> Model:
@@ -104,6 +109,7 @@ def train(
     path = Path(out) if out is not None else next_folder(model.config["name"], dataset.name)
     with hold(path):
         run = Run.create(path, config)
+        write_bad_files(run, dataset)
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress or default_progress())
         loop.fit()
     return run
@@ -246,7 +252,7 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run(run)
     own = data is None
-    dataset = run_data(run) if own else as_dataset(data, {"transform": transform_of(run)})
+    dataset = run_data(run) if own else as_dataset(data, reading_of(run))
     if split not in dataset.splits:
         raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
     model = run.load_model(device=device)
@@ -287,11 +293,8 @@ def run_data(run: Run) -> Dataset:
 
 def transform_of(source: Run | str | Path) -> Transform:
     """How a run or model folder prepares a picture or row, and the way back."""
+    config = _config_of(source)
     path = source.path if isinstance(source, Run) else Path(source)
-    if (path / "config.yaml").is_file():
-        config = source.config if isinstance(source, Run) else Run(path).config
-    else:
-        config = read_model_config(path if path.exists() else fetch(str(source)))
     try:
         transform, spec = Transform.from_dict(config["transform"]), Spec.from_dict(config["spec"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -299,6 +302,20 @@ def transform_of(source: Run | str | Path) -> Transform:
     if transform.spec().shape != spec.shape:
         raise CheckpointError(f"{path}: the transform makes {transform.spec().shape}, the model reads {spec.shape}.")
     return transform
+
+
+def reading_of(source: Run | str | Path) -> dict[str, Any]:
+    """The options of :func:`load_data` that read new data as a run or model folder does: transform and classes."""
+    return {"transform": transform_of(source), "classes": _config_of(source).get("classes") or None}
+
+
+def _config_of(source: Run | str | Path) -> dict[str, Any]:
+    if isinstance(source, Run):
+        return source.config
+    path = Path(source)
+    if (path / "config.yaml").is_file():
+        return Run(path).config
+    return read_model_config(path if path.exists() else fetch(str(source)))
 
 
 def as_dataset(data: Any, options: Mapping[str, Any] | None) -> Dataset:
@@ -373,6 +390,14 @@ def describe(model: Model, data: Dataset, training: Training, recipe: str | None
         "classes": list(data.classes),
         "environment": environment(),
     }
+
+
+def write_bad_files(run: Run, data: Dataset) -> None:
+    """Lists the files that were left out of the data, each with its reason, in ``bad_files.csv``; none, no list."""
+    if data.bad:
+        lines = io.StringIO(newline="")
+        csv.writer(lines).writerows([("path", "reason"), *data.bad])
+        storage.write_file(run.path / BAD_FILES, lines.getvalue().encode())
 
 
 def environment() -> dict[str, Any]:

@@ -9,6 +9,7 @@
       model/           config.json, model.safetensors, README.md, MANIFEST.json: the kept weights, loadable on their own
       checkpoints/     step-XXXXXXXX/ folders, LAST and BEST (text: the name of one)
       results.json     what was measured        report.html, figures/
+      bad_files.csv    files of the data that could not be read, and why; only where there are such
 """
 
 from __future__ import annotations

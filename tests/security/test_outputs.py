@@ -20,6 +20,10 @@ EVIL = (
 )  # fmt: skip
 
 
+_POINTS = ("src", "href", "xlink:href", "action")
+_LEADS = ("javascript:", "http:", "https:", "x")
+
+
 class Elements(HTMLParser):
     """The elements of a page, with their attributes, and its text."""
 
@@ -41,8 +45,7 @@ class Elements(HTMLParser):
             (tag, attributes) for tag, attributes in self.found
             if tag in ("script", "iframe", "object", "embed", "b", "link", "base")
             or any(name.startswith("on") for name in attributes)
-            or any(str(v).strip().lower().startswith(("javascript:", "http:", "https:", "x")) for k, v in attributes.items()
-                   if k in ("src", "href", "xlink:href", "action"))
+            or any(str(attributes[k]).strip().lower().startswith(_LEADS) for k in _POINTS if k in attributes)
         ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from sandglass import storage
 from sandglass.app.files import write_csv, write_npz
 from sandglass.app.trained import Trained, joined
 from sandglass.data.dataset import Dataset, Split
-from sandglass.data.sources.memory import DAMAGE, read_npz
+from sandglass.data.sources.numpy_files import DAMAGE, read_npz
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
 from sandglass.report.mosaic import make_folder
 

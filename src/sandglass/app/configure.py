@@ -34,7 +34,7 @@ def training_options() -> tuple[Option, ...]:
 def data_options() -> tuple[Option, ...]:
     """How to read data, as far as a file can say it."""
     types = {"labels": bool | str | None, "size": int | str | Sequence[int] | None}
-    options = (o for o in registry.signature(load_data) if o.name != "transform")
+    options = (o for o in registry.signature(load_data) if o.name not in ("transform", "classes"))
     return tuple(Option(o.name, types.get(o.name, o.type), o.default, o.help) for o in options)
 
 
@@ -75,7 +75,7 @@ def _normal_data(given: Any, where: str) -> dict[str, Any]:
     elif any(key in data for key in _ABOUT_DATA):
         data = {}  # a run whose data was handed over in Python
     data = {k: v for k, v in data.items() if k not in _ABOUT_DATA}
-    _refuse(data, ["source", "transform", *(o.name for o in data_options())], f"{where}: data")
+    _refuse(data, ["source", "transform", "classes", *(o.name for o in data_options())], f"{where}: data")
     return data
 
 

@@ -115,7 +115,7 @@ class Flags:
         model = config.get("model", {})
         options = {k: {"name": v} if isinstance(v, str) and f"model.{k}.name" in self.options else v
                    for k, v in model.get("options", {}).items()}  # fmt: skip
-        data = {k: v for k, v in config.get("data", {}).items() if k not in ("source", "transform")}
+        data = {k: v for k, v in config.get("data", {}).items() if k not in ("source", "transform", "classes")}
         sections = {"model": options, "data": data, "training": config.get("training", {})}
         flat = {f"{s}.{k}": v for s, values in sections.items() for k, v in _flatten(values).items()}
         # What is unknown here is refused by its name later.

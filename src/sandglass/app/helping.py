@@ -60,7 +60,14 @@ def _value(hint: Any) -> str:
     said = type_name(hint)
     if "a whole number or a text" in said:
         return "N or HxW"
-    stands = {"a whole": "N", "whole": "N,N,...", "a number": "X", "names": "A,B,...", "true": "COLUMN"}
+    stands = {
+        "a whole": "N",
+        "whole": "N,N,...",
+        "numbers": "X,X,...",
+        "a number": "X",
+        "names": "A,B,...",
+        "true": "COLUMN",
+    }
     return next((v for k, v in stands.items() if said.startswith(k)), "NAME")
 
 

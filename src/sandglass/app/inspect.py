@@ -46,7 +46,7 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass.run import Run
 
     run = Run(find_run(args.run))
-    data = new_data(api.transform_of(run), args.data) if args.data else None
+    data = new_data(api.reading_of(run), args.data) if args.data else None
     split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
     common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
     metrics = args.metrics

@@ -105,6 +105,8 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
     short = few(training.epochs, math.ceil(len(data.train) / training.batch_size))
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
+    if data.bad:
+        say(f"  note: {api.BAD_FILES} in the run folder lists every file that could not be read")
     return api.train(
         model["name"],
         data,

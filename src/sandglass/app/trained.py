@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,9 +31,14 @@ class Trained:
     """A trained model in eval mode, and where it came from; ``run`` is None for a model folder or one from the hub."""
 
     model: Model
-    transform: Transform
+    reading: Mapping[str, Any]
     run: Run | None
     name: str
+
+    @property
+    def transform(self) -> Transform:
+        """How a picture or row is prepared for it, and the way back."""
+        return self.reading["transform"]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -79,7 +85,7 @@ def opened(source: str, device: str, allow_nonfinite: bool = False) -> Trained:
         model = api.load(run or source, device=settle_device(device), allow_nonfinite=allow_nonfinite)
     for warning in caught:
         say(str(warning.message))
-    return Trained(model, api.transform_of(run or source), run, path.name)
+    return Trained(model, api.reading_of(run or source), run, path.name)
 
 
 def find_run(source: str) -> Path:
@@ -96,9 +102,9 @@ def find_run(source: str) -> Path:
     return Path(source)
 
 
-def new_data(transform: Transform, source: str) -> Dataset:
-    """Other examples than a run's own, prepared as those were and kept together."""
-    return load_data(source, transform=transform, validation=0.0, test=0.0)
+def new_data(reading: Mapping[str, Any], source: str) -> Dataset:
+    """Other examples than a run's own, prepared and their classes numbered as those were, and kept together."""
+    return load_data(source, **reading, validation=0.0, test=0.0)
 
 
 def dataset(trained: Trained, data: str | None) -> Dataset:
@@ -108,7 +114,7 @@ def dataset(trained: Trained, data: str | None) -> Dataset:
         ConfigError: a model folder has no data of its own.
     """
     if data is not None:
-        return new_data(trained.transform, data)
+        return new_data(trained.reading, data)
     if trained.run is None:
         raise ConfigError(f"{trained.name} is a model without its run; say what to use it on with --data.")
     return api.run_data(trained.run)

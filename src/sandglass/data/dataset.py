@@ -73,6 +73,7 @@ class Dataset:
         fingerprint: SHA-256 over the examples, labels and splits.
         notes: what was done to the data that a reader of the report should know.
         factors: names of the columns of the splits' ``factors``; empty where those are not known.
+        bad: name of and reason for each file that could not be read and was left out.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Dataset:
     fingerprint: str = ""
     notes: tuple[str, ...] = field(default=())
     factors: tuple[str, ...] = ()
+    bad: tuple[tuple[str, str], ...] = ()
 
     @property
     def train(self) -> Split:

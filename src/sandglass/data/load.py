@@ -6,10 +6,10 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from sandglass.core import Spec
 from sandglass.data.dataset import Dataset, Split
-from sandglass.data.sources import folders, images, memory, tables
-from sandglass.data.sources.raw import Part, Raw
+from sandglass.data.sources import archives, folders, images, memory, numpy_files, tables
+from sandglass.data.sources.layouts import Item
+from sandglass.data.sources.raw import Pairs, Part, Raw, as_known
 from sandglass.data.splits import carve, duplicates
 from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError
@@ -37,36 +38,45 @@ def load_data(
     size: Any = None,
     fit: str | None = None,
     channels: int | None = None,
+    value_range: Sequence[float] | None = None,
+    on_bad: Literal["skip", "stop"] = "skip",
     validation: float = 0.1,
     test: float | None = None,
     seed: int = 0,
     limit: int | None = None,
     transform: Transform | Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Dataset:
     """Reads a source, fits the transform that suits it, and splits it.
 
     Args:
         source: a registered name (``"digits"``), alone or with its options (``{"name": "shapes", "side": 64}``); a
             folder of pictures, flat, with a folder a class, or with ``train``, ``validation`` and ``test`` at the top;
-            one picture; a ``.npy``, ``.npz``, ``.csv`` or ``.tsv`` file; an array or tensor, ``(x, y)``, or
-            ``{"train": (x, y), "test": ...}``; a pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
+            a zip or tar file of one; one picture; a ``.npy``, ``.npz``, ``.csv`` or ``.tsv`` file; an array or tensor,
+            ``(x, y)``, or ``{"train": (x, y), "test": ...}``; a pandas DataFrame; or a map-style
+            ``torch.utils.data.Dataset``.
         labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
         name: for folders and titles; by default the source's own.
         size: of pictures, in pixels: ``64``, ``(H, W)`` or ``"HxW"``; needed where they differ.
         fit: how pictures come to that size: ``"crop"`` (default), ``"pad"`` or ``"stretch"``.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA); by default 1 where every picture is grey, else 3.
+        value_range: values that become black and white in grey pictures of floats or of more than 8 bits, such as
+            ``(0, 4095)``; by default 0 and the largest that the file's depth allows for, and none for floats.
+        on_bad: what to do with pictures that cannot be read: ``"skip"`` leaves them out and names them, ``"stop"``
+            refuses the source.
         validation: share of the examples cut out for validation where the source has no such split; 0 for none.
         test: the same for testing; None stands for 0.1.
         seed: of the split, and of ``limit``.
         limit: keep this many examples to train on, chosen at random.
         transform: one that a trained model holds, to read new data as that model does.
+        classes: the trained model's, so that labels get its numbers.
 
     Returns:
         The data. ``source`` in it holds what this function needs to make the same again, where a name or a path does.
 
     Raises:
         NotFoundError: no such file, folder or name.
-        DataError: data that cannot be read, can be read in two ways, or does not fit ``transform``.
+        DataError: data that cannot be read, can be read in two ways, or does not fit ``transform`` or ``classes``.
         ConfigError: an option that makes no sense.
         MissingPackageError: an optional package is needed.
 
@@ -78,11 +88,13 @@ def load_data(
     if isinstance(transform, Mapping):
         transform = Transform.from_dict(transform)
     frame = _parse_size(size)
-    _check(fit, channels, validation, test, limit, seed)
-    if transform is not None and (frame, fit, channels) != (None, None, None):
-        raise ConfigError("size, fit and channels belong to the transform that is given; leave them out.")
+    span = images.check_range(value_range)
+    _check(fit, channels, on_bad, validation, test, limit, seed)
+    if transform is not None and (frame, fit, channels, span) != (None, None, None, None):
+        raise ConfigError("size, fit, channels and value_range belong to the transform that is given; leave them out.")
     options = {"size": frame, "fit": fit, "channels": channels, "transform": transform}
-    title, where, raw = _read(source, labels, options)
+    title, where, raw = _read(source, labels, options, {"value_range": span, "on_bad": on_bad})
+    raw = as_known(raw, classes or ())
     raw = _bring(raw, frame, fit, channels, transform)
     raw = _split(raw, validation, TEST if test is None else test, seed)
     if limit is not None and limit < len(raw.parts["train"]):
@@ -90,6 +102,8 @@ def load_data(
         raw = replace(raw, parts={**raw.parts, "train": raw.parts["train"].take(keep)})
         raw = raw.noted(f"{limit} of the training examples were kept")
     raw, fitted = _fit(raw, transform)
+    if span is not None and getattr(fitted, "value_range", None) is None:
+        raise ConfigError("value_range is for files of pictures; bring an array into [0, 1] yourself.")
     spec = fitted.spec(len(raw.classes))
     levels = fitted.levels if isinstance(fitted, ImageTransform) else 256
     order = [s for s in ("train", "validation", "test") if s in raw.parts]
@@ -99,13 +113,15 @@ def load_data(
     if where is not None and (labels is None or isinstance(labels, str | bool)):
         given = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
+            "value_range": list(span) if span else None, "on_bad": on_bad,
             "validation": validation, "test": test, "seed": seed, "limit": limit,
             "transform": None if transform is None else transform.to_dict(),
+            "classes": list(classes) if classes else None,
         }  # fmt: skip
-        usual = {"validation": 0.1, "seed": 0}
+        usual = {"validation": 0.1, "seed": 0, "on_bad": "skip"}
         again = {"source": where} | {k: v for k, v in given.items() if v != usual.get(k)}
     print_ = fingerprint(spec, splits, raw.classes)
-    return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, raw.notes, raw.factors)
+    return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, raw.notes, raw.factors, raw.bad)
 
 
 def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...] = ()) -> str:
@@ -126,7 +142,9 @@ def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...
     return digest.hexdigest()
 
 
-def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str | dict[str, Any] | None, Raw]:
+def _read(
+    source: Any, labels: Any, options: dict[str, Any], pictured: dict[str, Any]
+) -> tuple[str, str | dict[str, Any] | None, Raw]:
     """A short name, where to find it again (or None), and what was read."""
     if _is_known(source):
         return _read_known(source, labels)
@@ -136,7 +154,8 @@ def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str |
             known = ", ".join(names("dataset"))
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
-        return images.shown(path.stem if path.is_file() else path.name), str(path), _read_path(path, labels, options)
+        title = archives.stem(path) if path.is_file() else path.name
+        return images.shown(title), str(path), _read_path(path, labels, options, pictured)
     if isinstance(source, Mapping) and not hasattr(source, "columns"):
         return "arrays", None, memory.read_pairs(_labelled(memory.name_splits(source), labels), **options)
     if isinstance(source, tuple) and len(source) == 2:
@@ -150,7 +169,8 @@ def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str |
         y = labels if _is_labels(labels) else y
         title = type(source).__name__.lower()
         if _is_image(found[0]):
-            return title, None, folders.read_items({"train": folders.from_pillow(found, y)}, **_for_images(options))
+            items = {"train": folders.from_pillow(found, y)}
+            return title, None, folders.read_items(items, **_for_images(options), **pictured)
         return title, None, memory.read_pairs({"train": (memory.stack(found), y)}, **options)
     raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
 
@@ -170,26 +190,30 @@ def _read_known(source: str | Mapping[str, Any], labels: Any) -> tuple[str, str 
     return title, source if isinstance(source, str) else dict(source), raw
 
 
-def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
-    if path.is_dir():
+def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
+    packed = path.is_file() and archives.is_archive(path)
+    if path.is_dir() or packed:
         if isinstance(labels, str) or _is_labels(labels):
             raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
-        return folders.read_folder(path, labels=labels is not False, **_for_images(options))
+        folder, notes = archives.unpack(path) if packed else (path, ())
+        raw = folders.read_folder(folder, labels=labels is not False, **_for_images(options), **pictured)
+        return replace(raw, notes=(*notes, *raw.notes))
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
-        pairs = memory.read_numpy(path, labels)
+        pairs = numpy_files.read_numpy(path, labels)
         return memory.read_pairs(_labelled(pairs, None if isinstance(labels, str) else labels), **options)
     if suffix in (".csv", ".tsv"):
         return memory.read_pairs(_labelled({"train": (tables.read_csv(path), None)}, labels), **options)
     if images.is_picture(path) and path.is_file():
-        item = folders.Item(path, images.shown(path.name))
-        return folders.read_items({"train": [item]}, **_for_images(options))
+        item = Item(path, images.shown(path.name))
+        return folders.read_items({"train": [item]}, **_for_images(options), **pictured)
     raise DataError(
-        f"{images.shown(path.name)} is no source; give a folder of pictures, a picture, .npy, .npz, .csv or .tsv file."
+        f"{images.shown(path.name)} is no source; "
+        "give a folder of pictures or a zip or tar file of one, a picture, .npy, .npz, .csv or .tsv file."
     )
 
 
-def _labelled(pairs: memory.Pairs, labels: Any) -> memory.Pairs:
+def _labelled(pairs: Pairs, labels: Any) -> Pairs:
     """The splits with the labels that were asked for."""
     if labels is None:
         return pairs
@@ -313,11 +337,13 @@ def _parse_size(size: Any) -> tuple[int, int] | None:
     return numbers[0], numbers[-1]
 
 
-def _check(fit: Any, channels: Any, validation: Any, test: Any, limit: Any, seed: Any) -> None:
+def _check(fit: Any, channels: Any, on_bad: Any, validation: Any, test: Any, limit: Any, seed: Any) -> None:
     if fit is not None and fit not in FITS:
         raise ConfigError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
     if channels is not None and channels not in (1, 3, 4):
         raise ConfigError(f"channels must be 1, 3 or 4, not {channels!r}.")
+    if on_bad not in ("skip", "stop"):
+        raise ConfigError(f"on_bad must be skip or stop, not {on_bad!r}.")
     for what, share in (("validation", validation), ("test", 0.0 if test is None else test)):
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
             raise ConfigError(f"{what} must be a share of the examples from 0 to below 1, not {share!r}.")

@@ -84,6 +84,7 @@ class ImageTransform(Transform):
         levels: values that an element can take; 256 for bytes, 2 for black and white.
         background: red, green and blue behind transparency and around padding.
         continuous: keep float32 in [0, 1] in place of bytes.
+        value_range: what becomes black and white in grey pictures of floats or of more than 8 bits.
 
     Raises:
         ConfigError: values that make no sense.
@@ -103,8 +104,10 @@ class ImageTransform(Transform):
     levels: int = 256
     background: tuple[int, int, int] = (255, 255, 255)
     continuous: bool = False
+    value_range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "value_range", images.check_range(self.value_range))
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
         object.__setattr__(self, "background", tuple(int(n) for n in self.background))
         if len(self.size) != 2 or min(self.size) < 1:
@@ -146,8 +149,7 @@ class ImageTransform(Transform):
 
     def picture(self, image: Any) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, and remarks on what was done to it."""
-        normal, done = images.normal(image)
-        return self.normal(normal, done)
+        return self.normal(*images.normal(image, value_range=self.value_range))
 
     def normal(self, image: Any, done: frozenset[str]) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """As :meth:`picture`, from what :func:`sandglass.data.sources.images.load` returns."""

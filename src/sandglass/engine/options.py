@@ -117,7 +117,8 @@ class Training:
         _check("select", self.select in ("best", "last"), self.select, "best or last")
         _check("on_save_error", self.on_save_error in ("stop", "continue"), self.on_save_error, "stop or continue")
         if self.batch_size is not None:
-            if self.watch in ("test", "none"):
+            _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
+        if self.watch in ("test", "none"):
             _check("select", self.select == "last", self.select, f"last when watch is {self.watch}")
             _check("early_stopping", not self.early_stopping, self.early_stopping, f"0 when watch is {self.watch}")
             _check("schedule", self.schedule != "plateau", self.schedule, f"another when watch is {self.watch}")

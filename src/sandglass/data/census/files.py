@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sandglass.data.sources import images
-from sandglass.data.sources.folders import IGNORED
+from sandglass.data.sources.layouts import IGNORED
 
 
 def ignored(folder: Path) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from sandglass.data.census.census import Census, ordered
 from sandglass.data.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.sources import folders, images
+from sandglass.data.sources import images, layouts
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 _TABLES = (".csv", ".tsv")
@@ -84,7 +84,7 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
         raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
     passed = list(files.ignored(path))
     try:
-        found = folders.list_splits(path, labels=labels is not False)
+        found, _ = layouts.list_splits(path, labels=labels is not False)
     except OSError as error:
         found = {}
         passed.append((images.shown(error.filename or path), f"cannot be opened ({error.strerror})"))

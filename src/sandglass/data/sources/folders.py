@@ -1,4 +1,4 @@
-"""A folder of pictures: which files there are, which split and class they belong to, and their pixels."""
+"""Pictures by the folder: their sizes looked at, and their pixels brought to one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,36 +16,15 @@ import torch
 from torch import Tensor
 
 from sandglass.data.sources import images
+from sandglass.data.sources.layouts import Item, list_splits
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import DataError
 
 T = TypeVar("T")
 
-_SPLITS = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test",
-}  # fmt: skip
-IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
-"""Names, in small letters, of what systems leave in folders."""
-
 _FEW = 5
 _LARGE = 2000
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture of a source.
-
-    Args:
-        content: its file, or a Pillow picture.
-        name: what messages call it.
-        label: its class, or None.
-    """
-
-    content: Any
-    name: str
-    label: str | int | None = None
 
 
 def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
@@ -59,34 +38,13 @@ def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
     Raises:
         DataError: no picture in it, or as :func:`read_items`.
     """
-    items = list_splits(folder, labels=labels)
+    items, notes = list_splits(folder, labels=labels)
     if not items["train"]:
         raise DataError(
             f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
         )
-    return read_items(items, **options)
-
-
-def list_splits(folder: Path, *, labels: bool) -> dict[str, list[Item]]:
-    """The pictures of each split; ``train``, which may be empty, always."""
-    tops = {name: path for path in _folders(folder) if (name := _SPLITS.get(path.name.lower()))}
-    roots = tops if "train" in tops else {"train": folder}
-    items = {split: list_items(root, labels=labels) for split, root in roots.items()}
-    return {split: found for split, found in items.items() if found or split == "train"}
-
-
-def list_items(root: Path, *, labels: bool) -> list[Item]:
-    """The pictures below a folder, in the order of their names' bytes; folders that are links are not entered.
-
-    The folders right below ``root`` are classes where there are two or more with pictures and no picture beside them.
-    """
-    files = sorted(_walk(root), key=lambda p: os.fsencode(p.relative_to(root)))
-    tops = [p.relative_to(root).parts[0] if p.parent != root else None for p in files]
-    classed = labels and None not in tops and len(set(tops)) > 1
-    return [
-        Item(p, images.shown(p.relative_to(root)), images.shown(top) if classed and top else None)
-        for p, top in zip(files, tops, strict=True)
-    ]
+    raw = read_items(items, **options)
+    return replace(raw, notes=(*notes, *raw.notes))
 
 
 def read_items(
@@ -95,7 +53,9 @@ def read_items(
     size: tuple[int, int] | None = None,
     fit: str | None = None,
     channels: int | None = None,
+    value_range: tuple[float, float] | None = None,
     transform: ImageTransform | None = None,
+    on_bad: str = "skip",
 ) -> Raw:
     """Pictures to bytes of one size.
 
@@ -104,56 +64,69 @@ def read_items(
         size: height and width; None where all have the same.
         fit: ``"crop"``, ``"pad"`` or ``"stretch"``; None for ``"crop"``.
         channels: 1, 3 or 4; None for 1 where every picture is grey and 3 otherwise.
-        transform: used in place of the three above.
+        value_range: what becomes black and white in grey pictures of floats or of more than 8 bits.
+        transform: used in place of the four above.
+        on_bad: ``"skip"`` leaves out pictures that cannot be read, with a note; ``"stop"`` refuses them all.
 
     Returns:
-        Parts of uint8 ``(N, C, H, W)``. Pictures that cannot be read are left out, with a note.
+        Parts of uint8 ``(N, C, H, W)``.
 
     Raises:
-        DataError: pictures of several sizes where none is asked for, or none that can be read.
+        DataError: pictures of several sizes where none is asked for, none that can be read, or, with ``"stop"``, one
+            that cannot.
     """
     notes: list[str] = []
     with images.quiet():
         if transform is None:
-            transform = _fit(items, size, fit, channels)
+            transform = _fit(items, size, fit, channels, value_range)
         parts, bad, done = {}, [], Counter[str]()
         for split, found in items.items():
             x, kept, failed, remarks = _decode(found, transform, f"Reading {split}")
             parts[split] = (x, kept)
             bad += failed
             done += remarks
+    first = ": ".join(bad[0]) if bad else ""
     if not len(parts["train"][0]):
-        raise DataError(f"None of the {len(items['train'])} pictures can be read. The first: {bad[0]}")
+        raise DataError(f"None of the {len(items['train'])} pictures can be read. The first: {first}")
+    if bad and on_bad == "stop":
+        total = sum(map(len, items.values()))
+        raise DataError(
+            f"{len(bad)} of the {total} pictures cannot be read. The first: {first}. "
+            "Remove or mend them, or leave them out with on_bad='skip' (--on-bad skip)."
+        )
     notes += [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(done.items())]
     if bad:
-        some = "; ".join(bad[:_FEW]) + (f"; and {len(bad) - _FEW} more" if len(bad) > _FEW else "")
-        notes.append(f"{_count(len(bad), 'file')} could not be read: {some}")
+        some = "; ".join(": ".join(pair) for pair in bad[:_FEW])
+        more = f"; and {len(bad) - _FEW} more" if len(bad) > _FEW else ""
+        notes.append(f"{_count(len(bad), 'file')} could not be read: {some}{more}")
     labels = {split: [i.label for i in kept] for split, (_, kept) in parts.items()}
-    labelled = all(v is not None for y in labels.values() for v in y)
-    numbered, classes = number_classes({s: y if labelled else None for s, y in labels.items()})
+    numbered, classes = number_classes({s: None if None in y else y for s, y in labels.items()})
     splits = {s: Part(x, numbered[s], tuple(i.name for i in kept)) for s, (x, kept) in parts.items() if kept}
-    return Raw(splits, transform, classes, tuple(notes))
+    return Raw(splits, transform, classes, tuple(notes), bad=tuple(bad))
 
 
 def _fit(
-    items: dict[str, list[Item]], size: tuple[int, int] | None, fit: str | None, channels: int | None
+    items: dict[str, list[Item]],
+    size: tuple[int, int] | None,
+    fit: str | None,
+    channels: int | None,
+    value_range: tuple[float, float] | None,
 ) -> ImageTransform:
     """The transform that suits the pictures' headers."""
     every = [item for found in items.values() for item in found]
     if size is not None and channels is not None:
-        return ImageTransform(size, channels, fit or "crop")
+        return ImageTransform(size, channels, fit or "crop", value_range=value_range)
     probed = list(_map(_probe, every, "Looking at sizes"))
     seen = [p for p in probed if p is not None]
     if not seen:
-        _, failed = _load(every[0])
-        raise DataError(f"None of the {len(every)} pictures can be read. The first: {failed}")
+        raise DataError(f"None of the {len(every)} pictures can be read. The first: {_why(every[0], value_range)}")
     sizes = Counter(s for s, _ in seen)
     if size is None and len(sizes) > 1:
         # A damaged file may claim any size: only pictures that decode count.
         common = sizes.most_common(1)[0][0]
         odd = [i for i, p in enumerate(probed) if p is not None and p[0] != common]
         for i in odd:
-            if isinstance(_load(every[i])[1], str):
+            if _load(every[i], value_range)[0] is None:
                 probed[i] = None
         seen = [p for p in probed if p is not None]
         sizes = Counter(s for s, _ in seen)
@@ -166,12 +139,12 @@ def _fit(
         )
     if channels is None:
         channels = 1 if all(grey for _, grey in seen) else 3
-    return ImageTransform(size or next(iter(sizes)), channels, fit or "crop")
+    return ImageTransform(size or next(iter(sizes)), channels, fit or "crop", value_range=value_range)
 
 
 def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
     try:
-        if isinstance(item.content, Path):
+        if isinstance(item.content, str | Path):
             return images.probe(item.content)
         width, height = images.normal(item.content)[0].size
         return (height, width), images.is_grey(item.content)
@@ -179,26 +152,31 @@ def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
         return None
 
 
-def _load(item: Item) -> tuple[Any, Any]:
+def _load(item: Item, value_range: tuple[float, float] | None) -> tuple[Any, Any]:
     """The normal picture and remarks on it, or None and why it cannot be had."""
     try:
-        if isinstance(item.content, Path):
-            return images.load(item.content)
-        return images.normal(item.content)
+        if isinstance(item.content, str | Path):
+            return images.load(item.content, value_range)
+        return images.normal(item.content, value_range=value_range)
     except DataError as error:
         reason = str(error)
-        if isinstance(item.content, Path):
+        if isinstance(item.content, str | Path):
             reason = reason.removeprefix(images.shown(item.content) + ": ")
-        return None, f"{item.name}: {reason}"
+        return None, reason
+
+
+def _why(item: Item, value_range: tuple[float, float] | None) -> str:
+    """Why a picture that cannot be had cannot."""
+    return f"{item.name}: {_load(item, value_range)[1]}"
 
 
 def _decode(
     items: Sequence[Item], transform: ImageTransform, title: str
-) -> tuple[Tensor, list[Item], list[str], Counter[str]]:
+) -> tuple[Tensor, list[Item], list[tuple[str, str]], Counter[str]]:
     """Pixels of those pictures that can be read, those pictures, why the others cannot, and counted remarks."""
 
     def one(item: Item) -> Any:
-        image, remarks = _load(item)
+        image, remarks = _load(item, transform.value_range)
         if image is None:
             return remarks
         pixels, done = transform.normal(image, remarks)
@@ -207,11 +185,11 @@ def _decode(
     first = torch.float32 if transform.continuous else torch.uint8
     x = torch.empty((len(items), transform.channels, *transform.size), dtype=first)
     kept: list[Item] = []
-    bad: list[str] = []
+    bad: list[tuple[str, str]] = []
     counts: Counter[str] = Counter()
     for item, result in zip(items, _map(one, items, title), strict=True):
         if isinstance(result, str):
-            bad.append(result)
+            bad.append((item.name, result))
             continue
         x[len(kept)] = result[0]
         counts.update(result[1])
@@ -232,24 +210,6 @@ def _map(f: Any, items: Sequence[T], title: str) -> Iterator[Any]:
 
             results = track(results, title, len(items), console=Console(stderr=True), transient=True)
         yield from results
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """Regular files below a folder whose names end like a picture's."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in IGNORED:
-                continue
-            path = folder / entry.name
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(path)
-            elif images.is_picture(path) and entry.is_file():
-                yield path
-
-
-def _folders(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(folder / e.name for e in entries if e.is_dir(follow_symlinks=False))
 
 
 def _count(n: int, what: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sandglass.errors import DataError, MissingPackageError
+from sandglass.errors import ConfigError, DataError, MissingPackageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 """Decoders that are allowed; the others of Pillow (PostScript among them) are never reached by a file's content."""
 
-SUFFIXES = frozenset(
-    ".png .apng .jpg .jpeg .jpe .jfif .webp .tif .tiff .bmp .gif .ppm .pgm .pbm .pnm".split()  # noqa: SIM905
-)
+_NAMED = {
+    "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"),
+    "BMP": (".bmp",), "GIF": (".gif",), "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}  # fmt: skip
+SUFFIXES = frozenset(suffix for suffixes in _NAMED.values() for suffix in suffixes)
 MAX_PIXELS = 50_000_000
 """A picture that claims more is refused from its header, before any of it is decoded."""
 
-_GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -93,31 +96,50 @@ def is_grey(image: Image) -> bool:
     return image.mode in _GREY or any("'LA;16" in f"'{tile[3]}" for tile in getattr(image, "tile", ()))
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Image, frozenset[str]]:
-    """A picture file, decoded to the last byte; see :func:`normal` for what is returned.
+def load(path: str | os.PathLike[str], value_range: tuple[float, float] | None = None) -> tuple[Image, frozenset[str]]:
+    """A picture file, decoded to the last byte; see :func:`normal` for the range and for what is returned.
+
+    One that the system does not give is asked for twice, for a disk or network may fail for a moment.
 
     Raises:
         DataError: it cannot be decoded, with the file and the reason.
     """
+    try:
+        return _load(path, value_range)
+    except DataError as error:
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno is None:
+            raise  # damage stays damage
+    return _load(path, value_range)
+
+
+def _load(path: str | os.PathLike[str], value_range: tuple[float, float] | None) -> tuple[Image, frozenset[str]]:
     with opened(path) as image:
-        bits = _declared_bits(image)  # the decoder forgets them once it has run
+        top = _declared_top(image)  # the decoder forgets it once it has run
         try:
             image.load()
-            return normal(image, bits)
+            picture, done = normal(image, top, value_range)
         except DataError as error:
             raise DataError(f"{shown(path)}: {error}") from error
         except Exception as error:  # a damaged body may raise anything in a decoder
             raise DataError(f"{shown(path)}: {_reason(error)}") from error
+        if os.path.splitext(path)[1].lower() not in _NAMED.get(
+            "JPEG" if image.format == "MPO" else str(image.format), ()
+        ):
+            done |= {"another format than their name says"}
+        return picture, done
 
 
-def normal(image: Image, bits: int | None = None) -> tuple[Image, frozenset[str]]:
+def normal(
+    image: Image, top: int | None = None, value_range: tuple[float, float] | None = None
+) -> tuple[Image, frozenset[str]]:
     """An upright picture of 8 bits in mode L, LA, RGB or RGBA, and what was done to it.
 
     Grey values of more than 8 bits are divided by the largest value of their declared depth and never clipped.
 
     Args:
         image: a picture of any mode.
-        bits: of one value in its file; None asks the picture.
+        top: the largest value that its file declares; None asks the picture.
+        value_range: of a picture of floats, or of grey values of more than 8 bits: what becomes black and white.
 
     Returns:
         The picture, and remarks out of ``"turned upright"``, ``"16-bit grey scaled to 8 bits"``, ... , each a phrase
@@ -128,47 +150,114 @@ def normal(image: Image, bits: int | None = None) -> tuple[Image, frozenset[str]
     """
     from PIL import ImageOps
 
-    bits = _declared_bits(image) if bits is None else bits
+    top = _declared_top(image) if top is None else top
     done = set()
-    if image.format in ("GIF", "WEBP", "PNG", "TIFF") and getattr(image, "is_animated", False):
+    if image.format in ("GIF", "WEBP", "PNG", "TIFF", "MPO") and getattr(image, "is_animated", False):
         done.add("several frames, of which the first was taken")
-    if image.mode in ("RGB", "RGBA") and bits > 8:
+    if image.mode in ("RGB", "RGBA") and top > 255:
         done.add("16-bit colour reduced to 8 bits")
     upright = image if image.getexif().get(0x0112, 1) == 1 else ImageOps.exif_transpose(image)
     if upright is not image:
         done.add("a turned camera, set upright by their EXIF tag")
     mode = upright.mode
-    if mode == "F":
-        raise DataError("a picture of floats declares no range; save it with 8 or 16 bits, or give an array in [0, 1]")
-    if mode == "I" or mode.startswith("I;"):
-        return _deep_grey(upright, bits), frozenset(done | {"16-bit grey scaled to 8 bits"})
+    if mode == "F" or mode == "I" or mode.startswith("I;"):
+        upright, remarks = _ranged(upright, value_range) if value_range else _deep_grey(upright, top)
+        return upright, frozenset(done | remarks)
     if mode == "CMYK":
-        done.add("CMYK converted to RGB")
+        upright, remark = _from_cmyk(upright)
+        return upright, frozenset(done | {remark})
     transparent = mode in _ALPHA or "transparency" in upright.info
     target = ("L" if mode in ("1", "L", "LA", "La") else "RGB") + ("A" if transparent else "")
     return (upright if mode == target else upright.convert(target)), frozenset(done)
 
 
-def _declared_bits(image: Image) -> int:
-    """Bits of a value in the file, as its header has it; 8 where it says nothing and 16 for wide modes."""
-    bits = getattr(image, "tag_v2", {}).get(258)
-    if bits:
-        return int(bits[0] if isinstance(bits, tuple) else bits)
-    if image.mode.startswith("I"):
-        return 16
-    return 16 if any(";16" in str(tile) for tile in getattr(image, "tile", ())) else 8
+def _declared_top(image: Image) -> int:
+    """The largest value that the file's header allows for; 255 where it says nothing and 65,535 for wide modes."""
+    tags = getattr(image, "tag_v2", {})
+    bits, largest = (v[0] if isinstance(v, tuple) and v else v for v in (tags.get(258), tags.get(281)))
+    if not isinstance(bits, int):
+        wide = image.mode.startswith("I") or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+        bits = 16 if wide else 8
+    top = 2 ** min(bits, 16) - 1
+    # Cameras put 10, 12 or 14 bits into 16 and declare the largest value; one of no depth is merely the largest found.
+    return largest if largest in (1023, 4095, 16383) and largest < top else top
 
 
-def _deep_grey(image: Image, bits: int) -> Image:
+def _deep_grey(image: Image, top: int) -> tuple[Image, set[str]]:
+    """Whole grey values from 0 to ``top`` as bytes.
+
+    Raises:
+        DataError: floats, or values beyond that.
+    """
+    if image.mode == "F":
+        raise DataError(
+            "a picture of floats declares no range; say which values are black and white, "
+            "value_range=(low, high) (--value-range LOW,HIGH)"
+        )
     values = np.asarray(image).astype(np.int64)
-    bits = min(bits, 16)
-    top = 2**bits - 1
+    bits = top.bit_length()
     if values.size and (values.min() < 0 or values.max() > top):
         raise DataError(
-            f"grey values from {values.min()} to {values.max()} do not fit {bits} bits; save it with 16 bits"
+            f"grey values from {values.min()} to {values.max()} do not fit {bits} bits; say which are black and white, "
+            "value_range=(low, high) (--value-range LOW,HIGH)"
         )
     result: Image = pillow().fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
-    return result
+    return result, {f"{bits}-bit grey scaled to 8 bits"}
+
+
+def _ranged(image: Image, value_range: tuple[float, float]) -> tuple[Image, set[str]]:
+    """Grey values of any kind as bytes, the ends of a range being black and white.
+
+    Raises:
+        DataError: values that are not finite.
+    """
+    low, high = value_range
+    values = (np.asarray(image).astype(np.float64) - low) / (high - low)
+    if not np.isfinite(values).all():
+        raise DataError("it has values that are missing or infinite")
+    done = {f"values from {low:g} to {high:g} scaled to 8 bits"}
+    if values.size and (values.min() < 0 or values.max() > 1):
+        done.add(f"values below {low:g} or above {high:g} cut off there")
+    result: Image = pillow().fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8))
+    return result, done
+
+
+def check_range(values: Any) -> tuple[float, float] | None:
+    """Two ends of a range of values, the lower first; None stays None.
+
+    Raises:
+        ConfigError: anything else.
+
+    Example:
+        >>> check_range([0, 4095])
+        (0.0, 4095.0)
+    """
+    if values is None:
+        return None
+    try:
+        low, high = (float(v) for v in values)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not -float("inf") < low < high < float("inf"):
+        raise ConfigError(f"value_range must be two numbers, the lower first, such as (0, 4095), not {values!r}.")
+    return low, high
+
+
+def _from_cmyk(image: Image) -> tuple[Image, str]:
+    """A picture of inks in RGB, by the colour profile that it brings where there is one, and a remark on it."""
+    profile = image.info.get("icc_profile")
+    if not profile:
+        return image.convert("RGB"), "CMYK converted to RGB"
+    try:
+        from PIL import ImageCms
+
+        inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        found = ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except Exception:  # a damaged profile is not a damaged picture
+        found = None
+    if found is None:
+        return image.convert("RGB"), "CMYK converted to RGB without their colour profile, which cannot be used"
+    return found, "CMYK converted to RGB by their colour profile"
 
 
 def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -> tuple[Image, bool]:
@@ -226,13 +315,15 @@ def shown(path: str | os.PathLike[str]) -> str:
         >>> shown("a\udcff.png")
         'a\\xff.png'
     """
+    if isinstance(path, str) and path.isascii() and path.isprintable():
+        return path
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def is_picture(path: Path) -> bool:
+def is_picture(path: str | Path) -> bool:
     """Whether a name ends like a picture's."""
-    return path.suffix.lower() in SUFFIXES
+    return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def _reason(error: Exception) -> str:

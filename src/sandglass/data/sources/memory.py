@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,24 +10,9 @@ import torch
 from torch import Tensor
 
 from sandglass.data.sources import arrays, tables
-from sandglass.data.sources.images import shown
-from sandglass.data.sources.raw import Part, Raw, number_classes
+from sandglass.data.sources.raw import SPLITS, Pairs, Part, Raw, number_classes
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
 from sandglass.errors import DataError
-
-Pairs = dict[str, tuple[Any, Any]]
-"""For each split its examples and labels (or None)."""
-
-_SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-_X, _Y = ("x", "images", "data"), ("y", "labels", "targets")
-_LARGEST = 2**36
-DAMAGE = (
-    ValueError, TypeError, OSError, EOFError, MemoryError, KeyError, SyntaxError, RecursionError, NotImplementedError,
-    RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
-)  # fmt: skip
-"""What NumPy and the archive modules raise for a damaged file."""
-
-_BOMB, _RATIO = 2**28, 200  # what unpacks to more bytes than the one, and to more times its size than the other
 
 
 def read_pairs(
@@ -114,69 +95,6 @@ def stack(found: list[Any]) -> Any:
     return x if tensors else x.numpy()
 
 
-def read_numpy(path: Path, labels: Any) -> Pairs:
-    """Splits from a ``.npy`` or ``.npz`` file.
-
-    In an archive ``x`` (or ``images``, ``data``, or the first array) are the examples and ``y`` (``labels``,
-    ``targets``) their classes; ``x_train``, ``y_test``, ``val_images`` and the like name splits.
-
-    Raises:
-        DataError: not such a file, one that needs pickle, or one larger than memory can be.
-    """
-    name = shown(path.name)
-    try:
-        if path.suffix.lower() == ".npy":
-            return {"train": (np.load(path, mmap_mode="r", allow_pickle=False), None)}
-        found = read_npz(path)
-    except DataError:
-        raise
-    except DAMAGE as error:
-        raise DataError(f"{name} cannot be read as NumPy data: {' '.join(str(error).split())}.") from error
-    if not found:
-        raise DataError(f"{name} holds no array; save the examples as 'x'.")
-    pairs = _named(found)
-    if isinstance(labels, str) and labels in found:
-        pairs = {"train": (pairs["train"][0], found[labels])}
-    return pairs
-
-
-def read_npz(path: Path) -> dict[str, Any]:
-    """Every array of a ``.npz`` file, by name; its size is looked at before it is unpacked.
-
-    Raises:
-        DataError: it is larger than memory can be, packed as no data is, or holds something that is no array.
-        Exception: one of :data:`DAMAGE`, where it is damaged.
-    """
-    name = shown(path.name)
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > _LARGEST:
-        raise DataError(f"{name} unpacks to {size / 2**30:.0f} GiB; split it into smaller files.")
-    if size > _BOMB and size > _RATIO * path.stat().st_size:
-        raise DataError(f"{name} unpacks to {size / path.stat().st_size:,.0f} times its size; save it without packing.")
-    with np.load(path, allow_pickle=False) as archive:
-        found = {key: archive[key] for key in archive.files}
-    for key, value in found.items():
-        if not isinstance(value, np.ndarray):
-            raise DataError(f"{name}: '{key}' is no array.")
-    return found
-
-
-def _named(found: dict[str, Any]) -> Pairs:
-    """Sorts the arrays of an archive into splits by their names."""
-    roles: dict[tuple[str, str], Any] = {}
-    for key, value in found.items():
-        words = set(key.lower().split("_"))
-        split = next((_SPLITS[w] for w in words if w in _SPLITS), "train")
-        role = "x" if words & set(_X) else "y" if words & set(_Y) else ""
-        if role:
-            roles.setdefault((split, role), value)
-    if ("train", "x") not in roles:
-        roles["train", "x"] = next(v for v in found.values() if v is not roles.get(("train", "y")))
-    splits = [s for s in ("train", "validation", "test") if (s, "x") in roles]
-    return {s: (roles[s, "x"], roles.get((s, "y"))) for s in splits}
-
-
 def name_splits(source: Mapping[str, Any]) -> Pairs:
     """Splits from a mapping: ``{"train": (x, y), "test": x}``.
 
@@ -185,9 +103,9 @@ def name_splits(source: Mapping[str, Any]) -> Pairs:
     """
     pairs: Pairs = {}
     for key, value in source.items():
-        if str(key) not in _SPLITS:
+        if str(key) not in SPLITS:
             raise DataError(f"'{key}' is no split; name them train, validation and test.")
-        pairs[_SPLITS[str(key)]] = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
+        pairs[SPLITS[str(key)]] = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     if "train" not in pairs:
         raise DataError(f"The splits {', '.join(pairs) or '(none)'} lack 'train'; name one so.")
     return pairs

@@ -13,6 +13,12 @@ from torch import Tensor
 from sandglass.data.transform import Transform
 from sandglass.errors import DataError
 
+SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+"""What splits are called, and their names here."""
+
+Pairs = dict[str, tuple[Any, Any]]
+"""For each split its examples and labels (or None)."""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -51,6 +57,7 @@ class Raw:
         classes: class names, in the order of their numbers.
         notes: what was done on the way.
         factors: names of the columns of the parts' ``factors``.
+        bad: name of and reason for each file that was left out.
     """
 
     parts: Mapping[str, Part]
@@ -58,10 +65,39 @@ class Raw:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
+    bad: tuple[tuple[str, str], ...] = ()
 
     def noted(self, *notes: str) -> Raw:
         """With more notes."""
         return replace(self, notes=(*self.notes, *notes))
+
+
+def as_known(raw: Raw, known: Sequence[str]) -> Raw:
+    """The labels numbered as a trained model numbers them.
+
+    Args:
+        raw: what was read, its classes in an order of its own.
+        known: the model's classes in its order; empty for a model without, which leaves all as it is.
+
+    Raises:
+        DataError: a class that the model does not know.
+
+    Example:
+        >>> raw = Raw({"train": Part(torch.zeros(2, 1), torch.tensor([0, 1]))}, classes=("cat", "dog"))
+        >>> as_known(raw, ("dog", "cat")).parts["train"].y
+        tensor([1, 0])
+    """
+    if not known or not raw.classes:
+        return raw
+    strange = [name for name in raw.classes if name not in known]
+    if strange:
+        raise DataError(
+            f"The model knows no class {_some(strange)}. It knows: {_some(known)}; "
+            "rename the classes, or read no labels (labels=False)."
+        )
+    number = torch.tensor([list(known).index(name) for name in raw.classes])
+    parts = {s: p if p.y is None else replace(p, y=number[p.y]) for s, p in raw.parts.items()}
+    return replace(raw, parts=parts, classes=tuple(known))
 
 
 def number_classes(
@@ -115,3 +151,7 @@ def _flat(y: Any, split: str) -> list[Any]:
     if any(v is None or v != v for v in y.tolist()):
         raise DataError(f"The labels of '{split}' have missing values; remove those examples or leave the labels out.")
     return [str(v) for v in y.tolist()]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(f"'{n}'" for n in names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

@@ -1,0 +1,272 @@
+"""Archives of pictures, unpacked into the cache by a writer of our own, which makes plain files and nothing else.
+
+What an archive says about where its members go, who owns them and what they are is not obeyed: a member that is a
+regular file, with a picture's name of plain parts, is written below a fresh folder under that name; any other is left
+out and counted. So there is no link to follow out of the folder, and nothing to overwrite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from sandglass.data.sources import images
+from sandglass.data.sources.layouts import ignored
+from sandglass.data.sources.members import CHUNK, Member, members
+from sandglass.errors import DataError, SaveError
+
+SUFFIXES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+
+HARMLESS = 16 * 2**20
+"""An archive that unpacks to no more than this is no danger, however well it was packed."""
+
+RATIO = 200
+"""A larger one may take up this many times its own size, ..."""
+
+LARGE, LARGE_RATIO = 2**30, 20
+"""... and from a size that can fill a disk only as much as pictures can be packed."""
+
+_BLOCK = 4096  # a file takes up one at least, so a million empty ones are no small thing
+_INDEX, _PICTURES = "index.json", "pictures"
+_TABLES = (".csv", ".tsv", ".npy", ".npz", ".parquet", ".feather")
+_SHOWN = 64 * 2**20  # of bytes, from which on a bar is shown
+_FORMAT = 1
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a name ends like an archive's.
+
+    Example:
+        >>> is_archive(Path("photos.tar.gz")), is_archive(Path("photos.gz"))
+        (True, False)
+    """
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """A file's name without its ending, be it an archive's in two parts.
+
+    Example:
+        >>> stem(Path("photos.tar.gz")), stem(Path("photos.v2.png"))
+        ('photos', 'photos.v2')
+    """
+    ending = max((e for e in SUFFIXES if path.name.lower().endswith(e)), key=len, default=path.suffix)
+    return path.name[: len(path.name) - len(ending)]
+
+
+def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder in the cache that an archive's pictures are in, and notes on what was left out.
+
+    It is made whole or not at all, once, and again when the archive has changed or the folder was damaged.
+
+    Args:
+        path: a zip file, or a tar file, packed by gzip, bzip2 or xz or not at all.
+
+    Raises:
+        DataError: no such archive, a damaged or encrypted one, one that would take up far more room than it does now,
+            or one without a picture.
+        SaveError: it cannot be written into the cache.
+    """
+    cache = Path(os.environ.get("SANDGLASS_CACHE") or platformdirs.user_cache_dir("sandglass"), "archives")
+    place = cache / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
+    try:
+        mark = fingerprint(path)
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f".{place.name}.lock"):
+            kept = _kept(place, mark)
+            return place / _PICTURES, _unpack(path, place, mark) if kept is None else kept
+    except OSError as error:
+        raise SaveError(f"{images.shown(path.name)} cannot be unpacked into {images.shown(cache)}: {error}.") from error
+
+
+def fingerprint(path: Path) -> str:
+    """What tells an archive from another and from its earlier self: its place, size and time, its head and its tail."""
+    about = path.stat()
+    with path.open("rb") as file:
+        head = file.read(CHUNK)
+        file.seek(max(0, about.st_size - CHUNK))
+        tail = file.read(CHUNK)
+    digest = hashlib.sha256(f"{_FORMAT} {about.st_size} {about.st_mtime_ns} ".encode())
+    for part in (os.fsencode(path.resolve()), head, tail):
+        digest.update(hashlib.sha256(part).digest())
+    return digest.hexdigest()
+
+
+def _kept(place: Path, mark: str) -> tuple[str, ...] | None:
+    """The notes of an archive that was unpacked before, None where it has to be unpacked."""
+    try:
+        index = json.loads((place / _INDEX).read_bytes())
+        if index["fingerprint"] == mark and all(
+            (place / _PICTURES / n).stat().st_size == size for n, size in index["files"]
+        ):
+            return tuple(index["notes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _unpack(path: Path, place: Path, mark: str) -> tuple[str, ...]:
+    """Unpacks beside the place and renames last; whoever calls it holds the lock."""
+    total = _judge(path)
+    free = shutil.disk_usage(place.parent).free
+    if total > free:
+        raise DataError(
+            f"{images.shown(path.name)} unpacks to {_gib(total)}, and {images.shown(place.parent)} has {_gib(free)} "
+            "left; make room, or set SANDGLASS_CACHE to a folder on a larger disk."
+        )
+    temporary = place.parent / f".{place.name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        (temporary / _PICTURES).mkdir(parents=True)
+        with _damage_named(path):
+            files, left = _write(path, temporary / _PICTURES, total)
+        notes = (f"{images.shown(path.name)} was unpacked: {len(files)} pictures{_left_out(left)}",)
+        index = {"fingerprint": mark, "notes": notes, "files": files}
+        (temporary / _INDEX).write_text(json.dumps(index))
+        shutil.rmtree(place, ignore_errors=True)
+        os.rename(temporary, place)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return notes
+
+
+def _judge(path: Path) -> int:
+    """The room that the members of an archive say they take up, in bytes; nothing is written, and no file is read out.
+
+    Raises:
+        DataError: so much that it must be a trap, or no picture among them.
+    """
+    name, packed = images.shown(path.name), path.stat().st_size
+    room, pictures = 0, 0
+    tables: list[str] = []
+    left: Counter[str] = Counter()
+    with _damage_named(path):
+        for member in members(path):
+            target = _target(member)
+            if isinstance(target, str):
+                left[target] += 1
+                if member.name.lower().endswith(_TABLES):
+                    tables.append(images.shown(member.name))
+            else:
+                pictures += 1
+            if member.kind != "file":
+                continue
+            room += max(member.size, _BLOCK)
+            allowed = max(HARMLESS, min(RATIO * packed, max(LARGE, LARGE_RATIO * packed)))
+            if room > allowed:
+                raise DataError(
+                    f"{name} has {packed / 2**20:.1f} MiB and would unpack to more than {_gib(allowed)}, as only traps "
+                    "do; if you trust it, unpack it yourself and give the folder."
+                )
+    if pictures:
+        return room
+    if tables:
+        raise DataError(f"{name} holds no picture but {tables[0]}; unpack it and give that file.")
+    raise DataError(f"{name} holds no picture that can be taken out{_left_out(left)}; check what is in it.")
+
+
+def _write(path: Path, folder: Path, total: int) -> tuple[list[tuple[str, int]], Counter[str]]:
+    """Writes the pictures below a fresh folder: names and sizes of those written, and counts of those left out."""
+    files: list[tuple[str, int]] = []
+    left: Counter[str] = Counter()
+    with _bar(f"Unpacking {images.shown(path.name)}", total) as advance:
+        for member in members(path):
+            target = _target(member)
+            if isinstance(target, str):
+                left[target] += 1
+                continue
+            file = folder.joinpath(*target)
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                opened = file.open("xb")
+            except (FileExistsError, NotADirectoryError):
+                left["names that were taken"] += 1
+                continue
+            with opened:
+                written = 0
+                for piece in member.read():
+                    written += len(piece)
+                    if written > member.size:  # it was judged by what it declared
+                        break
+                    opened.write(piece)
+            if written != member.size:
+                raise DataError(f"{images.shown(path.name)} is damaged: {images.shown(member.name)} has another size.")
+            files.append(("/".join(target), written))
+            advance(max(written, _BLOCK))
+    return files, left
+
+
+def _target(member: Member) -> tuple[str, ...] | str:
+    """The parts of the name that a member is written under, or, in the plural, why it is not."""
+    if member.kind != "file":
+        return member.kind
+    name = member.name
+    parts = tuple(p for p in name.split("/") if p not in ("", "."))
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        return "absolute names"
+    if ".." in parts:
+        return "names that lead out of it"
+    if "\\" in name or "\0" in name:
+        return "names with backslashes or zeros"
+    if any(map(ignored, parts)):
+        return "hidden or system files"
+    if not parts or not images.is_picture(Path(parts[-1])):
+        return "files that are no pictures by their names"
+    encoded = [len(os.fsencode(p)) for p in parts]
+    if max(encoded) > 255 or sum(encoded) + len(parts) > 1024:
+        return "names that are too long"
+    return parts
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turns what goes wrong in an archive into one line; what goes wrong on the disk stays an OSError.
+
+    Raises:
+        DataError: a damaged archive, or one packed in a way that is not known here.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # a damaged archive may raise anything in a decoder
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"{images.shown(path.name)} cannot be unpacked ({reason}); get it anew, or unpack it and give the folder."
+        ) from error
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar where there is much to do and somebody to see it; yields what to call with the bytes done."""
+    if total < _SHOWN or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda done: progress.advance(task, done)
+
+
+def _left_out(left: Counter[str]) -> str:
+    return "".join(f", {what} left out ({n})" for what, n in sorted(left.items()))
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2g} GiB" if size >= 2**29 else f"{size / 2**20:.0f} MiB"

@@ -1,0 +1,111 @@
+"""NumPy's own files, read without pickle and not past what they say of themselves."""
+
+from __future__ import annotations
+
+import math
+import tokenize
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sandglass.data.sources.images import shown
+from sandglass.data.sources.raw import SPLITS, Pairs
+from sandglass.errors import DataError
+
+_X, _Y = ("x", "images", "data"), ("y", "labels", "targets")
+_LARGEST = 2**36
+DAMAGE = (
+    ValueError, TypeError, OSError, EOFError, MemoryError, KeyError, SyntaxError, RecursionError, NotImplementedError,
+    RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+)  # fmt: skip
+"""What NumPy and the archive modules raise for a damaged file."""
+
+_HARMLESS, _RATIO = 2**27, 200  # bytes that do no harm, and how much smaller than its arrays a larger file may be
+
+
+def read_numpy(path: Path, labels: Any) -> Pairs:
+    """Splits from a ``.npy`` or ``.npz`` file.
+
+    In an archive ``x`` (or ``images``, ``data``, or the first array) are the examples and ``y`` (``labels``,
+    ``targets``) their classes; ``x_train``, ``y_test``, ``val_images`` and the like name splits.
+
+    Raises:
+        DataError: not such a file, one that needs pickle, or one larger than memory can be.
+    """
+    name = shown(path.name)
+    try:
+        if path.suffix.lower() == ".npy":
+            return {"train": (np.load(path, mmap_mode="r", allow_pickle=False), None)}
+        found = read_npz(path)
+    except DataError:
+        raise
+    except DAMAGE as error:
+        raise DataError(f"{name} cannot be read as NumPy data: {' '.join(str(error).split())}.") from error
+    if not found:
+        raise DataError(f"{name} holds no array; save the examples as 'x'.")
+    pairs = _named(found)
+    if isinstance(labels, str) and labels in found:
+        pairs = {"train": (pairs["train"][0], found[labels])}
+    return pairs
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """Every array of a ``.npz`` file, by name; what it declares is judged before one of them is made.
+
+    Raises:
+        DataError: it is larger than memory can be, packed as no data is, or holds something that is no array.
+        Exception: one of :data:`DAMAGE`, where it is damaged.
+    """
+    _check_npz(path)
+    with np.load(path, allow_pickle=False) as archive:
+        found = {key: archive[key] for key in archive.files}
+    for key, value in found.items():
+        if not isinstance(value, np.ndarray):
+            raise DataError(f"{shown(path.name)}: '{key}' is no array.")
+    return found
+
+
+def _check_npz(path: Path) -> None:
+    """Judges an archive of arrays by what it declares, before one of them is made.
+
+    Raises:
+        DataError: more than memory can hold, so much more than the file has that it must be a trap, or an array larger
+            than what is there of it.
+    """
+    name, packed = shown(path.name), path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        size = sum(entry.file_size for entry in archive.infolist())
+        if size > _LARGEST:
+            raise DataError(f"{name} unpacks to {size / 2**30:.0f} GiB; split it into smaller files.")
+        if size > max(_HARMLESS, _RATIO * packed):
+            raise DataError(
+                f"{name} has {packed / 2**20:.1f} MiB and would unpack to {size / 2**20:,.0f} MiB, as only traps do; "
+                "if you trust it, save its arrays as .npy files."
+            )
+        for entry in archive.infolist():
+            if not entry.filename.endswith(".npy"):
+                continue
+            with archive.open(entry) as file:
+                version = np.lib.format.read_magic(file)
+                read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                shape, _, dtype = read(file)
+            if math.prod(shape) * dtype.itemsize > entry.file_size:
+                raise DataError(f"{name} is damaged: '{shown(entry.filename)}' declares more values than it holds.")
+
+
+def _named(found: dict[str, Any]) -> Pairs:
+    """Sorts the arrays of an archive into splits by their names."""
+    roles: dict[tuple[str, str], Any] = {}
+    for key, value in found.items():
+        words = set(key.lower().split("_"))
+        split = next((SPLITS[w] for w in words if w in SPLITS), "train")
+        role = "x" if words & set(_X) else "y" if words & set(_Y) else ""
+        if role:
+            roles.setdefault((split, role), value)
+    if ("train", "x") not in roles:
+        roles["train", "x"] = next(v for v in found.values() if v is not roles.get(("train", "y")))
+    splits = [s for s in ("train", "validation", "test") if (s, "x") in roles]
+    return {s: (roles[s, "x"], roles.get((s, "y"))) for s in splits}

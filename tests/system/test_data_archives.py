@@ -1,0 +1,342 @@
+"""Archives of pictures: read like the folder they hold, and nothing of what they try ever happens."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import struct
+import tarfile
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sandglass.data.load import load_data
+from sandglass.data.sources import archives
+from sandglass.errors import ConfigError, DataError, NotFoundError
+
+EVIL = b"written by the archive"
+
+
+def picture(value: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((6, 5), value, np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pack(path: Path, members: dict[str, bytes]) -> Path:
+    """A zip or tar file, as its name ends."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        return path
+    mode = {".gz": "w:gz", ".tgz": "w:gz", ".bz2": "w:bz2", ".xz": "w:xz"}.get(path.suffix, "w")
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            archive.addfile(entry(name, len(content)), io.BytesIO(content))
+    return path
+
+
+def entry(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644):
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname, info.mode = size, kind, link, mode
+    return info
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("SANDGLASS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "archives"
+
+
+def everything(folder: Path) -> dict[str, bytes | str]:
+    """Each file and link below a folder, with what is in it."""
+    found = {}
+    for root, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = Path(root, name)
+            mode = path.lstat().st_mode
+            found[str(path.relative_to(folder))] = path.read_bytes() if stat.S_ISREG(mode) else oct(mode)
+    return found
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz"])
+def test_an_archive_reads_like_the_folder_it_holds(tmp_path, cache, suffix):
+    members = {
+        f"photos/{s}/{c}/{i}.png": picture(10 * i + ord(c)) for s in ("train", "test") for c in "ab" for i in range(4)
+    }
+    path = pack(tmp_path / f"photos{suffix}", members | {"photos/readme.txt": b"hello", "__MACOSX/photos/._0.png": b""})
+    for name, content in members.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    packed, folder = load_data(path), load_data(tmp_path / "photos")
+    assert packed.fingerprint == folder.fingerprint
+    assert packed.classes == ("a", "b") and {s: len(x) for s, x in packed.splits.items()} == {
+        "train": 7, "validation": 1, "test": 8
+    }  # fmt: skip
+    assert packed.notes[0].startswith(f"photos{suffix} was unpacked: 16 pictures, files that are no pictures")
+    assert packed.source == {"source": str(path)}
+    assert load_data(**packed.source).fingerprint == packed.fingerprint
+
+
+def test_it_is_unpacked_once_and_anew_when_it_changed_or_was_damaged(tmp_path, cache, monkeypatch):
+    path = pack(tmp_path / "p.zip", {"a.png": picture(1), "b.png": picture(2)})
+    calls = []
+    write = archives._write
+    monkeypatch.setattr(archives, "_write", lambda *a: calls.append(a) or write(*a))
+    folder, notes = archives.unpack(path)
+    assert archives.unpack(path) == (folder, notes) and len(calls) == 1
+    (folder / "a.png").write_bytes(b"")  # as after a power cut
+    archives.unpack(path)
+    assert len(calls) == 2 and (folder / "a.png").read_bytes() == picture(1)
+    pack(path, {"a.png": picture(3)})
+    assert archives.unpack(path)[0] == folder and len(calls) == 3
+    assert sorted(p.name for p in folder.iterdir()) == ["a.png"]
+
+
+def test_whole_or_not_at_all(tmp_path, cache, monkeypatch):
+    path = pack(tmp_path / "p.zip", {"a.png": picture(1)})
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "rename", stop)
+        archives.unpack(path)
+    assert not [p for p in cache.iterdir() if not p.name.endswith(".lock")]
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(archives.unpack(path))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 4 and len(set(found)) == 1 and (found[0][0] / "a.png").read_bytes() == picture(1)
+
+
+# What an archive can try, each as the entries of a tar file (paths are seen from the folder it is unpacked in). Beside
+# that folder lie victim.png and the folder outside.
+LONG = "/".join(["d" * 240] * 15)
+ATTACKS = {
+    "parent": [(entry("../evil.png", len(EVIL)), EVIL)],
+    "parent-inside": [
+        (entry("x", kind=tarfile.DIRTYPE, mode=0o755), b""), (entry("x/../../evil.png", len(EVIL)), EVIL),
+    ],
+    "absolute": [(entry("{top}/evil.png", len(EVIL)), EVIL)],
+    "absolute-twice": [(entry("/{top}/evil.png", len(EVIL)), EVIL)],
+    "link-out": [(entry("l.png", kind=tarfile.SYMTYPE, link="../victim.png"), b"")],
+    "link-absolute": [(entry("l.png", kind=tarfile.SYMTYPE, link="{top}/victim.png"), b"")],
+    "hardlink-out": [(entry("l.png", kind=tarfile.LNKTYPE, link="../victim.png"), b"")],
+    "file-through-link": [
+        (entry("d", kind=tarfile.SYMTYPE, link="../outside"), b""), (entry("d/evil.png", len(EVIL)), EVIL),
+    ],
+    "file-through-chain": [
+        (entry("a", kind=tarfile.SYMTYPE, link=".."), b""), (entry("b", kind=tarfile.SYMTYPE, link="a/outside"), b""),
+        (entry("b/evil.png", len(EVIL)), EVIL),
+    ],
+    "write-over-link": [
+        (entry("l.png", kind=tarfile.SYMTYPE, link="../victim.png"), b""), (entry("l.png", len(EVIL)), EVIL),
+    ],
+    "write-over-hardlink": [
+        (entry("l.png", kind=tarfile.LNKTYPE, link="../victim.png"), b""), (entry("l.png", len(EVIL)), EVIL),
+    ],
+    "long-path": [  # its resolved name is longer than a system call takes, where checks of it stop
+        *((entry("/".join(LONG.split("/")[: i + 1]), kind=tarfile.DIRTYPE, mode=0o755), b"") for i in range(15)),
+        (entry("short", kind=tarfile.SYMTYPE, link=LONG), b""),
+        (entry("up", kind=tarfile.SYMTYPE, link="short/" + "../" * 15 + "../outside"), b""),
+        (entry("up/evil.png", len(EVIL)), EVIL),
+    ],
+    "pipe": [(entry("p.png", kind=tarfile.FIFOTYPE), b"")],
+    "device": [(entry("null.png", kind=tarfile.CHRTYPE), b"")],
+    "duplicate": [(entry("ok/good.png", len(EVIL)), EVIL)],
+    "backslash": [(entry("..\\evil.png", len(EVIL)), EVIL)],
+    "run-as-root": [(entry("s.png", len(EVIL), mode=0o6777), EVIL)],
+}  # fmt: skip
+
+
+def attack(path: Path, top: Path, name: str) -> Path:
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(entry("ok/good.png", len(picture())), io.BytesIO(picture()))
+        for info, content in ATTACKS[name]:
+            made = entry(info.name.format(top=top), info.size, info.type, info.linkname.format(top=top), info.mode)
+            made.devmajor, made.devminor = 1, 3
+            archive.addfile(made, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_no_archive_leaves_its_folder(tmp_path, cache, name):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "victim.png").write_bytes(b"as it was")
+    path = attack(tmp_path / "a.tar", tmp_path, name)
+    before = everything(tmp_path)
+    good = load_data(path, validation=0, test=0)
+    folder = next(p / "pictures" for p in cache.iterdir() if p.is_dir())
+    written = {p: p.lstat() for p in folder.rglob("*") if not stat.S_ISDIR(p.lstat().st_mode)}
+    assert all(stat.S_ISREG(s.st_mode) and not s.st_mode & 0o7111 and s.st_nlink == 1 for s in written.values())
+    after = everything(tmp_path)
+    assert {k: v for k, v in after.items() if not k.startswith("cache")} == before
+    assert (folder / "ok" / "good.png").read_bytes() == picture()
+    assert (len(good.train) == 1 and "left out (" in good.notes[0]) or name == "run-as-root"
+
+    # The control: what tarfile makes of it where it is let.
+    naive = tmp_path / "naive"
+    naive.mkdir()
+    with tarfile.open(path) as archive:
+        try:
+            archive.extractall(naive, filter="fully_trusted")
+        except OSError as error:
+            if name == "device" and os.geteuid() != 0:
+                pytest.skip(f"devices cannot be made here: {error}")
+            raise
+    outside = {k: v for k, v in everything(tmp_path).items() if not k.startswith(("cache", "naive"))} != before
+    modes = [p.lstat() for p in naive.rglob("*")]
+    odd = any(not (stat.S_ISREG(s.st_mode) or stat.S_ISDIR(s.st_mode)) or s.st_mode & 0o6000 for s in modes)
+    linked = any(stat.S_ISREG(s.st_mode) and s.st_nlink > 1 for s in modes)
+    replaced = (naive / "ok" / "good.png").read_bytes() == EVIL
+    assert outside or odd or linked or replaced or (naive / "..\\evil.png").exists()
+
+
+def deflated(megabytes: int) -> bytes:
+    """A raw deflate stream of that many megabytes of zeros, about a thousandth as long."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    block = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return block * megabytes + zlib.compressobj(9, zlib.DEFLATED, -15).flush()
+
+
+def zipped(path: Path, body: bytes, sizes: list[int], offsets: list[int] | None = None) -> Path:
+    """A zip file of one deflated body, with a central entry for each size that is claimed."""
+    name = b"a.png"
+    start = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 8, 0, 0, 0, len(body), sizes[0], len(name), 0) + name
+    content = start + body
+    directory = b"".join(
+        struct.pack(
+            "<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 8, 0, 0, 0, len(body), size, len(name), 0, 0, 0, 0, 0, 0
+        ) + name
+        for size in sizes
+    )  # fmt: skip
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, len(sizes), len(sizes), len(directory), len(content), 0)
+    path.write_bytes(content + directory + end)
+    return path
+
+
+def refused(path: Path, cache: Path, match: str) -> None:
+    with pytest.raises(DataError, match=match) as caught:
+        load_data(path)
+    assert "\n" not in str(caught.value)
+    assert not [p for p in cache.iterdir() if not p.name.endswith(".lock")]
+
+
+def test_bombs_are_refused_before_anything_is_written(tmp_path, cache):
+    body = deflated(100)
+    small = zipped(tmp_path / "small.zip", body, [100 * 2**20])
+    refused(small, cache, "small.zip has 0.1 MiB and would unpack to more than 20 MiB, as only traps do")
+    with zipfile.ZipFile(small) as archive, archive.open("a.png") as content:  # the control: zipfile goes on
+        assert sum(len(content.read(2**20)) for _ in range(90)) > 800 * small.stat().st_size
+    refused(zipped(tmp_path / "large.zip", deflated(2000), [2000 * 2**20]), cache, "as only traps do")
+    refused(zipped(tmp_path / "twice.zip", body, [2**20, 2**20]), cache, "entries that overlap")
+    refused(zipped(tmp_path / "liar.zip", body, [1000]), cache, "liar.zip cannot be unpacked")
+    assert len(zlib.decompress(body, -15)) == 100 * 2**20  # the control: what a reader that believes nothing gets
+    inner = pack(tmp_path / "inner.zip", {"a.png": picture()}).read_bytes()
+    refused(pack(tmp_path / "nested.zip", {f"{i}.zip": inner for i in range(9)}), cache, "no picture .*no pictures by")
+    refused(pack(tmp_path / "zeros.tgz", {"a.png": bytes(40 * 2**20)}), cache, "as only traps do")
+    refused(pack(tmp_path / "zeros.tar.xz", {"a.bin": bytes(40 * 2**20)}), cache, "as only traps do")
+
+
+def test_many_empty_files_are_no_small_thing(tmp_path, cache):
+    path = pack(tmp_path / "many.tar.xz", {f"{i}.png": b"" for i in range(5000)})
+    refused(path, cache, "as only traps do")
+    with tarfile.open(path) as archive:  # the control
+        assert sum(member.size for member in archive) == 0
+
+
+def test_a_large_archive_of_packed_pictures_passes(tmp_path, monkeypatch):
+    """A zip of 5 GiB of JPEGs is as large as what is in it: no bomb by any measure, only by a fixed limit."""
+    path = tmp_path / "a.zip"
+    with path.open("wb") as file:
+        file.truncate(5 * 2**30)
+    one = archives.Member("a.jpg", "file", 5 * 2**20, lambda: iter(()))
+    monkeypatch.setattr(archives, "members", lambda _: iter([one] * 1030))
+    assert archives._judge(path) == 1030 * 5 * 2**20 > archives.LARGE
+    with path.open("wb") as file:
+        file.truncate(5 * 2**20)
+    with pytest.raises(DataError, match=r"would unpack to more than 0.98 GiB"):
+        archives._judge(path)
+
+
+def test_damage_is_noticed(tmp_path, cache):
+    members = {f"{i}.png": np.random.default_rng(i).bytes(3000) for i in range(5)}
+    whole = pack(tmp_path / "w.tar", members).read_bytes()
+    garbled = bytearray(whole)
+    garbled[2 * 3584 : 2 * 3584 + 512] = b"\xff" * 512
+    path = tmp_path / "g.tar"
+    path.write_bytes(garbled)
+    refused(path, cache, r"g\.tar cannot be unpacked \(a header that makes no sense\)")
+    with tarfile.open(path) as archive:  # the control: tarfile takes it for the end
+        assert len(archive.getmembers()) == 2
+    for suffix in (".zip", ".tgz", ".tar.bz2", ".tar.xz", ".tar"):
+        content = pack(tmp_path / f"x{suffix}", members).read_bytes()
+        for length in (0, 1, 20, 1000, 3000, len(content) * 9 // 10 if suffix != ".tar" else 9000):
+            (tmp_path / f"c{suffix}").write_bytes(content[:length])
+            refused(tmp_path / f"c{suffix}", cache, r"c\.\S+ (cannot be unpacked|is damaged|holds no picture)")
+    flipped = bytearray(pack(tmp_path / "f.zip", members).read_bytes())
+    flipped[1000] ^= 1
+    (tmp_path / "f.zip").write_bytes(flipped)
+    refused(tmp_path / "f.zip", cache, "f.zip cannot be unpacked")
+
+
+def test_a_huge_header_does_not_fill_the_memory(tmp_path, cache):
+    path = tmp_path / "p.tgz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        info = entry("a.png")
+        info.pax_headers = {"comment": "x" * (8 * 2**20)}
+        archive.addfile(info)
+    refused(path, cache, "a header of more than a mebibyte")
+    with tarfile.open(path) as archive:  # the control
+        assert len(archive.getmembers()[0].pax_headers["comment"]) == 8 * 2**20
+
+
+def test_a_size_below_zero_ends(tmp_path, cache):
+    path = tmp_path / "n.tar"
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        info = entry("a.png", 0)
+        info.pax_headers = {"size": "-1536"}
+        archive.addfile(info)
+    refused(path, cache, "cannot be unpacked|a size below zero")
+
+
+def test_zip_links_and_encrypted_members_are_left_out(tmp_path, cache):
+    path = tmp_path / "z.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.png", picture())
+        link = zipfile.ZipInfo("l.png")
+        link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("s.png", picture())
+    content = path.read_bytes()
+    at = content.rindex(b"PK\1\2") + 8  # the flags of the last entry
+    path.write_bytes(content[:at] + b"\1\0" + content[at + 2 :])
+    _, notes = archives.unpack(path)
+    assert notes == ("z.zip was unpacked: 1 pictures, encrypted files left out (1), links left out (1)",)
+
+
+def test_names_of_any_bytes(tmp_path, cache):
+    names = ["é.png", "a\nb.png", "🦔.png", "-x.png", os.fsdecode(b"\xff\xfe.png"), "n" * 251 + ".png"]
+    path = pack(tmp_path / "n.tar", {n: picture(i) for i, n in enumerate(names)} | {"m" * 252 + ".png": picture()})
+    folder, notes = archives.unpack(path)
+    assert sorted(os.listdir(folder)) == sorted(names)
+    assert "names that are too long left out (1)" in notes[0]
+
+
+def test_what_holds_no_picture_says_what_to_do(tmp_path, cache):
+    refused(pack(tmp_path / "t.zip", {"data/t.csv": b"a,b\n1,2\n"}), cache, r"no picture but data/t\.csv; unpack it")
+    refused(pack(tmp_path / "e.tar", {"a.txt": b""}), cache, "no pictures by their names left out")
+    with pytest.raises(NotFoundError):
+        load_data(tmp_path / "gone.zip")
+    with pytest.raises(ConfigError, match="class folders"):
+        load_data(pack(tmp_path / "l.zip", {"a.png": picture()}), labels="x")
