@@ -13,7 +13,7 @@ from sandglass.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from sandglass.app.trained import Trained
 
-_PICTURE_OR_TABLE = "a .png grid, or .csv for a table; .npy or .npz for the bare array"
+_PICTURE_OR_TABLE = "a .png grid, or .csv or .parquet for a table; .npy or .npz for the bare array"
 
 
 def generate(words: Sequence[str]) -> int:
@@ -81,8 +81,12 @@ def reconstruct(words: Sequence[str]) -> int:
     else:
         starts = range(0, len(before), columns)
         x = torch.cat([part[i : i + columns] for i in starts for part in (before, after)])
+    # Originals keep their gaps; reconstructions have a value everywhere.
+    mask = None if split.mask is None else torch.stack([split.mask, torch.ones_like(split.mask)], 1).flatten(0, 1)
     extra: dict[str, list[Any]] = {"example": [i // 2 for i in range(len(x))], "which": which}
-    path = write_examples(trained.transform, x, args.out, default="reconstructions", columns=columns, extra=extra)
+    path = write_examples(
+        trained.transform, x, args.out, default="reconstructions", columns=columns, extra=extra, mask=mask
+    )
     return _wrote(path, f"{len(before)} originals over their reconstructions")
 
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from sandglass.core import Spec
 from sandglass.data.dataset import Dataset, Split
+from sandglass.data.fitting import Types, read_types
 from sandglass.data.sources import folders, images, memory, tables
-from sandglass.data.sources.raw import Part, Raw
+from sandglass.data.sources.raw import Raw
 from sandglass.data.splits import carve, duplicates
 from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError
@@ -41,15 +42,18 @@ def load_data(
     test: float | None = None,
     seed: int = 0,
     limit: int | None = None,
+    types: Mapping[str, str | Sequence[str]] | str | None = None,
+    drop: Sequence[str] | str | None = None,
+    groups: Any = None,
     transform: Transform | Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Reads a source, fits the transform that suits it, and splits it.
 
     Args:
         source: a registered name (``"digits"``, ``"mnist"``); a folder of pictures, flat, with a folder a class, or
-            with ``train``, ``validation`` and ``test`` at the top; one picture; a ``.npy``, ``.npz``, ``.csv`` or
-            ``.tsv`` file; an array or tensor, ``(x, y)``, or ``{"train": (x, y), "test": ...}``; a pandas DataFrame;
-            or a map-style ``torch.utils.data.Dataset``.
+            with ``train``, ``validation`` and ``test`` at the top; one picture; a ``.npy``, ``.npz``, ``.csv``,
+            ``.tsv``, ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``, or ``{"train": (x, y), "test":
+            ...}``; a pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
         labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
         name: for folders and titles; by default the source's own.
         size: of pictures, in pixels: ``64``, ``(H, W)`` or ``"HxW"``; needed where they differ.
@@ -59,6 +63,10 @@ def load_data(
         test: the same for testing; None stands for 0.1.
         seed: of the split, and of ``limit``.
         limit: keep this many examples to train on, chosen at random.
+        types: what columns of a table are, where their cells would be taken for something else: COLUMN=KIND with commas
+            between, of the kinds numeric, categorical, ordinal, boolean and date; COLUMN=S<M<L gives an order.
+        drop: columns of a table to leave out, with commas between.
+        groups: the name of a table's column, or an array ``(N,)``; examples that agree in it stay in one split.
         transform: one that a trained model holds, to read new data as that model does.
 
     Returns:
@@ -81,25 +89,30 @@ def load_data(
     _check(fit, channels, validation, test, limit, seed)
     if transform is not None and (frame, fit, channels) != (None, None, None):
         raise ConfigError("size, fit and channels belong to the transform that is given; leave them out.")
+    if transform is not None and types is not None:
+        raise ConfigError("The transform that is given knows the types of its columns; leave types out.")
     options = {"size": frame, "fit": fit, "channels": channels, "transform": transform}
     title, where, raw = _read(source, labels, options)
+    raw = tables.arrange(raw, drop, groups)
     raw = _bring(raw, frame, fit, channels, transform)
     raw = _split(raw, validation, TEST if test is None else test, seed)
     if limit is not None and limit < len(raw.parts["train"]):
         keep = permutation(len(raw.parts["train"]), seed, "limit")[:limit].sort().values
         raw = replace(raw, parts={**raw.parts, "train": raw.parts["train"].take(keep)})
         raw = raw.noted(f"{limit} of the training examples were kept")
-    raw, fitted = _fit(raw, transform)
+    raw, fitted = _fit(raw, transform, read_types(types))
     spec = fitted.spec(len(raw.classes))
     levels = fitted.levels if isinstance(fitted, ImageTransform) else 256
     order = [s for s in ("train", "validation", "test") if s in raw.parts]
-    splits = {s: Split(p.x, p.y, levels, p.names) for s, p in raw.parts.items()}
+    splits = {s: Split(p.x, p.y, levels, p.names, p.mask) for s, p in raw.parts.items()}
     splits = {s: splits[s] for s in order}
     again: dict[str, Any] | None = None
-    if where is not None and (labels is None or isinstance(labels, str | bool)):
+    if where is not None and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
         given = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
             "validation": validation, "test": test, "seed": seed, "limit": limit,
+            "types": read_types(types) or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
+            "groups": groups,
             "transform": None if transform is None else transform.to_dict(),
         }  # fmt: skip
         usual = {"validation": 0.1, "seed": 0}
@@ -109,7 +122,7 @@ def load_data(
 
 
 def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...] = ()) -> str:
-    """SHA-256 over the spec, the class names, and each split's name, types, shapes, examples and labels.
+    """SHA-256 over the spec, the class names, and each split's name, types, shapes, examples, labels and mask.
 
     Example:
         >>> a = {"train": Split(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))}
@@ -119,7 +132,7 @@ def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...
     digest = hashlib.sha256(json.dumps([spec.to_dict(), list(classes)], sort_keys=True).encode())
     for name in sorted(splits):
         split = splits[name]
-        for part, tensor in (("x", split.x), ("y", split.y)):
+        for part, tensor in (("x", split.x), ("y", split.y), ("mask", split.mask)):
             if tensor is not None:
                 digest.update(f"|{name}.{part} {tensor.dtype} {tuple(tensor.shape)} {split.levels}|".encode())
                 digest.update(tensor.contiguous().cpu().numpy().data.cast("B"))
@@ -167,13 +180,15 @@ def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
     if suffix in (".npy", ".npz"):
         pairs = memory.read_numpy(path, labels)
         return memory.read_pairs(_labelled(pairs, None if isinstance(labels, str) else labels), **options)
-    if suffix in (".csv", ".tsv"):
-        return memory.read_pairs(_labelled({"train": (tables.read_csv(path), None)}, labels), **options)
+    if suffix in tables.ENDINGS and path.is_file():
+        table, notes = tables.read_file(path)
+        return memory.read_pairs(_labelled({"train": (table, None)}, labels), **options).noted(*notes)
     if images.is_picture(path) and path.is_file():
         item = folders.Item(path, images.shown(path.name))
         return folders.read_items({"train": [item]}, **_for_images(options))
     raise DataError(
-        f"{images.shown(path.name)} is no source; give a folder of pictures, a picture, .npy, .npz, .csv or .tsv file."
+        f"{images.shown(path.name)} is no source; give a folder of pictures, a picture, or a file that ends in .npy, "
+        f".npz, {', '.join(tables.ENDINGS)}."
     )
 
 
@@ -234,6 +249,7 @@ def _split(raw: Raw, validation: float, test: float, seed: int) -> Raw:
     if not fractions:
         return raw
     own = groups[list(raw.parts).index("train")] if groups is not None else None
+    own = train.groups if train.groups is not None else own
     index = carve(len(train), fractions, seed, train.y, own)
     carved = {s: train.take(i) for s, i in index.items() if len(i)}
     missing = [s for s in fractions if s not in carved]
@@ -255,26 +271,29 @@ def _copies(groups: dict[str, Tensor]) -> list[str]:
     return notes
 
 
-def _fit(raw: Raw, transform: Transform | None) -> tuple[Raw, Transform]:
+def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Transform]:
     """Fits what depends on the training examples, and takes every split through it."""
+    train = raw.parts["train"]
+    table = hasattr(train.x, "columns") or (raw.transform is None and train.x.dim() == 2)
+    if types and not hasattr(train.x, "columns"):
+        raise ConfigError("types are of the columns of a table; this source has none.")
     if raw.transform is not None:
         return raw, raw.transform
-    train = raw.parts["train"]
     if transform is not None:
         fitted = transform
         if hasattr(train.x, "columns") and not isinstance(fitted, TableTransform):
             raise DataError("The model does not read tables; give pictures or arrays.")
-    elif hasattr(train.x, "columns"):
-        fitted = tables.fit_table(train.x, [p.x for p in raw.parts.values()])
-        spread = sum(c["kind"] == "categorical" for c in fitted.columns)
-        if spread:
-            raw = raw.noted(f"{spread} column{'s' if spread > 1 else ''} one-hot")
-    elif train.x.dim() == 2:
-        fitted = tables.fit_table(train.x.numpy(), [p.x.numpy() for p in raw.parts.values()])
+    elif table:
+        rows = {s: p.x if hasattr(p.x, "columns") else p.x.numpy() for s, p in raw.parts.items()}
+        fitted = tables.fit_table(rows["train"], list(rows.values()), types)
     else:
         values = train.x.numpy()
         fitted = ArrayTransform(tuple(values.shape[1:]), float(values.mean()), float(values.std()) or 1.0)
-    parts = {s: Part(fitted.apply(p.x), p.y, p.names) for s, p in raw.parts.items()}
+    seen = {s: fitted.observe(p.x) for s, p in raw.parts.items()}
+    if isinstance(fitted, TableTransform):
+        masks = {s: mask for s, (_, mask) in seen.items()}
+        raw = raw.noted(*tables.remarks(fitted, raw, masks, types, fresh=transform is None))
+    parts = {s: replace(p, x=seen[s][0], mask=seen[s][1]) for s, p in raw.parts.items()}
     return replace(raw, parts=parts), fitted
 
 
