@@ -99,7 +99,7 @@ def lap(device: torch.device, since: float) -> float:
 def make(data: Dataset, folder: Path, epochs: int, device: str) -> Interleaved:
     """The recipe's model and settings."""
     options = {"epochs": epochs, "batch_size": BATCH, "lr": RATE, "watch": "none", "select": "last"}
-    training = Training.of({**options, "device": device}).settled([])
+    training = Training.of({**options, "device": device}).settled([], len(data.train))
     net = {"name": "mlp", "widths": [512]}
     model = sandglass.build("vae", data.spec, seed=0, latent_dim=2, net=net, likelihood="bernoulli")
     run = Run.create(folder, api.describe(model, data, training, None))

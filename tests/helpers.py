@@ -52,7 +52,7 @@ def make_loop(
 ) -> tuple[Loop, Run]:
     """A loop over a new run folder, or over the run that is there."""
     training = Training.of({"threads": 1, "save_seconds": 0.0, **options}).settled(
-        [s for s in data.splits if s != "train"]
+        [s for s in data.splits if s != "train"], len(data.train)
     )
     config = {
         "model": getattr(model, "config", {}),

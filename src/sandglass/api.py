@@ -19,7 +19,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import Transform
 from sandglass.engine.loop import Loop
-from sandglass.engine.options import Training
+from sandglass.engine.options import Settled, Training
 from sandglass.engine.progress import Progress, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError, MissingPackageError, NotFoundError
 from sandglass.metrics.measure import measure
@@ -90,7 +90,7 @@ def train(
     """
     training = Training.of(options)
     dataset = as_dataset(data, data_options)
-    training = training.settled([s for s in dataset.splits if s != "train"])
+    training = training.settled([s for s in dataset.splits if s != "train"], len(dataset.train))
     if isinstance(model, str):
         model = build(model, dataset.spec, seed=training.seed, **(model_options or {}))
     elif model_options:
@@ -144,13 +144,13 @@ def resume(
         checkpoint, problems = run.latest_checkpoint()
         for problem in problems:
             progress.say(f"Passed over a damaged checkpoint: {problem}")
-        training = Training.of(config["training"])
+        training = Settled.of(config["training"])
         if epochs is not None and epochs != training.epochs:
             if epochs < training.epochs:
                 raise ConfigError(f"{run.path} is set to {training.epochs} epochs; it can be given more, not {epochs}.")
             progress.say(f"The run is given {epochs} epochs instead of {training.epochs}.")
             config = {**config, "training": {**config["training"], "epochs": epochs}}
-            training = Training.of(config["training"])
+            training = Settled.of(config["training"])
             run.rewrite(config)
         for difference in differences(config["environment"], environment()):
             progress.say(f"Not as when the run began, so bits may differ: {difference}")

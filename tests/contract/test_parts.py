@@ -128,6 +128,11 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
         for result in first:
             assert result.n == len(split) and result.unit and math.isfinite(result.value)
             assert result.stderr is None or result.stderr > 0
+            assert measure(model, split, names=[result.name]) == [result]
+        model.eval()
+        with torch.no_grad():
+            every = registry.resolve("metric", name)(model, split, 0)
+        assert [r.name for r in every] == [r.name for r in first], "a figure that is not declared is never shown"
 
 
 def test_errors_of_the_mean_shrink_as_they_should() -> None:

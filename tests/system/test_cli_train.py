@@ -188,6 +188,19 @@ def test_train_closes_with_figures_report_and_what_next(cli: Cli, tmp_path: Path
     assert cli("report", run)[0] == 0 and (run / "report.html").is_file()
 
 
+def test_length_and_batches_follow_the_data_and_a_short_run_is_told(cli: Cli, tmp_path: Path) -> None:
+    data = ["vae", "--data", "digits", *SMALL, "--no-report"]  # 200 to train on: batches of 16
+    code, _, err = cli("train", *data, "--epochs", "2", "--out", tmp_path / "short")
+    assert code == 0 and "2 epochs in batches of 16" in err
+    assert "26 updates in all are few" in err and "--epochs 154 makes 2,002" in err
+    training = yaml.safe_load((tmp_path / "short/config.yaml").read_text())["training"]
+    assert (training["epochs"], training["batch_size"]) == (2, 16), "settled, and not decided again on resume"
+    code, _, err = cli("train", *data, "--epochs", "24", "--out", tmp_path / "long")
+    assert code == 0 and "updates in all" not in err
+    code, out, _ = cli("train", *data, "--dry-run")
+    assert code == 0 and "(154 epochs)" in out
+
+
 def test_resume_with_more_epochs(cli: Cli, tmp_path: Path) -> None:
     words = ["train", "--data", "digits", *SMALL, "--no-report"]
     assert cli(*words, "--epochs", "3", "--out", "whole")[0] == 0

@@ -14,7 +14,7 @@ from sandglass.core import Clock, Model
 from sandglass.data.augment import make_augmentation
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
-from sandglass.engine.options import Training
+from sandglass.engine.options import Settled, Training
 from sandglass.engine.precision import settings
 from sandglass.engine.step import Stepper
 
@@ -24,7 +24,7 @@ _STEPS = 30
 
 def dry_run(config: Config, data: Dataset) -> int:
     """Prints parameters, time and memory; writes nothing."""
-    training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"])
+    training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"], len(data.train))
     name, options = config["model"]["name"], given_options(config["model"]["options"])
     model = api.build(name, data.spec, seed=training.seed, **options)
     weights = sum(p.numel() for p in model.parameters())
@@ -47,7 +47,7 @@ def dry_run(config: Config, data: Dataset) -> int:
     return 0
 
 
-def measure(model: Model, data: Dataset, training: Training) -> tuple[float, int, str]:
+def measure(model: Model, data: Dataset, training: Settled) -> tuple[float, int, str]:
     """Seconds a step, steps an epoch, and memory in words."""
     device = torch.device(training.device)
     dtype = torch.float64 if training.precision == "fp64" else torch.float32

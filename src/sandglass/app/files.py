@@ -127,12 +127,11 @@ def write_rows(
     lists = [raw[n] for n in names] if hasattr(raw, "columns") else list(np.asarray(raw).T)
     if path.suffix.lower() == ".parquet":
         return write_parquet(path, {**extra, **dict(zip(names, lists, strict=True))})
-    days = [c["dtype"] == "date" for c in transform.columns]
-    texts = [words(_whole(values), day) for values, day in zip(lists, days, strict=True)]
+    texts = [words(_whole(values), c["dtype"]) for values, c in zip(lists, transform.columns, strict=True)]
     return write_csv(path, {**extra, **dict(zip(names, texts, strict=True))})
 
 
-def words(values: np.ndarray[Any, Any], day: bool = False) -> list[Any]:
+def words(values: np.ndarray[Any, Any], dtype: str = "") -> list[Any]:
     """The cells of a column as a CSV file has them: numbers no more exact than what the model computes in, gaps empty.
 
     Example:
@@ -142,8 +141,8 @@ def words(values: np.ndarray[Any, Any], day: bool = False) -> list[Any]:
     if values.dtype.kind == "f":
         return ["" if np.isnan(v) else str(v) for v in values.astype(np.float32)]
     if values.dtype.kind == "M":
-        texts = np.datetime_as_string(values, unit="D" if day else "s").tolist()
-        return ["" if text == "NaT" else text for text in texts]
+        texts = np.datetime_as_string(values, unit="D" if dtype == "date" else "s").tolist()
+        return ["" if text == "NaT" else text + "Z" * (dtype == "utc") for text in texts]
     return [_word(v) for v in values.tolist()]
 
 

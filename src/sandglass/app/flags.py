@@ -131,7 +131,7 @@ class Flags:
         if match is None or match[1] not in self.options:
             return " ".join(message.split())
         value = re.findall(r"(?:Got value|Given value): (.*)", message)
-        wanted = type_name(self.options[match[1]].type)
+        wanted = type_name(self.options[match[1]].type).removesuffix(" or null")  # leaving it out is how to say null
         return f"{called.get(match[1], match[1])} must be {wanted}, not {value[-1] if value else 'that'}."
 
 

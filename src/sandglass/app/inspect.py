@@ -27,7 +27,13 @@ def evaluate(words: Sequence[str]) -> int:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--data", metavar="SRC", help="other examples than the run's own, prepared as those were")
     parser.add_argument("--split", help="which of the examples: train, validation or test (default: test)")
-    parser.add_argument("--metrics", type=whole, default=[], metavar="A,B", help="which; all that apply when not given")
+    parser.add_argument(
+        "--metrics",
+        type=whole,
+        default=[],
+        metavar="A,B",
+        help="which, by the name of the metric or of a figure; all that apply when not given",
+    )
     parser.add_argument("--k", type=count, help="draws an example of log_prob (default: 100); asks for it, too")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from sandglass.app.output import metrics_table, say
 from sandglass.app.trained import find_run
 from sandglass.app.words import Words, sort
 from sandglass.data.dataset import Dataset
+from sandglass.engine.options import Training
 from sandglass.errors import ConfigError
 from sandglass.plain import read_yaml
 from sandglass.run import Run
+
+_FEW = 300  # of fewer updates in all nothing good can be expected
 
 
 def train(words: Sequence[str]) -> int:
@@ -95,9 +99,11 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
     model = config["model"]
     shape = "x".join(map(str, data.spec.shape)) + ("" if data.spec.is_image else " numbers")
     splits = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    epochs = config["training"]["epochs"]
-    say(f"{model['name']} on {data.name}: {splits} examples of {shape}, {epochs} epoch{'s' * (epochs != 1)}")
-    for note in data.notes:
+    training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"], len(data.train))
+    length = f"{training.epochs} epoch{'s' * (training.epochs != 1)} in batches of {training.batch_size}"
+    say(f"{model['name']} on {data.name}: {splits} examples of {shape}, {length}")
+    short = few(training.epochs, math.ceil(len(data.train) / training.batch_size))
+    for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
     return api.train(
         model["name"],
@@ -107,6 +113,22 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
         init_from=find_run(given.own["--init-from"]) if "--init-from" in given.own else None,
         recipe=given.own.get("--recipe"),
         **config["training"],
+    )
+
+
+def few(epochs: int, steps: int) -> str:
+    """What to say of a run that is too short to learn much; nothing of others.
+
+    Example:
+        >>> print(few(30, 1))
+        30 updates in all are few, expect blurred results; --epochs 2000 makes 2,000, and a smaller batch size helps
+    """
+    if epochs * steps >= _FEW:
+        return ""
+    enough = math.ceil(2000 / steps)
+    return (
+        f"{epochs * steps} update{'s' * (epochs * steps != 1)} in all are few, expect blurred results; "
+        f"--epochs {enough} makes {enough * steps:,}, and a smaller batch size helps"
     )
 
 

@@ -141,6 +141,13 @@ def is_date(value: Any) -> bool:
     return _moment(value) is not None
 
 
+def zoned(value: Any) -> bool:
+    """Whether a cell is a time, or a text of one, that names its zone."""
+    if isinstance(value, str):
+        return bool(re.search(r"(Z|[+-]\d\d:?\d\d)$", value.strip()[10:]))
+    return isinstance(value, datetime) and value.tzinfo is not None
+
+
 def sequence(name: str, values: Array) -> list[Array | None]:
     """Cells that are lists or arrays as float64 arrays, None where missing; NaN inside one is a missing value.
 
@@ -222,7 +229,7 @@ def decode(column: Column, part: Array, seen: Array | None = None) -> Any:
         seen: ``(N, width)``, False where the cell is to be missing; None for nowhere.
 
     Returns:
-        A NumPy array; where whole numbers or booleans have gaps, a pandas array that can hold those.
+        A NumPy array; for whole numbers or booleans with gaps, and times in UTC, a pandas array that can hold those.
     """
     kind, dtype = column["kind"], column["dtype"]
     if kind == "sequence":
@@ -241,7 +248,8 @@ def decode(column: Column, part: Array, seen: Array | None = None) -> Any:
             back = found > 0.5
         else:
             back = (found.round() if dtype == "int64" else found).astype(dtype)
-    return back if seen is None or seen[:, 0].all() else _gapped(back, seen[:, 0])
+    back = back if seen is None or seen[:, 0].all() else _gapped(back, seen[:, 0])
+    return pandas().DatetimeIndex(back).tz_localize("UTC") if dtype == "utc" else back
 
 
 def listed(names: Any) -> str:
@@ -288,7 +296,7 @@ def _moment(value: Any) -> float | None:
         return None
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
-    return (value if value.tzinfo else value.replace(tzinfo=UTC)).__sub__(_EPOCH).total_seconds()
+    return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH).total_seconds()
 
 
 def _codes(column: Column, values: Array) -> Array:

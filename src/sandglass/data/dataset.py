@@ -50,7 +50,7 @@ class Split:
         x, mask = _rows(self.x, index), None if self.mask is None else _rows(self.mask, index)
         x = torch.div(x, self.levels - 1) if x.dtype == torch.uint8 else x  # true division: float32, in one pass
         if mask is not None:
-            x = torch.where(mask, x, 0)
+            x = x.masked_fill(~mask, 0)
         if isinstance(index, slice):
             index = torch.arange(*index.indices(len(self)), device=x.device)
         return Batch(x, None if self.y is None else self.y[index], mask, index)

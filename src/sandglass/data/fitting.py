@@ -93,7 +93,8 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
     values = cells.plain(train)
     if kind == "date":
         every = cells.seconds(name, _objects(found))
-        dtype = "date" if not (every % 86400).any() else "datetime"
+        zoned = any(getattr(getattr(s, "dtype", None), "tz", None) for s in series) or any(map(cells.zoned, found))
+        dtype = "utc" if zoned else "datetime" if (every % 86400).any() else "date"
         return {"name": name, "kind": "date", **_spread(cells.seconds(name, values)), "dtype": dtype}
     if kind == "numeric":
         spread = _spread(cells.numbers(name, values))

@@ -18,7 +18,7 @@ from torch import Tensor
 from sandglass.core import Spec
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.fitting import Types, read_types
-from sandglass.data.sources import folders, images, memory, tables
+from sandglass.data.sources import folders, images, memory, saved, tables
 from sandglass.data.sources.raw import Raw
 from sandglass.data.splits import carve, duplicates
 from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
@@ -51,9 +51,9 @@ def load_data(
 
     Args:
         source: a registered name (``"digits"``, ``"mnist"``); a folder of pictures, flat, with a folder a class, or
-            with ``train``, ``validation`` and ``test`` at the top; one picture; a ``.npy``, ``.npz``, ``.csv``,
-            ``.tsv``, ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``, or ``{"train": (x, y), "test":
-            ...}``; a pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
+            with ``train``, ``validation`` and ``test`` at the top; a saved Hugging Face dataset; one picture; a
+            ``.npy``, ``.npz``, ``.csv``, ``.tsv``, ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``,
+            or ``{"train": (x, y), "test": ...}``; a pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
         labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
         name: for folders and titles; by default the source's own.
         size: of pictures, in pixels: ``64``, ``(H, W)`` or ``"HxW"``; needed where they differ.
@@ -173,6 +173,8 @@ def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str |
 
 def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
     if path.is_dir():
+        if saved.is_saved(path):
+            return saved.read_saved(path, labels, options)
         if isinstance(labels, str) or _is_labels(labels):
             raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
         return folders.read_folder(path, labels=labels is not False, **_for_images(options))
@@ -254,7 +256,8 @@ def _split(raw: Raw, validation: float, test: float, seed: int) -> Raw:
     carved = {s: train.take(i) for s, i in index.items() if len(i)}
     missing = [s for s in fractions if s not in carved]
     if missing:
-        raw = raw.noted(f"too few examples ({len(train)}) to cut out any for {' and '.join(missing)}")
+        what = "examples" if train.groups is None else "groups"
+        raw = raw.noted(f"too few {what} ({len(train)} examples) to cut out any for {' and '.join(missing)}")
     return replace(raw, parts={**raw.parts, **carved})
 
 

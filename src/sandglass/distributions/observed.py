@@ -7,7 +7,6 @@ those alone: the others are integrated out.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
@@ -18,10 +17,11 @@ def fill(x: Tensor, mask: Tensor | None) -> Tensor:
     """``x`` with 0 where nothing was observed.
 
     Example:
+        >>> import torch
         >>> fill(torch.tensor([[1.0, 1e30]]), torch.tensor([[True, False]])).tolist()
         [[1.0, 0.0]]
     """
-    return x if mask is None else torch.where(mask, x, torch.zeros_like(x))
+    return x if mask is None else x.masked_fill(~mask, 0)
 
 
 def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -36,6 +36,7 @@ def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
         CapabilityError: a mask, and a distribution whose elements hang together.
 
     Example:
+        >>> import torch
         >>> from torch.distributions import Normal
         >>> p = Independent(Normal(torch.zeros(1, 2), torch.ones(1, 2)), 1)
         >>> round(float(log_prob(p, torch.zeros(1, 2), torch.tensor([[True, False]]))), 4)  # -ln(2 pi) / 2
@@ -46,4 +47,4 @@ def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
     if not isinstance(p, Independent):
         raise CapabilityError("This likelihood cannot leave out missing values; fill them in, or choose another one.")
     each = p.base_dist.log_prob(fill(x, mask))
-    return torch.where(mask, each, torch.zeros_like(each)).flatten(-p.reinterpreted_batch_ndims).sum(-1)
+    return fill(each, mask).flatten(-p.reinterpreted_batch_ndims).sum(-1)

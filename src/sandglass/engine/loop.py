@@ -22,7 +22,7 @@ from sandglass.data.augment import make_augmentation
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
 from sandglass.engine.meter import Bad
-from sandglass.engine.options import Training
+from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
 from sandglass.engine.progress import Progress, Silent, watching
 from sandglass.engine.schedules import factor
@@ -67,7 +67,7 @@ class Loop:
         model: Model,
         data: Dataset,
         run: Run,
-        options: Training,
+        options: Settled,
         *,
         card: Callable[[Run], str],
         progress: Progress | None = None,

@@ -50,12 +50,13 @@ class Adam(torch.optim.Optimizer):
     @torch.no_grad()
     def update(self, good: Tensor) -> None:
         """One update of every parameter with a gradient where the 0-d tensor ``good`` is True, none where it is not."""
-        bad = (~good).to(torch.float32)
+        counts = good.to(torch.float32)
+        bad = 1 - counts
         for group in self.param_groups:
             params = [p for p in group["params"] if p.grad is not None]
             states = [self.state[p] or self._begin(p) for p in params]
             steps = [s["step"] for s in states]
-            torch._foreach_add_(steps, 1 - bad)
+            torch._foreach_add_(steps, [counts] * len(steps))  # as one tensor the host would read it
             self.kernel(
                 params,
                 [p.grad for p in params],

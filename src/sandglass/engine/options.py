@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 
@@ -21,8 +22,10 @@ class Training:
     """How to train.
 
     Args:
-        epochs: passes over the training examples.
-        batch_size: examples an update; the last batch of an epoch may be smaller.
+        epochs: passes over the training examples; when not given 20, and on small data as many as make 2,000
+            updates, but no more than 500.
+        batch_size: examples an update; the last batch of an epoch may be smaller. When not given, 16 to 128 by the
+            size of the data, so that an epoch has 20 updates or more where it can.
         lr: learning rate; each phase's own (1e-3 if it has none) when not given.
         optimizer: adam, adamw, sgd or rmsprop.
         weight_decay: decay of the weights; decoupled from the gradient with adamw, added to it otherwise.
@@ -51,12 +54,13 @@ class Training:
         augment: random changes of training images, by name: flip, vflip, shift, rotate, scale, brightness, contrast.
 
     Example:
-        >>> Training(epochs=3).batch_size
-        128
+        >>> small = Training().settled(["validation"], examples=1500)
+        >>> small.batch_size, small.epochs
+        (64, 84)
     """
 
-    epochs: int = 20
-    batch_size: int = 128
+    epochs: int | None = None
+    batch_size: int | None = None
     lr: float | None = None
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     weight_decay: float = 0.0
@@ -83,17 +87,11 @@ class Training:
     augment: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        at_least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "save_every": 1, "keep": 1}
-        at_least |= {
-            "weight_decay": 0,
-            "momentum": 0,
-            "lr_warmup": 0,
-            "schedule_every": 1,
-            "early_stopping": 0,
-            "save_seconds": 0,
-        }
-        for name, least in at_least.items():
-            _check(name, getattr(self, name) >= least, getattr(self, name), f"at least {least}")
+        for name in ("epochs", "batch_size", "accumulate", "log_every", "schedule_every", "save_every", "keep"):
+            value = getattr(self, name)
+            _check(name, value is None or value >= 1, value, "at least 1")
+        for name in ("weight_decay", "momentum", "lr_warmup", "early_stopping", "save_seconds"):
+            _check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
         for name in ("lr", "clip", "threads", "save_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
@@ -105,14 +103,15 @@ class Training:
         watches = ("auto", "validation", "test", "none")
         _check("watch", self.watch in watches, self.watch, f"one of {', '.join(watches)}")
         _check("select", self.select in ("best", "last"), self.select, "best or last")
-        _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
+        if self.batch_size is not None:
+            _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
         if self.watch in ("test", "none"):
             _check("select", self.select == "last", self.select, f"last when watch is {self.watch}")
             _check("early_stopping", not self.early_stopping, self.early_stopping, f"0 when watch is {self.watch}")
             _check("schedule", self.schedule != "plateau", self.schedule, f"another when watch is {self.watch}")
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Training:
+    def of(cls, options: Mapping[str, Any]) -> Self:
         """From plain options.
 
         Raises:
@@ -129,8 +128,12 @@ class Training:
         except TypeError as error:
             raise ConfigError(f"A training option has a value of the wrong type: {error}.") from error
 
-    def settled(self, watchable: Sequence[str]) -> Training:
-        """With every ``auto`` replaced, for a data set with these splits; nothing is decided again on resume.
+    def settled(self, watchable: Sequence[str], examples: int) -> Settled:
+        """With all that was left open decided; nothing is decided again on resume.
+
+        Args:
+            watchable: splits that the data has beside train.
+            examples: to train on.
 
         Raises:
             ConfigError: a device or split that is not there.
@@ -146,19 +149,51 @@ class Training:
         if watch == "none":
             _check("early_stopping", not self.early_stopping, self.early_stopping, "0 without a validation split")
             _check("schedule", self.schedule != "plateau", self.schedule, "another without a validation split")
-        return dataclasses.replace(
-            self,
-            device=device,
-            precision=precision,
-            watch=watch,
-            select="last" if watch == "none" else self.select,
-            threads=self.threads or torch.get_num_threads(),
-            augment=tuple(self.augment),
-        )
+        batch_size = self.batch_size or max(settle_batch_size(examples), self.accumulate)
+        decided: dict[str, Any] = {
+            "batch_size": batch_size,
+            "epochs": self.epochs or settle_epochs(examples, batch_size),
+            "device": device,
+            "precision": precision,
+            "watch": watch,
+            "select": "last" if watch == "none" else self.select,
+            "threads": self.threads or torch.get_num_threads(),
+            "augment": tuple(self.augment),
+        }
+        return Settled(**vars(self) | decided)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
         return dataclasses.asdict(self) | {"augment": list(self.augment)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled(Training):
+    """A :class:`Training` with nothing left open."""
+
+    epochs: int = 20
+    batch_size: int = 128
+
+
+def settle_batch_size(examples: int) -> int:
+    """The largest power of two from 16 to 128 with which an epoch has 20 updates.
+
+    Example:
+        >>> [settle_batch_size(n) for n in (50, 1500, 60000)]
+        [16, 64, 128]
+    """
+    return max((size for size in (16, 32, 64, 128) if examples >= 20 * size), default=16)
+
+
+def settle_epochs(examples: int, batch_size: int) -> int:
+    """20 epochs, or as many as make 2,000 updates, up to 500: on small data 20 epochs are far too few to learn.
+
+    Example:
+        >>> settle_epochs(60000, 128), settle_epochs(1500, 64), settle_epochs(50, 16)
+        (20, 84, 500)
+    """
+    steps = math.ceil(examples / batch_size)
+    return min(max(20, math.ceil(2000 / steps)), 500)
 
 
 def settle_device(name: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from sandglass.engine.options import Training
+from sandglass.engine.options import Settled
 
 
-def factor(options: Training, step: int, steps_per_epoch: int) -> float:
+def factor(options: Settled, step: int, steps_per_epoch: int) -> float:
     """What the learning rate is multiplied by at a step; the plateau's own factor is kept by the loop.
 
     Example:
-        >>> [round(factor(Training(epochs=2, schedule="cosine"), step, 10), 3) for step in (0, 10, 19)]
+        >>> [round(factor(Settled(epochs=2, schedule="cosine"), step, 10), 3) for step in (0, 10, 19)]
         [1.0, 0.5, 0.006]
     """
     epoch = step / steps_per_epoch

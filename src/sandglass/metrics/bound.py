@@ -37,6 +37,7 @@ class Bound:
     """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z an example."""
 
     needs = ("bound_parts",)
+    figures = ("elbo", "rate", "distortion")
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
         """ELBO, rate and distortion in nats an example."""
@@ -62,6 +63,7 @@ class LogProb:
     """
 
     needs = ("log_prob",)
+    figures = ("log_prob",)
     by_default = False
 
     def __init__(self, *, k: int = 100) -> None:

@@ -21,6 +21,7 @@ class ActiveUnits:
     """
 
     needs = ("posterior", "encode")
+    figures = ("active_units",)
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
         """The count."""

@@ -16,9 +16,15 @@ from sandglass.errors import ConfigError
 
 
 class Measure(Protocol):
-    """One way of measuring. Registered as kind ``metric``; ``needs`` names the capabilities it asks of a model."""
+    """One way of measuring, registered as kind ``metric``.
+
+    Attributes:
+        needs: the capabilities it asks of a model.
+        figures: the names of what it may put out.
+    """
 
     needs: tuple[str, ...]
+    figures: tuple[str, ...]
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
         """Figures over the split."""
@@ -32,7 +38,7 @@ def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int 
     Args:
         model: on the device to measure on.
         split: the examples.
-        names: measures to take; all that the model can be asked for when empty.
+        names: measures to take, or single figures of theirs; all that the model can be asked for when empty.
         seed: of the noise.
         options: by measure name, such as ``log_prob={"k": 1000}``.
 
@@ -47,27 +53,51 @@ def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int 
         >>> results = measure(model, Split(torch.randn(100, 6)), names=["bound"])
         >>> [(r.name, r.n, r.unit) for r in results]
         [('elbo', 100, 'nats'), ('rate', 100, 'nats'), ('distortion', 100, 'nats')]
+        >>> [r.name for r in measure(model, Split(torch.randn(100, 6)), names=["elbo"])]
+        ['elbo']
     """
     if len(split) == 0:
         raise ConfigError("There are no examples to measure on.")
     if split.mask is not None:
         registry.require_masks(model)
-    chosen = list(names)
+    chosen = wanted(names)
     if not chosen:
-        chosen = [n for n in registry.names("metric") if _asked(n) and set(_needs(n)) <= set(model.provides)]
+        able = [n for n in registry.names("metric") if _asked(n) and set(_needs(n)) <= set(model.provides)]
+        chosen = wanted(able)
     was_training = model.training
     model.eval()
     results: list[Result] = []
     try:
-        for name in chosen:
+        for name, figures in chosen.items():
             for capability in _needs(name):
                 registry.require(model, capability)
             how: Measure = registry.resolve("metric", {"name": name, **options.get(name, {})})
             with rng.forked(model.device, seed, "measure", name):
-                results += how(model, split, seed)
+                results += [result for result in how(model, split, seed) if result.name in figures]
     finally:
         model.train(was_training)
     return results
+
+
+def wanted(names: Sequence[str]) -> dict[str, set[str]]:
+    """By measure, the figures that are asked for; a measure's name asks for all of its figures.
+
+    Raises:
+        ConfigError: a name that is neither a measure nor a figure.
+
+    Example:
+        >>> wanted(["rate", "log_prob"])
+        {'bound': {'rate'}, 'log_prob': {'log_prob'}}
+    """
+    measures = {name: _figures(name) for name in registry.names("metric")}
+    of = {figure: name for name, figures in measures.items() for figure in figures}
+    chosen: dict[str, set[str]] = {}
+    for name in names:
+        if name not in measures and name not in of:
+            known = sorted({*measures, *of})
+            raise ConfigError(f"There is no metric '{name}'.{registry.nearest(name, known)}")
+        chosen.setdefault(name if name in measures else of[name], set()).update(measures.get(name, (name,)))
+    return chosen
 
 
 def per_example(model: Model, split: Split, seed: int, name: str, f: Callable[[Batch], Tensor]) -> Tensor:
@@ -99,6 +129,10 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
 
 def _needs(name: str) -> tuple[str, ...]:
     return registry.entry("metric", name).make.needs  # type: ignore[attr-defined]
+
+
+def _figures(name: str) -> tuple[str, ...]:
+    return registry.entry("metric", name).make.figures  # type: ignore[attr-defined]
 
 
 def _asked(name: str) -> bool:

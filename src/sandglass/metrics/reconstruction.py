@@ -19,6 +19,7 @@ class Reconstruction:
     """Mean squared and absolute error of deterministic reconstructions, and for images the signal-to-noise ratio."""
 
     needs = ("reconstruct",)
+    figures = ("mse", "mae", "psnr")
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
         """MSE and MAE an observed element, PSNR in dB averaged over images; examples without any are passed over."""
@@ -28,7 +29,7 @@ class Reconstruction:
             if batch.mask is None:
                 return torch.stack([difference.square().mean(1), difference.abs().mean(1)], 1)
             seen = batch.mask.flatten(1)
-            difference = torch.where(seen, difference, 0)
+            difference = difference.masked_fill(~seen, 0)
             return torch.stack([difference.square().sum(1), difference.abs().sum(1)], 1) / seen.sum(1, keepdim=True)
 
         values = per_example(model, split, seed, "reconstruction", errors)

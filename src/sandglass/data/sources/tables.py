@@ -69,7 +69,7 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
-    name, pandas = shown(path.name), cells.pandas()
+    name = shown(path.name)
     try:
         import pyarrow
         from pyarrow import feather, parquet
@@ -86,16 +86,23 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
                 table = file.read()
         else:
             table = feather.read_table(path, memory_map=False)
-        frame = pandas.DataFrame({})
-        kinds = {getattr(pyarrow, f"{u}int{n}")(): getattr(pandas, f"{'U' if u else ''}Int{n}Dtype")()
-                 for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
-        kinds[pyarrow.bool_()] = pandas.BooleanDtype()
-        frame = table.to_pandas(types_mapper=kinds.get)
+        frame = to_frame(table)
     except DataError:
         raise
     except (pyarrow.ArrowException, ValueError, OSError, TypeError, KeyError) as error:
         raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
     return frame, ()
+
+
+def to_frame(table: Any) -> Any:
+    """An Arrow table as a DataFrame, in whose columns whole numbers and booleans stay so beside gaps."""
+    import pyarrow
+
+    pandas = cells.pandas()
+    kinds = {getattr(pyarrow, f"{u}int{n}")(): getattr(pandas, f"{u.upper()}Int{n}Dtype")()
+             for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
+    kinds[pyarrow.bool_()] = pandas.BooleanDtype()
+    return table.to_pandas(types_mapper=kinds.get)
 
 
 def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
@@ -233,6 +240,10 @@ def remarks(
                        ("sequence", "of sequences")):  # fmt: skip
         count = sum(c["kind"] == kind for c in transform.columns)
         notes += [f"{count} column{'s' if count > 1 else ''} {what}"] if count else []
+    zoned = [c["name"] for c in transform.columns if c["dtype"] == "utc"]
+    notes += [f"times were brought to UTC: {cells.listed(zoned)}"] if zoned else []
+    longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
+    notes += [f"'{n}' has sequences of at most {t} steps; shorter ones end in a gap" for n, t in longest.items()]
     few = [c["name"] for c in transform.columns if _few(c, raw, types)] if not transform.binary else []
     if few:
         notes.append(

@@ -1,0 +1,59 @@
+"""The host never waits for the device within a step; seen on any machine by the operations that would make it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from helpers import fresh, make_loop, pictures
+from sandglass import registry
+
+WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique", "unique_", "lift_fresh")
+"""Reading a value, shapes that hang on values, and tensors made of Python values: each is sent to a GPU on its own."""
+
+
+class Watch(TorchDispatchMode):
+    """Collects the operations that make the host wait."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").split(".")[0]
+        by_mask = name in ("index", "index_put_") and any(
+            isinstance(i, Tensor) and i.dtype == torch.bool for i in args[1] if i is not None
+        )
+        self.count += 1
+        if by_mask or any(name == w or (w.endswith("_") and name.startswith(w)) for w in WAITS):
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", registry.names("model"))
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_a_step_reads_nothing_back(name: str, optimizer: str, tmp_path: Path) -> None:
+    data = pictures()
+    model = fresh(name, data, latent_dim=3, net={"name": "conv", "width": 4, "norm": "batch"})
+    options = {"epochs": 4, "batch_size": 8, "ema": 0.9, "clip": 1.0, "accumulate": 2, "augment": ["flip", "rotate"]}
+    loop, _ = make_loop(model, data, tmp_path / "run", **options, optimizer=optimizer)
+    for _ in range(2):
+        loop.step()
+    with Watch() as watch:
+        for _ in range(3):
+            loop.step()
+    assert watch.count > 300 and not watch.found, watch.found
+
+
+def test_the_watch_sees_what_would_wait() -> None:
+    x = torch.arange(4.0)
+    for act in (lambda: float(x[0]), lambda: x[x > 1], lambda: bool((x > 1).any()), lambda: x.nonzero()):
+        with Watch() as watch:
+            act()
+        assert watch.found
