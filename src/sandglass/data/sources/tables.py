@@ -48,7 +48,8 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         header = [str(v) for v in first.iloc[0]]
-        bare = all(map(_is_number, header)) or any(_is_number(v) and "." in v for v in header)
+        filled = [v for v in header if v.strip() not in cells.MISSING]
+        bare = any("." in v and _is_number(v) for v in filled) or (bool(filled) and all(map(_is_number, filled)))
         names = [f"c{i + 1}" for i in range(len(header))] if bare else header
         twice = next((n for n in names if n and names.count(n) > 1), None)
         if twice is not None:
