@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from helpers import fit, fresh, rows
 from sandglass import registry, rng
 from sandglass.core import Batch, Clock, Model, Spec
 from sandglass.data.dataset import Dataset, Split
+from sandglass.data.load import fingerprint
 from sandglass.data.loading import Loader, in_order
 from sandglass.data.transform import ArrayTransform
 from sandglass.distributions.observed import fill, log_prob
@@ -166,6 +168,8 @@ def test_the_mask_goes_where_its_examples_go() -> None:
         assert torch.equal(loader.batch(step).mask, mask[loader.indices(step)])
     assert torch.equal(torch.cat([make().mask for make in in_order(split, 4)]), mask)
     assert split.batch(index).map(lambda t: t[:2]).mask.shape == (2, 3)
+    prints = {fingerprint(Spec((3,)), {"train": replace(split, mask=m)}) for m in (mask, ~mask, None)}
+    assert len(prints) == 3
 
 
 def test_a_model_learns_around_the_gaps() -> None:
