@@ -332,6 +332,7 @@ def check_fit(model: Model, data: Dataset) -> None:
 
     Raises:
         ConfigError: shapes or supports differ.
+        CapabilityError: values are missing, and the model's losses cannot leave them out.
     """
     if not hasattr(model, "config"):
         raise ConfigError("Build the model with sandglass.build(name, spec, ...), so that it knows its configuration.")
@@ -340,6 +341,8 @@ def check_fit(model: Model, data: Dataset) -> None:
             f"The model was built for {model.spec.support} examples of shape {model.spec.shape}; "
             f"'{data.name}' has {data.spec.support} ones of shape {data.spec.shape}."
         )
+    if any(split.mask is not None for split in data.splits.values()):
+        registry.require_masks(model)
 
 
 def check_changes(model: Model, data: Dataset, training: Training) -> None:

@@ -32,13 +32,13 @@ class Column:
 
     Args:
         name: the header.
-        kind: ``"numeric"`` or ``"categorical"``.
+        kind: ``"numeric"``, ``"categorical"`` (one-hot), ``"ordinal"`` (a rank), ``"date"`` or ``"sequence"``.
         width: how many numbers of the encoded row it fills.
-        categories: the values of a categorical column, in the order of its one-hot code.
+        categories: the values of a categorical or ordinal column, in the order of its code.
     """
 
     name: str
-    kind: Literal["numeric", "categorical"] = "numeric"
+    kind: Literal["numeric", "categorical", "ordinal", "date", "sequence"] = "numeric"
     width: int = 1
     categories: tuple[str, ...] = ()
 
@@ -269,11 +269,13 @@ class Model(nn.Module, abc.ABC):
         provides: the names out of :data:`CAPABILITIES` that it offers as methods.
         denoises: whether its loss reads ``Batch.x`` and compares with ``Batch.clean``; it can then be trained on
             damaged inputs.
+        masks: whether its losses, ``bound_parts`` and ``log_prob`` take a mask and count observed entries alone.
     """
 
     objective: ClassVar[str | None] = None
     provides: ClassVar[tuple[str, ...]] = ()
     denoises: ClassVar[bool] = False
+    masks: ClassVar[bool] = False
     spec: Spec
     config: dict[str, Any]
 

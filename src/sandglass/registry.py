@@ -319,6 +319,21 @@ def require(model: Model, capability: str) -> None:
     )
 
 
+def require_masks(model: Model) -> None:
+    """Refuses a model whose losses do not leave out missing values, naming those whose do.
+
+    Raises:
+        CapabilityError: it does not.
+    """
+    if model.masks:
+        return
+    able_ones = [n for n in names("model") if entry("model", n).make.masks]  # type: ignore[attr-defined]
+    raise CapabilityError(
+        f"The model '{model.config['name']}' cannot learn from data with missing values; fill them in first, or choose "
+        f"one of: {', '.join(able_ones) or 'none'}."
+    )
+
+
 def able(name: str) -> tuple[str, ...]:
     """The capabilities that a model name declares."""
     provides = entry("model", name).make.provides  # type: ignore[attr-defined]

@@ -179,6 +179,24 @@ def outputs(model: Model) -> dict[str, Tensor]:
     return values
 
 
+def test_missing_values_are_left_out_or_refused(model: Model) -> None:
+    data = batch(model.spec)
+    mask = torch.rand(data.x.shape, generator=torch.Generator().manual_seed(1)) > 0.3
+    stepper = Stepper(model, Training(device="cpu"))
+    if not model.masks:
+        with pytest.raises(CapabilityError, match=r"missing values.*vae"):
+            stepper(Batch(data.x, mask=mask), Clock(), 1.0)
+        return
+    losses = []
+    for junk in (0.0, 1e30):
+        with rng.forked("cpu", 3):
+            terms = [p.loss(Batch(torch.where(mask, data.x, junk), mask=mask), Clock()) for p in model.phases()]
+        losses.append(torch.stack([t.loss for t in terms]))
+    assert torch.isfinite(losses[0]).all() and torch.equal(*losses)
+    stepper(Batch(data.x, mask=mask), Clock(), 1.0)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
 def test_double_precision_stays_double(name: str) -> None:
     model = make(name, SPECS["row"]).double()
     x = batch(model.spec).x.double()

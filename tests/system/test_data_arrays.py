@@ -99,12 +99,14 @@ def test_a_tensor_settles_the_layout():
     assert whole(torch.zeros(10, 3, 8, 3, dtype=torch.uint8)).spec.shape == (3, 8, 3)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("bad", [np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused_with_their_index(bad):
     x = RNG.random((10, 4))
     x[3, 2] = x[7, 0] = bad
-    with pytest.raises(DataError, match=r"2 missing or infinite values, the first at index \(3, 2\)"):
+    with pytest.raises(DataError, match=r"2 infinite values, the first at index \(3, 2\)"):
         load_data(x)
+    with pytest.raises(DataError, match=r"1 missing or infinite value, the first at index \(0, 0, 0\)"):
+        load_data(np.full((1, 4, 5), np.nan)[:, :1, :1])
 
 
 def test_memory_maps_and_read_only_arrays_are_not_modified(tmp_path):
@@ -212,8 +214,9 @@ def test_csv_equals_frame(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1,2\n3,4\n", "no header"), ("", "not a table"), ("a,b\n", "no rows"), ("a,b\n1,\n", "'b' has 1 missing"),
+        ("", "not a table"), ("a,b\n", "no rows"), ("a,b\n1,\n", "'b' has no value in any row"),
         ("a,b\n1,2,3\n4,5,6,7\n", "not a table"), ("a,b\n1,inf\n", "infinite value, the first in row 0"),
+        ("a,b\n1,2,3\n4,5,6\n", "more cells than its first line"), ("a,a\n1,2\n", "2 columns named 'a'"),
     ],
 )  # fmt: skip
 def test_csv_that_is_no_table(tmp_path, text, words):
@@ -225,10 +228,10 @@ def test_csv_that_is_no_table(tmp_path, text, words):
 def test_tables_that_cannot_be_encoded():
     with pytest.raises(DataError, match="no column 'sort'"):
         load_data(frame(), labels="sort")
-    with pytest.raises(DataError, match="'id' has 120 different texts"):
+    with pytest.raises(DataError, match=r"'id' has 120 different texts .*--drop 'id'"):
         load_data(frame().assign(id=[f"n{i}" for i in range(120)]))
-    with pytest.raises(DataError, match="datetime64"):
-        load_data(frame().assign(day=pd.Timestamp("2020-01-01")))
+    with pytest.raises(DataError, match="timedelta64"):
+        load_data(frame().assign(day=pd.Timedelta(days=1)))
 
 
 def test_a_trained_transform_reads_new_rows():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import fresh, make_loop, pictures
+from helpers import fresh, make_loop, pictures, rows
 from sandglass import registry
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import CORRUPTIONS
+from sandglass.data.dataset import Split
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique", "unique_", "lift_fresh")
 """Reading a value, shapes that hang on values, and tensors made of Python values: each is sent to a GPU on its own."""
@@ -54,6 +56,16 @@ def test_a_step_reads_nothing_back(name: str, optimizer: str, tmp_path: Path) ->
         for _ in range(3):
             loop.step()
     assert watch.count > 300 and not watch.found, watch.found
+
+
+def test_a_mask_reads_nothing_back(tmp_path: Path) -> None:
+    x = torch.randn(50, 6)
+    data = replace(rows(x), splits={"train": Split(x, mask=x > -1)})
+    loop, _ = make_loop(fresh("vae", data, latent_dim=3), data, tmp_path / "run", epochs=4, batch_size=8)
+    loop.step()
+    with Watch() as watch:
+        loop.step()
+    assert watch.count > 50 and not watch.found, watch.found
 
 
 def test_the_watch_sees_what_would_wait() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from sandglass import storage
-from sandglass.app.files import write_csv, write_npz
+from sandglass.app.files import write_csv, write_npz, write_parquet
 from sandglass.app.trained import Trained, joined
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.sources.numpy_files import DAMAGE, read_npz
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
-from sandglass.report.mosaic import make_folder
 
 Columns = dict[str, "np.ndarray[Any, Any]"]
 
@@ -51,15 +48,7 @@ def write(path: Path, columns: Columns, classes: Sequence[str]) -> None:
     if path.suffix.lower() == ".csv":
         write_csv(path, flat | {f"z{i}": [str(v) for v in z] for i, z in enumerate(columns["codes"].T)})
         return
-    buffer = io.BytesIO()
-    try:
-        import pandas
-
-        pandas.DataFrame(flat).to_parquet(buffer, index=False)
-    except ImportError as error:
-        raise MissingPackageError("Parquet needs pandas and pyarrow: pip install pandas pyarrow.") from error
-    make_folder(path.parent)
-    storage.write_file(path, buffer.getvalue())
+    write_parquet(path, flat)
 
 
 def read(path: Path, dim: int) -> np.ndarray[Any, Any]:

@@ -33,7 +33,9 @@ def training_options() -> tuple[Option, ...]:
 
 def data_options() -> tuple[Option, ...]:
     """How to read data, as far as a file can say it."""
-    types = {"labels": bool | str | None, "size": int | str | Sequence[int] | None}
+    names = str | Sequence[str] | None
+    types = {"labels": bool | str | None, "size": int | str | Sequence[int] | None, "drop": names, "groups": str | None}
+    types["types"] = str | Mapping[str, str | Sequence[str]] | None
     options = (o for o in registry.signature(load_data) if o.name not in ("transform", "classes"))
     return tuple(Option(o.name, types.get(o.name, o.type), o.default, o.help) for o in options)
 

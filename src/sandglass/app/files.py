@@ -19,8 +19,10 @@ import numpy as np
 from torch import Tensor
 
 from sandglass import storage
+from sandglass.data.cells import pandas, plain
 from sandglass.data.transform import TableTransform, Transform
-from sandglass.errors import ConfigError, SaveError
+from sandglass.errors import ConfigError, MissingPackageError, SaveError
+from sandglass.plain import strict_json
 from sandglass.report.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
 
 _CELL = 56  # small pictures are enlarged in a grid by a whole factor, to about so many pixels
@@ -35,6 +37,7 @@ def write_examples(
     columns: int | None = None,
     separate: bool = False,
     extra: Mapping[str, Sequence[Any]] | None = None,
+    mask: Tensor | None = None,
 ) -> Path:
     """Writes examples as what they are.
 
@@ -46,6 +49,7 @@ def write_examples(
         columns: of the grid; about a square when not given.
         separate: a file an example in a folder.
         extra: columns that go before those of a table.
+        mask: of the same shape as ``x``, for a table: its cells are empty where this is False.
 
     Returns:
         What was written.
@@ -60,9 +64,9 @@ def write_examples(
         raw = transform.inverse(x)
         return write_array(path, raw.to_numpy() if hasattr(raw, "to_numpy") else raw)
     if table:
-        if given not in (".csv", ""):
-            raise ConfigError(f"{path} should end in .csv (or .npy): the model makes rows of a table.")
-        return write_rows(path if given else path.with_suffix(".csv"), transform, x, extra or {})
+        if given not in (".csv", ".parquet", ""):
+            raise ConfigError(f"{path} should end in .csv or .parquet (or .npy): the model makes rows of a table.")
+        return write_rows(path if given else path.with_suffix(".csv"), transform, x, extra or {}, mask)
     if separate or (out and not given):
         return write_pictures(path, to_images(x, transform))
     if given not in (".png", ".jpg", ".jpeg", ".webp"):
@@ -109,23 +113,66 @@ def write_pictures(path: Path, pictures: Pixels, names: Sequence[str] = ()) -> P
     return path
 
 
-def write_rows(path: Path, transform: Transform, x: Tensor, extra: Mapping[str, Sequence[Any]]) -> Path:
-    """Rows in their original columns."""
+def write_rows(
+    path: Path, transform: Transform, x: Tensor, extra: Mapping[str, Sequence[Any]], mask: Tensor | None = None
+) -> Path:
+    """Rows in their original columns, as CSV, or as Parquet with their types.
+
+    Raises:
+        MissingPackageError: Parquet needs pandas and pyarrow.
+    """
     assert isinstance(transform, TableTransform)
-    raw = transform.inverse(x)
+    raw = transform.inverse(x, mask)
     names = [c["name"] for c in transform.columns]
-    lists = [raw[n].to_numpy() for n in names] if hasattr(raw, "columns") else list(np.asarray(raw).T)
-    return write_csv(path, {**extra, **{n: numbers(values) for n, values in zip(names, lists, strict=True)}})
+    lists = [raw[n] for n in names] if hasattr(raw, "columns") else list(np.asarray(raw).T)
+    if path.suffix.lower() == ".parquet":
+        return write_parquet(path, {**extra, **dict(zip(names, lists, strict=True))})
+    texts = [words(_whole(values), c["dtype"]) for values, c in zip(lists, transform.columns, strict=True)]
+    return write_csv(path, {**extra, **dict(zip(names, texts, strict=True))})
 
 
-def numbers(values: np.ndarray[Any, Any]) -> list[Any]:
-    """The values of a column as text that is no more exact than what the model computes in.
+def words(values: np.ndarray[Any, Any], dtype: str = "") -> list[Any]:
+    """The cells of a column as a CSV file has them: numbers no more exact than what the model computes in, gaps empty.
 
     Example:
-        >>> numbers(np.array([179.00000020234677]))
-        ['179.0']
+        >>> words(np.array([179.00000020234677, np.nan]))
+        ['179.0', '']
     """
-    return [str(v) for v in values.astype(np.float32)] if values.dtype.kind == "f" else list(values.tolist())
+    if values.dtype.kind == "f":
+        return ["" if np.isnan(v) else str(v) for v in values.astype(np.float32)]
+    if values.dtype.kind == "M":
+        texts = np.datetime_as_string(values, unit="D" if dtype == "date" else "s").tolist()
+        return ["" if text == "NaT" else text + "Z" * (dtype == "utc") for text in texts]
+    return [_word(v) for v in values.tolist()]
+
+
+def _whole(values: Any) -> np.ndarray[Any, Any]:
+    """A column as an array; whole numbers stay so beside gaps, which are None."""
+    if values.dtype.kind in "iub" and not isinstance(values.dtype, np.dtype):
+        return values.to_numpy(object, na_value=None)
+    return plain(values)
+
+
+def _word(value: Any) -> Any:
+    if isinstance(value, np.ndarray):  # a sequence
+        return strict_json(value.astype(np.float32).astype(np.float64).round(7).tolist())
+    return "" if value is None else value
+
+
+def write_parquet(path: Path, columns: Mapping[str, Any]) -> Path:
+    """A Parquet file.
+
+    Raises:
+        MissingPackageError: it needs pandas and pyarrow.
+    """
+    buffer = io.BytesIO()
+    try:
+        pandas().DataFrame(columns).to_parquet(buffer, index=False)
+    except ImportError as error:
+        raise MissingPackageError("Parquet files need pyarrow: `pip install sandglass-ml[tables]`.") from error
+    make_folder(path.parent)
+    storage.write_file(path, buffer.getvalue())
+    return path
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:

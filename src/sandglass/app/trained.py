@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,15 @@ def joined(splits: dict[str, Split]) -> Split:
     parts = list(splits.values())
     labelled = all(p.y is not None for p in parts)
     y = torch.cat([p.y for p in parts if p.y is not None]) if labelled else None
-    return Split(torch.cat([p.x for p in parts]), y, parts[0].levels, tuple(n for p in parts for n in p.names))
+    names = tuple(n for p in parts for n in p.names)
+    return Split(torch.cat([p.x for p in parts]), y, parts[0].levels, names, _masks(parts))
+
+
+def _masks(parts: Sequence[Split]) -> Tensor | None:
+    """The masks of several splits as one; True for a split that is complete."""
+    if all(p.mask is None for p in parts):
+        return None
+    return torch.cat([torch.ones_like(p.x, dtype=torch.bool) if p.mask is None else p.mask for p in parts])
 
 
 def first(split: Split, n: int) -> Split:

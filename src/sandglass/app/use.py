@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,12 @@ from sandglass.app.parsing import Parser, count, examples_from, output, trained_
 from sandglass.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from sandglass.app.trained import Trained
+    from torch import Tensor
 
-_PICTURE_OR_TABLE = "a .png grid, or .csv for a table; .npy or .npz for the bare array"
+    from sandglass.app.trained import Trained
+    from sandglass.data.dataset import Split
+
+_PICTURE_OR_TABLE = "a .png grid, or .csv or .parquet for a table; .npy or .npz for the bare array"
 
 
 def generate(words: Sequence[str]) -> int:
@@ -94,11 +97,24 @@ def reconstruct(words: Sequence[str]) -> int:
         "example": [i for i in range(len(before)) for _ in shown],
         "which": list(shown) * len(before),
     }
-    path = write_examples(trained.transform, x, args.out, default="reconstructions", columns=columns, extra=extra)
+    mask = _gaps(split, shown)
+    path = write_examples(
+        trained.transform, x, args.out, default="reconstructions", columns=columns, extra=extra, mask=mask
+    )
     if damage is None:
         return _wrote(path, f"{len(before)} originals over their reconstructions")
     errors = [f"{which} {float((shown[which] - before).square().mean()):.4g}" for which in ("corrupted", "denoised")]
     return _wrote(path, f"{len(before)} corrupted, denoised and original; squared error: {', '.join(errors)}")
+
+
+def _gaps(split: Split, shown: Mapping[str, Tensor]) -> Tensor | None:
+    """Where the rows of a table are to have gaps: where the originals do; all others have a value everywhere."""
+    import torch
+
+    if split.mask is None:
+        return None
+    full = torch.ones_like(split.mask)
+    return torch.stack([split.mask if which == "original" else full for which in shown], 1).flatten(0, 1)
 
 
 def encode(words: Sequence[str]) -> int:

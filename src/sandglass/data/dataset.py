@@ -23,6 +23,7 @@ class Split:
         levels: for uint8, the values run from 0 to ``levels - 1`` and reach a loss divided by that.
         names: where each example comes from (a file name), for messages; may be empty.
         factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
+        mask: ``(N, *spec.shape)`` booleans, True where observed; None where everything is.
     """
 
     x: Tensor
@@ -30,32 +31,38 @@ class Split:
     levels: int = 256
     names: tuple[str, ...] = ()
     factors: Tensor | None = None
+    mask: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     def to(self, device: torch.device | str) -> Split:
         """The split on another device."""
-        y = None if self.y is None else self.y.to(device)
-        factors = None if self.factors is None else self.factors.to(device)
-        return Split(self.x.to(device), y, self.levels, self.names, factors)
+        y, factors, mask = (None if t is None else t.to(device) for t in (self.y, self.factors, self.mask))
+        return Split(self.x.to(device), y, self.levels, self.names, factors, mask)
 
     def take(self, index: Tensor) -> Split:
         """The examples at ``index``, in that order."""
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
-        factors = None if self.factors is None else self.factors[index]
-        return Split(self.x[index], None if self.y is None else self.y[index], self.levels, names, factors)
+        y, factors, mask = (None if t is None else t[index] for t in (self.y, self.factors, self.mask))
+        return Split(self.x[index], y, self.levels, names, factors, mask)
 
     def batch(self, index: Tensor | slice) -> Batch:
-        """The examples at ``index`` as a loss wants them: floats, images in [0, 1]."""
-        if isinstance(index, slice):
-            x = self.x[index]
-        else:  # index_select moves whole rows; plain indexing takes three times as long
-            x = self.x.flatten(1).index_select(0, index).view(-1, *self.x.shape[1:])
+        """The examples at ``index`` as a loss wants them: floats, images in [0, 1], 0 where nothing was observed."""
+        x, mask = _rows(self.x, index), None if self.mask is None else _rows(self.mask, index)
         x = torch.div(x, self.levels - 1) if x.dtype == torch.uint8 else x  # true division: float32, in one pass
+        if mask is not None:
+            x = x.masked_fill(~mask, 0)
         if isinstance(index, slice):
             index = torch.arange(*index.indices(len(self)), device=x.device)
-        return Batch(x, None if self.y is None else self.y[index], index=index)
+        return Batch(x, None if self.y is None else self.y[index], mask, index)
+
+
+def _rows(x: Tensor, index: Tensor | slice) -> Tensor:
+    if isinstance(index, slice):
+        return x[index]
+    # index_select moves whole rows; plain indexing takes three times as long
+    return x.flatten(1).index_select(0, index).view(-1, *x.shape[1:])
 
 
 @dataclass(frozen=True)

@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.core import Spec
 from sandglass.data.dataset import Dataset, Split
-from sandglass.data.sources import archives, folders, images, memory, numpy_files, tables
-from sandglass.data.sources.layouts import Item
-from sandglass.data.sources.raw import Pairs, Part, Raw, as_known
+from sandglass.data.fingerprint import fingerprint
+from sandglass.data.fitting import Types, read_types
+from sandglass.data.reading import read
+from sandglass.data.sources import images, tables
+from sandglass.data.sources.raw import Raw, as_known
 from sandglass.data.splits import carve, duplicates
 from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError, NotFoundError
-from sandglass.registry import names, resolve
+from sandglass.errors import ConfigError, DataError
 from sandglass.rng import permutation
 
 TEST = 0.1
@@ -44,6 +40,9 @@ def load_data(
     test: float | None = None,
     seed: int = 0,
     limit: int | None = None,
+    types: Mapping[str, str | Sequence[str]] | str | None = None,
+    drop: Sequence[str] | str | None = None,
+    groups: Any = None,
     transform: Transform | Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Dataset:
@@ -52,9 +51,9 @@ def load_data(
     Args:
         source: a registered name (``"digits"``), alone or with its options (``{"name": "shapes", "side": 64}``); a
             folder of pictures, flat, with a folder a class, or with ``train``, ``validation`` and ``test`` at the top;
-            a zip or tar file of one; one picture; a ``.npy``, ``.npz``, ``.csv`` or ``.tsv`` file; an array or tensor,
-            ``(x, y)``, or ``{"train": (x, y), "test": ...}``; a pandas DataFrame; or a map-style
-            ``torch.utils.data.Dataset``.
+            a zip or tar file of one; a saved Hugging Face dataset; one picture; a ``.npy``, ``.npz``, ``.csv``,
+            ``.tsv``, ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``, or
+            ``{"train": (x, y), "test": ...}``; a pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
         labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
         name: for folders and titles; by default the source's own.
         size: of pictures, in pixels: ``64``, ``(H, W)`` or ``"HxW"``; needed where they differ.
@@ -68,6 +67,10 @@ def load_data(
         test: the same for testing; None stands for 0.1.
         seed: of the split, and of ``limit``.
         limit: keep this many examples to train on, chosen at random.
+        types: what columns of a table are, where their cells would be taken for something else: COLUMN=KIND with commas
+            between, of the kinds numeric, categorical, ordinal, boolean and date; COLUMN=S<M<L gives an order.
+        drop: columns of a table to leave out, with commas between.
+        groups: the name of a table's column, or an array ``(N,)``; examples that agree in it stay in one split.
         transform: one that a trained model holds, to read new data as that model does.
         classes: the trained model's, so that labels get its numbers.
 
@@ -92,29 +95,33 @@ def load_data(
     _check(fit, channels, on_bad, validation, test, limit, seed)
     if transform is not None and (frame, fit, channels, span) != (None, None, None, None):
         raise ConfigError("size, fit, channels and value_range belong to the transform that is given; leave them out.")
+    if transform is not None and types is not None:
+        raise ConfigError("The transform that is given knows the types of its columns; leave types out.")
     options = {"size": frame, "fit": fit, "channels": channels, "transform": transform}
-    title, where, raw = _read(source, labels, options, {"value_range": span, "on_bad": on_bad})
-    raw = as_known(raw, classes or ())
+    title, where, raw = read(source, labels, options, {"value_range": span, "on_bad": on_bad})
+    raw = tables.arrange(as_known(raw, classes or ()), drop, groups)
     raw = _bring(raw, frame, fit, channels, transform)
     raw = _split(raw, validation, TEST if test is None else test, seed)
     if limit is not None and limit < len(raw.parts["train"]):
         keep = permutation(len(raw.parts["train"]), seed, "limit")[:limit].sort().values
         raw = replace(raw, parts={**raw.parts, "train": raw.parts["train"].take(keep)})
         raw = raw.noted(f"{limit} of the training examples were kept")
-    raw, fitted = _fit(raw, transform)
+    raw, fitted = _fit(raw, transform, read_types(types))
     if span is not None and getattr(fitted, "value_range", None) is None:
         raise ConfigError("value_range is for files of pictures; bring an array into [0, 1] yourself.")
     spec = fitted.spec(len(raw.classes))
     levels = fitted.levels if isinstance(fitted, ImageTransform) else 256
     order = [s for s in ("train", "validation", "test") if s in raw.parts]
-    splits = {s: Split(p.x, p.y, levels, p.names, p.factors) for s, p in raw.parts.items()}
+    splits = {s: Split(p.x, p.y, levels, p.names, p.factors, p.mask) for s, p in raw.parts.items()}
     splits = {s: splits[s] for s in order}
     again: dict[str, Any] | None = None
-    if where is not None and (labels is None or isinstance(labels, str | bool)):
+    if where is not None and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
         given = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
             "value_range": list(span) if span else None, "on_bad": on_bad,
             "validation": validation, "test": test, "seed": seed, "limit": limit,
+            "types": read_types(types) or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
+            "groups": groups,
             "transform": None if transform is None else transform.to_dict(),
             "classes": list(classes) if classes else None,
         }  # fmt: skip
@@ -122,112 +129,6 @@ def load_data(
         again = {"source": where} | {k: v for k, v in given.items() if v != usual.get(k)}
     print_ = fingerprint(spec, splits, raw.classes)
     return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, raw.notes, raw.factors, raw.bad)
-
-
-def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...] = ()) -> str:
-    """SHA-256 over the spec, the class names, and each split's name, types, shapes, examples and labels.
-
-    Example:
-        >>> a = {"train": Split(torch.zeros(2, 1, 2, 2, dtype=torch.uint8))}
-        >>> len(fingerprint(Spec((1, 2, 2), "unit"), a))
-        64
-    """
-    digest = hashlib.sha256(json.dumps([spec.to_dict(), list(classes)], sort_keys=True).encode())
-    for name in sorted(splits):
-        split = splits[name]
-        for part, tensor in (("x", split.x), ("y", split.y)):
-            if tensor is not None:
-                digest.update(f"|{name}.{part} {tensor.dtype} {tuple(tensor.shape)} {split.levels}|".encode())
-                digest.update(tensor.contiguous().cpu().numpy().data.cast("B"))
-    return digest.hexdigest()
-
-
-def _read(
-    source: Any, labels: Any, options: dict[str, Any], pictured: dict[str, Any]
-) -> tuple[str, str | dict[str, Any] | None, Raw]:
-    """A short name, where to find it again (or None), and what was read."""
-    if _is_known(source):
-        return _read_known(source, labels)
-    if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
-        if not path.exists():
-            known = ", ".join(names("dataset"))
-            raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
-        path = path.resolve()
-        title = archives.stem(path) if path.is_file() else path.name
-        return images.shown(title), str(path), _read_path(path, labels, options, pictured)
-    if isinstance(source, Mapping) and not hasattr(source, "columns"):
-        return "arrays", None, memory.read_pairs(_labelled(memory.name_splits(source), labels), **options)
-    if isinstance(source, tuple) and len(source) == 2:
-        return "arrays", None, memory.read_pairs(_labelled({"train": source}, labels), **options)
-    if hasattr(source, "columns"):
-        return "table", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
-    if isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and source and not _is_image(source[0])):
-        return "arrays", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        found, y = memory.read_dataset(source, labels=labels is not False)
-        y = labels if _is_labels(labels) else y
-        title = type(source).__name__.lower()
-        if _is_image(found[0]):
-            items = {"train": folders.from_pillow(found, y)}
-            return title, None, folders.read_items(items, **_for_images(options), **pictured)
-        return title, None, memory.read_pairs({"train": (memory.stack(found), y)}, **options)
-    raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
-
-
-def _is_known(source: Any) -> bool:
-    """Whether it is a registered name, alone or in a mapping with its options."""
-    return source in names("dataset") if isinstance(source, str) else isinstance(source, Mapping) and "name" in source
-
-
-def _read_known(source: str | Mapping[str, Any], labels: Any) -> tuple[str, str | dict[str, Any], Raw]:
-    title = source if isinstance(source, str) else str(source["name"])
-    if labels is not None and not isinstance(labels, bool):
-        raise ConfigError(f"'{title}' brings its own labels; leave labels out, or give False for none.")
-    raw = resolve("dataset", source).read()
-    if labels is False:
-        raw = replace(raw, parts={s: replace(p, y=None) for s, p in raw.parts.items()}, classes=())
-    return title, source if isinstance(source, str) else dict(source), raw
-
-
-def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
-    packed = path.is_file() and archives.is_archive(path)
-    if path.is_dir() or packed:
-        if isinstance(labels, str) or _is_labels(labels):
-            raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
-        folder, notes = archives.unpack(path) if packed else (path, ())
-        raw = folders.read_folder(folder, labels=labels is not False, **_for_images(options), **pictured)
-        return replace(raw, notes=(*notes, *raw.notes))
-    suffix = path.suffix.lower()
-    if suffix in (".npy", ".npz"):
-        pairs = numpy_files.read_numpy(path, labels)
-        return memory.read_pairs(_labelled(pairs, None if isinstance(labels, str) else labels), **options)
-    if suffix in (".csv", ".tsv"):
-        return memory.read_pairs(_labelled({"train": (tables.read_csv(path), None)}, labels), **options)
-    if images.is_picture(path) and path.is_file():
-        item = Item(path, images.shown(path.name))
-        return folders.read_items({"train": [item]}, **_for_images(options), **pictured)
-    raise DataError(
-        f"{images.shown(path.name)} is no source; "
-        "give a folder of pictures or a zip or tar file of one, a picture, .npy, .npz, .csv or .tsv file."
-    )
-
-
-def _labelled(pairs: Pairs, labels: Any) -> Pairs:
-    """The splits with the labels that were asked for."""
-    if labels is None:
-        return pairs
-    if labels is False:
-        return {s: (x, None) for s, (x, _) in pairs.items()}
-    if isinstance(labels, str):
-        if not all(hasattr(x, "columns") for x, _ in pairs.values()):
-            raise DataError(
-                f"labels='{labels}' names a column, but the source is no table; give the labels as an array."
-            )
-        return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
-    if len(pairs) > 1:
-        raise DataError("The source has several splits; give each its labels, {'train': (x, y), ...}.")
-    return {"train": (pairs["train"][0], labels)}
 
 
 def _bring(
@@ -277,11 +178,13 @@ def _split(raw: Raw, validation: float, test: float, seed: int) -> Raw:
     if not fractions:
         return raw
     own = groups[list(raw.parts).index("train")] if groups is not None else None
+    own = train.groups if train.groups is not None else own
     index = carve(len(train), fractions, seed, train.y, own)
     carved = {s: train.take(i) for s, i in index.items() if len(i)}
     missing = [s for s in fractions if s not in carved]
     if missing:
-        raw = raw.noted(f"too few examples ({len(train)}) to cut out any for {' and '.join(missing)}")
+        what = "examples" if train.groups is None else "groups"
+        raw = raw.noted(f"too few {what} ({len(train)} examples) to cut out any for {' and '.join(missing)}")
     return replace(raw, parts={**raw.parts, **carved})
 
 
@@ -298,26 +201,29 @@ def _copies(groups: dict[str, Tensor]) -> list[str]:
     return notes
 
 
-def _fit(raw: Raw, transform: Transform | None) -> tuple[Raw, Transform]:
+def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Transform]:
     """Fits what depends on the training examples, and takes every split through it."""
+    train = raw.parts["train"]
+    table = hasattr(train.x, "columns") or (raw.transform is None and train.x.dim() == 2)
+    if types and not hasattr(train.x, "columns"):
+        raise ConfigError("types are of the columns of a table; this source has none.")
     if raw.transform is not None:
         return raw, raw.transform
-    train = raw.parts["train"]
     if transform is not None:
         fitted = transform
         if hasattr(train.x, "columns") and not isinstance(fitted, TableTransform):
             raise DataError("The model does not read tables; give pictures or arrays.")
-    elif hasattr(train.x, "columns"):
-        fitted = tables.fit_table(train.x, [p.x for p in raw.parts.values()])
-        spread = sum(c["kind"] == "categorical" for c in fitted.columns)
-        if spread:
-            raw = raw.noted(f"{spread} column{'s' if spread > 1 else ''} one-hot")
-    elif train.x.dim() == 2:
-        fitted = tables.fit_table(train.x.numpy(), [p.x.numpy() for p in raw.parts.values()])
+    elif table:
+        rows = {s: p.x if hasattr(p.x, "columns") else p.x.numpy() for s, p in raw.parts.items()}
+        fitted = tables.fit_table(rows["train"], list(rows.values()), types)
     else:
         values = train.x.numpy()
         fitted = ArrayTransform(tuple(values.shape[1:]), float(values.mean()), float(values.std()) or 1.0)
-    parts = {s: Part(fitted.apply(p.x), p.y, p.names) for s, p in raw.parts.items()}
+    seen = {s: fitted.observe(p.x) for s, p in raw.parts.items()}
+    if isinstance(fitted, TableTransform):
+        masks = {s: mask for s, (_, mask) in seen.items()}
+        raw = raw.noted(*tables.remarks(fitted, raw, masks, types, fresh=transform is None))
+    parts = {s: replace(p, x=seen[s][0], mask=seen[s][1]) for s, p in raw.parts.items()}
     return replace(raw, parts=parts), fitted
 
 
@@ -355,20 +261,5 @@ def _check(fit: Any, channels: Any, on_bad: Any, validation: Any, test: Any, lim
         raise ConfigError(f"seed must be a whole number, not {seed!r}.")
 
 
-def _for_images(options: dict[str, Any]) -> dict[str, Any]:
-    transform = options["transform"]
-    if transform is not None and not isinstance(transform, ImageTransform):
-        raise DataError(f"The model reads rows or arrays of shape {transform.spec().shape}; got pictures.")
-    return options
-
-
 def _shape(transform: ImageTransform) -> str:
     return "x".join(map(str, transform.spec().shape))
-
-
-def _is_labels(labels: Any) -> bool:
-    return labels is not None and not isinstance(labels, bool)
-
-
-def _is_image(x: Any) -> bool:
-    return hasattr(x, "convert") and hasattr(x, "getexif")

@@ -20,7 +20,8 @@ def carve(
         fractions: for each part to carve its share of ``n``, 0 to 1.
         seed: of the shuffle.
         y: ``(n,)`` class numbers; every part gets its share of every class.
-        groups: ``(n,)`` numbers; examples with the same one stay together.
+        groups: ``(n,)`` numbers; examples with the same one stay together, and a group counts to the class of one of
+            its members. A part for which every group is too large gets the smallest, if another is left to train on.
 
     Returns:
         For each part its indices in ascending order, which together are each of 0 to n - 1 once.
@@ -44,6 +45,7 @@ def carve(
         parts[part] = []
         for stratum, quota in _quotas(sizes, _count(n, fraction)).items():
             parts[part] += _draw(queues[stratum], quota)
+    _at_least_one(queues, [parts[part] for part, fraction in fractions.items() if _count(n, fraction)])
     parts["train"] = [i for queue in queues.values() for group in queue for i in group]
     return {part: torch.tensor(sorted(index), dtype=torch.int64) for part, index in parts.items()}
 
@@ -80,6 +82,15 @@ def _quotas(sizes: dict[int, int], total: int) -> dict[int, int]:
     for s in by_remainder[: total - sum(quotas.values())]:
         quotas[s] += 1
     return quotas
+
+
+def _at_least_one(queues: dict[int, list[list[int]]], parts: list[list[int]]) -> None:
+    """Gives a part that would stay empty the smallest group there is, as long as another one is left."""
+    for part in parts:
+        left = [(len(group), stratum, i) for stratum, queue in queues.items() for i, group in enumerate(queue)]
+        if not part and len(left) > 1:
+            _, stratum, i = min(left)
+            part += queues[stratum].pop(i)
 
 
 def _draw(queue: list[list[int]], quota: int) -> list[int]:

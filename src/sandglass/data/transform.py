@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Column, Spec
+from sandglass.data import cells
 from sandglass.data.sources import arrays, images
-from sandglass.errors import ConfigError, DataError, MissingPackageError
+from sandglass.errors import ConfigError, DataError
 
 FITS = ("crop", "pad", "stretch")
 
@@ -31,6 +32,10 @@ class Transform(abc.ABC):
         Raises:
             DataError: raw data that does not fit.
         """
+
+    def observe(self, raw: Any) -> tuple[Tensor, Tensor | None]:
+        """As :meth:`apply`, and the mask of the same shape: True where observed, or None where everything is."""
+        return self.apply(raw), None
 
     @abc.abstractmethod
     def inverse(self, x: Any) -> Any:
@@ -206,20 +211,20 @@ class ImageTransform(Transform):
 
 @dataclass(frozen=True)
 class TableTransform(Transform):
-    """Rows of a table to standardised numbers and one-hot codes.
+    """Rows of a table to standardised numbers and one-hot codes; a missing cell becomes 0 and is masked.
 
     Args:
-        columns: one mapping a column: ``name``, ``kind`` (``"numeric"`` with ``mean`` and ``scale``, or
-            ``"categorical"`` with ``categories``, texts) and ``dtype`` (what the inverse restores).
+        columns: one mapping a column: ``name``, ``kind``, ``dtype`` (what the inverse restores) and what else
+            :data:`sandglass.data.cells.KEYS` lists for its kind: ``"numeric"``, ``"categorical"``, ``"ordinal"``,
+            ``"date"`` or ``"sequence"``.
         frame: whether the inverse gives a pandas DataFrame, else an array.
         binary: every value is 0 or 1.
 
     Example:
         >>> t = TableTransform(({"name": "a", "kind": "numeric", "mean": 2.0, "scale": 4.0, "dtype": "float64"},))
-        >>> t.apply(np.array([[6.0], [2.0]])).tolist()
-        [[1.0], [0.0]]
-        >>> t.inverse(torch.tensor([[1.0], [0.0]])).tolist()
-        [[6.0], [2.0]]
+        >>> x, mask = t.observe(np.array([[6.0], [np.nan]]))
+        >>> x.tolist(), mask.tolist(), t.inverse(x, mask).tolist()
+        ([[1.0], [0.0]], [[True], [False]], [[6.0], [nan]])
     """
 
     kind: ClassVar[str] = "table"
@@ -230,54 +235,71 @@ class TableTransform(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(dict(c) for c in self.columns))
         for c in self.columns:
-            wants = {"numeric": {"mean", "scale"}, "categorical": {"categories"}}.get(c.get("kind", ""))
-            if wants is None or set(c) != wants | {"name", "kind", "dtype"} or not _plausible(c):
+            if not cells.plausible(c):
                 raise ConfigError(f"A column of a table transform is damaged: {str(c)[:200]}.")
 
     def spec(self, classes: int = 0) -> Spec:
         """Rows as wide as the encoded columns."""
-        columns = tuple(Column(c["name"], c["kind"], _width(c), tuple(c.get("categories", ()))) for c in self.columns)
-        shape = (sum(c.width for c in columns),)
-        return Spec(shape, "binary", 2, classes, columns) if self.binary else Spec(shape, "real", 256, classes, columns)
+        found = tuple(
+            Column(c["name"], c["kind"], cells.width(c), tuple(c.get("categories", ()))) for c in self.columns
+        )
+        shape = (sum(c.width for c in found),)
+        return Spec(shape, "binary", 2, classes, found) if self.binary else Spec(shape, "real", 256, classes, found)
 
     def apply(self, raw: Any) -> Tensor:
-        """A DataFrame with these columns in any order (more are left out), or an array ``(N, D)``, to float32.
+        """As :meth:`observe`, without the mask."""
+        return self.observe(raw)[0]
+
+    def observe(self, raw: Any) -> tuple[Tensor, Tensor | None]:
+        """A DataFrame with these columns in any order (more are left out), or an array ``(N, D)``, as examples.
+
+        Returns:
+            float32 ``(N, D')``, 0 where a cell is missing, and the mask of that shape, None where none is.
 
         Raises:
-            DataError: other columns, missing values, an unknown category.
+            DataError: other columns, infinite values, an unknown category.
         """
         names = [c["name"] for c in self.columns]
         if hasattr(raw, "columns"):
             missing = [n for n in names if n not in raw.columns]
             if missing:
-                raise DataError(f"The table lacks {_list(missing)}: expected {_list(names)}, got {_list(raw.columns)}.")
-            series = [raw[n].to_numpy() for n in names]
+                known, got = cells.listed(names), cells.listed(raw.columns)
+                raise DataError(f"The table lacks {cells.listed(missing)}: expected {known}, got {got}.")
+            series = [cells.plain(raw[n]) for n in names]
         else:
             array = raw if _is_text(raw) else arrays.plain(raw, "the table")
             if array.ndim != 2 or array.shape[1] != len(names):
-                raise DataError(f"The rows have shape {array.shape}; expected (N, {len(names)}): {_list(names)}.")
+                raise DataError(
+                    f"The rows have shape {array.shape}; expected (N, {len(names)}): {cells.listed(names)}."
+                )
             series = list(array.T)
-        parts = [_encode(c, s) for c, s in zip(self.columns, series, strict=True)]
-        x = np.concatenate(parts, axis=1).astype(np.float32)
+        parts, seen = zip(*(cells.encode(c, s) for c, s in zip(self.columns, series, strict=True)), strict=True)
+        x, mask = np.concatenate(parts, axis=1).astype(np.float32), np.concatenate(seen, axis=1)
         if self.binary and not np.isin(x, (0, 1)).all():
             raise DataError("The rows hold other values than 0 and 1, which is all that the model knows.")
-        return torch.from_numpy(x)
+        return torch.from_numpy(x), None if mask.all() else torch.from_numpy(mask)
 
-    def inverse(self, x: Any) -> Any:
+    def inverse(self, x: Any, mask: Any = None) -> Any:
         """``(N, D')`` to a DataFrame with the original columns and types, or an array ``(N, D)`` of floats.
+
+        Args:
+            x: examples.
+            mask: of the same shape; where it is False the cell comes back missing. None for nowhere.
 
         Raises:
             DataError: another width.
         """
         array = arrays.plain(x).astype(np.float64)
-        widths = [_width(c) for c in self.columns]
+        widths = [cells.width(c) for c in self.columns]
         if array.ndim != 2 or array.shape[1] != sum(widths):
             raise DataError(f"Encoded rows must be (N, {sum(widths)}), not {array.shape}.")
-        parts = np.split(array, np.cumsum(widths)[:-1], axis=1)
-        series = [_decode(c, p) for c, p in zip(self.columns, parts, strict=True)]
+        cuts = np.cumsum(widths)[:-1]
+        parts = np.split(array, cuts, axis=1)
+        seen = [None] * len(parts) if mask is None else np.split(arrays.plain(mask).astype(bool), cuts, axis=1)
+        series = [cells.decode(c, p, s) for c, p, s in zip(self.columns, parts, seen, strict=True)]
         if not self.frame:
             return np.stack(series, axis=1)
-        return pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
+        return cells.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
 
 
 @dataclass(frozen=True)
@@ -332,78 +354,8 @@ class ArrayTransform(Transform):
 _KINDS: dict[str, Any] = {t.kind: t for t in (ImageTransform, TableTransform, ArrayTransform)}
 
 
-def pandas() -> Any:
-    """The module pandas.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingPackageError("Tables need pandas: `pip install sandglass-ml[tables]`.") from error
-    return pandas
-
-
-def _plausible(column: Mapping[str, Any]) -> bool:
-    """Whether the values of a column are such as :func:`sandglass.data.sources.tables.fit_table` makes."""
-    if column["dtype"] not in ("bool", "int64", "float64", "str") or not isinstance(column["name"], str):
-        return False
-    if column["kind"] == "categorical":
-        texts = column["categories"]
-        return isinstance(texts, list | tuple) and all(isinstance(t, str) for t in texts) and len(set(texts)) > 0
-    numbers = column["mean"], column["scale"]
-    return all(isinstance(n, int | float) and math.isfinite(n) for n in numbers) and column["scale"] > 0
-
-
-def _width(column: Mapping[str, Any]) -> int:
-    return len(column["categories"]) if column["kind"] == "categorical" else 1
-
-
-def _encode(column: Mapping[str, Any], values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """One column ``(N,)`` to ``(N, width)`` float64."""
-    name = column["name"]
-    if column["kind"] == "numeric":
-        try:
-            numbers = values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise DataError(f"column '{name}' must hold numbers: {error}.") from error
-        arrays.finite(numbers, f"column '{name}'")
-        standardised: np.ndarray[Any, Any] = (numbers - column["mean"]) / column["scale"]
-        return standardised[:, None]
-    number = {category: i for i, category in enumerate(column["categories"])}
-    code = np.array([number.get(str(v), -1) for v in values.tolist()], dtype=np.int64)
-    if (code < 0).any():
-        row = int(np.argmax(code < 0))
-        raise DataError(
-            f"column '{name}' has '{values[row]}' in row {row}, which is none of {_list(column['categories'])}."
-        )
-    hot = np.zeros((len(code), len(number)))
-    hot[np.arange(len(code)), code] = 1
-    return hot
-
-
-def _decode(column: Mapping[str, Any], part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """``(N, width)`` to one column ``(N,)`` in its own type."""
-    dtype = column["dtype"]
-    if column["kind"] == "numeric":
-        numbers: np.ndarray[Any, Any] = part[:, 0] * column["scale"] + column["mean"]
-        if dtype == "bool":
-            numbers = numbers > 0.5
-        return (numbers.round() if dtype == "int64" else numbers).astype(dtype)
-    categories = column["categories"]
-    values = np.array([t == "True" for t in categories] if dtype == "bool" else categories, dtype=object)
-    picked: np.ndarray[Any, Any] = values[part.argmax(axis=1)]
-    return picked.astype(dtype) if dtype in ("bool", "int64", "float64") else picked
-
-
 def _is_text(raw: Any) -> bool:
     return isinstance(raw, np.ndarray) and raw.dtype.kind in "OUS"
-
-
-def _list(names: Any) -> str:
-    names = [f"'{n}'" for n in names]
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from sandglass.engine.optimizers import (
     optimizer_tensors,
 )
 from sandglass.engine.options import Training
+from sandglass.registry import require_masks
 
 
 class Stepper:
@@ -46,7 +47,13 @@ class Stepper:
         self.ema = [p.detach().clone() for p in self.params] if options.ema else []
 
     def __call__(self, batch: Batch, clock: Clock, lr_factor: float) -> None:
-        """Every due phase takes its turn."""
+        """Every due phase takes its turn.
+
+        Raises:
+            CapabilityError: a mask, and a model whose losses do not take one.
+        """
+        if batch.mask is not None:
+            require_masks(self.model)
         for number, phase in enumerate(self.phases):
             if phase.due(clock):
                 self.turn(number, phase, batch, clock, lr_factor)

@@ -11,17 +11,20 @@ from torch import Tensor
 from sandglass.core import Batch, FigureKind, Likelihood, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
-from sandglass.metrics.measure import mean_result, per_example
+from sandglass.metrics.measure import mean_result, observed_only, per_example
 from sandglass.registry import register
 
+OBSERVED = "of the observed values alone"
 
-def kind_of_bound(model: Model) -> str:
+
+def kind_of_bound(model: Model, split: Split | None = None) -> str:
     """What sort of figure a bound on this data is, for the reader."""
+    gaps = OBSERVED if split is not None and split.mask is not None else ""
     notes = {
         "cross-entropy": "grey values in a Bernoulli: a cross-entropy, comparable among such figures only",
         "density": "a density, which can be positive",
     }
-    return notes.get(figure_kind(model) or "", "")
+    return "; ".join(note for note in (notes.get(figure_kind(model) or "", ""), gaps) if note)
 
 
 def figure_kind(model: Model) -> FigureKind | None:
@@ -41,12 +44,12 @@ class Bound:
         """ELBO, rate and distortion in nats an example; of discrete data also bits/dim."""
 
         def parts(batch: Batch) -> Tensor:
-            return torch.stack(model.bound_parts(batch.x), 1)
+            return torch.stack(model.bound_parts(batch.x, **observed_only(batch)), 1)
 
         distortion, rate = per_example(model, split, seed, "bound", parts).unbind(1)
         elbo = -(distortion + rate)
         results = [
-            mean_result("elbo", elbo, "nats", kind_of_bound(model)),
+            mean_result("elbo", elbo, "nats", kind_of_bound(model, split)),
             mean_result("rate", rate, "nats"),
             mean_result("distortion", distortion, "nats"),
         ]
@@ -75,6 +78,10 @@ class LogProb:
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
         """log p(x) in nats an example, a lower bound in expectation."""
-        values = per_example(model, split, seed, "log_prob", lambda batch: model.log_prob(batch.x, self.k))
-        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model)
+
+        def bound(batch: Batch) -> Tensor:
+            return model.log_prob(batch.x, self.k, **observed_only(batch))
+
+        values = per_example(model, split, seed, "log_prob", bound)
+        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, split)
         return [mean_result("log_prob", values, "nats", note.rstrip("; "))]

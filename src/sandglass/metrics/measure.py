@@ -44,7 +44,8 @@ def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int 
 
     Raises:
         ConfigError: an unknown measure.
-        CapabilityError: a named measure needs what the model cannot do.
+        CapabilityError: a named measure needs what the model cannot do, or values are missing and the model cannot
+            leave them out.
 
     Example:
         >>> from sandglass.core import Spec
@@ -57,6 +58,8 @@ def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int 
     """
     if len(split) == 0:
         raise ConfigError("There are no examples to measure on.")
+    if split.mask is not None:
+        registry.require_masks(model)
     chosen = wanted(names)
     if not chosen:
         able = [n for n in registry.names("metric") if _asked(n) and set(_needs(n)) <= set(model.provides)]
@@ -105,6 +108,11 @@ def per_example(model: Model, split: Split, seed: int, name: str, f: Callable[[B
         rng.reseed(rng.key(seed, "measure", name, place), model.device)
         values.append(f(make()).double().cpu())
     return torch.cat(values)
+
+
+def observed_only(batch: Batch) -> dict[str, Tensor]:
+    """The mask as an argument of ``bound_parts`` and ``log_prob``; nothing where all is observed."""
+    return {} if batch.mask is None else {"mask": batch.mask}
 
 
 def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Split
+from sandglass.metrics.bound import OBSERVED
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -21,15 +22,21 @@ class Reconstruction:
     figures = ("mse", "mae", "psnr")
 
     def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
-        """MSE and MAE an element, PSNR in dB averaged over images."""
+        """MSE and MAE an observed element, PSNR in dB averaged over images; examples without any are passed over."""
 
         def errors(batch: Batch) -> Tensor:
             difference = (model.reconstruct(batch.x) - batch.x).flatten(1)
-            return torch.stack([difference.square().mean(1), difference.abs().mean(1)], 1)
+            if batch.mask is None:
+                return torch.stack([difference.square().mean(1), difference.abs().mean(1)], 1)
+            seen = batch.mask.flatten(1)
+            difference = difference.masked_fill(~seen, 0)
+            return torch.stack([difference.square().sum(1), difference.abs().sum(1)], 1) / seen.sum(1, keepdim=True)
 
-        mse, mae = per_example(model, split, seed, "reconstruction", errors).unbind(1)
+        values = per_example(model, split, seed, "reconstruction", errors)
+        mse, mae = values[~values[:, 0].isnan()].unbind(1) if split.mask is not None else values.unbind(1)
+        note = OBSERVED if split.mask is not None else ""
         unit = "[0, 1] scale" if model.spec.support != "real" else "scale of the model's input"
-        results = [mean_result("mse", mse, f"squared, {unit}"), mean_result("mae", mae, unit)]
+        results = [mean_result("mse", mse, f"squared, {unit}", note), mean_result("mae", mae, unit, note)]
         if model.spec.support != "real":
             results.append(mean_result("psnr", -10 * torch.log10(mse.clamp(min=1e-12)), "dB"))
         return results

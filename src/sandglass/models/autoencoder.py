@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sandglass.core import Batch, Clock, Phase, Spec, Terms
 from sandglass.distributions.conditional import Observation, at_least_single
+from sandglass.distributions.observed import fill, log_prob
 from sandglass.errors import ConfigError
 from sandglass.models._latent import LatentModel
 from sandglass.registry import LikelihoodOption, NetOption, register, resolve
@@ -37,6 +38,7 @@ class Autoencoder(LatentModel):
     """
 
     objective = "reconstruction"
+    masks = True
     provides = ("encode", "decode", "reconstruct", "interpolate")
 
     def __init__(
@@ -61,11 +63,11 @@ class Autoencoder(LatentModel):
         return (Phase("reconstruction", (self,), self.reconstruction, scheduled=False),)
 
     def reconstruction(self, batch: Batch, clock: Clock) -> Terms:
-        """``-log p(x|z)`` averaged over the batch."""
-        z = self.encode(batch.x)
+        """``-log p(x|z)`` of what was observed, averaged over the batch."""
+        z = self.encode(fill(batch.x, batch.mask))
         if self.training:
             self.codes.update(z.detach())
-        distortion = -self.likelihood(z).log_prob(batch.clean)
+        distortion = -log_prob(self.likelihood(z), batch.clean, batch.mask)
         return Terms(distortion.mean(), {"distortion": distortion.detach()})
 
     def encode(self, x: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ class GAN(Model):
     Goodfellow et al. 2014, "Generative Adversarial Networks" (arXiv 1406.2661), with its non-saturating generator loss;
     ``hinge`` is Lim and Ye 2017, "Geometric GAN" (arXiv 1705.02894); ``r1`` is the gradient penalty on real images of
     Mescheder, Geiger and Nowozin 2018, "Which Training Methods for GANs do actually Converge?" (arXiv 1801.04406).
-    Both players use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate.
+    Both players use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate. The data
+    must be complete: the critic would tell it by its gaps.
 
     Args:
         spec: the data.

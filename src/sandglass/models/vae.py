@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Clock, Phase, Spec, Terms
 from sandglass.distributions.conditional import DiagonalGaussian, Observation
+from sandglass.distributions.observed import fill, log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.models._latent import LatentModel
@@ -47,6 +48,7 @@ class VAE(LatentModel):
     """
 
     objective = "elbo"
+    masks = True
     provides = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob", "bound_parts")
 
     def __init__(
@@ -77,7 +79,7 @@ class VAE(LatentModel):
 
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
         """``distortion + weight * rate``, averaged over the batch; one draw of z an example."""
-        distortion, rates = self.bound_parts(batch.x, batch.clean)
+        distortion, rates = self.bound_parts(batch.x, batch.mask, clean=batch.clean)
         loss = (distortion + self.weight(clock) * rates).mean()
         return Terms(loss, {"distortion": distortion.detach(), "rate": rates.detach()})
 
@@ -85,31 +87,37 @@ class VAE(LatentModel):
         """The rate's weight at this time."""
         return self.beta * (clock.epoch / self.warmup).clamp(max=1) if self.warmup else self.beta
 
-    def bound_parts(self, x: Tensor, clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def bound_parts(
+        self, x: Tensor, mask: Tensor | None = None, *, clean: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Distortion and rate of ``(B, *shape)`` from one draw, each ``(B,)`` in nats: the bound is minus their sum.
 
-        With ``clean``, z is drawn given ``x`` and ``clean`` is what p(x|z) is asked for.
+        With a mask of that shape the distortion, and so the bound, is of the observed entries alone. With ``clean``,
+        z is drawn given ``x`` and ``clean`` is what p(x|z) is asked for.
         """
-        q = self.posterior(x)
+        q = self.posterior(fill(x, mask))
         z = q.rsample()
-        return -self.likelihood(z).log_prob(x if clean is None else clean), rate(q, self.prior(), z)
+        return -log_prob(self.likelihood(z), x if clean is None else clean, mask), rate(q, self.prior(), z)
 
     def rates(self, x: Tensor) -> Tensor | None:
         """``(B, latent_dim)`` rate of every latent dimension in nats, None where it does not factorise."""
         return rate_per_dimension(self.posterior(x), self.prior())
 
-    def log_prob(self, x: Tensor, k: int = 1) -> Tensor:
+    def log_prob(self, x: Tensor, k: int = 1, mask: Tensor | None = None) -> Tensor:
         """``(B,)`` lower bound on log p(x) in nats from ``k`` importance-weighted draws; it rises to log p(x) with k.
 
-        Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders" (arXiv 1509.00519). Each example is
-        encoded once, and the draws are decoded in pieces, so memory does not grow with k.
+        With a mask it is of the observed entries alone. Burda, Grosse and Salakhutdinov 2016, "Importance Weighted
+        Autoencoders" (arXiv 1509.00519). Each example is encoded once, and the draws are decoded in pieces, so memory
+        does not grow with k.
         """
-        q, p = self.posterior(x), self.prior()
+        q, p = self.posterior(fill(x, mask)), self.prior()
         piece = max(1, min(k, _CHUNK // max(1, x.numel())))
         total: Tensor | None = None
         for start in range(0, k, piece):
             z = q.rsample((min(piece, k - start),))
-            log_px = self.likelihood(z.flatten(0, 1)).log_prob(x.repeat(len(z), *[1] * (x.dim() - 1)))
+            times = (len(z), *[1] * (x.dim() - 1))
+            seen = None if mask is None else mask.repeat(times)
+            log_px = log_prob(self.likelihood(z.flatten(0, 1)), x.repeat(times), seen)
             weights = (log_px.unflatten(0, z.shape[:2]) + p.log_prob(z) - q.log_prob(z)).logsumexp(0)
             total = weights if total is None else torch.logaddexp(total, weights)
         assert total is not None

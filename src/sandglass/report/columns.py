@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from sandglass.data import cells
+from sandglass.data.transform import TableTransform
 from sandglass.report.chart import Chart
 from sandglass.report.latent import observing
 from sandglass.report.plots import category_chart, error_chart, histogram_chart, short
 from sandglass.report.section import Material, Section
 
 _SHOWN = 24
+_YEAR = 365.2425 * 86400  # seconds
 _DRAWN = 2000
 """Draws from the model, however few examples there are: the smooth side of the comparison."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One column of a table: its numbers in their own unit, or its categories as numbers from 0."""
+    """One column of a table: its numbers in their own unit, dates as years, or its categories as numbers from 0.
+
+    What was not observed is NaN.
+    """
 
     name: str
     values: npt.NDArray[np.float64]
     categories: tuple[str, ...] = ()
 
 
-def series(x: Tensor, m: Material) -> list[Series]:
+def series(x: Tensor, m: Material, mask: Tensor | None = None) -> list[Series]:
     """The columns of examples ``(N, *shape)``, the first 24 of them."""
-    back = m.transform.inverse(x.cpu())
-    if m.transform.kind != "table":
-        flat = np.asarray(back, np.float64).reshape(len(x), -1)
+    transform = m.transform
+    if not isinstance(transform, TableTransform):
+        flat = np.asarray(transform.inverse(x.cpu()), np.float64).reshape(len(x), -1)
         return [Series(f"x{k + 1}", flat[:, k]) for k in range(min(_SHOWN, flat.shape[1]))]
-    made, start = [], 0
-    for k, column in enumerate(m.transform.spec().columns[:_SHOWN]):
-        if column.kind == "categorical":
-            # From the code, not from the text it stands for: two categories may read alike.
-            values = x[:, start : start + column.width].argmax(1).double().cpu().numpy()
-        else:
-            values = np.asarray(back[column.name] if hasattr(back, "columns") else back[:, k], np.float64)
-        made.append(Series(column.name, values, column.categories))
-        start += column.width
-    return made
+    rows = x.cpu().double().numpy()
+    gaps = np.zeros(rows.shape, bool) if mask is None else ~mask.cpu().numpy()
+    made: list[Series] = []
+    start = 0
+    for column in transform.columns:
+        end = start + cells.width(column)
+        made += _of_column(column, rows[:, start:end], gaps[:, start:end])
+        start = end
+    return made[:_SHOWN]
+
+
+def _of_column(column: Mapping[str, Any], part: npt.NDArray[Any], gap: npt.NDArray[Any]) -> list[Series]:
+    name, kind, categories = column["name"], column["kind"], tuple(column.get("categories", ()))
+    if kind == "categorical":
+        # From the code, not from the text it stands for: two categories may read alike.
+        return [Series(name, np.where(gap[:, 0], np.nan, part.argmax(1)), categories)]
+    found = np.where(gap, np.nan, part * column["scale"] + column["mean"])
+    if kind == "ordinal":
+        return [Series(name, found[:, 0].round().clip(0, len(categories) - 1), categories)]
+    if kind == "date":
+        return [Series(f"{name} (year)", 1970 + found[:, 0] / _YEAR)]
+    if kind == "sequence":
+        return [Series(f"{name}[{i}]", found[:, i]) for i in range(found.shape[1])]
+    return [Series(name, found[:, 0].round() if column["dtype"] in ("int64", "bool") else found[:, 0])]
 
 
 def histograms(m: Material) -> Section | None:
@@ -54,9 +75,9 @@ def histograms(m: Material) -> Section | None:
         # Draws of x, not means given the latent: these would be too narrow by the noise.
         drawn = m.model.sample(_DRAWN, noise=True).cpu()
     real = m.split.batch(slice(0, len(m.split))).x
-    pairs = list(zip(series(real, m), series(drawn, m), strict=True))
-    charts = [_compare(k, data, sample) for k, (data, sample) in enumerate(pairs)]
-    total = len(m.transform.spec().columns) or m.model.spec.size
+    pairs = list(zip(series(real, m, m.split.mask), series(drawn, m), strict=True))
+    charts = [_compare(k, *pair) for k, pair in enumerate(pairs) if not np.isnan(pair[0].values).all()]
+    total = sum(c.width if c.kind == "sequence" else 1 for c in m.transform.spec().columns) or m.model.spec.size
     how = (
         f"Every column by itself: {len(real):,} examples of the {m.split_name} split (filled) and {len(drawn):,} "
         "draws from "
@@ -69,9 +90,10 @@ def histograms(m: Material) -> Section | None:
 
 
 def _compare(k: int, data: Series, sample: Series) -> Chart:
+    seen, drawn = (s.values[~np.isnan(s.values)] for s in (data, sample))
     if not data.categories:
-        return histogram_chart(f"column-{k + 1}", data.name, data.values, sample.values)
-    shares = [np.bincount(s.values.astype(int), minlength=len(data.categories)) / len(s.values) for s in (data, sample)]
+        return histogram_chart(f"column-{k + 1}", data.name, seen, drawn)
+    shares = [np.bincount(v.astype(int), minlength=len(data.categories)) / max(len(v), 1) for v in (seen, drawn)]
     top = np.sort(np.argsort(-shares[0], kind="stable")[:12])
     labels = [data.categories[i] for i in top]
     return category_chart(f"column-{k + 1}", data.name, labels, shares[0][top], shares[1][top])
@@ -86,11 +108,15 @@ def errors(m: Material) -> Section | None:
         rebuilt = m.model.reconstruct(m.ready(real)).cpu()
     numeric: list[tuple[str, float]] = []
     chosen: list[tuple[str, float]] = []
-    for a, b in zip(series(real, m), series(rebuilt, m), strict=True):
+    for a, b in zip(series(real, m, m.split.mask), series(rebuilt, m), strict=True):
+        seen = ~np.isnan(a.values)
+        before, after = a.values[seen], b.values[seen]
+        if not len(before):
+            continue
         if a.categories:
-            chosen.append((a.name, float((a.values != b.values).mean())))
-        elif (spread := float(a.values.std())) > 0:
-            numeric.append((a.name, float(np.sqrt(np.square(a.values - b.values).mean()) / spread)))
+            chosen.append((a.name, float((before != after).mean())))
+        elif (spread := float(before.std())) > 0:
+            numeric.append((a.name, float(np.sqrt(np.square(before - after).mean()) / spread)))
     charts = _error_charts(numeric, chosen)
     how = (
         "How well each column survives the way through the code. Numbers: root mean squared error in standard "

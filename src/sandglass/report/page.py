@@ -112,7 +112,7 @@ def curve_section(m: Material) -> Section | None:
             "after it, with the objective at its final weights. Where they part, the model begins to learn examples "
             "by heart."
         )
-        kind = kind_of_bound(m.model)
+        kind = kind_of_bound(m.model, m.split)
         how += f" The nats are those of {kind}." if kind else ""
     return Section("curves", "Training", how, charts=charts)
 

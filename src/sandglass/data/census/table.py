@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sandglass.core import Finding
+from sandglass.data.cells import pandas
 from sandglass.data.census.advice import balance
 from sandglass.data.census.census import NAMED, listed, some
 from sandglass.data.sources.images import shown
-from sandglass.data.transform import pandas
 from sandglass.errors import DataError
 
 Column = npt.NDArray[Any]

@@ -56,8 +56,13 @@ def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def finite(x: np.ndarray[Any, Any], name: str = "x") -> None:
+def finite(x: np.ndarray[Any, Any], name: str = "x", *, gaps: bool = False) -> None:
     """Refuses an array with a missing or infinite value.
+
+    Args:
+        x: the array.
+        name: what the message calls it.
+        gaps: let NaN through, which stands for a missing value.
 
     Raises:
         DataError: such a value, with its index.
@@ -69,22 +74,23 @@ def finite(x: np.ndarray[Any, Any], name: str = "x") -> None:
     """
     if x.dtype.kind != "f" or np.isfinite(x.sum(dtype=np.float64)):
         return
-    bad = ~np.isfinite(x)
+    bad = np.isinf(x) if gaps else ~np.isfinite(x)
     count = int(bad.sum())
     if count:  # a sum of finite values may overflow
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         values, them = ("values", "them") if count > 1 else ("value", "it")
         raise DataError(
-            f"{name} has {count} missing or infinite {values}, the first at index {first}; remove or replace {them}."
+            f"{name} has {count} {'' if gaps else 'missing or '}infinite {values}, the first at index {first}; "
+            f"remove or replace {them}."
         )
 
 
 def read_array(x: Any, name: str = "x") -> Reading:
     """Tells pictures from rows and brings pictures to ``(N, C, H, W)``.
 
-    Two axes are rows. Three are grey pictures ``(N, H, W)``. Four are pictures with their channels last or first; where
-    both are possible a tensor counts as channels first, an array is refused. A tensor of other channel counts is taken
-    as real numbers.
+    Two axes are rows, in which NaN is a missing value. Three are grey pictures ``(N, H, W)``. Four are pictures with
+    their channels last or first; where both are possible a tensor counts as channels first, an array is refused. A
+    tensor of other channel counts is taken as real numbers.
 
     Args:
         x: an array or tensor; never modified.
@@ -103,9 +109,12 @@ def read_array(x: Any, name: str = "x") -> Reading:
         raise DataError(
             f"{name} has shape {array.shape}; give rows (N, D) or pictures (N, H, W) with at least one example."
         )
-    finite(array, name)
-    low, high = array.min(), array.max()
-    binary = array.dtype == np.bool_ or (low == 0 and high == 1 and bool(np.isin(array, (0, 1)).all()))
+    finite(array, name, gaps=array.ndim == 2)
+    seen = array[~np.isnan(array)] if array.ndim == 2 and array.dtype.kind == "f" else array
+    if not seen.size:
+        raise DataError(f"{name} holds no value, only NaN.")
+    low, high = seen.min(), seen.max()
+    binary = array.dtype == np.bool_ or (low == 0 and high == 1 and bool(np.isin(seen, (0, 1)).all()))
     if array.ndim == 2:
         return Reading(_own(array, np.float64), "binary" if binary else "real")
     tensor = isinstance(x, Tensor)

@@ -18,6 +18,7 @@ SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validat
 
 Pairs = dict[str, tuple[Any, Any]]
 """For each split its examples and labels (or None)."""
+_GAPS = "The labels of '{}' have missing values; remove those examples or leave the labels out."
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,16 @@ class Part:
         y: ``(N,)`` int64 class numbers, or None.
         names: where each example comes from; may be empty.
         factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
+        mask: ``(N, ...)`` booleans, True where observed, or None. A table's is found when its transform is fitted.
+        groups: ``(N,)`` numbers; examples with the same one are not to be parted. None where they are by themselves.
     """
 
     x: Any
     y: Tensor | None = None
     names: tuple[str, ...] = ()
     factors: Tensor | None = None
+    mask: Tensor | None = None
+    groups: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -43,8 +48,10 @@ class Part:
         """The examples at ``index``, in that order."""
         x = self.x.iloc[index.numpy()] if hasattr(self.x, "iloc") else self.x[index]
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
-        factors = None if self.factors is None else self.factors[index]
-        return Part(x, None if self.y is None else self.y[index], names, factors)
+        y, factors, mask, groups = (
+            None if t is None else t[index] for t in (self.y, self.factors, self.mask, self.groups)
+        )
+        return Part(x, y, names, factors, mask, groups)
 
 
 @dataclass(frozen=True)
@@ -143,13 +150,15 @@ def _flat(y: Any, split: str) -> list[Any]:
     if y.ndim != 1:
         raise DataError(f"The labels of '{split}' have shape {y.shape}; give one class an example, (N,).")
     if y.dtype.kind == "f":
+        if np.isnan(y).any():
+            raise DataError(_GAPS.format(split))
         if not np.array_equal(y, np.round(y)):
             raise DataError(f"The labels of '{split}' are not whole numbers; give classes, or leave the labels out.")
         y = y.astype(np.int64)
     if y.dtype.kind in "biu":
         return [int(v) for v in y.tolist()]
     if any(v is None or v != v for v in y.tolist()):
-        raise DataError(f"The labels of '{split}' have missing values; remove those examples or leave the labels out.")
+        raise DataError(_GAPS.format(split))
     return [str(v) for v in y.tolist()]
 
 

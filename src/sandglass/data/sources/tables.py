@@ -1,36 +1,109 @@
-"""Tables: a CSV file or a DataFrame with a header, and the fitting of what standardises them."""
+"""Tables: CSV, Parquet and Feather files, DataFrames, and the fitting of what standardises them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from sandglass.data import cells
+from sandglass.data.fitting import Types, fit_column
 from sandglass.data.sources.images import shown
-from sandglass.data.transform import TableTransform, pandas
-from sandglass.errors import DataError
+from sandglass.data.sources.raw import Part, Raw
+from sandglass.data.transform import TableTransform
+from sandglass.errors import ConfigError, DataError, MissingPackageError
+from sandglass.registry import nearest
 
-_MANY = 1000
+ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
+
+_FEW = 20  # a column of so many different whole numbers might be meant as categories
+_LARGEST = 2**33  # cells
 
 
-def read_csv(path: Path) -> Any:
-    """A DataFrame from a ``.csv`` or ``.tsv`` file, UTF-8, whose first line names the columns.
+def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """A DataFrame from a ``.csv``, ``.tsv``, ``.parquet`` or ``.feather`` file, and notes on how it was read.
+
+    Texts are UTF-8. The first line of a CSV file names the columns, unless there are numbers in it: where all of it is
+    numbers, or any has a decimal point, the file has no header, and its columns are named c1, c2, ...
 
     Raises:
-        DataError: no header, no rows, or lines that are not a table.
-        MissingPackageError: pandas is not installed.
+        DataError: no rows, or content that is not a table.
+        MissingPackageError: pandas or pyarrow is not installed.
     """
-    name = shown(path.name)
+    read = _read_csv if path.suffix.lower() in (".csv", ".tsv") else _read_arrow
+    frame, notes = read(path)
+    if not len(frame):
+        raise DataError(f"{shown(path.name)} has no rows below its header; give at least one.")
+    return frame, notes
+
+
+def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
+    name, pandas = shown(path.name), cells.pandas()
+    options: dict[str, Any] = {"sep": "\t" if path.suffix.lower() == ".tsv" else ",", "encoding": "utf-8-sig"}
     try:
-        frame = pandas().read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",", encoding="utf-8-sig")
+        first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
+        header = [str(v) for v in first.iloc[0]]
+        filled = [v for v in header if v.strip() not in cells.MISSING]
+        bare = any("." in v and _is_number(v) for v in filled) or (bool(filled) and all(map(_is_number, filled)))
+        names = [f"c{i + 1}" for i in range(len(header))] if bare else header
+        twice = next((n for n in names if n and names.count(n) > 1), None)
+        if twice is not None:
+            raise DataError(f"{name} has {names.count(twice)} columns named '{twice}'; give each its own name.")
+        options |= {"header": None, "names": names} if bare else {}
+        frame = pandas.read_csv(
+            path, na_values=sorted(cells.MISSING), low_memory=False, dtype_backend="numpy_nullable", **options
+        )
+    except DataError:
+        raise
     except (ValueError, OSError) as error:
         raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
-    if len(frame.columns) and all(_is_number(c) for c in frame.columns):
-        raise DataError(f"{name} has no header: its first line is numbers; put the columns' names into a first line.")
-    if not len(frame):
-        raise DataError(f"{name} has no rows below its header; give at least one.")
-    return frame
+    if not isinstance(frame.index, pandas.RangeIndex):
+        raise DataError(f"{name} is not a table: it has lines with more cells than its first line names.")
+    if not bare:
+        return frame, ()
+    return frame, (f"{name} has no header, its first line is numbers: the columns are named c1 to c{len(header)}",)
+
+
+def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
+    name = shown(path.name)
+    try:
+        import pyarrow
+        from pyarrow import feather, parquet
+    except ImportError as error:
+        raise MissingPackageError(
+            "Parquet and Feather files need pyarrow: `pip install sandglass-ml[tables]`."
+        ) from error
+    try:
+        if path.suffix.lower() == ".parquet":
+            with parquet.ParquetFile(path) as file:
+                size = file.metadata.num_rows * file.metadata.num_columns
+                if size > _LARGEST:
+                    raise DataError(f"{name} unpacks to {size:.2g} cells; split it into smaller files.")
+                table = file.read()
+        else:
+            table = feather.read_table(path, memory_map=False)
+        frame = to_frame(table)
+    except DataError:
+        raise
+    except (pyarrow.ArrowException, ValueError, OSError, TypeError, KeyError) as error:
+        raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
+    return frame, ()
+
+
+def to_frame(table: Any) -> Any:
+    """An Arrow table as a DataFrame, in whose columns whole numbers and booleans stay so beside gaps."""
+    import pyarrow
+
+    pandas = cells.pandas()
+    kinds = {getattr(pyarrow, f"{u}int{n}")(): getattr(pandas, f"{u.upper()}Int{n}Dtype")()
+             for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
+    kinds[pyarrow.bool_()] = pandas.BooleanDtype()
+    return table.to_pandas(types_mapper=kinds.get)
 
 
 def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
@@ -39,17 +112,74 @@ def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
     Raises:
         DataError: no such column.
     """
-    if labels not in frame.columns:
-        known = ", ".join(f"'{c}'" for c in list(frame.columns)[:20])
-        raise DataError(f"The table has no column '{labels}' for labels. It has: {known}.")
-    return frame.drop(columns=[labels]), frame[labels].to_numpy()
+    return _without(frame, labels, "labels"), cells.plain(frame[labels])
+
+
+def arrange(raw: Raw, drop: Any, groups: Any) -> Raw:
+    """The tables of a source without the columns to leave out, and with the numbers of their groups.
+
+    Args:
+        raw: the source.
+        drop: names of columns, or a text of such with commas between.
+        groups: the name of the column that says which rows belong together, or an array ``(N,)`` that does.
+
+    Raises:
+        DataError: no such column, or a missing value in that of the groups.
+        ConfigError: a source that has no columns.
+    """
+    names = [n.strip() for n in drop.split(",") if n.strip()] if isinstance(drop, str) else [str(n) for n in drop or ()]
+    if not names and groups is None:
+        return raw
+    frames = {split: part.x for split, part in raw.parts.items()}
+    tables = all(hasattr(x, "columns") for x in frames.values())
+    if not tables and (names or isinstance(groups, str)):
+        raise ConfigError("drop and groups name columns of a table; this source has none.")
+    for name in names:
+        frames = {split: _without(x, name, "drop") for split, x in frames.items()}
+    if groups is None:
+        return replace(raw, parts={s: replace(p, x=frames[s]) for s, p in raw.parts.items()})
+    if isinstance(groups, str):
+        keys = {s: cells.plain(x[groups]) if groups in x.columns else None for s, x in frames.items()}
+        frames = {s: _without(x, groups, "groups") for s, x in frames.items()}
+    else:
+        given = cells.plain(groups)
+        if len(given) != len(raw.parts["train"]):
+            raise ConfigError(f"groups has {len(given)} values for {len(raw.parts['train'])} examples.")
+        keys = {"train": given}
+    number: dict[Any, int] = {}
+    parts = {}
+    for split, part in raw.parts.items():
+        found = keys.get(split)
+        if found is not None and not cells.observed(found).all():
+            row = int(np.argmin(cells.observed(found)))
+            raise DataError(f"the column of groups has no value in row {row}; fill it, or remove that row.")
+        which = None if found is None else torch.tensor([number.setdefault(v, len(number)) for v in found.tolist()])
+        parts[split] = Part(frames[split], part.y, part.names, part.mask, which)
+    return replace(raw, parts=parts).noted(f"{len(number)} groups: each stays in one split", *_crossing(parts))
+
+
+def _crossing(parts: Mapping[str, Part]) -> list[str]:
+    """Remarks on groups that a source itself has in several splits."""
+    train, notes = parts["train"].groups, []
+    for split, part in parts.items():
+        if split != "train" and train is not None and part.groups is not None:
+            shared = len(set(part.groups.tolist()) & set(train.tolist()))
+            notes += [f"{shared} groups of {split} are also in train, as the source has them"] if shared else []
+    return notes
+
+
+def _without(frame: Any, name: str, option: str) -> Any:
+    if name not in frame.columns:
+        hint = nearest(name, [str(c) for c in frame.columns])
+        raise DataError(f"The table has no column '{name}' for {option}.{hint} It has: {cells.listed(frame.columns)}.")
+    return frame.drop(columns=[name])
 
 
 def check_frame(frame: Any) -> Any:
-    """The table with texts for headers, refused where a value is missing.
+    """The table with texts for headers.
 
     Raises:
-        DataError: no column, two of one name, a missing or infinite value, dates.
+        DataError: no row or column, or two of one name.
     """
     frame = frame.rename(columns=str)
     names = list(frame.columns)
@@ -58,88 +188,102 @@ def check_frame(frame: Any) -> Any:
     for name in names:
         if names.count(name) > 1:
             raise DataError(f"The table has {names.count(name)} columns named '{name}'; give each its own name.")
-        column = frame[name]
-        if column.dtype.kind in "mMc":
-            raise DataError(f"column '{name}' holds {column.dtype} values; turn it into numbers or leave it out.")
-        bad = column.isna().to_numpy()
-        if column.dtype.kind == "f":
-            bad = bad | np.isinf(column.to_numpy(np.float64, na_value=np.nan))
-        if bad.any():
-            rows = int(bad.sum())
-            raise DataError(
-                f"column '{name}' has {rows} missing or infinite value{'s' if rows > 1 else ''}, "
-                f"the first in row {int(bad.argmax())}; fill or remove {'them' if rows > 1 else 'it'}."
-            )
     return frame
 
 
-def fit_table(train: Any, everything: list[Any]) -> TableTransform:
+def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> TableTransform:
     """What standardises a table: mean and scale over the training rows, categories over all rows.
 
-    A constant column gets scale 1. A table of zeros and ones alone is left as it is.
+    A constant column gets scale 1. A table of zeros and ones alone is left as it is. Missing cells count in nothing.
 
     Args:
         train: the training rows, a DataFrame or an array ``(N, D)``.
         everything: the rows of every split.
+        types: what columns were declared to be, see :func:`sandglass.data.fitting.read_types`.
 
     Raises:
-        DataError: a column of texts with too many different ones to be a category.
+        DataError: a column that cannot be encoded, or is not there.
 
     Example:
         >>> t = fit_table(np.array([[1.0, 5.0], [3.0, 5.0]]), [])
         >>> [(c["mean"], c["scale"]) for c in t.columns]
         [(2.0, 1.0), (5.0, 1.0)]
     """
-    if not hasattr(train, "columns"):
-        rows = np.asarray(train, dtype=np.float64)
-        binary = all(_binary(np.asarray(x)) for x in [rows, *everything])
-        columns = [_numeric(f"x{i}", rows[:, i], "float64", binary) for i in range(rows.shape[1])]
-        return TableTransform(tuple(columns), False, binary)
+    types = types or {}
     frames = everything or [train]
-    binary = all(c.dtype.kind in "biuf" and _binary(c.to_numpy()) for f in frames for _, c in f.items())
+    framed = hasattr(train, "columns")
+    names = list(train.columns) if framed else [f"x{i}" for i in range(np.shape(train)[1])]
+    for name in types:
+        if name not in names:
+            raise DataError(f"The table has no column '{name}' for types.{nearest(name, names)}")
+    if not names:
+        raise DataError("The table has no column left; drop fewer.")
+    series = {n: [f[n] if framed else np.asarray(f)[:, i] for f in frames] for i, n in enumerate(names)}
+    own = {n: train[n] if framed else np.asarray(train, np.float64)[:, i] for i, n in enumerate(names)}
+    binary = not types and all(_binary(cells.plain(s)) for found in series.values() for s in found)
     columns = []
-    for name in train.columns:
-        kind, dtype = train[name].dtype.kind, _dtype(train[name])
-        if binary or kind in "iuf":
-            columns.append(_numeric(name, train[name].to_numpy().astype(np.float64), dtype, binary))
-        else:
-            columns.append(_categorical(name, [f[name] for f in frames], dtype))
-    return TableTransform(tuple(columns), True, binary)
-
-
-def _numeric(name: str, values: np.ndarray[Any, Any], dtype: str, binary: bool) -> dict[str, Any]:
-    mean, scale = float(values.mean()), float(values.std())
-    # Rounding leaves a constant column with a spread of its own size times machine epsilon.
-    scale = scale if scale > 1e-12 * max(1.0, abs(mean)) else 1.0
-    if binary:
-        mean, scale = 0.0, 1.0
-    return {"name": name, "kind": "numeric", "mean": mean, "scale": scale, "dtype": dtype}
-
-
-def _categorical(name: str, series: list[Any], dtype: str) -> dict[str, Any]:
-    values = {v for s in series for v in s.tolist()}
-    rows = sum(map(len, series))
-    if len(values) > _MANY or (len(values) > 50 and len(values) > rows / 2):
-        raise DataError(
-            f"column '{name}' has {len(values)} different texts in {rows} rows, too many for a category; leave it out."
+    for name in names:
+        column = fit_column(name, series[name], own[name], "numeric" if binary else types.get(name))
+        columns.append(
+            column | ({"mean": 0.0, "scale": 1.0} if binary else {}) | ({} if framed else {"dtype": "float64"})
         )
-    ordered = sorted(values) if dtype in ("int64", "float64") else sorted(map(str, values))
-    return {"name": name, "kind": "categorical", "categories": [str(v) for v in ordered], "dtype": dtype}
+    return TableTransform(tuple(columns), framed, binary)
 
 
-def _dtype(column: Any) -> str:
-    """What the inverse restores; other widths of number become the widest."""
-    found = column.dtype
-    if found.name == "category":
-        found = found.categories.dtype
-    return {"b": "bool", "i": "int64", "u": "int64", "f": "float64"}.get(found.kind, "str")
+def remarks(
+    transform: TableTransform, raw: Raw, masks: Mapping[str, Tensor | None], types: Types, *, fresh: bool
+) -> list[str]:
+    """What a reader should know of how a table was taken, a note each; of one that is not fresh, its gaps alone."""
+    if not fresh or not transform.frame:
+        return _gaps(transform, masks)
+    notes: list[str] = []
+    for kind, what in (("categorical", "one-hot"), ("ordinal", "ordinal"), ("date", "of dates"),
+                       ("sequence", "of sequences")):  # fmt: skip
+        count = sum(c["kind"] == kind for c in transform.columns)
+        notes += [f"{count} column{'s' if count > 1 else ''} {what}"] if count else []
+    zoned = [c["name"] for c in transform.columns if c["dtype"] == "utc"]
+    notes += [f"times were brought to UTC: {cells.listed(zoned)}"] if zoned else []
+    longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
+    notes += [f"'{n}' has sequences of at most {t} steps; shorter ones end in a gap" for n, t in longest.items()]
+    few = [c["name"] for c in transform.columns if _few(c, raw, types)] if not transform.binary else []
+    if few:
+        notes.append(
+            f"numeric, though of few whole numbers: {cells.listed(few)}; types={{'{few[0]}': 'categorical'}} "
+            f"(--types '{few[0]}=categorical') would make categories of one"
+        )
+    return notes + _gaps(transform, masks)
+
+
+def _few(column: Mapping[str, Any], raw: Raw, types: Types) -> bool:
+    """Whether nobody said that this column is numeric, and it might be categories."""
+    frames = [p.x for p in raw.parts.values()]
+    if column["kind"] != "numeric" or column["dtype"] != "int64" or column["name"] in types:
+        return False
+    return len({v for f in frames for v in np.unique(cells.plain(f[column["name"]]).astype(np.float64))}) <= _FEW
+
+
+def _gaps(transform: TableTransform, masks: Mapping[str, Tensor | None]) -> list[str]:
+    """How many cells of each column are missing, over all splits."""
+    rows = sum(len(m) for m in masks.values() if m is not None)
+    if not rows:
+        return []
+    gaps = torch.stack([(~m).sum(0) for m in masks.values() if m is not None]).sum(0)
+    starts = np.cumsum([0, *(cells.width(c) for c in transform.columns)])[:-1]
+    counts = {c["name"]: int(gaps[i]) for c, i in zip(transform.columns, starts, strict=True) if int(gaps[i])}
+    worst = sorted(counts, key=lambda n: -counts[n])
+    some = ", ".join(f"'{n}' {counts[n]:,}" for n in worst[:8]) + (", ..." if len(worst) > 8 else "")
+    return [
+        f"{sum(counts.values()):,} cells of {len(counts)} column{'s' if len(counts) > 1 else ''} are missing ({some}): "
+        "they enter as 0, and losses and measures count observed cells alone"
+    ]
 
 
 def _binary(values: np.ndarray[Any, Any]) -> bool:
-    """Whether an array holds zeros and ones alone, and both of them."""
-    if values.dtype == np.bool_:
-        return True
-    return bool(np.isin(values, (0, 1)).all())
+    """Whether the cells that are observed are zeros and ones, or booleans."""
+    seen = values[cells.observed(values)]
+    if seen.dtype.kind == "O":
+        return len(seen) > 0 and all(isinstance(v, bool | np.bool_) for v in seen)
+    return seen.dtype.kind in "biuf" and bool(np.isin(seen, (0, 1)).all())
 
 
 def _is_number(text: Any) -> bool:

@@ -1,0 +1,235 @@
+"""What a column of a table is, by what a person said of it or by its cells, and the fitting of its code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sandglass.data import cells
+from sandglass.data.cells import Array
+from sandglass.errors import ConfigError, DataError
+from sandglass.registry import nearest
+
+KINDS = ("numeric", "categorical", "ordinal", "boolean", "date")
+"""What a person can declare a column to be; sequences are known by their cells."""
+
+Types = dict[str, str | list[str]]
+"""For each declared column its kind, or its categories in order, which make it ordinal."""
+
+_MANY = 1000
+
+
+def read_types(types: Any) -> Types:
+    """Declared kinds from a mapping, or from texts such as ``"age=numeric,size=S<M<L"``.
+
+    Args:
+        types: for each column one of :data:`KINDS`, or a list of its values in order; or texts ``column=kind``, where
+            values in order have ``<`` between them.
+
+    Raises:
+        ConfigError: no such kind, or a text that cannot be read so.
+
+    Example:
+        >>> read_types("age=numeric,size=S<M<L")
+        {'age': 'numeric', 'size': ['S', 'M', 'L']}
+    """
+    if types is None:
+        return {}
+    if isinstance(types, str):
+        types = [part for part in types.split(",") if part.strip()]
+    if not isinstance(types, Mapping):
+        pairs = [str(part).rpartition("=") for part in types]
+        if not all(column.strip() for column, _, _ in pairs):
+            raise ConfigError(f"types must be COLUMN=KIND, such as age=numeric,kind=categorical, not {types!r}.")
+        types = {column.strip(): kind.strip() for column, _, kind in pairs}
+    found: Types = {}
+    for column, kind in types.items():
+        if isinstance(kind, str) and "<" in kind:
+            kind = kind.split("<")
+        if isinstance(kind, list | tuple) and len(kind) > 1:
+            found[str(column)] = [str(value).strip() for value in kind]
+        elif kind in KINDS:
+            found[str(column)] = kind
+        else:
+            hint = nearest(str(kind), list(KINDS))
+            raise ConfigError(f"'{column}' cannot be '{kind}'.{hint} Kinds of column: {', '.join(KINDS)}.")
+    return found
+
+
+def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | list[str] | None) -> dict[str, Any]:
+    """A column as :class:`~sandglass.data.transform.TableTransform` stores it.
+
+    Args:
+        name: its header.
+        series: its cells in every split; they decide its kind, its categories and its longest sequence.
+        train: its cells in the training rows; they decide mean and scale.
+        declared: see :data:`Types`; None where its cells are to say.
+
+    Raises:
+        DataError: no value in it, texts with too many different values, or cells that are not what was declared.
+
+    Example:
+        >>> ages = np.array([20.0, np.nan, 40.0])
+        >>> fit_column("age", [ages], ages, None)
+        {'name': 'age', 'kind': 'numeric', 'mean': 30.0, 'scale': 10.0, 'dtype': 'int64'}
+    """
+    parts = [cells.plain(s) for s in series]
+    if declared in (None, "numeric") and all(p.dtype.kind in "iuf" for p in parts):
+        joined = np.concatenate(parts)
+        seen = cells.observed(joined)
+        if seen.any():
+            dtype = number_type(joined[seen], not seen.all())
+            return {"name": name, "kind": "numeric", **_spread(cells.numbers(name, cells.plain(train))), "dtype": dtype}
+    # Through lists: joined arrays of numbers and texts would all turn into texts.
+    found = [v for p in parts for v, seen in zip(_items(p), cells.observed(p), strict=True) if seen]
+    if not found:
+        raise DataError(f"column '{name}' has no value in any row; {leave_out(name)}.")
+    gaps = len(found) < sum(map(len, parts))
+    kind, order = (declared, None) if isinstance(declared, str) else ("ordinal", declared)
+    if declared is None:
+        kind, order = _guess(name, series, found, gaps)
+    values = cells.plain(train)
+    if kind == "date":
+        every = cells.seconds(name, _objects(found))
+        zoned = any(getattr(getattr(s, "dtype", None), "tz", None) for s in series) or any(map(cells.zoned, found))
+        dtype = "utc" if zoned else "datetime" if (every % 86400).any() else "date"
+        return {"name": name, "kind": "date", **_spread(cells.seconds(name, values)), "dtype": dtype}
+    if kind == "numeric":
+        spread = _spread(cells.numbers(name, values))
+        return {"name": name, "kind": "numeric", **spread, "dtype": _type(name, found, gaps)}
+    if kind == "sequence":
+        return _fit_sequence(name, found, values)
+    categories, dtype = _categories(name, found, gaps, kind, order, sum(map(len, parts)))
+    column = {"name": name, "kind": "categorical", "categories": categories, "dtype": dtype}
+    if kind != "ordinal":
+        return column
+    known = {c: float(i) for i, c in enumerate(categories)}
+    ranks = [known.get(cells.text(v, dtype), np.nan) for v in _items(values) if v is not None and v == v]
+    return {**column, "kind": "ordinal", **_spread(np.array(ranks))}
+
+
+def leave_out(name: str) -> str:
+    """How to do without a column, in words."""
+    return f"leave it out: drop=['{name}'] (--drop '{name}')"
+
+
+def number_type(found: Array, gaps: bool) -> str:
+    """``"int64"`` or ``"float64"``: what a column of these numbers comes back as.
+
+    Whole floats count as whole numbers where there are gaps, for pandas makes floats of whole numbers that have some.
+    """
+    if found.dtype.kind in "iu":
+        return "int64"
+    whole = gaps and bool((found == np.round(found)).all()) and float(np.abs(found).max()) < 2**53
+    return "int64" if whole else "float64"
+
+
+def _type(name: str, found: list[Any], gaps: bool) -> str:
+    """The same of cells of any kind that are to be numbers."""
+    if all(isinstance(v, bool | np.bool_) for v in found):
+        return "bool"
+    if all(isinstance(v, int | np.integer) or (isinstance(v, str) and v.strip().lstrip("+-").isdigit()) for v in found):
+        return "int64"
+    return number_type(cells.numbers(name, _objects(found)), gaps and not any(isinstance(v, str) for v in found))
+
+
+def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tuple[str, list[str] | None]:
+    """The kind of a column that nothing was said about, and the order of its values where pandas knows one."""
+    dtype = getattr(series[0], "dtype", None)
+    if dtype is not None and dtype.name == "category":
+        ordered = dtype.categories.tolist() if dtype.ordered else None
+        return ("ordinal", [str(v) for v in ordered]) if ordered else ("categorical", None)
+    kind = getattr(dtype, "kind", "O")
+    if kind in "mc":
+        raise DataError(f"column '{name}' holds {dtype} values; turn it into numbers or {leave_out(name)}.")
+    if all(isinstance(v, np.ndarray | list | tuple) for v in found):
+        return "sequence", None
+    if all(isinstance(v, bool | np.bool_) for v in found):
+        return "categorical", None
+    if all(isinstance(v, int | float | np.number) for v in found):
+        return "numeric", None
+    if all(map(cells.is_date, found)):
+        return "date", None
+    if gaps and all(isinstance(v, str) and _is_number(v) for v in found):
+        return "numeric", None  # numbers that a reader left as texts because of a "?" among them
+    return "categorical", None
+
+
+def _categories(
+    name: str, found: list[Any], gaps: bool, kind: str, order: list[str] | None, rows: int
+) -> tuple[list[str], str]:
+    """The categories of a column in their order, and the type that they come back as."""
+    if kind == "boolean" or all(isinstance(v, bool | np.bool_) for v in found):
+        odd = [v for v in found if cells.text(v, "bool") not in ("True", "False")]
+        if odd:
+            raise DataError(
+                f"column '{name}' is declared boolean, but has '{odd[0]}'; give true and false, or 0 and 1."
+            )
+        return (["False", "True"] if kind == "boolean" else sorted({str(v) for v in found})), "bool"
+    dtype = "str"
+    if all(isinstance(v, int | float | np.number) for v in found):
+        dtype = _type(name, found, gaps)
+    texts = {cells.text(v, dtype) for v in found}
+    if order is not None:
+        unknown = sorted(texts - set(order))
+        if unknown:
+            raise DataError(f"column '{name}' has '{unknown[0]}', which is none of {cells.listed(order)}.")
+        return order, dtype
+    if len(texts) > _MANY or (len(texts) > 50 and len(texts) > rows / 2):
+        what = "texts" if dtype == "str" else "values"
+        raise DataError(
+            f"column '{name}' has {len(texts)} different {what} in {rows} rows, too many for a category; "
+            f"{leave_out(name)}."
+        )
+    if kind == "ordinal" and dtype == "str":
+        raise DataError(
+            f"column '{name}' holds texts, whose order is not known; give it: types={{'{name}': "
+            f"{sorted(texts)[:3]}}} (--types '{name}={'<'.join(sorted(texts)[:3])}')."
+        )
+    return sorted(texts, key=float if dtype != "str" else None), dtype
+
+
+def _fit_sequence(name: str, found: list[Any], train: Array) -> dict[str, Any]:
+    """A column of arrays ``(T,)`` or ``(T, D)``: as long as its longest, with one mean and scale for all of it."""
+    every = [a for a in cells.sequence(name, _objects(found)) if a is not None]
+    inner = {a.shape[1:] for a in every}
+    if len(inner) > 1:
+        raise DataError(f"column '{name}' has arrays of shapes such as {every[0].shape} and others; give them one D.")
+    shape = [max(map(len, every)), *inner.pop()]
+    if not np.prod(shape):
+        raise DataError(f"column '{name}' has empty lists alone; {leave_out(name)}.")
+    own = [a.ravel() for a in cells.sequence(name, train) if a is not None]
+    spread = _spread(np.concatenate(own) if own else np.array([]))
+    return {"name": name, "kind": "sequence", "shape": shape, **spread, "dtype": "float64"}
+
+
+def _spread(values: Array) -> dict[str, float]:
+    """Mean and standard deviation of what is observed; 0 and 1 for nothing, and scale 1 for a constant."""
+    seen = values[~np.isnan(values)]
+    if not len(seen):
+        return {"mean": 0.0, "scale": 1.0}
+    mean, scale = float(seen.mean()), float(seen.std())
+    # Rounding leaves a constant column with a spread of its own size times machine epsilon.
+    return {"mean": mean, "scale": scale if scale > 1e-12 * max(1.0, abs(mean)) else 1.0}
+
+
+def _items(values: Array) -> list[Any]:
+    """Cells as Python values; times stay NumPy's, which know a gap."""
+    return list(values) if values.dtype.kind in "MO" else values.tolist()
+
+
+def _objects(found: Sequence[Any]) -> Array:
+    array = np.empty(len(found), object)
+    for i, value in enumerate(found):
+        array[i] = value
+    return array
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True

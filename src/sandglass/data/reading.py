@@ -1,0 +1,138 @@
+"""What a source is, and so who reads it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sandglass.data.sources import archives, folders, images, memory, numpy_files, saved, tables
+from sandglass.data.sources.layouts import Item
+from sandglass.data.sources.raw import Pairs, Raw
+from sandglass.data.transform import ImageTransform
+from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.registry import names, resolve
+
+
+def read(
+    source: Any, labels: Any, options: dict[str, Any], pictured: dict[str, Any]
+) -> tuple[str, str | dict[str, Any] | None, Raw]:
+    """Reads a source.
+
+    Args:
+        source: anything that :func:`sandglass.load_data` takes.
+        labels: as there.
+        options: what examples are to become: ``size``, ``fit``, ``channels`` and ``transform``.
+        pictured: what else is of files of pictures: ``value_range``, ``on_bad``.
+
+    Returns:
+        A short name, where to find it again (or None), and what was read.
+
+    Raises:
+        NotFoundError, DataError, ConfigError, MissingPackageError: as :func:`sandglass.load_data`.
+    """
+    if _is_known(source):
+        return _read_known(source, labels)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source).expanduser()
+        if not path.exists():
+            known = ", ".join(names("dataset"))
+            raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
+        path = path.resolve()
+        title = archives.stem(path) if path.is_file() else path.name
+        return images.shown(title), str(path), _read_path(path, labels, options, pictured)
+    if isinstance(source, Mapping) and not hasattr(source, "columns"):
+        return "arrays", None, memory.read_pairs(_labelled(memory.name_splits(source), labels), **options)
+    if isinstance(source, tuple) and len(source) == 2:
+        return "arrays", None, memory.read_pairs(_labelled({"train": source}, labels), **options)
+    if hasattr(source, "columns"):
+        return "table", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
+    if isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and source and not _is_image(source[0])):
+        return "arrays", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
+    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
+        found, y = memory.read_dataset(source, labels=labels is not False)
+        y = labels if _is_labels(labels) else y
+        title = type(source).__name__.lower()
+        if _is_image(found[0]):
+            items = {"train": folders.from_pillow(found, y)}
+            return title, None, folders.read_items(items, **_for_images(options), **pictured)
+        return title, None, memory.read_pairs({"train": (memory.stack(found), y)}, **options)
+    raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
+
+
+def _is_known(source: Any) -> bool:
+    """Whether it is a registered name, alone or in a mapping with its options."""
+    return source in names("dataset") if isinstance(source, str) else isinstance(source, Mapping) and "name" in source
+
+
+def _read_known(source: str | Mapping[str, Any], labels: Any) -> tuple[str, str | dict[str, Any], Raw]:
+    title = source if isinstance(source, str) else str(source["name"])
+    if labels is not None and not isinstance(labels, bool):
+        raise ConfigError(f"'{title}' brings its own labels; leave labels out, or give False for none.")
+    raw = resolve("dataset", source).read()
+    if labels is False:
+        raw = replace(raw, parts={s: replace(p, y=None) for s, p in raw.parts.items()}, classes=())
+    return title, source if isinstance(source, str) else dict(source), raw
+
+
+def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
+    packed = path.is_file() and archives.is_archive(path)
+    if path.is_dir() or packed:
+        if path.is_dir() and saved.is_saved(path):
+            return saved.read_saved(path, labels, options, pictured)
+        if isinstance(labels, str) or _is_labels(labels):
+            raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
+        folder, notes = archives.unpack(path) if packed else (path, ())
+        raw = folders.read_folder(folder, labels=labels is not False, **_for_images(options), **pictured)
+        return replace(raw, notes=(*notes, *raw.notes))
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        pairs = numpy_files.read_numpy(path, labels)
+        return memory.read_pairs(_labelled(pairs, None if isinstance(labels, str) else labels), **options)
+    if suffix in tables.ENDINGS and path.is_file():
+        table, notes = tables.read_file(path)
+        return memory.read_pairs(_labelled({"train": (table, None)}, labels), **options).noted(*notes)
+    if images.is_picture(path) and path.is_file():
+        item = Item(path, images.shown(path.name))
+        return folders.read_items({"train": [item]}, **_for_images(options), **pictured)
+    raise DataError(
+        f"{images.shown(path.name)} is no source; give a folder of pictures or a zip or tar file of one, a picture, "
+        f"or a file that ends in .npy, .npz, {', '.join(tables.ENDINGS)}."
+    )
+
+
+def _labelled(pairs: Pairs, labels: Any) -> Pairs:
+    """The splits with the labels that were asked for."""
+    if labels is None:
+        return pairs
+    if labels is False:
+        return {s: (x, None) for s, (x, _) in pairs.items()}
+    if isinstance(labels, str):
+        if not all(hasattr(x, "columns") for x, _ in pairs.values()):
+            raise DataError(
+                f"labels='{labels}' names a column, but the source is no table; give the labels as an array."
+            )
+        return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
+    if len(pairs) > 1:
+        raise DataError("The source has several splits; give each its labels, {'train': (x, y), ...}.")
+    return {"train": (pairs["train"][0], labels)}
+
+
+def _for_images(options: dict[str, Any]) -> dict[str, Any]:
+    transform = options["transform"]
+    if transform is not None and not isinstance(transform, ImageTransform):
+        raise DataError(f"The model reads rows or arrays of shape {transform.spec().shape}; got pictures.")
+    return options
+
+
+def _is_labels(labels: Any) -> bool:
+    return labels is not None and not isinstance(labels, bool)
+
+
+def _is_image(x: Any) -> bool:
+    return hasattr(x, "convert") and hasattr(x, "getexif")

@@ -1,0 +1,50 @@
+"""Likelihoods of what was observed: a missing entry enters a network as 0 and counts in no sum.
+
+Zero imputation as in Nazabal, Olmos, Ghahramani and Valera 2020, "Handling incomplete heterogeneous data using VAEs"
+(arXiv 1807.03653). Where elements are independent given the latent, the sum over the observed ones is the likelihood of
+those alone: the others are integrated out.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.distributions import Distribution, Independent
+
+from sandglass.errors import CapabilityError
+
+
+def fill(x: Tensor, mask: Tensor | None) -> Tensor:
+    """``x`` with 0 where nothing was observed.
+
+    Example:
+        >>> import torch
+        >>> fill(torch.tensor([[1.0, 1e30]]), torch.tensor([[True, False]])).tolist()
+        [[1.0, 0.0]]
+    """
+    return x if mask is None else x.masked_fill(~mask, 0)
+
+
+def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """``(B,)`` log p of the observed entries of ``x``, in nats.
+
+    Args:
+        p: over ``(B, *shape)``, its elements independent.
+        x: ``(B, *shape)``; what it holds where nothing was observed has no effect, on gradients neither.
+        mask: ``(B, *shape)``, True where observed; None for everywhere.
+
+    Raises:
+        CapabilityError: a mask, and a distribution whose elements hang together.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions import Normal
+        >>> p = Independent(Normal(torch.zeros(1, 2), torch.ones(1, 2)), 1)
+        >>> round(float(log_prob(p, torch.zeros(1, 2), torch.tensor([[True, False]]))), 4)  # -ln(2 pi) / 2
+        -0.9189
+    """
+    if mask is None:
+        return p.log_prob(x)
+    if not isinstance(p, Independent):
+        raise CapabilityError("This likelihood cannot leave out missing values; fill them in, or choose another one.")
+    each = p.base_dist.log_prob(fill(x, mask))
+    return fill(each, mask).flatten(-p.reinterpreted_batch_ndims).sum(-1)

@@ -1,0 +1,506 @@
+"""Tables of a person's own: types, gaps, dates, sequences, groups, and every kind of file they come in."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sandglass.api import load, train, transform_of
+from sandglass.app.main import main
+from sandglass.data.load import load_data
+from sandglass.data.splits import carve
+from sandglass.data.transform import TableTransform, Transform
+from sandglass.errors import CapabilityError, ConfigError, DataError
+from sandglass.report import columns
+from sandglass.report.section import Material
+
+N = 60
+
+
+def whole(source: Any, **options: Any) -> Any:
+    return load_data(source, validation=0, test=0, **options)
+
+
+def table(n: int = N) -> pd.DataFrame:
+    """A column of every kind, complete."""
+    r = np.random.default_rng(0)
+    day = pd.Timestamp("2019-12-30")
+    return pd.DataFrame(
+        {
+            "age": r.integers(18, 90, n),
+            "weight": r.normal(70, 12, n),
+            "town": r.choice(["Ulm", "Bern", "Graz"], n),
+            "member": r.random(n) < 0.5,
+            "born": [str((day - pd.Timedelta(days=int(d))).date()) for d in r.integers(0, 30000, n)],
+            "seen": day + pd.to_timedelta(r.integers(0, 10**7, n), unit="s"),
+            "grade": r.integers(1, 6, n),
+        }
+    )
+
+
+def with_gaps(frame: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
+    """The same with some cells emptied, and none of the first row's."""
+    gap = np.random.default_rng(1).random(frame.shape) < share
+    gap[0] = False
+    return frame.astype(object).mask(gap).infer_objects()
+
+
+def same_cells(back: pd.DataFrame, frame: pd.DataFrame) -> None:
+    assert list(back.columns) == list(frame.columns)
+    for name in frame.columns:
+        assert back[name].isna().tolist() == frame[name].isna().tolist(), name
+        own, other = back[name].dropna(), frame[name].dropna()
+        if name == "weight":
+            assert np.allclose(own.astype(float), other.astype(float), rtol=1e-6)
+        elif name in ("born", "seen"):
+            assert (pd.to_datetime(own) == pd.to_datetime(other)).all(), name
+        else:
+            assert own.tolist() == other.tolist(), name
+
+
+@pytest.mark.parametrize("frame", [table(), with_gaps(table())], ids=["complete", "gaps"])
+def test_every_kind_of_column_comes_back(frame: pd.DataFrame) -> None:
+    data = whole(frame, types={"grade": "ordinal"})
+    kinds = [c.kind for c in data.spec.columns]
+    assert kinds == ["numeric", "numeric", "categorical", "categorical", "date", "date", "ordinal"]
+    assert data.spec.shape == (1 + 1 + 3 + 2 + 1 + 1 + 1,)
+    transform = Transform.from_dict(json.loads(json.dumps(data.transform.to_dict())))
+    assert isinstance(transform, TableTransform)
+    x, mask = data.train.x, data.train.mask
+    assert (mask is None) == (not frame.isna().any().any())
+    if mask is None:
+        same_cells(transform.inverse(x), frame)
+        return
+    assert not x[~mask].any()
+    assert torch.equal(mask[:, 2:5], mask[:, 2:3].expand(-1, 3))  # a category is observed in one piece
+    same_cells(transform.inverse(x, mask), frame)
+    back = transform.inverse(x)
+    types = {"age": "i", "weight": "f", "member": "b", "born": "M", "seen": "M", "grade": "i"}
+    assert {n: back[n].dtype.kind for n in types} == types
+    assert transform.inverse(x, mask)["age"].dtype == "Int64"
+    again = transform.observe(frame)
+    assert torch.equal(again[0], x) and again[1] is not None and torch.equal(again[1], mask)
+
+
+def test_gaps_are_counted_in_the_notes_and_not_in_the_statistics() -> None:
+    frame = with_gaps(table())
+    data = whole(frame)
+    count = int(frame.isna().sum().sum())
+    assert any(note.startswith(f"{count} cells of 7 columns are missing") for note in data.notes)
+    columns = {c["name"]: c for c in data.transform.columns}
+    assert columns["weight"]["mean"] == pytest.approx(frame["weight"].astype(float).mean())
+    assert columns["age"]["dtype"] == "int64"
+    assert data.fingerprint != whole(frame.bfill()).fingerprint
+    assert whole(table()).train.mask is None
+
+
+@pytest.mark.parametrize("word", ["", "NA", "?", " ? ", "NaN", "null", "None", None, np.nan, pd.NA])
+def test_what_stands_for_a_missing_value(word: Any) -> None:
+    frame = pd.DataFrame({"number": ["1", word, "3"], "text": ["a", "b", word]}, dtype=object)
+    data = whole(frame)
+    assert data.train.mask.tolist() == [[True, True, True], [False, True, True], [True, False, False]]
+    assert [c.kind for c in data.spec.columns] == ["numeric", "categorical"]
+    assert data.transform.inverse(data.train.x)["number"].tolist() == [1, 2, 3]
+
+
+def test_rows_of_an_array_may_have_gaps() -> None:
+    x = np.random.default_rng(0).normal(3, 2, (50, 4))
+    x[3, 1] = x[7, 2] = np.nan
+    data = whole(x)
+    assert (~data.train.mask).nonzero().tolist() == [[3, 1], [7, 2]]
+    assert np.allclose(data.transform.inverse(data.train.x, data.train.mask), x, equal_nan=True, atol=1e-5)
+    bits = (x > 3).astype(float)
+    bits[np.isnan(x)] = np.nan
+    assert whole(bits).spec.support == "binary" and whole(bits).train.mask is not None
+    with pytest.raises(DataError, match="no value"):
+        load_data(np.full((4, 3), np.nan))
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "feather"])
+@pytest.mark.parametrize("gaps", [False, True])
+def test_files_give_what_the_frame_gives(ending: str, gaps: bool, tmp_path: Path) -> None:
+    frame = with_gaps(table()) if gaps else table()
+    path = tmp_path / f"people.{ending}"
+    typed = frame.convert_dtypes() if gaps else frame
+    if ending in ("csv", "tsv"):
+        frame.to_csv(path, index=False, sep="\t" if ending == "tsv" else ",")
+    else:
+        getattr(typed, f"to_{ending}")(path)
+    data, direct = load_data(path), load_data(frame)
+    assert data.spec == direct.spec
+    assert data.fingerprint == direct.fingerprint == load_data(**data.source).fingerprint
+    assert [c["dtype"] for c in data.transform.columns] == [c["dtype"] for c in direct.transform.columns]
+
+
+def test_a_file_without_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    for text in ("1,2,7\n3,4,8\n", "5.1,0.2,setosa\n4.9,0.3,other\n", "1,?,3\n4,5,\n"):
+        path.write_text(text)
+        data = whole(path)
+        assert [c.name for c in data.spec.columns] == ["c1", "c2", "c3"]
+        assert len(data.train) == 2
+        assert data.notes[0] == "t.csv has no header, its first line is numbers: the columns are named c1 to c3"
+    path.write_text("name,2019,2020\na,1,2\nb,3,4\n")
+    assert [c.name for c in whole(path).spec.columns] == ["name", "2019", "2020"]
+
+
+def test_types_are_declared() -> None:
+    frame = table()
+    guessed = whole(frame)
+    assert any("'grade'" in note and "few whole numbers" in note for note in guessed.notes)
+    data = whole(frame, types={"grade": "categorical", "age": "numeric"})
+    assert data.spec.columns[6].categories == ("1", "2", "3", "4", "5")
+    assert not any("few whole numbers" in note for note in data.notes)
+    assert data.transform.inverse(data.train.x)["grade"].tolist() == frame["grade"].tolist()
+    assert whole(frame, types="grade=categorical,age=numeric").fingerprint == data.fingerprint
+    data = whole(frame, types={"town": ["Ulm", "Bern", "Graz"]})
+    assert data.spec.columns[2].kind == "ordinal" and data.spec.columns[2].categories == ("Ulm", "Bern", "Graz")
+    assert data.transform.inverse(data.train.x)["town"].tolist() == frame["town"].tolist()
+    assert whole(frame, types="town=Ulm<Bern<Graz").fingerprint == data.fingerprint
+    words = pd.DataFrame({"a": ["yes", "no", None, "no"], "b": [0, 1, 1, 0]})
+    data = whole(words, types={"a": "boolean", "b": "boolean"})
+    back = data.transform.inverse(data.train.x, data.train.mask)
+    assert back["a"].tolist() == [True, False, pd.NA, False] and back["b"].tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"types": {"age": "number"}}, ConfigError, "Did you mean 'numeric'"),
+        ({"types": "age"}, ConfigError, "COLUMN=KIND"),
+        ({"types": {"agee": "numeric"}}, DataError, "no column 'agee' for types. Did you mean 'age'"),
+        ({"types": {"town": "numeric"}}, DataError, "'town' must hold numbers"),
+        ({"types": {"town": "boolean"}}, DataError, "'town' is declared boolean, but has"),
+        ({"types": {"town": "date"}}, DataError, "'town' has '.*' in row 0, which is no date"),
+        ({"types": {"town": "ordinal"}}, DataError, "'town' holds texts, whose order is not known"),
+        ({"types": {"town": ["Ulm", "Bern"]}}, DataError, "'town' has 'Graz', which is none of"),
+        ({"types": {"seen": "numeric"}}, DataError, "'seen' must hold numbers"),
+        ({"drop": ["towm"]}, DataError, "no column 'towm' for drop. Did you mean 'town'"),
+        ({"drop": list(table().columns)}, DataError, "no column left"),
+        ({"groups": "patient"}, DataError, "no column 'patient' for groups"),
+        ({"groups": [1, 2]}, ConfigError, "2 values for 60 examples"),
+    ],
+)
+def test_options_that_do_not_fit(options: dict[str, Any], error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        load_data(table(), **options)
+
+
+def test_options_of_tables_are_for_tables() -> None:
+    for options in ({"types": {"a": "numeric"}}, {"drop": ["a"]}, {"groups": "a"}):
+        with pytest.raises(ConfigError, match="of a table"):
+            load_data(np.zeros((9, 8, 8), np.uint8), **options)
+    with pytest.raises(ConfigError, match="leave types out"):
+        load_data(table(), types={"age": "numeric"}, transform=whole(table()).transform)
+
+
+def test_columns_are_left_out(tmp_path: Path) -> None:
+    frame = table().assign(id=[f"n{i}" for i in range(N)])
+    with pytest.raises(DataError, match=re.escape("leave it out: drop=['id'] (--drop 'id')")):
+        load_data(frame)
+    assert [c.name for c in whole(frame, drop=["id", "town"]).spec.columns] == [c for c in table() if c != "town"]
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    data = load_data(tmp_path / "a.csv", drop="id, town", groups="grade", labels="member")
+    assert load_data(**data.source).fingerprint == data.fingerprint
+
+
+def test_an_infinite_value_and_an_empty_column_are_refused() -> None:
+    with pytest.raises(DataError, match="'weight' has 1 infinite value, the first in row 4"):
+        load_data(table().assign(weight=[np.inf if i == 4 else 1.0 for i in range(N)]))
+    with pytest.raises(DataError, match=r"'none' has no value in any row; leave it out: drop=\['none'\]"):
+        load_data(table().assign(none=None))
+    with pytest.raises(DataError, match="labels of 'train' have missing values"):
+        load_data(with_gaps(table()), labels="grade")
+
+
+def test_times_with_a_zone_are_brought_to_utc() -> None:
+    frame = pd.DataFrame({"when": ["2020-01-01T00:00:00+01:00", "2020-01-01T00:00:00Z", None]})
+    for one in (frame, frame.assign(when=pd.to_datetime(frame["when"], utc=True).dt.tz_convert("Asia/Tokyo"))):
+        data = whole(one)
+        assert "times were brought to UTC: 'when'" in data.notes
+        back = data.transform.inverse(data.train.x, data.train.mask)["when"]
+        assert [str(v) for v in back] == ["2019-12-31 23:00:00+00:00", "2020-01-01 00:00:00+00:00", "NaT"]
+
+
+def test_a_transform_stored_before_there_were_gaps_still_reads() -> None:
+    """The keys that an earlier version wrote."""
+    old = {
+        "kind": "table",
+        "columns": [
+            {"name": "a", "kind": "numeric", "mean": 2.0, "scale": 4.0, "dtype": "int64"},
+            {"name": "b", "kind": "categorical", "categories": ["False", "True"], "dtype": "bool"},
+            {"name": "c", "kind": "categorical", "categories": ["1", "10"], "dtype": "int64"},
+        ],
+        "frame": True,
+        "binary": False,
+    }
+    transform = Transform.from_dict(old)
+    frame = pd.DataFrame({"a": [6, 2], "b": [True, False], "c": [10, 1]})
+    x = transform.apply(frame)
+    assert x.tolist() == [[1, 0, 1, 0, 1], [0, 1, 0, 1, 0]]
+    assert transform.inverse(x).equals(frame)
+    assert transform.to_dict() == old
+
+
+def test_sequences_are_rows_with_a_masked_end() -> None:
+    signals = [np.arange(3.0), np.arange(5.0), [1.0, np.nan, 2.0], None, np.arange(5.0) * 2]
+    frame = pd.DataFrame({"signal": signals, "kind": list("abaab")})
+    data = whole(frame)
+    assert data.spec.shape == (5 + 2,) and data.spec.columns[0].kind == "sequence"
+    assert data.train.mask[:, :5].sum(1).tolist() == [3, 5, 2, 0, 5]
+    assert any("at most 5 steps" in note for note in data.notes)
+    back = data.transform.inverse(data.train.x, data.train.mask)["signal"]
+    assert back[3] is None
+    for i in (0, 1, 2, 4):
+        assert np.allclose(back[i], signals[i], equal_nan=True, atol=1e-6)
+    assert all(len(one) == 5 for one in data.transform.inverse(data.train.x)["signal"])
+    with pytest.raises(DataError, match="at most 5"):
+        data.transform.apply(pd.DataFrame({"signal": [np.zeros(6)], "kind": ["a"]}))
+    channels = pd.DataFrame({"signal": [np.random.default_rng(i).normal(size=(4, 2)) for i in range(8)]})
+    data = whole(channels)
+    assert data.spec.shape == (8,) and data.train.mask is None
+    assert np.allclose(np.stack(data.transform.inverse(data.train.x)["signal"]), np.stack(channels["signal"]))
+    for bad, words in (([1.0], [[1.0]]), "one D"), ((["a"], ["b"]), "list of numbers"), (([], []), "empty lists"):
+        with pytest.raises(DataError, match=words):
+            load_data(pd.DataFrame({"signal": list(bad)}))
+
+
+def test_sequences_go_through_parquet(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"signal": [list(np.arange(1.0 + i % 3)) for i in range(20)], "a": range(20)})
+    frame.to_parquet(tmp_path / "s.parquet")
+    assert load_data(tmp_path / "s.parquet").fingerprint == load_data(frame).fingerprint
+
+
+# groups
+
+
+def test_rows_of_a_group_stay_in_one_split() -> None:
+    frame = table(200).assign(patient=[f"p{i % 23}" for i in range(200)])
+    data = load_data(frame, groups="patient", validation=0.2, test=0.2)
+    assert "patient" not in [c.name for c in data.spec.columns]
+    assert "23 groups: each stays in one split" in data.notes
+    array = load_data(frame.drop(columns="patient"), groups=frame["patient"], validation=0.2, test=0.2)
+    assert array.fingerprint == data.fingerprint and array.source is None
+    born = {s: set(data.transform.inverse(part.x)["weight"].round(3)) for s, part in data.splits.items()}
+    owner = dict(zip(frame["weight"].round(3), frame["patient"], strict=True))
+    patients = {s: {owner[min(owner, key=lambda w: abs(w - v))] for v in values} for s, values in born.items()}
+    assert len(patients["train"] | patients["validation"] | patients["test"]) == 23
+    assert sum(map(len, patients.values())) == 23
+    apart = load_data(frame.drop(columns="patient"), validation=0.2, test=0.2)  # the control: rows by themselves
+    shared = {owner[min(owner, key=lambda w: abs(w - v))]
+              for v in apart.transform.inverse(apart.splits["test"].x)["weight"]}  # fmt: skip
+    assert len(shared) > len(patients["test"])
+    with pytest.raises(DataError, match="groups has no value in row 1"):
+        load_data(table(3).assign(g=[1, None, 2]), groups="g")
+    few = load_data(table(60).assign(g=[i // 20 for i in range(60)]), groups="g")
+    assert {s: len(part) for s, part in few.splits.items()} == {"train": 20, "validation": 20, "test": 20}
+    one = load_data(table(60).assign(g=1), groups="g")
+    assert list(one.splits) == ["train"] and any("too few groups" in note for note in one.notes)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=1, max_size=40),
+    classes=st.integers(1, 4),
+    shares=st.tuples(st.floats(0, 0.4), st.floats(0, 0.4)),
+    seed=st.integers(0, 5),
+)
+def test_splits_keep_groups_and_shares(sizes: list[int], classes: int, shares: tuple[float, float], seed: int) -> None:
+    groups = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    n = len(groups)
+    y = groups % classes
+    fractions = dict(zip(("validation", "test"), shares, strict=True))
+    parts = carve(n, fractions, seed, y, groups)
+    again = carve(n, fractions, seed, y, groups)
+    assert all(torch.equal(parts[k], again[k]) for k in parts)
+    assert torch.equal(torch.cat(list(parts.values())).sort().values, torch.arange(n))  # disjoint and complete
+    held = [set(groups[index].tolist()) for index in parts.values()]
+    assert sum(map(len, held)) == len(set(groups.tolist()))  # groups whole
+    assert len(parts["train"]) >= 1
+    single = carve(n, fractions, seed, y)
+    for name, share in fractions.items():
+        wanted = len(single[name])
+        for c in range(classes):
+            exact = wanted * float((y == c).float().mean())
+            assert abs(int((y[single[name]] == c).sum()) - exact) <= 1
+        assert wanted == 0 or abs(wanted - n * share) <= 1
+
+
+# saved Hugging Face datasets
+
+
+def save_dataset(folder: Path, table: Any, features: dict[str, Any]) -> Path:
+    """The files that ``save_to_disk`` writes."""
+    folder.mkdir(parents=True)
+    name = "data-00000-of-00001.arrow"
+    with pyarrow.OSFile(str(folder / name), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}], "_split": "train"}))
+    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
+    return folder
+
+
+def encoded(value: int) -> dict[str, Any]:
+    file = io.BytesIO()
+    Image.fromarray(np.full((6, 5, 3), value, np.uint8)).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+LABEL = {"_type": "ClassLabel", "names": ["zebra", "cow", "ant"]}
+
+
+def test_saved_pictures(tmp_path: Path) -> None:
+    cells = {"image": [encoded(i) for i in range(20)], "label": [i % 2 * 2 for i in range(20)], "more": range(20)}
+    folder = save_dataset(tmp_path / "pics", pyarrow.table(cells), {"image": {"_type": "Image"}, "label": LABEL})
+    data = whole(folder)
+    assert data.spec.shape == (3, 6, 5) and data.classes == ("zebra", "ant")
+    assert data.train.x[:, 0, 0, 0].tolist() == list(range(20)) and data.train.y.tolist() == [0, 1] * 10
+    assert "columns beside the pictures were left out: 'more'" in data.notes
+    assert whole(folder, labels=False).train.y is None and whole(folder, size=3).spec.shape == (3, 3, 3)
+    assert load_data(**data.source).fingerprint == data.fingerprint
+    elsewhere = pyarrow.table({"image": [{"bytes": None, "path": "/etc/passwd"}] * 3})
+    folder = save_dataset(tmp_path / "links", elsewhere, {"image": {"_type": "Image"}})
+    with pytest.raises(DataError, match="holds no picture, only where one was"):
+        load_data(folder)
+
+
+def test_saved_columns(tmp_path: Path) -> None:
+    cells = pyarrow.table({"a": [1, None, 3] * 8, "b": ["x", "y", None] * 8, "label": [0, 1, 2] * 8})
+    save_dataset(tmp_path / "d" / "train", cells, {"label": LABEL})
+    save_dataset(tmp_path / "d" / "test", cells.slice(0, 5), {"label": LABEL})
+    (tmp_path / "d" / "dataset_dict.json").write_text('{"splits": ["train", "test", "extra"]}')
+    data = load_data(tmp_path / "d", labels="label", validation=0)
+    assert {s: len(part) for s, part in data.splits.items()} == {"train": 24, "test": 5}
+    assert data.classes == ("ant", "cow", "zebra") and data.train.y[:3].tolist() == [2, 1, 0]
+    assert data.transform.inverse(data.train.x)["a"].dtype == np.int64
+    assert load_data(tmp_path / "d" / "train").spec.columns[2].categories == ("ant", "cow", "zebra")
+
+
+def _cut(folder: Path) -> None:
+    file = next(folder.glob("*.arrow"))
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def _wild(folder: Path) -> None:
+    next(folder.glob("*.arrow")).write_bytes(b"\xff" * 500)
+
+
+def _outside(folder: Path) -> None:
+    """The control: joined to the folder as it stands, the name leads to a file that is there."""
+    next(folder.glob("*.arrow")).rename(folder.parent / "secret.arrow")
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "../secret.arrow"}]}')
+    assert (folder / "../secret.arrow").is_file()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (_cut, "cannot be read"), (_wild, "cannot be read"), (_outside, "does not list the files that lie beside"),
+        (lambda f: next(f.glob("*.arrow")).unlink(), "lacks the file"),
+        (lambda f: (f / "state.json").write_text("{"), "state.json cannot be read"),
+        (lambda f: (f / "state.json").write_text("[]"), "state.json is damaged"),
+    ],
+)  # fmt: skip
+def test_saved_datasets_that_are_damaged(damage: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
+    folder = save_dataset(tmp_path / "d", pyarrow.table({"a": [1.0, 2.0] * 50}), {})
+    load_data(folder)
+    damage(folder)
+    with pytest.raises(DataError, match=words):
+        load_data(folder)
+
+
+@pytest.mark.parametrize("ending", ["parquet", "feather"])
+def test_damaged_files_of_columns(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"t.{ending}"
+    getattr(table(), f"to_{ending}")(path)
+    good = path.read_bytes()
+    for bad in (b"", good[: len(good) // 2], b"\xff" * 200, good[:4] + b"\xff" * (len(good) - 8) + good[-4:]):
+        path.write_bytes(bad)
+        with pytest.raises(DataError, match=f"t.{ending} is not a table"):
+            load_data(path)
+
+
+# from one end to the other
+
+
+def test_a_table_with_gaps_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = with_gaps(table(120)).assign(patient=[i % 30 for i in range(120)])
+    frame.to_csv(tmp_path / "people.csv", index=False)
+    run = str(tmp_path / "run")
+    words = ["train", "vae", "--data", str(tmp_path / "people.csv"), "--epochs", "2", "--out", run, "--no-report"]
+    assert main([*words, "--types", "grade=ordinal,member=boolean", "--drop", "seen", "--groups", "patient"]) == 0
+    assert main(["evaluate", run, "--json"]) == 0
+    shown = capsys.readouterr().out
+    elbo = json.loads(shown[shown.index("{") :])["metrics"]["elbo"]
+    assert elbo["value"] < 0 and "of the observed values alone" in elbo["note"]
+    own = [c for c in table() if c != "seen"]
+    for ending, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet)):
+        assert main(["generate", run, "-n", "20", "-o", str(tmp_path / f"rows{ending}")]) == 0
+        rows = read(tmp_path / f"rows{ending}")
+        assert list(rows.columns) == own and len(rows) == 20 and not rows.isna().any().any()
+        assert rows["age"].dtype == np.int64 and rows["grade"].isin(range(1, 6)).all() and rows["member"].dtype == bool
+        assert pd.to_datetime(rows["born"]).between("1900-01-01", "2030-01-01").all()
+        assert set(rows["town"]) <= {"Ulm", "Bern", "Graz"}
+    assert main(["reconstruct", run, "-n", "8", "-o", str(tmp_path / "back.csv")]) == 0
+    back = pd.read_csv(tmp_path / "back.csv")
+    originals = back[back["which"] == "original"][own]
+    assert originals.isna().any().any() and not back[back["which"] == "reconstruction"].isna().any().any()
+    gaps = {tuple(row) for row in frame[own].isna().to_numpy()}
+    assert all(tuple(row) in gaps for row in originals.isna().to_numpy())
+    assert main(["encode", run, "-o", str(tmp_path / "codes.csv")]) == 0
+    assert len(pd.read_csv(tmp_path / "codes.csv")) == 120
+    assert main(["evaluate", run, "--data", str(tmp_path / "people.csv")]) == 0
+    assert load(run).spec.columns[0].name == "age" and isinstance(transform_of(run), TableTransform)
+
+
+def test_a_report_passes_over_what_is_missing(tmp_path: Path) -> None:
+    data = load_data(with_gaps(table()).assign(signal=[[1.0, 2.0][: i % 2 + 1] for i in range(N)]),
+                     types={"grade": "ordinal"}, drop=["age", "weight", "member", "born"])  # fmt: skip
+    run = train("vae", data, out=tmp_path / "run", epochs=1, model_options={"latent_dim": 2})
+    m = Material(run, run.load_model(), data)
+    assert m.split is not None and m.split.mask is not None
+    real = columns.series(m.split.batch(slice(0, len(m.split))).x, m, m.split.mask)
+    assert [s.name for s in real] == ["town", "seen (year)", "grade", "signal[0]", "signal[1]"]
+    firsts = np.cumsum([0, *(c.width for c in data.spec.columns)])[:-1]
+    for s, i in zip(real[:4], firsts, strict=True):
+        assert np.isnan(s.values).sum() == int((~m.split.mask[:, i]).sum()), s.name
+    years = real[1].values[~np.isnan(real[1].values)]
+    assert 2019 < years.min() and years.max() < 2021
+    histograms, errors = columns.histograms(m), columns.errors(m)
+    assert histograms is not None and len(histograms.charts) == 5
+    assert errors is not None and "NaN" not in str(errors.charts) and "nan" not in str(errors.tables)
+
+
+def test_types_come_from_a_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table().to_csv(tmp_path / "t.csv", index=False)
+    file = tmp_path / "c.yaml"
+    file.write_text(f"data: {{source: {tmp_path / 't.csv'}, types: {{town: [Ulm, Bern, Graz], grade: categorical}}}}")
+    assert main(["train", "--config", str(file), "--drop", "seen", "--print_config"]) == 0
+    printed = capsys.readouterr().out
+    file.write_text(printed)
+    assert main(["train", "--config", str(file), "--print_config"]) == 0
+    assert capsys.readouterr().out == printed
+    words = ["train", "--config", str(file), "--epochs", "1", "--no-report", "--out", str(tmp_path / "run")]
+    assert main(words) == 0
+    kinds = {c["name"]: c["kind"] for c in transform_of(tmp_path / "run").to_dict()["columns"]}
+    assert kinds["town"] == "ordinal" and kinds["grade"] == "categorical" and "seen" not in kinds
+
+
+def test_a_model_that_cannot_leave_gaps_out_refuses_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(CapabilityError, match=r"'gan' cannot learn from data with missing values.*vae"):
+        train("gan", with_gaps(table()), out=tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run").exists()
+    train("gan", table(), out=tmp_path / "run", epochs=1, model_options={"latent_dim": 2})
