@@ -20,6 +20,7 @@ PASSED_OVER = {
     "pipe.png": "no regular file",
     ".hidden.png": "hidden",
     "Thumbs.db": "a system's own file",
+    "._00.png": "a system's own file",
     "notes.txt": "no picture by its name",
 }
 """What :func:`odd_folder` holds beside pictures, and why each is not read."""
@@ -89,6 +90,7 @@ def _beside(root: Path) -> None:
     os.mkfifo(root / "pipe.png")
     save(scene(108), root / ".hidden.png")
     (root / "Thumbs.db").write_bytes(b"\xd0\xcf")
+    (root / "._00.png").write_bytes(b"\0\5\x16\7")
     (root / "notes.txt").write_text("not a picture")
 
 

@@ -107,6 +107,21 @@ def test_no_pair_is_passed_over(spread: float, monkeypatch: pytest.MonkeyPatch) 
     assert (np.diff(near.similarity) <= 0).all()
 
 
+def test_pairs_at_the_very_bar_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures on an arc, where neighbours are as far from each other as copies may be."""
+    monkeypatch.setattr("sandglass.data.census.copies._BLOCK", 4)
+    across, up = np.linalg.qr(np.random.default_rng(0).normal(size=(256, 2)))[0].T
+    angle = np.linspace(0, 2.5, 60)[:, None]
+    grey = np.round(128 + 400 * (np.cos(angle) * across + np.sin(angle) * up)).clip(0, 255).astype(np.uint8)
+    near = near_pairs(grey, np.zeros((60, 3), np.float32))
+    unit = grey - grey.mean(1, keepdims=True)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    assert sorted(map(tuple, near.pairs.tolist())) == [
+        tuple(p) for p in np.argwhere(np.triu(unit @ unit.T >= near.bar, 1)).tolist()
+    ]
+    assert len(near.pairs) > 50
+
+
 def test_another_colour_is_another_picture() -> None:
     red, blue = (np.zeros((20, 20, 3), np.uint8) for _ in range(2))
     ramp = np.linspace(0, 200, 20)
@@ -147,3 +162,9 @@ def test_equal_pixels_are_equal_whatever_the_file(tmp_path: Path) -> None:
     image.save(tmp_path / "other.png")
     digests = [look_at(tmp_path / name)[0].digest for name in [*names, "other.png"]]
     assert exact_groups(digests) == [[0, 1, 2, 3]]
+
+
+def test_the_same_bytes_in_another_shape_are_another_picture() -> None:
+    values = np.arange(6, dtype=np.uint8)
+    lying, standing = (look_at(Image.fromarray(values.reshape(shape)))[0] for shape in ((2, 3), (3, 2)))
+    assert lying.digest != standing.digest

@@ -238,6 +238,8 @@ def test_table(tmp_path: Path) -> None:
     assert "'same' is the same in every row" in words["constant"]
     assert "'id' numbers the rows" in words["identifier"]
     assert "'height' and 'height_cm'" in words["correlation"]
+    assert "infinite" not in words, "a gap is no number"
+    assert "duplicates" not in words
     facts = census.facts
     assert facts["kinds"] == {"numeric": 6, "categorical": 1, "text": 1}
     assert facts["missing"] == {"cells": 40, "share": 40 / 8000, "rows": 40, "columns": 1}
@@ -261,6 +263,11 @@ def test_table_without_a_header_with_equal_rows_and_without_end(tmp_path: Path) 
     assert "2 values that are infinite" in words["infinite"]
     assert census.facts["examples"] == 302
     render_census(census)
+
+
+def test_a_gap_equals_a_gap_and_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "x,y\n1,a\n,a\n2,a\n,a\n")
+    assert sandglass.inspect(path).facts["duplicates"] == {"rows": 1}
 
 
 def test_outliers(tmp_path: Path) -> None:
@@ -303,6 +310,7 @@ def test_a_frame_of_anything() -> None:
     assert [by[n]["missing"] for n in frame.columns] == [1, 1, 1, 0, 1, 0]
     assert by["when"]["kind"] == "date"
     assert by["int"]["kind"] == "numeric"
+    assert by["int"]["strays"] == {}
     assert by["flag"]["kind"] == "categorical"
     render_census(census)
 
