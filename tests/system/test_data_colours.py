@@ -224,6 +224,14 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path, suffix):
     assert "1 picture: several frames, of which the first was taken" in data.notes
 
 
+def test_the_preview_in_a_phones_picture_is_no_second_one(tmp_path):
+    first, preview = Image.new("RGB", (8, 8), (10, 10, 10)), Image.new("RGB", (4, 4), (200, 200, 200))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[preview])
+    data = only(tmp_path)
+    assert data.spec.shape == (3, 8, 8) and np.abs(pixels(data).astype(int) - 10).max() <= 2
+    assert data.notes == ("1 picture: several frames, of which the first was taken",)
+
+
 def test_another_format_than_the_name_says_is_noted(tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "a.jpg", format="PNG")
     Image.new("RGB", (4, 4), 9).save(tmp_path / "b.JPEG", format="JPEG")

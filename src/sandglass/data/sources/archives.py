@@ -82,6 +82,9 @@ def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
     place = cache / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
     try:
         mark = fingerprint(path)
+    except OSError as error:
+        raise DataError(f"{images.shown(path.name)} cannot be read: {error.strerror}.") from error
+    try:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{place.name}.lock"):
             kept = _kept(place, mark)
@@ -131,7 +134,9 @@ def _unpack(path: Path, place: Path, mark: str) -> tuple[str, ...]:
         (temporary / _PICTURES).mkdir(parents=True)
         with _damage_named(path):
             files, left = _write(path, temporary / _PICTURES, total)
-        notes = (f"{images.shown(path.name)} was unpacked: {len(files)} pictures{_left_out(left)}",)
+        notes = (
+            f"{images.shown(path.name)} was unpacked: {len(files)} picture{'s' * (len(files) != 1)}{_left_out(left)}",
+        )
         index = {"fingerprint": mark, "notes": notes, "files": files}
         (temporary / _INDEX).write_text(json.dumps(index))
         shutil.rmtree(place, ignore_errors=True)
