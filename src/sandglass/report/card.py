@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 from sandglass.run import Run
 
 
@@ -12,7 +15,7 @@ def model_card(run: Run) -> str:
     shape = "x".join(map(str, config["spec"]["shape"]))
     examples = ", ".join(f"{n:,} {name}" for name, n in data["examples"].items())
     options = "\n".join(f"| {key} | `{value}` |" for key, value in model["options"].items())
-    data_name = data["name"].replace("\n", " ")
+    data_name = as_text(data["name"])
     return f"""---
 library_name: sandglass
 tags: [sandglass, {model["name"]}, generative]
@@ -38,3 +41,13 @@ Training: {training["epochs"]} epochs, batches of {training["batch_size"]}, {tra
 seed {training["seed"]}.
 Every setting is in `config.json`; `MANIFEST.json` holds a SHA-256 of each file.
 """
+
+
+def as_text(name: str) -> str:
+    r"""A name as Markdown that shows it and does nothing else, whoever chose it.
+
+    Example:
+        >>> print(as_text("my_photos <b>"))
+        my\_photos &lt;b&gt;
+    """
+    return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", html.escape(" ".join(name.split()), quote=False))
