@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sandglass import api
 from sandglass.core import Model
+from sandglass.data import rows
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.load import load_data
 from sandglass.data.loading import in_order
@@ -129,7 +130,7 @@ def joined(splits: dict[str, Split]) -> Split:
     parts = list(splits.values())
     labelled = all(p.y is not None for p in parts)
     y = torch.cat([p.y for p in parts if p.y is not None]) if labelled else None
-    return Split(torch.cat([p.x for p in parts]), y, parts[0].levels, tuple(n for p in parts for n in p.names))
+    return Split(rows.joined([p.x for p in parts]), y, parts[0].levels, tuple(n for p in parts for n in p.names))
 
 
 def first(split: Split, n: int) -> Split:

@@ -10,21 +10,22 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Batch, Spec
+from sandglass.data.rows import Rows, take
 from sandglass.data.transform import Transform
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples as they are kept: bytes for images, floats for rows, in memory or on a device.
+    """Examples as they are kept: bytes for images, floats for rows; in memory, on a device or in a file.
 
     Args:
-        x: ``(N, *spec.shape)``, uint8 levels or floats.
+        x: ``(N, *spec.shape)``, uint8 levels or floats; :class:`~sandglass.data.rows.Rows` are read as batches ask.
         y: ``(N,)`` int64 class numbers, or None.
         levels: for uint8, the values run from 0 to ``levels - 1`` and reach a loss divided by that.
         names: where each example comes from (a file name), for messages; may be empty.
     """
 
-    x: Tensor
+    x: Tensor | Rows
     y: Tensor | None = None
     levels: int = 256
     names: tuple[str, ...] = ()
@@ -38,13 +39,13 @@ class Split:
         return Split(self.x.to(device), y, self.levels, self.names)
 
     def take(self, index: Tensor) -> Split:
-        """The examples at ``index``, in that order."""
+        """The examples at ``index``, in that order; of a file a view."""
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
-        return Split(self.x[index], None if self.y is None else self.y[index], self.levels, names)
+        return Split(take(self.x, index), None if self.y is None else self.y[index], self.levels, names)
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as a loss wants them: floats, images in [0, 1]."""
-        if isinstance(index, slice):
+        if isinstance(index, slice) or isinstance(self.x, Rows):
             x = self.x[index]
         else:  # index_select moves whole rows; plain indexing takes three times as long
             x = self.x.flatten(1).index_select(0, index).view(-1, *self.x.shape[1:])

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from sandglass.core import Spec
 from sandglass.data.dataset import Dataset, Split
+from sandglass.data.rows import Rows, common_store
 from sandglass.data.sources import folders, images, memory, tables
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.splits import carve, duplicates
@@ -41,6 +42,7 @@ def load_data(
     test: float | None = None,
     seed: int = 0,
     limit: int | None = None,
+    cache: bool | None = None,
     transform: Transform | Mapping[str, Any] | None = None,
 ) -> Dataset:
     """Reads a source, fits the transform that suits it, and splits it.
@@ -59,6 +61,8 @@ def load_data(
         test: the same for testing; None stands for 0.1.
         seed: of the split, and of ``limit``.
         limit: keep this many examples to train on, chosen at random.
+        cache: of a folder, whether to keep its decoded pictures on disk and read batches from there, so that they need
+            not fit into memory; by default where they take more than 64 MiB.
         transform: one that a trained model holds, to read new data as that model does.
 
     Returns:
@@ -79,10 +83,12 @@ def load_data(
         transform = Transform.from_dict(transform)
     frame = _parse_size(size)
     _check(fit, channels, validation, test, limit, seed)
+    if cache and not (isinstance(source, str | os.PathLike) and Path(source).expanduser().is_dir()):
+        raise ConfigError("cache keeps the decoded pictures of a folder; leave it out for other sources.")
     if transform is not None and (frame, fit, channels) != (None, None, None):
         raise ConfigError("size, fit and channels belong to the transform that is given; leave them out.")
     options = {"size": frame, "fit": fit, "channels": channels, "transform": transform}
-    title, where, raw = _read(source, labels, options)
+    title, where, raw = _read(source, labels, options, cache)
     raw = _bring(raw, frame, fit, channels, transform)
     raw = _split(raw, validation, TEST if test is None else test, seed)
     if limit is not None and limit < len(raw.parts["train"]):
@@ -100,7 +106,7 @@ def load_data(
         given = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
             "validation": validation, "test": test, "seed": seed, "limit": limit,
-            "transform": None if transform is None else transform.to_dict(),
+            "cache": cache, "transform": None if transform is None else transform.to_dict(),
         }  # fmt: skip
         usual = {"validation": 0.1, "seed": 0}
         again = {"source": where} | {k: v for k, v in given.items() if v != usual.get(k)}
@@ -116,17 +122,38 @@ def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...
         >>> len(fingerprint(Spec((1, 2, 2), "unit"), a))
         64
     """
+    store = common_store([split.x for split in splits.values()])
+    if store is None:
+        return _digest(spec, splits, classes, _content)
+    # Over many gigabytes this takes minutes: it is remembered by which rows of the file stand where.
+    key = _digest(spec, splits, classes, lambda x: _content(x.index if isinstance(x, Rows) else x))
+    return store.remember(key, lambda: _digest(spec, splits, classes, _content))
+
+
+def _digest(
+    spec: Spec,
+    splits: Mapping[str, Split],
+    classes: tuple[str, ...],
+    content: Callable[[Tensor | Rows], Iterable[memoryview]],
+) -> str:
     digest = hashlib.sha256(json.dumps([spec.to_dict(), list(classes)], sort_keys=True).encode())
     for name in sorted(splits):
         split = splits[name]
-        for part, tensor in (("x", split.x), ("y", split.y)):
-            if tensor is not None:
-                digest.update(f"|{name}.{part} {tensor.dtype} {tuple(tensor.shape)} {split.levels}|".encode())
-                digest.update(tensor.contiguous().cpu().numpy().data.cast("B"))
+        for part, x in (("x", split.x), ("y", split.y)):
+            if x is not None:
+                digest.update(f"|{name}.{part} {x.dtype} {tuple(x.shape)} {split.levels}|".encode())
+                for block in content(x):
+                    digest.update(block)
     return digest.hexdigest()
 
 
-def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str | None, Raw]:
+def _content(x: Tensor | Rows) -> Iterator[memoryview]:
+    """The bytes of all examples, in order."""
+    for block in x.blocks() if isinstance(x, Rows) else [x]:
+        yield block.contiguous().cpu().numpy().data.cast("B")
+
+
+def _read(source: Any, labels: Any, options: dict[str, Any], cache: bool | None) -> tuple[str, str | None, Raw]:
     """A short name, where to find it again (or None), and what was read."""
     if isinstance(source, str) and source in names("dataset"):
         raw = entry("dataset", source).make().read()
@@ -139,7 +166,8 @@ def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str |
             known = ", ".join(names("dataset"))
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
-        return images.shown(path.stem if path.is_file() else path.name), str(path), _read_path(path, labels, options)
+        title = images.shown(path.stem if path.is_file() else path.name)
+        return title, str(path), _read_path(path, labels, options, cache)
     if isinstance(source, Mapping) and not hasattr(source, "columns"):
         return "arrays", None, memory.read_pairs(_labelled(memory.name_splits(source), labels), **options)
     if isinstance(source, tuple) and len(source) == 2:
@@ -158,11 +186,11 @@ def _read(source: Any, labels: Any, options: dict[str, Any]) -> tuple[str, str |
     raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
 
 
-def _read_path(path: Path, labels: Any, options: dict[str, Any]) -> Raw:
+def _read_path(path: Path, labels: Any, options: dict[str, Any], cache: bool | None) -> Raw:
     if path.is_dir():
         if isinstance(labels, str) or _is_labels(labels):
             raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
-        return folders.read_folder(path, labels=labels is not False, **_for_images(options))
+        return folders.read_folder(path, labels=labels is not False, cache=cache, **_for_images(options))
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         pairs = memory.read_numpy(path, labels)
@@ -225,7 +253,7 @@ def _bring(
 def _split(raw: Raw, validation: float, test: float, seed: int) -> Raw:
     """Carves what the source lacks out of its training examples."""
     train = raw.parts["train"]
-    pictures = isinstance(train.x, Tensor) and train.x.dim() == 4
+    pictures = isinstance(train.x, Tensor | Rows) and train.x.dim() == 4
     groups = duplicates(*(p.x for p in raw.parts.values())) if pictures else None
     if groups is not None:
         raw = raw.noted(*_copies(dict(zip(raw.parts, groups, strict=True))))

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data.sources import images
+from sandglass.data import cache
+from sandglass.data.rows import Rows, cut
+from sandglass.data.sources import decoding, images
 from sandglass.data.sources.raw import Part, Raw, number_classes
-from sandglass.data.transform import ImageTransform
-from sandglass.errors import DataError
-
-T = TypeVar("T")
+from sandglass.data.transform import ImageTransform, Transform
+from sandglass.errors import DataError, SaveError
 
 _SPLITS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
@@ -28,7 +29,9 @@ _SPLITS = {
 }  # fmt: skip
 _IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
 _FEW = 5
-_LARGE = 2000
+_MANY = 2000  # pictures from which a bar is shown
+_AT_ONCE = 64
+_FITS = 2 * 2**30  # bytes that are taken into memory where there is no cache to be had
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
         raise DataError(
             f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
         )
-    return read_items(items, **options)
+    return read_items(items, folder=folder, **options)
 
 
 def list_items(root: Path, *, labels: bool) -> list[Item]:
@@ -89,6 +92,8 @@ def read_items(
     fit: str | None = None,
     channels: int | None = None,
     transform: ImageTransform | None = None,
+    folder: Path | None = None,
+    cache: bool | None = None,
 ) -> Raw:
     """Pictures to bytes of one size.
 
@@ -98,55 +103,168 @@ def read_items(
         fit: ``"crop"``, ``"pad"`` or ``"stretch"``; None for ``"crop"``.
         channels: 1, 3 or 4; None for 1 where every picture is grey and 3 otherwise.
         transform: used in place of the three above.
+        folder: the root of all files, where they are files.
+        cache: whether to keep the pixels in the cache and read them from there; None for where they are large.
 
     Returns:
         Parts of uint8 ``(N, C, H, W)``. Pictures that cannot be read are left out, with a note.
 
     Raises:
         DataError: pictures of several sizes where none is asked for, or none that can be read.
+        SaveError: the cache was asked for and cannot be written.
     """
-    notes: list[str] = []
+    every = [item for found in items.values() for item in found]
     with images.quiet():
-        if transform is None:
-            transform = _fit(items, size, fit, channels)
-        parts, bad, done = {}, [], Counter[str]()
-        for split, found in items.items():
-            x, kept, failed, remarks = _decode(found, transform, f"Reading {split}")
-            parts[split] = (x, kept)
-            bad += failed
-            done += remarks
-    if not len(parts["train"][0]):
+        read = _read(every, Asked(size, fit, channels, transform), folder, cache)
+    places = iter(range(len(every)))
+    kept = {
+        s: [i for i, place in zip(found, places, strict=False) if place not in read.bad] for s, found in items.items()
+    }
+    bad = [f"{every[place].name}: {why}" for place, why in sorted(read.bad.items())]
+    if not kept["train"]:
         raise DataError(f"None of the {len(items['train'])} pictures can be read. The first: {bad[0]}")
-    notes += [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(done.items())]
+    notes = [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(read.remarks.items())]
     if bad:
         some = "; ".join(bad[:_FEW]) + (f"; and {len(bad) - _FEW} more" if len(bad) > _FEW else "")
         notes.append(f"{_count(len(bad), 'file')} could not be read: {some}")
-    labels = {split: [i.label for i in kept] for split, (_, kept) in parts.items()}
+    labels = {split: [i.label for i in found] for split, found in kept.items()}
     labelled = all(v is not None for y in labels.values() for v in y)
     numbered, classes = number_classes({s: y if labelled else None for s, y in labels.items()})
-    splits = {s: Part(x, numbered[s], tuple(i.name for i in kept)) for s, (x, kept) in parts.items() if kept}
-    return Raw(splits, transform, classes, tuple(notes))
+    parts = dict(zip(kept, cut(read.x, [len(found) for found in kept.values()]), strict=True))
+    splits = {s: Part(parts[s], numbered[s], tuple(i.name for i in found)) for s, found in kept.items() if found}
+    return Raw(splits, read.transform, classes, (*notes, *read.notes))
 
 
-def _fit(
-    items: dict[str, list[Item]], size: tuple[int, int] | None, fit: str | None, channels: int | None
-) -> ImageTransform:
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of the pictures; see :func:`read_items`."""
+
+    size: tuple[int, int] | None
+    fit: str | None
+    channels: int | None
+    transform: ImageTransform | None
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values."""
+        transform = None if self.transform is None else self.transform.to_dict()
+        return {"size": self.size, "fit": self.fit, "channels": self.channels, "transform": transform}
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Those pictures that can be read, and why others (by their place among all) cannot."""
+
+    x: Tensor | Rows
+    transform: ImageTransform
+    bad: dict[int, str]
+    remarks: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+def _read(every: Sequence[Item], asked: Asked, folder: Path | None, keep: bool | None) -> _Pixels:
+    """The pixels, from the cache if they are there or ought to be, else decoded into memory."""
+    if folder is None or keep is False:
+        return _decode(every, asked.transform or _fit(every, asked))
+    files = [item.content for item in every]
+    where = cache.place(folder, asked.plain())
+    found = cache.find(where, cache.stamp(folder, files, asked.plain())) if where.is_dir() else None
+    if found is not None:
+        return _kept(found)
+    transform = asked.transform or _fit(every, asked)
+    size = len(every) * _row(transform)
+    if not keep and size < cache.LARGE:
+        return _decode(every, transform)
+    stamp = cache.stamp(folder, files, asked.plain())  # before anything is read, so that a change meanwhile is noticed
+    try:
+        with cache.held(where, size):  # another process may have made it while this one waited
+            return _kept(cache.find(where, stamp) or _keep(where, stamp, files, transform))
+    except SaveError as error:
+        if keep or size > _FITS:
+            raise
+        return replace(_decode(every, transform), notes=(f"pictures were not kept in the cache: {error}",))
+
+
+def _keep(where: Path, stamp: str, files: Sequence[Path], transform: ImageTransform) -> cache.Kept:
+    """Decodes pictures into the cache."""
+    bad: dict[int, str] = {}
+    remarks: Counter[str] = Counter()
+
+    def about() -> dict[str, Any]:
+        return {"transform": transform.to_dict(), "bad": bad, "remarks": remarks}
+
+    parts = _decoded(files, transform, bad, remarks)
+    shape = (transform.channels, *transform.size)
+    return cache.build(where, stamp, shape, decoding.dtype_of(transform), parts, about)
+
+
+def _kept(found: cache.Kept) -> _Pixels:
+    """What the cache holds."""
+    about, n = found.about, len(found.store.digests)
+    transform = Transform.from_dict(about["transform"])
+    assert isinstance(transform, ImageTransform)
+    x = Rows(found.store, torch.arange(n))
+    note = f"pictures were decoded into the cache ({x.nbytes / 2**20:,.0f} MiB) and are read from there"
+    return _Pixels(x, transform, {int(k): v for k, v in about["bad"].items()}, dict(about["remarks"]), (note,))
+
+
+def _decode(items: Sequence[Item], transform: ImageTransform) -> _Pixels:
+    """Decodes pictures into memory."""
+    bad: dict[int, str] = {}
+    remarks: Counter[str] = Counter()
+    x = np.empty((len(items), transform.channels, *transform.size), decoding.dtype_of(transform))
+    end = 0
+    for part in _decoded([item.content for item in items], transform, bad, remarks):
+        start, end = end, end + len(part.pixels)
+        x[start:end] = part.pixels
+    return _Pixels(torch.from_numpy(x[:end]), transform, bad, dict(remarks))
+
+
+def _decoded(
+    contents: Sequence[Any], transform: ImageTransform, bad: dict[int, str], remarks: Counter[str]
+) -> Iterator[decoding.Decoded]:
+    """The pictures part by part, with a bar where there are many and somebody to see it."""
+    with ExitStack() as stack:
+        bar = task = None
+        if len(contents) >= _MANY and sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import Progress
+
+            bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
+            task = bar.add_task("Reading pictures", total=len(contents))
+        start = 0
+        for part in decoding.decode(contents, transform):
+            bad.update({start + place: why for place, why in part.bad.items()})
+            remarks.update(part.remarks)
+            start += len(part.pixels) + len(part.bad)
+            yield part
+            if bar is not None and task is not None:
+                bar.update(task, completed=start)
+
+
+def _row(transform: ImageTransform) -> int:
+    """Bytes of a decoded picture."""
+    return transform.channels * math.prod(transform.size) * decoding.dtype_of(transform).itemsize
+
+
+def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     """The transform that suits the pictures' headers."""
-    every = [item for found in items.values() for item in found]
+    size, fit, channels = asked.size, asked.fit, asked.channels
     if size is not None and channels is not None:
         return ImageTransform(size, channels, fit or "crop")
-    probed = list(_map(_probe, every, "Looking at sizes"))
+    parts = (every[i : i + _AT_ONCE] for i in range(0, len(every), _AT_ONCE))
+    found = decoding.ahead(lambda part: [_probe(item) for item in part], parts, decoding.workers())
+    probed = [p for part in found for p in part]
     seen = [p for p in probed if p is not None]
     if not seen:
-        _, failed = _load(every[0])
-        raise DataError(f"None of the {len(every)} pictures can be read. The first: {failed}")
+        why = decoding.load(every[0].content)[1]
+        raise DataError(f"None of the {len(every)} pictures can be read. The first: {every[0].name}: {why}")
     sizes = Counter(s for s, _ in seen)
     if size is None and len(sizes) > 1:
         # A damaged file may claim any size: only pictures that decode count.
         common = sizes.most_common(1)[0][0]
         odd = [i for i, p in enumerate(probed) if p is not None and p[0] != common]
         for i in odd:
-            if isinstance(_load(every[i])[1], str):
+            if decoding.load(every[i].content)[0] is None:
                 probed[i] = None
         seen = [p for p in probed if p is not None]
         sizes = Counter(s for s, _ in seen)
@@ -170,61 +288,6 @@ def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
         return (height, width), images.is_grey(item.content)
     except DataError:
         return None
-
-
-def _load(item: Item) -> tuple[Any, Any]:
-    """The normal picture and remarks on it, or None and why it cannot be had."""
-    try:
-        if isinstance(item.content, Path):
-            return images.load(item.content)
-        return images.normal(item.content)
-    except DataError as error:
-        reason = str(error)
-        if isinstance(item.content, Path):
-            reason = reason.removeprefix(images.shown(item.content) + ": ")
-        return None, f"{item.name}: {reason}"
-
-
-def _decode(
-    items: Sequence[Item], transform: ImageTransform, title: str
-) -> tuple[Tensor, list[Item], list[str], Counter[str]]:
-    """Pixels of those pictures that can be read, those pictures, why the others cannot, and counted remarks."""
-
-    def one(item: Item) -> Any:
-        image, remarks = _load(item)
-        if image is None:
-            return remarks
-        pixels, done = transform.normal(image, remarks)
-        return transform.encode(pixels), done
-
-    first = torch.float32 if transform.continuous else torch.uint8
-    x = torch.empty((len(items), transform.channels, *transform.size), dtype=first)
-    kept: list[Item] = []
-    bad: list[str] = []
-    counts: Counter[str] = Counter()
-    for item, result in zip(items, _map(one, items, title), strict=True):
-        if isinstance(result, str):
-            bad.append(result)
-            continue
-        x[len(kept)] = result[0]
-        counts.update(result[1])
-        kept.append(item)
-    return (x if len(kept) == len(items) else x[: len(kept)].clone()), kept, bad, counts
-
-
-def _map(f: Any, items: Sequence[T], title: str) -> Iterator[Any]:
-    """``map`` in threads, in order, with a bar where there is much to do and somebody to see it."""
-    if len(items) < 64:
-        yield from map(f, items)
-        return
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results: Iterable[Any] = pool.map(f, items)
-        if len(items) >= _LARGE and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import track
-
-            results = track(results, title, len(items), console=Console(stderr=True), transient=True)
-        yield from results
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -182,6 +182,44 @@ def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -
         image = module.alpha_composite(module.new("RGBA", image.size, (*background, 255)), image)
     mode = "L" if channels == 1 else "RGB"
     return (image if image.mode == mode else image.convert(mode)), composited
+
+
+class Frame(Protocol):
+    """What pictures are brought to; :class:`~sandglass.data.transform.ImageTransform` says what each means."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def channels(self) -> int: ...  # noqa: D102
+    @property
+    def fit(self) -> str: ...  # noqa: D102
+    @property
+    def levels(self) -> int: ...  # noqa: D102
+    @property
+    def background(self) -> tuple[int, int, int]: ...  # noqa: D102
+    @property
+    def continuous(self) -> bool: ...  # noqa: D102
+
+
+def framed(image: Image, done: frozenset[str], frame: Frame) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
+    """What :func:`load` returns as ``(C, H, W)`` bytes from 0 to 255, and remarks on what was done to it."""
+    image, composited = to_channels(image, frame.channels, frame.background)
+    if composited:
+        done = done | {"transparency laid over the background"}
+    if image.size != (frame.size[1], frame.size[0]):
+        verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[frame.fit]
+        done = done | {f"{verb} to {frame.size[0]}x{frame.size[1]}"}
+    array = np.asarray(resize(image, frame.size, frame.fit, frame.background))
+    return (array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)), done
+
+
+def quantised(array: np.ndarray[Any, Any], frame: Frame) -> np.ndarray[Any, Any]:
+    """Bytes from 0 to 255 as they are kept: uint8 levels, or float32 in [0, 1] where ``frame.continuous``."""
+    if frame.continuous:
+        return array.astype(np.float32) / np.float32(255)
+    if frame.levels == 256:
+        return array
+    return np.round(array * ((frame.levels - 1) / 255)).astype(np.uint8)
 
 
 def resize(image: Image, size: tuple[int, int], fit: str, background: tuple[int, int, int]) -> Image:
