@@ -78,13 +78,14 @@ def stamp(folder: Path, files: Sequence[Path], asked: Mapping[str, Any]) -> str:
     from PIL import __version__ as pillow
 
     digest = hashlib.sha256(json.dumps([_VERSION, pillow, dict(asked)], sort_keys=True).encode())
+    start = len(os.fsencode(os.path.join(folder, "")))
     for file in files:
         try:
-            found = file.stat()
+            found = os.stat(file)
             times = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
         except OSError:
             times = "gone"
-        digest.update(os.fsencode(file.relative_to(folder)) + b"\0" + times.encode() + b"\n")
+        digest.update(b"%s\0%s\n" % (os.fsencode(file)[start:], times.encode()))
     return digest.hexdigest()
 
 

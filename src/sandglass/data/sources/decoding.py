@@ -48,12 +48,14 @@ class Decoded:
         digests: 16 bytes for each of them: BLAKE2b of its pixels.
         bad: for each that could not be read its place among all, and why.
         remarks: what was done to how many.
+        seen: for those that could be read the different heights and widths before, and whether they were grey.
     """
 
     pixels: np.ndarray[Any, Any]
     digests: bytes
     bad: dict[int, str] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
+    seen: frozenset[tuple[int, int, bool]] = frozenset()
 
 
 class Worker(Protocol):
@@ -84,18 +86,20 @@ class Here:
         pixels = np.empty((len(contents), frame.channels, *frame.size), dtype_of(frame))
         bad: dict[int, str] = {}
         remarks: Counter[str] = Counter()
+        seen: set[tuple[int, int, bool]] = set()
         n = 0
         for place, content in enumerate(contents):
             image, done = load(content)
             if image is None:
                 bad[place] = done
                 continue
+            seen.add((image.height, image.width, image.mode in ("L", "LA")))
             array, done = images.framed(image, done, frame)
             pixels[n] = images.quantised(array, frame)
             remarks.update(done)
             n += 1
         digests = b"".join(hashlib.blake2b(octets(row), digest_size=16).digest() for row in pixels[:n])
-        return Decoded(pixels[:n], digests, bad, dict(remarks))
+        return Decoded(pixels[:n], digests, bad, dict(remarks), frozenset(seen))
 
     def close(self) -> None:
         """Nothing to free."""
@@ -141,7 +145,9 @@ class Apart:
         for buffer in (octets(pixels), memoryview(digests)):
             if process.stdout.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
                 raise OSError("the process ended")
-        return Decoded(pixels, bytes(digests), {int(k): str(v) for k, v in found["bad"].items()}, found["remarks"])
+        bad = {int(place): str(why) for place, why in found["bad"].items()}
+        seen = frozenset((int(h), int(w), bool(grey)) for h, w, grey in found["seen"])
+        return Decoded(pixels, bytes(digests), bad, found["remarks"], seen)
 
     def close(self) -> None:
         """Ends the process."""
@@ -249,7 +255,8 @@ def main() -> None:
     with images.quiet():
         for line in sys.stdin.buffer:
             found = here(json.loads(line))
-            out.write(_line({"n": len(found.pixels), "bad": found.bad, "remarks": found.remarks}))
+            about = {"bad": found.bad, "remarks": found.remarks, "seen": sorted(found.seen)}
+            out.write(_line({"n": len(found.pixels)} | about))
             out.write(octets(found.pixels))
             out.write(found.digests)
             out.flush()

@@ -6,8 +6,8 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,14 @@ def list_items(root: Path, *, labels: bool) -> list[Item]:
 
     The folders right below ``root`` are classes where there are two or more with pictures and no picture beside them.
     """
-    files = sorted(_walk(root), key=lambda p: os.fsencode(p.relative_to(root)))
-    tops = [p.relative_to(root).parts[0] if p.parent != root else None for p in files]
+    start = len(os.path.join(root, ""))
+    files = sorted(_walk(root), key=os.fsencode)
+    inner = [file[start:] for file in files]  # pathlib takes as long for this as a small picture takes to decode
+    tops = [name.split(os.sep, 1)[0] if os.sep in name else None for name in inner]
     classed = labels and None not in tops and len(set(tops)) > 1
+    shown = {top: images.shown(top) if classed and top else None for top in set(tops)}
     return [
-        Item(p, images.shown(p.relative_to(root)), images.shown(top) if classed and top else None)
-        for p, top in zip(files, tops, strict=True)
+        Item(Path(file), images.shown(name), shown[top]) for file, name, top in zip(files, inner, tops, strict=True)
     ]
 
 
@@ -161,40 +163,92 @@ class _Pixels:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A transform to decode with; ``guessed`` from the first picture alone, it is checked while the others are read."""
+
+    transform: ImageTransform
+    guessed: bool = False
+
+
+class _Otherwise(Exception):  # noqa: N818
+    """The pictures are not what the first one let one guess."""
+
+
 def _read(every: Sequence[Item], asked: Asked, folder: Path | None, keep: bool | None) -> _Pixels:
-    """The pixels, from the cache if they are there or ought to be, else decoded into memory."""
-    if folder is None or keep is False:
-        return _decode(every, asked.transform or _fit(every, asked))
-    files = [item.content for item in every]
-    where = cache.place(folder, asked.plain())
-    found = cache.find(where, cache.stamp(folder, files, asked.plain())) if where.is_dir() else None
-    if found is not None:
-        return _kept(found)
-    transform = asked.transform or _fit(every, asked)
-    size = len(every) * _row(transform)
-    if not keep and size < cache.LARGE:
-        return _decode(every, transform)
-    stamp = cache.stamp(folder, files, asked.plain())  # before anything is read, so that a change meanwhile is noticed
+    """The pixels, from the cache if they are there or ought to be, else decoded into memory.
+
+    Looking at every header first takes a third of the time that small pictures take to decode, so that they are
+    decoded by what the first one promises; only where that was wrong the headers decide.
+    """
+    where = stamp = None
+    if folder is not None and keep is not False:
+        # The stamp is taken before anything is read, so that a change meanwhile is noticed next time.
+        where = cache.place(folder, asked.plain())
+        stamp = cache.stamp(folder, [item.content for item in every], asked.plain())
+        found = cache.find(where, stamp)
+        if found is not None:
+            return _kept(found)
+    guess = _guess(every[0], asked)
+    if guess is not None:
+        with suppress(_Otherwise):
+            return _decode(every, asked, guess, where, stamp, keep)
+    return _decode(every, asked, _Way(_fit(every, asked)), where, stamp, keep)
+
+
+def _guess(first: Item, asked: Asked) -> _Way | None:
+    """The transform if it is known beforehand, else a guess; None if the first picture does not tell."""
+    if asked.transform is not None:
+        return _Way(asked.transform)
+    if asked.size is not None and asked.channels is not None:
+        return _Way(ImageTransform(asked.size, asked.channels, asked.fit or "crop"))
+    seen = _probe(first)
+    if seen is None:
+        return None
+    size, grey = seen
+    return _Way(ImageTransform(asked.size or size, asked.channels or (1 if grey else 3), asked.fit or "crop"), True)
+
+
+def _decode(
+    every: Sequence[Item], asked: Asked, way: _Way, where: Path | None, stamp: str | None, keep: bool | None
+) -> _Pixels:
+    """Decodes the pictures to where they belong."""
+    size = len(every) * way.transform.channels * math.prod(way.transform.size)
+    size *= decoding.dtype_of(way.transform).itemsize
+    if where is None or stamp is None or (not keep and size < cache.LARGE):
+        return _in_memory(every, asked, way)
     try:
         with cache.held(where, size):  # another process may have made it while this one waited
-            return _kept(cache.find(where, stamp) or _keep(where, stamp, files, transform))
+            return _kept(cache.find(where, stamp) or _in_cache(every, asked, way, where, stamp))
     except SaveError as error:
         if keep or size > _FITS:
             raise
-        return replace(_decode(every, transform), notes=(f"pictures were not kept in the cache: {error}",))
+        return replace(_in_memory(every, asked, way), notes=(f"pictures were not kept in the cache: {error}",))
 
 
-def _keep(where: Path, stamp: str, files: Sequence[Path], transform: ImageTransform) -> cache.Kept:
-    """Decodes pictures into the cache."""
+def _in_memory(every: Sequence[Item], asked: Asked, way: _Way) -> _Pixels:
+    """Decodes the pictures into memory."""
+    bad: dict[int, str] = {}
+    remarks: Counter[str] = Counter()
+    x = np.empty((len(every), way.transform.channels, *way.transform.size), decoding.dtype_of(way.transform))
+    end = 0
+    for part in _parts(every, asked, way, bad, remarks):
+        start, end = end, end + len(part.pixels)
+        x[start:end] = part.pixels
+    return _Pixels(torch.from_numpy(x[:end]), way.transform, bad, dict(remarks))
+
+
+def _in_cache(every: Sequence[Item], asked: Asked, way: _Way, where: Path, stamp: str) -> cache.Kept:
+    """Decodes the pictures into the cache."""
     bad: dict[int, str] = {}
     remarks: Counter[str] = Counter()
 
     def about() -> dict[str, Any]:
-        return {"transform": transform.to_dict(), "bad": bad, "remarks": remarks}
+        return {"transform": way.transform.to_dict(), "bad": bad, "remarks": remarks}
 
-    parts = _decoded(files, transform, bad, remarks)
-    shape = (transform.channels, *transform.size)
-    return cache.build(where, stamp, shape, decoding.dtype_of(transform), parts, about)
+    parts = _parts(every, asked, way, bad, remarks)
+    shape = (way.transform.channels, *way.transform.size)
+    return cache.build(where, stamp, shape, decoding.dtype_of(way.transform), parts, about)
 
 
 def _kept(found: cache.Kept) -> _Pixels:
@@ -207,50 +261,54 @@ def _kept(found: cache.Kept) -> _Pixels:
     return _Pixels(x, transform, {int(k): v for k, v in about["bad"].items()}, dict(about["remarks"]), (note,))
 
 
-def _decode(items: Sequence[Item], transform: ImageTransform) -> _Pixels:
-    """Decodes pictures into memory."""
-    bad: dict[int, str] = {}
-    remarks: Counter[str] = Counter()
-    x = np.empty((len(items), transform.channels, *transform.size), decoding.dtype_of(transform))
-    end = 0
-    for part in _decoded([item.content for item in items], transform, bad, remarks):
-        start, end = end, end + len(part.pixels)
-        x[start:end] = part.pixels
-    return _Pixels(torch.from_numpy(x[:end]), transform, bad, dict(remarks))
-
-
-def _decoded(
-    contents: Sequence[Any], transform: ImageTransform, bad: dict[int, str], remarks: Counter[str]
+def _parts(
+    every: Sequence[Item], asked: Asked, way: _Way, bad: dict[int, str], remarks: Counter[str]
 ) -> Iterator[decoding.Decoded]:
-    """The pictures part by part, with a bar where there are many and somebody to see it."""
-    with ExitStack() as stack:
-        bar = task = None
-        if len(contents) >= _MANY and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
+    """The pictures part by part, with a bar where there are many and somebody to see it.
 
-            bar = stack.enter_context(Progress(console=Console(stderr=True), transient=True))
-            task = bar.add_task("Reading pictures", total=len(contents))
-        start = 0
-        for part in decoding.decode(contents, transform):
+    Raises:
+        _Otherwise: they are not what was guessed.
+    """
+    start = 0
+    with _bar(len(every)) as show:
+        for part in decoding.decode([item.content for item in every], way.transform):
+            if way.guessed and not _as_guessed(part.seen, asked, way.transform):
+                raise _Otherwise
             bad.update({start + place: why for place, why in part.bad.items()})
             remarks.update(part.remarks)
             start += len(part.pixels) + len(part.bad)
             yield part
-            if bar is not None and task is not None:
-                bar.update(task, completed=start)
+            show(start)
+    # A picture that cannot be decoded may still have a header, which has a say in what suits all.
+    if way.guessed and bad and _fit(every, asked) != way.transform:
+        raise _Otherwise
 
 
-def _row(transform: ImageTransform) -> int:
-    """Bytes of a decoded picture."""
-    return transform.channels * math.prod(transform.size) * decoding.dtype_of(transform).itemsize
+def _as_guessed(seen: Collection[tuple[int, int, bool]], asked: Asked, guess: ImageTransform) -> bool:
+    sizes, greys = {(h, w) for h, w, _ in seen}, {grey for _, _, grey in seen}
+    # One picture in colour, which the first then is, makes all of them RGB.
+    return (asked.size is not None or sizes <= {guess.size}) and (
+        asked.channels is not None or guess.channels == 3 or greys <= {True}
+    )
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar in a terminal, as a function that takes how many are done."""
+    if total < _MANY or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Reading pictures", total=total)
+        yield lambda done: bar.update(task, completed=done)
 
 
 def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     """The transform that suits the pictures' headers."""
     size, fit, channels = asked.size, asked.fit, asked.channels
-    if size is not None and channels is not None:
-        return ImageTransform(size, channels, fit or "crop")
     parts = (every[i : i + _AT_ONCE] for i in range(0, len(every), _AT_ONCE))
     found = decoding.ahead(lambda part: [_probe(item) for item in part], parts, decoding.workers())
     probed = [p for part in found for p in part]
@@ -290,17 +348,16 @@ def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
         return None
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: str | Path) -> Iterator[str]:
     """Regular files below a folder whose names end like a picture's."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
                 continue
-            path = folder / entry.name
             if entry.is_dir(follow_symlinks=False):
-                yield from _walk(path)
-            elif images.is_picture(path) and entry.is_file():
-                yield path
+                yield from _walk(entry.path)
+            elif images.is_picture(entry.name) and entry.is_file():
+                yield entry.path
 
 
 def _folders(folder: Path) -> list[Path]:

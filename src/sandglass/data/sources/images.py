@@ -209,8 +209,9 @@ def framed(image: Image, done: frozenset[str], frame: Frame) -> tuple[np.ndarray
     if image.size != (frame.size[1], frame.size[0]):
         verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[frame.fit]
         done = done | {f"{verb} to {frame.size[0]}x{frame.size[1]}"}
-    array = np.asarray(resize(image, frame.size, frame.fit, frame.background))
-    return (array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)), done
+    image = resize(image, frame.size, frame.fit, frame.background)
+    array = np.frombuffer(image.tobytes(), np.uint8).reshape(*frame.size, frame.channels)
+    return array.transpose(2, 0, 1), done
 
 
 def quantised(array: np.ndarray[Any, Any], frame: Frame) -> np.ndarray[Any, Any]:
@@ -265,12 +266,14 @@ def shown(path: str | os.PathLike[str]) -> str:
         'a\\xff.png'
     """
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def is_picture(path: Path) -> bool:
+def is_picture(path: str | Path) -> bool:
     """Whether a name ends like a picture's."""
-    return path.suffix.lower() in SUFFIXES
+    return os.path.splitext(path)[1].lower() in SUFFIXES
 
 
 def _reason(error: Exception) -> str:
