@@ -35,7 +35,14 @@ def models(words: Sequence[str]) -> int:
 def datasets(words: Sequence[str]) -> int:
     """Lists the data sets known by name."""
     parser = Parser("datasets", "List the data sets known by name; folders and files need none.", ["datasets"])
-    parser.parse(words)
+    clears = "delete the decoded pictures that are kept of folders; they are made again when needed"
+    parser.add_argument("--clear-cache", action="store_true", help=clears)
+    if parser.parse(words).clear_cache:
+        from sandglass.data import cache
+
+        where = cache.home()
+        print(f"{where}: {cache.clear() / 2**20:,.0f} MiB deleted")
+        return 0
 
     from sandglass.registry import entry, names
 

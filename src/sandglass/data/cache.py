@@ -70,23 +70,22 @@ def place(folder: Path, asked: Mapping[str, Any]) -> Path:
     return home() / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def stamp(folder: Path, files: Sequence[Path], asked: Mapping[str, Any]) -> str:
+def stamp(folder: Path, files: Sequence[str], asked: Mapping[str, Any]) -> str:
     """SHA-256 over what must stay as it was: each file's name, size and times, and how they are decoded.
 
     A file's change time is among them, for a program can set the time of modification back.
     """
     from PIL import __version__ as pillow
 
-    digest = hashlib.sha256(json.dumps([_VERSION, pillow, dict(asked)], sort_keys=True).encode())
-    start = len(os.fsencode(os.path.join(folder, "")))
+    found = [json.dumps([_VERSION, pillow, dict(asked)], sort_keys=True)]
+    start = len(os.path.join(folder, ""))
     for file in files:
         try:
-            found = os.stat(file)
-            times = f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+            status = os.stat(file)
+            found.append(f"{file[start:]}\0{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}")
         except OSError:
-            times = "gone"
-        digest.update(b"%s\0%s\n" % (os.fsencode(file)[start:], times.encode()))
-    return digest.hexdigest()
+            found.append(file[start:])
+    return hashlib.sha256(os.fsencode("\0\n".join(found))).hexdigest()
 
 
 def find(where: Path, wanted: str) -> Kept | None:

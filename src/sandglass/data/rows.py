@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 16 * 2**20  # bytes that are read at a time where all rows are passed through
+_BLOCK = 4 * 2**20  # bytes that are read at a time where all rows are passed through
 
 
 class Store:

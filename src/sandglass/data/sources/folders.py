@@ -39,7 +39,7 @@ class Item:
     """One picture of a source.
 
     Args:
-        content: its file, or a Pillow picture.
+        content: its file (a path), or a Pillow picture.
         name: what messages call it.
         label: its class, or None.
     """
@@ -77,14 +77,13 @@ def list_items(root: Path, *, labels: bool) -> list[Item]:
     The folders right below ``root`` are classes where there are two or more with pictures and no picture beside them.
     """
     start = len(os.path.join(root, ""))
-    files = sorted(_walk(root), key=os.fsencode)
+    files = list(_walk(root))
+    files.sort(key=None if "".join(files).isascii() else os.fsencode)
     inner = [file[start:] for file in files]  # pathlib takes as long for this as a small picture takes to decode
     tops = [name.split(os.sep, 1)[0] if os.sep in name else None for name in inner]
     classed = labels and None not in tops and len(set(tops)) > 1
     shown = {top: images.shown(top) if classed and top else None for top in set(tops)}
-    return [
-        Item(Path(file), images.shown(name), shown[top]) for file, name, top in zip(files, inner, tops, strict=True)
-    ]
+    return [Item(file, images.shown(name), shown[top]) for file, name, top in zip(files, inner, tops, strict=True)]
 
 
 def read_items(
@@ -340,7 +339,7 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
 
 def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
     try:
-        if isinstance(item.content, Path):
+        if isinstance(item.content, str | Path):
             return images.probe(item.content)
         width, height = images.normal(item.content)[0].size
         return (height, width), images.is_grey(item.content)

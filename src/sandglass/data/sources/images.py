@@ -26,6 +26,7 @@ MAX_PIXELS = 50_000_000
 """A picture that claims more is refused from its header, before any of it is decoded."""
 
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_TURNING = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
@@ -126,15 +127,18 @@ def normal(image: Image, bits: int | None = None) -> tuple[Image, frozenset[str]
     Raises:
         DataError: a picture of floats, whose range nobody declares.
     """
-    from PIL import ImageOps
-
     bits = _declared_bits(image) if bits is None else bits
     done = set()
     if image.format in ("GIF", "WEBP", "PNG", "TIFF") and getattr(image, "is_animated", False):
         done.add("several frames, of which the first was taken")
     if image.mode in ("RGB", "RGBA") and bits > 8:
         done.add("16-bit colour reduced to 8 bits")
-    upright = image if image.getexif().get(0x0112, 1) == 1 else ImageOps.exif_transpose(image)
+    upright = image
+    # A JPEG without any such block cannot say how it is turned; most small ones have none, and asking takes a while.
+    if (image.format != "JPEG" or _TURNING & image.info.keys()) and image.getexif().get(0x0112, 1) != 1:
+        from PIL import ImageOps
+
+        upright = ImageOps.exif_transpose(image)
     if upright is not image:
         done.add("a turned camera, set upright by their EXIF tag")
     mode = upright.mode
@@ -265,9 +269,9 @@ def shown(path: str | os.PathLike[str]) -> str:
         >>> shown("a\udcff.png")
         'a\\xff.png'
     """
+    if isinstance(path, str) and path.isascii() and path.isprintable():
+        return path
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    if text.isprintable():
-        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
