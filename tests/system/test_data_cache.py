@@ -19,7 +19,7 @@ from PIL import Image
 
 import sandglass
 from sandglass.app.main import main
-from sandglass.data import cache
+from sandglass.data import cache, rows
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.loading import Loader
@@ -120,6 +120,16 @@ def test_splits_of_the_source_are_views_of_one_file(folder: Path, tmp_path: Path
     assert same(a, b)
     assert len({id(split.x.store) for split in b.splits.values()}) == 1
     assert b.splits["test"].take(torch.tensor([2])).x[torch.tensor([0])].equal(a.splits["test"].x[2:])
+
+
+def test_rows_go_to_another_device_block_by_block(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = kept(folder)
+    monkeypatch.setattr(rows, "_BLOCK", 2000)
+    assert len(list(data.train.x.blocks())) > 3
+    moved = data.train.to("meta")
+    assert (moved.x.shape, moved.x.dtype, moved.x.device.type) == (data.train.x.shape, torch.uint8, "meta")
+    assert data.train.to("cpu").x is data.train.x
+    assert torch.equal(whole(data.train.x), fresh(folder).train.x)
 
 
 def test_a_whole_training_is_the_same(folder: Path, tmp_path: Path) -> None:
@@ -229,7 +239,7 @@ def test_one_killed_while_it_writes_leaves_room_for_the_next(folder: Path) -> No
     """The second process waits for the first, which is killed half-way, and makes it all itself."""
     script = f"""
         import os, signal, sys, time
-        from sandglass.data import cache
+        from sandglass.data import cache, rows
         from sandglass.data.load import load_data
         write = cache.storage._write
         def killed(path, content):
@@ -468,6 +478,8 @@ LIMITED = """
     from sandglass.core import Batch
     from sandglass.data.load import load_data
     from sandglass.data.loading import Loader, in_order
+    from sandglass.data.sources import decoding
+    decoding._WORKERS = 2  # each has a stack of its own
     torch.set_num_threads(1)
     weight = torch.zeros(3 * 300 * 300, requires_grad=True)
 
@@ -482,7 +494,7 @@ LIMITED = """
     step(Batch(torch.zeros(8, 3, 300, 300)))
     used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) * 1024
     # Of data, not of address space: the file is mapped, which takes addresses and no memory that is one's own.
-    resource.setrlimit(resource.RLIMIT_DATA, (used + 64 * 2**20,) * 2)
+    resource.setrlimit(resource.RLIMIT_DATA, (used + 80 * 2**20,) * 2)
     options = {{"validation": 0.1, "test": 0.0, "size": 300, "channels": 3}}
     data = load_data({folder!r}, cache=True, **options)
     print(sum(s.x.nbytes for s in data.splits.values()) // 2**20)
@@ -498,7 +510,7 @@ LIMITED = """
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process has of its own")
 def test_more_than_memory_holds(tmp_path: Path) -> None:
-    """205 MiB of pixels train within 64; the control, into memory under the same limit, does not go."""
+    """205 MiB of pixels train within 80; the control, into memory under the same limit, does not go."""
     (tmp_path / "pictures").mkdir()
     for number in range(800):
         Image.new("RGB", (8, 8), (number % 256, number // 256, 77)).save(tmp_path / f"pictures/{number:03}.png")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,19 +27,32 @@ SUFFIXES = frozenset(
 MAX_PIXELS = 50_000_000
 """A picture that claims more is refused from its header, before any of it is decoded."""
 
+_SMALL = 2**18
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _TURNING = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
+@cache
 def pillow() -> Any:
-    """The module ``PIL.Image``.
+    """The module ``PIL.Image``, with the decoders of :data:`FORMATS` at hand and no others.
 
     Raises:
         MissingPackageError: Pillow is not installed.
     """
     try:
         import PIL.Image
+
+        # Left to itself, Pillow looks for these by importing all forty that it has.
+        from PIL import (  # noqa: F401
+            BmpImagePlugin,
+            GifImagePlugin,
+            JpegImagePlugin,
+            PngImagePlugin,
+            PpmImagePlugin,
+            TiffImagePlugin,
+            WebPImagePlugin,
+        )
     except ImportError as error:
         raise MissingPackageError("Pictures need Pillow; install it with `pip install pillow`.") from error
     return PIL.Image
@@ -60,7 +75,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
     """
     module = pillow()
     try:
-        image = module.open(path, formats=FORMATS)
+        image = module.open(_content(path), formats=FORMATS)
     except module.DecompressionBombError as error:
         raise DataError(f"{shown(path)}: more than {MAX_PIXELS / 1e6:g} megapixels; shrink it first.") from error
     except Exception as error:  # a damaged header may raise anything in a decoder
@@ -70,6 +85,13 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
         if width * height > MAX_PIXELS:
             raise DataError(f"{shown(path)}: {width}x{height}, over {MAX_PIXELS / 1e6:g} megapixels; shrink it first.")
         yield image
+
+
+def _content(path: str | os.PathLike[str]) -> Any:
+    """What to open: of a small file all that is in it, for a decoder reads a few bytes at a time; else the path."""
+    with open(path, "rb", buffering=0) as file:
+        data = file.read(_SMALL)
+        return io.BytesIO(data) if len(data) < _SMALL and not file.read(1) else path
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[tuple[int, int], bool]:
