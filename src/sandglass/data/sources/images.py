@@ -299,7 +299,8 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 def is_picture(path: str | Path) -> bool:
     """Whether a name ends like a picture's."""
-    return os.path.splitext(path)[1].lower() in SUFFIXES
+    name = os.fspath(path)
+    return name[name.rfind(".") :].lower() in SUFFIXES
 
 
 def _reason(error: Exception) -> str:
