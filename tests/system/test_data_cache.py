@@ -20,9 +20,9 @@ from PIL import Image
 import sandglass
 from sandglass.app.main import main
 from sandglass.data import cache, rows
-from sandglass.data.dataset import Dataset
+from sandglass.data.dataset import Dataset, Split
 from sandglass.data.load import load_data
-from sandglass.data.loading import Loader
+from sandglass.data.loading import Loader, in_order
 from sandglass.data.rows import Rows
 from sandglass.data.sources import decoding, folders, images
 from sandglass.data.transform import ImageTransform
@@ -130,6 +130,12 @@ def test_rows_go_to_another_device_block_by_block(folder: Path, monkeypatch: pyt
     assert (moved.x.shape, moved.x.dtype, moved.x.device.type) == (data.train.x.shape, torch.uint8, "meta")
     assert data.train.to("cpu").x is data.train.x
     assert torch.equal(whole(data.train.x), fresh(folder).train.x)
+
+
+def test_large_examples_are_measured_a_few_at_a_time() -> None:
+    large, small = (Split(torch.zeros((8, *shape), dtype=torch.uint8)) for shape in ((3, 1200, 1200), (3, 12, 12)))
+    assert [len(make()) for make in in_order(large)] == [3, 3, 2]
+    assert len(in_order(small)) == 1
 
 
 def test_a_whole_training_is_the_same(folder: Path, tmp_path: Path) -> None:

@@ -199,19 +199,18 @@ def clear() -> int:
 
 def _make_room(where: Path, size: int) -> None:
     others = sorted((p for p in _places() if p != where), key=_used)
-    total = sum(map(_size, others))
-    # What is mapped by another process stays there for it: its name goes, its bytes stay until it ends.
+    total, free = sum(map(_size, others)), shutil.disk_usage(where).free
+    if free + total < size:
+        raise SaveError(
+            f"The decoded pictures take {size / 2**20:,.0f} MiB; {where} has {free / 2**20:,.0f} MiB free. "
+            "Set SANDGLASS_CACHE to a larger disk, or choose a smaller size."
+        )
+    # What another process has mapped stays there for it: its name goes, its bytes stay until that process ends.
     while others and (total + size > CAP or shutil.disk_usage(where).free < size):
         oldest = others.pop(0)
         total -= _size(oldest)
         with suppress(Timeout, OSError), FileLock(oldest / "lock", timeout=0):  # not from under one that is being made
             shutil.rmtree(oldest / "rows", ignore_errors=True)
-    free = shutil.disk_usage(where).free
-    if free < size:
-        raise SaveError(
-            f"The decoded pictures take {size / 2**20:,.0f} MiB; {where} has {free / 2**20:,.0f} MiB free. "
-            "Set SANDGLASS_CACHE to a larger disk, or choose a smaller size."
-        )
 
 
 def _places() -> list[Path]:

@@ -319,12 +319,10 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     if size is None and len(sizes) > 1:
         # A damaged file may claim any size: only pictures that decode count.
         common = sizes.most_common(1)[0][0]
-        odd = [i for i, p in enumerate(probed) if p is not None and p[0] != common]
-        for i in odd:
-            if decoding.load(every[i].content)[0] is None:
-                probed[i] = None
-        seen = [p for p in probed if p is not None]
-        sizes = Counter(s for s, _ in seen)
+        odd = (item.content for item, p in zip(every, probed, strict=True) if p is not None and p[0] != common)
+        if all(decoding.load(content)[0] is None for content in odd):
+            seen = [p for p in seen if p[0] == common]
+            sizes = Counter([common])
     if size is None and len(sizes) > 1:
         common_sizes = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
         listed = ", ".join(f"{h}x{w} ({n})" for (h, w), n in common_sizes[:_FEW])
