@@ -15,6 +15,7 @@ from torch import Tensor
 from sandglass import api
 from sandglass.app.output import say
 from sandglass.core import Model
+from sandglass.data import rows
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.load import load_data
 from sandglass.data.loading import in_order
@@ -145,14 +146,14 @@ def joined(splits: dict[str, Split]) -> Split:
     labelled = all(p.y is not None for p in parts)
     y = torch.cat([p.y for p in parts if p.y is not None]) if labelled else None
     names = tuple(n for p in parts for n in p.names)
-    return Split(torch.cat([p.x for p in parts]), y, parts[0].levels, names, _masks(parts))
+    return Split(rows.joined([p.x for p in parts]), y, parts[0].levels, names, mask=_masks(parts))
 
 
 def _masks(parts: Sequence[Split]) -> Tensor | None:
     """The masks of several splits as one; True for a split that is complete."""
     if all(p.mask is None for p in parts):
         return None
-    return torch.cat([torch.ones_like(p.x, dtype=torch.bool) if p.mask is None else p.mask for p in parts])
+    return torch.cat([torch.ones(p.x.shape, dtype=torch.bool) if p.mask is None else p.mask for p in parts])
 
 
 def first(split: Split, n: int) -> Split:

@@ -33,6 +33,7 @@ _SYNONYMS = {
     "--workers": "--threads", "--resume-from-checkpoint": "--resume", "--data.source": "--data",
     "--model.name": "--model",
 }  # fmt: skip
+_ALONE = {"--cache": ("--cache", "true"), "--no-cache": ("--cache", "false")}  # settings that need no value
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,9 @@ def sort(words: Sequence[str]) -> Words:
         option = _SYNONYMS.get(option) or _SYNONYMS.get(plain) or option
         if option in SWITCHES:
             switches.add(option)
+            continue
+        if option in _ALONE and not equals and not (left and left[0].lower() in ("true", "false", "null")):
+            settings.append(_ALONE[option])
             continue
         if not equals:
             if not left or re.match(r"--?[a-zA-Z]", left[0]):

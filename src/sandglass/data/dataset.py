@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Batch, Spec
+from sandglass.data.rows import Rows, take
 from sandglass.data.transform import Transform
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples as they are kept: bytes for images, floats for rows, in memory or on a device.
+    """Examples as they are kept: bytes for images, floats for rows; in memory, on a device or in a file.
 
     Args:
-        x: ``(N, *spec.shape)``, uint8 levels or floats.
+        x: ``(N, *spec.shape)``, uint8 levels or floats; :class:`~sandglass.data.rows.Rows` are read as batches ask.
         y: ``(N,)`` int64 class numbers, or None.
         levels: for uint8, the values run from 0 to ``levels - 1`` and reach a loss divided by that.
         names: where each example comes from (a file name), for messages; may be empty.
@@ -26,7 +27,7 @@ class Split:
         mask: ``(N, *spec.shape)`` booleans, True where observed; None where everything is.
     """
 
-    x: Tensor
+    x: Tensor | Rows
     y: Tensor | None = None
     levels: int = 256
     names: tuple[str, ...] = ()
@@ -42,10 +43,10 @@ class Split:
         return Split(self.x.to(device), y, self.levels, self.names, factors, mask)
 
     def take(self, index: Tensor) -> Split:
-        """The examples at ``index``, in that order."""
+        """The examples at ``index``, in that order; of a file a view."""
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
         y, factors, mask = (None if t is None else t[index] for t in (self.y, self.factors, self.mask))
-        return Split(self.x[index], y, self.levels, names, factors, mask)
+        return Split(take(self.x, index), y, self.levels, names, factors, mask)
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as a loss wants them: floats, images in [0, 1], 0 where nothing was observed."""
@@ -58,8 +59,8 @@ class Split:
         return Batch(x, None if self.y is None else self.y[index], mask, index)
 
 
-def _rows(x: Tensor, index: Tensor | slice) -> Tensor:
-    if isinstance(index, slice):
+def _rows(x: Tensor | Rows, index: Tensor | slice) -> Tensor:
+    if isinstance(index, slice) or isinstance(x, Rows):
         return x[index]
     # index_select moves whole rows; plain indexing takes three times as long
     return x.flatten(1).index_select(0, index).view(-1, *x.shape[1:])

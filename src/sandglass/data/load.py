@@ -15,6 +15,7 @@ from sandglass.data.dataset import Dataset, Split
 from sandglass.data.fingerprint import fingerprint
 from sandglass.data.fitting import Types, read_types
 from sandglass.data.reading import read
+from sandglass.data.rows import Rows
 from sandglass.data.sources import images, tables
 from sandglass.data.sources.raw import Raw, as_known
 from sandglass.data.splits import carve, duplicates
@@ -40,6 +41,7 @@ def load_data(
     test: float | None = None,
     seed: int = 0,
     limit: int | None = None,
+    cache: bool | None = None,
     types: Mapping[str, str | Sequence[str]] | str | None = None,
     drop: Sequence[str] | str | None = None,
     groups: Any = None,
@@ -67,6 +69,8 @@ def load_data(
         test: the same for testing; None stands for 0.1.
         seed: of the split, and of ``limit``.
         limit: keep this many examples to train on, chosen at random.
+        cache: of a folder or archive of pictures, whether to keep them decoded on disk and read batches from there, so
+            that they need not fit into memory; by default where they take more than 64 MiB.
         types: what columns of a table are, where their cells would be taken for something else: COLUMN=KIND with commas
             between, of the kinds numeric, categorical, ordinal, boolean and date; COLUMN=S<M<L gives an order.
         drop: columns of a table to leave out, with commas between.
@@ -98,7 +102,7 @@ def load_data(
     if transform is not None and types is not None:
         raise ConfigError("The transform that is given knows the types of its columns; leave types out.")
     options = {"size": frame, "fit": fit, "channels": channels, "transform": transform}
-    title, where, raw = read(source, labels, options, {"value_range": span, "on_bad": on_bad})
+    title, where, raw = read(source, labels, options, {"value_range": span, "on_bad": on_bad}, cache)
     raw = tables.arrange(as_known(raw, classes or ()), drop, groups)
     raw = _bring(raw, frame, fit, channels, transform)
     raw = _split(raw, validation, TEST if test is None else test, seed)
@@ -119,7 +123,7 @@ def load_data(
         given = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
             "value_range": list(span) if span else None, "on_bad": on_bad,
-            "validation": validation, "test": test, "seed": seed, "limit": limit,
+            "validation": validation, "test": test, "seed": seed, "limit": limit, "cache": cache,
             "types": read_types(types) or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
             "groups": groups,
             "transform": None if transform is None else transform.to_dict(),
@@ -169,7 +173,7 @@ def _bring(
 def _split(raw: Raw, validation: float, test: float, seed: int) -> Raw:
     """Carves what the source lacks out of its training examples."""
     train = raw.parts["train"]
-    pictures = isinstance(train.x, Tensor) and train.x.dim() == 4
+    pictures = isinstance(train.x, Tensor | Rows) and train.x.dim() == 4
     groups = duplicates(*(p.x for p in raw.parts.values())) if pictures else None
     if groups is not None:
         raw = raw.noted(*_copies(dict(zip(raw.parts, groups, strict=True))))

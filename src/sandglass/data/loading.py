@@ -14,6 +14,7 @@ from sandglass.core import Batch
 from sandglass.data.dataset import Split
 
 _RESIDENT = 4 * 2**30  # a split of at most this many bytes lives on the device
+_ELEMENTS = 2**24  # numbers in a batch that is only measured
 
 Change = Callable[[Tensor, Tensor, int, int], Tensor]
 """From examples, their positions, the seed and the epoch to changed examples."""
@@ -88,10 +89,13 @@ def in_order(
 ) -> list[Callable[[], Batch]]:
     """Every batch of a split in order, each made when called; for measuring.
 
+    Batches of large examples are smaller, so that what is measured needs no more memory than what is trained.
+
     Example:
         >>> [len(make()) for make in in_order(Split(torch.zeros(5, 1)), 2)]
         [2, 2, 1]
     """
+    batch_size = min(batch_size, max(1, _ELEMENTS // max(1, math.prod(split.x.shape[1:]))))
 
     def at(start: int) -> Callable[[], Batch]:
         def make() -> Batch:

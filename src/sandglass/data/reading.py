@@ -20,7 +20,7 @@ from sandglass.registry import names, resolve
 
 
 def read(
-    source: Any, labels: Any, options: dict[str, Any], pictured: dict[str, Any]
+    source: Any, labels: Any, options: dict[str, Any], pictured: dict[str, Any], cache: bool | None = None
 ) -> tuple[str, str | dict[str, Any] | None, Raw]:
     """Reads a source.
 
@@ -29,6 +29,7 @@ def read(
         labels: as there.
         options: what examples are to become: ``size``, ``fit``, ``channels`` and ``transform``.
         pictured: what else is of files of pictures: ``value_range``, ``on_bad``.
+        cache: of a folder of pictures, whether to keep them decoded on disk; None where they are many.
 
     Returns:
         A short name, where to find it again (or None), and what was read.
@@ -36,6 +37,8 @@ def read(
     Raises:
         NotFoundError, DataError, ConfigError, MissingPackageError: as :func:`sandglass.load_data`.
     """
+    if cache and not _is_folder(source):
+        raise ConfigError("cache keeps the decoded pictures of a folder or archive; leave it out for other sources.")
     if _is_known(source):
         return _read_known(source, labels)
     if isinstance(source, str | os.PathLike):
@@ -45,7 +48,7 @@ def read(
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
-        return images.shown(title), str(path), _read_path(path, labels, options, pictured)
+        return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache)
     if isinstance(source, Mapping) and not hasattr(source, "columns"):
         return "arrays", None, memory.read_pairs(_labelled(memory.name_splits(source), labels), **options)
     if isinstance(source, tuple) and len(source) == 2:
@@ -80,7 +83,15 @@ def _read_known(source: str | Mapping[str, Any], labels: Any) -> tuple[str, str 
     return title, source if isinstance(source, str) else dict(source), raw
 
 
-def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
+def _is_folder(source: Any) -> bool:
+    """Whether it is a folder, or an archive of one."""
+    if not isinstance(source, str | os.PathLike) or _is_known(source):
+        return False
+    path = Path(source).expanduser()
+    return path.is_dir() or (path.is_file() and archives.is_archive(path))
+
+
+def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any], cache: bool | None) -> Raw:
     packed = path.is_file() and archives.is_archive(path)
     if path.is_dir() or packed:
         if path.is_dir() and saved.is_saved(path):
@@ -88,7 +99,7 @@ def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[
         if isinstance(labels, str) or _is_labels(labels):
             raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
         folder, notes = archives.unpack(path) if packed else (path, ())
-        raw = folders.read_folder(folder, labels=labels is not False, **_for_images(options), **pictured)
+        raw = folders.read_folder(folder, labels=labels is not False, cache=cache, **_for_images(options), **pictured)
         return replace(raw, notes=(*notes, *raw.notes))
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import Tensor
 
+from sandglass.data.rows import Rows, digests
 from sandglass.rng import permutation
 
 
@@ -50,7 +49,7 @@ def carve(
     return {part: torch.tensor(sorted(index), dtype=torch.int64) for part, index in parts.items()}
 
 
-def duplicates(*xs: Tensor) -> list[Tensor]:
+def duplicates(*xs: Tensor | Rows) -> list[Tensor]:
     """For each tensor ``(N, ...)`` the numbers ``(N,)`` of its examples, equal where two are, byte by byte.
 
     Example:
@@ -60,9 +59,7 @@ def duplicates(*xs: Tensor) -> list[Tensor]:
     seen: dict[bytes, int] = {}
     found = []
     for x in xs:
-        rows = x.reshape(len(x), -1).contiguous().numpy()
-        keys = (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
-        found.append(torch.tensor([seen.setdefault(key, len(seen)) for key in keys], dtype=torch.int64))
+        found.append(torch.tensor([seen.setdefault(key, len(seen)) for key in digests(x)], dtype=torch.int64))
     return found
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sandglass.core import Column, Spec
 from sandglass.data import cells
-from sandglass.data.sources import arrays, images
+from sandglass.data.sources import arrays, framing, images
 from sandglass.errors import ConfigError, DataError
 
 FITS = ("crop", "pad", "stretch")
@@ -158,14 +158,7 @@ class ImageTransform(Transform):
 
     def normal(self, image: Any, done: frozenset[str]) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """As :meth:`picture`, from what :func:`sandglass.data.sources.images.load` returns."""
-        image, composited = images.to_channels(image, self.channels, self.background)
-        if composited:
-            done = done | {"transparency laid over the background"}
-        if image.size != (self.size[1], self.size[0]):
-            verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[self.fit]
-            done = done | {f"{verb} to {self.size[0]}x{self.size[1]}"}
-        array = np.asarray(images.resize(image, self.size, self.fit, self.background))
-        return (array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)), done
+        return framing.framed(image, done, self)
 
     def inverse(self, x: Any) -> np.ndarray[Any, Any]:
         """``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to bytes ready for Pillow.
@@ -202,11 +195,7 @@ class ImageTransform(Transform):
 
     def encode(self, array: np.ndarray[Any, Any]) -> Tensor:
         """Bytes from 0 to 255 as they are kept: uint8 levels, or float32 where ``continuous``."""
-        if self.continuous:
-            return torch.from_numpy(array.astype(np.float32) / np.float32(255))
-        if self.levels == 256:
-            return torch.from_numpy(np.array(array, order="C", copy=True))
-        return torch.from_numpy(np.round(array * ((self.levels - 1) / 255)).astype(np.uint8))
+        return torch.from_numpy(np.array(framing.quantised(array, self), order="C", copy=True))
 
 
 @dataclass(frozen=True)

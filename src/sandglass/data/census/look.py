@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sandglass.data.sources import images
+from sandglass.data.sources import framing, images
 
 SIDE = 16
 """Of the grey square by which near copies are recognised."""
@@ -85,7 +85,7 @@ def look_at(content: Any) -> tuple[Look, npt.NDArray[np.uint8]]:
 def _look(image: Any, remarks: frozenset[str], mode: str, kind: str, size: int) -> tuple[Look, npt.NDArray[np.uint8]]:
     alpha = image.mode in ("LA", "RGBA") and image.getchannel("A").getextrema()[0] < 255
     digest = hashlib.blake2b(f"{image.mode} {image.size}".encode() + image.tobytes(), digest_size=16).digest()
-    plain, _ = images.to_channels(image, 1 if image.mode in ("L", "LA") else 3, (255, 255, 255))
+    plain, _ = framing.to_channels(image, 1 if image.mode in ("L", "LA") else 3, (255, 255, 255))
     grey = plain if plain.mode == "L" else plain.convert("L")
     bilinear = images.pillow().Resampling.BILINEAR
     counts = np.array(plain.histogram(), np.float64).reshape(-1, 256) / (plain.width * plain.height)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from sandglass.data.census.census import NAMED, Sheet
 from sandglass.data.census.copies import Near, exact_groups, near_pairs
 from sandglass.data.census.look import FRAME, SIDE, Look, look_at
-from sandglass.data.sources import images
+from sandglass.data.sources import framing, images
 from sandglass.errors import DataError
 
 TILE = 64
@@ -264,7 +264,7 @@ def _sheet(seen: Seen, key: str, title: str, chosen: Sequence[int]) -> Sheet | N
 def _tile(content: Any) -> npt.NDArray[np.uint8]:
     """A picture of any size on a transparent square, small ones enlarged by a whole number."""
     image, _ = images.normal(content) if hasattr(content, "convert") else images.load(content)
-    image, _ = images.to_channels(image, 3, (255, 255, 255))
+    image, _ = framing.to_channels(image, 3, (255, 255, 255))
     module, longest = images.pillow(), max(image.size)
     scale = TILE // longest if longest <= TILE else TILE / longest
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))

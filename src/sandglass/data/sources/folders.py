@@ -1,30 +1,32 @@
-"""Pictures by the folder: their sizes looked at, and their pixels brought to one."""
+"""A folder of pictures: which files there are, which split and class they belong to, and their pixels."""
 
 from __future__ import annotations
 
-import os
+import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data.sources import images
+from sandglass.data import cache
+from sandglass.data.rows import Rows, cut
+from sandglass.data.sources import decoding, images
 from sandglass.data.sources.layouts import Item, list_splits
 from sandglass.data.sources.raw import Part, Raw, number_classes
-from sandglass.data.transform import ImageTransform
-from sandglass.errors import DataError
-
-T = TypeVar("T")
+from sandglass.data.transform import ImageTransform, Transform
+from sandglass.errors import DataError, SaveError
 
 _FEW = 5
-_LARGE = 2000
+_MANY = 2000  # pictures from which a bar is shown
+_AT_ONCE = 64
+_FITS = 2 * 2**30  # bytes that are taken into memory where there is no cache to be had
 
 
 def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
@@ -43,7 +45,7 @@ def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
         raise DataError(
             f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
         )
-    raw = read_items(items, **options)
+    raw = read_items(items, folder=folder, **options)
     return replace(raw, notes=(*notes, *raw.notes))
 
 
@@ -56,6 +58,8 @@ def read_items(
     value_range: tuple[float, float] | None = None,
     transform: ImageTransform | None = None,
     on_bad: str = "skip",
+    folder: Path | None = None,
+    cache: bool | None = None,
 ) -> Raw:
     """Pictures to bytes of one size.
 
@@ -67,6 +71,8 @@ def read_items(
         value_range: what becomes black and white in grey pictures of floats or of more than 8 bits.
         transform: used in place of the four above.
         on_bad: ``"skip"`` leaves out pictures that cannot be read, with a note; ``"stop"`` refuses them all.
+        folder: the root of all files, where they are files.
+        cache: whether to keep the pixels in the cache and read them from there; None for where they are large.
 
     Returns:
         Parts of uint8 ``(N, C, H, W)``.
@@ -74,62 +80,234 @@ def read_items(
     Raises:
         DataError: pictures of several sizes where none is asked for, none that can be read, or, with ``"stop"``, one
             that cannot.
+        SaveError: the cache was asked for and cannot be written.
     """
-    notes: list[str] = []
+    every = [item for found in items.values() for item in found]
     with images.quiet():
-        if transform is None:
-            transform = _fit(items, size, fit, channels, value_range)
-        parts, bad, done = {}, [], Counter[str]()
-        for split, found in items.items():
-            x, kept, failed, remarks = _decode(found, transform, f"Reading {split}")
-            parts[split] = (x, kept)
-            bad += failed
-            done += remarks
+        read = _read(every, Asked(size, fit, channels, value_range, transform), folder, cache)
+    places = iter(range(len(every)))
+    kept = {
+        s: [i for i, place in zip(found, places, strict=False) if place not in read.bad] for s, found in items.items()
+    }
+    bad = tuple((every[place].name, why) for place, why in sorted(read.bad.items()))
     first = ": ".join(bad[0]) if bad else ""
-    if not len(parts["train"][0]):
+    if not kept["train"]:
         raise DataError(f"None of the {len(items['train'])} pictures can be read. The first: {first}")
     if bad and on_bad == "stop":
-        total = sum(map(len, items.values()))
         raise DataError(
-            f"{len(bad)} of the {total} pictures cannot be read. The first: {first}. "
+            f"{len(bad)} of the {len(every)} pictures cannot be read. The first: {first}. "
             "Remove or mend them, or leave them out with on_bad='skip' (--on-bad skip)."
         )
-    notes += [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(done.items())]
+    notes = [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(read.remarks.items())]
     if bad:
         some = "; ".join(": ".join(pair) for pair in bad[:_FEW])
         more = f"; and {len(bad) - _FEW} more" if len(bad) > _FEW else ""
         notes.append(f"{_count(len(bad), 'file')} could not be read: {some}{more}")
-    labels = {split: [i.label for i in kept] for split, (_, kept) in parts.items()}
+    labels = {split: [i.label for i in found] for split, found in kept.items()}
     numbered, classes = number_classes({s: None if None in y else y for s, y in labels.items()})
-    splits = {s: Part(x, numbered[s], tuple(i.name for i in kept)) for s, (x, kept) in parts.items() if kept}
-    return Raw(splits, transform, classes, tuple(notes), bad=tuple(bad))
+    parts = dict(zip(kept, cut(read.x, [len(found) for found in kept.values()]), strict=True))
+    splits = {s: Part(parts[s], numbered[s], tuple(i.name for i in found)) for s, found in kept.items() if found}
+    return Raw(splits, read.transform, classes, (*notes, *read.notes), bad=bad)
 
 
-def _fit(
-    items: dict[str, list[Item]],
-    size: tuple[int, int] | None,
-    fit: str | None,
-    channels: int | None,
-    value_range: tuple[float, float] | None,
-) -> ImageTransform:
+@dataclass(frozen=True)
+class Asked:
+    """What was asked of the pictures; see :func:`read_items`."""
+
+    size: tuple[int, int] | None
+    fit: str | None
+    channels: int | None
+    value_range: tuple[float, float] | None
+    transform: ImageTransform | None
+
+    def made(self, size: tuple[int, int], channels: int) -> ImageTransform:
+        """The transform, once size and channels are known."""
+        return ImageTransform(size, channels, self.fit or "crop", value_range=self.value_range)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values."""
+        transform = None if self.transform is None else self.transform.to_dict()
+        return {
+            "size": self.size,
+            "fit": self.fit,
+            "channels": self.channels,
+            "value_range": self.value_range,
+            "transform": transform,
+        }
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Those pictures that can be read, and why others (by their place among all) cannot."""
+
+    x: Tensor | Rows
+    transform: ImageTransform
+    bad: dict[int, str]
+    remarks: dict[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Way:
+    """A transform to decode with; ``guessed`` from the first picture alone, it is checked while the others are read."""
+
+    transform: ImageTransform
+    guessed: bool = False
+
+
+class _Otherwise(Exception):  # noqa: N818
+    """The pictures are not what the first one let one guess."""
+
+
+def _read(every: Sequence[Item], asked: Asked, folder: Path | None, keep: bool | None) -> _Pixels:
+    """The pixels, from the cache if they are there or ought to be, else decoded into memory.
+
+    Looking at every header first takes a third of the time that small pictures take to decode, so that they are
+    decoded by what the first one promises; only where that was wrong the headers decide.
+    """
+    where = stamp = None
+    if folder is not None and keep is not False:
+        # The stamp is taken before anything is read, so that a change meanwhile is noticed next time.
+        where = cache.place(folder, asked.plain())
+        stamp = cache.stamp(folder, [item.content for item in every], asked.plain())
+        found = cache.find(where, stamp)
+        if found is not None:
+            return _kept(found)
+    guess = _guess(every[0], asked)
+    if guess is not None:
+        with suppress(_Otherwise):
+            return _decode(every, asked, guess, where, stamp, keep)
+    return _decode(every, asked, _Way(_fit(every, asked)), where, stamp, keep)
+
+
+def _guess(first: Item, asked: Asked) -> _Way | None:
+    """The transform if it is known beforehand, else a guess; None if the first picture does not tell."""
+    if asked.transform is not None:
+        return _Way(asked.transform)
+    if asked.size is not None and asked.channels is not None:
+        return _Way(asked.made(asked.size, asked.channels))
+    seen = _probe(first)
+    if seen is None:
+        return None
+    size, grey = seen
+    return _Way(asked.made(asked.size or size, asked.channels or (1 if grey else 3)), True)
+
+
+def _decode(
+    every: Sequence[Item], asked: Asked, way: _Way, where: Path | None, stamp: str | None, keep: bool | None
+) -> _Pixels:
+    """Decodes the pictures to where they belong."""
+    size = len(every) * way.transform.channels * math.prod(way.transform.size)
+    size *= decoding.dtype_of(way.transform).itemsize
+    if where is None or stamp is None or (not keep and size < cache.LARGE):
+        return _in_memory(every, asked, way)
+    try:
+        with cache.held(where, size):  # another process may have made it while this one waited
+            return _kept(cache.find(where, stamp) or _in_cache(every, asked, way, where, stamp))
+    except SaveError as error:
+        if keep or size > _FITS:
+            raise
+        return replace(_in_memory(every, asked, way), notes=(f"pictures were not kept in the cache: {error}",))
+
+
+def _in_memory(every: Sequence[Item], asked: Asked, way: _Way) -> _Pixels:
+    """Decodes the pictures into memory."""
+    bad: dict[int, str] = {}
+    remarks: Counter[str] = Counter()
+    x = np.empty((len(every), way.transform.channels, *way.transform.size), decoding.dtype_of(way.transform))
+    end = 0
+    for part in _parts(every, asked, way, bad, remarks):
+        start, end = end, end + len(part.pixels)
+        x[start:end] = part.pixels
+    return _Pixels(torch.from_numpy(x[:end]), way.transform, bad, dict(remarks))
+
+
+def _in_cache(every: Sequence[Item], asked: Asked, way: _Way, where: Path, stamp: str) -> cache.Kept:
+    """Decodes the pictures into the cache."""
+    bad: dict[int, str] = {}
+    remarks: Counter[str] = Counter()
+
+    def about() -> dict[str, Any]:
+        return {"transform": way.transform.to_dict(), "bad": bad, "remarks": remarks}
+
+    parts = _parts(every, asked, way, bad, remarks)
+    shape = (way.transform.channels, *way.transform.size)
+    return cache.build(where, stamp, shape, decoding.dtype_of(way.transform), parts, about)
+
+
+def _kept(found: cache.Kept) -> _Pixels:
+    """What the cache holds."""
+    about, n = found.about, len(found.store.digests)
+    transform = Transform.from_dict(about["transform"])
+    assert isinstance(transform, ImageTransform)
+    x = Rows(found.store, torch.arange(n))
+    note = f"pictures were decoded into the cache ({x.nbytes / 2**20:,.0f} MiB) and are read from there"
+    return _Pixels(x, transform, {int(k): v for k, v in about["bad"].items()}, dict(about["remarks"]), (note,))
+
+
+def _parts(
+    every: Sequence[Item], asked: Asked, way: _Way, bad: dict[int, str], remarks: Counter[str]
+) -> Iterator[decoding.Decoded]:
+    """The pictures part by part, with a bar where there are many and somebody to see it.
+
+    Raises:
+        _Otherwise: they are not what was guessed.
+    """
+    start = 0
+    with _bar(len(every)) as show:
+        for part in decoding.decode([item.content for item in every], way.transform):
+            if way.guessed and not _as_guessed(part.seen, asked, way.transform):
+                raise _Otherwise
+            bad.update({start + place: why for place, why in part.bad.items()})
+            remarks.update(part.remarks)
+            start += len(part.pixels) + len(part.bad)
+            yield part
+            show(start)
+    # A picture that cannot be decoded may still have a header, which has a say in what suits all.
+    if way.guessed and bad and _fit(every, asked) != way.transform:
+        raise _Otherwise
+
+
+def _as_guessed(seen: Collection[tuple[int, int, bool]], asked: Asked, guess: ImageTransform) -> bool:
+    sizes, greys = {(h, w) for h, w, _ in seen}, {grey for _, _, grey in seen}
+    # One picture in colour, which the first then is, makes all of them RGB.
+    return (asked.size is not None or sizes <= {guess.size}) and (
+        asked.channels is not None or guess.channels == 3 or greys <= {True}
+    )
+
+
+@contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar in a terminal, as a function that takes how many are done."""
+    if total < _MANY or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Reading pictures", total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     """The transform that suits the pictures' headers."""
-    every = [item for found in items.values() for item in found]
-    if size is not None and channels is not None:
-        return ImageTransform(size, channels, fit or "crop", value_range=value_range)
-    probed = list(_map(_probe, every, "Looking at sizes"))
+    size, channels = asked.size, asked.channels
+    parts = (every[i : i + _AT_ONCE] for i in range(0, len(every), _AT_ONCE))
+    found = decoding.ahead(lambda part: [_probe(item) for item in part], parts, decoding.workers())
+    probed = [p for part in found for p in part]
     seen = [p for p in probed if p is not None]
     if not seen:
-        raise DataError(f"None of the {len(every)} pictures can be read. The first: {_why(every[0], value_range)}")
+        why = decoding.load(every[0].content, asked.value_range)[1]
+        raise DataError(f"None of the {len(every)} pictures can be read. The first: {every[0].name}: {why}")
     sizes = Counter(s for s, _ in seen)
     if size is None and len(sizes) > 1:
         # A damaged file may claim any size: only pictures that decode count.
         common = sizes.most_common(1)[0][0]
-        odd = [i for i, p in enumerate(probed) if p is not None and p[0] != common]
-        for i in odd:
-            if _load(every[i], value_range)[0] is None:
-                probed[i] = None
-        seen = [p for p in probed if p is not None]
-        sizes = Counter(s for s, _ in seen)
+        odd = (item.content for item, p in zip(every, probed, strict=True) if p is not None and p[0] != common)
+        if all(decoding.load(content, asked.value_range)[0] is None for content in odd):
+            seen = [p for p in seen if p[0] == common]
+            sizes = Counter([common])
     if size is None and len(sizes) > 1:
         common_sizes = sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0]))
         listed = ", ".join(f"{h}x{w} ({n})" for (h, w), n in common_sizes[:_FEW])
@@ -139,7 +317,7 @@ def _fit(
         )
     if channels is None:
         channels = 1 if all(grey for _, grey in seen) else 3
-    return ImageTransform(size or next(iter(sizes)), channels, fit or "crop", value_range=value_range)
+    return asked.made(size or next(iter(sizes)), channels)
 
 
 def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
@@ -150,66 +328,6 @@ def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
         return (height, width), images.is_grey(item.content)
     except DataError:
         return None
-
-
-def _load(item: Item, value_range: tuple[float, float] | None) -> tuple[Any, Any]:
-    """The normal picture and remarks on it, or None and why it cannot be had."""
-    try:
-        if isinstance(item.content, str | Path):
-            return images.load(item.content, value_range)
-        return images.normal(item.content, value_range=value_range)
-    except DataError as error:
-        reason = str(error)
-        if isinstance(item.content, str | Path):
-            reason = reason.removeprefix(images.shown(item.content) + ": ")
-        return None, reason
-
-
-def _why(item: Item, value_range: tuple[float, float] | None) -> str:
-    """Why a picture that cannot be had cannot."""
-    return f"{item.name}: {_load(item, value_range)[1]}"
-
-
-def _decode(
-    items: Sequence[Item], transform: ImageTransform, title: str
-) -> tuple[Tensor, list[Item], list[tuple[str, str]], Counter[str]]:
-    """Pixels of those pictures that can be read, those pictures, why the others cannot, and counted remarks."""
-
-    def one(item: Item) -> Any:
-        image, remarks = _load(item, transform.value_range)
-        if image is None:
-            return remarks
-        pixels, done = transform.normal(image, remarks)
-        return transform.encode(pixels), done
-
-    first = torch.float32 if transform.continuous else torch.uint8
-    x = torch.empty((len(items), transform.channels, *transform.size), dtype=first)
-    kept: list[Item] = []
-    bad: list[tuple[str, str]] = []
-    counts: Counter[str] = Counter()
-    for item, result in zip(items, _map(one, items, title), strict=True):
-        if isinstance(result, str):
-            bad.append((item.name, result))
-            continue
-        x[len(kept)] = result[0]
-        counts.update(result[1])
-        kept.append(item)
-    return (x if len(kept) == len(items) else x[: len(kept)].clone()), kept, bad, counts
-
-
-def _map(f: Any, items: Sequence[T], title: str) -> Iterator[Any]:
-    """``map`` in threads, in order, with a bar where there is much to do and somebody to see it."""
-    if len(items) < 64:
-        yield from map(f, items)
-        return
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        results: Iterable[Any] = pool.map(f, items)
-        if len(items) >= _LARGE and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import track
-
-            results = track(results, title, len(items), console=Console(stderr=True), transient=True)
-        yield from results
 
 
 def _count(n: int, what: str) -> str:

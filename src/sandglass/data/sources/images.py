@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,17 +30,31 @@ MAX_PIXELS = 50_000_000
 """A picture that claims more is refused from its header, before any of it is decoded."""
 
 _GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
+_SMALL = 2**18
+_TURNING = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
+@cache
 def pillow() -> Any:
-    """The module ``PIL.Image``.
+    """The module ``PIL.Image``, with the decoders of :data:`FORMATS` at hand and no others.
 
     Raises:
         MissingPackageError: Pillow is not installed.
     """
     try:
         import PIL.Image
+
+        # Left to itself, Pillow looks for these by importing all forty that it has.
+        from PIL import (  # noqa: F401
+            BmpImagePlugin,
+            GifImagePlugin,
+            JpegImagePlugin,
+            PngImagePlugin,
+            PpmImagePlugin,
+            TiffImagePlugin,
+            WebPImagePlugin,
+        )
     except ImportError as error:
         raise MissingPackageError("Pictures need Pillow; install it with `pip install pillow`.") from error
     return PIL.Image
@@ -62,7 +77,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
     """
     module = pillow()
     try:
-        image = module.open(path, formats=FORMATS)
+        image = module.open(_content(path), formats=FORMATS)
     except module.DecompressionBombError as error:
         raise DataError(f"{shown(path)}: more than {MAX_PIXELS / 1e6:g} megapixels; shrink it first.") from error
     except Exception as error:  # a damaged header may raise anything in a decoder
@@ -72,6 +87,13 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
         if width * height > MAX_PIXELS:
             raise DataError(f"{shown(path)}: {width}x{height}, over {MAX_PIXELS / 1e6:g} megapixels; shrink it first.")
         yield image
+
+
+def _content(path: str | os.PathLike[str]) -> Any:
+    """What to open: of a small file all that is in it, for a decoder reads a few bytes at a time; else the path."""
+    with open(path, "rb", buffering=0) as file:
+        data = file.read(_SMALL)
+        return io.BytesIO(data) if len(data) < _SMALL and not file.read(1) else path
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[tuple[int, int], bool]:
@@ -148,15 +170,18 @@ def normal(
     Raises:
         DataError: a picture of floats, whose range nobody declares.
     """
-    from PIL import ImageOps
-
     top = _declared_top(image) if top is None else top
     done = set()
     if image.format in ("GIF", "WEBP", "PNG", "TIFF", "MPO") and getattr(image, "is_animated", False):
         done.add("several frames, of which the first was taken")
     if image.mode in ("RGB", "RGBA") and top > 255:
         done.add("16-bit colour reduced to 8 bits")
-    upright = image if image.getexif().get(0x0112, 1) == 1 else ImageOps.exif_transpose(image)
+    upright = image
+    # A JPEG without any such block cannot say how it is turned; most small ones have none, and asking takes a while.
+    if (image.format != "JPEG" or _TURNING & image.info.keys()) and image.getexif().get(0x0112, 1) != 1:
+        from PIL import ImageOps
+
+        upright = ImageOps.exif_transpose(image)
     if upright is not image:
         done.add("a turned camera, set upright by their EXIF tag")
     mode = upright.mode
@@ -258,54 +283,6 @@ def _from_cmyk(image: Image) -> tuple[Image, str]:
     if found is None:
         return image.convert("RGB"), "CMYK converted to RGB without their colour profile, which cannot be used"
     return found, "CMYK converted to RGB by their colour profile"
-
-
-def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -> tuple[Image, bool]:
-    """A normal picture with 1, 3 or 4 channels, and whether transparency was laid over the background for it."""
-    module = pillow()
-    if channels == 4:
-        return (image if image.mode == "RGBA" else image.convert("RGBA")), False
-    composited = image.mode in ("LA", "RGBA")
-    if composited:
-        image = image.convert("RGBA")
-        image = module.alpha_composite(module.new("RGBA", image.size, (*background, 255)), image)
-    mode = "L" if channels == 1 else "RGB"
-    return (image if image.mode == mode else image.convert(mode)), composited
-
-
-def resize(image: Image, size: tuple[int, int], fit: str, background: tuple[int, int, int]) -> Image:
-    """A picture of exactly ``size`` (H, W); one of that size already is returned untouched.
-
-    Args:
-        image: mode L, RGB or RGBA.
-        size: height and width in pixels.
-        fit: ``"crop"`` fills the frame and cuts what stands out, evenly on both sides; ``"pad"`` shows all of the
-            picture on the background; ``"stretch"`` changes its proportions.
-        background: red, green and blue of the padding, 0 to 255.
-
-    Example:
-        >>> resize(pillow().new("L", (40, 20)), (8, 8), "pad", (255, 255, 255)).size
-        (8, 8)
-    """
-    height, width = size
-    if image.size == (width, height):
-        return image
-    module = pillow()
-    lanczos = module.Resampling.LANCZOS
-    ratios = width / image.width, height / image.height
-    if fit == "stretch":
-        return image.resize((width, height), lanczos, reducing_gap=3.0)
-    if fit == "crop":
-        ratio = max(ratios)
-        w, h = min(width / ratio, image.width), min(height / ratio, image.height)
-        left, top = (image.width - w) / 2, (image.height - h) / 2
-        return image.resize((width, height), lanczos, box=(left, top, left + w, top + h), reducing_gap=3.0)
-    ratio = min(ratios)
-    w, h = max(1, min(width, round(image.width * ratio))), max(1, min(height, round(image.height * ratio)))
-    colour = module.new("RGB", (1, 1), background).convert(image.mode).getpixel((0, 0))
-    canvas: Image = module.new(image.mode, (width, height), colour)
-    canvas.paste(image.resize((w, h), lanczos, reducing_gap=3.0), ((width - w) // 2, (height - h) // 2))
-    return canvas
 
 
 def shown(path: str | os.PathLike[str]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sandglass.data.rows import take
 from sandglass.data.transform import Transform
 from sandglass.errors import DataError
 
@@ -26,7 +27,7 @@ class Part:
     """One split of a source.
 
     Args:
-        x: a tensor or array ``(N, ...)``, or a DataFrame of N rows.
+        x: a tensor, array or rows of a file ``(N, ...)``, or a DataFrame of N rows.
         y: ``(N,)`` int64 class numbers, or None.
         names: where each example comes from; may be empty.
         factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
@@ -46,7 +47,7 @@ class Part:
 
     def take(self, index: Tensor) -> Part:
         """The examples at ``index``, in that order."""
-        x = self.x.iloc[index.numpy()] if hasattr(self.x, "iloc") else self.x[index]
+        x = self.x.iloc[index.numpy()] if hasattr(self.x, "iloc") else take(self.x, index)
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
         y, factors, mask, groups = (
             None if t is None else t[index] for t in (self.y, self.factors, self.mask, self.groups)

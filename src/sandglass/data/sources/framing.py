@@ -1,0 +1,101 @@
+"""A picture that has been read, brought to the channels, the size and the values that a model wants."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sandglass.data.sources import images
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -> tuple[Image, bool]:
+    """A normal picture with 1, 3 or 4 channels, and whether transparency was laid over the background for it."""
+    module = images.pillow()
+    if channels == 4:
+        return (image if image.mode == "RGBA" else image.convert("RGBA")), False
+    composited = image.mode in ("LA", "RGBA")
+    if composited:
+        image = image.convert("RGBA")
+        image = module.alpha_composite(module.new("RGBA", image.size, (*background, 255)), image)
+    mode = "L" if channels == 1 else "RGB"
+    return (image if image.mode == mode else image.convert(mode)), composited
+
+
+class Frame(Protocol):
+    """What pictures are brought to; :class:`~sandglass.data.transform.ImageTransform` says what each means."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def channels(self) -> int: ...  # noqa: D102
+    @property
+    def fit(self) -> str: ...  # noqa: D102
+    @property
+    def levels(self) -> int: ...  # noqa: D102
+    @property
+    def background(self) -> tuple[int, int, int]: ...  # noqa: D102
+    @property
+    def continuous(self) -> bool: ...  # noqa: D102
+    @property
+    def value_range(self) -> tuple[float, float] | None: ...  # noqa: D102
+
+
+def framed(image: Image, done: frozenset[str], frame: Frame) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
+    """What :func:`load` returns as ``(C, H, W)`` bytes from 0 to 255, and remarks on what was done to it."""
+    image, composited = to_channels(image, frame.channels, frame.background)
+    if composited:
+        done = done | {"transparency laid over the background"}
+    if image.size != (frame.size[1], frame.size[0]):
+        verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[frame.fit]
+        done = done | {f"{verb} to {frame.size[0]}x{frame.size[1]}"}
+    image = resize(image, frame.size, frame.fit, frame.background)
+    array = np.frombuffer(image.tobytes(), np.uint8).reshape(*frame.size, frame.channels)
+    return array.transpose(2, 0, 1), done
+
+
+def quantised(array: np.ndarray[Any, Any], frame: Frame) -> np.ndarray[Any, Any]:
+    """Bytes from 0 to 255 as they are kept: uint8 levels, or float32 in [0, 1] where ``frame.continuous``."""
+    if frame.continuous:
+        return array.astype(np.float32) / np.float32(255)
+    if frame.levels == 256:
+        return array
+    return np.round(array * ((frame.levels - 1) / 255)).astype(np.uint8)
+
+
+def resize(image: Image, size: tuple[int, int], fit: str, background: tuple[int, int, int]) -> Image:
+    """A picture of exactly ``size`` (H, W); one of that size already is returned untouched.
+
+    Args:
+        image: mode L, RGB or RGBA.
+        size: height and width in pixels.
+        fit: ``"crop"`` fills the frame and cuts what stands out, evenly on both sides; ``"pad"`` shows all of the
+            picture on the background; ``"stretch"`` changes its proportions.
+        background: red, green and blue of the padding, 0 to 255.
+
+    Example:
+        >>> resize(images.pillow().new("L", (40, 20)), (8, 8), "pad", (255, 255, 255)).size
+        (8, 8)
+    """
+    height, width = size
+    if image.size == (width, height):
+        return image
+    module = images.pillow()
+    lanczos = module.Resampling.LANCZOS
+    ratios = width / image.width, height / image.height
+    if fit == "stretch":
+        return image.resize((width, height), lanczos, reducing_gap=3.0)
+    if fit == "crop":
+        ratio = max(ratios)
+        w, h = min(width / ratio, image.width), min(height / ratio, image.height)
+        left, top = (image.width - w) / 2, (image.height - h) / 2
+        return image.resize((width, height), lanczos, box=(left, top, left + w, top + h), reducing_gap=3.0)
+    ratio = min(ratios)
+    w, h = max(1, min(width, round(image.width * ratio))), max(1, min(height, round(image.height * ratio)))
+    colour = module.new("RGB", (1, 1), background).convert(image.mode).getpixel((0, 0))
+    canvas: Image = module.new(image.mode, (width, height), colour)
+    canvas.paste(image.resize((w, h), lanczos, reducing_gap=3.0), ((width - w) // 2, (height - h) // 2))
+    return canvas
