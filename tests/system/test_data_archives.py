@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import stat
 import struct
 import tarfile
@@ -18,7 +19,7 @@ from PIL import Image
 
 from sandglass.data.load import load_data
 from sandglass.data.sources import archives
-from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.errors import ConfigError, DataError, NotFoundError, SaveError
 
 EVIL = b"written by the archive"
 
@@ -255,23 +256,23 @@ def refused(path: Path, cache: Path, match: str) -> None:
 
 
 def test_bombs_are_refused_before_anything_is_written(tmp_path, cache):
-    body = deflated(100)
-    small = zipped(tmp_path / "small.zip", body, [100 * 2**20])
-    refused(small, cache, "small.zip has 0.1 MiB and would unpack to more than 20 MiB, as only traps do")
+    body = deflated(40)
+    small = zipped(tmp_path / "small.zip", body, [40 * 2**20])
+    refused(small, cache, "small.zip has 0.0 MiB and would unpack to more than 16 MiB, as only traps do")
     with zipfile.ZipFile(small) as archive, archive.open("a.png") as content:  # the control: zipfile goes on
-        assert sum(len(content.read(2**20)) for _ in range(90)) > 800 * small.stat().st_size
+        assert sum(len(content.read(2**20)) for _ in range(39)) > 800 * small.stat().st_size
     refused(zipped(tmp_path / "large.zip", deflated(2000), [2000 * 2**20]), cache, "as only traps do")
     refused(zipped(tmp_path / "twice.zip", body, [2**20, 2**20]), cache, "entries that overlap")
     refused(zipped(tmp_path / "liar.zip", body, [1000]), cache, "liar.zip cannot be unpacked")
-    assert len(zlib.decompress(body, -15)) == 100 * 2**20  # the control: what a reader that believes nothing gets
+    assert len(zlib.decompress(body, -15)) == 40 * 2**20  # the control: what a reader that believes nothing gets
     inner = pack(tmp_path / "inner.zip", {"a.png": picture()}).read_bytes()
     refused(pack(tmp_path / "nested.zip", {f"{i}.zip": inner for i in range(9)}), cache, "no picture .*no pictures by")
-    refused(pack(tmp_path / "zeros.tgz", {"a.png": bytes(40 * 2**20)}), cache, "as only traps do")
-    refused(pack(tmp_path / "zeros.tar.xz", {"a.bin": bytes(40 * 2**20)}), cache, "as only traps do")
+    refused(pack(tmp_path / "zeros.tgz", {"a.png": bytes(20 * 2**20)}), cache, "as only traps do")
+    refused(pack(tmp_path / "zeros.tar.xz", {"a.bin": bytes(20 * 2**20)}), cache, "as only traps do")
 
 
 def test_many_empty_files_are_no_small_thing(tmp_path, cache):
-    path = pack(tmp_path / "many.tar.xz", {f"{i}.png": b"" for i in range(5000)})
+    path = pack(tmp_path / "many.tar.xz", {f"{i}.png": b"" for i in range(4200)})
     refused(path, cache, "as only traps do")
     with tarfile.open(path) as archive:  # the control
         assert sum(member.size for member in archive) == 0
@@ -289,6 +290,36 @@ def test_a_large_archive_of_packed_pictures_passes(tmp_path, monkeypatch):
         file.truncate(5 * 2**20)
     with pytest.raises(DataError, match=r"would unpack to more than 0.98 GiB"):
         archives._judge(path)
+
+
+@pytest.mark.parametrize("pieces", [3, 1000])
+def test_what_is_written_is_what_was_declared(tmp_path, cache, monkeypatch, pieces):
+    """A decoder that gives another number of bytes than it said is not believed, and not for long."""
+    given = []
+
+    def read():
+        for _ in range(pieces):
+            given.append(None)
+            yield bytes(10)
+
+    monkeypatch.setattr(archives, "members", lambda _: iter([archives.Member("a.png", "file", 40, read)]))
+    (tmp_path / "a.zip").touch()
+    refused(tmp_path / "a.zip", cache, r"a\.zip is damaged: a\.png has another size")
+    assert len(given) == min(pieces, 5)
+
+
+def test_a_full_disk_is_seen_before_it_is_full(tmp_path, cache, monkeypatch):
+    path = pack(tmp_path / "a.zip", {"a.png": picture()})
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    refused(path, cache, r"a\.zip unpacks to 0 MiB, and .* has 0 MiB left; make room, or set SANDGLASS_CACHE")
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SANDGLASS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(SaveError, match=r"a\.zip cannot be unpacked into \S+: .*Not a directory"):
+        load_data(pack(tmp_path / "a.zip", {"a.png": picture()}))
 
 
 def test_damage_is_noticed(tmp_path, cache):
@@ -362,3 +393,27 @@ def test_what_holds_no_picture_says_what_to_do(tmp_path, cache):
         load_data(tmp_path / "gone.zip")
     with pytest.raises(ConfigError, match="class folders"):
         load_data(pack(tmp_path / "l.zip", {"a.png": picture()}), labels="x")
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar", ".tgz"])
+def test_mutated_archives_raise_nothing_but_our_error(tmp_path, cache, suffix):
+    members = {f"d{i}/{i}.png": picture(i) * 3 for i in range(4)} | {"x" * 120 + ".png": b"abc", "r.txt": b"d" * 700}
+    whole = pack(tmp_path / f"w{suffix}", members).read_bytes()
+    random, refusals = np.random.default_rng(0), 0
+    for _ in range(60):
+        mutant = bytearray(whole)
+        for _ in range(random.choice([1, 2, 20])):
+            at = int(random.integers(len(mutant)))
+            kind = random.integers(4)
+            if kind < 2:
+                mutant[at] = random.integers(256)
+            elif kind == 2:
+                mutant[at : at + 8] = b"7" * 8
+            else:
+                del mutant[at : at + int(random.integers(1, 20))]
+        (tmp_path / f"m{suffix}").write_bytes(mutant)
+        try:
+            archives.unpack(tmp_path / f"m{suffix}")
+        except DataError as error:
+            refusals += "\n" not in str(error)
+    assert refusals > 20

@@ -189,6 +189,21 @@ def test_what_may_not_be_read_is_left_out(tmp_path):
     assert data.notes[0] == "passed over: folders that cannot be read (1)"
 
 
+def test_what_the_system_refuses_is_left_out(tmp_path, monkeypatch):
+    """As above, for those who test as root."""
+    fill(tmp_path, 3)
+    opened = Image.open
+
+    def refuse(path, *args, **options):
+        if str(path).endswith("1.png"):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(Image, "open", refuse)
+    data = load_data(tmp_path, validation=0, test=0)
+    assert data.bad == (("1.png", "no permission to read it"),) and len(data.train) == 2
+
+
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**31),
@@ -212,6 +227,19 @@ def test_cutting_without_a_look_at_copies_shares_them():
     x = torch.arange(10).repeat(6)
     train, test = x[torch.randperm(60, generator=torch.Generator().manual_seed(0))].split([50, 10])
     assert set(train.tolist()) & set(test.tolist())
+
+
+def test_copies_that_a_source_has_in_its_own_splits_stay_and_are_told(tmp_path):
+    fill(tmp_path / "train", 20)
+    fill(tmp_path / "test", 3)
+    for i in range(4):
+        (tmp_path / "test" / f"copy{i}.png").write_bytes((tmp_path / "train" / f"{i}.png").read_bytes())
+        (tmp_path / "train" / f"twin{i}.png").write_bytes((tmp_path / "train" / f"{i}.png").read_bytes())
+    data = load_data(tmp_path, validation=0.3)
+    assert {s: len(x) for s, x in data.splits.items()} == {"train": 17, "validation": 7, "test": 7}
+    assert "4 of the test pictures are also among those of train, as the source has them" in data.notes
+    contents = [{bytes(row.numpy().data) for row in data.splits[s].x} for s in ("train", "validation")]
+    assert not set.intersection(*contents)
 
 
 def test_new_data_gets_the_models_class_numbers(tmp_path):
