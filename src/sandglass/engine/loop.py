@@ -139,7 +139,7 @@ class Loop:
             elif self.options.save_steps and self.now.step % self.options.save_steps == 0:
                 self.save()
         self.answer_signals()
-        self.save(final=True)
+        self.save()
         self.keep_model()
 
     def step(self) -> None:
@@ -274,7 +274,7 @@ class Loop:
             self.save()
         if self.signals.stop is None:
             return
-        self.save(final=True)
+        self.save()
         self.keep_model()
         self.progress.say(
             f"Stopped at step {self.now.step} of {self.total}; go on with: sandglass train --resume {self.run.path}"
@@ -283,11 +283,11 @@ class Loop:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.signals.stop)
 
-    def save(self, *, final: bool = False) -> None:
+    def save(self) -> None:
         """A checkpoint of this step; the first of a new best also becomes the kept model.
 
-        Args:
-            final: nothing comes after it, so a failure is never passed over.
+        Raises:
+            SaveError: it could not be written and nothing comes after it, or the failure was not to be borne.
         """
         if self._saved == self.now.step:
             return
@@ -309,7 +309,7 @@ class Loop:
                 self._stored = (self.now.best, self.now.best_step)
             self.run.prune(self.options.keep, self.now.best_step)
         except SaveError as error:
-            if final:
+            if self.signals.stop is not None or self.now.step >= self.total or self.now.stopped_early:
                 raise
             self.bear(error)
             if self._new_best:  # its weights will be gone: the next epoch is compared with those that are there
