@@ -47,8 +47,9 @@ class Shapes:
     """A square, ellipse or heart, white on black, in every combination of five known factors; needs no download.
 
     After dSprites (L. Matthey, I. Higgins, D. Hassabis and A. Lerchner, 2017). Every combination occurs once: the
-    rotations of a shape are spread over the angle after which it looks the same, so that no two are one picture. A
-    pixel is white where its centre lies inside, black elsewhere. The label is the shape.
+    rotations of a shape are spread over the angle after which it looks the same, so that no two are one picture (with
+    few pixels or many positions some can be; the notes count them). A pixel is white where its centre lies inside,
+    black elsewhere. The label is the shape.
 
     ``factors`` of a split holds, for each picture, the numbers of its shape, scale, rotation, x and y, from 0.
 
