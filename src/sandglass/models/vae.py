@@ -77,7 +77,7 @@ class VAE(LatentModel):
 
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
         """``distortion + weight * rate``, averaged over the batch; one draw of z an example."""
-        distortion, rates = self.bound_parts(batch.x, batch.clean)
+        distortion, rates = self.bound_parts(batch.x, clean=batch.clean)
         loss = (distortion + self.weight(clock) * rates).mean()
         return Terms(loss, {"distortion": distortion.detach(), "rate": rates.detach()})
 
@@ -85,7 +85,7 @@ class VAE(LatentModel):
         """The rate's weight at this time."""
         return self.beta * (clock.epoch / self.warmup).clamp(max=1) if self.warmup else self.beta
 
-    def bound_parts(self, x: Tensor, clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def bound_parts(self, x: Tensor, *, clean: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Distortion and rate of ``(B, *shape)`` from one draw, each ``(B,)`` in nats: the bound is minus their sum.
 
         With ``clean``, z is drawn given ``x`` and ``clean`` is what p(x|z) is asked for.
