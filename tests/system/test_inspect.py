@@ -270,6 +270,14 @@ def test_a_gap_equals_a_gap_and_nothing_else(tmp_path: Path) -> None:
     assert sandglass.inspect(path).facts["duplicates"] == {"rows": 1}
 
 
+def test_names_of_any_length(tmp_path: Path, cli: Cli) -> None:
+    long = "9" * 400
+    path = write(tmp_path / "a.csv", f"{long},x{long}\n" + f"a{long},1\nb,2\n" * 30)
+    code, out, _ = cli(path, "-o", tmp_path / "page.html")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_outliers(tmp_path: Path) -> None:
     values = [*np.random.default_rng(0).normal(size=500).round(3).tolist(), 1000.0]
     census = sandglass.inspect(write(tmp_path / "a.csv", "x\n" + "\n".join(map(str, values)) + "\n"))
