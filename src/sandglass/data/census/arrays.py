@@ -9,7 +9,7 @@ import numpy as np
 
 from sandglass.core import Finding
 from sandglass.data.census.advice import balance
-from sandglass.data.census.census import Census, ordered, some
+from sandglass.data.census.census import Census, ordered, sentence, some
 from sandglass.data.census.table import table_facts, table_findings
 from sandglass.data.dataset import Dataset
 from sandglass.data.splits import duplicates
@@ -31,7 +31,7 @@ def array_census(data: Dataset, title: str) -> Census:
         classes = Counter() if part.y is None else Counter(part.y.tolist())
         named = {data.classes[k] if data.classes else str(k): n for k, n in sorted(classes.items())}
         splits[name] = {"examples": len(part), "classes": named}
-    notes = [Finding("read", "info", f"{note[:1].upper()}{note[1:]}.") for note in data.notes]
+    notes = [Finding("read", "info", sentence(note)) for note in data.notes]
     raw = [data.transform.inverse(part.batch(slice(0, len(part))).x) for part in data.splits.values()]
     if data.transform.kind == "table":
         columns = _columns(raw)

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from sandglass.core import Finding
 from sandglass.data.census import advice, arrays, files, pictures, table
-from sandglass.data.census.census import Census, ordered
+from sandglass.data.census.census import Census, ordered, sentence
 from sandglass.data.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
@@ -138,8 +139,13 @@ def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
     if not data.spec.is_image or data.transform.kind != "image":
         return arrays.array_census(data, title)
     census = _pictures(list(_of_dataset(data)), title, each, None)
-    notes = tuple(Finding("read", "info", f"{note[:1].upper()}{note[1:]}.") for note in data.notes)
-    return Census(title, census.kind, census.facts, (*census.findings, *notes), census.sheets)
+    return _noted(census, data.notes)
+
+
+def _noted(census: Census, notes: Sequence[str]) -> Census:
+    """With what the loader did."""
+    said = tuple(Finding("read", "info", sentence(note)) for note in notes)
+    return replace(census, findings=(*census.findings, *said))
 
 
 def _of_dataset(data: Dataset) -> Iterator[Entry]:
