@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sandglass
@@ -354,11 +355,21 @@ def test_arrays(source: Any, kind: str, examples: int) -> None:
 
 
 def test_what_load_data_refuses_is_a_finding() -> None:
-    x = np.zeros((40, 3))
-    x[7, 1] = np.nan
+    x = np.random.default_rng(0).normal(size=(40, 3, 4, 5))
+    x[7, 1] = np.inf
     census = sandglass.inspect(x)
     assert census.kind == "nothing"
     assert "7" in census.findings[0].message
+
+
+@pytest.mark.parametrize("form", ["array", "tensor", "file"])
+def test_rows_of_numbers_keep_their_gaps(form: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(300, 3))
+    x[7, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    census = sandglass.inspect({"array": x, "tensor": torch.from_numpy(x), "file": tmp_path / "x.npy"}[form])
+    assert census.facts["missing"]["cells"] == 1
+    assert "Column 'x1' misses" in said(census)["missing"]
 
 
 # --- the three forms --------------------------------------------------------------------------------------------------

@@ -52,7 +52,11 @@ def _columns(raw: list[Any]) -> dict[str, np.ndarray[Any, Any]]:
     """Columns over all splits."""
     if hasattr(raw[0], "columns"):
         return {str(c): np.concatenate([part[c].to_numpy() for part in raw]) for c in list(raw[0].columns)[:_COLUMNS]}
-    rows = np.concatenate([np.asarray(part) for part in raw])
+    return columns_of(np.concatenate([np.asarray(part) for part in raw]))
+
+
+def columns_of(rows: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The columns of ``(N, D)`` as they are called where they have no names, at most a thousand of them."""
     return {f"x{k}": rows[:, k] for k in range(min(_COLUMNS, rows.shape[1]))}
 
 
