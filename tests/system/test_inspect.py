@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sandglass
@@ -270,6 +271,14 @@ def test_a_gap_equals_a_gap_and_nothing_else(tmp_path: Path) -> None:
     assert sandglass.inspect(path).facts["duplicates"] == {"rows": 1}
 
 
+def test_names_of_any_length(tmp_path: Path, cli: Cli) -> None:
+    long = "9" * 400
+    path = write(tmp_path / "a.csv", f"{long},x{long}\n" + f"a{long},1\nb,2\n" * 30)
+    code, out, _ = cli(path, "-o", tmp_path / "page.html")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+
+
 def test_outliers(tmp_path: Path) -> None:
     values = [*np.random.default_rng(0).normal(size=500).round(3).tolist(), 1000.0]
     census = sandglass.inspect(write(tmp_path / "a.csv", "x\n" + "\n".join(map(str, values)) + "\n"))
@@ -346,11 +355,21 @@ def test_arrays(source: Any, kind: str, examples: int) -> None:
 
 
 def test_what_load_data_refuses_is_a_finding() -> None:
-    x = np.zeros((40, 3))
-    x[7, 1] = np.nan
+    x = np.random.default_rng(0).normal(size=(40, 3, 4, 5))
+    x[7, 1] = np.inf
     census = sandglass.inspect(x)
     assert census.kind == "nothing"
     assert "7" in census.findings[0].message
+
+
+@pytest.mark.parametrize("form", ["array", "tensor", "file"])
+def test_rows_of_numbers_keep_their_gaps(form: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(300, 3))
+    x[7, 1] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    census = sandglass.inspect({"array": x, "tensor": torch.from_numpy(x), "file": tmp_path / "x.npy"}[form])
+    assert census.facts["missing"]["cells"] == 1
+    assert "Column 'x1' misses" in said(census)["missing"]
 
 
 # --- the three forms --------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sandglass.data.census.census import Census
 
 _COLUMNS = 30
+_NAME = 12
 _WIDEST = 100
 _STYLES = {"problem": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
@@ -70,7 +71,8 @@ def show(census: Census) -> None:
     if census.kind == "table":
         print()
         head, cells = column_rows(census.facts, _COLUMNS)
-        table(head, [[textwrap.shorten(row[0], 24, placeholder="…"), *row[1:]] for row in cells], right=(2, 3))
+        rest = sum(max(len(line[i]) for line in (head, *cells)) + 2 for i in range(1, len(head)))
+        table(head, [[_short(row[0], max(_NAME, _width() - rest)), *row[1:]] for row in cells], right=(2, 3))
         if (more := len(census.facts["columns"]) - _COLUMNS) > 0:
             print(f"and {more:,} more columns, which --json lists")
     print()
@@ -78,6 +80,10 @@ def show(census: Census) -> None:
         print("Nothing stands in the way of training.")
     for finding in census.findings:
         _print_finding(finding)
+
+
+def _short(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _print_finding(finding: Finding) -> None:
@@ -98,5 +104,9 @@ def _print_finding(finding: Finding) -> None:
 
 def _wrapped(text: str, mark: str) -> str:
     """Text behind a mark, its further lines beneath the first."""
-    width = min(_WIDEST, shutil.get_terminal_size((80, 24)).columns)
-    return textwrap.fill(text, width, initial_indent=mark, subsequent_indent=" " * len(mark), break_on_hyphens=False)
+    inner = " " * len(mark)
+    return textwrap.fill(text, _width(), initial_indent=mark, subsequent_indent=inner, break_on_hyphens=False)
+
+
+def _width() -> int:
+    return min(_WIDEST, shutil.get_terminal_size((80, 24)).columns)

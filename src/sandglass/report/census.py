@@ -119,7 +119,7 @@ def picture_sections(census: Census) -> list[Section]:
     if len(sizes) > 1:
         how = "Pictures of several sizes are brought to one before training: --size, and --fit crop, pad or stretch."
         chart = (
-            bar_list("sizes", "Heights and widths", [(f"{h}x{w}", n) for h, w, n in sizes], "pictures")
+            bar_list("sizes", "Height x width", [(f"{h}x{w}", n) for h, w, n in sizes], "pictures")
             if len(sizes) <= 12
             else scatter_sizes("sizes", sizes)
         )
@@ -179,7 +179,7 @@ def _column_chart(k: int, column: Facts) -> Chart | None:
         return bins_chart(name, column["name"], column["histogram"]["edges"], column["histogram"]["counts"])
     if column["kind"] == "categorical" and column["categories"]:
         counts: Sequence[tuple[str, int]] = [(c["value"], c["count"]) for c in column["categories"][:8]]
-        return bar_list(name, column["name"], counts, column["name"])
+        return bar_list(name, column["name"], counts, "rows")
     return None
 
 

@@ -11,7 +11,7 @@ from sandglass.report.chart import Chart, colour, draw
 from sandglass.report.plots import short
 
 MOST = 24
-"""Bars of one chart; what is beyond them is said in its title."""
+"""Classes in one chart."""
 
 SHADES = {"train": "train", "validation": "c5", "test": "held"}
 """The colour of a split, by name; others are grey."""
@@ -38,24 +38,23 @@ def class_chart(splits: Mapping[str, Mapping[str, int]], name: str = "classes") 
                       label=split)  # fmt: skip
             start += widths
         _bars(axes, [short(label, 22) for label in labels])
+        if len(totals) > MOST:
+            axes.set(title=f"The largest {MOST} of {len(totals):,} classes")
         if len(splits) > 1:
             axes.figure.legend(loc="outside lower right", ncols=3)
 
-    more = f", the largest {MOST} of {len(totals):,}" if len(totals) > MOST else ""
-    title = f"Examples of each class{more}"
-    return draw(name, title, paint, height=110 + 20 * len(labels))
+    return draw(name, "Examples of each class", paint, height=110 + 20 * len(labels))
 
 
 def bar_list(name: str, title: str, counts: Sequence[tuple[str, int]], unit: str) -> Chart:
-    """Horizontal bars in the given order, at most :data:`MOST`."""
-    shown = counts[:MOST]
+    """Horizontal bars in the given order."""
 
     def paint(axes: Any) -> None:
-        axes.barh(range(len(shown)), [n for _, n in shown], height=0.72, color=colour("train"))
-        _bars(axes, [short(label, 22) for label, _ in shown], unit)
+        axes.barh(range(len(counts)), [n for _, n in counts], height=0.72, color=colour("train"))
+        _bars(axes, [short(label, 22) for label, _ in counts], unit)
+        axes.set(title=short(title, 26))
 
-    more = f", the first {MOST} of {len(counts):,}" if len(counts) > MOST else ""
-    return draw(name, title + more, paint, height=90 + 20 * len(shown))
+    return draw(name, title, paint, height=100 + 20 * len(counts))
 
 
 def _bars(axes: Any, labels: Sequence[str], unit: str = "examples") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sandglass.data.census.census import sentence
 from sandglass.report.counts import class_chart
 from sandglass.report.section import Material, Section, Table
 
@@ -22,7 +23,7 @@ def data_section(m: Material) -> Section:
         rows.append([name, f"{count:,}", each])
     head = ["split", "examples", "in a class"]
     table = Table(rows, head, numbers=(1, 2)) if classes else Table([r[:2] for r in rows], head[:2], numbers=(1,))
-    notes = [[note[:1].upper() + note[1:] + "."] for note in data.get("notes") or []]
+    notes = [[sentence(note)] for note in data.get("notes") or []]
     tables = [table, *([Table(notes, title="What was found and done")] if notes else [])]
     how = (
         "What the model learned from and was measured on. The command inspect looks at the source itself, more closely."

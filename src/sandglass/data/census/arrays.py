@@ -9,7 +9,7 @@ import numpy as np
 
 from sandglass.core import Finding
 from sandglass.data.census.advice import balance
-from sandglass.data.census.census import Census, ordered, some
+from sandglass.data.census.census import Census, ordered, sentence, some
 from sandglass.data.census.table import table_facts, table_findings
 from sandglass.data.dataset import Dataset
 from sandglass.data.splits import duplicates
@@ -31,7 +31,7 @@ def array_census(data: Dataset, title: str) -> Census:
         classes = Counter() if part.y is None else Counter(part.y.tolist())
         named = {data.classes[k] if data.classes else str(k): n for k, n in sorted(classes.items())}
         splits[name] = {"examples": len(part), "classes": named}
-    notes = [Finding("read", "info", f"{note[:1].upper()}{note[1:]}.") for note in data.notes]
+    notes = [Finding("read", "info", sentence(note)) for note in data.notes]
     raw = [data.transform.inverse(part.batch(slice(0, len(part))).x) for part in data.splits.values()]
     if data.transform.kind == "table":
         columns = _columns(raw)
@@ -52,7 +52,11 @@ def _columns(raw: list[Any]) -> dict[str, np.ndarray[Any, Any]]:
     """Columns over all splits."""
     if hasattr(raw[0], "columns"):
         return {str(c): np.concatenate([part[c].to_numpy() for part in raw]) for c in list(raw[0].columns)[:_COLUMNS]}
-    rows = np.concatenate([np.asarray(part) for part in raw])
+    return columns_of(np.concatenate([np.asarray(part) for part in raw]))
+
+
+def columns_of(rows: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """The columns of ``(N, D)`` as they are called where they have no names, at most a thousand of them."""
     return {f"x{k}": rows[:, k] for k in range(min(_COLUMNS, rows.shape[1]))}
 
 

@@ -103,3 +103,14 @@ def listed(values: Sequence[Any], few: int = 5) -> str:
     """
     shown = ", ".join(str(v) for v in values[:few])
     return f"{shown} and {len(values) - few:,} more" if len(values) > few else shown
+
+
+def sentence(note: str) -> str:
+    """A note of a loader as a sentence; a file's name in front stays as it is.
+
+    Example:
+        >>> sentence("3 columns one-hot"), sentence("photos.zip was unpacked"), sentence("values were rounded")
+        ('3 columns one-hot.', 'photos.zip was unpacked.', 'Values were rounded.')
+    """
+    first = note.split(" ", 1)[0]
+    return f"{note if '.' in first else note[:1].upper() + note[1:]}."

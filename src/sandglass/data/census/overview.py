@@ -108,11 +108,11 @@ def column_rows(facts: Facts, few: int | None = None) -> tuple[Sequence[str], li
     for column in facts["columns"][:few]:
         typical = scope = ""
         if "mean" in column:
-            typical = f"{column['mean']:.4g} ± {column['std']:.3g}"
-            scope = f"{column['minimum']:.4g} to {column['maximum']:.4g}"
+            typical = f"{column['mean']:.3g} ± {column['std']:.2g}"
+            scope = f"{column['minimum']:.3g} to {column['maximum']:.3g}"
         elif column.get("categories"):
             top = column["categories"][0]
-            typical = f"{top['value'][:16]} ({top['count']:,})"
+            typical = f"{top['value'][:12]} ({top['count']:,})"
         gap = f"{column['missing'] / max(1, facts['examples']):.1%}" if column["missing"] else ""
         rows.append([column["name"], column["kind"], gap, f"{column['distinct']:,}", typical, scope])
     return head, rows

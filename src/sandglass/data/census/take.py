@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from sandglass.core import Finding
 from sandglass.data.census import advice, arrays, files, pictures, table
-from sandglass.data.census.census import Census, ordered
+from sandglass.data.census.census import Census, ordered, sentence
 from sandglass.data.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.sources import images, layouts
+from sandglass.data.sources import images, layouts, numpy_files
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 _TABLES = (".csv", ".tsv")
@@ -60,6 +61,10 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
             return _table(lambda: table.read(path), title, labels)
         if images.is_picture(path):
             return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None)
+        if path.suffix.lower() == ".npy" and labels is None:
+            return _numbers(path, title, each)
+    if isinstance(source, np.ndarray | Tensor) and source.ndim == 2 and labels is None:
+        return _rows(source, name or "rows")
     if hasattr(source, "columns") and not isinstance(source, Dataset):
         return _table(lambda: (source, True), name or "table", labels)
     return _loaded(source, labels, name, each)
@@ -126,6 +131,20 @@ def _table(read: Any, title: str, labels: Any) -> Census:
     return Census(title, "table", facts, ordered([*table.table_findings(facts)]))
 
 
+def _numbers(path: Path, title: str, each: Any) -> Census:
+    try:
+        x = numpy_files.read_numpy(path, None)["train"][0]
+    except DataError as error:
+        return _failed(title, error)
+    return _rows(x, title) if x.ndim == 2 else _loaded(path, None, title, each)
+
+
+def _rows(x: Any, title: str) -> Census:
+    """Rows of numbers as they come, gaps and all."""
+    facts = table.table_facts(arrays.columns_of(x.detach().cpu().numpy() if isinstance(x, Tensor) else x))
+    return Census(title, "table", facts, ordered([*table.table_findings(facts)]))
+
+
 def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
     """What :func:`load_data` makes of a source, looked at as that."""
     try:
@@ -133,13 +152,19 @@ def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
     except NotFoundError:
         raise
     except DataError as error:
-        return _failed(name or images.shown(Path(source).name) if isinstance(source, str) else "data", error)
+        known = isinstance(source, str | os.PathLike)
+        return _failed(name or (images.shown(Path(source).name) if known else "data"), error)
     title = name or data.name
     if not data.spec.is_image or data.transform.kind != "image":
         return arrays.array_census(data, title)
     census = _pictures(list(_of_dataset(data)), title, each, None)
-    notes = tuple(Finding("read", "info", f"{note[:1].upper()}{note[1:]}.") for note in data.notes)
-    return Census(title, census.kind, census.facts, (*census.findings, *notes), census.sheets)
+    return _noted(census, data.notes)
+
+
+def _noted(census: Census, notes: Sequence[str]) -> Census:
+    """With what the loader did."""
+    said = tuple(Finding("read", "info", sentence(note)) for note in notes)
+    return replace(census, findings=(*census.findings, *said))
 
 
 def _of_dataset(data: Dataset) -> Iterator[Entry]:
