@@ -15,7 +15,10 @@ SWITCHES = {
     "--no-report": "train only: no evaluation on the test split, no report.html",
 }
 OWN = {
-    "--data": ("NAME_OR_PATH", "a name from `sandglass datasets`, a folder of pictures, or a .npy, .npz or .csv file"),
+    "--data": (
+        "NAME_OR_PATH",
+        "a name from `sandglass datasets`, a folder of pictures, or a .npy, .npz, .csv or .parquet file",
+    ),
     "--out": ("DIR", "the run folder itself; the next free runs/<model>-<data>-<number> when not given"),
     "--recipe": ("NAME", "start from a ready-made configuration; `sandglass recipes` lists them"),
     "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags win over it"),

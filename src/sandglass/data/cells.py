@@ -37,6 +37,7 @@ _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62135596800.0, 253402300799.0  # the years 1 to 9999, in seconds since 1970
 _DAY = 86400.0
+_LARGEST = 1e100  # beyond, a variance overflows
 _BOOLEAN = {"true": "True", "1": "True", "1.0": "True", "yes": "True", "y": "True", "t": "True",
             "false": "False", "0": "False", "0.0": "False", "no": "False", "n": "False", "f": "False"}  # fmt: skip
 
@@ -272,11 +273,13 @@ def _missing(value: Any) -> bool:
 
 
 def _bounded(name: str, found: Array) -> None:
-    bad = np.isinf(found)
+    bad = np.abs(found) > _LARGEST
     if bad.any():
         count = int(bad.sum())
+        what = "infinite" if np.isinf(found[bad]).all() else f"over {_LARGEST:g} large"
+        those = f"{count} values that are" if count > 1 else "1 value that is"
         raise DataError(
-            f"column '{name}' has {count} infinite value{'s' if count > 1 else ''}, the first in row "
+            f"column '{name}' has {those} {what}, the first in row "
             f"{int(np.argwhere(bad)[0][0])}; remove or replace {'them' if count > 1 else 'it'}."
         )
 
