@@ -46,7 +46,9 @@ def datasets(words: Sequence[str]) -> int:
         shape = "x".join(map(str, getattr(found.make, "shape", ())))
         rows.append([name, about[0], shape, about[1], found.summary])
     table(["name", "examples", "shape", "licence", "what it is"], rows, wrap=(4,))
-    print("\nYour own: --data with a folder of pictures, one picture, or a .npy, .npz, .csv or .tsv file.")
+    print(
+        "\nYour own: --data with a folder of pictures, one picture, or a .npy, .npz, .csv, .tsv, .parquet or .feather file."
+    )
     return 0
 
 

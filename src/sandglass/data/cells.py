@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -287,12 +288,7 @@ def _bounded(name: str, found: Array) -> None:
 def _moment(value: Any) -> float | None:
     """Seconds since 1970 of a date, a time or an ISO 8601 text; None for anything else."""
     if isinstance(value, str):
-        if not _ISO.fullmatch(value.strip()):
-            return None
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
+        return _moment_of_text(value.strip())
     if isinstance(value, np.datetime64):
         return float(value.astype("datetime64[us]").astype(np.int64)) / 1e6
     if not isinstance(value, date):
@@ -300,6 +296,16 @@ def _moment(value: Any) -> float | None:
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH).total_seconds()
+
+
+@lru_cache(maxsize=2**16)
+def _moment_of_text(text: str) -> float | None:
+    if not _ISO.fullmatch(text):
+        return None
+    try:
+        return _moment(datetime.fromisoformat(text))
+    except ValueError:
+        return None
 
 
 def _codes(column: Column, values: Array) -> Array:
