@@ -47,7 +47,7 @@ def datasets(words: Sequence[str]) -> int:
         rows.append([name, about[0], shape, about[1], found.summary])
     table(["name", "examples", "shape", "licence", "what it is"], rows, wrap=(4,))
     print(
-        "\nYour own: --data with a folder of pictures, one picture, or a .npy, .npz, .csv, .tsv, .parquet or .feather file."
+        "\nYour own: --data with a folder of pictures, one picture, or a file of the kind .npy, .npz, .csv or .parquet."
     )
     return 0
 
