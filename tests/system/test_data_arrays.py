@@ -215,7 +215,7 @@ def test_csv_equals_frame(tmp_path):
     ("text", "words"),
     [
         ("", "not a table"), ("a,b\n", "no rows"), ("a,b\n1,\n", "'b' has no value in any row"),
-        ("a,b\n1,2,3\n4,5,6,7\n", "not a table"), ("a,b\n1,inf\n", "infinite value, the first in row 0"),
+        ("a,b\n1,2,3\n4,5,6,7\n", "not a table"), ("a,b\n1,inf\n", "value that is infinite, the first in row 0"),
         ("a,b\n1,2,3\n4,5,6\n", "more cells than its first line"), ("a,a\n1,2\n", "2 columns named 'a'"),
     ],
 )  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +220,50 @@ def test_columns_are_left_out(tmp_path: Path) -> None:
 
 
 def test_an_infinite_value_and_an_empty_column_are_refused() -> None:
-    with pytest.raises(DataError, match="'weight' has 1 infinite value, the first in row 4"):
+    with pytest.raises(DataError, match="'weight' has 1 value that is infinite, the first in row 4"):
         load_data(table().assign(weight=[np.inf if i == 4 else 1.0 for i in range(N)]))
+    with pytest.raises(DataError, match=r"'weight' has 2 values that are over 1e\+100 large, the first in row 1"):
+        load_data(table().assign(weight=[1e300 if i in (1, 4) else 1.0 for i in range(N)]))
+    with pytest.raises(DataError, match="too far from those"):
+        whole(table()).transform.apply(table().assign(weight=1e60))
     with pytest.raises(DataError, match=r"'none' has no value in any row; leave it out: drop=\['none'\]"):
         load_data(table().assign(none=None))
     with pytest.raises(DataError, match="labels of 'train' have missing values"):
         load_data(with_gaps(table()), labels="grade")
+
+
+def test_other_tables_than_those_of_pandas(tmp_path: Path) -> None:
+    arrow = pyarrow.Table.from_pandas(table())
+    assert load_data(arrow, labels="town").fingerprint == load_data(table(), labels="town").fingerprint
+    prices = pyarrow.table({"price": pyarrow.array([Decimal("1.5"), None, Decimal("2.5")])})
+    assert whole(prices).spec.columns[0].kind == "numeric"
+    (tmp_path / "t.csv").write_text("a;b\n1;2.5\n3;4.5\n")
+    data = whole(tmp_path / "t.csv")
+    assert [c.name for c in data.spec.columns] == ["a", "b"] and "t.csv has semicolons between its cells" in data.notes
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_files_are_read_or_refused_in_one_line(seed: int, tmp_path: Path) -> None:
+    """Never a traceback, and nothing that ends the process: offsets are checked before they are followed."""
+    frame = with_gaps(table()).convert_dtypes()
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_feather(tmp_path / "t.feather")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    folder = save_dataset(tmp_path / "d", pyarrow.Table.from_pandas(frame), {})
+    chance = random.Random(seed)
+    files = [tmp_path / "t.parquet", tmp_path / "t.feather", tmp_path / "t.csv", next(folder.glob("*.arrow"))]
+    for file in files:
+        good = file.read_bytes()
+        for _ in range(10):
+            bad = bytearray(good)
+            for _ in range(chance.choice([1, 3, 20])):
+                bad[chance.randrange(len(bad))] = chance.choice([0, 127, 128, 255, chance.randrange(256)])
+            file.write_bytes(bad)
+            try:
+                load_data(folder if file.suffix == ".arrow" else file)
+            except DataError as error:
+                assert "\n" not in str(error)
+        file.write_bytes(good)
 
 
 def test_times_with_a_zone_are_brought_to_utc() -> None:
@@ -335,7 +375,8 @@ def test_splits_keep_groups_and_shares(sizes: list[int], classes: int, shares: t
         wanted = len(single[name])
         for c in range(classes):
             exact = wanted * float((y == c).float().mean())
-            assert abs(int((y[single[name]] == c).sum()) - exact) <= 1
+            # What comes second may find a class used up, and takes of another in its place.
+            assert abs(int((y[single[name]] == c).sum()) - exact) < (2 if name == "test" else 1 + 1e-6)
         assert wanted == 0 or abs(wanted - n * share) <= 1
 
 
@@ -454,6 +495,7 @@ def test_a_table_with_gaps_from_file_to_rows(tmp_path: Path, capsys: pytest.Capt
         assert rows["age"].dtype == np.int64 and rows["grade"].isin(range(1, 6)).all() and rows["member"].dtype == bool
         assert pd.to_datetime(rows["born"]).between("1900-01-01", "2030-01-01").all()
         assert set(rows["town"]) <= {"Ulm", "Bern", "Graz"}
+    assert main(["generate", run, "-o", str(tmp_path / "rows.npy")]) == 2  # NumPy would pickle texts and dates
     assert main(["reconstruct", run, "-n", "8", "-o", str(tmp_path / "back.csv")]) == 0
     back = pd.read_csv(tmp_path / "back.csv")
     originals = back[back["which"] == "original"][own]

@@ -62,7 +62,12 @@ def write_examples(
     given = path.suffix.lower()
     if given in (".npy", ".npz"):
         raw = transform.inverse(x)
-        return write_array(path, raw.to_numpy() if hasattr(raw, "to_numpy") else raw)
+        array = raw.to_numpy() if hasattr(raw, "to_numpy") else raw
+        if array.dtype.kind not in "biuf":  # NumPy would pickle them
+            raise ConfigError(
+                f"{path} can hold numbers alone, and the table has other columns; write a .csv or .parquet."
+            )
+        return write_array(path, array)
     if table:
         if given not in (".csv", ".parquet", ""):
             raise ConfigError(f"{path} should end in .csv or .parquet (or .npy): the model makes rows of a table.")

@@ -64,7 +64,9 @@ def datasets(words: Sequence[str]) -> int:
     headers = ["name", "examples", "shape", "licence", "what it is", "source"]
     if not args.dataset:
         table(headers, rows, wrap=(4, 5))
-        print("\nYour own: --data with a folder of pictures, one picture, or a .npy, .npz, .csv or .tsv file.")
+        print(
+            "\nYour own: --data with a folder or zip of pictures, one picture, or a .csv, .parquet, .npy or .npz file."
+        )
         return 0
     for header, cell in zip(headers, rows[0], strict=True):
         print(f"{header}: {cell}")

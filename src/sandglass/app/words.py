@@ -17,7 +17,7 @@ SWITCHES = {
 OWN = {
     "--data": (
         "NAME_OR_PATH",
-        "a name from `sandglass datasets`, a folder or zip of pictures, a .npy, .npz or .csv file",
+        "a name from `sandglass datasets`, a folder or zip of pictures, a .csv, .parquet, .npy or .npz file",
     ),
     "--out": ("DIR", "the run folder itself; the next free runs/<model>-<data>-<number> when not given"),
     "--recipe": ("NAME", "start from a ready-made configuration; `sandglass recipes` lists them"),

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST, _LAST = -62135596800.0, 253402300799.0  # the years 1 to 9999, in seconds since 1970
 _DAY = 86400.0
 _LONGEST = 2**24
+_LARGEST = 1e100  # beyond, a variance overflows
 _BOOLEAN = {"true": "True", "1": "True", "1.0": "True", "yes": "True", "y": "True", "t": "True",
             "false": "False", "0": "False", "0.0": "False", "no": "False", "n": "False", "f": "False"}  # fmt: skip
 
@@ -302,11 +304,13 @@ def _missing(value: Any) -> bool:
 
 
 def _bounded(name: str, found: Array) -> None:
-    bad = np.isinf(found)
+    bad = np.abs(found) > _LARGEST
     if bad.any():
         count = int(bad.sum())
+        what = "infinite" if np.isinf(found[bad]).all() else f"over {_LARGEST:g} large"
+        those = f"{count} values that are" if count > 1 else "1 value that is"
         raise DataError(
-            f"column '{name}' has {count} infinite value{'s' if count > 1 else ''}, the first in row "
+            f"column '{name}' has {those} {what}, the first in row "
             f"{int(np.argwhere(bad)[0][0])}; remove or replace {'them' if count > 1 else 'it'}."
         )
 
@@ -314,12 +318,7 @@ def _bounded(name: str, found: Array) -> None:
 def _moment(value: Any) -> float | None:
     """Seconds since 1970 of a date, a time or an ISO 8601 text; None for anything else."""
     if isinstance(value, str):
-        if not _ISO.fullmatch(value.strip()):
-            return None
-        try:
-            value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
+        return _moment_of_text(value.strip())
     if isinstance(value, np.datetime64):
         return float(value.astype("datetime64[us]").astype(np.int64)) / 1e6
     if not isinstance(value, date):
@@ -327,6 +326,16 @@ def _moment(value: Any) -> float | None:
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
     return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH).total_seconds()
+
+
+@lru_cache(maxsize=2**16)
+def _moment_of_text(text: str) -> float | None:
+    if not _ISO.fullmatch(text):
+        return None
+    try:
+        return _moment(datetime.fromisoformat(text))
+    except ValueError:
+        return None
 
 
 def _codes(column: Column, values: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ Types = dict[str, str | list[str]]
 """For each declared column its kind, or its categories in order, which make it ordinal."""
 
 _MANY = 1000
+_NUMBER = (int, float, np.number, Decimal)
 
 
 def read_types(types: Any) -> Types:
@@ -148,7 +150,7 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
         return "sequence", None
     if all(isinstance(v, bool | np.bool_) for v in found):
         return "categorical", None
-    if all(isinstance(v, int | float | np.number) for v in found):
+    if all(isinstance(v, _NUMBER) for v in found):
         return "numeric", None
     if all(map(cells.is_date, found)):
         return "date", None
@@ -169,7 +171,7 @@ def _categories(
             )
         return (["False", "True"] if kind == "boolean" else sorted({str(v) for v in found})), "bool"
     dtype = "str"
-    if all(isinstance(v, int | float | np.number) for v in found):
+    if all(isinstance(v, _NUMBER) for v in found):
         dtype = _type(name, found, gaps)
     texts = {cells.text(v, dtype) for v in found}
     if order is not None:

@@ -54,7 +54,8 @@ def read(
     if isinstance(source, tuple) and len(source) == 2:
         return "arrays", None, memory.read_pairs(_labelled({"train": source}, labels), **options)
     if hasattr(source, "columns"):
-        return "table", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
+        pairs = {"train": (tables.as_frame(source), None)}
+        return "table", None, memory.read_pairs(_labelled(pairs, labels), **options)
     if isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and source and not _is_image(source[0])):
         return "arrays", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
     if hasattr(source, "__getitem__") and hasattr(source, "__len__"):

@@ -42,7 +42,9 @@ def carve(
     sizes = {s: sum(map(len, queue)) for s, queue in queues.items()}
     for part, fraction in fractions.items():
         parts[part] = []
-        for stratum, quota in _quotas(sizes, _count(n, fraction)).items():
+        left = {s: sum(map(len, queue)) for s, queue in queues.items()}
+        total = max(0, min(_count(n, fraction), sum(left.values()) - 1))  # one is left to train on
+        for stratum, quota in _quotas(sizes, total, left).items():
             parts[part] += _draw(queues[stratum], quota)
     _at_least_one(queues, [parts[part] for part, fraction in fractions.items() if _count(n, fraction)])
     parts["train"] = [i for queue in queues.values() for group in queue for i in group]
@@ -70,14 +72,18 @@ def _count(n: int, fraction: float) -> int:
     return max(1, min(round(n * fraction), n - 1))
 
 
-def _quotas(sizes: dict[int, int], total: int) -> dict[int, int]:
-    """``total`` shared out in proportion to ``sizes``, by largest remainders."""
+def _quotas(sizes: dict[int, int], total: int, left: dict[int, int]) -> dict[int, int]:
+    """``total`` shared out in proportion to ``sizes``, by largest remainders, as far as there are examples left."""
     n = sum(sizes.values())
     exact = {s: total * size / n for s, size in sizes.items()}
-    quotas = {s: int(e) for s, e in exact.items()}
+    quotas = {s: min(int(e), left[s]) for s, e in exact.items()}
     by_remainder = sorted(sizes, key=lambda s: (quotas[s] - exact[s], s))
-    for s in by_remainder[: total - sum(quotas.values())]:
-        quotas[s] += 1
+    short = total - sum(quotas.values())
+    while short > 0:
+        for s in by_remainder:
+            if short > 0 and quotas[s] < left[s]:
+                quotas[s] += 1
+                short -= 1
     return quotas
 
 

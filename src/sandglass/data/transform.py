@@ -263,7 +263,10 @@ class TableTransform(Transform):
                 )
             series = list(array.T)
         parts, seen = zip(*(cells.encode(c, s) for c, s in zip(self.columns, series, strict=True)), strict=True)
-        x, mask = np.concatenate(parts, axis=1).astype(np.float32), np.concatenate(seen, axis=1)
+        with np.errstate(over="ignore"):
+            x, mask = np.concatenate(parts, axis=1).astype(np.float32), np.concatenate(seen, axis=1)
+        if not np.isfinite(x).all():
+            raise DataError("The rows hold values too far from those that the model was fitted to; check their unit.")
         if self.binary and not np.isin(x, (0, 1)).all():
             raise DataError("The rows hold other values than 0 and 1, which is all that the model knows.")
         return torch.from_numpy(x), None if mask.all() else torch.from_numpy(mask)

@@ -14,7 +14,7 @@ from sandglass.data.sources import folders, memory, tables
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import SPLITS, Pairs, Raw
-from sandglass.errors import DataError, MissingPackageError
+from sandglass.errors import ConfigError, DataError, MissingPackageError
 
 _LARGEST = 2**36  # bytes
 
@@ -39,9 +39,12 @@ def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dic
         pictured: what :func:`sandglass.data.sources.folders.read_items` takes beside them.
 
     Raises:
+        ConfigError: labels that are no name.
         DataError: damaged files, pictures that are elsewhere, or columns that cannot be understood.
         MissingPackageError: pyarrow or pandas is not installed.
     """
+    if not isinstance(labels, str | bool | None):
+        raise ConfigError("Name the column of labels of a saved dataset, or give False for none; not an array.")
     found = {split: _read_split(path) for split, path in _split_folders(folder).items()}
     features = found["train"][1]
     table = {split: part for split, (part, _) in found.items()}
@@ -56,12 +59,19 @@ def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dic
         return raw.noted(f"columns beside the pictures were left out: {cells.listed(left)}") if left else raw
     pairs: Pairs = {}
     for split, part in table.items():
-        frame = tables.to_frame(part)
+        frame = _frame(part, folder)
         for name, texts in classes.items():
             frame[name] = [texts[int(v)] if v == v and v is not None and 0 <= v < len(texts) else None
                            for v in cells.plain(frame[name]).tolist()]  # fmt: skip
         pairs[split] = tables.take_labels(frame, labels) if isinstance(labels, str) else (frame, None)
     return memory.read_pairs(pairs, **options)
+
+
+def _frame(table: Any, folder: Path) -> Any:
+    try:
+        return tables.to_frame(table, plain=True)
+    except (ValueError, TypeError, KeyError) as error:  # such as texts that are no UTF-8
+        raise DataError(f"{shown(folder.name)} is damaged: {' '.join(str(error).split())}.") from error
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:

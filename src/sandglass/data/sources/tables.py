@@ -45,8 +45,12 @@ def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
 def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
     name, pandas = shown(path.name), cells.pandas()
     options: dict[str, Any] = {"sep": "\t" if path.suffix.lower() == ".tsv" else ",", "encoding": "utf-8-sig"}
+    notes: tuple[str, ...] = ()
     try:
         first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
+        if first.shape[1] == 1 and ";" in first.iloc[0, 0]:
+            options["sep"], notes = ";", (f"{name} has semicolons between its cells",)
+            first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         header = [str(v) for v in first.iloc[0]]
         filled = [v for v in header if v.strip() not in cells.MISSING]
         bare = any("." in v and _is_number(v) for v in filled) or (bool(filled) and all(map(_is_number, filled)))
@@ -64,9 +68,9 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
         raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
     if not isinstance(frame.index, pandas.RangeIndex):
         raise DataError(f"{name} is not a table: it has lines with more cells than its first line names.")
-    if not bare:
-        return frame, ()
-    return frame, (f"{name} has no header, its first line is numbers: the columns are named c1 to c{len(header)}",)
+    if bare:
+        notes += (f"{name} has no header, its first line is numbers: the columns are named c1 to c{len(header)}",)
+    return frame, notes
 
 
 def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -87,6 +91,7 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
                 table = file.read()
         else:
             table = feather.read_table(path, memory_map=False)
+        table.validate(full=True)  # offsets that lead outside would bring the process down
         frame = to_frame(table)
     except DataError:
         raise
@@ -95,15 +100,25 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
     return frame, ()
 
 
-def to_frame(table: Any) -> Any:
-    """An Arrow table as a DataFrame, in whose columns whole numbers and booleans stay so beside gaps."""
+def as_frame(source: Any) -> Any:
+    """A table that was handed over as a pandas DataFrame; those of Arrow and Polars are turned into one."""
+    return source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
+
+
+def to_frame(table: Any, *, plain: bool = False) -> Any:
+    """An Arrow table as a DataFrame, in whose columns whole numbers and booleans stay so beside gaps.
+
+    Args:
+        table: the table.
+        plain: pass over what pandas may have noted in it, such as which columns are its index.
+    """
     import pyarrow
 
     pandas = cells.pandas()
     kinds = {getattr(pyarrow, f"{u}int{n}")(): getattr(pandas, f"{u.upper()}Int{n}Dtype")()
              for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
     kinds[pyarrow.bool_()] = pandas.BooleanDtype()
-    return table.to_pandas(types_mapper=kinds.get)
+    return table.to_pandas(types_mapper=kinds.get, ignore_metadata=plain)
 
 
 def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
