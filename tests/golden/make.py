@@ -34,7 +34,8 @@ def main() -> None:
     folder = Path(__file__).parent / sandglass.__version__
     shutil.rmtree(folder, ignore_errors=True)
     for name, options in MODELS.items():
-        run = sandglass.train(name, "digits", out=folder / name, model_options=options, epochs=1, threads=1, keep=1)
+        training = {"epochs": 1, "batch_size": 128, "threads": 1, "keep": 1}
+        run = sandglass.train(name, "digits", out=folder / name, model_options=options, **training)
         model = sandglass.load(run)
         generator = torch.Generator().manual_seed(0)
         shape = model.spec.shape if name != "gan" else (4,)

@@ -66,7 +66,14 @@ def save_all(run: Run) -> None:
     run.rewrite(run.config)
 
 
-@pytest.mark.parametrize(("code", "lasting"), [(errno.ENOSPC, False), (errno.EIO, False), (errno.ENOSPC, True)])
+@pytest.mark.parametrize(
+    ("code", "lasting"),
+    [
+        (errno.ENOSPC, False),
+        pytest.param(errno.EIO, False, marks=pytest.mark.slow),
+        pytest.param(errno.ENOSPC, True, marks=pytest.mark.slow),
+    ],
+)
 def test_every_write_that_fails_leaves_the_old_checkpoint(
     code: int, lasting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -206,6 +206,7 @@ def test_the_smallest_numbers_are_numbers(model: Path) -> None:
 def test_every_swapped_file_of_a_run_is_found(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file in turn comes from another run of the same kind, sound in itself."""
     other = sandglass.train("vae", "digits", out=tmp_path / "other", epochs=1, seed=1, lr=0.01, threads=1, keep=1,
+                            batch_size=run.config["training"]["batch_size"],
                             model_options=run.config["model"]["options"])  # fmt: skip
     assert [p for _, p in verify(run) if p] == [] == [p for _, p in verify(other) if p]
     sealed_by_themselves = {"events.jsonl", "results.json"}  # no run is proven by them
