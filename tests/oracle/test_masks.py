@@ -33,7 +33,13 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
 def make(name: str, likelihood: Any = "gaussian", spec: Spec | None = None) -> Model:
     net = {"name": "mlp", "widths": [16]}
     with rng.forked("cpu", 0, "weights"):
-        return registry.build(name, spec or Spec((5,)), latent_dim=2, net=net, likelihood=likelihood)
+        return registry.build(
+            name,
+            spec or Spec((5,), "unit" if likelihood == "bernoulli" else "real"),
+            latent_dim=2,
+            net=net,
+            likelihood=likelihood,
+        )
 
 
 def terms_of(model: Model, batch: Batch) -> dict[str, Tensor]:

@@ -192,14 +192,14 @@ def test_what_may_not_be_read_is_left_out(tmp_path):
 def test_what_the_system_refuses_is_left_out(tmp_path, monkeypatch):
     """As above, for those who test as root."""
     fill(tmp_path, 3)
-    opened = Image.open
+    content = images._content
 
-    def refuse(path, *args, **options):
+    def refuse(path):
         if str(path).endswith("1.png"):
             raise PermissionError(13, "Permission denied")
-        return opened(path, *args, **options)
+        return content(path)
 
-    monkeypatch.setattr(Image, "open", refuse)
+    monkeypatch.setattr(images, "_content", refuse)
     data = load_data(tmp_path, validation=0, test=0)
     assert data.bad == (("1.png", "no permission to read it"),) and len(data.train) == 2
 

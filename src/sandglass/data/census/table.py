@@ -14,6 +14,7 @@ from sandglass.core import Finding
 from sandglass.data.cells import pandas
 from sandglass.data.census.advice import balance
 from sandglass.data.census.census import NAMED, listed, some
+from sandglass.data.sources import tables
 from sandglass.data.sources.images import shown
 from sandglass.errors import DataError
 
@@ -30,12 +31,14 @@ _LARGEST = 1e150  # its square is still a number
 
 
 def read(path: Path) -> tuple[Any, bool]:
-    """The table of a ``.csv`` or ``.tsv`` file with its gaps, and whether its first line names the columns.
+    """The table of a file with its gaps, and whether its first line names the columns.
 
     Raises:
         DataError: it is no table.
         MissingPackageError: pandas is not installed.
     """
+    if path.suffix.lower() not in (".csv", ".tsv"):
+        return tables.read_file(path)[0], True
     options: dict[str, Any] = {
         "sep": "\t" if path.suffix.lower() == ".tsv" else ",",
         "encoding": "utf-8-sig",

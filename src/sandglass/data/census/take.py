@@ -21,10 +21,8 @@ from sandglass.data.census.census import Census, ordered, sentence
 from sandglass.data.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.sources import images, layouts, numpy_files
+from sandglass.data.sources import archives, images, layouts, numpy_files, tables
 from sandglass.errors import ConfigError, DataError, NotFoundError
-
-_TABLES = (".csv", ".tsv")
 
 
 def inspect(source: Any, *, labels: Any = None, name: str | None = None, progress: bool = False) -> Census:
@@ -57,7 +55,9 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
         title = name or images.shown(path.stem if path.is_file() else path.name)
         if path.is_dir():
             return _folder(path, title, labels, each)
-        if path.suffix.lower() in _TABLES:
+        if archives.is_archive(path):
+            return _archive(path, name or images.shown(archives.stem(path)), labels, each)
+        if path.suffix.lower() in tables.ENDINGS:
             return _table(lambda: table.read(path), title, labels)
         if images.is_picture(path):
             return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None)
@@ -89,15 +89,13 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
         raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
     passed = list(files.ignored(path))
     try:
-        found, _ = layouts.list_splits(path, labels=labels is not False)
-    except OSError as error:
-        found = {}
-        passed.append((images.shown(error.filename or path), f"cannot be opened ({error.strerror})"))
-    several = len(found) > 1
+        found, notes = layouts.list_splits(path, labels=labels is not False)
+    except DataError as error:
+        return _failed(title, error)
     entries = [
         Entry(
             lambda item=item: item.content,  # type: ignore[misc]
-            f"{split}/{item.name}" if several else item.name,
+            item.name,
             split,
             None if item.label is None else str(item.label),
             file=True,
@@ -105,7 +103,16 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
         for split, items in sorted(found.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
         for item in items
     ]
-    return _pictures(entries, title, each, passed)
+    census = _pictures(entries, title, each, passed)
+    return _noted(census, [n for n in notes if not n.startswith("passed over")])  # those are counted one by one
+
+
+def _archive(path: Path, title: str, labels: Any, each: Any) -> Census:
+    try:
+        folder, notes = archives.unpack(path)
+    except DataError as error:
+        return _failed(title, error)
+    return _noted(_folder(folder, title, labels, each), notes)
 
 
 def _pictures(entries: Sequence[Entry], title: str, each: Any, passed: list[tuple[str, str]] | None) -> Census:

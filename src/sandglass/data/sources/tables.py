@@ -169,7 +169,7 @@ def arrange(raw: Raw, drop: Any, groups: Any) -> Raw:
             row = int(np.argmin(cells.observed(found)))
             raise DataError(f"the column of groups has no value in row {row}; fill it, or remove that row.")
         which = None if found is None else torch.tensor([number.setdefault(v, len(number)) for v in found.tolist()])
-        parts[split] = Part(frames[split], part.y, part.names, part.mask, which)
+        parts[split] = replace(part, x=frames[split], groups=which)
     return replace(raw, parts=parts).noted(f"{len(number)} groups: each stays in one split", *_crossing(parts))
 
 
