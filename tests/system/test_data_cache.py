@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier, Thread
@@ -24,9 +24,8 @@ from sandglass.data.dataset import Dataset, Split
 from sandglass.data.load import load_data
 from sandglass.data.loading import Loader, in_order
 from sandglass.data.rows import Rows
-from sandglass.data.sources import decoding, folders, images
+from sandglass.data.sources import decoding, folders
 from sandglass.data.sources.layouts import list_splits
-from sandglass.data.transform import ImageTransform
 from sandglass.errors import ConfigError, DataError, SaveError
 
 SOURCE = str(Path(sandglass.__file__).parents[1])
@@ -389,141 +388,3 @@ def test_a_picture_that_was_added_is_noticed_at_resume(folder: Path, tmp_path: P
         sandglass.resume(run.path, epochs=3)
     (folder / "cat/new.png").unlink()
     sandglass.resume(run.path, epochs=3)
-
-
-FIRST = {
-    "grey, then colour": ("L", [("RGB", (7, 9))]),
-    "colour, then grey": ("RGB", [("L", (7, 9))]),
-    "all grey": ("L", [("L", (7, 9))]),
-    "grey with alpha of 16 bits": ("LA", [("L", (7, 9))]),
-}
-
-
-@pytest.mark.parametrize("case", FIRST)
-@pytest.mark.parametrize("broken", [False, True])
-def test_a_guess_from_the_first_picture_never_decides(case: str, broken: bool, tmp_path: Path) -> None:
-    """What comes out is what a look at every header would have said."""
-    first, others = FIRST[case]
-    for number in range(70):
-        mode, size = (first, (7, 9)) if number == 0 else others[0]
-        Image.new(mode, size, number).save(tmp_path / f"{number:02}.png")
-    if broken:  # in colour by its header, which is all of it that can be read
-        Image.effect_noise((7, 9), 50).convert("RGB").save(tmp_path / "99.png")
-        (tmp_path / "99.png").write_bytes((tmp_path / "99.png").read_bytes()[:60])
-    items = list_splits(tmp_path, labels=False)[0]["train"]
-    asked = folders.Asked(None, None, None, None, None)
-    with images.quiet():
-        expected = folders._fit(items, asked)
-    assert load_data(tmp_path).transform == expected
-    assert kept(tmp_path).transform == expected
-
-
-def test_other_sizes_are_refused_though_the_first_promised_one(tmp_path: Path) -> None:
-    for number in range(70):
-        Image.new("RGB", (7, 9 if number < 69 else 8)).save(tmp_path / f"{number:02}.png")
-    for keep in (True, False):
-        with pytest.raises(DataError, match="2 sizes"):
-            load_data(tmp_path, cache=keep)
-    assert not list((tmp_path / "cache").glob("*/*/rows"))
-
-
-@pytest.fixture
-def crowd() -> Iterator[list[decoding.Apart]]:
-    found: list[decoding.Apart] = []
-    yield found
-    for worker in found:
-        worker.close()
-
-
-FRAME = ImageTransform((6, 5), 3)
-
-
-def paths(folder: Path) -> list[str]:
-    return [item.content for item in list_splits(folder, labels=False)[0]["train"]]
-
-
-def test_processes_decode_what_threads_do(folder: Path) -> None:
-    names = paths(folder)
-    (folder / os.fsdecode(b"odd\xff\n.png")).write_bytes(Path(names[5]).read_bytes())
-    names = paths(folder)
-    a, b = (list(decoding.decode(names, FRAME, processes=p)) for p in (True, False))
-    assert len(a) == len(b) == 2
-    for x, y in zip(a, b, strict=True):
-        assert np.array_equal(x.pixels, y.pixels)
-        assert (x.digests, x.bad, x.remarks, x.seen) == (y.digests, y.bad, y.remarks, y.seen)
-    assert len(a[0].bad) + len(a[1].bad) == 1
-
-
-def test_a_process_that_dies_is_made_up_for(folder: Path, crowd: list[decoding.Apart]) -> None:
-    names = paths(folder)[:20]
-    worker = decoding.Apart(FRAME)
-    crowd.append(worker)
-    good = worker(names)
-    assert worker.process is not None
-    worker.process.kill()
-    worker.process.wait()
-    again = worker(names)
-    assert worker.process is None
-    assert np.array_equal(good.pixels, again.pixels)
-
-
-def test_a_process_imports_neither_pytorch_nor_what_lies_about(tmp_path: Path) -> None:
-    (tmp_path / "json.py").write_text("raise SystemExit('not this one')")
-    script = "import sys; import sandglass.data.sources.decoding; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-P", "-c", script], cwd=tmp_path, env=os.environ | {"PYTHONPATH": SOURCE})
-    assert done.returncode == 0
-
-
-def test_only_some_pictures_are_held_at_a_time() -> None:
-    """The decoder runs ahead of whoever takes the pictures, but not far."""
-    things = iter(range(1000))
-    results = decoding.ahead(lambda n: n, things, 2)
-    assert [next(results) for _ in range(3)] == [0, 1, 2]
-    assert next(things) <= 8
-    results.close()
-
-
-LIMITED = """
-    import resource, torch
-    from sandglass.core import Batch
-    from sandglass.data.load import load_data
-    from sandglass.data.loading import Loader, in_order
-    from sandglass.data.sources import decoding
-    decoding._WORKERS = 2  # each has a stack of its own
-    torch.set_num_threads(1)
-    weight = torch.zeros(3 * 300 * 300, requires_grad=True)
-
-    def step(batch):
-        loss = (batch.x.flatten(1) @ weight - 1).square().mean()
-        loss.backward()
-        with torch.no_grad():
-            weight.sub_(1e-6 * weight.grad)
-        weight.grad = None
-        return float(loss)
-
-    step(Batch(torch.zeros(8, 3, 300, 300)))
-    used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) * 1024
-    # Of data, not of address space: the file is mapped, which takes addresses and no memory that is one's own.
-    resource.setrlimit(resource.RLIMIT_DATA, (used + 80 * 2**20,) * 2)
-    options = {{"validation": 0.1, "test": 0.0, "size": 300, "channels": 3}}
-    data = load_data({folder!r}, cache=True, **options)
-    print(sum(s.x.nbytes for s in data.splits.values()) // 2**20)
-    loader = Loader(data.train, 8, seed=0)
-    losses = [step(loader.batch(n)) for n in range(loader.steps_per_epoch)]
-    print(sum(step(make()) for make in in_order(data.splits["validation"], 8)) / 10 < losses[0])
-    try:
-        load_data({folder!r}, cache=False, **options)
-    except (MemoryError, RuntimeError):
-        print("no memory")
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process has of its own")
-def test_more_than_memory_holds(tmp_path: Path) -> None:
-    """205 MiB of pixels train within 80; the control, into memory under the same limit, does not go."""
-    (tmp_path / "pictures").mkdir()
-    for number in range(800):
-        Image.new("RGB", (8, 8), (number % 256, number // 256, 77)).save(tmp_path / f"pictures/{number:03}.png")
-    process = start_script(LIMITED.format(folder=str(tmp_path / "pictures")))
-    out, err = process.communicate(timeout=250)
-    assert out.split() == ["205", "True", "no", "memory"], out + err

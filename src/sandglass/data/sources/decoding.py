@@ -36,7 +36,7 @@ R = TypeVar("R")
 
 _AT_ONCE = 64
 _BYTES_AT_ONCE = 2 * 2**20
-_MANY = 2000  # pictures from which processes are worth starting
+_MANY = 5000  # pictures from which processes are worth starting: each takes as long as a thousand small ones
 _WORKERS = 8
 
 
