@@ -24,28 +24,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import NoneType
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from sandglass import __version__, registry, storage
+from sandglass import __version__, registry, settings, storage
 from sandglass.core import Model, Spec
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
 from sandglass.plain import read_json, read_jsonl, read_yaml, strict_json, to_yaml
 from sandglass.weights import fill, read_tensors, tensor_file
 
 _STEP = re.compile(r"^step-(\d{8,})$")
-
-
-_SECTIONS: dict[str, type | tuple[type, ...]] = {  # a section stands before what is in it
-    "model": dict, "model.name": str, "model.options": dict, "training": dict, "spec": dict, "transform": dict,
-    "data": dict, "data.name": str, "data.source": (dict, NoneType), "data.fingerprint": str, "data.examples": dict,
-    "data.notes": list, "classes": list, "environment": dict,
-}  # fmt: skip
-"""What is where in ``config.yaml``; all that reads a run may rely on it."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +68,7 @@ class Run:
         version = self.config.get("format", 1)
         if version != 1:
             raise ConfigError(f"{self.path} was written by a newer Sandglass (format {version}); upgrade to read it.")
-        for name, kinds in _SECTIONS.items():
-            *way, last = name.split(".")
-            place = self.config.get(way[0], {}) if way else self.config
-            if last in place and not isinstance(place[last], kinds):
-                raise ConfigError(f"{self.path / 'config.yaml'} is damaged: '{name}' is not what a run has there.")
+        settings.check(self.config, self.path / "config.yaml")
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -181,7 +168,7 @@ class Run:
             os.fsync(file.fileno())
             log = {"log_sha256": hashlib.file_digest(file, "sha256").hexdigest(), "log_bytes": file.tell()}
         files: dict[str, storage.Content] = {f"{k}.safetensors": tensor_file(v) for k, v in tensors.items()}
-        more = {"step": step, **log, "config": settings(self.config)}
+        more = {"step": step, **log, "config": settings.fixed(self.config)}
         files["state.json"] = strict_json({**state, **more}, indent=1).encode()
         storage.write_folder(self.checkpoint_path(step), files, {"step": step, **about})
         self.point("LAST", step)
@@ -249,7 +236,7 @@ class Run:
 
     def changes(self, checkpoint: Checkpoint) -> list[str]:
         """What in ``config.yaml`` is not as it was when a checkpoint was written, a line each."""
-        before, now = checkpoint.state.get("config"), settings(self.config)
+        before, now = checkpoint.state.get("config"), settings.fixed(self.config)
         if not isinstance(before, dict):
             return []
         names = [n for n in {**before, **now} if before.get(n) != now.get(n)]
@@ -326,31 +313,6 @@ def hold(path: Path) -> Iterator[None]:
         with suppress(OSError):
             (path / "run.owner").unlink(missing_ok=True)
         lock.release()
-
-
-def settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not change while a run is resumed, flat: each option by its dotted name, long parts by their SHA-256.
-
-    The number of epochs is not among it, for it may be raised.
-
-    Example:
-        >>> settings({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
-        {'model.name': 'vae', 'training.lr': 0.1}
-    """
-    flat: dict[str, Any] = {}
-    for section in ("model", "training"):
-        flat |= _flat(config.get(section) or {}, section)
-    flat |= {f"data.{k}": (config.get("data") or {}).get(k) for k in ("fingerprint",) if "data" in config}
-    for section in ("spec", "transform", "classes"):
-        if section in config:
-            flat[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
-    return {k: v for k, v in flat.items() if k != "training.epochs"}
-
-
-def _flat(values: Any, prefix: str) -> dict[str, Any]:
-    if not isinstance(values, Mapping):
-        return {prefix: list(values) if isinstance(values, tuple) else values}
-    return {name: v for key, value in values.items() for name, v in _flat(value, f"{prefix}.{key}").items()}
 
 
 def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str) -> None:

@@ -22,6 +22,7 @@ TIERS = (
     ("registry",),
     ("rng",),
     ("storage",),
+    ("settings",),
     ("weights",),
     ("run",),
     ("verify",),
