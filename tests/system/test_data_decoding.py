@@ -92,10 +92,11 @@ def paths(folder: Path) -> list[str]:
     return [item.content for item in list_splits(folder, labels=False)[0]["train"]]
 
 
-def test_processes_decode_what_threads_do(folder: Path) -> None:
+def test_processes_decode_what_threads_do(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = paths(folder)
     (folder / os.fsdecode(b"odd\xff\n.png")).write_bytes(Path(names[5]).read_bytes())
     names = paths(folder)
+    monkeypatch.setattr(decoding, "_AT_ONCE", 64)
     a, b = (list(decoding.decode(names, FRAME, processes=p)) for p in (True, False))
     assert len(a) == len(b) == 2
     for x, y in zip(a, b, strict=True):

@@ -20,6 +20,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
@@ -34,7 +35,7 @@ from sandglass.errors import DataError
 T = TypeVar("T")
 R = TypeVar("R")
 
-_AT_ONCE = 64
+_AT_ONCE = 128
 _BYTES_AT_ONCE = 2 * 2**20
 _MANY = 5000  # pictures from which processes are worth starting: each takes as long as a thousand small ones
 _WORKERS = 8
@@ -97,7 +98,8 @@ class Here:
             seen.add((image.height, image.width, image.mode in ("L", "LA")))
             array, done = framing.framed(image, done, frame)
             pixels[n] = framing.quantised(array, frame)
-            remarks.update(done)
+            if done:
+                remarks.update(done)
             n += 1
         digests = b"".join(hashlib.blake2b(octets(row), digest_size=16).digest() for row in pixels[:n])
         return Decoded(pixels[:n], digests, bad, dict(remarks), frozenset(seen))
@@ -121,6 +123,7 @@ class Apart:
             stderr=subprocess.DEVNULL,
             env=os.environ | {"PYTHONPATH": path},
         )
+        _widen(self.process)
         values = ("size", "channels", "fit", "levels", "background", "continuous", "value_range")
         self.hello = _line({name: getattr(frame, name) for name in values})
 
@@ -271,6 +274,14 @@ def _apart(frame: framing.Frame) -> Worker:
         return Apart(frame)
     except OSError:  # no such program, or no room for another
         return Here(frame)
+
+
+def _widen(process: subprocess.Popen[bytes]) -> None:
+    """Gives its answers room, so that it goes on decoding while the last ones are still being read."""
+    with suppress(ImportError, AttributeError, OSError):  # where there is no such thing, they wait for each other
+        import fcntl
+
+        fcntl.fcntl(process.stdout or 0, fcntl.F_SETPIPE_SZ, 2**20)
 
 
 def _line(values: Any) -> bytes:

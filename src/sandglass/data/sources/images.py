@@ -6,7 +6,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ MAX_PIXELS = 50_000_000
 
 _GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _SMALL = 2**18
+_HEAD = 2**16
+_EIGHT = ("JPEG", "MPO", "WEBP", "GIF")  # formats of 8 bits
 _TURNING = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
@@ -77,7 +79,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
     """
     module = pillow()
     try:
-        image = module.open(_content(path), formats=FORMATS)
+        image = _open(_content(path))
     except module.DecompressionBombError as error:
         raise DataError(f"{shown(path)}: more than {MAX_PIXELS / 1e6:g} megapixels; shrink it first.") from error
     except Exception as error:  # a damaged header may raise anything in a decoder
@@ -91,9 +93,28 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
 
 def _content(path: str | os.PathLike[str]) -> Any:
     """What to open: of a small file all that is in it, for a decoder reads a few bytes at a time; else the path."""
-    with open(path, "rb", buffering=0) as file:
-        data = file.read(_SMALL)
-        return io.BytesIO(data) if len(data) < _SMALL and not file.read(1) else path
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(descriptor).st_size
+        data = os.read(descriptor, size + 1) if size < _SMALL else b""
+    finally:
+        os.close(descriptor)
+    return io.BytesIO(data) if 0 < len(data) == size else path
+
+
+def _open(content: Any) -> Image:
+    """A picture with its header read, by its content."""
+    module = pillow()
+    if isinstance(content, io.BytesIO):
+        head = content.getvalue()[:_HEAD]
+        if head.startswith(b"\xff\xd8\xff") and b"MPF\0" not in head:
+            from PIL.JpegImagePlugin import JpegImageFile
+
+            with suppress(Exception):  # of a damaged one Pillow says below what is wrong
+                return JpegImageFile(content)  # as Pillow would, without asking who else might want it
+            content.seek(0)
+    image: Image = module.open(content, formats=FORMATS)
+    return image
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[tuple[int, int], bool]:
@@ -198,6 +219,8 @@ def normal(
 
 def _declared_top(image: Image) -> int:
     """The largest value that the file's header allows for; 255 where it says nothing and 65,535 for wide modes."""
+    if image.format in _EIGHT:
+        return 255
     tags = getattr(image, "tag_v2", {})
     bits, largest = (v[0] if isinstance(v, tuple) and v else v for v in (tags.get(258), tags.get(281)))
     if not isinstance(bits, int):
