@@ -225,7 +225,7 @@ def test_levels_come_in_order(odd_census: Census) -> None:
 
 TABLE = "id,age,height,height_cm,town,note,same,bad\n" + "".join(
     f"{i},{'' if i % 25 == 0 else 20 + i % 50},{1.5 + i % 40 / 100},{150 + i % 40},{['Bern', 'Rome', 'Oslo'][i % 3]},"
-    f"text {i},7,{'?' if i == 5 else i * i % 89}\n"
+    f"text {i},7,{'none yet' if i == 5 else i * i % 89}\n"
     for i in range(1000)
 )
 
@@ -234,7 +234,7 @@ def test_table(tmp_path: Path) -> None:
     census = sandglass.inspect(write(tmp_path / "people.csv", TABLE))
     words = said(census)
     assert "'age' misses 4% (40 of 1,000 rows)" in words["missing"]
-    assert "'bad' holds numbers, but also '?' (1 cell)" in words["strays"]
+    assert "'bad' holds numbers, but also 'none yet' (1 cell)" in words["strays"]
     assert "'note' has 1,000 different texts" in words["text"]
     assert "'same' is the same in every row" in words["constant"]
     assert "'id' numbers the rows" in words["identifier"]
@@ -253,6 +253,17 @@ def test_table(tmp_path: Path) -> None:
     assert age["mean"] == pytest.approx(known.mean())
     assert age["quantiles"]["0.5"] == np.median(known)
     assert sum(age["histogram"]["counts"]) == 960
+
+
+def test_dates_and_gaps_are_seen_as_training_sees_them(tmp_path: Path) -> None:
+    text = "day,amount\n" + "".join(f"2024-01-{1 + i % 28:02},{'?' if i % 10 == 0 else i}\n" for i in range(300))
+    census = sandglass.inspect(write(tmp_path / "a.csv", text))
+    day, amount = census.facts["columns"]
+    assert (day["kind"], day["first"], day["last"], day["distinct"]) == ("date", "2024-01-01", "2024-01-28", 28)
+    assert (amount["kind"], amount["missing"], amount["strays"]) == ("numeric", 30, {})
+    data = sandglass.load_data(tmp_path / "a.csv", validation=0, test=0)
+    assert [c.kind for c in data.spec.columns] == ["date", "numeric"]
+    assert data.train.mask is not None and int((~data.train.mask[:, 1]).sum()) == 30
 
 
 def test_table_without_a_header_with_equal_rows_and_without_end(tmp_path: Path) -> None:

@@ -110,6 +110,8 @@ def column_rows(facts: Facts, few: int | None = None) -> tuple[Sequence[str], li
         if "mean" in column:
             typical = f"{column['mean']:.3g} ± {column['std']:.2g}"
             scope = f"{column['minimum']:.3g} to {column['maximum']:.3g}"
+        elif "first" in column:
+            scope = f"{column['first']} to {column['last']}"
         elif column.get("categories"):
             top = column["categories"][0]
             typical = f"{top['value'][:12]} ({top['count']:,})"

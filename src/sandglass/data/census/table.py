@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sandglass.core import Finding
-from sandglass.data.cells import pandas
+from sandglass.data.cells import is_date, pandas, plain, seconds
 from sandglass.data.census.advice import balance
 from sandglass.data.census.census import NAMED, listed, some
 from sandglass.data.sources import tables
@@ -82,6 +82,7 @@ def table_facts(columns: Mapping[str, Column], headed: bool = True) -> dict[str,
         >>> facts["missing"]["cells"], [c["kind"] for c in facts["columns"]]
         (1, ['numeric', 'categorical'])
     """
+    columns = {name: plain(values) for name, values in columns.items()}
     rows = len(next(iter(columns.values()), ()))
     found = [_column(name, values) for name, values in columns.items()]
     holes = [_missing(values) for values in columns.values()]
@@ -124,7 +125,9 @@ def _column(name: str, values: Column) -> dict[str, Any]:
     if values.dtype.kind in "iuf":
         return about | {"kind": "numeric"} | _numeric(known.astype(np.float64))
     if values.dtype.kind in "mM":
-        return about | {"kind": "date", "distinct": len(np.unique(known))}
+        return about | {"kind": "date"} | _dates(name, known)
+    if len(known) and values.dtype.kind == "O" and all(map(is_date, known.tolist())):
+        return about | {"kind": "date"} | _dates(name, known)
     texts = [str(v) for v in known.tolist()]
     counts = Counter(texts)
     numbers = {text: _number(text) for text in counts}
@@ -139,6 +142,15 @@ def _column(name: str, values: Column) -> dict[str, Any]:
         "distinct": len(counts),
         "categories": [{"value": shown(v[:80]), "count": n} for v, n in common],
     }
+
+
+def _dates(name: str, known: Column) -> dict[str, Any]:
+    """The first and the last, to the day."""
+    moments = seconds(name, known)
+    if not len(moments):
+        return {}
+    first, last = (str(np.datetime64(int(s), "s").astype("datetime64[D]")) for s in (moments.min(), moments.max()))
+    return {"distinct": len(np.unique(moments)), "first": first, "last": last}
 
 
 def _numeric(known: npt.NDArray[np.float64]) -> dict[str, Any]:
@@ -287,7 +299,7 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             f"{name} misses {share} ({gaps:,} of {some(rows, 'row')}).",
             "Leave the column out."
             if gaps == rows
-            else "The model must take gaps; otherwise fill them or leave the column out.",
+            else "A vae or ae trains on what is there; for a gan fill the gaps or leave the column out.",
         )
     if column.get("infinite"):
         yield Finding(
@@ -305,9 +317,7 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             f"({some(sum(column['strays'].values()), 'cell')}).",
             "Leave such cells empty if they stand for a missing value; otherwise correct them.",
         )
-    if kind == "date":
-        yield Finding("date", "problem", f"{name} holds dates.", "Turn it into numbers or leave it out.")
-    elif kind == "text":
+    if kind == "text":
         yield Finding(
             "text",
             "problem",
