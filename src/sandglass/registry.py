@@ -70,8 +70,11 @@ class Entry:
     @property
     def summary(self) -> str:
         """The first line of its docstring, or what distinguishes a preset from its class."""
+        same = [e.name for e in _entries.values() if e.kind == self.kind and e.make is self.make and not e.preset]
+        if not self.preset and same[0] != self.name:
+            return f"Another name of `{same[0]}`"
         first = (inspect.getdoc(self.make) or "").split("\n", 1)[0].rstrip(".")
-        own = ", ".join(f"{k}={v}" for k, v in self.preset.items())
+        own = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.preset.items())
         return f"{first} ({own})" if own else first
 
 
