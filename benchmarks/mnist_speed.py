@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import sandglass
-from sandglass import api
 from sandglass.data.dataset import Dataset
 from sandglass.engine import step as step_module
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Silent
+from sandglass.record import describe
 from sandglass.run import Run
 
 BATCH, RATE = 256, 1e-3
@@ -102,7 +102,7 @@ def make(data: Dataset, folder: Path, epochs: int, device: str) -> Interleaved:
     training = Training.of({**options, "device": device}).settled([], len(data.train))
     net = {"name": "mlp", "widths": [512]}
     model = sandglass.build("vae", data.spec, seed=0, latent_dim=2, net=net, likelihood="bernoulli")
-    run = Run.create(folder, api.describe(model, data, training, None))
+    run = Run.create(folder, describe(model, data, training, None))
     loop = Interleaved(model, data, run, training, card=lambda run: "benchmark", progress=Silent())
     loop.times, loop.other = [], []
     return loop

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import os
-import platform
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import sandglass
-from sandglass import registry, rng, storage
+from sandglass import registry, rng
 from sandglass.core import Model, Result, Spec
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
@@ -26,13 +19,11 @@ from sandglass.engine.options import Settled, Training
 from sandglass.engine.progress import Progress, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError, MissingPackageError, NotFoundError
 from sandglass.metrics.measure import measure
+from sandglass.record import describe, differences, environment, write_bad_files
 from sandglass.report.card import model_card
 from sandglass.run import Run, hold, load_model, read_model_config
 
 __all__ = ["build", "evaluate", "load", "load_data", "resume", "run_data", "train", "transform_of"]
-
-BAD_FILES = "bad_files.csv"
-"""In a run folder, the files that were left out of the data and why."""
 
 
 def build(name: str, spec: Spec, *, seed: int | None = None, **options: Any) -> Model:
@@ -372,56 +363,6 @@ def start_from(model: Model, source: str | Path) -> None:
     except RuntimeError as error:
         first = str(error).split("\n\t")[-1]
         raise ConfigError(f"The weights of {source} do not fit this model: {first}") from error
-
-
-def describe(model: Model, data: Dataset, training: Training, recipe: str | None) -> dict[str, Any]:
-    """The complete configuration of a run, in plain values."""
-    return {
-        "format": 1,
-        "model": model.config,
-        "data": {
-            "name": data.name,
-            "source": dict(data.source) if data.source else None,
-            "fingerprint": data.fingerprint,
-            "examples": {name: len(split) for name, split in data.splits.items()},
-            "notes": list(data.notes),
-        },
-        "training": training.to_dict(),
-        "recipe": recipe,
-        "spec": data.spec.to_dict(),
-        "transform": data.transform.to_dict(),
-        "classes": list(data.classes),
-        "environment": environment(),
-    }
-
-
-def write_bad_files(run: Run, data: Dataset) -> None:
-    """Lists the files that were left out of the data, each with its reason, in ``bad_files.csv``; none, no list."""
-    if data.bad:
-        lines = io.StringIO(newline="")
-        csv.writer(lines).writerows([("path", "reason"), *data.bad])
-        storage.write_file(run.path / BAD_FILES, lines.getvalue().encode())
-
-
-def environment() -> dict[str, Any]:
-    """Versions and machine, as far as they decide bits."""
-    import numpy
-
-    values = {
-        "sandglass": sandglass.__version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": numpy.__version__,
-        "machine": platform.machine(),
-        "system": platform.system(),
-        "cores": os.cpu_count(),
-    }
-    return values | ({"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {})
-
-
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed between two environments, a line each."""
-    return [f"{k} was {before.get(k)}, is {v}" for k, v in now.items() if before.get(k) != v]
 
 
 def next_folder(model: str, data: str) -> Path:

@@ -33,6 +33,7 @@ TIERS = (
     ("diagnose",),
     ("tasks",),
     ("report",),
+    ("record",),
     ("recipes",),
     ("api", "estimator"),
     ("app",),

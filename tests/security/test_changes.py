@@ -13,6 +13,7 @@ from helpers import Quiet
 from offer import GOLDEN
 from sandglass.errors import CheckpointError, ConfigError, DataError
 from sandglass.plain import read_yaml, to_yaml
+from sandglass.record import environment
 from sandglass.run import Run
 
 
@@ -60,7 +61,7 @@ def test_an_edited_setting_is_listed(name: str, path: Path) -> None:
 def test_nothing_is_said_where_nothing_changed(path: Path) -> None:
     """But for the machine, which is another than that of the golden run."""
     config = read_yaml(path / "config.yaml")
-    (path / "config.yaml").write_bytes(to_yaml({**config, "environment": sandglass.api.environment()}))
+    (path / "config.yaml").write_bytes(to_yaml({**config, "environment": environment()}))
     assert resumed(path) == ([], [])
 
 

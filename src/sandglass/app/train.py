@@ -17,6 +17,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
 from sandglass.errors import ConfigError
 from sandglass.plain import read_yaml
+from sandglass.record import BAD_FILES
 from sandglass.run import Run
 
 _FEW = 300  # of fewer updates in all nothing good can be expected
@@ -106,7 +107,7 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
     if data.bad:
-        say(f"  note: {api.BAD_FILES} in the run folder lists every file that could not be read")
+        say(f"  note: {BAD_FILES} in the run folder lists every file that could not be read")
     return api.train(
         model["name"],
         data,
