@@ -51,6 +51,18 @@ def write_file(path: Path, data: bytes) -> None:
             raise
 
 
+def cache_folder(name: str) -> Path:
+    """Where things of a kind are kept that can be made or fetched again: below ``$SANDGLASS_CACHE``, or where the system
+    keeps such things for a user.
+    """
+    own = os.environ.get("SANDGLASS_CACHE")
+    if not own:
+        import platformdirs
+
+        own = platformdirs.user_cache_dir("sandglass")
+    return Path(own, name)
+
+
 def write_folder(path: Path, files: Mapping[str, Content], about: Mapping[str, Any]) -> None:
     """Puts a folder with these files and a manifest at ``path``, replacing a folder of that name as a whole.
 

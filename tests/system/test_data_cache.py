@@ -354,7 +354,10 @@ def test_what_was_not_used_for_longest_goes_first(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(cache, "CAP", total + 72 * 3 * 11 * 11 - 1)
     kept(folder, size=11)
     assert [made[size].exists() for size in (8, 9, 10)] == [True, False, True]
-    assert cache.clear() > 0
+    archive = cache.home().parent / "archives/a.zip-1/pictures/a.png"
+    archive.parent.mkdir(parents=True)
+    archive.write_bytes(b"123")
+    assert cache.clear() > 0 and not archive.exists()
     assert not list(cache.home().glob("*/rows"))
 
 

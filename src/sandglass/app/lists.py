@@ -43,13 +43,13 @@ def datasets(words: Sequence[str]) -> int:
     about = "List the data sets known by name; with a name, its options. Folders and files need none."
     parser = Parser("datasets", about, ["datasets", "datasets shapes"])
     parser.add_argument("dataset", nargs="?", metavar="DATASET", help="show what this one is")
-    clears = "delete the decoded pictures that are kept of folders; they are made again when needed"
+    clears = "delete decoded pictures and unpacked archives; they are made again when needed"
     parser.add_argument("--clear-cache", action="store_true", help=clears)
     args = parser.parse(words)
     if args.clear_cache:
         from sandglass.data import cache
 
-        print(f"{cache.home()}: {cache.clear() / 2**20:,.0f} MiB deleted")
+        print(f"{cache.home().parent}: {cache.clear() / 2**20:,.0f} MiB deleted")
         return 0
 
     from sandglass.app.helping import shown

@@ -55,13 +55,8 @@ class Kept:
 
 
 def home() -> Path:
-    """Where decoded pictures are kept, below ``$SANDGLASS_CACHE`` or the user's cache folder."""
-    own = os.environ.get("SANDGLASS_CACHE")
-    if not own:
-        import platformdirs
-
-        own = platformdirs.user_cache_dir("sandglass")
-    return Path(own, "pictures")
+    """Where decoded pictures are kept."""
+    return storage.cache_folder("pictures")
 
 
 def place(folder: Path, asked: Mapping[str, Any]) -> Path:
@@ -191,9 +186,11 @@ def held(where: Path, size: int) -> Iterator[None]:
 
 
 def clear() -> int:
-    """Deletes all decoded pictures; returns how many bytes they were."""
-    size = sum(_size(where) for where in _places())
-    shutil.rmtree(home(), ignore_errors=True)
+    """Deletes all decoded pictures and unpacked archives; returns how many bytes they were."""
+    folders = (home(), storage.cache_folder("archives"))
+    size = sum(_size(folder) for folder in folders if folder.is_dir())
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     return size
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
+from sandglass.storage import cache_folder
 
 _TIMEOUT = 60  # seconds without a byte
 
@@ -91,11 +92,10 @@ def _find(dataset: str, file: File) -> Path:
     if own and os.path.isfile(path := Path(own, dataset, file.name)):
         return path
     try:
-        import platformdirs
         import pooch
     except ImportError as error:
         raise MissingPackageError(f"Downloading '{dataset}' needs pooch: `pip install pooch`.") from error
-    cache = Path(os.environ.get("SANDGLASS_CACHE") or platformdirs.user_cache_dir("sandglass"), dataset)
+    cache = cache_folder(dataset)
     if os.path.isfile(path := cache / file.name):
         return path
     pooch.get_logger().setLevel("WARNING")

@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock
 
+from sandglass import storage
 from sandglass.data.sources import images
 from sandglass.data.sources.layouts import ignored
 from sandglass.data.sources.members import CHUNK, Member, members
@@ -78,7 +78,7 @@ def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
             or one without a picture.
         SaveError: it cannot be written into the cache.
     """
-    cache = Path(os.environ.get("SANDGLASS_CACHE") or platformdirs.user_cache_dir("sandglass"), "archives")
+    cache = storage.cache_folder("archives")
     place = cache / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
     try:
         mark = fingerprint(path)
