@@ -52,9 +52,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Where things of a kind are kept that can be made or fetched again: below ``$SANDGLASS_CACHE``, or where the system
-    keeps such things for a user.
-    """
+    """Where things of a kind are kept that can be had again: in ``$SANDGLASS_CACHE``, or the user's cache folder."""
     own = os.environ.get("SANDGLASS_CACHE")
     if not own:
         import platformdirs
