@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sandglass.app.output import figure, metrics_table, say, table
-from sandglass.app.parsing import Parser, count, whole
+from sandglass.app.parsing import Parser, count, examples_from, whole
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
 from sandglass.plain import read_json
 
@@ -25,8 +25,7 @@ def evaluate(words: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--data", metavar="SRC", help="other examples than the run's own, prepared as those were")
-    parser.add_argument("--split", help="which of the examples: train, validation or test (default: test)")
+    examples_from(parser, "test", joined=False)
     parser.add_argument(
         "--metrics",
         type=whole,
@@ -46,7 +45,7 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass.run import Run
 
     run = Run(find_run(args.run))
-    data = new_data(api.reading_of(run), args.data) if args.data else None
+    data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
     split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
     common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
     metrics = args.metrics

@@ -103,19 +103,27 @@ def find_run(source: str) -> Path:
     return Path(source)
 
 
-def new_data(reading: Mapping[str, Any], source: str) -> Dataset:
-    """Other examples than a run's own, prepared and their classes numbered as those were, and kept together."""
-    return load_data(source, **reading, validation=0.0, test=0.0)
+def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None) -> Dataset:
+    """Other examples than a run's own, prepared and their classes numbered as those were, and kept together.
+
+    Args:
+        reading: see :func:`sandglass.api.reading_of`.
+        source: where they are.
+        labels: a column, ``"none"`` for no labels, None for what the source has.
+    """
+    return load_data(source, **reading, labels=False if labels == "none" else labels, validation=0.0, test=0.0)
 
 
-def dataset(trained: Trained, data: str | None) -> Dataset:
+def dataset(trained: Trained, data: str | None, labels: str | None = None) -> Dataset:
     """The run's own data, or other data for it.
 
     Raises:
         ConfigError: a model folder has no data of its own.
     """
     if data is not None:
-        return new_data(trained.reading, data)
+        return new_data(trained.reading, data, labels)
+    if labels is not None:
+        raise ConfigError("--labels goes with --data; a run's own labels are what it was trained on.")
     if trained.run is None:
         raise ConfigError(f"{trained.name} is a model without its run; say what to use it on with --data.")
     return api.run_data(trained.run)

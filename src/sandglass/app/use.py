@@ -136,7 +136,7 @@ def encode(words: Sequence[str]) -> int:
     from sandglass.app.trained import dataset, examples
 
     trained = _open(args, "encode")
-    data = dataset(trained, args.data)
+    data = dataset(trained, args.data, args.labels)
     columns = codes.of(trained, data, examples(data, args.split, "all"))
     path = Path(args.out) if args.out else files.free(Path("codes.npz"))
     codes.write(path, columns, data.classes)
@@ -249,7 +249,7 @@ def _open(args: Namespace, capability: str | None = None) -> Trained:
 def _split(trained: Trained, args: Namespace, default: str, n: int) -> Any:
     from sandglass.app.trained import dataset, examples, first, joined
 
-    return first(joined(examples(dataset(trained, args.data), args.split, default)), n)
+    return first(joined(examples(dataset(trained, args.data, args.labels), args.split, default)), n)
 
 
 def _wrote(path: Path, what: str) -> int:
