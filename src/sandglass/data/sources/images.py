@@ -70,9 +70,8 @@ def quiet() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
-    """A picture file whose header has been read and found acceptable.
+def opened(path: str | os.PathLike[str]) -> Image:
+    """A picture file whose header has been read and found acceptable; to be closed, as by ``with``.
 
     Raises:
         DataError: not a picture of an allowed format, or one of more than :data:`MAX_PIXELS`.
@@ -84,11 +83,11 @@ def opened(path: str | os.PathLike[str]) -> Iterator[Image]:
         raise DataError(f"{shown(path)}: more than {MAX_PIXELS / 1e6:g} megapixels; shrink it first.") from error
     except Exception as error:  # a damaged header may raise anything in a decoder
         raise DataError(f"{shown(path)}: {_reason(error)}") from error
-    with image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise DataError(f"{shown(path)}: {width}x{height}, over {MAX_PIXELS / 1e6:g} megapixels; shrink it first.")
-        yield image
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise DataError(f"{shown(path)}: {width}x{height}, over {MAX_PIXELS / 1e6:g} megapixels; shrink it first.")
+    return image
 
 
 def _content(path: str | os.PathLike[str]) -> Any:
