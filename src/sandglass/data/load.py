@@ -198,7 +198,8 @@ def _copies(groups: dict[str, Tensor]) -> list[str]:
     train = groups["train"]
     extra = len(train) - len(set(train.tolist()))
     if extra:
-        notes.append(f"{extra} of the training pictures are exact copies of others; copies stay in one split")
+        which = "is an exact copy of another" if extra == 1 else "are exact copies of others"
+        notes.append(f"{extra} of the training pictures {which}; copies stay in one split")
     for split, other in groups.items():
         if split != "train" and (shared := int(torch.isin(other, train).sum())):
             notes.append(f"{shared} of the {split} pictures are also among those of train, as the source has them")
