@@ -102,9 +102,10 @@ def main() -> None:
     for way, pairs in times.items():
         wall, processor = (statistics.median(column) for column in zip(*pairs, strict=True))
         print(f"{way:12} {wall:6.2f} s {processor:6.2f} s")
-    for column, what in enumerate(("wall", "processor")):
-        ratio = statistics.median(b[column] / a[column] for a, b in zip(times["plain"], times["ours"], strict=True))
-        print(f"ours / plain, {what}: {ratio:.2f}")
+    for other in (way for way in ways if way != "ours"):
+        for column, what in enumerate(("wall", "processor")):
+            pairs = zip(times[other], times["ours"], strict=True)
+            print(f"ours / {other}, {what}: {statistics.median(b[column] / a[column] for a, b in pairs):.2f}")
 
 
 if __name__ == "__main__":
