@@ -50,6 +50,7 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> storage.Content:
             code = re.search(r"os error (\d+)", str(error))
             number = int(code[1]) if code else errno.EIO
             raise OSError(number, re.sub(r"^.*I/O error: | \(os error.*$", "", str(error))) from error
+        path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors gives it to its owner alone, umask or not
 
     return write
 

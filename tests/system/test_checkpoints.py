@@ -54,6 +54,12 @@ def every_flip_is_noticed(folder: Path, flips: int) -> None:
     storage.verify_folder(folder)
 
 
+def test_a_model_can_be_read_by_those_who_can_read_its_folder(run: Run) -> None:
+    for folder in (run.path / "model", *(run.path / "checkpoints").glob("step-*")):
+        for file in folder.iterdir():
+            assert file.stat().st_mode & 0o666 == folder.stat().st_mode & 0o666, file
+
+
 def test_flipped_bits_are_noticed(run: Run) -> None:
     every_flip_is_noticed(run.checkpoint_path(run.steps()[-1]), 200)
     every_flip_is_noticed(run.path / "model", 50)

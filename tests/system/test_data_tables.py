@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import random
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,59 +15,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
-from sandglass.api import load, train, transform_of
-from sandglass.app.main import main
+from people import N, same_cells, table, whole, with_gaps
 from sandglass.data.load import load_data
 from sandglass.data.splits import carve
 from sandglass.data.transform import TableTransform, Transform
-from sandglass.errors import CapabilityError, ConfigError, DataError
-from sandglass.report import columns
-from sandglass.report.section import Material
-
-N = 60
-
-
-def whole(source: Any, **options: Any) -> Any:
-    return load_data(source, validation=0, test=0, **options)
-
-
-def table(n: int = N) -> pd.DataFrame:
-    """A column of every kind, complete."""
-    r = np.random.default_rng(0)
-    day = pd.Timestamp("2019-12-30")
-    return pd.DataFrame(
-        {
-            "age": r.integers(18, 90, n),
-            "weight": r.normal(70, 12, n),
-            "town": r.choice(["Ulm", "Bern", "Graz"], n),
-            "member": r.random(n) < 0.5,
-            "born": [str((day - pd.Timedelta(days=int(d))).date()) for d in r.integers(0, 30000, n)],
-            "seen": day + pd.to_timedelta(r.integers(0, 10**7, n), unit="s"),
-            "grade": r.integers(1, 6, n),
-        }
-    )
-
-
-def with_gaps(frame: pd.DataFrame, share: float = 0.2) -> pd.DataFrame:
-    """The same with some cells emptied, and none of the first row's."""
-    gap = np.random.default_rng(1).random(frame.shape) < share
-    gap[0] = False
-    return frame.astype(object).mask(gap).infer_objects()
-
-
-def same_cells(back: pd.DataFrame, frame: pd.DataFrame) -> None:
-    assert list(back.columns) == list(frame.columns)
-    for name in frame.columns:
-        assert back[name].isna().tolist() == frame[name].isna().tolist(), name
-        own, other = back[name].dropna(), frame[name].dropna()
-        if name == "weight":
-            assert np.allclose(own.astype(float), other.astype(float), rtol=1e-6)
-        elif name in ("born", "seen"):
-            assert (pd.to_datetime(own) == pd.to_datetime(other)).all(), name
-        else:
-            assert own.tolist() == other.tolist(), name
+from sandglass.errors import ConfigError, DataError
 
 
 @pytest.mark.parametrize("frame", [table(), with_gaps(table())], ids=["complete", "gaps"])
@@ -242,30 +192,6 @@ def test_other_tables_than_those_of_pandas(tmp_path: Path) -> None:
     assert [c.name for c in data.spec.columns] == ["a", "b"] and "t.csv has semicolons between its cells" in data.notes
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_mutated_files_are_read_or_refused_in_one_line(seed: int, tmp_path: Path) -> None:
-    """Never a traceback, and nothing that ends the process: offsets are checked before they are followed."""
-    frame = with_gaps(table()).convert_dtypes()
-    frame.to_parquet(tmp_path / "t.parquet")
-    frame.to_feather(tmp_path / "t.feather")
-    frame.to_csv(tmp_path / "t.csv", index=False)
-    folder = save_dataset(tmp_path / "d", pyarrow.Table.from_pandas(frame), {})
-    chance = random.Random(seed)
-    files = [tmp_path / "t.parquet", tmp_path / "t.feather", tmp_path / "t.csv", next(folder.glob("*.arrow"))]
-    for file in files:
-        good = file.read_bytes()
-        for _ in range(10):
-            bad = bytearray(good)
-            for _ in range(chance.choice([1, 3, 20])):
-                bad[chance.randrange(len(bad))] = chance.choice([0, 127, 128, 255, chance.randrange(256)])
-            file.write_bytes(bad)
-            try:
-                load_data(folder if file.suffix == ".arrow" else file)
-            except DataError as error:
-                assert "\n" not in str(error)
-        file.write_bytes(good)
-
-
 def test_times_with_a_zone_are_brought_to_utc() -> None:
     frame = pd.DataFrame({"when": ["2020-01-01T00:00:00+01:00", "2020-01-01T00:00:00Z", None]})
     for one in (frame, frame.assign(when=pd.to_datetime(frame["when"], utc=True).dt.tz_convert("Asia/Tokyo"))):
@@ -378,171 +304,3 @@ def test_splits_keep_groups_and_shares(sizes: list[int], classes: int, shares: t
             # What comes second may find a class used up, and takes of another in its place.
             assert abs(int((y[single[name]] == c).sum()) - exact) < (2 if name == "test" else 1 + 1e-6)
         assert wanted == 0 or abs(wanted - n * share) <= 1
-
-
-# saved Hugging Face datasets
-
-
-def save_dataset(folder: Path, table: Any, features: dict[str, Any]) -> Path:
-    """The files that ``save_to_disk`` writes."""
-    folder.mkdir(parents=True)
-    name = "data-00000-of-00001.arrow"
-    with pyarrow.OSFile(str(folder / name), "wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
-        stream.write_table(table)
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}], "_split": "train"}))
-    (folder / "dataset_info.json").write_text(json.dumps({"features": features}))
-    return folder
-
-
-def encoded(value: int) -> dict[str, Any]:
-    file = io.BytesIO()
-    Image.fromarray(np.full((6, 5, 3), value, np.uint8)).save(file, "PNG")
-    return {"bytes": file.getvalue(), "path": None}
-
-
-LABEL = {"_type": "ClassLabel", "names": ["zebra", "cow", "ant"]}
-
-
-def test_saved_pictures(tmp_path: Path) -> None:
-    cells = {"image": [encoded(i) for i in range(20)], "label": [i % 2 * 2 for i in range(20)], "more": range(20)}
-    folder = save_dataset(tmp_path / "pics", pyarrow.table(cells), {"image": {"_type": "Image"}, "label": LABEL})
-    data = whole(folder)
-    assert data.spec.shape == (3, 6, 5) and data.classes == ("zebra", "ant")
-    assert data.train.x[:, 0, 0, 0].tolist() == list(range(20)) and data.train.y.tolist() == [0, 1] * 10
-    assert "columns beside the pictures were left out: 'more'" in data.notes
-    assert whole(folder, labels=False).train.y is None and whole(folder, size=3).spec.shape == (3, 3, 3)
-    assert load_data(**data.source).fingerprint == data.fingerprint
-    elsewhere = pyarrow.table({"image": [{"bytes": None, "path": "/etc/passwd"}] * 3})
-    folder = save_dataset(tmp_path / "links", elsewhere, {"image": {"_type": "Image"}})
-    with pytest.raises(DataError, match="holds no picture, only where one was"):
-        load_data(folder)
-
-
-def test_saved_columns(tmp_path: Path) -> None:
-    cells = pyarrow.table({"a": [1, None, 3] * 8, "b": ["x", "y", None] * 8, "label": [0, 1, 2] * 8})
-    save_dataset(tmp_path / "d" / "train", cells, {"label": LABEL})
-    save_dataset(tmp_path / "d" / "test", cells.slice(0, 5), {"label": LABEL})
-    (tmp_path / "d" / "dataset_dict.json").write_text('{"splits": ["train", "test", "extra"]}')
-    data = load_data(tmp_path / "d", labels="label", validation=0)
-    assert {s: len(part) for s, part in data.splits.items()} == {"train": 24, "test": 5}
-    assert data.classes == ("ant", "cow", "zebra") and data.train.y[:3].tolist() == [2, 1, 0]
-    assert data.transform.inverse(data.train.x)["a"].dtype == np.int64
-    assert load_data(tmp_path / "d" / "train").spec.columns[2].categories == ("ant", "cow", "zebra")
-
-
-def _cut(folder: Path) -> None:
-    file = next(folder.glob("*.arrow"))
-    file.write_bytes(file.read_bytes()[:-200])
-
-
-def _wild(folder: Path) -> None:
-    next(folder.glob("*.arrow")).write_bytes(b"\xff" * 500)
-
-
-def _outside(folder: Path) -> None:
-    """The control: joined to the folder as it stands, the name leads to a file that is there."""
-    next(folder.glob("*.arrow")).rename(folder.parent / "secret.arrow")
-    (folder / "state.json").write_text('{"_data_files": [{"filename": "../secret.arrow"}]}')
-    assert (folder / "../secret.arrow").is_file()
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (_cut, "cannot be read"), (_wild, "cannot be read"), (_outside, "does not list the files that lie beside"),
-        (lambda f: next(f.glob("*.arrow")).unlink(), "lacks the file"),
-        (lambda f: (f / "state.json").write_text("{"), "state.json cannot be read"),
-        (lambda f: (f / "state.json").write_text("[]"), "state.json is damaged"),
-    ],
-)  # fmt: skip
-def test_saved_datasets_that_are_damaged(damage: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
-    folder = save_dataset(tmp_path / "d", pyarrow.table({"a": [1.0, 2.0] * 50}), {})
-    load_data(folder)
-    damage(folder)
-    with pytest.raises(DataError, match=words):
-        load_data(folder)
-
-
-@pytest.mark.parametrize("ending", ["parquet", "feather"])
-def test_damaged_files_of_columns(ending: str, tmp_path: Path) -> None:
-    path = tmp_path / f"t.{ending}"
-    getattr(table(), f"to_{ending}")(path)
-    good = path.read_bytes()
-    for bad in (b"", good[: len(good) // 2], b"\xff" * 200, good[:4] + b"\xff" * (len(good) - 8) + good[-4:]):
-        path.write_bytes(bad)
-        with pytest.raises(DataError, match=f"t.{ending} is not a table"):
-            load_data(path)
-
-
-# from one end to the other
-
-
-def test_a_table_with_gaps_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    frame = with_gaps(table(120)).assign(patient=[i % 30 for i in range(120)])
-    frame.to_csv(tmp_path / "people.csv", index=False)
-    run = str(tmp_path / "run")
-    words = ["train", "vae", "--data", str(tmp_path / "people.csv"), "--epochs", "2", "--out", run, "--no-report"]
-    assert main([*words, "--types", "grade=ordinal,member=boolean", "--drop", "seen", "--groups", "patient"]) == 0
-    assert main(["evaluate", run, "--json"]) == 0
-    shown = capsys.readouterr().out
-    elbo = json.loads(shown[shown.index("{") :])["metrics"]["elbo"]
-    assert elbo["value"] < 0 and "of the observed values alone" in elbo["note"]
-    own = [c for c in table() if c != "seen"]
-    for ending, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet)):
-        assert main(["generate", run, "-n", "20", "-o", str(tmp_path / f"rows{ending}")]) == 0
-        rows = read(tmp_path / f"rows{ending}")
-        assert list(rows.columns) == own and len(rows) == 20 and not rows.isna().any().any()
-        assert rows["age"].dtype == np.int64 and rows["grade"].isin(range(1, 6)).all() and rows["member"].dtype == bool
-        assert pd.to_datetime(rows["born"]).between("1900-01-01", "2030-01-01").all()
-        assert set(rows["town"]) <= {"Ulm", "Bern", "Graz"}
-    assert main(["generate", run, "-o", str(tmp_path / "rows.npy")]) == 2  # NumPy would pickle texts and dates
-    assert main(["reconstruct", run, "-n", "8", "-o", str(tmp_path / "back.csv")]) == 0
-    back = pd.read_csv(tmp_path / "back.csv")
-    originals = back[back["which"] == "original"][own]
-    assert originals.isna().any().any() and not back[back["which"] == "reconstruction"].isna().any().any()
-    gaps = {tuple(row) for row in frame[own].isna().to_numpy()}
-    assert all(tuple(row) in gaps for row in originals.isna().to_numpy())
-    assert main(["encode", run, "-o", str(tmp_path / "codes.csv")]) == 0
-    assert len(pd.read_csv(tmp_path / "codes.csv")) == 120
-    assert main(["evaluate", run, "--data", str(tmp_path / "people.csv")]) == 0
-    assert load(run).spec.columns[0].name == "age" and isinstance(transform_of(run), TableTransform)
-
-
-def test_a_report_passes_over_what_is_missing(tmp_path: Path) -> None:
-    data = load_data(with_gaps(table()).assign(signal=[[1.0, 2.0][: i % 2 + 1] for i in range(N)]),
-                     types={"grade": "ordinal"}, drop=["age", "weight", "member", "born"])  # fmt: skip
-    run = train("vae", data, out=tmp_path / "run", epochs=1, model_options={"latent_dim": 2})
-    m = Material(run, run.load_model(), data)
-    assert m.split is not None and m.split.mask is not None
-    real = columns.series(m.split.batch(slice(0, len(m.split))).x, m, m.split.mask)
-    assert [s.name for s in real] == ["town", "seen (year)", "grade", "signal[0]", "signal[1]"]
-    firsts = np.cumsum([0, *(c.width for c in data.spec.columns)])[:-1]
-    for s, i in zip(real[:4], firsts, strict=True):
-        assert np.isnan(s.values).sum() == int((~m.split.mask[:, i]).sum()), s.name
-    years = real[1].values[~np.isnan(real[1].values)]
-    assert 2019 < years.min() and years.max() < 2021
-    histograms, errors = columns.histograms(m), columns.errors(m)
-    assert histograms is not None and len(histograms.charts) == 5
-    assert errors is not None and "NaN" not in str(errors.charts) and "nan" not in str(errors.tables)
-
-
-def test_types_come_from_a_configuration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table().to_csv(tmp_path / "t.csv", index=False)
-    file = tmp_path / "c.yaml"
-    file.write_text(f"data: {{source: {tmp_path / 't.csv'}, types: {{town: [Ulm, Bern, Graz], grade: categorical}}}}")
-    assert main(["train", "--config", str(file), "--drop", "seen", "--print_config"]) == 0
-    printed = capsys.readouterr().out
-    file.write_text(printed)
-    assert main(["train", "--config", str(file), "--print_config"]) == 0
-    assert capsys.readouterr().out == printed
-    words = ["train", "--config", str(file), "--epochs", "1", "--no-report", "--out", str(tmp_path / "run")]
-    assert main(words) == 0
-    kinds = {c["name"]: c["kind"] for c in transform_of(tmp_path / "run").to_dict()["columns"]}
-    assert kinds["town"] == "ordinal" and kinds["grade"] == "categorical" and "seen" not in kinds
-
-
-def test_a_model_that_cannot_leave_gaps_out_refuses_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(CapabilityError, match=r"'gan' cannot learn from data with missing values.*vae"):
-        train("gan", with_gaps(table()), out=tmp_path / "run", epochs=1)
-    assert not (tmp_path / "run").exists()
-    train("gan", table(), out=tmp_path / "run", epochs=1, model_options={"latent_dim": 2})

@@ -154,7 +154,7 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
         return "numeric", None
     if all(map(cells.is_date, found)):
         return "date", None
-    if gaps and all(isinstance(v, str) and _is_number(v) for v in found):
+    if gaps and all(isinstance(v, str) and is_number(v) for v in found):
         return "numeric", None  # numbers that a reader left as texts because of a "?" among them
     return "categorical", None
 
@@ -229,9 +229,10 @@ def _objects(found: Sequence[Any]) -> Array:
     return array
 
 
-def _is_number(word: str) -> bool:
+def is_number(word: object) -> bool:
+    """Whether it can be read as a number, as a header cannot."""
     try:
-        float(word)
+        float(word)  # type: ignore[arg-type]
     except ValueError:
         return False
     return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 import math
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,8 +22,38 @@ _OWN = TableTransform(
 """The points stay in their own coordinates: they are not standardised."""
 
 
+class _Mixture(abc.ABC):
+    """Points of centres chosen evenly at random, with normal noise of one deviation in both directions."""
+
+    size = "10,000 + 2,000"
+    shape = (2,)
+    licence = "Apache-2.0"
+    name: ClassVar[str]
+    deviation: ClassVar[float]
+
+    def __init__(self, *, examples: int = 10_000, seed: int = 0) -> None:
+        self.examples, self.seed = whole(self.name, "examples", examples, 5), whole(self.name, "seed", seed, 0)
+
+    @staticmethod
+    @abc.abstractmethod
+    def centres() -> Tensor:
+        """``(K, 2)``, in the order of the labels."""
+
+    def read(self) -> Raw:
+        """The two splits, drawn independently."""
+        parts, centres = {}, self.centres()
+        for split, n in (("train", self.examples), ("test", self.examples // 5)):
+            # NumPy's generator draws the same on every machine; PyTorch's normal draws depend on the processor.
+            draws = np.random.default_rng(key(self.seed, self.name, split))
+            y = torch.from_numpy(draws.integers(len(centres), size=n))
+            noise = torch.from_numpy(draws.standard_normal((n, 2)))
+            parts[split] = Part((centres[y] + self.deviation * noise).float(), y)
+        classes = tuple(f"({a:.3g}, {b:.3g})" for a, b in centres.tolist())
+        return Raw(parts, _OWN, classes)
+
+
 @register("ring", kind="dataset")
-class Ring:
+class Ring(_Mixture):
     """Points around eight centres on a circle of radius 2, standard deviation 0.02; needs no download.
 
     With the grid, what the literature counts the modes of an adversarial network on (L. Metz, B. Poole, D. Pfau and J.
@@ -40,14 +72,9 @@ class Ring:
         (torch.Size([8, 2]), torch.Size([10, 2]))
     """
 
-    size = "10,000 + 2,000"
-    shape = (2,)
-    licence = "Apache-2.0"
+    name = "ring"
     origin = "made by Sandglass, after L. Metz et al., Unrolled generative adversarial networks, 2017"
     deviation = 0.02
-
-    def __init__(self, *, examples: int = 10_000, seed: int = 0) -> None:
-        self.examples, self.seed = whole("ring", "examples", examples, 5), whole("ring", "seed", seed, 0)
 
     @staticmethod
     def centres() -> Tensor:
@@ -55,13 +82,9 @@ class Ring:
         angles = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
         return (2 * torch.stack([angles.cos(), angles.sin()], 1)).round(decimals=12) + 0.0  # + 0.0: no -0
 
-    def read(self) -> Raw:
-        """The two splits, drawn independently."""
-        return _mixture("ring", self.centres(), self.deviation, self.examples, self.seed)
-
 
 @register("grid", kind="dataset")
-class Grid:
+class Grid(_Mixture):
     """Points around the 25 centres of a 5x5 grid two apart, standard deviation 0.05; needs no download.
 
     The label is the centre, row by row from (-4, -4); the rest is as for the ring.
@@ -78,34 +101,12 @@ class Grid:
         (torch.Size([25, 2]), torch.Size([2, 2]))
     """
 
-    size = "10,000 + 2,000"
-    shape = (2,)
-    licence = "Apache-2.0"
+    name = "grid"
     origin = "made by Sandglass, after A. Srivastava et al., VEEGAN, 2017"
     deviation = 0.05
-
-    def __init__(self, *, examples: int = 10_000, seed: int = 0) -> None:
-        self.examples, self.seed = whole("grid", "examples", examples, 5), whole("grid", "seed", seed, 0)
 
     @staticmethod
     def centres() -> Tensor:
         """``(25, 2)``, in the order of the labels."""
         line = torch.arange(-4, 5, 2, dtype=torch.float64)
         return torch.cartesian_prod(line, line).flip(1)
-
-    def read(self) -> Raw:
-        """The two splits, drawn independently."""
-        return _mixture("grid", self.centres(), self.deviation, self.examples, self.seed)
-
-
-def _mixture(name: str, centres: Tensor, deviation: float, examples: int, seed: int) -> Raw:
-    """Points of centres chosen evenly at random, with normal noise of this standard deviation in both directions."""
-    parts = {}
-    for split, n in (("train", examples), ("test", examples // 5)):
-        # NumPy's generator draws the same on every machine; PyTorch's normal draws depend on the processor.
-        draws = np.random.default_rng(key(seed, name, split))
-        y = torch.from_numpy(draws.integers(len(centres), size=n))
-        noise = torch.from_numpy(draws.standard_normal((n, 2)))
-        parts[split] = Part((centres[y] + deviation * noise).float(), y)
-    classes = tuple(f"({a:.3g}, {b:.3g})" for a, b in centres.tolist())
-    return Raw(parts, _OWN, classes)

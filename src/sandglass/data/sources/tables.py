@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data import cells
-from sandglass.data.fitting import Types, fit_column
+from sandglass.data.fitting import Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import TableTransform
@@ -53,7 +53,7 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
             first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         header = [str(v) for v in first.iloc[0]]
         filled = [v for v in header if v.strip() not in cells.MISSING]
-        bare = any("." in v and _is_number(v) for v in filled) or (bool(filled) and all(map(_is_number, filled)))
+        bare = any("." in v and is_number(v) for v in filled) or (bool(filled) and all(map(is_number, filled)))
         names = [f"c{i + 1}" for i in range(len(header))] if bare else header
         twice = next((n for n in names if n and names.count(n) > 1), None)
         if twice is not None:
@@ -299,11 +299,3 @@ def _binary(values: np.ndarray[Any, Any]) -> bool:
     if seen.dtype.kind == "O":
         return len(seen) > 0 and all(isinstance(v, bool | np.bool_) for v in seen)
     return seen.dtype.kind in "biuf" and bool(np.isin(seen, (0, 1)).all())
-
-
-def _is_number(text: Any) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
