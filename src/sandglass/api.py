@@ -198,8 +198,11 @@ def fetch(name: str) -> Path:
         NotFoundError: it is neither a folder here nor on the hub.
         MissingPackageError: huggingface_hub is not installed.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or Path(name).exists():
+    owner = name.split("/")[0]
+    if Path(name).exists():
         raise NotFoundError(f"{name} is neither a run (config.yaml) nor a model folder (config.json).")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or owner == "runs" or Path(owner).exists():
+        raise NotFoundError(f"There is no folder {name}. `sandglass runs` lists the runs there are.")
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -211,7 +214,8 @@ def fetch(name: str) -> Path:
         patterns = ["config.json", "model.safetensors", "README.md", "MANIFEST.json"]
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise NotFoundError(f"There is no folder {name}, and the hub did not give it: {error}") from error
+        why = str(error).strip().split("\n")[0]
+        raise NotFoundError(f"There is no folder {name}, and the hub did not give it: {why[:200]}") from error
 
 
 def evaluate(

@@ -70,7 +70,7 @@ def test_load_from_a_run_a_folder_and_the_model_alone(run: sandglass.Run, tmp_pa
         sandglass.load(tmp_path)
 
 
-def test_load_from_the_hub(run: sandglass.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_from_the_hub(run: sandglass.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def snapshot_download(name: str, allow_patterns: list[str]) -> str:
@@ -85,7 +85,12 @@ def test_load_from_the_hub(run: sandglass.Run, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
     assert sandglass.load("someone/digits-vae").latent_dim == 2
-    assert asked == ["someone/digits-vae"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for misspelt in ("runs/nope", "models/nope", "./a/b", "nope"):
+        with pytest.raises(NotFoundError, match=f"no folder {misspelt}"):
+            sandglass.load(misspelt)
+    assert asked == ["someone/digits-vae"], "a path with a slip in it is nobody else's business"
 
 
 def test_evaluate_repeats_and_is_kept(run: sandglass.Run) -> None:

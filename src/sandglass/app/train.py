@@ -128,9 +128,9 @@ def few(epochs: int, steps: int) -> str:
     """
     if epochs * steps >= _FEW:
         return ""
-    enough = math.ceil(2000 / steps)
+    enough, updates = math.ceil(2000 / steps), epochs * steps
     return (
-        f"{epochs * steps} update{'s' * (epochs * steps != 1)} in all are few, expect blurred results; "
+        f"{updates} update{' in all is' if updates == 1 else 's in all are'} few, expect blurred results; "
         f"--epochs {enough} makes {enough * steps:,}, and a smaller batch size helps"
     )
 

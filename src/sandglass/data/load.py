@@ -188,7 +188,9 @@ def _split(raw: Raw, validation: float, test: float, seed: int) -> Raw:
     missing = [s for s in fractions if s not in carved]
     if missing:
         what = "examples" if train.groups is None else "groups"
-        raw = raw.noted(f"too few {what} ({len(train)} examples) to cut out any for {' and '.join(missing)}")
+        raw = raw.noted(
+            f"too few {what} ({len(train)} example{'s' * (len(train) != 1)}) to cut out any for {' and '.join(missing)}"
+        )
     return replace(raw, parts={**raw.parts, **carved})
 
 
