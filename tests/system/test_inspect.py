@@ -88,6 +88,12 @@ def test_nothing_is_changed(tmp_path: Path) -> None:
     assert state() == before
 
 
+def test_the_mean_picture_has_the_proportions_of_the_pictures(odd_census: Census) -> None:
+    (mean,) = (sheet.pictures[0] for sheet in odd_census.sheets if sheet.key == "mean")
+    height, width, _ = mean.shape
+    assert height / width == pytest.approx(37 / 53, abs=0.02)
+
+
 def test_twice_is_the_same(odd: Path, odd_census: Census) -> None:
     again = sandglass.inspect(odd)
     assert again.to_dict() == odd_census.to_dict()

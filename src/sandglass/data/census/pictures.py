@@ -241,8 +241,17 @@ def sheets(seen: Seen, alike: Alike, facts: Mapping[str, Any]) -> tuple[Sheet, .
         for what, found in facts["odd"].items():
             made.append(_sheet(seen, what, what, [place[n] for n in found["files"][:_A_CLASS]]))
     if seen.looks:
-        made.append(Sheet("mean", "mean of all pictures", (np.round(seen.average).astype(np.uint8),), ("mean",)))
+        made.append(Sheet("mean", "mean of all pictures", (_mean(seen),), ("mean",)))
     return tuple(sheet for sheet in made if sheet is not None)
+
+
+def _mean(seen: Seen) -> npt.NDArray[np.uint8]:
+    """The mean of all pictures, in the proportions of most."""
+    square = np.round(seen.average).astype(np.uint8)
+    height, width = Counter(look.size for look in seen.looks).most_common(1)[0][0]
+    scale = len(square) / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(images.pillow().fromarray(square).resize(size))
 
 
 def _classes(entries: Sequence[Entry]) -> list[str | None]:
