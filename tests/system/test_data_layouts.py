@@ -258,9 +258,9 @@ def test_new_data_gets_the_models_class_numbers(tmp_path):
     fill(tmp_path / "new" / "owl", 1)
     words = ["encode", str(run.path), "--data", str(tmp_path / "new"), "-o", str(tmp_path / "codes.csv")]
     assert main(words) != 0
-    assert main([*words, "--labels", "none"]) == 0
-    assert main(["evaluate", str(run.path), "--data", str(tmp_path / "new"), "--labels", "none"]) == 0
-    assert main(["encode", str(run.path), "--labels", "none"]) == 2  # its own data has its own
+    assert main([*words, "--labels", "false"]) == 0
+    assert main(["evaluate", str(run.path), "--data", str(tmp_path / "new"), "--labels", "false"]) == 0
+    assert main(["encode", str(run.path), "--labels", "false"]) == 2  # its own data has its own
     with pytest.raises(DataError, match=r"knows no class 'owl'\. It knows: 'cat', 'dog', 'fox'; rename"):
         api.evaluate(run, data=tmp_path / "new", split="train")
     assert main(["evaluate", str(run.path), "--data", str(tmp_path / "new")]) == 65

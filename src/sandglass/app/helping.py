@@ -56,17 +56,25 @@ def _line(name: str, help_: str) -> str:
 
 
 def _value(hint: Any) -> str:
-    """What stands for the value of an option."""
+    """What stands for the value of an option.
+
+    Example:
+        >>> [_value(hint) for hint in (int, bool | None, bool | str | None)]
+        ['N', 'true|false', 'COLUMN']
+    """
     said = type_name(hint)
     if "a whole number or a text" in said:
         return "N or HxW"
+    if said == "true or false or null":
+        return "true|false"
     stands = {
         "a whole": "N",
         "whole": "N,N,...",
         "numbers": "X,X,...",
         "a number": "X",
         "names": "A,B,...",
-        "true": "COLUMN",
+        "true or false or a text": "COLUMN",
+        "true": "true|false",
     }
     return next((v for k, v in stands.items() if said.startswith(k)), "NAME")
 

@@ -83,7 +83,7 @@ def examples_from(parser: Parser, split: str, *, joined: bool = True) -> None:
     """Adds ``--data``, ``--labels`` and ``--split``."""
     parser.add_argument("--data", metavar="SRC", help="other examples than the run's own, prepared as those were")
     parser.add_argument(
-        "--labels", metavar="COL", help="of --data: a table's column of labels, or none to read no labels at all"
+        "--labels", metavar="COL", help="of --data: a table's column of labels, or false to read no labels at all"
     )
     which = "train, validation, test or all" if joined else "train, validation or test"
     parser.add_argument("--split", help=f"which of the examples: {which} (default: {split})")

@@ -109,9 +109,9 @@ def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None)
     Args:
         reading: see :func:`sandglass.api.reading_of`.
         source: where they are.
-        labels: a column, ``"none"`` for no labels, None for what the source has.
+        labels: a column, ``"false"`` for no labels, None for what the source has.
     """
-    return load_data(source, **reading, labels=False if labels == "none" else labels, validation=0.0, test=0.0)
+    return load_data(source, **reading, labels=False if labels == "false" else labels, validation=0.0, test=0.0)
 
 
 def dataset(trained: Trained, data: str | None, labels: str | None = None) -> Dataset:

@@ -101,7 +101,7 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
     if strange:
         raise DataError(
             f"The model knows no class {_some(strange)}. It knows: {_some(known)}; "
-            "rename the classes, or read no labels: labels=False (--labels none)."
+            "rename the classes, or read no labels: labels=False (--labels false)."
         )
     number = torch.tensor([list(known).index(name) for name in raw.classes])
     parts = {s: p if p.y is None else replace(p, y=number[p.y]) for s, p in raw.parts.items()}
