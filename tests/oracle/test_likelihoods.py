@@ -12,7 +12,9 @@ from torch import Tensor
 
 from sandglass import registry
 from sandglass.core import Spec
+from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
+from sandglass.metrics.measure import measure
 
 LEVELS = ["categorical", "beta-binomial", "logistic-mixture"]
 COUNTS = ["poisson", "negative-binomial"]
@@ -193,3 +195,15 @@ def test_continuous_bernoulli_is_exact_through_one_half() -> None:
         assert float(p.log_prob(torch.ones(1, len(eta)).double())[0, i]) == pytest.approx(-math.log(exact), abs=1e-10)
         mean = scipy.integrate.quad(lambda x, e=e: x * math.exp(e * (x - 1)), 0, 1, epsabs=1e-14)[0] / exact
         assert float(p.mean[0, i]) == pytest.approx(mean, abs=1e-9)
+
+
+def test_bits_a_dimension_are_nats_of_a_probability_in_another_unit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 9, (40, 1, 4, 5), generator=generator, dtype=torch.uint8)
+    for likelihood, known in (("categorical", True), ("gaussian", False), ("bernoulli", False)):
+        spec = Spec((1, 4, 5), "unit", 9)
+        model = registry.build("vae", spec, latent_dim=2, net="mlp", likelihood=likelihood)
+        figures = {r.name: r.value for r in measure(model, Split(x, levels=9), names=["bound"])}
+        assert ("bits_per_dim" in figures) is known
+        if known:
+            assert figures["bits_per_dim"] == pytest.approx(-figures["elbo"] / 20 / math.log(2), rel=1e-12)
