@@ -355,3 +355,13 @@ def test_limit():
     assert len(data.train) == 7
     assert len(data.splits["test"]) == 10
     assert data.train.x.mean(0).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("shape", ["(-20, 4)", "(-2,)", "(2, -3, 4)"])
+def test_a_file_that_claims_a_size_below_zero_is_damaged(shape: str, tmp_path: Path) -> None:
+    head = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}"
+    header = f"{head:<117}\n".encode()
+    path = tmp_path / "x.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    with pytest.raises(DataError, match=r"x\.npy"):
+        load_data(path)

@@ -19,7 +19,7 @@ _X, _Y = ("x", "images", "data"), ("y", "labels", "targets")
 _LARGEST = 2**36
 DAMAGE = (
     ValueError, TypeError, OSError, EOFError, MemoryError, KeyError, SyntaxError, RecursionError, NotImplementedError,
-    RuntimeError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
+    RuntimeError, ArithmeticError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
 """What NumPy and the archive modules raise for a damaged file."""
 
