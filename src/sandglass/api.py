@@ -234,7 +234,7 @@ def evaluate(
         run: the run or its folder.
         split: which examples.
         data: other data than the run's own; prepared as the run's was, and not written to ``results.json``.
-        metrics: which measures; all that apply when empty.
+        metrics: which measures, or figures of theirs; all that apply, but for the slow ones, when empty.
         seed: of the noise.
         device: where to measure.
         options: by measure, such as ``log_prob={"k": 1000}``.
@@ -251,7 +251,16 @@ def evaluate(
     if split not in dataset.splits:
         raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
     model = run.load_model(device=device)
-    results: list[Result] = measure(model, dataset.splits[split], names=metrics, seed=seed, **options)
+    results: list[Result] = measure(
+        model,
+        dataset.splits[split],
+        names=metrics,
+        seed=seed,
+        train=dataset.train if own else None,
+        factors=dataset.factors,
+        fingerprint=dataset.fingerprint,
+        **options,
+    )
     step = read_model_config(run.path / "model")["step"] if (run.path / "model").is_dir() else run.steps()[-1]
     report = {
         "model": model.config["name"],

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +14,12 @@ import torch
 from helpers import fresh, pictures, rows
 from sandglass import registry
 from sandglass.core import Likelihood, Spec
-from sandglass.data.dataset import Split
-from sandglass.errors import ConfigError
+from sandglass.errors import ConfigError, DataError
+from sandglass.metrics.held import Held
 from sandglass.metrics.measure import measure
+
+QUICK: dict[str, dict[str, dict[str, Any]]] = {}
+"""By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 
 SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
 
@@ -126,23 +133,53 @@ def test_a_prior_scores_what_it_draws(name: str) -> None:
 @pytest.mark.parametrize("kind", ["row", "image"])
 def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> None:
     data = pictures() if kind == "image" else rows(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)))
+    make = registry.entry("metric", name).make
+    split = dataclasses.replace(data.train, factors=torch.arange(2 * len(data.train)).view(-1, 2) % 3)
+    labels = torch.arange(len(split)) % 2
+    beside: dict[str, Any] = {"train": dataclasses.replace(data.train, y=labels), "factors": ("first", "second")}
+    split = dataclasses.replace(split, y=labels)
     for model_name in registry.names("model"):
         model = fresh(model_name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
-        if not set(registry.entry("metric", name).make.needs) <= set(model.provides):
+        if not set(make.needs) <= set(model.provides):
             continue
-        split: Split = data.train
+        held = Held(split=split, spec=model.spec, **beside)
+        if lacking := [ask for ask in getattr(make, "asks", ()) if not held.has(ask)]:
+            with pytest.raises(DataError, match=name):
+                measure(model, split, names=[name], **beside)
+            assert lacking == ["images"] and kind == "row"
+            continue
+        options = QUICK.get(name, {})
         state = torch.get_rng_state()
-        first = measure(model, split, names=[name])
+        first = measure(model, split, names=[name], **beside, **options)
         assert torch.equal(state, torch.get_rng_state())
-        assert first == measure(model, split, names=[name])
+        assert first == measure(model, split, names=[name], **beside, **options)
+        assert {r.name for r in first} <= set(make.figures)
         for result in first:
-            assert result.n == len(split) and result.unit and math.isfinite(result.value)
-            assert result.stderr is None or result.stderr > 0
-            assert measure(model, split, names=[result.name]) == [result]
+            assert 0 < result.n and result.unit and math.isfinite(result.value)
+            assert result.stderr is None or result.stderr >= 0
+            assert measure(model, split, names=[result.name], **beside, **options) == [result]
         model.eval()
         with torch.no_grad():
-            every = registry.resolve("metric", name)(model, split, 0)
+            every = registry.resolve("metric", {"name": name, **options.get(name, {})})(model, held)
         assert [r.name for r in every] == [r.name for r in first], "a figure that is not declared is never shown"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in ("metric", "likelihood") for name in registry.names(kind)]
+)
+def test_a_metric_and_a_likelihood_have_a_page(kind: str, name: str) -> None:
+    root = Path(__file__).resolve().parents[2]
+    make = registry.entry(kind, name).make
+    same = [n for n in registry.names(kind) if registry.entry(kind, n).make is make]
+    pages = [page for n in same if (page := root / "docs" / f"{kind}s" / f"{n}.md").is_file()]
+    assert len(pages) == 1, f"docs/{kind}s/ has one page of {' or '.join(same)}"
+    text = pages[0].read_text()
+    for heading in ("## What it is", "## When it misleads", "## How it is checked"):
+        assert heading in text, heading
+    figures = getattr(make, "figures", same)
+    assert [figure for figure in figures if f"`{figure}`" not in text] == []
+    named = re.findall(r"`(tests/[\w/]+\.py)`", text)
+    assert named and all((root / path).is_file() for path in named), "the page names the test that checks it"
 
 
 def test_errors_of_the_mean_shrink_as_they_should() -> None:

@@ -160,7 +160,10 @@ MISTAKES = [
     ("interpolate RUN --steps 1", 2, "2 steps"),
     ("evaluate RUN --split nothing", 65, "no split 'nothing'"),
     ("evaluate RUN --metrics bond", 2, "Did you mean 'bound'"),
-    ("evaluate RUN --metrics bound --k 3", 2, "log_prob"),
+    ("evaluate RUN --metrics bound --log_prob.k 3", 2, "log_prob"),
+    ("evaluate RUN --log_prob.k many", 2, "--log_prob.k must be a whole number, not many"),
+    ("evaluate RUN --log_prob.draws 3", 2, "no option 'draws'"),
+    ("evaluate RUN --log_prob.k", 2, "needs a value"),
     ("runs nowhere", 66, "nowhere"),
     ("train --resume RUN --lr 3", 2, "--lr"),
     ("train --data digits --out RUN", 2, "not empty"),
@@ -296,7 +299,7 @@ def test_evaluate_json(cli: Cli, run: Path) -> None:
     assert {"elbo", "mse", "active_units"} <= set(found["metrics"])
     for metric in found["metrics"].values():
         assert {"value", "stderr", "n", "unit"} <= set(metric) <= {"value", "stderr", "n", "unit", "note"}
-    code, out, _ = cli("evaluate", run, "--k", "5", "--json")
+    code, out, _ = cli("evaluate", run, "--log_prob.k", "5", "--json")
     assert "k=5" in json.loads(out)["metrics"]["log_prob"]["note"]
     code, out, _ = cli("evaluate", run)
     assert code == 0 and "±" in out and "nats" in out and "\x1b" not in out

@@ -1,81 +1,19 @@
-"""Looking at runs: evaluate, report, runs, verify."""
+"""Looking at runs: report, runs, verify."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sandglass.app.output import figure, metrics_table, say, table
-from sandglass.app.parsing import Parser, count, examples_from, whole
+from sandglass.app.output import figure, say, table
+from sandglass.app.parsing import Parser
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
 from sandglass.plain import read_json
 
 if TYPE_CHECKING:
     from sandglass.run import Run
-
-
-def evaluate(words: Sequence[str]) -> int:
-    """Measures a trained model and, on the run's own data, writes ``results.json``."""
-    parser = Parser(
-        "evaluate",
-        "Measure a trained model. On the run's own data the figures are kept in results.json.",
-        ["evaluate runs/vae-digits-1", "evaluate runs/vae-digits-1 --metrics log_prob --k 1000 --json"],
-    )
-    parser.add_argument("run", metavar="RUN", help="a run folder")
-    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    examples_from(parser, "test", joined=False)
-    parser.add_argument(
-        "--metrics",
-        type=whole,
-        default=[],
-        metavar="A,B",
-        help="which, by the name of the metric or of a figure; all that apply when not given",
-    )
-    parser.add_argument("--k", type=count, help="draws an example of log_prob (default: 100); asks for it, too")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
-    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    args = parser.parse(words)
-
-    from sandglass import api
-    from sandglass.app.trained import find_run, new_data
-    from sandglass.engine.options import settle_device
-    from sandglass.plain import strict_json
-    from sandglass.run import Run
-
-    run = Run(find_run(args.run))
-    data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
-    split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
-    common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
-    metrics = args.metrics
-    if args.k and not metrics:  # what applies anyway, and log_prob
-        results = api.evaluate(run, **common)
-        more = api.evaluate(run, metrics=["log_prob"], **common, log_prob={"k": args.k})
-        results["metrics"] |= more["metrics"]
-    else:
-        results = api.evaluate(run, metrics=metrics, **common, **_draws(args.k, metrics))
-    if args.json:
-        print(strict_json(results, indent=1))
-        return 0
-    print(f"{results['model']} on {results['data']}, split {results['split']}, weights of step {results['step']:,}\n")
-    metrics_table(results["metrics"])
-    return 0
-
-
-def default_split(there: list[str], new: bool) -> str:
-    """The split to measure where none is named: never the training examples while there are others."""
-    if new and "train" in there and len(there) == 1:
-        return "train"  # other data that is in one piece
-    return next((s for s in ("test", "validation") if s in there), "train")
-
-
-def _draws(k: int | None, metrics: list[str]) -> dict[str, Any]:
-    if k is None:
-        return {}
-    if "log_prob" not in metrics:
-        raise ConfigError("--k is of the metric log_prob; add it to --metrics.")
-    return {"log_prob": {"k": k}}
 
 
 def report(words: Sequence[str]) -> int:
@@ -85,6 +23,7 @@ def report(words: Sequence[str]) -> int:
     args = parser.parse(words)
 
     from sandglass import api
+    from sandglass.app.evaluate import default_split
     from sandglass.app.show import write_page
     from sandglass.app.trained import find_run
     from sandglass.run import Run

@@ -22,11 +22,11 @@ def models(words: Sequence[str]) -> int:
         print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
         return 0
     print(f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *able(args.model)))}\n")
-    _options("model", args.model)
+    options_table("model", args.model)
     return 0
 
 
-def _options(kind: str, name: str) -> None:
+def options_table(kind: str, name: str) -> None:
     """Prints what can be set of a registered thing."""
     from sandglass import registry
     from sandglass.app.helping import plain, shown
@@ -72,7 +72,7 @@ def datasets(words: Sequence[str]) -> int:
         print(f"{header}: {cell}")
     if options := schema("dataset", args.dataset):
         print()
-        _options("dataset", args.dataset)
+        options_table("dataset", args.dataset)
         first = options[0]
         example = f"data: {{source: {{name: {args.dataset}, {first.name}: {shown(first.default)}}}}}"
         print(f"\nIn a file for --config: {example}")

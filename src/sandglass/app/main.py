@@ -32,12 +32,13 @@ COMMANDS = (
     Command("decode", "use", "turn latent codes back into examples"),
     Command("interpolate", "use", "walk from one example to another through the latent space"),
     Command("manifold", "use", "decode a grid laid over two latent directions"),
-    Command("evaluate", "inspect", "measure a trained model"),
+    Command("evaluate", "evaluate", "measure a trained model"),
     Command("report", "inspect", "write the HTML page of a run"),
     Command("runs", "inspect", "list the runs of a folder"),
     Command("verify", "inspect", "check every file of a run against its checksum"),
     Command("models", "lists", "list the models, what they can do and their options"),
     Command("datasets", "lists", "list the data sets known by name"),
+    Command("metrics", "evaluate", "list what a trained model can be measured by"),
     Command("recipes", "lists", "list the ready-made configurations"),
 )
 

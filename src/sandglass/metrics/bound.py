@@ -11,6 +11,7 @@ from torch import Tensor
 from sandglass.core import Batch, FigureKind, Likelihood, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
+from sandglass.metrics.held import Held
 from sandglass.metrics.measure import mean_result, observed_only, per_example
 from sandglass.registry import register
 
@@ -40,16 +41,16 @@ class Bound:
     needs = ("bound_parts",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
 
-    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """ELBO, rate and distortion in nats an example; of discrete data also bits/dim."""
 
         def parts(batch: Batch) -> Tensor:
             return torch.stack(model.bound_parts(batch.x, **observed_only(batch)), 1)
 
-        distortion, rate = per_example(model, split, seed, "bound", parts).unbind(1)
+        distortion, rate = per_example(model, held, "bound", parts).unbind(1)
         elbo = -(distortion + rate)
         results = [
-            mean_result("elbo", elbo, "nats", kind_of_bound(model, split)),
+            mean_result("elbo", elbo, "nats", kind_of_bound(model, held.split)),
             mean_result("rate", rate, "nats"),
             mean_result("distortion", distortion, "nats"),
         ]
@@ -76,12 +77,12 @@ class LogProb:
             raise ConfigError(f"log_prob needs k >= 1 draws, not {k}.")
         self.k = k
 
-    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """log p(x) in nats an example, a lower bound in expectation."""
 
         def bound(batch: Batch) -> Tensor:
             return model.log_prob(batch.x, self.k, **observed_only(batch))
 
-        values = per_example(model, split, seed, "log_prob", bound)
-        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, split)
+        values = per_example(model, held, "log_prob", bound)
+        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, held.split)
         return [mean_result("log_prob", values, "nats", note.rstrip("; "))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandglass.core import Model, Result
-from sandglass.data.dataset import Split
+from sandglass.metrics.held import Held
 from sandglass.metrics.measure import per_example
 from sandglass.registry import register
 
@@ -23,8 +23,8 @@ class ActiveUnits:
     needs = ("posterior", "encode")
     figures = ("active_units",)
 
-    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """The count."""
-        codes = per_example(model, split, seed, "active_units", lambda batch: model.encode(batch.x))
+        codes = per_example(model, held, "active_units", lambda batch: model.encode(batch.x))
         active = int((codes.var(0, unbiased=False) > ACTIVE).sum())
         return [Result("active_units", float(active), None, len(codes), f"of {codes.shape[1]} dimensions")]

@@ -13,6 +13,7 @@ from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
+from sandglass.metrics.held import Ask, Held
 
 
 class Measure(Protocol):
@@ -21,31 +22,49 @@ class Measure(Protocol):
     Attributes:
         needs: the capabilities it asks of a model.
         figures: the names of what it may put out.
+
+    It may also say what it ``asks`` of the examples (see :data:`~sandglass.metrics.held.Ask`; nothing when not said),
+    and with ``by_default = False`` that it is only taken when it is named.
     """
 
     needs: tuple[str, ...]
     figures: tuple[str, ...]
 
-    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
-        """Figures over the split."""
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+        """Figures over the examples."""
         ...
 
 
 @torch.no_grad()
-def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int = 0, **options: Any) -> list[Result]:
+def measure(
+    model: Model,
+    split: Split,
+    *,
+    names: Sequence[str] = (),
+    seed: int = 0,
+    train: Split | None = None,
+    factors: Sequence[str] = (),
+    fingerprint: str = "",
+    **options: Any,
+) -> list[Result]:
     """Figures of a model in eval mode; the same for the same seed.
 
     Args:
         model: on the device to measure on.
         split: the examples.
-        names: measures to take, or single figures of theirs; all that the model can be asked for when empty.
+        names: measures to take, or single figures of theirs; all that the model and the examples can be asked for, but
+            for the slow ones, when empty.
         seed: of the noise.
+        train: what the model was trained on, for measures that compare with it.
+        factors: names of the columns of ``split.factors``.
+        fingerprint: of the data, under which what is learnt from it is kept; empty to keep nothing.
         options: by measure name, such as ``log_prob={"k": 1000}``.
 
     Raises:
         ConfigError: an unknown measure.
         CapabilityError: a named measure needs what the model cannot do, or values are missing and the model cannot
             leave them out.
+        DataError: a named measure asks for what the examples do not have.
 
     Example:
         >>> from sandglass.core import Spec
@@ -60,10 +79,10 @@ def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int 
         raise ConfigError("There are no examples to measure on.")
     if split.mask is not None:
         registry.require_masks(model)
-    chosen = wanted(names)
-    if not chosen:
-        able = [n for n in registry.names("metric") if _asked(n) and set(_needs(n)) <= set(model.provides)]
-        chosen = wanted(able)
+    held = Held(split=split, spec=model.spec, seed=seed, train=train, factors=tuple(factors), fingerprint=fingerprint)
+    chosen = wanted(names) or wanted([name for name in registry.names("metric") if _applies(name, model, held)])
+    if unused := sorted(set(options) - set(chosen)):
+        raise ConfigError(f"An option is given of the metric '{unused[0]}', which is not among those to be taken.")
     was_training = model.training
     model.eval()
     results: list[Result] = []
@@ -71,9 +90,11 @@ def measure(model: Model, split: Split, *, names: Sequence[str] = (), seed: int 
         for name, figures in chosen.items():
             for capability in _needs(name):
                 registry.require(model, capability)
+            for ask in _asks(name):
+                held.require(ask, name)
             how: Measure = registry.resolve("metric", {"name": name, **options.get(name, {})})
             with rng.forked(model.device, seed, "measure", name):
-                results += [result for result in how(model, split, seed) if result.name in figures]
+                results += [result for result in how(model, held) if result.name in figures]
     finally:
         model.train(was_training)
     return results
@@ -100,12 +121,12 @@ def wanted(names: Sequence[str]) -> dict[str, set[str]]:
     return chosen
 
 
-def per_example(model: Model, split: Split, seed: int, name: str, f: Callable[[Batch], Tensor]) -> Tensor:
+def per_example(model: Model, held: Held, name: str, f: Callable[[Batch], Tensor]) -> Tensor:
     """``f`` of every batch, joined: ``(N, ...)`` on the CPU in float64; noise keyed by the batch."""
     values = []
     dtype = next(model.parameters()).dtype
-    for place, make in enumerate(in_order(split, device=model.device, dtype=dtype)):
-        rng.reseed(rng.key(seed, "measure", name, place), model.device)
+    for place, make in enumerate(in_order(held.split, device=model.device, dtype=dtype)):
+        rng.reseed(rng.key(held.seed, "measure", name, place), model.device)
         values.append(f(make()).double().cpu())
     return torch.cat(values)
 
@@ -135,6 +156,11 @@ def _figures(name: str) -> tuple[str, ...]:
     return registry.entry("metric", name).make.figures  # type: ignore[attr-defined]
 
 
-def _asked(name: str) -> bool:
+def _asks(name: str) -> tuple[Ask, ...]:
+    return getattr(registry.entry("metric", name).make, "asks", ())
+
+
+def _applies(name: str, model: Model, held: Held) -> bool:
     """Whether it is taken when nobody names a measure."""
-    return bool(getattr(registry.entry("metric", name).make, "by_default", True))
+    by_default = getattr(registry.entry("metric", name).make, "by_default", True)
+    return by_default and set(_needs(name)) <= set(model.provides) and all(map(held.has, _asks(name)))

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Batch, Model, Result
-from sandglass.data.dataset import Split
 from sandglass.metrics.bound import OBSERVED
+from sandglass.metrics.held import Held
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -21,7 +21,7 @@ class Reconstruction:
     needs = ("reconstruct",)
     figures = ("mse", "mae", "psnr")
 
-    def __call__(self, model: Model, split: Split, seed: int) -> Sequence[Result]:
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """MSE and MAE an observed element, PSNR in dB averaged over images; examples without any are passed over."""
 
         def errors(batch: Batch) -> Tensor:
@@ -32,9 +32,9 @@ class Reconstruction:
             difference = difference.masked_fill(~seen, 0)
             return torch.stack([difference.square().sum(1), difference.abs().sum(1)], 1) / seen.sum(1, keepdim=True)
 
-        values = per_example(model, split, seed, "reconstruction", errors)
-        mse, mae = values[~values[:, 0].isnan()].unbind(1) if split.mask is not None else values.unbind(1)
-        note = OBSERVED if split.mask is not None else ""
+        values = per_example(model, held, "reconstruction", errors)
+        mse, mae = values[~values[:, 0].isnan()].unbind(1) if held.split.mask is not None else values.unbind(1)
+        note = OBSERVED if held.split.mask is not None else ""
         unit = "[0, 1] scale" if model.spec.support != "real" else "scale of the model's input"
         results = [mean_result("mse", mse, f"squared, {unit}", note), mean_result("mae", mae, unit, note)]
         if model.spec.support != "real":

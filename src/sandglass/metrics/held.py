@@ -1,0 +1,77 @@
+"""What a model is measured on, and what may be asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from sandglass.core import Spec
+from sandglass.data.dataset import Split
+from sandglass.errors import DataError
+
+T = TypeVar("T")
+Ask = Literal["images", "labels", "factors", "train", "complete"]
+
+_MISSING: Mapping[Ask, str] = {
+    "images": "pictures, and these examples are rows",
+    "labels": "a class for every example, and these have none",
+    "factors": "examples whose making is known, as in the data set 'shapes'",
+    "train": "the examples the model was trained on, and they are not at hand",
+    "complete": "examples without gaps, and these have missing values",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """The examples a model is measured on, and what a measure may compare them with.
+
+    Args:
+        split: the examples.
+        spec: what one of them looks like.
+        seed: of the noise.
+        train: what the model was trained on, None where that is not known.
+        factors: names of the columns of ``split.factors``.
+        fingerprint: of the data, for what is learnt from it once and kept; empty where it has none.
+        memo: what one measure worked out and another can use; see :meth:`once`.
+    """
+
+    split: Split
+    spec: Spec
+    seed: int = 0
+    train: Split | None = None
+    factors: tuple[str, ...] = ()
+    fingerprint: str = ""
+    memo: MutableMapping[Any, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, key: object, make: Callable[[], T]) -> T:
+        """``make()``, worked out once for all measures of one evaluation.
+
+        Example:
+            >>> import torch
+            >>> held = Held(split=Split(torch.zeros(3, 2)), spec=Spec((2,)))
+            >>> held.once("n", lambda: 3), held.once("n", lambda: 4)
+            (3, 3)
+        """
+        if key not in self.memo:
+            self.memo[key] = make()
+        return self.memo[key]
+
+    def has(self, ask: Ask) -> bool:
+        """Whether the examples have what a measure asks for."""
+        return {
+            "images": self.spec.is_image,
+            "labels": self.split.y is not None,
+            "factors": self.split.factors is not None,
+            "train": self.train is not None,
+            "complete": self.split.mask is None,
+        }[ask]
+
+    def require(self, ask: Ask, measure: str) -> None:
+        """Refuses examples that lack what a measure asks for.
+
+        Raises:
+            DataError: they do.
+        """
+        if not self.has(ask):
+            raise DataError(f"The metric '{measure}' needs {_MISSING[ask]}.")
