@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sandglass.core import Spec
 from sandglass.data.strengths import Scale, Strengths, read
@@ -120,25 +119,21 @@ class Augmentation:
 
     def _warp(self, x: Tensor, u: Mapping[str, Tensor], cut: tuple[Tensor, ...] | None = None) -> Tensor:
         """Turns, scales and shifts about the centre, and cuts out, in one bilinear pass, in pixels that are square."""
+        from kornia.geometry.transform import get_affine_matrix2d, warp_affine
+
         h, w = x.shape[-2:]
-        angle = (2 * u["rotate"] - 1) * math.radians(self.rotate)
+        angle = (2 * u["rotate"] - 1) * self.rotate
         factor = torch.exp((2 * u["scale"] - 1) * math.log1p(self.scale))
-        dx = ((2 * u["shift_x"] - 1) * self.shift * w).round() * (2 / w)
-        dy = ((2 * u["shift_y"] - 1) * self.shift * h).round() * (2 / h)
-        # The matrix leads from a place in the output to its place in the input, so it holds the inverses; affine_grid
-        # measures both axes from -1 to 1, hence the ratio of the sides off the diagonal.
-        cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
-        a, b, c, d = cos, sin * (h / w), -sin * (w / h), cos
-        if cut is not None:  # a place in the output is one in the cut-out first
+        shift = torch.stack([((2 * u[f"shift_{a}"] - 1) * self.shift * n).round() for a, n in (("x", w), ("y", h))], 1)
+        centre = torch.stack([x.new_full((len(x),), (n - 1) / 2) for n in (w, h)], 1)
+        matrix = get_affine_matrix2d(shift, centre, factor[:, None].expand(-1, 2), angle)
+        if cut is not None:  # the cut-out is enlarged after that; a pixel's centre lies half a pixel from its edge
             left, top, width, height = cut
-            dx, dy = dx - (2 * left + width - 1), dy - (2 * top + height - 1)
-            theta = torch.stack(
-                [a * width, b * height, -(a * dx + b * dy), c * width, d * height, -(c * dx + d * dy)], 1
-            )
-        else:
-            theta = torch.stack([a, b, -(a * dx + b * dy), c, d, -(c * dx + d * dy)], dim=1)
-        grid = F.affine_grid(theta.view(-1, 2, 3), list(x.shape), align_corners=False)
-        return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+            zero, one = torch.zeros_like(left), torch.ones_like(left)
+            across = [1 / width, zero, (0.5 - left * w) / width - 0.5]
+            down = [zero, 1 / height, (0.5 - top * h) / height - 0.5]
+            matrix = torch.stack([*across, *down, zero, zero, one], 1).view(-1, 3, 3) @ matrix
+        return warp_affine(x, matrix[:, :2], (h, w), padding_mode="border", align_corners=False)
 
 
 def window(share: Tensor, u: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
