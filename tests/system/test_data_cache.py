@@ -79,8 +79,8 @@ def is_made(monkeypatch: pytest.MonkeyPatch, read: Callable[[], object]) -> bool
     """Whether reading decodes anything."""
     calls = []
     with monkeypatch.context() as patch:
-        original = decoding.decode
-        patch.setattr(decoding, "decode", lambda *a, **k: calls.append(1) or original(*a, **k))
+        original = decoding.Crew.decode
+        patch.setattr(decoding.Crew, "decode", lambda *a: calls.append(1) or original(*a))
         read()
     return bool(calls)
 
@@ -278,13 +278,13 @@ def test_one_killed_while_it_writes_leaves_room_for_the_next(folder: Path) -> No
 
 def test_two_at_once_make_it_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    original, both = decoding.decode, Barrier(2)
-    monkeypatch.setattr(decoding, "decode", lambda *a: calls.append(1) or original(*a))
+    original, both = decoding.Crew.decode, Barrier(2)
+    monkeypatch.setattr(decoding.Crew, "decode", lambda *a: calls.append(1) or original(*a))
     find = cache.find
     seen: list[object] = []
 
-    def find_together(where: Path, stamp: str) -> cache.Kept | None:
-        found = find(where, stamp)
+    def find_together(where: Path, stamp: str, **options: bool) -> cache.Kept | None:
+        found = find(where, stamp, **options)
         if len(seen) < 2:
             seen.append(found)
             both.wait(30)  # both have looked, and neither found it

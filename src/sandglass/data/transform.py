@@ -158,7 +158,8 @@ class ImageTransform(Transform):
 
     def normal(self, image: Any, done: frozenset[str]) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """As :meth:`picture`, from what :func:`sandglass.data.sources.images.load` returns."""
-        return framing.framed(image, done, self)
+        image, done = framing.framed(image, done, self)
+        return framing.planes(image), done
 
     def inverse(self, x: Any) -> np.ndarray[Any, Any]:
         """``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to bytes ready for Pillow.

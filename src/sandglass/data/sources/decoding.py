@@ -5,7 +5,8 @@ of the time goes by in Python, which threads cannot share; there processes are w
 ``python -m`` processes with pipes: a forked one could inherit a lock that is held, and one that multiprocessing spawns
 would run the caller's own script again.
 
-This file and what it imports stay free of PyTorch, so that a process is ready in a tenth of a second.
+This file and what it imports stay free of PyTorch and NumPy, so that a process is ready in well under a tenth of a
+second.
 """
 
 from __future__ import annotations
@@ -25,9 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from types import SimpleNamespace
-from typing import Any, Protocol, TypeVar
-
-import numpy as np
+from typing import Any, Protocol, Self, TypeVar
 
 from sandglass.data.sources import framing, images
 from sandglass.errors import DataError
@@ -39,6 +38,7 @@ _AT_ONCE = 128
 _BYTES_AT_ONCE = 2 * 2**20
 _MANY = 5000  # pictures from which processes are worth starting: each takes as long as a thousand small ones
 _WORKERS = 8
+_FRAME = ("size", "channels", "fit", "levels", "background", "continuous", "value_range")
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,16 @@ class Decoded:
     """Some pictures, decoded.
 
     Args:
-        pixels: ``(n, C, H, W)``, those that could be read, in order.
-        digests: 16 bytes for each of them: BLAKE2b of its pixels.
+        count: how many could be read.
+        data: their numbers ``(count, C, H, W)`` in row-major order: uint8, or float32 where the frame is continuous.
+        digests: 16 bytes for each of them: BLAKE2b of its numbers.
         bad: for each that could not be read its place among all, and why.
         remarks: what was done to how many.
         seen: for those that could be read the different heights and widths before, and whether they were grey.
     """
 
-    pixels: np.ndarray[Any, Any]
+    count: int
+    data: bytes | bytearray
     digests: bytes
     bad: dict[int, str] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
@@ -63,8 +65,8 @@ class Decoded:
 class Worker(Protocol):
     """Decodes some pictures at a time."""
 
-    def __call__(self, contents: Sequence[Any]) -> Decoded:
-        """Those pictures, in order."""
+    def __call__(self, contents: Sequence[Any], frame: framing.Frame) -> Decoded:
+        """Those pictures, in order, as ``frame`` has them."""
         ...
 
     def close(self) -> None:
@@ -73,36 +75,26 @@ class Worker(Protocol):
 
 
 class Here:
-    """Decodes in the thread that asks.
+    """Decodes in the thread that asks."""
 
-    Args:
-        frame: what the pictures are brought to; see :class:`sandglass.data.sources.framing.Frame`.
-    """
-
-    def __init__(self, frame: framing.Frame) -> None:
-        self.frame = frame
-
-    def __call__(self, contents: Sequence[Any]) -> Decoded:
+    def __call__(self, contents: Sequence[Any], frame: framing.Frame) -> Decoded:
         """Decodes files (paths) or Pillow pictures."""
-        frame = self.frame
-        pixels = np.empty((len(contents), frame.channels, *frame.size), dtype_of(frame))
+        rows: list[bytes] = []
         bad: dict[int, str] = {}
         remarks: Counter[str] = Counter()
         seen: set[tuple[int, int, bool]] = set()
-        n = 0
         for place, content in enumerate(contents):
             image, done = load(content, frame.value_range)
             if image is None:
                 bad[place] = done
                 continue
             seen.add((image.height, image.width, image.mode in ("L", "LA")))
-            array, done = framing.framed(image, done, frame)
-            pixels[n] = framing.quantised(array, frame)
+            image, done = framing.framed(image, done, frame)
+            rows.append(framing.kept(image, frame))
             if done:
                 remarks.update(done)
-            n += 1
-        digests = b"".join(hashlib.blake2b(octets(row), digest_size=16).digest() for row in pixels[:n])
-        return Decoded(pixels[:n], digests, bad, dict(remarks), frozenset(seen))
+        digests = b"".join([hashlib.blake2b(row, digest_size=16).digest() for row in rows])
+        return Decoded(len(rows), b"".join(rows), digests, bad, dict(remarks), frozenset(seen))
 
     def close(self) -> None:
         """Nothing to free."""
@@ -111,8 +103,7 @@ class Here:
 class Apart:
     """Decodes files in a process of its own; should that die, what it was asked for is decoded here."""
 
-    def __init__(self, frame: framing.Frame) -> None:
-        self.frame = frame
+    def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         # -P: what lies in the current folder is not to be imported.
@@ -124,34 +115,30 @@ class Apart:
             env=os.environ | {"PYTHONPATH": path},
         )
         _widen(self.process)
-        values = ("size", "channels", "fit", "levels", "background", "continuous", "value_range")
-        self.hello = _line({name: getattr(frame, name) for name in values})
 
-    def __call__(self, contents: Sequence[Any]) -> Decoded:
+    def __call__(self, contents: Sequence[Any], frame: framing.Frame) -> Decoded:
         """Decodes files (paths)."""
         if self.process is not None:
             try:
-                return self._ask(self.process, [os.fspath(path) for path in contents])
+                return self._ask(self.process, [os.fspath(path) for path in contents], frame)
             except (OSError, ValueError, KeyError):
                 self.close()
-        return Here(self.frame)(contents)
+        return Here()(contents, frame)
 
-    def _ask(self, process: subprocess.Popen[bytes], paths: list[str]) -> Decoded:
+    @staticmethod
+    def _ask(process: subprocess.Popen[bytes], paths: list[str], frame: framing.Frame) -> Decoded:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(self.hello + _line(paths))
+        process.stdin.write(_line({"paths": paths, "frame": {name: getattr(frame, name) for name in _FRAME}}))
         process.stdin.flush()
-        self.hello = b""
         found = json.loads(process.stdout.readline())
-        n = int(found["n"])
-        pixels = np.empty((n, self.frame.channels, *self.frame.size), dtype_of(self.frame))
-        digests = bytearray(16 * n)
-        for buffer in (octets(pixels), memoryview(digests)):
+        data, digests = bytearray(int(found["bytes"])), bytearray(16 * int(found["count"]))
+        for buffer in (data, digests):
             if process.stdout.readinto(buffer) != len(buffer):  # type: ignore[attr-defined]
                 raise OSError("the process ended")
         bad = {int(place): str(why) for place, why in found["bad"].items()}
         seen = frozenset((int(h), int(w), bool(grey)) for h, w, grey in found["seen"])
-        return Decoded(pixels, bytes(digests), bad, found["remarks"], seen)
+        return Decoded(int(found["count"]), data, bytes(digests), bad, found["remarks"], seen)
 
     def close(self) -> None:
         """Ends the process."""
@@ -161,46 +148,69 @@ class Apart:
             self.process = None
 
 
-def decode(contents: Sequence[Any], frame: framing.Frame, *, processes: bool | None = None) -> Iterator[Decoded]:
-    """Pictures to bytes, in order, by as many workers as there are cores; only some pictures are held at a time.
+class Crew:
+    """As many workers as there are cores, to be closed, as by ``with``.
+
+    One of them works in this process. The others are processes where that is worth it; they take a moment to start, so
+    that whoever knows early that there is much to decode calls :meth:`start` early.
 
     Args:
-        contents: paths, or Pillow pictures.
-        frame: what they are brought to.
+        contents: what is to be decoded: paths, or Pillow pictures.
         processes: whether to start processes; None where there are many files.
-
-    Yields:
-        Parts, each of neighbours.
     """
-    row = frame.channels * frame.size[0] * frame.size[1] * dtype_of(frame).itemsize
-    step = max(1, min(_AT_ONCE, _BYTES_AT_ONCE // row))
-    parts = (contents[i : i + step] for i in range(0, len(contents), step))
-    if processes is None:
-        processes = len(contents) >= _MANY and all(isinstance(c, str | Path) for c in contents)
-    crew = min(workers(), -(-len(contents) // step))
-    if crew < 2:
-        yield from map(Here(frame), parts)
-        return
-    free: SimpleQueue[Worker] = SimpleQueue()
-    crowd: list[Worker] = [Here(frame)]
-    try:
-        # One of them works here, for the others take a moment to start.
-        for _ in range(crew - 1):
-            crowd.append(_apart(frame) if processes else Here(frame))
-        for worker in crowd:
+
+    def __init__(self, contents: Sequence[Any], *, processes: bool | None = None) -> None:
+        if processes is None:
+            processes = len(contents) >= _MANY and all(isinstance(c, str | Path) for c in contents)
+        self.contents, self.processes = contents, processes
+        self.workers: list[Worker] = []
+
+    def start(self) -> None:
+        """Starts the workers, if they are not yet."""
+        if not self.workers:
+            others = [_apart() if self.processes else Here() for _ in range(workers() - 1)]
+            self.workers = [Here(), *others]
+
+    def decode(self, frame: framing.Frame) -> Iterator[Decoded]:
+        """The pictures as bytes, in order; only some are held at a time.
+
+        Args:
+            frame: what they are brought to.
+
+        Yields:
+            Parts, each of neighbours.
+        """
+        self.start()
+        row = frame.channels * frame.size[0] * frame.size[1] * (4 if frame.continuous else 1)
+        step = max(1, min(_AT_ONCE, _BYTES_AT_ONCE // row))
+        parts = (self.contents[i : i + step] for i in range(0, len(self.contents), step))
+        if len(self.workers) < 2:
+            yield from (self.workers[0](part, frame) for part in parts)
+            return
+        free: SimpleQueue[Worker] = SimpleQueue()
+        for worker in self.workers:
             free.put(worker)
 
         def one(part: Sequence[Any]) -> Decoded:
             worker = free.get()
             try:
-                return worker(part)
+                return worker(part, frame)
             finally:
                 free.put(worker)
 
-        yield from ahead(one, parts, crew)
-    finally:
-        for worker in crowd:
+        yield from ahead(one, parts, len(self.workers))
+
+    def close(self) -> None:
+        """Ends the workers."""
+        for worker in self.workers:
             worker.close()
+        self.workers = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def ahead(f: Callable[[T], R], things: Iterable[T], crew: int) -> Iterator[R]:
@@ -232,17 +242,6 @@ def load(content: Any, value_range: tuple[float, float] | None) -> tuple[Any, An
         return None, reason
 
 
-def dtype_of(frame: framing.Frame) -> np.dtype[Any]:
-    """What pixels are kept as."""
-    return np.dtype(np.float32 if frame.continuous else np.uint8)
-
-
-def octets(array: np.ndarray[Any, Any]) -> memoryview:
-    """The bytes of an array in row-major order, as a view."""
-    flat: Any = array.reshape(-1).view(np.uint8)
-    return memoryview(flat)
-
-
 def workers() -> int:
     """How many pictures to decode at once: the cores that this process may use, and no more than eight."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -256,24 +255,25 @@ def main() -> None:
     gc.set_threshold(100_000)  # pictures are freed without it; looking for rings takes a tenth of the time
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    values = json.loads(sys.stdin.buffer.readline())
-    pairs = {k: tuple(values[k]) if values[k] else None for k in ("size", "background", "value_range")}
-    here = Here(SimpleNamespace(**values | pairs))
+    here = Here()
+    images.pillow()  # while whoever started it is still busy with something else
     with images.quiet():
         for line in sys.stdin.buffer:
-            found = here(json.loads(line))
+            asked = json.loads(line)
+            values = {k: tuple(v) if isinstance(v, list) else v for k, v in asked["frame"].items()}
+            found = here(asked["paths"], SimpleNamespace(**values))
             about = {"bad": found.bad, "remarks": found.remarks, "seen": sorted(found.seen)}
-            out.write(_line({"n": len(found.pixels)} | about))
-            out.write(octets(found.pixels))
+            out.write(_line({"count": found.count, "bytes": len(found.data)} | about))
+            out.write(found.data)
             out.write(found.digests)
             out.flush()
 
 
-def _apart(frame: framing.Frame) -> Worker:
+def _apart() -> Worker:
     try:
-        return Apart(frame)
+        return Apart()
     except OSError:  # no such program, or no room for another
-        return Here(frame)
+        return Here()
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:

@@ -155,6 +155,18 @@ class _Way:
     guessed: bool = False
 
 
+@dataclass(frozen=True)
+class _Job:
+    """Pictures to be decoded by a crew, and where to keep them: the place in the cache, its stamp, and whether."""
+
+    every: Sequence[Item]
+    asked: Asked
+    crew: decoding.Crew
+    where: Path | None
+    stamp: str | None
+    keep: bool | None
+
+
 class _Otherwise(Exception):  # noqa: N818
     """The pictures are not what the first one let one guess."""
 
@@ -165,19 +177,24 @@ def _read(every: Sequence[Item], asked: Asked, folder: Path | None, keep: bool |
     Looking at every header first takes a third of the time that small pictures take to decode, so that they are
     decoded by what the first one promises; only where that was wrong the headers decide.
     """
-    where = stamp = None
-    if folder is not None and keep is not False:
-        # The stamp is taken before anything is read, so that a change meanwhile is noticed next time.
-        where = cache.place(folder, asked.plain())
-        stamp = cache.stamp(folder, [item.content for item in every], asked.plain())
-        found = cache.find(where, stamp)
-        if found is not None:
-            return _kept(found)
-    guess = _guess(every[0], asked)
-    if guess is not None:
-        with suppress(_Otherwise):
-            return _decode(every, asked, guess, where, stamp, keep)
-    return _decode(every, asked, _Way(_fit(every, asked)), where, stamp, keep)
+    contents = [item.content for item in every]
+    with decoding.Crew(contents) as crew:
+        where = stamp = None
+        if folder is not None and keep is not False:
+            where = cache.place(folder, asked.plain())
+            if not cache.is_taken(where):
+                crew.start()
+            # The stamp is taken before anything is read, so that a change meanwhile is noticed next time.
+            stamp = cache.stamp(folder, contents, asked.plain())
+            found = cache.find(where, stamp)
+            if found is not None:
+                return _kept(found)
+        job = _Job(every, asked, crew, where, stamp, keep)
+        guess = _guess(every[0], asked)
+        if guess is not None:
+            with suppress(_Otherwise):
+                return _decode(job, guess)
+        return _decode(job, _Way(_fit(every, asked)))
 
 
 def _guess(first: Item, asked: Asked) -> _Way | None:
@@ -193,36 +210,40 @@ def _guess(first: Item, asked: Asked) -> _Way | None:
     return _Way(asked.made(asked.size or size, asked.channels or (1 if grey else 3)), True)
 
 
-def _decode(
-    every: Sequence[Item], asked: Asked, way: _Way, where: Path | None, stamp: str | None, keep: bool | None
-) -> _Pixels:
+def _decode(job: _Job, way: _Way) -> _Pixels:
     """Decodes the pictures to where they belong."""
-    size = len(every) * way.transform.channels * math.prod(way.transform.size)
-    size *= decoding.dtype_of(way.transform).itemsize
-    if where is None or stamp is None or (not keep and size < cache.LARGE):
-        return _in_memory(every, asked, way)
+    size = len(job.every) * way.transform.channels * math.prod(way.transform.size)
+    size *= _dtype(way).itemsize
+    where, stamp = job.where, job.stamp
+    if where is None or stamp is None or (not job.keep and size < cache.LARGE):
+        return _in_memory(job, way)
     try:
         with cache.held(where, size):  # another process may have made it while this one waited
-            return _kept(cache.find(where, stamp) or _in_cache(every, asked, way, where, stamp))
+            return _kept(cache.find(where, stamp) or _in_cache(job, way, where, stamp))
     except SaveError as error:
-        if keep or size > _FITS:
+        if job.keep or size > _FITS:
             raise
-        return replace(_in_memory(every, asked, way), notes=(f"pictures were not kept in the cache: {error}",))
+        return replace(_in_memory(job, way), notes=(f"pictures were not kept in the cache: {error}",))
 
 
-def _in_memory(every: Sequence[Item], asked: Asked, way: _Way) -> _Pixels:
+def _dtype(way: _Way) -> np.dtype[Any]:
+    """What pixels are kept as."""
+    return np.dtype(np.float32 if way.transform.continuous else np.uint8)
+
+
+def _in_memory(job: _Job, way: _Way) -> _Pixels:
     """Decodes the pictures into memory."""
     bad: dict[int, str] = {}
     remarks: Counter[str] = Counter()
-    x = np.empty((len(every), way.transform.channels, *way.transform.size), decoding.dtype_of(way.transform))
+    x = np.empty((len(job.every), way.transform.channels, *way.transform.size), _dtype(way))
     end = 0
-    for part in _parts(every, asked, way, bad, remarks):
-        start, end = end, end + len(part.pixels)
-        x[start:end] = part.pixels
+    for part in _parts(job, way, bad, remarks):
+        start, end = end, end + part.count
+        x[start:end] = np.frombuffer(part.data, x.dtype).reshape(-1, *x.shape[1:])
     return _Pixels(torch.from_numpy(x[:end]), way.transform, bad, dict(remarks))
 
 
-def _in_cache(every: Sequence[Item], asked: Asked, way: _Way, where: Path, stamp: str) -> cache.Kept:
+def _in_cache(job: _Job, way: _Way, where: Path, stamp: str) -> cache.Kept:
     """Decodes the pictures into the cache."""
     bad: dict[int, str] = {}
     remarks: Counter[str] = Counter()
@@ -230,9 +251,8 @@ def _in_cache(every: Sequence[Item], asked: Asked, way: _Way, where: Path, stamp
     def about() -> dict[str, Any]:
         return {"transform": way.transform.to_dict(), "bad": bad, "remarks": remarks}
 
-    parts = _parts(every, asked, way, bad, remarks)
-    shape = (way.transform.channels, *way.transform.size)
-    return cache.build(where, stamp, shape, decoding.dtype_of(way.transform), parts, about)
+    parts = _parts(job, way, bad, remarks)
+    return cache.build(where, stamp, (way.transform.channels, *way.transform.size), _dtype(way), parts, about)
 
 
 def _kept(found: cache.Kept) -> _Pixels:
@@ -245,26 +265,24 @@ def _kept(found: cache.Kept) -> _Pixels:
     return _Pixels(x, transform, {int(k): v for k, v in about["bad"].items()}, dict(about["remarks"]), (note,))
 
 
-def _parts(
-    every: Sequence[Item], asked: Asked, way: _Way, bad: dict[int, str], remarks: Counter[str]
-) -> Iterator[decoding.Decoded]:
+def _parts(job: _Job, way: _Way, bad: dict[int, str], remarks: Counter[str]) -> Iterator[decoding.Decoded]:
     """The pictures part by part, with a bar where there are many and somebody to see it.
 
     Raises:
         _Otherwise: they are not what was guessed.
     """
     start = 0
-    with _bar(len(every)) as show:
-        for part in decoding.decode([item.content for item in every], way.transform):
-            if way.guessed and not _as_guessed(part.seen, asked, way.transform):
+    with _bar(len(job.every)) as show:
+        for part in job.crew.decode(way.transform):
+            if way.guessed and not _as_guessed(part.seen, job.asked, way.transform):
                 raise _Otherwise
             bad.update({start + place: why for place, why in part.bad.items()})
             remarks.update(part.remarks)
-            start += len(part.pixels) + len(part.bad)
+            start += part.count + len(part.bad)
             yield part
             show(start)
     # A picture that cannot be decoded may still have a header, which has a say in what suits all.
-    if way.guessed and bad and _fit(every, asked) != way.transform:
+    if way.guessed and bad and _fit(job.every, job.asked) != way.transform:
         raise _Otherwise
 
 

@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -241,6 +239,8 @@ def _deep_grey(image: Image, top: int) -> tuple[Image, set[str]]:
             "a picture of floats declares no range; say which values are black and white, "
             "value_range=(low, high) (--value-range LOW,HIGH)"
         )
+    import numpy as np
+
     values = np.asarray(image).astype(np.int64)
     bits = top.bit_length()
     if values.size and (values.min() < 0 or values.max() > top):
@@ -258,6 +258,8 @@ def _ranged(image: Image, value_range: tuple[float, float]) -> tuple[Image, set[
     Raises:
         DataError: values that are not finite.
     """
+    import numpy as np
+
     low, high = value_range
     values = (np.asarray(image).astype(np.float64) - low) / (high - low)
     if not np.isfinite(values).all():
