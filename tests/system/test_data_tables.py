@@ -109,6 +109,22 @@ def test_a_file_without_a_header(tmp_path: Path) -> None:
     assert [c.name for c in whole(path).spec.columns] == ["name", "2019", "2020"]
 
 
+def test_codes_with_a_zero_in_front_stay_as_they_are(tmp_path: Path) -> None:
+    lines = [f"{('007', '010', '')[i % 3]},{i % 5},{i / 10},12:0{i % 10}" for i in range(30)]
+    for text in (
+        "code,count,size,time\n" + "\n".join(lines),
+        "\n".join(["code;count;size", *["017;1;0.5", "7;2;05.5"] * 9]),
+    ):
+        path = tmp_path / "codes.csv"
+        path.write_text(text)
+        data = load_data(path, drop=["time"] if "time" in text else [], validation=0, test=0)
+        first = data.spec.columns[0]
+        assert first.kind == "categorical" and first.categories == (("007", "010") if "time" in text else ("017", "7"))
+        assert [c.kind for c in data.spec.columns[1:]] == ["numeric", "numeric"]
+        numbers = load_data(path, types={"code": "numeric"}, drop=["time"] if "time" in text else [], validation=0)
+        assert numbers.spec.columns[0].kind == "numeric"
+
+
 def test_types_are_declared() -> None:
     frame = table()
     guessed = whole(frame)

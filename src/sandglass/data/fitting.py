@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -154,7 +155,7 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
         return "numeric", None
     if all(map(cells.is_date, found)):
         return "date", None
-    if gaps and all(isinstance(v, str) and is_number(v) for v in found):
+    if gaps and all(isinstance(v, str) and is_number(v) and not PADDED.match(v) for v in found):
         return "numeric", None  # numbers that a reader left as texts because of a "?" among them
     return "categorical", None
 
@@ -227,6 +228,10 @@ def _objects(found: Sequence[Any]) -> Array:
     for i, value in enumerate(found):
         array[i] = value
     return array
+
+
+PADDED = re.compile(r"\s*[+-]?0\d")
+"""The beginning of a code, such as 007, that could be read as a number."""
 
 
 def is_number(word: object) -> bool:

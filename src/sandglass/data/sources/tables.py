@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data import cells
-from sandglass.data.fitting import Types, fit_column, is_number
+from sandglass.data.fitting import PADDED, Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import TableTransform
@@ -24,10 +25,13 @@ ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 _FEW = 20  # a column of so many different whole numbers might be meant as categories
 _LARGEST = 2**33  # cells
 
+_PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that begins as PADDED does
+
 
 def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
     """A DataFrame from a ``.csv``, ``.tsv``, ``.parquet`` or ``.feather`` file, and notes on how it was read.
 
+    Whole numbers of which one has a zero in front, as 007 has, are codes: they stay texts.
     Texts are UTF-8. The first line of a CSV file names the columns, unless there are numbers in it: where all of it is
     numbers, or any has a decimal point, the file has no header, and its columns are named c1, c2, ...
 
@@ -62,6 +66,8 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
         frame = pandas.read_csv(
             path, na_values=sorted(cells.MISSING), low_memory=False, dtype_backend="numpy_nullable", **options
         )
+        codes = _codes(path, frame, options)
+        frame = frame.assign(**codes) if codes else frame
     except DataError:
         raise
     except (ValueError, OSError) as error:
@@ -71,6 +77,17 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
     if bare:
         notes += (f"{name} has no header, its first line is numbers: the columns are named c1 to c{len(header)}",)
     return frame, notes
+
+
+def _codes(path: Path, frame: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Columns that were read as whole numbers and are codes, as texts: somewhere they have a zero in front, as 007."""
+    whole = [name for name in frame.columns if frame[name].dtype.kind in "iu"]
+    with path.open("rb") as file:
+        padded = any(_PADDED.search(line) for line in file)  # most files have none, and this is soon seen
+    if not whole or not padded:
+        return {}
+    texts = cells.pandas().read_csv(path, usecols=whole, dtype=str, na_values=sorted(cells.MISSING), **options)
+    return {name: texts[name] for name in whole if texts[name].str.match(PADDED, na=False).any()}
 
 
 def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
