@@ -1,8 +1,8 @@
-"""scikit-learn's digits with a categorical likelihood over their 17 levels: the bound on 350 validation images, in nats.
+"""scikit-learn's digits with a categorical likelihood over 17 levels: the bound on 350 validation images, in nats.
 
 The split, the network and the training are those of the exercises of J. M. Tomczak, "Deep Generative Modeling" (2022):
-the first 1,000 images train, the next 350 validate, 64-256-256 leaky ReLU both ways, 16 latents, batches of 64, learning
-rate 1e-3, up to 1,000 epochs, stopped after 20 without a better bound. His notebook's figure is 100.53 nats. Run it as
+the first 1,000 images train, the next 350 validate, 64-256-256 leaky ReLU both ways, 16 latents, batches of 64, a rate
+of 1e-3, up to 1,000 epochs, stopped after 20 without a better bound. His notebook's figure is 100.53 nats. Run it as
 ``python benchmarks/digits_categorical.py [--seeds 0 1 2]``.
 """
 
