@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data import cells
+from sandglass.data import cells, coding
 from sandglass.data.fitting import Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
@@ -238,7 +238,7 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     binary = not types and all(_binary(cells.plain(s)) for found in series.values() for s in found)
     columns = []
     for name in names:
-        column = fit_column(name, series[name], own[name], "numeric" if binary else types.get(name))
+        column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
         columns.append(
             column | ({"mean": 0.0, "scale": 1.0} if binary else {}) | ({} if framed else {"dtype": "float64"})
         )
@@ -253,6 +253,7 @@ def remarks(
         return _gaps(transform, masks)
     notes: list[str] = []
     for kind, what in (("categorical", "one-hot"), ("ordinal", "ordinal"), ("date", "of dates"),
+                       ("positive", "of positive numbers"), ("count", "of counts"),
                        ("sequence", "of sequences")):  # fmt: skip
         count = sum(c["kind"] == kind for c in transform.columns)
         notes += [f"{count} column{'s' if count > 1 else ''} {what}"] if count else []
@@ -260,11 +261,14 @@ def remarks(
     notes += [f"times were brought to UTC: {cells.listed(zoned)}"] if zoned else []
     longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
     notes += [f"'{n}' has sequences of at most {t} steps; shorter ones end in a gap" for n, t in longest.items()]
+    guessed = [c["name"] for c in transform.columns if c["kind"] == "count" and c["name"] not in types]
+    notes += [f"taken for counts: {cells.listed(guessed)}; types={{'{guessed[0]}': 'numeric'}} (--types "
+              f"'{guessed[0]}=numeric') would make plain numbers of one"] if guessed else []  # fmt: skip
     few = [c["name"] for c in transform.columns if _few(c, raw, types)] if not transform.binary else []
     if few:
         notes.append(
             f"numeric, though of few whole numbers: {cells.listed(few)}; types={{'{few[0]}': 'categorical'}} "
-            f"(--types '{few[0]}=categorical') would make categories of one"
+            f"(--types '{few[0]}=categorical') would make categories of one, and 'count' counts"
         )
     return notes + _gaps(transform, masks)
 
@@ -283,7 +287,7 @@ def _gaps(transform: TableTransform, masks: Mapping[str, Tensor | None]) -> list
     if not rows:
         return []
     gaps = torch.stack([(~m).sum(0) for m in masks.values() if m is not None]).sum(0)
-    starts = np.cumsum([0, *(cells.width(c) for c in transform.columns)])[:-1]
+    starts = np.cumsum([0, *(coding.width(c) for c in transform.columns)])[:-1]
     counts = {c["name"]: int(gaps[i]) for c, i in zip(transform.columns, starts, strict=True) if int(gaps[i])}
     worst = sorted(counts, key=lambda n: -counts[n])
     some = ", ".join(f"'{n}' {counts[n]:,}" for n in worst[:8]) + (", ..." if len(worst) > 8 else "")
