@@ -172,6 +172,21 @@ def test_the_named_losses_are_those_losses(name: str, loss: str) -> None:
     assert float(difference.std()) < 1e-7, "up to a constant, and to float32 in which the scale is kept"
 
 
+def test_the_named_cross_entropies_are_those_losses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, x = torch.randn(50, 3, generator=generator).double(), torch.rand(50, 3, generator=generator).double()
+    for name in ("bce", "bernoulli"):
+        ours = -registry.resolve("likelihood", name, Spec((3,), "unit"))(h).log_prob(x)
+        theirs = torch.nn.functional.binary_cross_entropy_with_logits(h, x, reduction="none").sum(1)
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    h = torch.randn(50, 3 * 9, generator=generator).double()
+    k = torch.randint(0, 9, (50, 3), generator=generator)
+    for name in ("cce", "categorical"):
+        ours = -registry.resolve("likelihood", name, Spec((3,), "unit", 9)).double()(h).log_prob(k / 8)
+        theirs = torch.nn.functional.cross_entropy(h.view(50, 3, 9).transpose(1, 2), k, reduction="none").sum(1)
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
 def test_huber_between_its_two_limits() -> None:
     x = torch.linspace(-3, 3, 13).double()
     spec = Spec((1,))
