@@ -23,8 +23,10 @@ NUMBERS = ("numeric", "positive", "count")
 Types = dict[str, str | list[str]]
 """For each declared column its kind, or its categories in order, which make it ordinal."""
 
+FEW = 20
+"""A column of so many different whole numbers might be meant as categories."""
+
 _MANY = 1000
-_FEW = 20
 _NUMBER = (int, float, np.number, Decimal)
 
 
@@ -134,7 +136,7 @@ def _counted(found: Array) -> bool:
     """
     distinct = len(np.unique(found))
     small = 3 * float(np.median(found)) < float(found.max()) <= cells.MOST
-    return bool(found.min() == 0 and _FEW < distinct <= len(found) / 2 and small and found.var() > found.mean())
+    return bool(found.min() == 0 and FEW < distinct <= len(found) / 2 and small and found.var() > found.mean())
 
 
 def leave_out(name: str) -> str:

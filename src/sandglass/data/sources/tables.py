@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data import cells, coding
-from sandglass.data.fitting import Types, fit_column, is_number
+from sandglass.data.fitting import FEW, Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import TableTransform
@@ -21,8 +21,8 @@ from sandglass.registry import nearest
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 
-_FEW = 20  # a column of so many different whole numbers might be meant as categories
 _LARGEST = 2**33  # cells
+_TAIL = 1.5  # the skewness of a log-normal of standard deviation 0.44; a normal has 0, an exponential 2
 
 
 def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -261,24 +261,50 @@ def remarks(
     notes += [f"times were brought to UTC: {cells.listed(zoned)}"] if zoned else []
     longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
     notes += [f"'{n}' has sequences of at most {t} steps; shorter ones end in a gap" for n, t in longest.items()]
-    guessed = [c["name"] for c in transform.columns if c["kind"] == "count" and c["name"] not in types]
-    notes += [f"taken for counts: {cells.listed(guessed)}; types={{'{guessed[0]}': 'numeric'}} (--types "
-              f"'{guessed[0]}=numeric') would make plain numbers of one"] if guessed else []  # fmt: skip
-    few = [c["name"] for c in transform.columns if _few(c, raw, types)] if not transform.binary else []
-    if few:
-        notes.append(
-            f"numeric, though of few whole numbers: {cells.listed(few)}; types={{'{few[0]}': 'categorical'}} "
-            f"(--types '{few[0]}=categorical') would make categories of one, and 'count' counts"
-        )
-    return notes + _gaps(transform, masks)
+    return notes + _advice(transform, raw, types) + _gaps(transform, masks)
 
 
-def _few(column: Mapping[str, Any], raw: Raw, types: Types) -> bool:
-    """Whether nobody said that this column is numeric, and it might be categories."""
-    frames = [p.x for p in raw.parts.values()]
-    if column["kind"] != "numeric" or column["dtype"] != "int64" or column["name"] in types:
+def _advice(transform: TableTransform, raw: Raw, types: Types) -> list[str]:
+    """Columns of which nobody said anything and that might be meant otherwise, and how to say so."""
+    notes = []
+    for what, kind, then, meant in (
+        ("taken for counts", "numeric", "would make plain numbers of one", lambda c, raw: c["kind"] == "count"),
+        ("numeric, though of few whole numbers", "categorical", "would make categories of one, 'count' counts", _few),
+        ("above 0, with a long tail", "positive", "would model the logarithm of one", _skewed),
+    ):
+        own = [c for c in transform.columns if c["name"] not in types and not transform.binary]
+        found = [c["name"] for c in own if meant(c, raw)]
+        if found:
+            options = f"types={{'{found[0]}': '{kind}'}} (--types '{found[0]}={kind}')"
+            notes.append(f"{what}: {cells.listed(found)}; {options} {then}")
+    return notes
+
+
+def _few(column: Mapping[str, Any], raw: Raw) -> bool:
+    """Whether it is numeric and might be categories."""
+    if column["kind"] != "numeric" or column["dtype"] != "int64":
         return False
-    return len({v for f in frames for v in np.unique(cells.plain(f[column["name"]]).astype(np.float64))}) <= _FEW
+    return len(np.unique(_numbers(column["name"], raw))) <= FEW
+
+
+def _skewed(column: Mapping[str, Any], raw: Raw) -> bool:
+    """Whether it is numeric, and its logarithm would be nearer to a normal."""
+    if column["kind"] != "numeric":
+        return False
+    found = _numbers(column["name"], raw)
+    if found.min() <= 0 or len(np.unique(found)) <= FEW:
+        return False
+    return _skewness(found) > _TAIL > abs(_skewness(np.log(found)))
+
+
+def _skewness(values: np.ndarray[Any, Any]) -> float:
+    return float((((values - values.mean()) / values.std()) ** 3).mean())
+
+
+def _numbers(name: str, raw: Raw) -> np.ndarray[Any, Any]:
+    """What is observed of a column of numbers in any split."""
+    found = np.concatenate([cells.numbers(name, cells.plain(part.x[name])) for part in raw.parts.values()])
+    return found[~np.isnan(found)]
 
 
 def _gaps(transform: TableTransform, masks: Mapping[str, Tensor | None]) -> list[str]:
