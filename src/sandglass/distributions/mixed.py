@@ -91,16 +91,16 @@ class Row(Distribution):
     Args:
         parts: for each the places ``(n,)`` in the row that it fills, and a distribution over ``(..., n)`` whose
             log-probabilities, summed over any of its columns as a whole, are those of that column.
+        order: ``(D,)`` for each number of the row its place among those of the parts, one part after the other.
         dtype: of the row.
     """
 
     arg_constraints: ClassVar = {}
     support = constraints.real
 
-    def __init__(self, parts: Sequence[tuple[Tensor, Distribution]], dtype: torch.dtype) -> None:
-        self.parts, self.dtype = parts, dtype
-        self.order = torch.cat([place for place, _ in parts]).argsort()
-        super().__init__(torch.Size((*parts[0][1].batch_shape[:-1], len(self.order))), validate_args=False)
+    def __init__(self, parts: Sequence[tuple[Tensor, Distribution]], order: Tensor, dtype: torch.dtype) -> None:
+        self.parts, self.order, self.dtype = parts, order, dtype
+        super().__init__(torch.Size((*parts[0][1].batch_shape[:-1], len(order))), validate_args=False)
 
     def _joined(self, pieces: Iterable[Tensor]) -> Tensor:
         return torch.cat([piece.to(self.dtype) for piece in pieces], -1)[..., self.order]
@@ -180,7 +180,7 @@ class _Counts(_Part):
         if self.spread is not None:
             spread = self.spread.expand_as(h)
         assert spread is not None
-        # In float32 the logarithm of a factorial is wrong by a nat at a million. Where float64 is not to be had, it is.
+        # In float32 the logarithm of a factorial is wrong by a nat at a million; mps alone has nothing wider.
         wide = torch.float32 if h.device.type == "mps" else torch.float64
         mean, r = scale_from(h.to(wide)) * self.usual, scale_from(-spread.to(wide))
         base = NegativeBinomial(r, logits=(mean / r).log(), validate_args=False)
@@ -244,6 +244,8 @@ class Mixed(Likelihood):
         tensor([[0.0000, 0.3333, 0.3333, 0.3333]])
     """
 
+    order: Tensor
+
     def __init__(self, spec: Spec, *, learn: Literal["column", "cell"] = "column") -> None:
         super().__init__()
         if learn not in ("column", "cell"):
@@ -262,6 +264,7 @@ class Mixed(Likelihood):
             elif column.kind == "ordinal":
                 parts[f"ranks-{place[0]}"] = _Ranks(place, column, learn)
         self.parts = nn.ModuleDict(parts)
+        self.register_buffer("order", torch.cat([part.place for part in parts.values()]).argsort(), persistent=False)
 
     @staticmethod
     def natural(spec: Spec) -> bool:
@@ -290,7 +293,7 @@ class Mixed(Likelihood):
             (part.place, part(h[..., part.place], spread if spread.shape[-1] else None))
             for part, spread in zip(each, spreads, strict=True)
         ]
-        return Independent(Row(parts, h.dtype), 1, validate_args=False)
+        return Independent(Row(parts, self.order, h.dtype), 1, validate_args=False)
 
 
 def _check(spec: Spec) -> None:
