@@ -19,6 +19,8 @@ from sandglass.api import load, train, transform_of
 from sandglass.app.main import main
 from sandglass.core import Column, Spec
 from sandglass.data.cells import MOST
+from sandglass.data.dataset import Split
+from sandglass.data.fingerprint import fingerprint
 from sandglass.data.load import load_data
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, DataError
@@ -178,6 +180,8 @@ def test_a_spec_of_an_earlier_version_reads_and_a_strange_one_does_not() -> None
     assert Spec.from_dict(values) == spec
     old = {**values, "columns": [{k: c[k] for k in ("name", "kind", "width", "categories")} for c in values["columns"]]}
     assert [(c.kind, c.mean, c.scale) for c in Spec.from_dict(old).columns] == [("count", 0, 1), ("ordinal", 0, 1)]
+    splits = {"train": Split(torch.zeros(3, 2))}
+    assert fingerprint(Spec.from_dict(old), splits) == fingerprint(spec, splits)  # so that it can be gone on with
     for change in ({"kind": "sum"}, {"scale": 0.0}, {"scale": math.inf}, {"mean": math.nan}):
         with pytest.raises(ValueError, match="a column of kind"):
             Spec.from_dict({**values, "columns": [values["columns"][0] | change]})
