@@ -21,6 +21,7 @@ from sandglass.errors import CapabilityError
 
 Support = Literal["real", "unit", "binary", "levels"]
 FigureKind = Literal["density", "mass", "cross-entropy"]
+ColumnKind = Literal["numeric", "positive", "count", "categorical", "ordinal", "date", "sequence"]
 
 CAPABILITIES = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob", "bound_parts")
 """What a model may offer beyond :meth:`Model.sample`; each is a method of that name."""
@@ -32,15 +33,42 @@ class Column:
 
     Args:
         name: the header.
-        kind: ``"numeric"``, ``"categorical"`` (one-hot), ``"ordinal"`` (a rank), ``"date"`` or ``"sequence"``.
+        kind: ``"numeric"``, ``"positive"`` (its logarithm), ``"count"``, ``"categorical"`` (one-hot), ``"ordinal"`` (a
+            rank), ``"date"`` or ``"sequence"``.
         width: how many numbers of the encoded row it fills.
         categories: the values of a categorical or ordinal column, in the order of its code.
+        mean: of a number, logarithm, count, rank or date, what was subtracted first; 0 for categories.
+        scale: what it was divided by next; 1 for categories.
     """
 
     name: str
-    kind: Literal["numeric", "categorical", "ordinal", "date", "sequence"] = "numeric"
+    kind: ColumnKind = "numeric"
     width: int = 1
     categories: tuple[str, ...] = ()
+    mean: float = 0.0
+    scale: float = 1.0
+
+    @property
+    def real(self) -> bool:
+        """Whether it holds any real numbers."""
+        return self.kind in ("numeric", "date", "sequence")
+
+    @property
+    def discrete(self) -> bool:
+        """Whether it holds one of finitely or countably many values."""
+        return self.kind in ("count", "categorical", "ordinal")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Column:
+        """From plain values; a mean and a scale were not always written.
+
+        Raises:
+            ValueError, KeyError, TypeError: values that no column has.
+        """
+        mean, scale = float(values.get("mean", 0.0)), float(values.get("scale", 1.0))
+        if values["kind"] not in get_args(ColumnKind) or not (math.isfinite(mean) and 0 < scale < math.inf):
+            raise ValueError(f"a column of kind {values['kind']!r}, mean {mean}, scale {scale}")
+        return cls(values["name"], values["kind"], int(values["width"]), tuple(values["categories"]), mean, scale)
 
 
 @dataclass(frozen=True)
@@ -98,9 +126,7 @@ class Spec:
             raise ValueError(f"support {values['support']!r}, levels {values['levels']}, classes {values['classes']}")
         if not values["shape"] or min(int(n) for n in values["shape"]) < 1:
             raise ValueError(f"shape {values['shape']}")
-        columns = tuple(
-            Column(c["name"], c["kind"], int(c["width"]), tuple(c["categories"])) for c in values.get("columns", ())
-        )
+        columns = tuple(map(Column.from_dict, values.get("columns", ())))
         return cls(
             tuple(int(n) for n in values["shape"]),
             values["support"],

@@ -13,7 +13,7 @@ import torch
 
 from helpers import fresh, pictures, rows
 from sandglass import registry
-from sandglass.core import Likelihood, Spec
+from sandglass.core import Column, Likelihood, Spec
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import measure
@@ -58,8 +58,9 @@ def test_every_conv_option_acts(options: dict[str, object]) -> None:
 
 def fitting(name: str, shape: tuple[int, ...]) -> tuple[Spec, Likelihood]:
     """A likelihood on data of a kind that it takes; what it does not take it refuses by its own error."""
-    for support in ("real", "binary", "unit"):
-        spec = Spec(shape, support, levels=2 if support == "binary" else 9)
+    table = (Column("a", "categorical", math.prod(shape) - 2, ("x",)), Column("b", "count"), Column("c"))
+    for support, columns in (("real", ()), ("binary", ()), ("unit", ()), ("real", table)):
+        spec = Spec(shape, support, levels=2 if support == "binary" else 9, columns=columns)
         try:
             return spec, registry.resolve("likelihood", name, spec)
         except ConfigError:
@@ -70,6 +71,10 @@ def fitting(name: str, shape: tuple[int, ...]) -> tuple[Spec, Likelihood]:
 @pytest.mark.parametrize("name", registry.names("likelihood"))
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 5, 5), (7,)], ids=str)
 def test_a_likelihood_is_a_distribution_over_whole_examples(name: str, shape: tuple[int, ...]) -> None:
+    if name == "mixed" and len(shape) > 1:
+        with pytest.raises(ConfigError, match="tables"):
+            registry.resolve("likelihood", name, Spec(shape))
+        return
     spec, likelihood = fitting(name, shape)
     h = torch.randn(4, likelihood.channels(spec), *shape[1:], dtype=torch.float64, requires_grad=True)
     p = likelihood.double()(h)

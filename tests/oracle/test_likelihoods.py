@@ -35,7 +35,7 @@ def element(name: str, levels: int, seed: int) -> tuple[torch.distributions.Dist
 
 def test_every_likelihood_is_in_a_list_here() -> None:
     known = {*LEVELS, *COUNTS, *LINE, *UNIT, "bernoulli", "bce", "cce"}
-    assert known == set(registry.names("likelihood"))
+    assert {*known, "mixed"} == set(registry.names("likelihood"))  # mixed, of tables, is in test_mixed.py
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -109,7 +109,7 @@ def test_draws_of_densities_follow_them(name: str) -> None:
     assert scipy.stats.kstest(at.numpy(), "uniform").pvalue > 1e-6
 
 
-@pytest.mark.parametrize("name", registry.names("likelihood"))
+@pytest.mark.parametrize("name", [*LEVELS, *COUNTS, *LINE, *UNIT, "bernoulli", "bce", "cce"])
 def test_gradients_of_every_likelihood(name: str) -> None:
     support = "real" if name in LINE else "binary" if name in ("bernoulli", "bce") else "unit"
     spec = Spec((2, 3, 2), support, 9)
@@ -170,6 +170,21 @@ def test_the_named_losses_are_those_losses(name: str, loss: str) -> None:
     theirs = getattr(torch.nn.functional, loss)(torch.full_like(x, 0.3), x, reduction="none")
     difference = ours - theirs
     assert float(difference.std()) < 1e-7, "up to a constant, and to float32 in which the scale is kept"
+
+
+def test_the_named_cross_entropies_are_those_losses() -> None:
+    generator = torch.Generator().manual_seed(0)
+    h, x = torch.randn(50, 3, generator=generator).double(), torch.rand(50, 3, generator=generator).double()
+    for name in ("bce", "bernoulli"):
+        ours = -registry.resolve("likelihood", name, Spec((3,), "unit"))(h).log_prob(x)
+        theirs = torch.nn.functional.binary_cross_entropy_with_logits(h, x, reduction="none").sum(1)
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+    h = torch.randn(50, 3 * 9, generator=generator).double()
+    k = torch.randint(0, 9, (50, 3), generator=generator)
+    for name in ("cce", "categorical"):
+        ours = -registry.resolve("likelihood", name, Spec((3,), "unit", 9)).double()(h).log_prob(k / 8)
+        theirs = torch.nn.functional.cross_entropy(h.view(50, 3, 9).transpose(1, 2), k, reduction="none").sum(1)
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
 
 
 def test_huber_between_its_two_limits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -14,11 +15,17 @@ from sandglass.data.cells import Array
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
 
-KINDS = ("numeric", "categorical", "ordinal", "boolean", "date")
+KINDS = ("numeric", "positive", "count", "categorical", "ordinal", "boolean", "date")
 """What a person can declare a column to be; sequences are known by their cells."""
+
+NUMBERS = ("numeric", "positive", "count")
+"""Those of :data:`KINDS` whose cells are numbers."""
 
 Types = dict[str, str | list[str]]
 """For each declared column its kind, or its categories in order, which make it ordinal."""
+
+FEW = 20
+"""A column of so many different whole numbers might be meant as categories."""
 
 _MANY = 1000
 _NUMBER = (int, float, np.number, Decimal)
@@ -79,12 +86,12 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
         {'name': 'age', 'kind': 'numeric', 'mean': 30.0, 'scale': 10.0, 'dtype': 'int64'}
     """
     parts = [cells.plain(s) for s in series]
-    if declared in (None, "numeric") and all(p.dtype.kind in "iuf" for p in parts):
+    if declared in (None, *NUMBERS) and all(p.dtype.kind in "iuf" for p in parts):
         joined = np.concatenate(parts)
         seen = cells.observed(joined)
         if seen.any():
             dtype = number_type(joined[seen], not seen.all())
-            return {"name": name, "kind": "numeric", **_spread(cells.numbers(name, cells.plain(train))), "dtype": dtype}
+            return _fit_number(name, declared, joined[seen], cells.plain(train), dtype)
     # Through lists: joined arrays of numbers and texts would all turn into texts.
     found = [v for p in parts for v, seen in zip(_items(p), cells.observed(p), strict=True) if seen]
     if not found:
@@ -99,9 +106,8 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
         zoned = any(getattr(getattr(s, "dtype", None), "tz", None) for s in series) or any(map(cells.zoned, found))
         dtype = "utc" if zoned else "datetime" if (every % 86400).any() else "date"
         return {"name": name, "kind": "date", **_spread(cells.seconds(name, values)), "dtype": dtype}
-    if kind == "numeric":
-        spread = _spread(cells.numbers(name, values))
-        return {"name": name, "kind": "numeric", **spread, "dtype": _type(name, found, gaps)}
+    if kind in NUMBERS:
+        return _fit_number(name, declared, _objects(found), values, _type(name, found, gaps))
     if kind == "sequence":
         return _fit_sequence(name, found, values)
     categories, dtype = _categories(name, found, gaps, kind, order, sum(map(len, parts)))
@@ -111,6 +117,27 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
     known = {c: float(i) for i, c in enumerate(categories)}
     ranks = [known.get(cells.text(v, dtype), np.nan) for v in _items(values) if v is not None and v == v]
     return {**column, "kind": "ordinal", **_spread(np.array(ranks))}
+
+
+def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str) -> dict[str, Any]:
+    """A column of numbers; of those found in any split, and those of the training rows with their gaps."""
+    kind = declared or ("count" if dtype == "int64" and _counted(cells.numbers(name, found)) else "numeric")
+    cells.READ[kind](name, found)  # what no row of its kind can hold is refused whichever split it is in
+    spread = _spread(cells.READ[kind](name, train))
+    if kind == "count":
+        spread = {"mean": float(round(spread["mean"])), "scale": 2.0 ** round(math.log2(spread["scale"]))}
+    return {"name": name, "kind": kind, **spread, "dtype": dtype}
+
+
+def _counted(found: Array) -> bool:
+    """Whether whole numbers are surely counts: from 0, recurring, mostly small, and scattered more than a Poisson.
+
+    Years, ages and postcodes do not reach 0, row numbers do not recur, codes are not mostly small, and of few values
+    nobody knows whether they are ratings.
+    """
+    distinct = len(np.unique(found))
+    small = 3 * float(np.median(found)) < float(found.max()) <= cells.MOST
+    return bool(found.min() == 0 and FEW < distinct <= len(found) / 2 and small and found.var() > found.mean())
 
 
 def leave_out(name: str) -> str:

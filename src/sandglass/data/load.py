@@ -72,7 +72,8 @@ def load_data(
         cache: of a folder or archive of pictures, whether to keep them decoded on disk and read batches from there, so
             that they need not fit into memory; by default where they take more than 64 MiB.
         types: what columns of a table are, where their cells would be taken for something else: COLUMN=KIND with commas
-            between, of the kinds numeric, categorical, ordinal, boolean and date; COLUMN=S<M<L gives an order.
+            between, of the kinds numeric, positive, count, categorical, ordinal, boolean and date; COLUMN=S<M<L is an
+            order.
         drop: columns of a table to leave out, with commas between.
         groups: the name of a table's column, or an array ``(N,)``; examples that agree in it stay in one split.
         transform: one that a trained model holds, to read new data as that model does.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Column, Spec
-from sandglass.data import cells
+from sandglass.data import cells, coding
 from sandglass.data.sources import arrays, framing, images
 from sandglass.errors import ConfigError, DataError
 
@@ -205,8 +205,7 @@ class TableTransform(Transform):
 
     Args:
         columns: one mapping a column: ``name``, ``kind``, ``dtype`` (what the inverse restores) and what else
-            :data:`sandglass.data.cells.KEYS` lists for its kind: ``"numeric"``, ``"categorical"``, ``"ordinal"``,
-            ``"date"`` or ``"sequence"``.
+            :data:`sandglass.data.coding.KEYS` lists for its kind, which is one of its keys.
         frame: whether the inverse gives a pandas DataFrame, else an array.
         binary: every value is 0 or 1.
 
@@ -225,14 +224,15 @@ class TableTransform(Transform):
     def __post_init__(self) -> None:
         object.__setattr__(self, "columns", tuple(dict(c) for c in self.columns))
         for c in self.columns:
-            if not cells.plausible(c):
+            if not coding.plausible(c):
                 raise ConfigError(f"A column of a table transform is damaged: {str(c)[:200]}.")
 
     def spec(self, classes: int = 0) -> Spec:
         """Rows as wide as the encoded columns."""
         found = tuple(
-            Column(c["name"], c["kind"], cells.width(c), tuple(c.get("categories", ()))) for c in self.columns
-        )
+            Column(c["name"], c["kind"], coding.width(c), tuple(c.get("categories", ())),
+                   c.get("mean", 0.0), c.get("scale", 1.0)) for c in self.columns
+        )  # fmt: skip
         shape = (sum(c.width for c in found),)
         return Spec(shape, "binary", 2, classes, found) if self.binary else Spec(shape, "real", 256, classes, found)
 
@@ -263,7 +263,7 @@ class TableTransform(Transform):
                     f"The rows have shape {array.shape}; expected (N, {len(names)}): {cells.listed(names)}."
                 )
             series = list(array.T)
-        parts, seen = zip(*(cells.encode(c, s) for c, s in zip(self.columns, series, strict=True)), strict=True)
+        parts, seen = zip(*(coding.encode(c, s) for c, s in zip(self.columns, series, strict=True)), strict=True)
         with np.errstate(over="ignore"):
             x, mask = np.concatenate(parts, axis=1).astype(np.float32), np.concatenate(seen, axis=1)
         if not np.isfinite(x).all():
@@ -283,13 +283,13 @@ class TableTransform(Transform):
             DataError: another width.
         """
         array = arrays.plain(x).astype(np.float64)
-        widths = [cells.width(c) for c in self.columns]
+        widths = [coding.width(c) for c in self.columns]
         if array.ndim != 2 or array.shape[1] != sum(widths):
             raise DataError(f"Encoded rows must be (N, {sum(widths)}), not {array.shape}.")
         cuts = np.cumsum(widths)[:-1]
         parts = np.split(array, cuts, axis=1)
         seen = [None] * len(parts) if mask is None else np.split(arrays.plain(mask).astype(bool), cuts, axis=1)
-        series = [cells.decode(c, p, s) for c, p, s in zip(self.columns, parts, seen, strict=True)]
+        series = [coding.decode(c, p, s) for c, p, s in zip(self.columns, parts, seen, strict=True)]
         if not self.frame:
             return np.stack(series, axis=1)
         return cells.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})

@@ -34,8 +34,8 @@ class Gaussian(LocationScale):
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for real values."""
-        return spec.support == "real"
+        """Whether ``"auto"`` picks this: for real values, among which no column has a likelihood of its own."""
+        return spec.support == "real" and all(c.real for c in spec.columns)
 
     def family(self, location: Tensor, scale: Tensor) -> Distribution:
         """Normals."""

@@ -15,13 +15,14 @@ from sandglass.errors import ConfigError
 
 
 class OnLevels(Distribution):
-    """An integer distribution over ``0 .. top`` seen on [0, 1]: values are levels divided by ``top``.
+    """A distribution over integers ``k`` seen as ``(k - shift) / scale``; levels ``0 .. top`` on [0, 1] for ``top``.
 
-    ``log_prob`` is of a probability, in nats; values between levels count as the nearest one.
+    ``log_prob`` is of a probability, in nats; values between integers count as the nearest one.
 
     Args:
         base: with ``log_prob``, ``mean`` and ``sample`` over integers.
-        top: the highest level.
+        scale: what they are divided by, for all or ``(..., D)`` for each.
+        shift: what is subtracted first.
 
     Example:
         >>> p = OnLevels(torch.distributions.Binomial(4, probs=torch.tensor([0.5])), 4)
@@ -30,24 +31,24 @@ class OnLevels(Distribution):
     """
 
     arg_constraints: ClassVar = {}
-    support = constraints.unit_interval
+    support = constraints.real
 
-    def __init__(self, base: Distribution, top: int) -> None:
-        self.base, self.top = base, top
+    def __init__(self, base: Distribution, scale: float | Tensor, shift: float | Tensor = 0.0) -> None:
+        self.base, self.scale, self.shift = base, scale, shift
         super().__init__(base.batch_shape, validate_args=False)
 
     @property
     def mean(self) -> Tensor:
-        """In [0, 1]."""
-        return self.base.mean / self.top
+        """On the scale of the values."""
+        return (self.base.mean - self.shift) / self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
         """In nats, element by element."""
-        return self.base.log_prob((value * self.top).round())
+        return self.base.log_prob((value * self.scale + self.shift).round())
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Levels, in [0, 1]."""
-        return self.base.sample(torch.Size(sample_shape)) / self.top
+        """Values of draws."""
+        return (self.base.sample(torch.Size(sample_shape)) - self.shift) / self.scale
 
 
 class LevelLikelihood(Likelihood):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, FigureKind, Likelihood, Model, Result
+from sandglass.core import Batch, FigureKind, Likelihood, Model, Result, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.held import Held
@@ -34,6 +34,11 @@ def figure_kind(model: Model) -> FigureKind | None:
     return likelihood.kind(model.spec) if isinstance(likelihood, Likelihood) else None
 
 
+def dimensions(spec: Spec) -> int:
+    """Values in one example: a category of a table is one, however many numbers it is spread over."""
+    return sum(1 if c.kind == "categorical" else c.width for c in spec.columns) or spec.size
+
+
 @register("bound", kind="metric")
 class Bound:
     """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z an example."""
@@ -55,7 +60,7 @@ class Bound:
             mean_result("distortion", distortion, "nats"),
         ]
         if figure_kind(model) == "mass":
-            bits = -elbo / (model.spec.size * math.log(2))
+            bits = -elbo / (dimensions(model.spec) * math.log(2))
             results.append(mean_result("bits_per_dim", bits, "bits/dim", "an upper bound"))
         return results
 

@@ -28,8 +28,8 @@ class Autoencoder(LatentModel):
         spec: the data.
         latent_dim: size of the code.
         net: network family of encoder and decoder; auto is conv for images and mlp for rows.
-        likelihood: what the reconstruction is judged by; auto is bernoulli for values in [0, 1] and gaussian for real
-            ones.
+        likelihood: what the reconstruction is judged by; auto is bernoulli for values in [0, 1], gaussian for real
+            ones, and mixed for tables with columns of other kinds.
 
     Example:
         >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")

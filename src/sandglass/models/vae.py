@@ -35,7 +35,8 @@ class VAE(LatentModel):
         beta: weight of the rate; above 1 constrains the latent space, below 1 favours reconstruction.
         warmup: epochs over which the weight rises from 0 to beta, 0 for none.
         net: network family of encoder and decoder; auto is conv for images and mlp for rows.
-        likelihood: p(x|z); auto is bernoulli for values in [0, 1] and gaussian for real ones.
+        likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
+            with columns of other kinds.
         prior: p(z).
 
     Example:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from sandglass.data import cells
+from sandglass.data import coding
 from sandglass.data.transform import TableTransform
 from sandglass.report.chart import Chart
 from sandglass.report.latent import observing
@@ -46,7 +46,7 @@ def series(x: Tensor, m: Material, mask: Tensor | None = None) -> list[Series]:
     made: list[Series] = []
     start = 0
     for column in transform.columns:
-        end = start + cells.width(column)
+        end = start + coding.width(column)
         made += _of_column(column, rows[:, start:end], gaps[:, start:end])
         start = end
     return made[:_SHOWN]
@@ -57,9 +57,9 @@ def _of_column(column: Mapping[str, Any], part: npt.NDArray[Any], gap: npt.NDArr
     if kind == "categorical":
         # From the code, not from the text it stands for: two categories may read alike.
         return [Series(name, np.where(gap[:, 0], np.nan, part.argmax(1)), categories)]
-    found = np.where(gap, np.nan, part * column["scale"] + column["mean"])
+    found = np.where(gap, np.nan, coding.quantities(column, part))
     if kind == "ordinal":
-        return [Series(name, found[:, 0].round().clip(0, len(categories) - 1), categories)]
+        return [Series(name, found[:, 0], categories)]
     if kind == "date":
         return [Series(f"{name} (year)", 1970 + found[:, 0] / _YEAR)]
     if kind == "sequence":

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data import cells
-from sandglass.data.fitting import PADDED, Types, fit_column, is_number
+from sandglass.data import cells, coding
+from sandglass.data.fitting import FEW, PADDED, Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import TableTransform
@@ -22,8 +22,8 @@ from sandglass.registry import nearest
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 
-_FEW = 20  # a column of so many different whole numbers might be meant as categories
 _LARGEST = 2**33  # cells
+_TAIL = 1.5  # the skewness of a log-normal of standard deviation 0.44; a normal has 0, an exponential 2
 
 _PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that begins as PADDED does
 
@@ -255,7 +255,7 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     binary = not types and all(_binary(cells.plain(s)) for found in series.values() for s in found)
     columns = []
     for name in names:
-        column = fit_column(name, series[name], own[name], "numeric" if binary else types.get(name))
+        column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
         columns.append(
             column | ({"mean": 0.0, "scale": 1.0} if binary else {}) | ({} if framed else {"dtype": "float64"})
         )
@@ -270,6 +270,7 @@ def remarks(
         return _gaps(transform, masks)
     notes: list[str] = []
     for kind, what in (("categorical", "one-hot"), ("ordinal", "ordinal"), ("date", "of dates"),
+                       ("positive", "of positive numbers"), ("count", "of counts"),
                        ("sequence", "of sequences")):  # fmt: skip
         count = sum(c["kind"] == kind for c in transform.columns)
         notes += [f"{count} column{'s' if count > 1 else ''} {what}"] if count else []
@@ -277,21 +278,50 @@ def remarks(
     notes += [f"times were brought to UTC: {cells.listed(zoned)}"] if zoned else []
     longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
     notes += [f"'{n}' has sequences of at most {t} steps; shorter ones end in a gap" for n, t in longest.items()]
-    few = [c["name"] for c in transform.columns if _few(c, raw, types)] if not transform.binary else []
-    if few:
-        notes.append(
-            f"numeric, though of few whole numbers: {cells.listed(few)}; types={{'{few[0]}': 'categorical'}} "
-            f"(--types '{few[0]}=categorical') would make categories of one"
-        )
-    return notes + _gaps(transform, masks)
+    return notes + _advice(transform, raw, types) + _gaps(transform, masks)
 
 
-def _few(column: Mapping[str, Any], raw: Raw, types: Types) -> bool:
-    """Whether nobody said that this column is numeric, and it might be categories."""
-    frames = [p.x for p in raw.parts.values()]
-    if column["kind"] != "numeric" or column["dtype"] != "int64" or column["name"] in types:
+def _advice(transform: TableTransform, raw: Raw, types: Types) -> list[str]:
+    """Columns of which nobody said anything and that might be meant otherwise, and how to say so."""
+    notes = []
+    for what, kind, then, meant in (
+        ("taken for counts", "numeric", "would make plain numbers of one", lambda c, raw: c["kind"] == "count"),
+        ("numeric, though of few whole numbers", "categorical", "would make categories of one, 'count' counts", _few),
+        ("above 0, with a long tail", "positive", "would model the logarithm of one", _skewed),
+    ):
+        own = [c for c in transform.columns if c["name"] not in types and not transform.binary]
+        found = [c["name"] for c in own if meant(c, raw)]
+        if found:
+            options = f"types={{'{found[0]}': '{kind}'}} (--types '{found[0]}={kind}')"
+            notes.append(f"{what}: {cells.listed(found)}; {options} {then}")
+    return notes
+
+
+def _few(column: Mapping[str, Any], raw: Raw) -> bool:
+    """Whether it is numeric and might be categories."""
+    if column["kind"] != "numeric" or column["dtype"] != "int64":
         return False
-    return len({v for f in frames for v in np.unique(cells.plain(f[column["name"]]).astype(np.float64))}) <= _FEW
+    return len(np.unique(_numbers(column["name"], raw))) <= FEW
+
+
+def _skewed(column: Mapping[str, Any], raw: Raw) -> bool:
+    """Whether it is numeric, and its logarithm would be nearer to a normal."""
+    if column["kind"] != "numeric":
+        return False
+    found = _numbers(column["name"], raw)
+    if found.min() <= 0 or len(np.unique(found)) <= FEW:
+        return False
+    return _skewness(found) > _TAIL > abs(_skewness(np.log(found)))
+
+
+def _skewness(values: np.ndarray[Any, Any]) -> float:
+    return float((((values - values.mean()) / values.std()) ** 3).mean())
+
+
+def _numbers(name: str, raw: Raw) -> np.ndarray[Any, Any]:
+    """What is observed of a column of numbers in any split."""
+    found = np.concatenate([cells.numbers(name, cells.plain(part.x[name])) for part in raw.parts.values()])
+    return found[~np.isnan(found)]
 
 
 def _gaps(transform: TableTransform, masks: Mapping[str, Tensor | None]) -> list[str]:
@@ -300,7 +330,7 @@ def _gaps(transform: TableTransform, masks: Mapping[str, Tensor | None]) -> list
     if not rows:
         return []
     gaps = torch.stack([(~m).sum(0) for m in masks.values() if m is not None]).sum(0)
-    starts = np.cumsum([0, *(cells.width(c) for c in transform.columns)])[:-1]
+    starts = np.cumsum([0, *(coding.width(c) for c in transform.columns)])[:-1]
     counts = {c["name"]: int(gaps[i]) for c, i in zip(transform.columns, starts, strict=True) if int(gaps[i])}
     worst = sorted(counts, key=lambda n: -counts[n])
     some = ", ".join(f"'{n}' {counts[n]:,}" for n in worst[:8]) + (", ..." if len(worst) > 8 else "")
