@@ -66,13 +66,12 @@ def corruptions() -> str:
 
 
 def schedules() -> str:
-    """Name, what it is, and where it comes to rest."""
+    """Name, what it is, and where it comes to rest with its own options."""
     rows = []
     for name in registry.names("schedule"):
         final = registry.resolve("schedule", name).final
-        rests = "never: for a learning rate" if final is None else f"{final:g}"
-        rows.append((f"`{name}`", registry.entry("schedule", name).summary, rests))
-    return table(("schedule", "what it is", "at rest"), rows)
+        rows.append((f"`{name}`", registry.entry("schedule", name).summary, "never" if final is None else f"{final:g}"))
+    return table(("schedule", "what it is", "comes to rest at"), rows)
 
 
 def recipes() -> str:

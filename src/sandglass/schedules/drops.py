@@ -12,7 +12,7 @@ from sandglass.schedules._checks import check
 
 @register("step", kind="schedule")
 class Step(Schedule):
-    """Multiplied by a factor again and again, at equal distances; for a learning rate, for it never comes to rest.
+    """Multiplied by a factor again and again, at equal distances; for a learning rate.
 
     Args:
         every: epochs between the drops.
