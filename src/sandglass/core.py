@@ -276,7 +276,7 @@ class Schedule(abc.ABC):
 
     @abc.abstractmethod
     def at(self, t: Tensor) -> Tensor:
-        """``()`` factor after ``t`` epochs, of the type and on the device of ``t``; ``final`` where t is infinite."""
+        """The factor after ``t`` epochs, element by element, of the type and device of ``t``; ``final`` at infinity."""
 
 
 class Model(nn.Module, abc.ABC):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
+
+import torch
 
 from sandglass.core import Schedule
 from sandglass.engine.options import Settled
@@ -26,13 +29,20 @@ def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float
         [1.0, 0.5, 0.006]
     """
     schedule, warm = _after_warmup(options), options.lr_warmup
-    warmup = Linear(epochs=warm, start=1 / (warm * steps_per_epoch + 1)) if warm else None
 
-    def factor(step: int) -> float:
-        epoch = step / steps_per_epoch
-        return warmup(epoch) if warmup and epoch < warm else schedule(epoch - warm)
+    @lru_cache(maxsize=1)
+    def of_epoch(epoch: int) -> list[float]:
+        """Of its steps, all at once: a step makes no tensor of a number, and the host waits for none."""
+        t = (
+            torch.arange(steps_per_epoch, dtype=torch.float64, device="cpu") + epoch * steps_per_epoch
+        ) / steps_per_epoch
+        factors = schedule.at((t - warm).clamp(min=0))
+        if warm:
+            warmup = Linear(epochs=warm, start=1 / (warm * steps_per_epoch + 1))
+            factors = torch.where(t < warm, warmup.at(t), factors)
+        return [float(f) for f in factors.tolist()]
 
-    return factor
+    return lambda step: of_epoch(step // steps_per_epoch)[step % steps_per_epoch]
 
 
 def _after_warmup(options: Settled) -> Schedule:
