@@ -17,6 +17,7 @@ from helpers import fresh, make_loop, rows
 from sandglass import registry, rng
 from sandglass.core import Batch, Clock, Conditional, Model, Schedule
 from sandglass.distributions.conditional import DiagonalGaussian
+from sandglass.engine.options import SCHEDULES as RATES
 from sandglass.engine.options import Settled
 from sandglass.engine.schedules import make_factor
 from sandglass.engine.validate import validate
@@ -155,9 +156,16 @@ def test_plateau_is_that_of_pytorch(patience: int, tmp_path: Path) -> None:
     assert len(drops) > 3
 
 
-@pytest.mark.parametrize(
-    "schedule", ["constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range"]
-)
+@pytest.mark.parametrize("schedule", RATES)
+def test_the_rate_at_a_step_depends_on_nothing_before(schedule: str) -> None:
+    options = Settled(epochs=9, schedule=schedule, schedule_every=2, lr_warmup=1.5)
+    factor = make_factor(options, 4)
+    forwards = [factor(step) for step in range(36)]
+    assert [make_factor(options, 4)(step) for step in (35, 17, 3)] == [forwards[step] for step in (35, 17, 3)]
+    assert [factor(step) for step in reversed(range(36))] == forwards[::-1]
+
+
+@pytest.mark.parametrize("schedule", RATES)
 def test_a_warm_up_goes_before_any_schedule(schedule: str) -> None:
     options = {"epochs": 12, "schedule": schedule, "schedule_every": 2}
     warm = ours(60, lr_warmup=2, **options)
