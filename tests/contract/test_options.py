@@ -271,3 +271,10 @@ def test_an_option_that_does_nothing_is_found() -> None:
     assert not acts("schedule", "linear", idle, lambda options: None)
     with pytest.raises(pytest.fail.Exception, match="VALUES"):
         acts("schedule", "linear", registry.Option("idle", Mapping, None, ""), lambda options: "the same")
+
+
+def test_what_is_observed_repeats() -> None:
+    """Otherwise every option would seem to act."""
+    data = DATA["image"]
+    assert trained("cyclical-vae", data, **SMALL) == trained("cyclical-vae", data, **SMALL, beta=1.0)
+    assert run_of("{}", False) == run_of(json.dumps({"lr_warmup": 0.0}), False)

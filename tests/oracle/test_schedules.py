@@ -60,9 +60,10 @@ def test_a_schedule_comes_to_rest_at_its_final_value(name: str) -> None:
 
 def test_ramps_by_hand() -> None:
     linear = made("linear", epochs=8, start=0.5, end=2.5)
-    assert [linear(t) for t in (0, 2, 4, 8, 100)] == [0.5, 1.0, 1.5, 2.5, 2.5]
+    assert [linear(t) for t in (0, 2, 4, 8, 100)] == [0.5, 1.0, 1.5, 2.5, linear.final]
     cosine = made("cosine", epochs=6, start=1, end=0)
     assert [cosine(t) for t in (0, 2, 3, 4, 6)] == pytest.approx([1, 0.75, 0.5, 0.25, 0], abs=1e-15)
+    assert (linear.final, cosine.final) == (2.5, 0.0)
     low, high = 1 / (1 + math.exp(6)), 1 / (1 + math.exp(-6))
     for share in (0, 0.1, 0.5, 0.77, 1):
         logistic = 1 / (1 + math.exp(-(12 * share - 6)))

@@ -78,7 +78,7 @@ class Training:
     momentum: float = 0.9
     schedule: Literal["constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range"] = "constant"
     lr_warmup: float = 0.0
-    schedule_every: int = 10
+    schedule_every: float = 10.0
     schedule_factor: float = 0.1
     schedule_peak: float = 4.0
     clip: float | None = None
@@ -101,7 +101,7 @@ class Training:
     corrupt: Sequence[str] | Mapping[str, float] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_every", "schedule_every", "save_every", "keep"):
+        for name in ("epochs", "batch_size", "accumulate", "log_every", "save_every", "keep"):
             value = getattr(self, name)
             _check(name, value is None or value >= 1, value, "at least 1")
         for name in ("weight_decay", "momentum", "lr_warmup", "early_stopping", "save_seconds"):
@@ -113,6 +113,8 @@ class Training:
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
         _check("ema", 0 <= self.ema < 1, self.ema, "in [0, 1)")
+        _check("lr_warmup", self.lr_warmup < math.inf, self.lr_warmup, "finite")
+        _check("schedule_every", 0 < self.schedule_every < math.inf, self.schedule_every, "a finite number above 0")
         _check("schedule_factor", 0 < self.schedule_factor <= 1, self.schedule_factor, "in (0, 1]")
         _check("schedule_peak", 1 < self.schedule_peak < math.inf, self.schedule_peak, "a finite number above 1")
         _check("optimizer", self.optimizer in OPTIMIZERS, self.optimizer, f"one of {', '.join(OPTIMIZERS)}")

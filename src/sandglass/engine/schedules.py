@@ -17,7 +17,7 @@ from sandglass.schedules.ramps import Linear
 def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float]:
     """What the learning rate is multiplied by at a step; the plateau's own factor is kept by the loop.
 
-    A warm-up rises in a straight line from one part in its number of steps, and one more; the schedule begins after it.
+    A warm-up of n steps rises in a straight line from 1 / (n + 1); the schedule begins after it.
 
     Args:
         options: settled ones.
@@ -33,9 +33,8 @@ def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float
     @lru_cache(maxsize=1)
     def of_epoch(epoch: int) -> list[float]:
         """Of its steps, all at once: a step makes no tensor of a number, and the host waits for none."""
-        t = (
-            torch.arange(steps_per_epoch, dtype=torch.float64, device="cpu") + epoch * steps_per_epoch
-        ) / steps_per_epoch
+        first = epoch * steps_per_epoch
+        t = torch.arange(first, first + steps_per_epoch, dtype=torch.float64, device="cpu") / steps_per_epoch
         factors = schedule.at((t - warm).clamp(min=0))
         if warm:
             warmup = Linear(epochs=warm, start=1 / (warm * steps_per_epoch + 1))

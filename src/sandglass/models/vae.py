@@ -90,9 +90,10 @@ class VAE(LatentModel):
         self.posterior = DiagonalGaussian(nets.encoder(spec.shape, 2 * latent_dim))
         self.likelihood = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
         self.prior = resolve("prior", prior, latent_dim)
-        any_q = DiagonalGaussian(nn.Identity())(torch.zeros(1, 2 * latent_dim))
-        if free_bits and rate_per_dimension(any_q, self.prior()) is None:
-            raise ConfigError("The option free_bits needs a prior with a rate for each latent dimension; use standard.")
+        if free_bits:
+            some_q = DiagonalGaussian(nn.Identity())(torch.zeros(1, 2 * latent_dim))
+            if rate_per_dimension(some_q, self.prior()) is None:
+                raise ConfigError("free_bits needs a prior with a rate for each latent dimension, such as standard.")
 
     def phases(self) -> Sequence[Phase]:
         """One player: everything, on the weighted bound."""
