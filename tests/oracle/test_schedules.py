@@ -271,6 +271,14 @@ def test_the_bound_is_untouched(options: dict[str, Any], h: Tensor) -> None:
     assert torch.equal(*found)
 
 
+def test_only_a_weight_that_moves_is_scheduled() -> None:
+    for options, moves in (
+        ({}, False), ({"beta": 0.0, "beta_schedule": "linear"}, False), ({"beta_schedule": "linear"}, True),
+        ({"capacity": 1.0, "capacity_schedule": "constant"}, False), ({"capacity": 1.0}, True),
+    ):  # fmt: skip
+        assert fresh("vae", rows(torch.zeros(4, 3)), **options).phases()[0].scheduled is moves
+
+
 def test_what_a_weight_cannot_follow_is_refused() -> None:
     data = rows(torch.randn(4, 3))
     for name in set(SCHEDULES) - set(AT_REST):
