@@ -65,6 +65,15 @@ def corruptions() -> str:
     return table(("corruption", "strength", "usual", "`@1` to `@5`", "for"), rows)
 
 
+def schedules() -> str:
+    """Name, what it is, and where it comes to rest with its own options."""
+    rows = []
+    for name in registry.names("schedule"):
+        final = registry.resolve("schedule", name).final
+        rows.append((f"`{name}`", registry.entry("schedule", name).summary, "never" if final is None else f"{final:g}"))
+    return table(("schedule", "what it is", "comes to rest at"), rows)
+
+
 def recipes() -> str:
     """Name and summary."""
     return table(("recipe", "what it is"), [(f"`{name}`", known.read(name)["summary"]) for name in known.names()])
@@ -75,6 +84,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "nets": named("net"),
     "likelihoods": named("likelihood"),
     "priors": named("prior"),
+    "schedules": schedules,
     "datasets": datasets,
     "metrics": named("metric"),
     "recipes": recipes,

@@ -26,7 +26,7 @@ from typing import Annotated, Any, TypeVar
 import torch
 from docstring_parser import parse
 
-from sandglass.core import CAPABILITIES, Conditional, Likelihood, Model, Net, Spec
+from sandglass.core import CAPABILITIES, Conditional, Likelihood, Model, Net, Schedule, Spec
 from sandglass.errors import CapabilityError, ConfigError, SandglassError
 from sandglass.limits import Counter, is_own
 
@@ -37,6 +37,7 @@ _ROOMS = {
     "net": "sandglass.nets",
     "likelihood": "sandglass.distributions",
     "prior": "sandglass.distributions",
+    "schedule": "sandglass.schedules",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
 }
@@ -56,6 +57,7 @@ class Kind:
 NetOption = Annotated[Net | str | Mapping[str, Any], Kind("net")]
 LikelihoodOption = Annotated[Likelihood | str | Mapping[str, Any], Kind("likelihood")]
 PriorOption = Annotated[Conditional | str | Mapping[str, Any], Kind("prior")]
+ScheduleOption = Annotated[Schedule | str | Mapping[str, Any], Kind("schedule")]
 
 
 @dataclass(frozen=True)
@@ -303,7 +305,8 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     rest = {k: v for k, v in choice.items() if k != "name"}
     discover(kind)
     for found in [e for e in _entries.values() if e.kind == kind]:  # as registered: a class before its other names
-        if not found.preset and found.make.natural(spec):  # type: ignore[attr-defined]
+        natural = getattr(found.make, "natural", None)  # a prior or a schedule has none
+        if natural is not None and not found.preset and natural(spec):
             return {"name": found.name, **merged(kind, found.name, rest)}
     raise ConfigError(f"No {kind} is natural for data of shape {spec.shape}; name one of: {', '.join(names(kind))}.")
 

@@ -26,6 +26,7 @@ TIERS = (
     ("weights",),
     ("run",),
     ("verify",),
+    ("schedules",),
     ("data", "nets"),
     ("distributions",),
     ("models", "engine"),
@@ -40,7 +41,7 @@ TIERS = (
     ("__main__",),
 )
 TIER = {room: number for number, rooms in enumerate(TIERS) for room in rooms}
-MATHEMATICS = ("nets", "distributions", "models")  # know no file, device, loop or metric
+MATHEMATICS = ("schedules", "nets", "distributions", "models")  # know no file, device, loop or metric
 MATHEMATICS_MAY = {"errors", "core", "registry", "rng", *MATHEMATICS}
 VAGUE = {"utils", "util", "misc", "helpers", "common"}
 DYNAMIC = {"", "registry"}  # the package's lazy face and discover(): the only importers of a name made at run time

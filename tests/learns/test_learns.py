@@ -46,6 +46,18 @@ def a_weight_buys_the_rate_it_should(name: str) -> None:
         assert rate == pytest.approx(0.5 * math.log(v / (beta * 0.25)), abs=0.03)
 
 
+def a_capacity_is_kept_to(name: str) -> None:
+    """The rate is the capacity, whatever the data would ask for: 2.5 nats, each example within 0.05 on average."""
+    with rng.forked("cpu", 1):
+        x = torch.randn(2000, 4) * torch.tensor([4.0, 2.0, 0.3, 0.3])
+    net = {"name": "mlp", "widths": [64], "activation": "silu"}
+    model = fresh(name, rows(x), latent_dim=2, capacity=2.5, net=net)
+    fit(model, rows(x), epochs=25, batch_size=100, lr=3e-3, schedule="cosine")
+    with torch.no_grad():
+        rates = model.rates(x).sum(1)
+    assert float((rates - 2.5).abs().mean()) < 0.05
+
+
 def codes_beat_principal_components(name: str) -> None:
     """Four numbers a digit reconstruct unseen digits better than four principal components do."""
     from sklearn.decomposition import PCA
@@ -80,6 +92,8 @@ def samples_have_the_moments_of_the_data(name: str) -> None:
 ANSWERS: dict[str, Callable[[str], None]] = {
     "vae": a_mixture_is_modelled_to_its_entropy,
     "beta-vae": a_weight_buys_the_rate_it_should,
+    "cyclical-vae": a_mixture_is_modelled_to_its_entropy,
+    "capacity-vae": a_capacity_is_kept_to,
     "ae": codes_beat_principal_components,
     "gan": samples_have_the_moments_of_the_data,
     "hinge-gan": samples_have_the_moments_of_the_data,

@@ -103,7 +103,7 @@ def test_the_objective_trained_is_the_bound_reported(name: str) -> None:
     terms = model.elbo(Batch(x), Clock())
     torch.manual_seed(3)
     distortion, rates = model.bound_parts(x)
-    assert torch.equal(terms.loss, (distortion + model.beta * rates).mean())
+    assert torch.equal(terms.loss, (distortion + model.beta.value * rates).mean())
     # ... and what evaluation reports is minus the sum of the same two parts.
     results = {r.name: r.value for r in measure(model, Split(x), names=["bound"])}
     assert results["elbo"] == pytest.approx(-(results["rate"] + results["distortion"]), abs=1e-9)

@@ -17,7 +17,8 @@ def test_a_warm_up_does_not_keep_an_early_epoch(tmp_path: Path) -> None:
     x = torch.randn(1600, 2, generator=torch.Generator().manual_seed(0)) @ torch.tensor([[3.0, 1, 0, 2], [0, 2, -3, 1]])
     data = rows(x[:1500], x[1500:])
     likelihood = {"name": "gaussian", "learn": "none", "scale": 0.5}
-    model = fresh("vae", data, net="linear", latent_dim=2, warmup=16, beta=20.0, likelihood=likelihood)
+    beta = {"beta": 20.0, "beta_schedule": {"name": "linear", "epochs": 16}}
+    model = fresh("vae", data, net="linear", latent_dim=2, likelihood=likelihood, **beta)
     loop, run = make_loop(model, data, tmp_path / "run", epochs=18, batch_size=20, lr=0.01)
     loop.fit()
     by_term = {
@@ -35,9 +36,9 @@ def test_a_warm_up_does_not_keep_an_early_epoch(tmp_path: Path) -> None:
 
 def test_the_weight_follows_the_clock_as_a_tensor() -> None:
     data = pictures()
-    model = fresh("vae", data, net="mlp", latent_dim=2, warmup=4, beta=2.0)
-    assert float(model.weight(Clock(epoch=torch.tensor(1.0)))) == 0.5
-    assert float(model.weight(Clock.final())) == 2.0
+    model = fresh("vae", data, net="mlp", latent_dim=2, beta=2.0, beta_schedule={"name": "linear", "epochs": 4})
+    assert float(model.beta(Clock(epoch=torch.tensor(1.0)))) == 0.5
+    assert float(model.beta(Clock.final())) == 2.0
     batch = Batch(torch.rand(4, 1, 8, 8))
     torch.manual_seed(0)
     start = model.elbo(batch, Clock())

@@ -91,7 +91,7 @@ def test_no_text_of_a_model_configuration_is_ever_imported_or_asked_for(
     config = json.loads((model / "config.json").read_text())
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     sandglass.load(model), api.transform_of(model), outcome(lambda: sandglass.load(model / "no"))
-    for kind in ("model", "net", "likelihood", "prior"):
+    for kind in ("model", "net", "likelihood", "prior", "schedule"):
         registry.discover(kind)
     watch = Watch(monkeypatch)
     for number, path in enumerate(places(config)):

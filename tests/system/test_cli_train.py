@@ -57,6 +57,19 @@ def test_every_override_arrives(cli: Cli) -> None:
     assert training["lr"] is None and training["batch_size"] == 7
 
 
+def test_schedules_of_a_weight_and_of_the_learning_rate_are_told_apart(cli: Cli) -> None:
+    found = configuration(
+        cli, "vae", "--data", "digits", "--schedule", "step", "--beta-schedule", "sigmoid", "--capacity", "3",
+        "--model.beta_schedule.epochs", "5", "--capacity_schedule", "cyclical", "--model.capacity_schedule.cycles", "2",
+    )  # fmt: skip
+    options = found["model"]["options"]
+    assert found["training"]["schedule"] == "step"
+    assert options["beta_schedule"] == {"name": "sigmoid", "epochs": 5.0, "start": 0.0, "end": 1.0}
+    assert (options["capacity_schedule"]["name"], options["capacity_schedule"]["cycles"]) == ("cyclical", 2)
+    code, _, err = cli("train", "vae", "--data", "digits", "--beta-schedule", "triangular", "--epochs", "1")
+    assert code == 2 and "comes to rest" in err and "Traceback" not in err
+
+
 def test_a_data_set_with_options(cli: Cli, tmp_path: Path) -> None:
     source = {"name": "shapes", "side": 16, "scales": 1, "positions": 4}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump({"data": {"source": source, "limit": 60}}))

@@ -17,7 +17,7 @@ from sandglass import api
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
-from sandglass.report import facts
+from sandglass.report import facts, history
 from sandglass.report.latent import embed, manifold, plane, principal
 from sandglass.report.mosaic import enlarge, grid, save_png, to_images
 from sandglass.report.page import write_report
@@ -104,6 +104,24 @@ def test_every_section_of_a_vae_with_two_latent_dimensions(trained: Trained) -> 
     with Image.open(run.path / "figures" / "manifold.png") as image:
         assert image.width == image.height
         assert image.width % (20 * 8) == 0
+
+
+@pytest.mark.parametrize(("options", "moved"), [
+    ({"beta_schedule": "linear", "capacity": 3.0}, {"beta", "capacity"}), ({"beta": 2.0}, set()),
+], ids=["scheduled", "constant"])  # fmt: skip
+def test_weights_that_moved_are_drawn_apart_from_the_objective(
+    options: dict[str, Any], moved: set[str], trained: Trained
+) -> None:
+    run, _ = trained("vae", "digits", epochs=2, latent_dim=2, **options)
+    curves = history.curves(run.metrics())
+    drawn = {panel.name: panel for panel in history.upkeep(curves)}
+    assert set(drawn) == {"curve-grad-norm", "curve-lr", *(f"curve-{name}" for name in moved)}
+    for name in moved:
+        first, second = drawn[f"curve-{name}"].lines[0].curve.values
+        assert 0 < first < second
+    objective = history.panels(run.load_model(), curves)
+    assert [panel.name for panel in objective] == [f"curve-elbo-{t}" for t in ("loss", "distortion", "rate")]
+    assert {panel.unit for panel in objective} == {"nats per example"}
 
 
 def test_two_writes_are_the_same_bytes_and_leave_no_trace(trained: Trained) -> None:

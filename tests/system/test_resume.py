@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from helpers import digest, fresh, make_loop, pictures, stop_at
+from sandglass.engine.loop import Loop
+from sandglass.engine.options import SCHEDULES
 from sandglass.errors import CheckpointError
-from sandglass.run import Checkpoint
+from sandglass.run import Checkpoint, Run
 from victim import OPTIONS, prepare
 
 VICTIM = [sys.executable, str(Path(__file__).parents[1] / "victim.py")]
@@ -135,3 +137,29 @@ def test_every_optimizer_resumes_exactly(optimizer: str, tmp_path: Path) -> None
     loop, run = _gan(tmp_path / "stopped", optimizer)
     loop.fit(run.latest_checkpoint()[0])
     assert digest_all(loop, run) == expected
+
+
+@pytest.mark.parametrize("schedule", sorted({*SCHEDULES} - {"constant"}))
+def test_every_schedule_resumes_exactly(schedule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the learning rate, beside one of beta; stopped at every fifth step and resumed."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+    def start(folder: str) -> tuple[Loop, Run]:
+        data, beta = pictures(), {"beta_schedule": {"name": "cyclical", "epochs": 4, "cycles": 3, "ramp": "sigmoid"}}
+        model = fresh("vae", data, latent_dim=2, net={"name": "mlp", "widths": [8]}, **beta)
+        options = {"epochs": 6, "batch_size": 16, "lr": 1.0, "schedule": schedule, "schedule_every": 1, "log_every": 3}
+        return make_loop(model, data, tmp_path / folder, **options, lr_warmup=0.5)
+
+    loop, run = start("straight")
+    loop.fit()
+    expected = digest_all(loop, run)
+    rates = {r["value"] for r in run.metrics() if r["term"] == "lr"}
+    assert len(rates) > 2
+    for step in range(2, loop.total, 5):
+        loop, _ = start(f"stop{step}")
+        stop_at(loop, step, lambda loop=loop: setattr(loop.signals, "stop", 15))
+        with pytest.raises(SystemExit):
+            loop.fit()
+        loop, run = start(f"stop{step}")
+        loop.fit(run.latest_checkpoint()[0])
+        assert digest_all(loop, run) == expected, step

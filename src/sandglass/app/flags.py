@@ -67,7 +67,7 @@ class Flags:
             registry.entry(option.kind, name)  # raises, with the nearest name, where there is none
         about = f"{option.help} One of: {', '.join([*known, AUTO] if option.default == AUTO else known)}."
         self.add("model", Option(f"{option.name}.name", str, name, about))
-        for form in (f"--{option.name}", f"--model.{option.name}"):
+        for form in forms(option.name):
             self.forms[form] = f"model.{option.name}.name"
         sources = [n for n in known if not registry.entry(option.kind, n).preset] if name == AUTO else [name]
         found: dict[str, tuple[Option, list[str]]] = {}
@@ -133,6 +133,16 @@ class Flags:
         value = re.findall(r"(?:Got value|Given value): (.*)", message)
         wanted = type_name(self.options[match[1]].type).removesuffix(" or null")  # leaving it out is how to say null
         return f"{called.get(match[1], match[1])} must be {wanted}, not {value[-1] if value else 'that'}."
+
+
+def forms(choice: str) -> tuple[str, ...]:
+    """The flags of a nested choice that stand for its name.
+
+    Example:
+        >>> forms("beta_schedule")
+        ('--beta_schedule', '--beta-schedule', '--model.beta_schedule')
+    """
+    return tuple(dict.fromkeys((f"--{choice}", f"--{choice.replace('_', '-')}", f"--model.{choice}")))
 
 
 def type_name(hint: Any) -> str:
@@ -211,7 +221,7 @@ def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[
         found |= {k: _name_of(options[k]) for k in named}
     for form, value in settings:
         for kind in kinds:
-            if form in (f"--{kind}", f"--model.{kind}", f"--model.{kind}.name"):
+            if form in (*forms(kind), f"--model.{kind}.name"):
                 found[kind] = value
     return found
 

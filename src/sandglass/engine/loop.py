@@ -26,7 +26,7 @@ from sandglass.engine.meter import Bad
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
 from sandglass.engine.progress import Progress, Silent, watching
-from sandglass.engine.schedules import factor
+from sandglass.engine.schedules import make_factor
 from sandglass.engine.signals import Signals
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
@@ -91,6 +91,7 @@ class Loop:
         )
         self.watched = None if options.watch == "none" else data.splits[options.watch]
         self.total = options.epochs * self.loader.steps_per_epoch
+        self.lr_factor = make_factor(options, self.loader.steps_per_epoch)
         self.now = Standing()
         self.signals = Signals()
         self._new_best = False
@@ -147,8 +148,7 @@ class Loop:
         batch = self.loader.batch(self.now.step)
         if not self.model.training:
             self.model.train()
-        scale = factor(self.options, self.now.step, self.loader.steps_per_epoch) * self.now.plateau
-        self.stepper(batch, self.clock(), scale)
+        self.stepper(batch, self.clock(), self.lr_factor(self.now.step) * self.now.plateau)
         self.now.step += 1
         self.progress.advance(self.now.step, len(batch))
         if self.now.step % self.options.log_every == 0 or self.at_epoch_end():

@@ -16,7 +16,7 @@ from sandglass.data.strengths import read, write
 from sandglass.errors import ConfigError
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
-SCHEDULES = ("constant", "step", "cosine", "plateau")
+SCHEDULES = ("constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp64")
 
 
@@ -33,10 +33,14 @@ class Training:
         optimizer: adam, adamw, sgd or rmsprop.
         weight_decay: decay of the weights; decoupled from the gradient with adamw, added to it otherwise.
         momentum: of sgd and rmsprop.
-        schedule: learning rate over time: constant, step, cosine or plateau.
-        lr_warmup: epochs over which the learning rate rises from 0 under any schedule.
-        schedule_every: epochs between the drops of step; epochs without improvement before a drop of plateau.
-        schedule_factor: what a drop multiplies the learning rate by.
+        schedule: learning rate over time: constant, step, cosine (to 0 at the end), plateau, or the cycles triangular,
+            triangular2 (each half as high) and exp_range (ever lower).
+        lr_warmup: epochs over which the learning rate rises from near 0, before any schedule begins.
+        schedule_every: epochs between the drops of step; epochs without improvement before a drop of plateau; epochs
+            of half a cycle, up or down.
+        schedule_factor: what a drop of step or plateau multiplies the learning rate by; what half a cycle of exp_range
+            multiplies the height of the cycles by.
+        schedule_peak: the top of the first cycle, in learning rates.
         clip: largest global norm of a phase's gradient; none when not given.
         accumulate: parts that each batch is cut into, one after the other, to save memory; the update is the same
             but for noise and batch statistics.
@@ -72,10 +76,11 @@ class Training:
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
     weight_decay: float = 0.0
     momentum: float = 0.9
-    schedule: Literal["constant", "step", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range"] = "constant"
     lr_warmup: float = 0.0
-    schedule_every: int = 10
+    schedule_every: float = 10.0
     schedule_factor: float = 0.1
+    schedule_peak: float = 4.0
     clip: float | None = None
     accumulate: int = 1
     ema: float = 0.0
@@ -96,7 +101,7 @@ class Training:
     corrupt: Sequence[str] | Mapping[str, float] = ()
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_every", "schedule_every", "save_every", "keep"):
+        for name in ("epochs", "batch_size", "accumulate", "log_every", "save_every", "keep"):
             value = getattr(self, name)
             _check(name, value is None or value >= 1, value, "at least 1")
         for name in ("weight_decay", "momentum", "lr_warmup", "early_stopping", "save_seconds"):
@@ -108,7 +113,10 @@ class Training:
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
         _check("ema", 0 <= self.ema < 1, self.ema, "in [0, 1)")
+        _check("lr_warmup", self.lr_warmup < math.inf, self.lr_warmup, "finite")
+        _check("schedule_every", 0 < self.schedule_every < math.inf, self.schedule_every, "a finite number above 0")
         _check("schedule_factor", 0 < self.schedule_factor <= 1, self.schedule_factor, "in (0, 1]")
+        _check("schedule_peak", 1 < self.schedule_peak < math.inf, self.schedule_peak, "a finite number above 1")
         _check("optimizer", self.optimizer in OPTIMIZERS, self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
         _check("schedule", self.schedule in SCHEDULES, self.schedule, f"one of {', '.join(SCHEDULES)}")
         _check("precision", self.precision in PRECISIONS, self.precision, f"one of {', '.join(PRECISIONS)}")

@@ -2,25 +2,59 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
+import torch
+
+from sandglass.core import Schedule
 from sandglass.engine.options import Settled
+from sandglass.registry import resolve, schema
+from sandglass.schedules.ramps import Linear
 
 
-def factor(options: Settled, step: int, steps_per_epoch: int) -> float:
+def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float]:
     """What the learning rate is multiplied by at a step; the plateau's own factor is kept by the loop.
 
+    A warm-up of n steps rises in a straight line from 1 / (n + 1); the schedule begins after it.
+
+    Args:
+        options: settled ones.
+        steps_per_epoch: updates in an epoch.
+
     Example:
-        >>> [round(factor(Settled(epochs=2, schedule="cosine"), step, 10), 3) for step in (0, 10, 19)]
+        >>> factor = make_factor(Settled(epochs=2, schedule="cosine"), steps_per_epoch=10)
+        >>> [round(factor(step), 3) for step in (0, 10, 19)]
         [1.0, 0.5, 0.006]
     """
-    epoch = step / steps_per_epoch
-    if options.lr_warmup and epoch < options.lr_warmup:
-        return (step + 1) / max(1.0, options.lr_warmup * steps_per_epoch + 1)
-    if options.schedule == "step":
-        return float(options.schedule_factor ** (int(epoch) // options.schedule_every))
+    schedule, warm = _after_warmup(options), options.lr_warmup
+
+    @lru_cache(maxsize=1)
+    def of_epoch(epoch: int) -> list[float]:
+        """Of its steps, all at once: a step makes no tensor of a number, and the host waits for none."""
+        first = epoch * steps_per_epoch
+        t = torch.arange(first, first + steps_per_epoch, dtype=torch.float64, device="cpu") / steps_per_epoch
+        factors = schedule.at((t - warm).clamp(min=0))
+        if warm:
+            warmup = Linear(epochs=warm, start=1 / (warm * steps_per_epoch + 1))
+            factors = torch.where(t < warm, warmup.at(t), factors)
+        return [float(f) for f in factors.tolist()]
+
+    return lambda step: of_epoch(step // steps_per_epoch)[step % steps_per_epoch]
+
+
+def _after_warmup(options: Settled) -> Schedule:
+    """The registered schedule of that name with the run's options; the cosine falls until the end of the run."""
+    if options.schedule == "plateau":
+        return _made("constant", {})
     if options.schedule == "cosine":
-        start = min(options.lr_warmup, options.epochs)
-        share = (epoch - start) / max(options.epochs - start, 1e-12)
-        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-    return 1.0
+        return _made("cosine", {"start": 1.0, "end": 0.0, "epochs": max(options.epochs - options.lr_warmup, 1.0)})
+    given = {"every": options.schedule_every, "factor": options.schedule_factor, "peak": options.schedule_peak}
+    known = {option.name for option in schema("schedule", options.schedule)}
+    return _made(options.schedule, {name: value for name, value in given.items() if name in known})
+
+
+def _made(name: str, given: dict[str, Any]) -> Schedule:
+    schedule: Schedule = resolve("schedule", {"name": name, **given})
+    return schedule

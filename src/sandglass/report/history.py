@@ -10,7 +10,14 @@ from typing import Any
 from sandglass.core import Model
 from sandglass.run import Run
 
-BOOKKEEPING = ("lr", "grad_norm", "skipped")
+_UPKEEP = {
+    "grad_norm": ("Gradient norm", "mean over updates"),
+    "lr": ("Learning rate", "per update"),
+    "beta": ("Weight of the rate (beta)", "factor"),
+    "capacity": ("Capacity", "nats per example"),
+}
+
+BOOKKEEPING = ("skipped", *_UPKEEP)
 """Terms that say how training went, and are no part of an objective."""
 
 TITLES = {
@@ -130,13 +137,10 @@ def _game(phases: list[str], found: Mapping[tuple[str, str, str], Curve]) -> lis
 
 
 def upkeep(found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
-    """Learning rate and gradient norm of every phase."""
+    """Gradient norm and learning rate of every phase, and the weights that moved."""
     colours = ("train", "held", "c3", "c4", "c8")
     made = []
-    for term, title, unit in (
-        ("grad_norm", "Gradient norm", "mean over updates"),
-        ("lr", "Learning rate", "per update"),
-    ):
+    for term, (title, unit) in _UPKEEP.items():
         chosen = [(phase, c) for (split, phase, t), c in found.items() if split == "train" and t == term]
         lines = tuple(Line(phase, colours[k % 5], c) for k, (phase, c) in enumerate(chosen))
         if lines:

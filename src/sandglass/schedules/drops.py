@@ -1,0 +1,32 @@
+"""Drops at equal distances."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from sandglass.core import Schedule
+from sandglass.registry import register
+from sandglass.schedules._checks import check
+
+
+@register("step", kind="schedule")
+class Step(Schedule):
+    """Multiplied by a factor again and again, at equal distances; for a learning rate.
+
+    Args:
+        every: epochs between the drops.
+        factor: what a drop multiplies by.
+
+    Example:
+        >>> [round(Step(every=2, factor=0.1)(t), 4) for t in (0, 1.9, 2, 4)]
+        [1.0, 1.0, 0.1, 0.01]
+    """
+
+    def __init__(self, *, every: float = 10.0, factor: float = 0.1) -> None:
+        self.every = check("every", every, above=True)
+        self.factor = check("factor", factor, above=True, most=1)
+
+    def at(self, t: Tensor) -> Tensor:
+        """``factor ** floor(t / every)``."""
+        return torch.pow(self.factor, (t / self.every).floor())

@@ -1,0 +1,57 @@
+"""A number in a loss that may change over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sandglass.core import Clock, Schedule
+from sandglass.errors import ConfigError
+from sandglass.registry import names, resolve
+from sandglass.schedules.constant import Constant
+
+
+class Weight:
+    """A value times a schedule, read off the clock.
+
+    Args:
+        name: the option that sets the value; the schedule's option is named ``NAME_schedule``.
+        value: what it comes to where the schedule is 1; finite and at least 0.
+        schedule: a choice of a schedule that comes to rest, for the best weights are chosen at its final value.
+
+    Raises:
+        ConfigError: another value, or a schedule that never comes to rest.
+
+    Example:
+        >>> import torch
+        >>> beta = Weight("beta", 4.0, {"name": "linear", "epochs": 10})
+        >>> beta(Clock(epoch=torch.tensor(2.5))), beta(Clock.final())
+        (tensor(1.), tensor(4.))
+    """
+
+    def __init__(self, name: str, value: float, schedule: Schedule | str | Mapping[str, Any]) -> None:
+        if not 0 <= value < math.inf:
+            raise ConfigError(f"The option {name} must be a finite number of at least 0, not {value}.")
+        self.name, self.value = name, value
+        self.schedule: Schedule = resolve("schedule", schedule)
+        if self.schedule.final is None:
+            able = [n for n in names("schedule") if resolve("schedule", n).final is not None]
+            raise ConfigError(
+                f"The option {name}_schedule needs a schedule that comes to rest, one of: {', '.join(able)}."
+            )
+
+    def __call__(self, clock: Clock) -> Tensor:
+        """``()``, its value at this time."""
+        return self.value * self.schedule(clock.epoch)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it depends on the clock."""
+        return self.value > 0 and not isinstance(self.schedule, Constant)
+
+    def part(self, clock: Clock, n: int) -> dict[str, Tensor]:
+        """Its value for each of ``n`` examples, ``(n,)``, under its name; nothing where it does not move."""
+        return {self.name: self(clock).expand(n)} if self.moves else {}

@@ -1,0 +1,280 @@
+"""Every option does something: a changed value changes what comes of it, or what is written, or is refused.
+
+The options come from the signatures, and so do most of the other values tried; an option for which none follows from
+its type, or that acts only beside others, has a line in a table here, and fails the test without one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import tempfile
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers import digest, fresh, make_loop, pictures, rows
+from sandglass import registry, rng
+from sandglass.core import Batch, Clock, Spec
+from sandglass.data.dataset import Dataset
+from sandglass.engine.options import Training
+from sandglass.engine.step import Stepper
+from sandglass.errors import ConfigError, SaveError
+
+Options = dict[str, Any]
+
+VALUES: dict[tuple[str, str], list[Any]] = {
+    ("net", "activation"): ["tanh"],
+    ("net", "stages"): [1],
+    ("net", "decoder_widths"): [(5,)],
+    ("net", "norm"): ["batch"],
+    ("schedule", "ratio"): [0.25],
+}
+"""By kind and option, values to try where none follows from the type and the default."""
+
+BESIDE: dict[tuple[str, str], Options] = {
+    ("model", "capacity_schedule"): {"capacity": 2.0},
+    ("model", "free_bits"): {"capacity": 0.0},
+    ("net", "activation"): {"widths": [5]},
+    ("net", "dropout"): {"widths": [5]},
+    ("net", "max_width"): {"width": 8, "max_width": 12},
+}
+"""By kind and option, what else must be set for it to act, where there is such an option."""
+
+TRAINING: dict[str, Options] = {
+    "epochs": {"epochs": 3},
+    "batch_size": {"batch_size": 7},
+    "lr": {"lr": 0.02},
+    "optimizer": {"optimizer": "sgd"},
+    "weight_decay": {"weight_decay": 0.1},
+    "momentum": {"optimizer": "sgd", "momentum": 0.5},
+    "schedule": {"schedule": "cosine"},
+    "lr_warmup": {"lr_warmup": 1.0},
+    "schedule_every": {"schedule": "step", "schedule_every": 1},
+    "schedule_factor": {"schedule": "step", "schedule_every": 1, "schedule_factor": 0.5},
+    "schedule_peak": {"schedule": "triangular", "schedule_peak": 2.0},
+    "clip": {"clip": 1e-3},
+    "accumulate": {"accumulate": 2},
+    "ema": {"ema": 0.5},
+    "early_stopping": {"early_stopping": 1, "lr": 3.0, "epochs": 6},
+    "seed": {"seed": 1},
+    "device": {"device": "abacus"},  # refused on every machine
+    "precision": {"precision": "fp64"},
+    "threads": {"threads": 2},
+    "log_every": {"log_every": 1},
+    "watch": {"watch": "none"},
+    "select": {"select": "last", "lr": 3.0, "epochs": 6},
+    "save_every": {"save_every": 2, "select": "last"},
+    "save_seconds": {"save_seconds": 1e6, "select": "last"},
+    "save_steps": {"save_steps": 1},
+    "keep": {"keep": 1, "save_steps": 1},
+    "on_save_error": {"on_save_error": "continue", "select": "last"},
+    "augment": {"augment": ["flip"]},
+    "corrupt": {"corrupt": ["gaussian"]},
+}
+"""By training option, a value to try and what must stand beside it; the rest stands in the run it is compared with."""
+
+DATA = {
+    "row": rows(torch.randn(24, 6, generator=torch.Generator().manual_seed(0))),
+    "image": pictures(24),
+    "colour": pictures(24, (3, 17, 12)),
+}
+
+
+def candidates(kind: str, option: registry.Option) -> Iterator[Any]:
+    """Other values than the default, the likeliest first."""
+    if (kind, option.name) in VALUES:
+        yield from VALUES[kind, option.name]
+        return
+    default, hint = option.default, option.type
+    if option.kind is not None:
+        yield from (name for name in registry.names(option.kind) if name != default)
+    elif isinstance(default, bool):
+        yield not default
+    elif typing.get_origin(hint) is typing.Literal:
+        yield from (value for value in typing.get_args(hint) if value != default)
+    elif isinstance(default, int):
+        yield from (default + 1, 2 * default, 3)
+    elif isinstance(default, float):
+        yield from (default / 2 + 0.1, default + 1.0, 2 * default)
+    elif isinstance(default, list | tuple):
+        yield from ([*default, 5], [7])
+    else:
+        pytest.fail(f"add a value of '{option.name}' to try to VALUES")
+
+
+def every(kind: str) -> list[tuple[str, registry.Option]]:
+    """Every option of every name; a choice among one thing is none yet."""
+    found = [(name, option) for name in registry.names(kind) for option in registry.schema(kind, name)]
+    return [(name, o) for name, o in found if o.kind is None or len(registry.names(o.kind)) > 1]
+
+
+def named(found: list[tuple[str, registry.Option]]) -> dict[str, Any]:
+    return {"argvalues": found, "ids": [f"{name}-{option.name}" for name, option in found]}
+
+
+def seen(make: Callable[[], Any]) -> Any:
+    """What comes of it; None where it is refused, for data or other options may not suit."""
+    try:
+        return make()
+    except ConfigError:
+        return None
+
+
+def acts(kind: str, name: str, option: registry.Option, observe: Callable[[Options], Any]) -> bool:
+    """Whether one of the values that are not refused changes what is observed."""
+    known = {o.name for o in registry.schema(kind, name)}
+    beside = {key: value for key, value in BESIDE.get((kind, option.name), {}).items() if key in known}
+    tried = [beside.pop(option.name)] if option.name in beside else candidates(kind, option)
+    before = seen(lambda: observe(beside))
+    after = (seen(lambda value=value: observe({**beside, option.name: value})) for value in tried)
+    return before is not None and any(found not in (None, before) for found in after)
+
+
+def hashed(*tensors: Tensor) -> str:
+    """A hash of numbers and shapes."""
+    h = hashlib.sha256()
+    for t in tensors:
+        h.update(str(tuple(t.shape)).encode() + t.detach().contiguous().numpy().tobytes())
+    return h.hexdigest()
+
+
+def trained(name: str, data: Dataset, **options: Any) -> str:
+    """The losses of three updates at different times, the weights after them, and samples."""
+    model = fresh(name, data, **options)
+    stepper = Stepper(model, Training(device="cpu", lr=0.01))
+    losses = []
+    for step in range(3):
+        batch = data.train.batch(slice(8 * step, 8 * step + 8))
+        stepper(Batch(batch.x, batch.y), Clock(step, 3, torch.tensor(step / 2)), 1.0)
+        losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
+    with rng.forked("cpu", 5):
+        samples = model.eval().sample(3), model.sample(3, noise=True)
+    return hashed(*losses, *model.state_dict().values(), *samples)
+
+
+SMALL: Options = {"latent_dim": 2, "net": {"name": "mlp", "widths": [8]}}
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("model")))
+def test_every_option_of_a_model_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options, data: Dataset) -> str:
+        small = {k: v for k, v in SMALL.items() if k in {o.name for o in registry.schema("model", name)}}
+        return trained(name, data, **small | options)
+
+    assert any(acts("model", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["image"], DATA["row"]))
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("net")))
+def test_every_option_of_a_net_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options, data: Dataset) -> str:
+        choice = {"name": name, **({"width": 4, "hidden": 8} if name == "conv" else {}), **options}
+        return trained("ae", data, latent_dim=2, net=choice)
+
+    assert any(acts("net", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["colour"], DATA["row"]))
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("likelihood")))
+def test_every_option_of_a_likelihood_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options, spec: Spec) -> str:
+        likelihood = registry.resolve("likelihood", {"name": name, **options}, spec)
+        with rng.forked("cpu", 1):
+            x = torch.rand(4, *spec.shape).round()
+            p = likelihood(torch.randn(4, likelihood.channels(spec), *spec.shape[1:]))
+            return hashed(p.log_prob(x), p.mean, p.sample(), *likelihood.state_dict().values())
+
+    specs = [Spec(shape, support, levels=9) for shape in ((1, 4, 4), (6,)) for support in ("unit", "real")]  # type: ignore[arg-type]
+    assert any(acts("likelihood", name, option, lambda o, s=spec: observe(o, s)) for spec in specs)
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("prior")))
+def test_every_option_of_a_prior_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options) -> str:
+        with rng.forked("cpu", 1):
+            p = registry.resolve("prior", {"name": name, **options}, 4)()
+            return hashed(p.sample((5,)), p.log_prob(torch.ones(4)))
+
+    assert acts("prior", name, option, observe)
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("schedule")))
+def test_every_option_of_a_schedule_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options) -> list[float]:
+        schedule = registry.resolve("schedule", {"name": name, **options})
+        return [schedule(k / 3) for k in range(100)]
+
+    assert acts("schedule", name, option, observe)
+
+
+# training
+
+
+@functools.cache
+def run_of(options: str, full: bool) -> tuple[object, ...]:
+    """What a short run leaves: weights, log, kept model, checkpoints written and kept, threads, or a refusal.
+
+    Args:
+        options: of the training, as JSON.
+        full: whether the second checkpoint finds no room on the disk.
+    """
+    data = pictures(24)
+    with tempfile.TemporaryDirectory() as folder:
+        given = {"epochs": 4, "batch_size": 8, **json.loads(options)}
+        try:
+            loop, run = make_loop(fresh("vae", data, **SMALL), data, Path(folder) / "run", **given)
+        except ConfigError as error:
+            return (str(error),)
+        written: list[int] = []
+        save = run.save_checkpoint
+
+        def saving(step: int, *parts: Any) -> None:
+            written.append(step)
+            if full and len(written) == 2:
+                raise SaveError("The disk is full.")
+            save(step, *parts)
+
+        run.save_checkpoint = saving  # type: ignore[method-assign, assignment]
+        ended = ""
+        try:
+            loop.fit()
+        except SaveError as error:
+            ended = str(error)
+        kept = run.load_model().state_dict().values() if (run.path / "model").exists() else ()
+        return digest(loop.model, run), hashed(*kept), ended, written, run.steps(), loop.options.threads
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Training)])
+def test_every_training_option_acts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert name in TRAINING, f"add a value of '{name}' to try to TRAINING"
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    without = {key: value for key, value in TRAINING[name].items() if key != name}
+    found = [run_of(json.dumps(options), name == "on_save_error") for options in (TRAINING[name], without)]
+    assert found[0] != found[1]
+
+
+def test_the_tables_name_only_options_there_are() -> None:
+    assert set(TRAINING) == {f.name for f in dataclasses.fields(Training)}
+    for kind, option in (*VALUES, *BESIDE):
+        assert option in {o.name for _, o in every(kind)}, f"{kind} {option}"
+
+
+def test_an_option_that_does_nothing_is_found() -> None:
+    idle = registry.Option("idle", float, 1.0, "Nothing.")
+    assert not acts("schedule", "linear", idle, lambda options: "the same")
+    assert not acts("schedule", "linear", idle, lambda options: None)
+    with pytest.raises(pytest.fail.Exception, match="VALUES"):
+        acts("schedule", "linear", registry.Option("idle", Mapping, None, ""), lambda options: "the same")
+
+
+def test_what_is_observed_repeats() -> None:
+    """Otherwise every option would seem to act."""
+    data = DATA["image"]
+    assert trained("cyclical-vae", data, **SMALL) == trained("cyclical-vae", data, **SMALL, beta=1.0)
+    assert run_of("{}", False) == run_of(json.dumps({"lr_warmup": 0.0}), False)
