@@ -34,6 +34,22 @@ def figure_kind(model: Model) -> FigureKind | None:
     return likelihood.kind(model.spec) if isinstance(likelihood, Likelihood) else None
 
 
+def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[Result]:
+    """A bound on log p(x) as bits a (seen) number of discrete data; nothing of a density, or of a cross-entropy.
+
+    Args:
+        name: of the figure.
+        bound: ``(N,)`` nats an example.
+        model: whose likelihood it is of.
+        split: the examples.
+    """
+    if figure_kind(model) != "mass":
+        return []
+    size = model.spec.size if split.mask is None else float(split.mask.double().mean()) * model.spec.size
+    note = "; ".join(["an upper bound", *([OBSERVED] if split.mask is not None else [])])
+    return [mean_result(name, -bound / (size * math.log(2)), "bits/dim", note)]
+
+
 @register("bound", kind="metric")
 class Bound:
     """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z an example."""
@@ -54,10 +70,7 @@ class Bound:
             mean_result("rate", rate, "nats"),
             mean_result("distortion", distortion, "nats"),
         ]
-        if figure_kind(model) == "mass":
-            bits = -elbo / (model.spec.size * math.log(2))
-            results.append(mean_result("bits_per_dim", bits, "bits/dim", "an upper bound"))
-        return results
+        return results + bits_per_dim("bits_per_dim", elbo, model, held.split)
 
 
 @register("log_prob", kind="metric")
@@ -69,7 +82,7 @@ class LogProb:
     """
 
     needs = ("log_prob",)
-    figures = ("log_prob",)
+    figures = ("log_prob", "log_prob_bits_per_dim")
     by_default = False
 
     def __init__(self, *, k: int = 100) -> None:
@@ -78,11 +91,12 @@ class LogProb:
         self.k = k
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
-        """log p(x) in nats an example, a lower bound in expectation."""
+        """log p(x) in nats an example, a lower bound in expectation; of discrete data also bits/dim."""
 
         def bound(batch: Batch) -> Tensor:
             return model.log_prob(batch.x, self.k, **observed_only(batch))
 
         values = per_example(model, held, "log_prob", bound)
         note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, held.split)
-        return [mean_result("log_prob", values, "nats", note.rstrip("; "))]
+        result = mean_result("log_prob", values, "nats", note.rstrip("; "))
+        return [result, *bits_per_dim("log_prob_bits_per_dim", values, model, held.split)]
