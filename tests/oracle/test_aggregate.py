@@ -134,5 +134,6 @@ def test_of_many_examples_some_are_taken() -> None:
     x = torch.randn(300, 3, generator=torch.Generator().manual_seed(0)).double()
     assert [r.n for r in figures(linear(), x, examples=50).values()] == [50, 50]
     assert "log N = 3.91" in figures(linear(), x, examples=50)["mutual_information"].note
+    assert figures(linear(), x[:1])["mutual_information"].value == pytest.approx(0, abs=1e-12)
     with pytest.raises(ConfigError, match="at least 2"):
         figures(linear(), x, examples=1)

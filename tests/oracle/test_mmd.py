@@ -119,6 +119,9 @@ def test_the_prior_s_own_spread_is_the_unit(monkeypatch: pytest.MonkeyPatch) -> 
 def test_few_examples_are_said_or_refused() -> None:
     assert "too few" in found(coded(0.4), normal(100, 2, seed=0)).note
     assert found(coded(0.4), normal(100, 2, seed=0), examples=25).n == 25
-    for options, x in (({"examples": 3}, 50), ({}, 3), ({"kernel": "linear"}, 50)):
+    for n in (2, 3):
+        assert found(coded(0.4), normal(n, 2, seed=0)).stderr is None
+    assert measure(coded(0.4), Split(normal(1, 2, seed=0)), names=["mmd"]) == []
+    for options in ({"examples": 1}, {"kernel": "linear"}):
         with pytest.raises(ConfigError, match="mmd"):
-            found(coded(0.4), normal(x, 2, seed=0), **options)
+            found(coded(0.4), normal(50, 2, seed=0), **options)

@@ -48,7 +48,7 @@ def importance_weighted(
         >>> importance_weighted(q, p, lambda z: Independent(Normal(0 * z, 1), 1), torch.zeros(5, 2), 7)[0]
         tensor(-1.8379)
     """
-    rows = decoded_at_once(size or x[0].numel(), x.device)
+    rows = decoded_at_once(size or math.prod(x.shape[1:]), x.device)
     dim = max(1, q.event_shape.numel())
     block = max(1, min(k, _LATENTS // (len(x) * dim)))
     total: Tensor | None = None

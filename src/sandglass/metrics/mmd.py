@@ -44,15 +44,15 @@ class MMD:
     def __init__(self, *, kernel: Literal["imq", "rbf"] = "imq", examples: int = 10_000) -> None:
         if kernel not in KERNELS:
             raise ConfigError(f"The kernel of mmd is one of {', '.join(KERNELS)}, not '{kernel}'.")
-        if examples < 4:
-            raise ConfigError(f"mmd needs at least 4 examples, not {examples}.")
+        if examples < 2:
+            raise ConfigError(f"mmd needs at least 2 examples, not {examples}.")
         self.kernel, self.examples = kernel, examples
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
-        """The mean over blocks of about ``sqrt(N)`` examples, whose spread gives the standard error."""
+        """The mean over blocks of about ``sqrt(N)`` examples, its error from their spread; of one example, nothing."""
         some = replace(held, split=at_random(held, self.examples))
-        if len(some.split) < 4:
-            raise ConfigError(f"mmd needs at least 4 examples, not {len(some.split)}.")
+        if len(some.split) < 2:
+            return []
         draws = "posterior" in model.provides
 
         def codes(batch: Batch) -> Tensor:
@@ -63,14 +63,19 @@ class MMD:
         others, scale = (prior.sample(torch.Size([n])).double().cpu() for n in (len(z), 1000))
         unit = 2 * float(scale.var(0).sum())  # the mean squared distance of two draws, from draws used for nothing else
         blocks = mmd_blocks(z, others, self.kernel, unit)
-        note = f"{self.kernel} kernel, {len(blocks)} blocks of {math.isqrt(len(z))}; 0 where q(z) is the prior"
+        note = f"{self.kernel} kernel, {len(blocks)} blocks of {block_size(len(z))}; 0 where q(z) is the prior"
         if len(blocks) < _FEW:
             note += "; too few examples for its standard error"
         return [replace(mean_result("mmd", blocks, "1", note), n=len(z))]
 
 
+def block_size(n: int) -> int:
+    """Examples a block, of ``n``: the whole part of the root, and at least a pair."""
+    return max(2, math.isqrt(n))
+
+
 def mmd_blocks(x: Tensor, y: Tensor, kernel: str = "imq", unit: float = 1.0) -> Tensor:
-    """Unbiased squared MMD of each block of ``isqrt(n)`` examples; a rest is left out.
+    """Unbiased squared MMD of each block of :func:`block_size` examples; a rest is left out.
 
     Of each block it is the mean of ``k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)`` over ``i != j``.
 
@@ -86,7 +91,7 @@ def mmd_blocks(x: Tensor, y: Tensor, kernel: str = "imq", unit: float = 1.0) -> 
         >>> len(same), bool(same.mean().abs() < 0.01), bool(far.mean() > 0.1)
         (20, True, True)
     """
-    size = math.isqrt(len(x))
+    size = block_size(len(x))
     x, y = (t[: len(t) // size * size].unflatten(0, (-1, size)) for t in (x, y))
 
     def likeness(a: Tensor, b: Tensor) -> Tensor:

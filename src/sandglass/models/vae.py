@@ -37,6 +37,7 @@ class VAE(LatentModel):
         prior: p(z).
 
     Example:
+        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> model = VAE(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
         >>> x = torch.rand(5, 1, 8, 8)
