@@ -173,6 +173,23 @@ def test_step_sizes_find_the_acceptance_that_is_aimed_at() -> None:
     assert ((run.accepted - 0.65).abs() < 0.1).all() and ((again.accepted - 0.65).abs() < 0.1).all()
 
 
+def test_step_sizes_are_other_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What adapts to its own chain is no longer a chain that leaves its density alone."""
+    model, x = linear_gaussian()
+    calls: list[tuple[int, object]] = []
+    runs: list[ais.Annealed] = []
+
+    def spied(path: Path, u: Tensor, line: list[float], leapfrog: int, sizes: object = None) -> ais.Annealed:
+        calls.append((len(u), sizes))
+        runs.append(anneal(path, u, line, leapfrog, sizes))  # type: ignore[arg-type]
+        return runs[-1]
+
+    monkeypatch.setattr(ais, "anneal", spied)
+    weights, accepted = AnnealedImportance(steps=5, chains=8).weights(Path.of(model, Batch(x)))
+    assert calls == [(2, None), (8, runs[0].sizes)]
+    assert weights is runs[1].weights and accepted is runs[1].accepted
+
+
 def test_what_is_not_finite_is_refused() -> None:
     prior = Independent(Normal(torch.zeros(1).double(), 1.0), 1)
 
