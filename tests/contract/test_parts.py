@@ -18,7 +18,9 @@ from sandglass.errors import ConfigError, DataError
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import measure
 
-QUICK: dict[str, dict[str, dict[str, Any]]] = {}
+QUICK: dict[str, dict[str, dict[str, Any]]] = {
+    "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
+}
 """By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 
 SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]

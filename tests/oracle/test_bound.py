@@ -60,15 +60,6 @@ def test_bounds_rise_with_k_and_stay_under_the_evidence() -> None:
     assert means[0] < means[1] < means[2] < float(exact(model, x).mean()) + 1e-3
 
 
-def test_pieces_of_the_importance_weighted_bound_join_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = linear_gaussian()
-    torch.manual_seed(1)
-    whole = model.log_prob(x, 50)
-    monkeypatch.setattr("sandglass.models.vae._CHUNK", x.numel())
-    torch.manual_seed(1)
-    assert torch.allclose(model.log_prob(x, 50), whole, atol=1e-12, rtol=0)
-
-
 def test_the_closed_form_rate_agrees_with_draws() -> None:
     # 20 pairs, each |z| < 5: a chance of about 1e-5 to fail with nothing wrong; a wrong sign gives z over 100.
     generator = torch.Generator().manual_seed(0)

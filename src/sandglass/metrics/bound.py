@@ -34,9 +34,40 @@ def figure_kind(model: Model) -> FigureKind | None:
     return likelihood.kind(model.spec) if isinstance(likelihood, Likelihood) else None
 
 
-def dimensions(spec: Spec) -> int:
-    """Values in one example: a category of a table is one, however many numbers it is spread over."""
-    return sum(1 if c.kind == "categorical" else c.width for c in spec.columns) or spec.size
+def dimensions(spec: Spec, mask: Tensor | None = None) -> float:
+    """Values in one example, or the mean of those seen: a category of a table is one, over however many numbers.
+
+    Example:
+        >>> from sandglass.core import Column
+        >>> spec = Spec((4,), columns=(Column("a", "categorical", 3, ("x", "y", "z")), Column("b", "ordinal")))
+        >>> dimensions(spec), dimensions(spec, torch.tensor([[True, True, True, False], [True, True, True, True]]))
+        (2.0, 1.5)
+    """
+    own: list[int] = []
+    place = 0
+    for column in spec.columns:
+        own += range(place, place + (1 if column.kind == "categorical" else column.width))
+        place += column.width
+    if mask is None:
+        return float(len(own) or spec.size)
+    seen = mask.flatten(1)
+    return float((seen[:, own] if own else seen).double().sum(1).mean())
+
+
+def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[Result]:
+    """A bound on log p(x) as bits a (seen) value of discrete data; nothing of a density, or of a cross-entropy.
+
+    Args:
+        name: of the figure.
+        bound: ``(N,)`` nats an example.
+        model: whose likelihood it is of.
+        split: the examples.
+    """
+    if figure_kind(model) != "mass":
+        return []
+    size = dimensions(model.spec, split.mask)
+    note = "; ".join(["an upper bound", *([OBSERVED] if split.mask is not None else [])])
+    return [mean_result(name, -bound / (size * math.log(2)), "bits/dim", note)]
 
 
 @register("bound", kind="metric")
@@ -59,10 +90,7 @@ class Bound:
             mean_result("rate", rate, "nats"),
             mean_result("distortion", distortion, "nats"),
         ]
-        if figure_kind(model) == "mass":
-            bits = -elbo / (dimensions(model.spec) * math.log(2))
-            results.append(mean_result("bits_per_dim", bits, "bits/dim", "an upper bound"))
-        return results
+        return results + bits_per_dim("bits_per_dim", elbo, model, held.split)
 
 
 @register("log_prob", kind="metric")
@@ -74,7 +102,7 @@ class LogProb:
     """
 
     needs = ("log_prob",)
-    figures = ("log_prob",)
+    figures = ("log_prob", "log_prob_bits_per_dim")
     by_default = False
 
     def __init__(self, *, k: int = 100) -> None:
@@ -83,11 +111,12 @@ class LogProb:
         self.k = k
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
-        """log p(x) in nats an example, a lower bound in expectation."""
+        """log p(x) in nats an example, a lower bound in expectation; of discrete data also bits/dim."""
 
         def bound(batch: Batch) -> Tensor:
             return model.log_prob(batch.x, self.k, **observed_only(batch))
 
         values = per_example(model, held, "log_prob", bound)
         note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, held.split)
-        return [mean_result("log_prob", values, "nats", note.rstrip("; "))]
+        result = mean_result("log_prob", values, "nats", note.rstrip("; "))
+        return [result, *bits_per_dim("log_prob_bits_per_dim", values, model, held.split)]

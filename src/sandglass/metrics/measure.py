@@ -107,8 +107,8 @@ def wanted(names: Sequence[str]) -> dict[str, set[str]]:
         ConfigError: a name that is neither a measure nor a figure.
 
     Example:
-        >>> wanted(["rate", "log_prob"])
-        {'bound': {'rate'}, 'log_prob': {'log_prob'}}
+        >>> wanted(["rate", "active_units"])
+        {'bound': {'rate'}, 'active_units': {'active_units'}}
     """
     measures = {name: _figures(name) for name in registry.names("metric")}
     of = {figure: name for name, figures in measures.items() for figure in figures}

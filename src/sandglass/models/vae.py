@@ -11,14 +11,13 @@ from torch.distributions import Distribution
 
 from sandglass.core import Batch, Clock, Phase, Spec, Terms
 from sandglass.distributions.conditional import DiagonalGaussian, Observation
+from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.observed import fill, log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.models._latent import LatentModel
 from sandglass.registry import LikelihoodOption, NetOption, PriorOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
-
-_CHUNK = 2**24  # numbers of decoder output held at once while log p(x) is estimated
 
 
 @register("vae")
@@ -53,6 +52,7 @@ class VAE(LatentModel):
         prior: p(z).
 
     Example:
+        >>> import torch
         >>> _ = torch.manual_seed(0)
         >>> model = VAE(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
         >>> x = torch.rand(5, 1, 8, 8)
@@ -144,17 +144,8 @@ class VAE(LatentModel):
         does not grow with k.
         """
         q, p = self.posterior(fill(x, mask)), self.prior()
-        piece = max(1, min(k, _CHUNK // max(1, x.numel())))
-        total: Tensor | None = None
-        for start in range(0, k, piece):
-            z = q.rsample((min(piece, k - start),))
-            times = (len(z), *[1] * (x.dim() - 1))
-            seen = None if mask is None else mask.repeat(times)
-            log_px = log_prob(self.likelihood(z.flatten(0, 1)), x.repeat(times), seen)
-            weights = (log_px.unflatten(0, z.shape[:2]) + p.log_prob(z) - q.log_prob(z)).logsumexp(0)
-            total = weights if total is None else torch.logaddexp(total, weights)
-        assert total is not None
-        return total - math.log(k)
+        size = self.likelihood.likelihood.channels(self.spec) * math.prod(self.spec.shape[1:])
+        return importance_weighted(q, p, self.likelihood, x, k, mask, size=size)
 
     def encode(self, x: Tensor) -> Tensor:
         """``(B, latent_dim)`` posterior means; the same for the same input."""

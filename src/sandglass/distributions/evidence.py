@@ -1,0 +1,96 @@
+"""The importance-weighted bound on log p(x), in memory that does not grow with the draws."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sandglass.distributions.observed import log_prob
+
+_IN_CACHE = 2**20  # numbers of decoder output held at once on a CPU: what lies in its cache is read again for nothing
+_ON_DEVICE = 2**24  # and elsewhere, where a kernel must be large to be worth its start
+_LATENTS = 2**22  # numbers of latents drawn at once; not a matter of speed, so that the draws are the same everywhere
+
+
+def importance_weighted(
+    q: Distribution,
+    p: Distribution,
+    likelihood: Callable[[Tensor], Distribution],
+    x: Tensor,
+    k: int,
+    mask: Tensor | None = None,
+    *,
+    size: int | None = None,
+) -> Tensor:
+    """``(B,)`` estimates ``log (1/k) sum_i p(x|z_i) p(z_i) / q(z_i|x)`` in nats, from ``k`` draws z_i of q(z|x).
+
+    The draws are made first, in blocks that depend on ``x`` alone, and then decoded in pieces of one or more examples.
+    How large a piece is changes no draw, and a figure by its rounding alone.
+
+    Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders" (arXiv 1509.00519).
+
+    Args:
+        q: q(z|x) over ``(B, dim)``.
+        p: p(z) over ``(dim,)``.
+        likelihood: latents ``(n, dim)`` to p(x|z) over ``(n, *shape)``.
+        x: ``(B, *shape)``.
+        k: draws an example.
+        mask: ``(B, *shape)``, True where observed; None for everywhere.
+        size: numbers that the decoder puts out for an example; those of an example itself when not given.
+
+    Example:
+        >>> from torch.distributions import Independent, Normal
+        >>> p, q = (Independent(Normal(torch.zeros(*s), torch.ones(*s)), 1) for s in [(2,), (5, 2)])
+        >>> importance_weighted(q, p, lambda z: Independent(Normal(0 * z, 1), 1), torch.zeros(5, 2), 7)[0]
+        tensor(-1.8379)
+    """
+    rows = decoded_at_once(size or math.prod(x.shape[1:]), x.device)
+    dim = max(1, q.event_shape.numel())
+    block = max(1, min(k, _LATENTS // (len(x) * dim)))
+    total: Tensor | None = None
+    for start in range(0, k, block):
+        z = q.rsample(torch.Size([min(block, k - start)]))
+        log_px = _decoded(z, likelihood, x, mask, rows)
+        weight = (log_px + p.log_prob(z) - q.log_prob(z)).logsumexp(0)
+        total = weight if total is None else torch.logaddexp(total, weight)
+    assert total is not None
+    return total - math.log(k)
+
+
+def decoded_at_once(size: int, device: torch.device) -> int:
+    """Latents to decode together, when each becomes ``size`` numbers.
+
+    Example:
+        >>> decoded_at_once(2**10, torch.device("cpu"))
+        1024
+    """
+    return max(1, (_IN_CACHE if device.type == "cpu" else _ON_DEVICE) // max(1, size))
+
+
+def _decoded(
+    z: Tensor, likelihood: Callable[[Tensor], Distribution], x: Tensor, mask: Tensor | None, rows: int
+) -> Tensor:
+    """``(k, B)`` log p(x|z) of latents ``(k, B, dim)``, at most ``rows`` of them decoded at once."""
+    columns = []
+    for some in _slices(z.shape[1], max(1, rows // len(z))):
+        pieces = []
+        for draws in _slices(len(z), rows):
+            part = z[draws, some]
+            seen = None if mask is None else _repeated(mask[some], len(part))
+            each = log_prob(likelihood(part.flatten(0, 1)), _repeated(x[some], len(part)), seen)
+            pieces.append(each.unflatten(0, part.shape[:2]))
+        columns.append(torch.cat(pieces))
+    return torch.cat(columns, 1)
+
+
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, n, size))
+
+
+def _repeated(x: Tensor, times: int) -> Tensor:
+    """``(times * B, ...)``: the examples, over and over; of a single one a view."""
+    return x.expand(times, *x.shape[1:]) if len(x) == 1 else x.repeat(times, *[1] * (x.dim() - 1))

@@ -1,0 +1,128 @@
+"""How the rate divides: what codes say of their examples, and how far all of them together are from the prior."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from sandglass import rng
+from sandglass.core import Batch, Model, Result
+from sandglass.data.dataset import Split
+from sandglass.data.loading import in_order
+from sandglass.errors import ConfigError
+from sandglass.metrics.held import Held
+from sandglass.metrics.measure import mean_result, per_example
+from sandglass.registry import register
+
+_PAIRS = 2**18  # of a draw and a component, held at once: what a cache holds
+_CLOSE = 0.8  # of log N; above it the mutual information is what N allows
+
+
+@register("aggregate", kind="metric")
+class Aggregate:
+    """Mutual information of x and z, and KL(q(z) || p(z)) of the aggregate posterior: together the rate.
+
+    Args:
+        examples: at most so many, drawn at random; the work grows with their square.
+    """
+
+    needs = ("posterior", "prior")
+    figures = ("mutual_information", "marginal_kl")
+
+    def __init__(self, *, examples: int = 10_000) -> None:
+        if examples < 2:
+            raise ConfigError(f"aggregate needs at least 2 examples, not {examples}.")
+        self.examples = examples
+
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+        """Both in nats an example, from one draw of z each."""
+        some = replace(held, split=at_random(held, self.examples))
+        draws = draw(model, some)
+        mixture = aggregate_log_prob(model, some.split, draws.z)
+        ceiling = math.log(len(mixture))
+        information = mean_result("mutual_information", draws.posterior - mixture, "nats")
+        marginal = mean_result("marginal_kl", mixture - draws.prior, "nats")
+        note, other = f"at most log N = {ceiling:.2f}", ""
+        if information.value > _CLOSE * ceiling:
+            note += ", which it is close to: the true one may be any larger"
+            other = f"too high where the mutual information is held down by log N = {ceiling:.2f}"
+        return [replace(information, note=note), replace(marginal, note=other)]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """One draw of q(z|x) an example.
+
+    Args:
+        z: ``(N, dim)``, float64 on the CPU.
+        posterior: ``(N,)`` log q(z|x) of the draw's own example, in nats.
+        prior: ``(N,)`` log p(z).
+    """
+
+    z: Tensor
+    posterior: Tensor
+    prior: Tensor
+
+
+def at_random(held: Held, n: int) -> Split:
+    """``n`` examples in random order, all of them where there are fewer; neighbours in a split may be of a kind."""
+    return held.split.take(rng.permutation(len(held.split), held.seed, "measure", "examples")[:n])
+
+
+def draw(model: Model, held: Held) -> Draws:
+    """One draw an example, keyed by the batch."""
+    prior = model.prior()
+
+    def each(batch: Batch) -> Tensor:
+        q = model.posterior(batch.x)
+        z = q.sample()
+        return torch.cat([z, q.log_prob(z)[:, None], prior.log_prob(z)[:, None]], 1)
+
+    values = per_example(model, held, "aggregate", each)
+    return Draws(values[:, :-2], values[:, -2], values[:, -1])
+
+
+def aggregate_log_prob(model: Model, split: Split, z: Tensor) -> Tensor:
+    """``(n,)`` log q(z) in nats, q(z) being the mean of q(z|x) over the examples; batch by batch of them.
+
+    Args:
+        model: with a posterior.
+        split: the examples, N of them.
+        z: ``(n, dim)``, float64 on the CPU.
+    """
+    total = torch.full((len(z),), -math.inf, dtype=torch.float64)
+    dtype = next(model.parameters()).dtype
+    for make in in_order(split, device=model.device, dtype=dtype):
+        batch = make()
+        q = model.posterior(batch.x)
+        parts = [pairwise_log_prob(q, some) for some in z.split(max(1, _PAIRS // len(batch)))]
+        total = torch.logaddexp(total, torch.cat([part.logsumexp(1) for part in parts]))
+    return total - math.log(len(split))
+
+
+def pairwise_log_prob(q: Distribution, z: Tensor) -> Tensor:
+    """``(n, B)`` log q_b(z_i) of every draw under every component, float64 on the CPU.
+
+    Independent normals take a product of matrices, other distributions one call over all pairs.
+
+    Args:
+        q: over ``(B, dim)``.
+        z: ``(n, dim)``, float64 on the CPU.
+
+    Example:
+        >>> q = Independent(Normal(torch.zeros(3, 2), torch.ones(3, 2)), 1)
+        >>> pairwise_log_prob(q, torch.zeros(1, 2).double())
+        tensor([[-1.8379, -1.8379, -1.8379]], dtype=torch.float64)
+    """
+    if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal) and len(q.event_shape) == 1):
+        return q.log_prob(z.to(q.mean)[:, None]).double().cpu()
+    mean, scale = (t.double().cpu() for t in (q.base_dist.loc, q.base_dist.scale))
+    centre = mean.mean(0)  # squares of what is far from 0 would cancel
+    z, mean, precision = z - centre, mean - centre, scale**-2
+    apart = -0.5 * (mean.square() * precision).sum(1) - scale.log().sum(1) - 0.5 * mean.shape[1] * math.log(2 * math.pi)
+    return torch.addmm(apart, torch.cat([z.square(), z], 1), torch.cat([-0.5 * precision, mean * precision], 1).T)

@@ -1,0 +1,254 @@
+"""Annealed importance sampling of log p(x), which asks the decoder alone and not the encoder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, MixtureSameFamily, biject_to
+from torch.distributions.constraints import Constraint
+
+from sandglass import rng
+from sandglass.core import Batch, Conditional, Model, Result
+from sandglass.data.loading import in_order
+from sandglass.distributions.evidence import decoded_at_once
+from sandglass.distributions.observed import log_prob
+from sandglass.errors import CapabilityError, ConfigError
+from sandglass.metrics.aggregate import at_random
+from sandglass.metrics.bound import kind_of_bound
+from sandglass.metrics.held import Held
+from sandglass.metrics.measure import mean_result
+from sandglass.registry import register
+
+_ACCEPT = 0.65  # of the proposals, where Hamiltonian steps get furthest (Neal 2011; Beskos et al. 2013)
+_FIRST, _GAIN = 0.2, 0.2  # the first step size, and by how much its logarithm follows the acceptance
+_STEEPNESS = 4.0  # of the sigmoid schedule, as in Wu et al. 2017
+
+
+@register("ais", kind="metric")
+class AnnealedImportance:
+    """Estimate of log p(x) by annealed importance sampling: from the prior to the posterior, without the encoder.
+
+    Neal 2001, "Annealed Importance Sampling" (arXiv physics/9803008); of decoders, with Hamiltonian steps, Wu, Burda,
+    Salakhutdinov and Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models" (arXiv 1611.04273).
+    The step size follows the acceptance in a run of its own and is then held, so that the mean of the weights is p(x)
+    without bias and that of their logarithm a lower bound.
+
+    Args:
+        images: at most so many examples, drawn at random.
+        chains: an example.
+        steps: temperatures between the prior and the posterior; published figures have 1,000 to 10,000.
+        leapfrog: gradients a Hamiltonian step.
+        schedule: of the temperatures, ``sigmoid`` (slow at both ends) or ``linear``.
+    """
+
+    needs = ("prior", "decode", "log_prob")
+    figures = ("ais",)
+    by_default = False
+
+    def __init__(
+        self,
+        *,
+        images: int = 100,
+        chains: int = 16,
+        steps: int = 500,
+        leapfrog: int = 10,
+        schedule: Literal["sigmoid", "linear"] = "sigmoid",
+    ) -> None:
+        if min(images, chains, steps, leapfrog) < 1:
+            raise ConfigError(
+                f"ais needs images, chains, steps and leapfrog of at least 1, not {images}, {chains}, {steps} and "
+                f"{leapfrog}."
+            )
+        self.images, self.chains, self.leapfrog = images, chains, leapfrog
+        self.temperatures = temperatures(steps, schedule)
+
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+        """log p(x) in nats an example, a lower bound in expectation."""
+        if not isinstance(getattr(model, "likelihood", None), Conditional):
+            raise CapabilityError(f"ais needs p(x|z) of one latent z, which {type(model).__name__} does not have.")
+        split = at_random(held, self.images)
+        rows = decoded_at_once(self.chains * model.spec.size, model.device)
+        values, accepted = [], []
+        for place, make in enumerate(in_order(split, rows, device=model.device, dtype=next(model.parameters()).dtype)):
+            rng.reseed(rng.key(held.seed, "measure", "ais", place), model.device)
+            batch = make()
+            weights, rate = self.weights(Path.of(model, batch))
+            values.append((weights.logsumexp(0) - math.log(self.chains)).cpu())
+            accepted.append(rate.cpu())
+        note = (
+            f"{len(split)} examples, {len(self.temperatures) - 1} temperatures, {self.chains} chains, "
+            f"{float(torch.cat(accepted).mean()):.0%} of proposals taken; {kind_of_bound(model, held.split)}"
+        )
+        return [mean_result("ais", torch.cat(values), "nats", note.rstrip("; "))]
+
+    def weights(self, path: Path) -> tuple[Tensor, Tensor]:
+        """``(chains, B)`` log weights, their chains' step sizes learnt from others, and ``(B,)`` acceptances."""
+        few = path.start(max(1, self.chains // 4))
+        sizes = anneal(path, few, self.temperatures, self.leapfrog).sizes
+        run = anneal(path, path.start(self.chains), self.temperatures, self.leapfrog, sizes)
+        return run.weights, run.accepted
+
+
+def temperatures(steps: int, schedule: str = "sigmoid") -> list[float]:
+    """``steps + 1`` weights of the log-likelihood, from 0 to 1.
+
+    Raises:
+        ConfigError: an unknown schedule.
+
+    Example:
+        >>> temperatures(4, "linear"), [round(b, 3) for b in temperatures(4)]
+        ([0.0, 0.25, 0.5, 0.75, 1.0], [0.0, 0.105, 0.5, 0.895, 1.0])
+    """
+    if schedule not in ("sigmoid", "linear"):
+        raise ConfigError(f"The schedule of ais is one of sigmoid, linear, not '{schedule}'.")
+    even = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+    if schedule == "linear":
+        return even.tolist()
+    curve = torch.sigmoid(_STEEPNESS * (2 * even - 1))
+    return ((curve - curve[0]) / (curve[-1] - curve[0])).tolist()
+
+
+@dataclass(frozen=True)
+class Path:
+    """The densities ``p(z) p(x|z)^b`` for b from 0 to 1, in coordinates u without bounds.
+
+    Args:
+        prior: p(z) over ``(dim,)``, continuous.
+        likelihood: latents ``(n, dim)`` to p(x|z).
+        x: ``(B, *shape)``.
+        mask: ``(B, *shape)``, True where observed, or None.
+    """
+
+    prior: Distribution
+    likelihood: Callable[[Tensor], Distribution]
+    x: Tensor
+    mask: Tensor | None = None
+
+    @classmethod
+    def of(cls, model: Model, batch: Batch) -> Path:
+        """A model's.
+
+        Raises:
+            CapabilityError: its latent has no gradient.
+        """
+        path = cls(model.prior(), model.likelihood, batch.x, batch.mask)
+        try:
+            biject_to(path.support)
+        except NotImplementedError as error:
+            raise CapabilityError("ais needs a prior over real numbers or a simplex, and this one is not.") from error
+        return path
+
+    @property
+    def support(self) -> Constraint:
+        """Of the prior; of a mixture, its components'."""
+        prior = self.prior.component_distribution if isinstance(self.prior, MixtureSameFamily) else self.prior
+        support: Constraint = prior.support  # type: ignore[assignment]
+        return support
+
+    def start(self, chains: int) -> Tensor:
+        """``(chains, B, dim)`` draws from the prior."""
+        u: Tensor = biject_to(self.support).inv(self.prior.sample(torch.Size([chains, len(self.x)])))
+        return u
+
+    def parts(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(u) and log p(x|z(u)), each ``(chains, B)``."""
+        transform = biject_to(self.support)
+        z = transform(u)
+        prior = self.prior.log_prob(z) + transform.log_abs_det_jacobian(u, z)
+        times = (len(u), *[1] * (self.x.dim() - 1))
+        mask = None if self.mask is None else self.mask.repeat(times)
+        each = log_prob(self.likelihood(z.flatten(0, 1)), self.x.repeat(times), mask)
+        return prior, each.unflatten(0, u.shape[:2])
+
+    @torch.enable_grad()
+    def slope(self, u: Tensor, b: float) -> tuple[Tensor, Tensor, Tensor]:
+        """``log p(u) + b log p(x|z)``, log p(x|z), and the gradient of the former."""
+        u = u.detach().requires_grad_()
+        prior, likelihood = self.parts(u)
+        total = prior + b * likelihood
+        (gradient,) = torch.autograd.grad(total.sum(), u)
+        return total.detach(), likelihood.detach(), gradient
+
+
+@dataclass(frozen=True)
+class Annealed:
+    """What a run along the path gave.
+
+    Args:
+        weights: ``(chains, B)`` log importance weights, float64.
+        sizes: of the Hamiltonian steps, ``(B,)`` for each temperature passed.
+        accepted: ``(B,)`` share of the proposals taken.
+    """
+
+    weights: Tensor
+    sizes: list[Tensor]
+    accepted: Tensor
+
+
+@torch.no_grad()
+def anneal(
+    path: Path, u: Tensor, temperatures: Sequence[float], leapfrog: int, sizes: Sequence[Tensor] | None = None
+) -> Annealed:
+    """Weights of chains that start at the first temperature's density and pass through the others.
+
+    From the prior upwards the mean of the weights is p(x), so the log of their mean is a lower bound on log p(x) in
+    expectation. From draws of the posterior downwards it is 1 / p(x), and minus that log an upper bound (Grosse,
+    Ghahramani and Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo", arXiv 1511.02543).
+
+    Args:
+        path: the densities.
+        u: ``(chains, B, dim)``, draws of the first one.
+        temperatures: in order, either way.
+        leapfrog: gradients a step.
+        sizes: of the steps, one for each temperature but the first and last; when not given they follow the
+            acceptance, and the weights are then slightly biased.
+    """
+    device = u.device.type
+    weights = torch.zeros(u.shape[:2], dtype=torch.float32 if device == "mps" else torch.float64, device=u.device)
+    size = u.new_full((u.shape[1],), _FIRST)
+    used, accepted = [], [u.new_ones(u.shape[1])]
+    likelihood = path.parts(u)[1]
+    for place, (before, now) in enumerate(pairwise(temperatures)):
+        weights += (now - before) * likelihood
+        if place + 2 == len(temperatures):
+            break  # what the chain would do at the last one enters no weight
+        size = size if sizes is None else sizes[place]
+        u, likelihood, chance = hamiltonian(path, u, now, size, leapfrog)
+        used.append(size)
+        accepted.append(chance)
+        size = size * torch.exp(_GAIN * (chance - _ACCEPT))
+    return Annealed(weights, used, torch.stack(accepted[1:] or accepted).mean(0))
+
+
+def hamiltonian(path: Path, u: Tensor, b: float, size: Tensor, leapfrog: int) -> tuple[Tensor, Tensor, Tensor]:
+    """One Hamiltonian Monte Carlo step that leaves the density at ``b`` as it is.
+
+    Neal 2011, "MCMC using Hamiltonian dynamics" (arXiv 1206.1901). A proposal that is not finite is refused.
+
+    Args:
+        path: the densities.
+        u: ``(chains, B, dim)``.
+        b: the temperature.
+        size: ``(B,)`` of the leapfrog steps.
+        leapfrog: how many.
+
+    Returns:
+        The states, their log p(x|z) ``(chains, B)``, and the mean chance of acceptance ``(B,)``.
+    """
+    momentum, step = torch.randn_like(u), size[:, None]
+    energy, likelihood, gradient = path.slope(u, b)
+    new, force = u, momentum + 0.5 * step * gradient
+    for turn in range(leapfrog):
+        new = new + step * force
+        total, reached, gradient = path.slope(new, b)
+        force = force + (step if turn + 1 < leapfrog else 0.5 * step) * gradient
+    gain = total - energy + 0.5 * (momentum.square().sum(-1) - force.square().sum(-1))
+    chance = gain.nan_to_num(-math.inf, posinf=-math.inf).clamp(max=0).exp()
+    take = torch.rand_like(chance) < chance
+    return torch.where(take[..., None], new, u), torch.where(take, reached, likelihood), chance.mean(0)
