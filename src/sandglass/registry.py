@@ -39,6 +39,7 @@ _ROOMS = {
     "prior": "sandglass.distributions",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
+    "logger": "sandglass.engine.loggers",
 }
 
 
