@@ -120,6 +120,11 @@ def discover(kind: str) -> None:
         point.load()
 
 
+def kinds() -> list[str]:
+    """What can be registered, in the order of the rooms."""
+    return list(_ROOMS)
+
+
 def names(kind: str = "model") -> list[str]:
     """Every registered name of a kind, sorted."""
     discover(kind)
