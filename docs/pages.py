@@ -50,7 +50,8 @@ def navigation(pages: list[str]) -> list[object]:
     """
     folders = sorted({posixpath.dirname(page) for page in pages} - {""}, key=lambda f: (f == "reference", f))
     guides = sorted(page for page in pages if "/" not in page and page not in BESIDE)
-    sections = [{f.capitalize(): [p for p in sorted(pages) if posixpath.dirname(p) == f]} for f in folders]
+    ordered = sorted(pages, key=lambda page: (page != "reference/library.md", page))
+    sections = [{f.capitalize(): [p for p in ordered if posixpath.dirname(p) == f]} for f in folders]
     project = [page for page in BESIDE if page != "index.md"]
     return ["index.md", {"Guides": guides}, *sections, {"Project": project}]
 

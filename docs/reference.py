@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from docstring_parser import Docstring, DocstringStyle, parse
@@ -14,6 +15,7 @@ import sandglass
 from sandglass import registry
 from sandglass.app.helping import shown
 
+DOCS = Path(__file__).resolve().parent
 TITLES = {"dataset": "Data sets"}
 """Of kinds that are not called by their name with an s."""
 
@@ -47,6 +49,8 @@ def of_kind(kind: str) -> str:
             parts.append(prose(found.summary) + ".")
         else:
             parts.append("\n\n".join(text(documented(found.make))))
+        if (DOCS / f"{kind}s" / f"{name}.md").is_file():
+            parts.append(f"[What it is, when it misleads, and how it is checked](../{kind}s/{name}.md)")
         if options := registry.schema(kind, name):
             parts.append(table(("option", "default", "meaning"), [row(option) for option in options]))
     return "\n\n".join(parts) + "\n"
