@@ -141,21 +141,32 @@ def test_what_is_unusual_is_said_in_the_note() -> None:
     assert note == "2 of 5 scales, weights made to sum to 1; window 3x3"
     with pytest.raises(DataError, match=r"at least 22 pixels a side.*8x8.*'ssim'"):
         measure(model, data.train, names=["ms_ssim"])
+    assert "ssim" in {r.name for r in measure(model, data.train)}, "small pictures do not stop what names nothing"
     for window in (1, 4):
         with pytest.raises(ConfigError, match=f"odd window of at least 3, not {window}"):
             measure(model, data.train, names=["ms_ssim"], ms_ssim={"window": window})
 
 
 def test_a_range_that_is_not_known_is_that_of_the_examples() -> None:
-    x = 40 * torch.rand(600, 1, 12, 12, generator=torch.Generator().manual_seed(0)) - 10
-    x[3, 0, 0, 0], x[599, 0, 11, 11] = -12, 38
-    data = dataclasses.replace(pictures(600, (1, 12, 12)), spec=Spec((1, 12, 12)), splits={"train": Split(x)})
+    x = 40 * torch.rand(600, 1, 22, 22, generator=torch.Generator().manual_seed(0)) - 10
+    x[3, 0, 0, 0], x[599, 0, 21, 21] = -12, 38
+    data = dataclasses.replace(pictures(12, (1, 22, 22)), spec=Spec((1, 22, 22)), splits={"train": Split(x)})
     model = fresh("ae", data, latent_dim=2, net={"name": "mlp", "widths": [8]})
-    (result,) = measure(model, data.train, names=["ssim"])
-    assert result.note == "data range 50, that of the examples"
+    result, several = measure(model, data.train, names=["ssim", "ms_ssim"])
+    assert result.note == "data range 50, that of the examples" and several.note.endswith(result.note)
     with torch.no_grad():
         again = model.eval().reconstruct(x)
     assert result.value == pytest.approx(float(similarity(x, again, 11, 50.0)[0].mean()), abs=1e-12)
+    assert several.value == pytest.approx(float(multiscale(x, again, 2, 11, 50.0).mean()), abs=1e-12)
+    black = measure(model, Split(torch.zeros(2, 1, 22, 22)), names=["ssim"])[0]
+    assert black.note == "data range 1, that of the examples" and math.isfinite(black.value)
+
+
+def test_a_span_only_sets_the_scale() -> None:
+    x, y = pair(48)
+    for f in (lambda a, b, span: multiscale(a, b, 3, 11, span), lambda a, b, span: similarity(a, b, 11, span)[0]):
+        assert float(f(9 * x, 9 * y, 9.0)) == pytest.approx(float(f(x, y, 1.0)), abs=1e-12)
+        assert float(f(9 * x, 9 * y, 1.0)) != pytest.approx(float(f(x, y, 1.0)), abs=1e-6)
 
 
 def test_gaps_are_refused() -> None:
