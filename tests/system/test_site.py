@@ -84,6 +84,9 @@ def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:
     wanted = {str(page) for page in sources} | {"contributing", "security", "changelog", "reference/library"}
     wanted |= {f"reference/{kind}s" for kind in registry.kinds()}
     seen = looks(site)
+    order = [t for t in seen[site / "index.html"].listed if not t.startswith(("#", "."))]
+    places = [order.index(t) for t in ("data.html", "metrics/bound.html", "reference/library.html", "changelog.html")]
+    assert places == sorted(places) and order.index("reference/library.html") < order.index("reference/metrics.html")
     assert {str(page.relative_to(site).with_suffix("")) for page in seen} == wanted
     for page, look in seen.items():
         listed = {str((page.parent / target).resolve().relative_to(site).with_suffix(""))
