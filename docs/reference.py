@@ -126,6 +126,6 @@ def text(doc: Docstring) -> Iterator[str]:
 
 
 def prose(words: str | None) -> str:
-    """Docstring text as Markdown: roles and double backticks become code; literal blocks keep their indent."""
-    words = re.sub(r":\w+:`(?:~[\w.]*\.)?([^`]+)`", r"`\1`", words or "").replace("``", "`")
+    """Docstring text as Markdown: roles become code; literal blocks keep their indent."""
+    words = re.sub(r":\w+:`(?:~[\w.]*\.)?([^`]+)`", r"`\1`", words or "")
     return re.sub(r"^::$", "", words, flags=re.MULTILINE) if "\n    " in words else " ".join(words.split())
