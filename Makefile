@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Needs Python 3.11 or newer and nothing else: all is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format tables wheel clean
+.PHONY: help demo test test-long lint format tables docs wheel clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,9 @@ format: $(VENV)/installed-dev ## put the code into its style
 
 tables: $(VENV)/installed-dev ## write the README's tables anew from the registry
 	@$(BIN)/python docs/tables.py
+
+docs: $(VENV)/installed-dev ## build the documentation as a site, into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open build/site/index.html in a browser."
 
 wheel: $(VENV)/installed-dev ## build the wheel and try it in an empty environment
 	@rm -rf build dist && $(BIN)/python -m build --wheel --outdir dist > /dev/null

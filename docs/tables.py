@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/*.md anew from the registry: ``make tables``.
+"""Writes the tables of README.md and docs/ anew from the registry: ``make tables``.
 
 A table stands between ``<!-- models -->`` and ``<!-- /models -->``, and so for the other kinds. With ``--check``
 nothing is written, and a table that is out of date is an error.
@@ -87,6 +87,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "schedules": schedules,
     "datasets": datasets,
     "metrics": named("metric"),
+    "loggers": named("logger"),
     "recipes": recipes,
     "augmentations": augmentations,
     "corruptions": corruptions,
@@ -114,7 +115,7 @@ def renew(text: str) -> str:
 def main(words: Sequence[str]) -> int:
     """Writes or checks every page."""
     stale = []
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         text = page.read_text(encoding="utf-8")
         if (new := renew(text)) != text:
             stale.append(page.name)

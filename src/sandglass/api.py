@@ -15,8 +15,9 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import Transform
 from sandglass.engine.loop import Loop
+from sandglass.engine.mirror import copy_results
 from sandglass.engine.options import Settled, Training
-from sandglass.engine.progress import Progress, default_progress
+from sandglass.engine.progress import Progress, Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError, MissingPackageError, NotFoundError
 from sandglass.metrics.measure import measure
 from sandglass.record import describe, differences, environment, write_bad_files
@@ -275,6 +276,7 @@ def evaluate(
         if earlier.get("step") == step:
             report["metrics"] = {**earlier.get("metrics", {}), **report["metrics"]}
         run.write_results({**known, split: report})
+        copy_results(run, report, Silent().say)
     return report
 
 

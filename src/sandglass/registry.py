@@ -40,6 +40,7 @@ _ROOMS = {
     "schedule": "sandglass.schedules",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
+    "logger": "sandglass.engine.loggers",
 }
 
 
@@ -119,6 +120,11 @@ def discover(kind: str) -> None:
             importlib.import_module(f"{package.__name__}.{module.name}")
     for point in entry_points(group=f"sandglass.{kind}s"):
         point.load()
+
+
+def kinds() -> list[str]:
+    """What can be registered, in the order of the rooms."""
+    return list(_ROOMS)
 
 
 def names(kind: str = "model") -> list[str]:

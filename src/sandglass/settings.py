@@ -41,17 +41,23 @@ def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
         >>> fixed({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
         {'model.name': 'vae', 'training.lr': 0.1}
     """
-    flat: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for section in ("model", "training"):
-        flat |= _flat(config.get(section) or {}, section)
-    flat |= {f"data.{k}": (config.get("data") or {}).get(k) for k in ("fingerprint",) if "data" in config}
+        values |= flat(config.get(section) or {}, section)
+    values |= {f"data.{k}": (config.get("data") or {}).get(k) for k in ("fingerprint",) if "data" in config}
     for section in ("spec", "transform", "classes"):
         if section in config:
-            flat[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
-    return {k: v for k, v in flat.items() if k != "training.epochs"}
+            values[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
+    return {k: v for k, v in values.items() if k != "training.epochs"}
 
 
-def _flat(values: Any, prefix: str) -> dict[str, Any]:
+def flat(values: Any, prefix: str) -> dict[str, Any]:
+    """Nested values by their dotted names.
+
+    Example:
+        >>> flat({"a": 1, "b": {"c": (2, 3)}}, "x")
+        {'x.a': 1, 'x.b.c': [2, 3]}
+    """
     if not isinstance(values, Mapping):
         return {prefix: list(values) if isinstance(values, tuple) else values}
-    return {name: v for key, value in values.items() for name, v in _flat(value, f"{prefix}.{key}").items()}
+    return {name: v for key, value in values.items() for name, v in flat(value, f"{prefix}.{key}").items()}

@@ -14,12 +14,14 @@ import torch
 from helpers import fresh, pictures, rows
 from sandglass import registry
 from sandglass.core import Column, Likelihood, Spec
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError, DataError, MissingPackageError
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import measure
 
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
+    "ms_ssim": {"ms_ssim": {"window": 3}},
+    "speed": {"speed": {"batch_size": 4, "rounds": 2, "warmup": 0}},
 }
 """By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 
@@ -157,14 +159,20 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
             continue
         options = QUICK.get(name, {})
         state = torch.get_rng_state()
-        first = measure(model, split, names=[name], **beside, **options)
+        try:
+            first = measure(model, split, names=[name], **beside, **options)
+        except MissingPackageError as error:  # a test of its own holds it, with something in the package's place
+            assert "pip install 'sandglass-ml[" in str(error)
+            continue
         assert torch.equal(state, torch.get_rng_state())
-        assert first == measure(model, split, names=[name], **beside, **options)
+        same = getattr(make, "repeats", True)
+        assert not same or first == measure(model, split, names=[name], **beside, **options)
         assert {r.name for r in first} <= set(make.figures)
         for result in first:
             assert 0 < result.n and result.unit and math.isfinite(result.value)
             assert result.stderr is None or result.stderr >= 0
-            assert measure(model, split, names=[result.name], **beside, **options) == [result]
+            again = measure(model, split, names=[result.name], **beside, **options)
+            assert again == [result] if same else [r.name for r in again] == [result.name]
         model.eval()
         with torch.no_grad():
             every = registry.resolve("metric", {"name": name, **options.get(name, {})})(model, held)

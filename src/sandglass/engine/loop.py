@@ -23,6 +23,7 @@ from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
 from sandglass.engine.meter import Bad
+from sandglass.engine.mirror import Mirror
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
 from sandglass.engine.progress import Progress, Silent, watching
@@ -79,6 +80,7 @@ class Loop:
         self.model = model.to(self.device, dtype)
         self.data, self.run, self.options, self.card = data, run, options, card
         self.progress = progress or Silent()
+        self.mirror = Mirror(options.log_to, run, self.progress.say)
         self.stepper = Stepper(self.model, options)
         self.loader = Loader(
             data.train,
@@ -118,11 +120,13 @@ class Loop:
         first = self.now.step
         with self.signals, rng.forked(self.device), settings(self.options), watching(self.progress):
             self.run.event("resume" if resume else "start", step=first)
+            self.mirror.start(first)
             self.progress.start(first, self.total, self.loader.steps_per_epoch)
             try:
                 self.iterate()
             finally:
                 self.model.requires_grad_(True)
+                self.mirror.stop(self.now.step >= self.total or self.now.stopped_early)
                 seconds = time.perf_counter() - self.begun
                 done = self.now.step - first
                 self.run.event("stop", step=self.now.step, steps=done, seconds=round(seconds - self._before, 3))
@@ -245,6 +249,7 @@ class Loop:
 
     def log(self, records: list[dict[str, Any]]) -> None:
         """Writes records, and those that could not be written before."""
+        self.mirror.log(records)
         self._unlogged += records
         try:
             self.run.log(self._unlogged)

@@ -13,6 +13,7 @@ import torch
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
+from sandglass.engine.mirror import require
 from sandglass.errors import ConfigError
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
@@ -63,6 +64,7 @@ class Training:
             brightness, contrast, mixup.
         corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
             (1 to 5): gaussian, salt-pepper, blur, mask, jpeg.
+        log_to: where figures are copied to beside the run's own log: tensorboard, mlflow.
 
     Example:
         >>> small = Training().settled(["validation"], examples=1500)
@@ -99,6 +101,7 @@ class Training:
     on_save_error: Literal["stop", "continue"] = "stop"
     augment: Sequence[str] | Mapping[str, float] = ()
     corrupt: Sequence[str] | Mapping[str, float] = ()
+    log_to: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "log_every", "save_every", "keep"):
@@ -109,6 +112,7 @@ class Training:
         # Every strength is written out, so that a run stays what it was when a usual strength changes.
         object.__setattr__(self, "augment", tuple(write(read("augmentation", AUGMENTATIONS, self.augment))))
         object.__setattr__(self, "corrupt", tuple(write(read("corruption", SCALES, self.corrupt))))
+        object.__setattr__(self, "log_to", _loggers(self.log_to))
         for name in ("lr", "clip", "threads", "save_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
@@ -158,7 +162,9 @@ class Training:
 
         Raises:
             ConfigError: a device or split that is not there.
+            MissingPackageError: a logger needs a package that is not installed.
         """
+        require(self.log_to)
         device = settle_device(self.device)
         precision = self.precision
         if precision == "auto":
@@ -184,7 +190,7 @@ class Training:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return dataclasses.asdict(self) | {"augment": list(self.augment), "corrupt": list(self.corrupt)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,6 +240,18 @@ def settle_device(name: str) -> str:
     except RuntimeError as error:
         raise ConfigError(f"There is no device '{name}'.") from error
     return name
+
+
+def _loggers(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of loggers, each once.
+
+    Raises:
+        ConfigError: there is no such logger.
+    """
+    from sandglass.registry import entry
+
+    names = given.split(",") if isinstance(given, str) else given
+    return tuple(dict.fromkeys(entry("logger", name).name for name in names if name))
 
 
 def _check(name: str, good: bool, value: object, wanted: str) -> None:

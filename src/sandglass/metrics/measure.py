@@ -24,7 +24,8 @@ class Measure(Protocol):
         figures: the names of what it may put out.
 
     It may also say what it ``asks`` of the examples (see :data:`~sandglass.metrics.held.Ask`; nothing when not said),
-    and with ``by_default = False`` that it is only taken when it is named.
+    with ``by_default = False`` that it is only taken when it is named, and with ``repeats = False`` that it measures
+    the machine too, so that its figures are not the same twice.
     """
 
     needs: tuple[str, ...]
@@ -47,7 +48,7 @@ def measure(
     fingerprint: str = "",
     **options: Any,
 ) -> list[Result]:
-    """Figures of a model in eval mode; the same for the same seed.
+    """Figures of a model in eval mode; the same for the same seed, but for those of time.
 
     Args:
         model: on the device to measure on.

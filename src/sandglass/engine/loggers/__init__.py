@@ -1,0 +1,1 @@
+"""Where a run's figures are copied to beside its own log; one logger a file."""

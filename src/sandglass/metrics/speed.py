@@ -1,0 +1,78 @@
+"""How fast a model is put to work here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import quantiles
+from time import perf_counter
+
+import torch
+from torch import Tensor
+
+from sandglass.core import Model, Result
+from sandglass.errors import ConfigError
+from sandglass.metrics.held import Held
+from sandglass.registry import register
+
+
+@register("speed", kind="metric")
+class Speed:
+    """Examples a second that the model encodes, decodes and samples, a batch at a time, on this machine.
+
+    Args:
+        batch_size: examples at once.
+        rounds: batches that are timed, of which the median counts.
+        warmup: batches before those, which are not.
+    """
+
+    needs = ()
+    figures = ("encode_speed", "decode_speed", "sample_speed")
+    by_default = False
+    repeats = False
+
+    def __init__(self, *, batch_size: int = 64, rounds: int = 20, warmup: int = 3) -> None:
+        if batch_size < 1 or rounds < 2 or warmup < 0:
+            raise ConfigError(
+                f"speed needs batch_size >= 1, rounds >= 2 and warmup >= 0, not {batch_size}, {rounds} and {warmup}."
+            )
+        self.batch_size, self.rounds, self.warmup = batch_size, rounds, warmup
+
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+        """A median for each that the model can do; fewer examples than a batch are taken several times."""
+        dtype = next(model.parameters()).dtype
+        index = torch.arange(self.batch_size) % len(held.split)
+        x = held.split.batch(index.to(held.split.x.device)).x.to(model.device, dtype)
+        work: dict[str, Callable[[], Tensor]] = {"sample_speed": lambda: model.sample(self.batch_size)}
+        if "encode" in model.provides:
+            work = {"encode_speed": lambda: model.encode(x), **work}
+        if "decode" in model.provides:
+            z = model.encode(x) if "encode" in model.provides else model.prior().sample((self.batch_size,))
+            work = {"decode_speed": lambda: model.decode(z), **work}
+        return [self.rate(figure, work[figure], model.device) for figure in self.figures if figure in work]
+
+    def rate(self, figure: str, do: Callable[[], Tensor], device: torch.device) -> Result:
+        """Examples a second of one kind of work; a median has no standard error, so its quartiles are in the note."""
+        for _ in range(self.warmup):
+            do()
+        seconds = []
+        for _ in range(self.rounds):
+            wait(device)
+            begun = perf_counter()
+            do()
+            wait(device)
+            seconds.append(perf_counter() - begun)
+        slow, median, fast = (self.batch_size / s for s in quantiles(seconds, n=4, method="inclusive")[::-1])
+        where = f"{torch.get_num_threads()} CPU thread(s)" if device.type == "cpu" else device.type
+        note = (
+            f"{where}; batches of {self.batch_size}; median of {self.rounds} after {self.warmup} to warm up, "
+            f"quartiles {slow:.4g} and {fast:.4g}"
+        )
+        return Result(figure, median, None, self.rounds * self.batch_size, "examples/s", note)
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -1,0 +1,37 @@
+"""How much of the structure of a picture a reconstruction keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sandglass.core import Batch, Model, Result
+from sandglass.metrics._windows import WINDOW, data_range, largest_window, range_note, similarity
+from sandglass.metrics.held import Held
+from sandglass.metrics.measure import mean_result, per_example
+from sandglass.registry import register
+
+
+@register("ssim", kind="metric")
+class SSIM:
+    """Structural similarity of deterministic reconstructions, averaged over windows and channels; 1 is the same.
+
+    Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity"
+    (IEEE Transactions on Image Processing 13(4)).
+    """
+
+    needs = ("reconstruct",)
+    asks = ("images", "complete")
+    figures = ("ssim",)
+
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+        """The mean over pictures, each at most 1."""
+        window, span = largest_window(model.spec), data_range(held)
+
+        def similar(batch: Batch) -> Tensor:
+            return similarity(batch.x, model.reconstruct(batch.x), window, span)[0].mean(1)
+
+        small = f"window {window}x{window}, for pictures smaller than {WINDOW}" if window < WINDOW else ""
+        note = "; ".join(filter(None, (small, range_note(held))))
+        return [mean_result("ssim", per_example(model, held, "ssim", similar), "1", note)]
