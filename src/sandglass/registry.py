@@ -39,6 +39,7 @@ _ROOMS = {
     "prior": "sandglass.distributions",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
+    "features": "sandglass.metrics.features",
 }
 
 
@@ -115,7 +116,7 @@ def discover(kind: str) -> None:
     for module in pkgutil.iter_modules(package.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"{package.__name__}.{module.name}")
-    for point in entry_points(group=f"sandglass.{kind}s"):
+    for point in entry_points(group=f"sandglass.{kind.removesuffix('s')}s"):
         point.load()
 
 
