@@ -77,6 +77,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "priors": named("prior"),
     "datasets": datasets,
     "metrics": named("metric"),
+    "features": named("features"),
     "recipes": recipes,
     "augmentations": augmentations,
     "corruptions": corruptions,

@@ -12,38 +12,38 @@ from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 
 _BLOCKS = 20  # that are left out in turn for the standard error and for the bias
+_ENOUGH = 20  # times as many samples as features have little bias
 
 
 @register("fid", kind="metric")
 class Fid(OfSamples):
-    """Fréchet distance between normals fitted to features of samples and of examples, and the same without its bias.
+    """Fréchet distance between normals fitted to features of samples and of examples.
 
     Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (arXiv
-    1706.08500), on features of the data's own unless others are asked for; the bias is taken out as in Chong and
-    Forsyth 2020, "Effectively Unbiased FID and Inception Score and Where to Find Them" (arXiv 1911.07023).
+    1706.08500), on features of the data's own unless others are asked for.
 
     Args:
         features: where the features come from; auto is own for pictures and pixels for rows of few numbers.
         samples: how many to draw, and of how many examples; as many as there are examples when not given.
     """
 
-    figures = ("fid", "fid_infinity")
+    figures = ("fid",)
 
     def results(self, sets: Compared) -> Sequence[Result]:
-        """The distance, and what it tends to with ever more samples, each with a jackknife's standard error."""
-        value, limit, error = jackknife(sets.real, sets.fake)
+        """The distance with a jackknife's standard error, and what training examples would get."""
+        value, _, error = estimate(sets)
         n, dim = min(len(sets.real), len(sets.fake)), sets.real.shape[1]
-        about = sets.extractor.about
+        note = sets.extractor.about
         if sets.train is not None and len(sets.train) > 1:
-            about += f"; training examples get {frechet(*moments(sets.train), *moments(sets.real)):.3g}"
-        if n <= dim:
-            return [Result("fid", value, error, n, "squared", f"{about}; too few: {n} for {dim} features, singular")]
-        few = f"; biased upward, {n} are few for {dim} features" if n < 20 * dim else ""
-        note = "extrapolated to infinitely many samples; can be below 0 where there is no difference"
-        return [
-            Result("fid", value, error, n, "squared", about + few),
-            Result("fid_infinity", limit, error, n, "squared", note),
-        ]
+            note += f"; training examples get {frechet(*moments(sets.train), *moments(sets.real)):.3g}"
+        if n < _ENOUGH * dim:
+            note += f"; biased upward, {n} are few for {dim} features" + (": singular" if n <= dim else "")
+        return [Result("fid", value, error, n, "squared", note)]
+
+
+def estimate(sets: Compared) -> tuple[float, float, float | None]:
+    """:func:`jackknife` of these sets, once: twenty distances of many features take minutes."""
+    return sets.once("jackknife", lambda: jackknife(sets.real, sets.fake))
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:

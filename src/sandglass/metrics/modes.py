@@ -30,7 +30,7 @@ class Modes:
     """
 
     needs = ()
-    figures = ("modes", "high_quality", "modes_kl")
+    figures = ("modes_reached", "high_quality", "modes_kl")
     asks = ("mixture",)
 
     def __init__(self, *, samples: int = 2_500) -> None:
@@ -49,7 +49,9 @@ class Modes:
         divergence, error = reverse_kl(nearest, total)
         floor = (total - 1) / (2 * len(x))
         return [
-            Result("modes", float(reached), None, len(x), "modes", f"of {total}, with a sample within 3 deviations"),
+            Result(
+                "modes_reached", float(reached), None, len(x), "modes", f"of {total}, with a sample within 3 deviations"
+            ),
             mean_result("high_quality", good.double(), "1", f"{share:.3f} at best"),
             Result("modes_kl", divergence, error, len(x), "nats", f"{floor:.2g} by chance where all are drawn evenly"),
         ]

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics.extractor import Extractor, FeaturesOption
 from sandglass.metrics.held import Ask, Held
+
+T = TypeVar("T")
 
 _MOST = 10_000  # samples, where nothing else is said
 _NUMBERS = 2**26  # numbers in all those samples together: of large pictures there are fewer
@@ -36,12 +39,20 @@ class Compared:
         train: ``(N or fewer, D)`` of examples it was trained on, for what real data would get; None where there are
             none, or where they are those it is measured on.
         extractor: what made them.
+        key: under which the memory of the evaluation has them.
+        held: that memory.
     """
 
     real: Tensor
     fake: Tensor
     train: Tensor | None
     extractor: Extractor
+    key: tuple[str, int]
+    held: Held
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What is made of these sets, once for all measures of one evaluation."""
+        return self.held.once((name, *self.key), make)
 
 
 class OfSamples(abc.ABC):
@@ -109,6 +120,8 @@ def compare(model: Model, held: Held, features: FeaturesOption, samples: int | N
         of_samples(model, held, key, extractor, n),
         None if train is None else of_examples(model, held, key, extractor, "train", train, n),
         extractor,
+        (key, n),
+        held,
     )
 
 

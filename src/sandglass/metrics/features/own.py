@@ -83,7 +83,7 @@ class Own:
             if place is not None:
                 with suppress(SaveError):  # then they are learnt again next time
                     _write(place, net)
-        net = net.to(device).eval()
+        net = net.to(device).eval().requires_grad_(False)
         if not labelled:
             about = f"contrastive network, which finds {float(net.score):.0%} of unseen examples again"
             return Extractor(net, f"{self.dim} features of a {about}")

@@ -58,4 +58,4 @@ class Random:
         x = net.gather(source, some(source, _FITTED))
         net.fit_input(x)
         net.fit_output(x)
-        return Extractor(net.to(device).eval(), f"{self.dim} features of a random network")
+        return Extractor(net.to(device).eval().requires_grad_(False), f"{self.dim} features of a random network")
