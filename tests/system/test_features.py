@@ -130,6 +130,9 @@ def test_long_learning_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     Own(updates=2)(digits(), CPU)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(own, "_PATIENCE", -1.0)
+    Own(updates=2)(digits(), CPU)
+    assert capsys.readouterr().err == "", "nothing in a pipe"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     Own(updates=3)(digits(), CPU)
     assert capsys.readouterr().err == "Learning features of the data to compare samples by, once: 1 of 3 updates done\n"
 

@@ -127,7 +127,7 @@ def _learn(net: Network, source: Split, updates: int, labelled: bool) -> None:
     net.fit_input(x[kept])
     optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=updates + 1)
-    begun, told = time.monotonic(), False
+    begun, told = time.monotonic(), not sys.stderr.isatty()  # as all progress: nothing in a pipe
     examples, labels = x[kept], None if y is None else y[kept]
     order = torch.empty(0, dtype=torch.int64)
     for update in range(updates):
