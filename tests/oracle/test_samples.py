@@ -226,6 +226,8 @@ def test_sets_made_by_hand() -> None:
 
 def test_density_and_coverage_of_one_distribution_are_known() -> None:
     """300 pairs: density is 1 and coverage as in the formula, whatever the distribution, within 4 standard errors."""
+    assert prdc.expected_coverage(2, 1, 1) == 0.5, "the other example is nearer than the sample, or it is not"
+    assert prdc.expected_coverage(3, 1, 2) == pytest.approx(1 - 2 / 3 * 1 / 2)
     for k, n, m in ((1, 20, 20), (3, 30, 15), (5, 20, 60)):
         found = np.array([means(*normal(n + m, 2, seed=s).exp().split([n, m]), k) for s in range(300)])
         for column, truth in ((2, 1.0), (3, prdc.expected_coverage(n, m, k))):

@@ -30,14 +30,10 @@ class InceptionScore(OfSamples):
 
     figures = ("inception_score",)
     least = 2 * _SPLITS
+    by_default = False  # it does not look at the examples, and so is easily misread
 
     def __init__(self, *, features: FeaturesOption = "own", samples: int | None = None) -> None:
         super().__init__(features=features, samples=samples)
-
-    @staticmethod
-    def by_default(held: object) -> bool:
-        """Never: it does not look at the examples, and so is easily misread."""
-        return False
 
     def results(self, sets: Compared) -> Sequence[Result]:
         """The mean over ten parts of the samples, with the examples' own score beside it.

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -55,6 +55,11 @@ class Compared:
         return self.held.once((name, *self.key), make)
 
 
+def worth_while(held: Held) -> bool:
+    """Whether samples are compared unasked: below a hundred examples the figures are noise."""
+    return len(held.split) >= LEAST
+
+
 class OfSamples(abc.ABC):
     """A measure that compares samples with examples in features.
 
@@ -67,16 +72,12 @@ class OfSamples(abc.ABC):
     figures: tuple[str, ...]
     asks: tuple[Ask, ...] = ("complete",)
     least = 2
+    by_default: ClassVar[bool | Callable[[Held], bool]] = staticmethod(worth_while)
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
         if samples is not None and samples < self.least:
             raise ConfigError(f"The option samples must be at least {self.least}, not {samples}.")
         self.features, self.samples = features, samples
-
-    @staticmethod
-    def by_default(held: Held) -> bool:
-        """Whether it is worth while unasked: below a hundred examples the figures are noise."""
-        return len(held.split) >= LEAST
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """Figures of samples against examples; not finite where the samples are not."""
