@@ -88,6 +88,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "datasets": datasets,
     "metrics": named("metric"),
     "loggers": named("logger"),
+    "features": named("features"),
     "recipes": recipes,
     "augmentations": augmentations,
     "corruptions": corruptions,

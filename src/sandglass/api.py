@@ -259,6 +259,7 @@ def evaluate(
         seed=seed,
         train=dataset.train if own else None,
         factors=dataset.factors,
+        mixture=dataset.mixture,
         fingerprint=dataset.fingerprint,
         **options,
     )

@@ -41,6 +41,7 @@ _ROOMS = {
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
     "logger": "sandglass.engine.loggers",
+    "features": "sandglass.metrics.features",
 }
 
 
@@ -118,7 +119,7 @@ def discover(kind: str) -> None:
     for module in pkgutil.iter_modules(package.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"{package.__name__}.{module.name}")
-    for point in entry_points(group=f"sandglass.{kind}s"):
+    for point in entry_points(group=f"sandglass.{kind.removesuffix('s')}s"):
         point.load()
 
 

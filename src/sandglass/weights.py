@@ -16,10 +16,9 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from sandglass import storage
-from sandglass.core import Model
 from sandglass.errors import CheckpointError
 from sandglass.plain import parse_json
 
@@ -55,7 +54,7 @@ def tensor_file(tensors: Mapping[str, Tensor]) -> storage.Content:
     return write
 
 
-def read_tensors(path: Path, model: Model | None = None) -> dict[str, Tensor]:
+def read_tensors(path: Path, model: nn.Module | None = None) -> dict[str, Tensor]:
     """The tensors of a file.
 
     Args:
@@ -129,7 +128,7 @@ def compare(wanted: Header, found: Header, source: Path | str) -> None:
             raise CheckpointError(f"{source}: the tensor '{name}' has the type {its_dtype}; the model needs {dtype}.")
 
 
-def fill(model: Model, tensors: Mapping[str, Tensor], source: str, *, allow_nonfinite: bool = False) -> None:
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, allow_nonfinite: bool = False) -> None:
     """Puts weights into a model after checking every name, type, shape and value.
 
     Args:

@@ -14,13 +14,22 @@ import torch
 from helpers import fresh, pictures, rows
 from sandglass import registry
 from sandglass.core import Column, Likelihood, Spec
+from sandglass.data.dataset import Mixture
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import measure
 
+_FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
+    "fid": {"fid": _FEW},
+    "fid_infinity": {"fid_infinity": _FEW},
+    "inception_score": {"inception_score": _FEW},
+    "kid": {"kid": _FEW},
+    "modes": {"modes": {"samples": 50}},
     "ms_ssim": {"ms_ssim": {"window": 3}},
+    "nearest": {"nearest": _FEW},
+    "prdc": {"prdc": _FEW},
     "speed": {"speed": {"batch_size": 4, "rounds": 2, "warmup": 0}},
 }
 """By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
@@ -145,7 +154,9 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
     make = registry.entry("metric", name).make
     split = dataclasses.replace(data.train, factors=torch.arange(2 * len(data.train)).view(-1, 2) % 3)
     labels = torch.arange(len(split)) % 2
-    beside: dict[str, Any] = {"train": dataclasses.replace(data.train, y=labels), "factors": ("first", "second")}
+    train = dataclasses.replace(data.train, x=data.train.x.flip(1), y=labels)  # others than those that are measured
+    beside: dict[str, Any] = {"train": train, "factors": ("first", "second")}
+    beside |= {"mixture": Mixture(torch.eye(6), 1.0)} if kind == "row" else {}
     split = dataclasses.replace(split, y=labels)
     for model_name in registry.names("model"):
         model = fresh(model_name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
@@ -155,7 +166,7 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
         if lacking := [ask for ask in getattr(make, "asks", ()) if not held.has(ask)]:
             with pytest.raises(DataError, match=name):
                 measure(model, split, names=[name], **beside)
-            assert lacking == ["images"] and kind == "row"
+            assert (lacking, kind) in ((["images"], "row"), (["mixture"], "image"))
             continue
         options = QUICK.get(name, {})
         state = torch.get_rng_state()

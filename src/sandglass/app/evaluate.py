@@ -147,7 +147,8 @@ def metrics(words: Sequence[str]) -> int:
     print(f"figures: {', '.join(make.figures)}")
     print(f"of the model: {', '.join(make.needs) or 'nothing but samples'}")
     print(f"of the examples: {', '.join(asks) or 'nothing'}")
-    print("taken: " + ("by itself, where the model can be asked for it" if by_default else "when it is named"))
+    suits = " and the data suits it" if callable(by_default) else ""
+    print("taken: " + (f"by itself, where the model can be asked for it{suits}" if by_default else "when it is named"))
     if schema("metric", args.metric):
         print()
         options_table("metric", args.metric)

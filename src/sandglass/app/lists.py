@@ -43,7 +43,7 @@ def datasets(words: Sequence[str]) -> int:
     about = "List the data sets known by name; with a name, its options. Folders and files need none."
     parser = Parser("datasets", about, ["datasets", "datasets shapes"])
     parser.add_argument("dataset", nargs="?", metavar="DATASET", help="show what this one is")
-    clears = "delete decoded pictures and unpacked archives; they are made again when needed"
+    clears = "delete decoded pictures, unpacked archives and learnt features; they are made again when needed"
     parser.add_argument("--clear-cache", action="store_true", help=clears)
     args = parser.parse(words)
     if args.clear_cache:

@@ -190,8 +190,8 @@ def held(where: Path, size: int) -> Iterator[None]:
 
 
 def clear() -> int:
-    """Deletes all decoded pictures and unpacked archives; returns how many bytes they were."""
-    folders = (home(), storage.cache_folder("archives"))
+    """Deletes all decoded pictures, unpacked archives and learnt features; returns how many bytes they were."""
+    folders = (home(), storage.cache_folder("archives"), storage.cache_folder("features"))
     size = sum(_size(folder) for folder in folders if folder.is_dir())
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)

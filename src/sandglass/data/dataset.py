@@ -67,6 +67,19 @@ def _rows(x: Tensor | Rows, index: Tensor | slice) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """What examples were drawn from, where that is known: centres, all as likely, with normal noise around them.
+
+    Args:
+        centres: ``(K, *spec.shape)``.
+        deviation: standard deviation of the noise, in every direction.
+    """
+
+    centres: Tensor
+    deviation: float
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A source that has been read.
 
@@ -82,6 +95,7 @@ class Dataset:
         notes: what was done to the data that a reader of the report should know.
         factors: names of the columns of the splits' ``factors``; empty where those are not known.
         bad: name of and reason for each file that could not be read and was left out.
+        mixture: what the examples were drawn from, None where that is not known.
     """
 
     name: str
@@ -94,6 +108,7 @@ class Dataset:
     notes: tuple[str, ...] = field(default=())
     factors: tuple[str, ...] = ()
     bad: tuple[tuple[str, str], ...] = ()
+    mixture: Mixture | None = None
 
     @property
     def train(self) -> Split:

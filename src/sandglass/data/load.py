@@ -133,7 +133,8 @@ def load_data(
         usual = {"validation": 0.1, "seed": 0, "on_bad": "skip"}
         again = {"source": where} | {k: v for k, v in given.items() if v != usual.get(k)}
     print_ = fingerprint(spec, splits, raw.classes)
-    return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, raw.notes, raw.factors, raw.bad)
+    found = (raw.notes, raw.factors, raw.bad, raw.mixture)
+    return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, *found)
 
 
 def _bring(
@@ -149,7 +150,7 @@ def _bring(
         if transform is None or transform == old:
             return raw
         parts = {s: replace(p, x=transform.apply(old.inverse(p.x))) for s, p in raw.parts.items()}
-        return replace(raw, parts=parts, transform=transform)
+        return replace(raw, parts=parts, transform=transform, mixture=None)  # its centres stand elsewhere now
     new = transform
     if new is None:
         size, channels = size or old.size, channels or old.channels

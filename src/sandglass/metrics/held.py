@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from sandglass.core import Spec
-from sandglass.data.dataset import Split
+from sandglass.data.dataset import Mixture, Split
 from sandglass.errors import DataError
 
 T = TypeVar("T")
-Ask = Literal["images", "labels", "factors", "train", "complete"]
+Ask = Literal["images", "labels", "factors", "train", "complete", "mixture"]
 
 _MISSING: Mapping[Ask, str] = {
     "images": "pictures, and these examples are rows",
@@ -19,6 +19,7 @@ _MISSING: Mapping[Ask, str] = {
     "factors": "examples whose making is known, as in the data set 'shapes'",
     "train": "the examples the model was trained on, and they are not at hand",
     "complete": "examples without gaps, and these have missing values",
+    "mixture": "examples drawn around known centres, as in the data set 'ring'",
 }
 
 
@@ -32,6 +33,7 @@ class Held:
         seed: of the noise.
         train: what the model was trained on, None where that is not known.
         factors: names of the columns of ``split.factors``.
+        mixture: the centres that the examples were drawn around, None where there are none known.
         fingerprint: of the data, for what is learnt from it once and kept; empty where it has none.
         memo: what one measure worked out and another can use; see :meth:`once`.
     """
@@ -41,6 +43,7 @@ class Held:
     seed: int = 0
     train: Split | None = None
     factors: tuple[str, ...] = ()
+    mixture: Mixture | None = None
     fingerprint: str = ""
     memo: MutableMapping[Any, Any] = field(default_factory=dict, repr=False)
 
@@ -65,6 +68,7 @@ class Held:
             "factors": self.split.factors is not None,
             "train": self.train is not None,
             "complete": self.split.mask is None,
+            "mixture": self.mixture is not None,
         }[ask]
 
     def require(self, ask: Ask, measure: str) -> None:

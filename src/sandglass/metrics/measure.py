@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sandglass import registry, rng
 from sandglass.core import Batch, Model, Result
-from sandglass.data.dataset import Split
+from sandglass.data.dataset import Mixture, Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
 from sandglass.metrics.held import Ask, Held
@@ -24,8 +24,8 @@ class Measure(Protocol):
         figures: the names of what it may put out.
 
     It may also say what it ``asks`` of the examples (see :data:`~sandglass.metrics.held.Ask`; nothing when not said),
-    with ``by_default = False`` that it is only taken when it is named, and with ``repeats = False`` that it measures
-    the machine too, so that its figures are not the same twice.
+    with ``by_default = False`` that it is only taken when it is named (a function of what is held decides by that), and
+    with ``repeats = False`` that it measures the machine too, so that its figures are not the same twice.
     """
 
     needs: tuple[str, ...]
@@ -45,6 +45,7 @@ def measure(
     seed: int = 0,
     train: Split | None = None,
     factors: Sequence[str] = (),
+    mixture: Mixture | None = None,
     fingerprint: str = "",
     **options: Any,
 ) -> list[Result]:
@@ -58,6 +59,7 @@ def measure(
         seed: of the noise.
         train: what the model was trained on, for measures that compare with it.
         factors: names of the columns of ``split.factors``.
+        mixture: the centres that the examples were drawn around, where they are known.
         fingerprint: of the data, under which what is learnt from it is kept; empty to keep nothing.
         options: by measure name, such as ``log_prob={"k": 1000}``.
 
@@ -80,7 +82,8 @@ def measure(
         raise ConfigError("There are no examples to measure on.")
     if split.mask is not None:
         registry.require_masks(model)
-    held = Held(split=split, spec=model.spec, seed=seed, train=train, factors=tuple(factors), fingerprint=fingerprint)
+    known: dict[str, Any] = {"factors": tuple(factors), "mixture": mixture, "fingerprint": fingerprint}
+    held = Held(split=split, spec=model.spec, seed=seed, train=train, **known)
     chosen = wanted(names) or wanted([name for name in registry.names("metric") if _applies(name, model, held)])
     if unused := sorted(set(options) - set(chosen)):
         raise ConfigError(f"An option is given of the metric '{unused[0]}', which is not among those to be taken.")
@@ -164,4 +167,5 @@ def _asks(name: str) -> tuple[Ask, ...]:
 def _applies(name: str, model: Model, held: Held) -> bool:
     """Whether it is taken when nobody names a measure."""
     by_default = getattr(registry.entry("metric", name).make, "by_default", True)
-    return by_default and set(_needs(name)) <= set(model.provides) and all(map(held.has, _asks(name)))
+    able = set(_needs(name)) <= set(model.provides) and all(map(held.has, _asks(name)))
+    return able and bool(by_default(held) if callable(by_default) else by_default)

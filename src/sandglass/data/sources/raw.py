@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sandglass.data.dataset import Mixture
 from sandglass.data.rows import take
 from sandglass.data.transform import Transform
 from sandglass.errors import DataError
@@ -66,6 +67,7 @@ class Raw:
         notes: what was done on the way.
         factors: names of the columns of the parts' ``factors``.
         bad: name of and reason for each file that was left out.
+        mixture: what the parts were drawn from, where that is known.
     """
 
     parts: Mapping[str, Part]
@@ -74,6 +76,7 @@ class Raw:
     notes: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
     bad: tuple[tuple[str, str], ...] = ()
+    mixture: Mixture | None = None
 
     def noted(self, *notes: str) -> Raw:
         """With more notes."""

@@ -1,0 +1,61 @@
+"""Features of a network that learnt nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from sandglass import rng
+from sandglass.core import Spec
+from sandglass.errors import ConfigError
+from sandglass.metrics.extractor import Extractor
+from sandglass.metrics.features._network import Network, some
+from sandglass.metrics.held import Held
+from sandglass.registry import register
+
+_FITTED = 5_000
+
+
+@register("random", kind="features")
+class Random:
+    """A network with random weights, the same for the same seed: no training, no labels, no opinion.
+
+    Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797), who find that
+    random embeddings tell more than pretrained ones where the data is not what those were trained on. Weights are
+    drawn as in He et al. 2015 (arXiv 1502.01852).
+
+    Args:
+        dim: features.
+        size: sides in pixels that larger pictures are averaged down to.
+        seed: of the weights.
+
+    Example:
+        >>> from sandglass.data.dataset import Split
+        >>> held = Held(split=Split(torch.rand(20, 1, 8, 8)), spec=Spec((1, 8, 8), "unit"))
+        >>> Random(dim=5)(held, torch.device("cpu"))(held.split.batch(slice(0, 3)).x).shape
+        torch.Size([3, 5])
+    """
+
+    def __init__(self, *, dim: int = 32, size: int = 32, seed: int = 0) -> None:
+        if dim < 1 or size < 1:
+            raise ConfigError(f"The features 'random' need dim >= 1 and size >= 1, not {dim} and {size}.")
+        self.dim, self.size, self.seed = dim, size, seed
+
+    @staticmethod
+    def natural(spec: Spec) -> bool:
+        """Never."""
+        return False
+
+    def __call__(self, held: Held, device: torch.device) -> Extractor:
+        """Weights of the key, scales of the data."""
+        with rng.forked("cpu", self.seed, "features", "random"):
+            net = Network(held.spec, dim=self.dim, outputs=1, size=self.size, activation="relu")
+            for module in net.encoder.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear):
+                    nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                    nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        source = held.train if held.train is not None else held.split
+        x = net.gather(source, some(source, _FITTED))
+        net.fit_input(x)
+        net.fit_output(x)
+        return Extractor(net.to(device).eval().requires_grad_(False), f"{self.dim} features of a random network")

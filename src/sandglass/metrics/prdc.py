@@ -1,0 +1,105 @@
+"""Precision, recall, density and coverage by balls around neighbours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sandglass.core import Result
+from sandglass.errors import ConfigError
+from sandglass.metrics.extractor import FeaturesOption
+from sandglass.metrics.measure import mean_result
+from sandglass.metrics.samples import Compared, OfSamples, squared_distances
+from sandglass.registry import register
+
+_MOST = 5_000  # of each are compared: the work grows with the square
+_ROWS = 1_000  # of a table of distances held at once
+_SOUND = 1_000  # fewer of each make the balls large
+
+
+@register("prdc", kind="metric")
+class Prdc(OfSamples):
+    """Precision and recall (samples like examples, examples like samples), density and coverage.
+
+    Precision and recall as in Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative
+    Models" (arXiv 1904.06991), density and coverage as in Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics
+    for Generative Models" (arXiv 2002.09797). At most 5,000 samples and as many examples are compared.
+
+    Args:
+        features: where the features come from; auto is own for pictures and pixels for rows of few numbers.
+        samples: how many to draw, and of how many examples; as many as there are examples when not given.
+        k: the neighbour at which a ball ends.
+    """
+
+    figures = ("precision", "recall", "density", "coverage")
+
+    def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None, k: int = 5) -> None:
+        super().__init__(features=features, samples=samples)
+        if k < 1:
+            raise ConfigError(f"prdc needs a neighbour k >= 1, not {k}.")
+        self.k = k
+
+    def results(self, sets: Compared) -> Sequence[Result]:
+        """Shares with the standard error of samples, or examples, among balls that stand still."""
+        n = min(len(sets.real), len(sets.fake), _MOST)
+        k = min(self.k, n - 1)
+        found = dict(zip(self.figures, neighbours(sets.real[:n], sets.fake[:n], k), strict=True))
+        notes = dict.fromkeys(self.figures, "")
+        if sets.train is not None and len(sets.train) >= n:
+            best = neighbours(sets.real[:n], sets.train[:n], k)
+            notes = {f: f"training examples get {float(b.mean()):.3f}" for f, b in zip(self.figures, best, strict=True)}
+        few = "" if n >= _SOUND else f"; {n} are few: high by chance"
+        notes["precision"] = f"{sets.extractor.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
+        notes["coverage"] = "; ".join(filter(None, (f"{expected_coverage(n, n, k):.3f} at best", notes["coverage"])))
+        return [mean_result(name, values, "1", notes[name]) for name, values in found.items()]
+
+
+def neighbours(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What each sample and each example has around it.
+
+    A point's ball reaches to the k-th nearest of its own kind.
+
+    Args:
+        real: ``(N, D)``, N > k.
+        fake: ``(M, D)``, M > k.
+        k: the neighbour.
+
+    Returns:
+        Precision ``(M,)``: whether a sample is in an example's ball. Recall ``(N,)``: whether an example is in a
+        sample's ball. Density ``(M,)``: in how many examples' balls a sample is, over k. Coverage ``(N,)``: whether
+        an example's ball holds a sample. All in float64, so that their means are the figures.
+
+    Example:
+        >>> real, fake = torch.tensor([[0.0], [1.0], [5.0]]).double(), torch.tensor([[0.5], [9.0], [9.5]]).double()
+        >>> [round(float(v.mean()), 4) for v in neighbours(real, fake, 1)]  # the ball around 5 reaches to 1 and to 9
+        [0.6667, 1.0, 1.0, 1.0]
+    """
+    of_real, of_fake = radii(real, k), radii(fake, k)
+    density, recall, coverage = torch.zeros(len(fake)).double(), [], []
+    for rows, reach in zip(real.split(_ROWS), of_real.split(_ROWS), strict=True):
+        distances = squared_distances(rows, fake)
+        inside = distances <= reach[:, None]
+        density += inside.sum(0)
+        coverage.append(inside.any(1))
+        recall.append((distances <= of_fake).any(1))
+    return (density > 0).double(), torch.cat(recall).double(), density / k, torch.cat(coverage).double()
+
+
+def radii(x: Tensor, k: int) -> Tensor:
+    """``(N,)`` squared distance of each of ``(N, D)`` points to its k-th nearest other."""
+    return torch.cat([squared_distances(rows, x).kthvalue(k + 1, 1).values for rows in x.split(_ROWS)])
+
+
+def expected_coverage(n: int, m: int, k: int) -> float:
+    """Coverage of ``n`` examples by ``m`` samples of the same distribution, in expectation, whatever it is.
+
+    A ball is empty when the k nearest of the ``n - 1`` other examples and ``m`` samples are all examples.
+
+    Example:
+        >>> round(expected_coverage(10_000, 10_000, 5), 3)
+        0.969
+    """
+    return 1 - math.prod((n - 1 - j) / (n - 1 + m - j) for j in range(k))
