@@ -18,7 +18,10 @@ from sandglass.errors import ConfigError, DataError
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import measure
 
-QUICK: dict[str, dict[str, dict[str, Any]]] = {}
+QUICK: dict[str, dict[str, dict[str, Any]]] = {
+    "dci": {"dci": {"trees": 2}},
+    "factor_vae": {"factor_vae": {"votes": 100}},
+}
 """By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 
 SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
