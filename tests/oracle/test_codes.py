@@ -118,6 +118,7 @@ def test_a_probe_says_what_it_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(_subset, "MOST", 20)
     some = probed(Through(), train, test)["probe_knn"]
     assert "fitted to 20 of 60 training examples" in some.note and some.n == 30
+    assert some.note.endswith("few examples: a class has 10")
     one = dataclasses.replace(train, y=torch.zeros(60).long())
     for bad in (one, dataclasses.replace(train, y=None)):
         with pytest.raises(DataError, match="'probe' needs training examples of at least two classes"):
@@ -163,6 +164,7 @@ def test_clusters_of_a_large_split_are_of_some_of_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(_subset, "MOST", 100)
     result = measure(Through(), blobs(300, 20.0), names=["cluster_nmi"])[0]
     assert result.n == 100 and result.note.endswith("of 300 examples")
+    assert measure(Through(), blobs(40, 20.0), names=["cluster_nmi"])[0].note.endswith("few examples: a class has 13")
     with pytest.raises(DataError, match="at least two classes"):
         measure(Through(), Split(draws(30, 2), torch.ones(30).long()), names=["clustering"])
     with pytest.raises(ConfigError, match="starts >= 1"):
@@ -194,6 +196,7 @@ def test_ways_of_known_length_and_energy(steps: int) -> None:
     uneven = Through(way=lambda t: t.square() * torch.tensor([3.0, -4.0]))
     length, energy, note = smooth(uneven, steps=steps)
     assert length == pytest.approx(1, rel=1e-12) and f"{steps} steps each" in note
+    assert note.endswith("few examples: the pairs are of 20") and "few" not in smooth(uneven, n=100, steps=steps)[2]
     assert energy == pytest.approx((4 * steps**2 - 1) / (3 * steps**2), rel=1e-12)
 
 

@@ -104,7 +104,7 @@ def test_two_factors_turned_by_45_degrees_are_not_apart() -> None:
 
 def test_random_codes_score_nothing() -> None:
     factors = FACTORS.repeat(3, 1)
-    found = scores(noise(len(factors), 6), factors, (*FAST, "dci"), dci={"trees": 5})
+    found = scores(noise(len(factors), 6), factors, (*FAST, "dci"), dci={"trees": 3})
     assert found["mig"].value < 0.01 and abs(found["sap"].value) < 0.03
     assert found["factor_vae"].value < 0.6  # 1/3 by chance, and some more from values of few examples
     assert found["dci_disentanglement"].value < 0.05 and found["dci_completeness"].value < 0.05
@@ -136,9 +136,10 @@ def test_dimensions_of_noise_do_not_matter() -> None:
 def test_order_sign_and_scale_of_dimensions_do_not_matter() -> None:
     codes = FACTORS.float() @ torch.tensor([[1.0, 0.4, 0.0, 0.1], [0.0, 1.0, 0.0, 0.7], [0.3, 0.0, 1.0, 0.2]])
     codes = codes.double() + 0.3 * noise(len(codes), 4)
-    plain = scores(codes, FACTORS)
-    permuted = scores(codes[:, [2, 0, 3, 1]], FACTORS)
-    scaled = scores(codes * torch.tensor([2.0, -4.0, -0.5, 8.0]), FACTORS)  # powers of two: no rounding
+    few = {"factor_vae": {"votes": 400}}
+    plain = scores(codes, FACTORS, **few)
+    permuted = scores(codes[:, [2, 0, 3, 1]], FACTORS, **few)
+    scaled = scores(codes * torch.tensor([2.0, -4.0, -0.5, 8.0]), FACTORS, **few)  # powers of two: no rounding
     for other in (permuted, scaled):
         assert values(other) == pytest.approx(values(plain), abs=1e-3 if other is scaled else 1e-9)
     for name in ("mig", "modularity_score"):
@@ -209,15 +210,15 @@ def test_importances_have_the_scores_of_the_paper() -> None:
 
 
 def test_the_standard_error_is_that_of_repeated_data() -> None:
-    """80 data sets: the spread of their figures (known to 8 %) against the mean of their bootstrap errors."""
+    """50 data sets: the spread of their figures (known to 10 %) against the mean of their bootstrap errors."""
 
     def draw(seed: int) -> tuple[Tensor, Tensor]:
         factors = torch.randint(4, (400, 2), generator=torch.Generator().manual_seed(seed))
         return factors + 0.5 * noise(400, 2, seed=seed), factors
 
-    found = [scores(*draw(seed), ["mig"], mig={"bins": 8})["mig"] for seed in range(80)]
+    found = [scores(*draw(seed), ["mig"], mig={"bins": 8})["mig"] for seed in range(50)]
     errors = [r.stderr for r in found if r.stderr is not None]
-    assert np.mean(errors) == pytest.approx(np.std([r.value for r in found]), rel=0.25)
+    assert np.mean(errors) == pytest.approx(np.std([r.value for r in found]), rel=0.3)
 
 
 def test_the_bootstrap_of_a_mean_is_its_standard_error() -> None:

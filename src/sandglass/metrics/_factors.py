@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,25 +63,32 @@ def known(model: Model, held: Held, measure: str, least: int = 1) -> Known:
     if len(factors) < _LEAST:
         raise DataError(f"The metric '{measure}' needs at least {_LEAST} examples, and there are {len(factors)}.")
     names = held.factors or tuple(f"factor {k + 1}" for k in range(factors.shape[1]))
-    columns, values, counted = [], [], []
-    for k, name in enumerate(names):
-        found, numbers, counts = np.unique(factors[:, k], return_inverse=True, return_counts=True)
-        if len(found) > 1:
-            columns.append(numbers)
-            values.append(len(found))
-            counted.append((int(counts.min()), name))
-    varying = tuple(name for _, name in counted)
-    if len(columns) < least:
+    numbers, varying, values = numbered(factors, names)
+    if len(varying) < least:
         of = "two factors that vary" if least > 1 else "a factor that varies"
         raise DataError(f"The metric '{measure}' needs {of}; here {', '.join(varying) or 'none'} does.")
     codes, notes = _active(model, codes_of(model, held).numpy())
     notes += [f"factor '{name}' is constant and left out" for name in names if name not in varying]
-    fewest, where = min(counted)
+    fewest, where = min((int(np.bincount(column).min()), name) for column, name in zip(numbers.T, varying, strict=True))
     if fewest < _FEW:
         notes.append(f"few examples: a value of '{where}' has {fewest}")
-    if len(columns) == 1:
+    if len(varying) == 1:
         notes.append("only one factor varies, so that nothing could be entangled with it")
-    return Known(codes, np.stack(columns, 1), varying, tuple(values), tuple(notes))
+    return Known(codes, numbers, varying, values, tuple(notes))
+
+
+def numbered(factors: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...]]:
+    """The factors that vary: ``(N, F)`` values numbered from 0 without gaps, their names, and how many values each has.
+
+    Example:
+        >>> numbered(np.array([[7, 1, 0], [7, 5, 1]]), ("a", "b", "c"))
+        (array([[0, 0],
+               [1, 1]]), ('b', 'c'), (2, 2))
+    """
+    columns = [np.unique(column, return_inverse=True)[1] for column in factors.T]
+    kept = [k for k, column in enumerate(columns) if column.max(initial=0) > 0]
+    numbers = np.stack([columns[k] for k in kept], 1) if kept else np.empty((len(factors), 0), np.int64)
+    return numbers, tuple(names[k] for k in kept), tuple(int(columns[k].max()) + 1 for k in kept)
 
 
 def _active(model: Model, codes: np.ndarray) -> tuple[np.ndarray, list[str]]:

@@ -10,7 +10,7 @@ from sandglass.core import Model, Result
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics._bootstrap import bootstrap, sklearn_seed
 from sandglass.metrics._information import contingency, entropy, mutual_information
-from sandglass.metrics._subset import codes_and_inputs, subset
+from sandglass.metrics._subset import codes_and_inputs, scarce, subset
 from sandglass.metrics.held import Held
 from sandglass.registry import register
 
@@ -95,18 +95,19 @@ class Clustering:
         codes, inputs = codes_and_inputs(model, held, split)
         seed = sklearn_seed(held.seed, "clustering")
         on_codes, on_inputs = (self.clusters(x, len(found), seed) for x in (codes, inputs))
+
+        def three(clusters: np.ndarray, weights: np.ndarray) -> np.ndarray:
+            table = contingency(clusters, y, (len(found), len(found)), weights)
+            return np.array([accuracy(table), normalised_information(table), adjusted_rand(table)])
+
+        values, errors = bootstrap(lambda weights: three(on_codes, weights), len(y), held.seed, "clustering")
         of = f" of {len(held.split):,} examples" if len(split) < len(held.split) else ""
-        results = []
-        for name, figure in zip(self.figures, (accuracy, normalised_information, adjusted_rand), strict=True):
-
-            def value(clusters: np.ndarray, weights: np.ndarray, figure: object = figure) -> np.ndarray:
-                return np.array([figure(contingency(clusters, y, (len(found), len(found)), weights))])  # type: ignore[operator]
-
-            values, errors = bootstrap(lambda w, v=value: v(on_codes, w), len(y), held.seed, "clustering")  # type: ignore[misc]
-            plain = float(value(on_inputs, np.ones(len(y)))[0])
-            note = f"on the inputs {plain:.3f}; k-means with k = {len(found)}, the best of {self.starts} starts{of}"
-            results.append(Result(name, float(values[0]), float(errors[0]), len(y), "1", note))
-        return results
+        how = f"k-means with k = {len(found)}, the best of {self.starts} starts{of}{scarce(y)}"
+        figures = zip(self.figures, values, errors, three(on_inputs, np.ones(len(y))), strict=True)
+        return [
+            Result(name, float(value), float(error), len(y), "1", f"on the inputs {plain:.3f}; {how}")
+            for name, value, error, plain in figures
+        ]
 
     def clusters(self, x: np.ndarray, k: int, seed: int) -> np.ndarray:
         """``(N,)`` numbers of clusters; all 0 where the examples are not k different ones."""

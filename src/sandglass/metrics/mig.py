@@ -5,13 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
-from sandglass.metrics._factors import binned, by_chance, entropies, gap, information, known
+from sandglass.metrics._factors import Known, binned, by_chance, entropies, gap, information, known, numbered
 from sandglass.metrics.held import Held
 from sandglass.registry import register
+
+BINS = 20
+
+
+def shares(cells: np.ndarray, bins: int, seen: Known, weights: np.ndarray | None = None) -> np.ndarray:
+    """``(D, F)`` what each dimension knows of each factor, as a share of the factor's entropy."""
+    whole = entropies(seen, weights)  # 0 where a resample has one value of a factor, of which 0 is known
+    return information(cells, bins, seen, weights) / np.where(whole > 0, whole, 1)
+
+
+def known_shares(codes: Tensor, factors: Tensor, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """What each latent dimension knows of each factor that varies, as a share of its entropy, and these factors' names.
+
+    Args:
+        codes: ``(N, D)``, counted in 20 bins of equal width.
+        factors: ``(N, F)``.
+        names: of all F.
+
+    Example:
+        >>> import torch
+        >>> factors = torch.tensor([[0, 3], [0, 4], [1, 3], [1, 4]])
+        >>> known_shares(factors.double(), factors, ("a", "b"))
+        (array([[1., 0.],
+               [0., 1.]]), ('a', 'b'))
+    """
+    numbers, varying, values = numbered(factors.cpu().numpy(), names)
+    seen = Known(codes.cpu().double().numpy(), numbers, varying, values, ())
+    return shares(binned(seen.codes, BINS), BINS, seen), varying
 
 
 @register("mig", kind="metric")
@@ -32,7 +61,7 @@ class MutualInformationGap:
     asks = ("factors",)
     figures = ("mig",)
 
-    def __init__(self, *, bins: int = 20) -> None:
+    def __init__(self, *, bins: int = BINS) -> None:
         if bins < 2:
             raise ConfigError(f"mig needs bins >= 2, not {bins}.")
         self.bins = bins
@@ -43,8 +72,7 @@ class MutualInformationGap:
         cells = binned(seen.codes, self.bins)
 
         def gaps(weights: np.ndarray) -> np.ndarray:
-            share = entropies(seen, weights)  # 0 where a resample has one value of a factor; the gap is then 0, too
-            each = gap(information(cells, self.bins, seen, weights)) / np.where(share > 0, share, 1)
+            each = gap(shares(cells, self.bins, seen, weights))
             return np.append(each, each.mean())
 
         values, errors = bootstrap(gaps, len(cells), held.seed, "mig")

@@ -11,7 +11,7 @@ from sandglass.core import Model, Result
 from sandglass.data.dataset import Split
 from sandglass.errors import DataError
 from sandglass.metrics._linear import Linear
-from sandglass.metrics._subset import codes_and_inputs, subset
+from sandglass.metrics._subset import codes_and_inputs, scarce, subset
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
@@ -49,6 +49,7 @@ class Probe:
         fitted = f"the commonest class {majority:.3f}; fitted to {len(train):,}{of} training examples"
         if held.split.x is held.train.x:
             fitted += ", the very ones that are told"
+        fitted += scarce(truth)
         results = []
         for name, tell in (("probe_knn", nearest), ("probe_linear", linear)):
             told, _ = tell(codes, y, test_codes, classes)

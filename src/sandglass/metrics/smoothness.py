@@ -15,6 +15,7 @@ from sandglass.metrics.held import Held
 from sandglass.registry import register
 
 _FRAMES = 2**22  # numbers of decoder output held at once
+_FEW = 100  # examples under which the pairs repeat themselves, and their error is too small
 
 
 @register("smoothness", kind="metric")
@@ -55,6 +56,8 @@ class Smoothness:
 
         values, errors = bootstrap(ratios, len(ways), held.seed, "smoothness")
         note = f"pairs of examples, {self.steps} steps each; 1 is straight"
+        if len(held.split) < _FEW:
+            note += f"; few examples: the pairs are of {len(held.split)}"
         if not ways[:, 2].any():
             note = f"no way to judge: the ends are rebuilt as one and the same; {note}"
         pairs = zip(self.figures, values, errors, strict=True)
