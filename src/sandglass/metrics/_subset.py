@@ -13,7 +13,7 @@ from sandglass.metrics.held import Held
 from sandglass.metrics.latent import codes_of
 
 MOST = 10_000
-"""Examples that a classifier is fitted to, or that are put into clusters, at the most."""
+"""Examples that a classifier is fitted to or tested on, or that are put into clusters, at the most."""
 
 _FEW = 20  # examples of a class under which the note warns
 
@@ -26,10 +26,10 @@ def subset(split: Split, *key: int | str) -> Split:
 
 
 def codes_and_inputs(model: Model, held: Held, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """``(N, D)`` codes of a split, and ``(N, spec.size)`` the numbers that the model was shown, in float64."""
+    """``(N, D)`` codes of a split in float64, and ``(N, spec.size)`` the numbers that the model was shown."""
     same = split is held.split
     codes = codes_of(model, held if same else dataclasses.replace(held, split=split, memo={}))
-    return codes.numpy(), split.batch(slice(0, len(split))).x.flatten(1).double().cpu().numpy()
+    return codes.numpy(), split.batch(slice(0, len(split))).x.flatten(1).cpu().numpy()
 
 
 def scarce(y: np.ndarray) -> str:

@@ -24,7 +24,7 @@ class Probe:
     """Accuracy of the five nearest neighbours and of a linear classifier on the codes, beside the same on the inputs.
 
     Alain and Bengio 2017, "Understanding Intermediate Layers Using Linear Classifier Probes" (arXiv 1610.01644).
-    Fitted to the training examples, 10,000 of them at the most.
+    Fitted to at most 10,000 of the training examples, and tested on at most 10,000 of the others.
     """
 
     needs = ("encode",)
@@ -33,30 +33,31 @@ class Probe:
     by_default = False
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
-        """Both accuracies, over all examples of the split.
+        """Both accuracies, over the examples of the split.
 
         Raises:
             DataError: the training examples have no class, or all have the same one.
         """
-        assert held.train is not None and held.split.y is not None
+        assert held.train is not None
         train = subset(held.train, held.seed, "probe")
-        y, truth = _labels(train), held.split.y.cpu().numpy()
+        split = subset(held.split, held.seed, "probe", "test")
+        assert split.y is not None
+        y, truth = _labels(train), split.y.cpu().numpy()
         classes = int(max(y.max(), truth.max())) + 1
         codes, inputs = codes_and_inputs(model, held, train)
-        test_codes, test_inputs = codes_and_inputs(model, held, held.split)
+        test_codes, test_inputs = codes_and_inputs(model, held, split)
         of = f" of {len(held.train):,}" if len(train) < len(held.train) else ""
         majority = float(np.mean(truth == np.bincount(y).argmax()))
         fitted = f"the commonest class {majority:.3f}; fitted to {len(train):,}{of} training examples"
         if held.split.x is held.train.x:
-            fitted += ", the very ones that are told"
+            fitted += ", and tested on the same"
         fitted += scarce(truth)
         results = []
         for name, tell in (("probe_knn", nearest), ("probe_linear", linear)):
             told, _ = tell(codes, y, test_codes, classes)
             plain, converged = tell(inputs, y, test_inputs, classes)
-            note = (
-                f"on the inputs {float(np.mean(plain == truth)):.3f}{'' if converged else ' (not converged)'}; {fitted}"
-            )
+            unsure = "" if converged else " (not converged)"
+            note = f"on the inputs {float(np.mean(plain == truth)):.3f}{unsure}; {fitted}"
             results.append(mean_result(name, torch.from_numpy(told == truth).double(), "1", note))
         return results
 
