@@ -115,6 +115,9 @@ def test_a_probe_says_what_it_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> 
     train, test = blobs(60, 2.0), blobs(30, 2.0, seed=1)
     assert "fitted to 60 training examples" in probed(Through(), train, test)["probe_knn"].note
     assert "tested on the same" in probed(Through(), train, train)["probe_knn"].note
+    mostly = dataclasses.replace(train, y=(torch.arange(60) % 5 > 0).long())
+    uneven = dataclasses.replace(test, y=(torch.arange(30) % 10 > 0).long())
+    assert "the commonest class 0.900" in probed(Through(), mostly, uneven)["probe_knn"].note
     monkeypatch.setattr(_subset, "MOST", 20)
     some = probed(Through(), train, test)["probe_knn"]
     assert "fitted to 20 of 60 training examples" in some.note and some.n == 20
@@ -146,6 +149,7 @@ def test_clusters_that_are_the_classes_and_clusters_that_are_none() -> None:
         assert result.note == "on the inputs 1.000; k-means with k = 3, the best of 10 starts"
     blind = measure(Through(lambda x: torch.zeros_like(x)), blobs(300, 20.0), names=["clustering"])
     assert [r.value for r in blind] == pytest.approx([1 / 3, 0, 0], abs=1e-12)
+    assert all(r.note.startswith("on the inputs 1.000;") for r in blind)
     random = {r.name: r for r in measure(Through(), blobs(3000, 0.0), names=["clustering"])}
     assert abs(random["cluster_ari"].value) < 0.005 and random["cluster_nmi"].value < 0.005
     assert random["cluster_accuracy"].value < 0.38 and random["cluster_accuracy"].n == 3000
