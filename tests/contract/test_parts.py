@@ -22,6 +22,8 @@ from sandglass.metrics.measure import measure
 _FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
+    "dci": {"dci": {"trees": 2}},
+    "factor_vae": {"factor_vae": {"votes": 100}},
     "fid": {"fid": _FEW},
     "fid_infinity": {"fid_infinity": _FEW},
     "inception_score": {"inception_score": _FEW},

@@ -17,6 +17,7 @@ from sandglass import api
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
+from sandglass.metrics.mig import known_shares
 from sandglass.report import facts, history
 from sandglass.report.latent import embed, manifold, plane, principal
 from sandglass.report.mosaic import enlarge, grid, save_png, to_images
@@ -163,6 +164,23 @@ def test_an_autoencoder_has_no_rates(trained: Trained) -> None:
     page = check_whole(write(*trained("ae", "digits", latent_dim=2)))
     assert {"manifold", "codes", "interpolations"} <= set(page.ids)
     assert "dimensions" not in page.ids
+
+
+def test_known_factors_have_a_table_of_who_knows_them(trained: Trained) -> None:
+    data = load_data({"name": "shapes", "side": 8, "scales": 1, "rotations": 2, "positions": 4})
+    run, data = trained("ae", data, latent_dim=20)
+    text = write(run, data)
+    assert "factors" in check_whole(text).ids
+    chart = (run.path / "figures" / "factors.svg").read_text()
+    assert all(f">{name}<" in chart for name in ("shape", "rotation", "x", "y")) and ">scale<" not in chart
+    assert "The 16 dimensions of 20 that know a factor best" in text and "Codes in 20 bins" in text
+    model, split = run.load_model(), data.splits["test"]
+    with torch.no_grad():
+        shares, names = known_shares(model.encode(split.batch(slice(0, len(split))).x), split.factors, data.factors)
+    assert names == ("shape", "rotation", "x", "y") and shares.shape == (20, 4)
+    assert all(f">{share:.2f}<" in chart for share in shares[shares.max(1).argmax()]), (
+        "the one that knows most is shown"
+    )
 
 
 @pytest.mark.parametrize(("shape", "dim"), [((37, 53, 3), 3), ((28, 20), 1), ((9, 5, 4), 2)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from sandglass.core import Model, Result
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import per_example
@@ -11,6 +13,11 @@ from sandglass.registry import register
 
 ACTIVE = 0.01
 """A unit is active when the variance of its posterior mean over the data is above this."""
+
+
+def codes_of(model: Model, held: Held) -> Tensor:
+    """``(N, D)`` codes of the examples, of a VAE the posterior means; float64 on the CPU, worked out once."""
+    return held.once("codes", lambda: per_example(model, held, "codes", lambda batch: model.encode(batch.x).flatten(1)))
 
 
 @register("active_units", kind="metric")
@@ -25,6 +32,6 @@ class ActiveUnits:
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """The count."""
-        codes = per_example(model, held, "active_units", lambda batch: model.encode(batch.x))
+        codes = codes_of(model, held)
         active = int((codes.var(0, unbiased=False) > ACTIVE).sum())
         return [Result("active_units", float(active), None, len(codes), f"of {codes.shape[1]} dimensions")]

@@ -208,3 +208,22 @@ def error_chart(
         axes.figure.legend(loc="outside lower right")
 
     return draw(name, title, paint, height=100 + 18 * len(values))
+
+
+def share_chart(name: str, title: str, shares: Values, rows: Sequence[str], columns: Sequence[str], side: str) -> Chart:
+    """A table ``(R, C)`` of numbers in [0, 1]: the fuller a cell's colour, the higher; ``side`` names the rows."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.patches import Rectangle
+
+        for (i, j), share in np.ndenumerate(shares):
+            axes.add_patch(
+                Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=colour("train"), alpha=float(share), edgecolor="none")
+            )
+            axes.text(j, i, f"{share:.2f}", ha="center", va="center", size=11, gid=HALO)
+        axes.set_xticks(range(len(columns)), [short(v, 12) for v in columns])
+        axes.set_yticks(range(len(rows)), rows)
+        axes.grid(visible=False)
+        axes.set(title=title, ylabel=side, xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
+
+    return draw(name, title, paint, height=80 + 20 * len(rows))

@@ -1,15 +1,17 @@
-"""The latent space: where the classes lie in it, and which of its dimensions carry anything."""
+"""The latent space: where the classes lie in it, which of its dimensions carry anything, and what of."""
 
 from __future__ import annotations
 
 import torch
 
 from sandglass.metrics.latent import ACTIVE
+from sandglass.metrics.mig import BINS, known_shares
 from sandglass.report import latent
-from sandglass.report.plots import bar_chart, colour_of_classes, scatter_chart
+from sandglass.report.plots import bar_chart, colour_of_classes, scatter_chart, share_chart
 from sandglass.report.section import Material, Section
 
 _SHOWN = 1500
+_ROWS = 16  # latent dimensions in the table of factors
 _NATS = 0.01
 """KL below which a dimension says next to nothing, an orientation beside the variance that defines active units."""
 
@@ -85,7 +87,27 @@ def rate_section(m: Material) -> Section | None:
     )
 
 
+def factor_section(m: Material) -> Section | None:
+    """What every latent dimension knows of every factor, where the making of the examples is known."""
+    if m.codes is None or m.data is None or m.split is None or m.split.factors is None or not m.data.factors:
+        return None
+    shares, names = known_shares(m.codes, m.split.factors[: len(m.codes)], m.data.factors)
+    if not names:
+        return None
+    first = (-shares.max(1)).argsort(kind="stable")[:_ROWS]
+    rows = [str(k + 1) for k in first.tolist()]
+    chart = share_chart("factors", "Known of each factor", shares[first], rows, names, "latent dimension")
+    how = (
+        "How much of each factor that an example was made from each latent dimension tells on its own: mutual "
+        "information as a share of the factor's entropy. In a disentangled code every column has one strong cell, and "
+        "no row has two. A dimension that is hardly used can still hold a trace."
+    )
+    more = f"The {_ROWS} dimensions of {len(shares)} that know a factor best. " if len(shares) > _ROWS else ""
+    note = f"{more}Codes in {BINS} bins; {len(m.codes):,} examples of the {m.split_name} split."
+    return Section("factors", "Factors and latent dimensions", how, half=True, charts=[chart], note=note)
+
+
 def structure_sections(m: Material) -> list[Section]:
     """All of them that the model can give."""
     with torch.no_grad():
-        return [s for s in (map_section(m), rate_section(m)) if s is not None]
+        return [s for s in (map_section(m), rate_section(m), factor_section(m)) if s is not None]

@@ -1,0 +1,43 @@
+"""What a measure that takes long looks at when there is too much: examples chosen by key."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from sandglass import rng
+from sandglass.core import Model
+from sandglass.data.dataset import Split
+from sandglass.metrics.held import Held
+from sandglass.metrics.latent import codes_of
+
+MOST = 10_000
+"""Examples that a classifier is fitted to or tested on, or that are put into clusters, at the most."""
+
+_FEW = 20  # examples of a class under which the note warns
+
+
+def subset(split: Split, *key: int | str) -> Split:
+    """The split, or 10,000 of its examples."""
+    if len(split) <= MOST:
+        return split
+    return split.take(rng.permutation(len(split), *key)[:MOST].to(split.x.device))
+
+
+def codes_and_inputs(model: Model, held: Held, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """``(N, D)`` codes of a split in float64, and ``(N, spec.size)`` the numbers that the model was shown."""
+    same = split is held.split
+    codes = codes_of(model, held if same else dataclasses.replace(held, split=split, memo={}))
+    return codes.numpy(), split.batch(slice(0, len(split))).x.flatten(1).cpu().numpy()
+
+
+def scarce(y: np.ndarray) -> str:
+    """A warning, to follow a note, where a class has few examples.
+
+    Example:
+        >>> scarce(np.array([0] * 30 + [1] * 3)), scarce(np.array([0] * 30))
+        ('; few examples: a class has 3', '')
+    """
+    fewest = int(np.unique(y, return_counts=True)[1].min())
+    return f"; few examples: a class has {fewest}" if fewest < _FEW else ""

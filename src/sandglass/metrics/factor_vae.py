@@ -1,0 +1,75 @@
+"""The score of the FactorVAE paper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sandglass import rng
+from sandglass.core import Model, Result
+from sandglass.errors import ConfigError
+from sandglass.metrics._bootstrap import bootstrap
+from sandglass.metrics._factors import Known, known
+from sandglass.metrics.held import Held
+from sandglass.registry import register
+
+_RESAMPLES = 20
+
+
+@register("factor_vae", kind="metric")
+class FactorVAEScore:
+    """FactorVAE score: how well the dimension that varies least tells which factor was held fixed.
+
+    Kim and Mnih 2018, "Disentangling by Factorising" (arXiv 1802.05983).
+
+    Args:
+        votes: on each of which one factor is held fixed; the first half choose each dimension's factor, the other half
+            are told by it.
+        examples: that a vote is over.
+
+    Raises:
+        ConfigError: fewer than 100 votes or 2 examples.
+    """
+
+    needs = ("encode",)
+    asks = ("factors",)
+    figures = ("factor_vae",)
+
+    def __init__(self, *, votes: int = 2000, examples: int = 64) -> None:
+        if votes < 100 or examples < 2:
+            raise ConfigError(f"factor_vae needs votes >= 100 and examples >= 2, not {votes} and {examples}.")
+        self.votes, self.examples = votes, examples
+
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+        """The share of votes that are told rightly; the error is over resampled examples, with new votes on each."""
+        seen = known(model, held, "factor_vae", least=2)
+        generator = np.random.default_rng(rng.key(held.seed, "factor_vae"))
+
+        def score(weights: np.ndarray) -> np.ndarray:
+            pool = np.repeat(np.arange(len(weights)), weights.astype(np.int64))
+            told, asked = (self.poll(seen, pool, generator) for _ in range(2))
+            factor_of = told.argmax(0)
+            return np.array([asked[factor_of, np.arange(asked.shape[1])].sum() / asked.sum()])
+
+        value, error = bootstrap(score, len(seen.codes), held.seed, "factor_vae", times=_RESAMPLES)
+        fewest = min(int(np.bincount(column).min()) for column in seen.factors.T)
+        few = f"few examples: a vote is over {self.examples}, drawn with repetition from as few as {fewest}"
+        note = seen.note(f"by chance {1 / len(seen.names):.2f}", few if fewest < self.examples else "")
+        return [Result("factor_vae", float(value[0]), float(error[0]), len(seen.codes), "1", note)]
+
+    def poll(self, seen: Known, pool: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """``(F, D)`` half the votes, by the factor held fixed and the dimension that varied least."""
+        codes = seen.codes[pool]
+        spread = codes.var(0)
+        each = -(-self.votes // (2 * len(seen.names)))
+        votes = np.zeros((len(seen.names), codes.shape[1]))
+        for k, values in enumerate(seen.values):
+            factor = seen.factors[pool, k]
+            order, counts = factor.argsort(kind="stable"), np.bincount(factor, minlength=values)
+            fixed = factor[generator.integers(len(factor), size=each)]  # a value as often as it occurs
+            place = (generator.random((each, self.examples)) * counts[fixed][:, None]).astype(np.int64)
+            drawn = codes[order[(counts.cumsum() - counts)[fixed][:, None] + place]]
+            share = drawn.var(1) / np.where(spread > 0, spread, 1)
+            votes[k] = np.bincount(share.argmin(1), minlength=codes.shape[1])
+        return votes

@@ -1,0 +1,81 @@
+"""How well classes are told by simple classifiers on the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from sandglass.core import Model, Result
+from sandglass.data.dataset import Split
+from sandglass.errors import DataError
+from sandglass.metrics._linear import Linear
+from sandglass.metrics._subset import codes_and_inputs, scarce, subset
+from sandglass.metrics.held import Held
+from sandglass.metrics.measure import mean_result
+from sandglass.registry import register
+
+NEIGHBOURS = 5
+
+
+@register("probe", kind="metric")
+class Probe:
+    """Accuracy of the five nearest neighbours and of a linear classifier on the codes, beside the same on the inputs.
+
+    Alain and Bengio 2017, "Understanding Intermediate Layers Using Linear Classifier Probes" (arXiv 1610.01644).
+    Fitted to at most 10,000 of the training examples, and tested on at most 10,000 of the others.
+    """
+
+    needs = ("encode",)
+    asks = ("labels", "train")
+    figures = ("probe_knn", "probe_linear")
+    by_default = False
+
+    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+        """Both accuracies, over the examples of the split.
+
+        Raises:
+            DataError: the training examples have no class, or all have the same one.
+        """
+        assert held.train is not None
+        train = subset(held.train, held.seed, "probe")
+        split = subset(held.split, held.seed, "probe", "test")
+        assert split.y is not None
+        y, truth = _labels(train), split.y.cpu().numpy()
+        classes = int(max(y.max(), truth.max())) + 1
+        codes, inputs = codes_and_inputs(model, held, train)
+        test_codes, test_inputs = codes_and_inputs(model, held, split)
+        of = f" of {len(held.train):,}" if len(train) < len(held.train) else ""
+        majority = float(np.mean(truth == np.bincount(y).argmax()))
+        fitted = f"the commonest class {majority:.3f}; fitted to {len(train):,}{of} training examples"
+        if held.split.x is held.train.x:
+            fitted += ", and tested on the same"
+        fitted += scarce(truth)
+        results = []
+        for name, tell in (("probe_knn", nearest), ("probe_linear", linear)):
+            told, _ = tell(codes, y, test_codes, classes)
+            plain, converged = tell(inputs, y, test_inputs, classes)
+            unsure = "" if converged else " (not converged)"
+            note = f"on the inputs {float(np.mean(plain == truth)):.3f}{unsure}; {fitted}"
+            results.append(mean_result(name, torch.from_numpy(told == truth).double(), "1", note))
+        return results
+
+
+def _labels(train: Split) -> np.ndarray:
+    if train.y is None or len(train.y.unique()) < 2:
+        raise DataError("The metric 'probe' needs training examples of at least two classes.")
+    return train.y.cpu().numpy()
+
+
+def nearest(x: np.ndarray, y: np.ndarray, at: np.ndarray, classes: int) -> tuple[np.ndarray, bool]:
+    """The class of most of the five nearest in Euclidean distance, the lowest number of equals."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(min(NEIGHBOURS, len(x))).fit(x, y).predict(at), True
+
+
+def linear(x: np.ndarray, y: np.ndarray, at: np.ndarray, classes: int) -> tuple[np.ndarray, bool]:
+    """The likeliest class by logistic regression, and whether its fit came to its end."""
+    model = Linear(x, y, classes)
+    return model.probabilities(at).argmax(1), model.converged
