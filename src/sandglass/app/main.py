@@ -33,6 +33,7 @@ COMMANDS = (
     Command("interpolate", "use", "walk from one example to another through the latent space"),
     Command("manifold", "use", "decode a grid laid over two latent directions"),
     Command("evaluate", "evaluate", "measure a trained model"),
+    Command("compare", "compare", "set runs side by side: which is better, by more than the noise"),
     Command("report", "inspect", "write the HTML page of a run"),
     Command("runs", "inspect", "list the runs of a folder"),
     Command("verify", "inspect", "check every file of a run against its checksum"),

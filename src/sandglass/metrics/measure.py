@@ -24,7 +24,8 @@ class Measure(Protocol):
         figures: the names of what it may put out.
 
     It may also say what it ``asks`` of the examples (see :data:`~sandglass.metrics.held.Ask`; nothing when not said),
-    and with ``by_default = False`` that it is only taken when it is named.
+    with ``by_default = False`` that it is only taken when it is named, and in ``better`` for which of its figures a
+    ``"higher"`` or ``"lower"`` value is the better one; no two models are ranked by the others.
     """
 
     needs: tuple[str, ...]
@@ -145,7 +146,7 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
     """
     n = len(values)
     stderr = float(values.std() / n**0.5) if n > 1 else None
-    return Result(name, float(values.mean()), stderr, n, unit, note)
+    return Result(name, float(values.mean()), stderr, n, unit, note, each=values)
 
 
 def _needs(name: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sandglass.report.chart import CLASS_COLOURS, HALO, Chart, colour, draw
-from sandglass.report.history import Panel
+from sandglass.report.history import Curve, Panel
 
 Values = npt.NDArray[Any]
 
@@ -208,3 +208,59 @@ def error_chart(
         axes.figure.legend(loc="outside lower right")
 
     return draw(name, title, paint, height=100 + 18 * len(values))
+
+
+def dot_chart(
+    name: str, title: str, labels: Sequence[str], values: Sequence[Sequence[tuple[float, float | None]]],
+    shades: Sequence[str], unit: str,
+) -> Chart:  # fmt: skip
+    """One figure of several runs: a dot a run with a bar of two standard errors either side, a line a label.
+
+    Args:
+        name: of its file.
+        title: of the figure.
+        labels: of the lines.
+        values: for each, (value, standard error) of its runs; those that are not finite are left out.
+        shades: a colour a line.
+        unit: below the axis.
+    """
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for place, (runs, shade) in enumerate(zip(values, shades, strict=True)):
+            for value, stderr in runs:
+                if np.isfinite(value):
+                    axes.errorbar(value, place, xerr=2 * (stderr or 0.0), fmt="o", color=colour(shade), markersize=6,
+                                  elinewidth=2, alpha=1 if len(runs) == 1 else 0.7)  # fmt: skip
+        axes.set_yticks(range(len(labels)), [short(label, 18) for label in labels])
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.grid(axis="y", visible=False)
+        axes.set(title=title, xlabel=unit)
+
+    return draw(name, f"{title} of {', '.join(labels)}", paint, height=96 + 22 * len(labels))
+
+
+def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]], unit: str) -> Chart:
+    """Curves (label, colour, curve) of several runs over epochs; the first epochs may leave the axes."""
+    styles: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for k, (label, shade, curve) in enumerate(curves):
+            axes.plot(curve.epochs, curve.values, color=colour(shade), linestyle=styles[k % len(styles)],
+                      marker="o" if len(curve.epochs) < 4 else None, markersize=5, label=short(label, 18))  # fmt: skip
+        every = np.concatenate([c.values for _, _, c in curves])
+        ends = np.concatenate([c.values[len(c.values) // 8 :] for _, _, c in curves])
+        # A first epoch far off would press all that matters into a line.
+        if len(every) > 16 and every.max() - ends.min() > 3 * (ends.max() - ends.min()) > 0:
+            axes.set_ylim(ends.min() - 0.05 * (ends.max() - ends.min()), ends.max() + 0.15 * (ends.max() - ends.min()))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.set(title=title, xlabel="epoch", ylabel=unit)
+        axes.legend()
+
+    return draw(name, f"{title} of {', '.join(label for label, _, _ in curves)} by epoch", paint, width=460, height=280)
