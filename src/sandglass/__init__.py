@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from sandglass.core import Spec
     from sandglass.data.census.take import inspect
     from sandglass.run import Run
+    from sandglass.search.sweep import sweep
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Spec", "build", "compare", "evaluate", "inspect", "load", "load_data", "resume", "train"]
+__all__ = ["Run", "Spec", "build", "compare", "evaluate", "inspect", "load", "load_data", "resume", "sweep", "train"]
 
 _HOMES = {
     "compare": "sandglass.comparison",
     "inspect": "sandglass.data.census.take",
     "Run": "sandglass.run",
     "Spec": "sandglass.core",
+    "sweep": "sandglass.search.sweep",
 }
 
 

@@ -25,6 +25,7 @@ class Command:
 COMMANDS = (
     Command("inspect", "data", "look at data before training: what is in it, what is wrong, what to do"),
     Command("train", "train", "train a model on a folder of pictures, a table or a named data set"),
+    Command("sweep", "sweep", "train a model with many settings and choose the best by validation"),
     Command("preview", "preview", "draw what augmentation and corruption do to the training pictures"),
     Command("generate", "use", "draw new examples from a trained model"),
     Command("reconstruct", "use", "pass examples through the model and set them beside the originals"),

@@ -264,3 +264,62 @@ def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]
         axes.legend()
 
     return draw(name, f"{title} of {', '.join(label for label, _, _ in curves)} by epoch", paint, width=460, height=280)
+
+
+def slice_chart(name: str, title: str, points: Sequence[tuple[Any, float, bool]], unit: str, *, log: bool) -> Chart:
+    """A figure against one option, a dot a trial: ``points`` are (value of the option, figure, whether it is the best).
+
+    Values that are no numbers, or few, stand side by side at equal distances.
+    """
+    values = list(
+        dict.fromkeys(_text(v) for v, _, _ in sorted(points, key=lambda p: (not _is_number(p[0]), str(p[0]))))
+    )
+    if all(_is_number(v) for v, _, _ in points):
+        values = list(dict.fromkeys(_text(v) for v in sorted(v for v, _, _ in points)))
+    numbers = all(_is_number(v) for v, _, _ in points) and len(values) > 5
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for value, figure, best in sorted(points, key=lambda p: p[2]):
+            place = value if numbers else values.index(_text(value))
+            axes.plot(place, figure, "o", color=colour("held" if best else "train"), markersize=9 if best else 6,
+                      alpha=1 if best else 0.75)  # fmt: skip
+        if not numbers:
+            axes.set_xticks(range(len(values)), [short(v, 12) for v in values])
+            axes.set_xlim(-0.6, len(values) - 0.4)
+        elif log:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(lambda value, _: "")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.set(title=short(title, 30), ylabel=unit)
+
+    return draw(name, f"{unit} against {title}", paint, height=220)
+
+
+def share_chart(name: str, title: str, shares: Sequence[tuple[str, float]]) -> Chart:
+    """Horizontal bars of shares between 0 and 1, by name."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import PercentFormatter
+
+        axes.barh(range(len(shares)), [share for _, share in shares], height=0.7, color=colour("train"))
+        axes.set_yticks(range(len(shares)), [short(label, 22) for label, _ in shares])
+        axes.set_ylim(len(shares) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(axis="y", visible=False)
+        axes.set(title=title)
+
+    return draw(name, title, paint, height=90 + 24 * len(shares))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
