@@ -266,29 +266,31 @@ def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]
     return draw(name, f"{title} of {', '.join(label for label, _, _ in curves)} by epoch", paint, width=460, height=280)
 
 
-def slice_chart(name: str, title: str, points: Sequence[tuple[Any, float, bool]], unit: str, *, log: bool) -> Chart:
-    """A figure against one option, a dot a trial: ``points`` are (value of the option, figure, whether it is the best).
+def slice_chart(
+    name: str, title: str, points: Sequence[tuple[Any, float | None, bool]], unit: str, scale: str
+) -> Chart:
+    """A figure against one option, a dot a trial.
 
-    Values that are no numbers, or few, stand side by side at equal distances.
+    Args:
+        name: of its file.
+        title: the option.
+        points: (value of the option, figure, whether it is the best).
+        unit: of the figure.
+        scale: ``"log"`` or ``"linear"`` where the values are numbers of a range, ``"list"`` where they are texts, which
+            stand side by side.
     """
-    values = list(
-        dict.fromkeys(_text(v) for v, _, _ in sorted(points, key=lambda p: (not _is_number(p[0]), str(p[0]))))
-    )
-    if all(_is_number(v) for v, _, _ in points):
-        values = list(dict.fromkeys(_text(v) for v in sorted(v for v, _, _ in points)))
-    numbers = all(_is_number(v) for v, _, _ in points) and len(values) > 5
+    labels = list(dict.fromkeys(value for value, _, _ in points)) if scale == "list" else []
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
 
         for value, figure, best in sorted(points, key=lambda p: p[2]):
-            place = value if numbers else values.index(_text(value))
-            axes.plot(place, figure, "o", color=colour("held" if best else "train"), markersize=9 if best else 6,
-                      alpha=1 if best else 0.75)  # fmt: skip
-        if not numbers:
-            axes.set_xticks(range(len(values)), [short(v, 12) for v in values])
-            axes.set_xlim(-0.6, len(values) - 0.4)
-        elif log:
+            axes.plot(labels.index(value) if labels else value, figure, "o", color=colour("held" if best else "train"),
+                      markersize=9 if best else 6, alpha=1 if best else 0.75)  # fmt: skip
+        if labels:
+            axes.set_xticks(range(len(labels)), [short(label, 12) for label in labels])
+            axes.set_xlim(-0.6, len(labels) - 0.4)
+        elif scale == "log":
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.xaxis.set_minor_formatter(lambda value, _: "")
@@ -315,11 +317,3 @@ def share_chart(name: str, title: str, shares: Sequence[tuple[str, float]]) -> C
         axes.set(title=title)
 
     return draw(name, title, paint, height=90 + 24 * len(shares))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

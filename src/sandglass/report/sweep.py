@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +52,8 @@ class Swept:
         model: its name.
         metric: the figure that was chosen by.
         better: whether a higher or a lower one is better.
-        vary: the dotted options that were varied, and whether each was searched on a log scale.
+        vary: the dotted options that were varied, each with its scale: ``"log"`` or ``"linear"`` for a range, or
+            ``"list"``.
         trials: the best first, then those without a figure.
         importances: by option, the share of the spread it explains; empty where there are too few trials to say.
         planned: how many trials there are to be.
@@ -66,7 +66,7 @@ class Swept:
     model: str
     metric: str
     better: Better
-    vary: Mapping[str, bool]
+    vary: Mapping[str, str]
     trials: Sequence[Trial]
     importances: Mapping[str, float]
     planned: int
@@ -202,14 +202,15 @@ def warnings(s: Swept) -> list[str]:
 
 def _slices(s: Swept) -> Section | None:
     """The figure against every option."""
-    done = [t for t in s.trials if t.value is not None and math.isfinite(t.value)]
+    done = [t for t in s.trials if t.value is not None]
     if not done or s.best is None:
         return None
     charts: list[Chart] = []
     unit = f"validation {facts.NAMES.get(s.metric, s.metric)}"
-    for k, (name, log) in enumerate(s.vary.items()):
-        points = [(t.values[name], float(t.value or 0.0), t is s.best) for t in done if name in t.values]
-        charts.append(slice_chart(f"slice-{k}-{short(name)}", short(name), points, unit, log=log))
+    for k, (name, scale) in enumerate(s.vary.items()):
+        ordered = sorted(done, key=lambda t: _order(t.values[name]))
+        points = [(t.values[name] if scale != "list" else shown(t.values[name]), t.value, t is s.best) for t in ordered]
+        charts.append(slice_chart(f"slice-{k}-{short(name)}", short(name), points, unit, scale))
     how = (
         f"A dot for every finished trial; the best stands out. {s.better.capitalize()} is better. All options were "
         "varied together, so the dots of one chart differ in the other options as well."
@@ -225,7 +226,8 @@ def _importance(s: Swept) -> Section | None:
     chart = share_chart("importance", "Share of the spread explained", [(short(n), v) for n, v in ordered])
     how = (
         f"How much of the spread of the figure over {s.count('finished')} finished trials each option explains "
-        "(functional ANOVA over a random forest). Over the ranges that were tried; a wide range makes an option look important."
+        "(functional ANOVA over a random forest), over the ranges that were tried: a wide range makes an option look "
+        "important."
     )
     return Section("importance", "What mattered", how, half=True, charts=[chart])
 
@@ -236,7 +238,7 @@ def _progress(s: Swept) -> Section | None:
     if len(points) < 2:
         return None
     unit = f"validation {facts.NAMES.get(s.metric, s.metric)}"
-    chart = slice_chart("progress", "Trial by trial", points, unit, log=False)
+    chart = slice_chart("progress", "Trial by trial", points, unit, "linear")
     how = "Finished trials in the order of their beginning. Where nothing better came for long, more would help little."
     return Section("progress", "Progress", how, half=True, charts=[chart])
 
@@ -260,6 +262,11 @@ def _table(s: Swept) -> Section:
     marked = [(0, 1)] if s.best is not None else []
     table = Table(rows, head, numbers=tuple(range(1, len(head) - 1)), marked=marked)
     return Section("trials", "Trials", how, tables=[table])
+
+
+def _order(value: Any) -> tuple[bool, float, str]:
+    """Numbers by size, then texts."""
+    return (False, value, "") if _number(value) else (True, 0.0, shown(value))
 
 
 def _number(value: Any) -> bool:

@@ -74,6 +74,11 @@ class Dimension:
         """The name without its section."""
         return self.name.split(".", 1)[1].removesuffix(".name")
 
+    @property
+    def scale(self) -> str:
+        """``"list"``, ``"log"`` or ``"linear"``."""
+        return "list" if self.choices else "log" if self.log else "linear"
+
     def suggest(self, trial: Any) -> Any:
         """The value of an Optuna trial."""
         if self.choices:
@@ -165,7 +170,8 @@ def ranged(option: Option, name: str, low: Any, high: Any, scale: str | None = N
     if _whole(option.type) and not whole:
         raise ConfigError(f"{name.split('.', 1)[1]} is a whole number; {low}..{high} is no range of such.")
     log = scale == "log" or (scale is None and low > 0 and high / low >= _LOG_FROM)
-    return Dimension(name, low=low, high=high, log=log, whole=whole)
+    kind = int if whole else float
+    return Dimension(name, low=kind(low), high=kind(high), log=log, whole=whole)
 
 
 def space_of(model: str, vary: Mapping[str, Any]) -> tuple[Dimension, ...]:

@@ -221,8 +221,9 @@ def conduct(study: Study, data: Dataset, jobs: int, told: Told) -> Swept:
 def swept(study: Study) -> Swept:
     """What a sweep found so far."""
     plan = study.plan
+    scales = {d.name: d.scale for d in plan.vary}
     return Swept(
-        study.folder, plan.model["name"], plan.metric, plan.better, {d.name: d.log for d in plan.vary}, study.trials(),
+        study.folder, plan.model["name"], plan.metric, plan.better, scales, study.trials(),
         study.importances(), plan.trials, int(plan.training["epochs"]), plan.sampler, plan.prune,
     )  # fmt: skip
 
