@@ -75,7 +75,9 @@ def compare(
         raise ConfigError(f"The run {error} is named twice.") from error
     if out is not None and Path(out).suffix.lower() != ".html":
         raise ConfigError(f"The page must end in .html, not {out}.")
-    wanted(metrics)
+    named = wanted(metrics)
+    if metrics and (unused := sorted(set(options) - set(named))):
+        raise ConfigError(f"An option is given of the metric '{unused[0]}', which is not among those to be taken.")
     data = _data(found)
     split = split or next(s for s in _ORDER if all(s in d.splits for d in data))
     sides = []

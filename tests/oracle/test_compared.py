@@ -69,6 +69,16 @@ def test_a_difference_beyond_the_noise_names_the_best(figure: str, best: str | N
     assert column([a, b + 0.2, c + 0.2], figure).best in (None, best if figure == "mse" else None)
 
 
+def test_more_runs_ask_for_a_larger_distance() -> None:
+    """2.2 standard errors are beyond 1.96, of two runs, and short of 2.5, of five."""
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = (noise - noise.mean()) / noise.std() * 10  # the standard error of its mean is 1
+    zero = torch.zeros_like(noise)
+    assert column([zero, noise + 2.2]).best == "run 1"
+    assert column([zero, noise + 2.2, zero, zero, zero]).best is None
+    assert column([zero, noise + 2.6, zero, zero, zero]).best == "run 1"
+
+
 def test_few_examples_name_no_best(drawn: Drawn) -> None:
     a, b = drawn(2, n=29)
     assert column([a, b + 5]).best is None and column([a, b + 5]).first == "run 1"

@@ -126,6 +126,7 @@ def test_a_metric_is_left_out_where_a_model_cannot(runs: Mapping[str, Path], tmp
         (["two", "two"], {}, ConfigError, "named twice"),
         (["two", "eight"], {"split": "tset"}, DataError, "no split 'tset'"),
         (["two", "eight"], {"metrics": ["elob"]}, ConfigError, "Did you mean 'elbo'"),
+        (["two", "eight"], {"log_prob": {"k": 3}, "metrics": ["mse"]}, ConfigError, "not among those"),
         (["two", "eight"], {"out": "page.pdf"}, ConfigError, r"\.html"),
         (["two", "eight"], {"log_prob": {"k": 0}, "metrics": ["log_prob"]}, ConfigError, "k >= 1"),
     ],

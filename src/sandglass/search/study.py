@@ -159,6 +159,11 @@ class Study:
         storage.write_file(folder / "sweep.yaml", to_yaml(plan.to_dict()))
         return cls(folder)
 
+    def close(self) -> None:
+        """Lets go of the database."""
+        self._storage.remove_session()
+        self._storage.engine.dispose()
+
     @cached_property
     def _states(self) -> Any:
         return _optuna().trial.TrialState

@@ -16,6 +16,7 @@ from sandglass import api, registry, storage
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
 from sandglass.errors import ConfigError, DataError, SandglassError
+from sandglass.limits import is_own
 from sandglass.metrics.compared import better
 from sandglass.metrics.held import Better
 from sandglass.metrics.measure import wanted
@@ -123,6 +124,10 @@ def plan_of(
         raise DataError(
             f"A sweep chooses by the validation split, and '{data.name}' has none; give it one: validation=0.1."
         )
+    if is_own(model_options):
+        raise ConfigError(
+            "A sweep keeps its settings in a file, which cannot hold an object of your own; name it instead."
+        )
     if jobs > 1 and not data.source:
         raise ConfigError("Data that was handed over in Python is there for one job alone; save it to a file for more.")
     training = Training.of(options)
@@ -185,9 +190,8 @@ def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, Dataset]
     if data is None and plan.data is None:
         raise DataError(f"The data of {folder} was handed over in Python; pass it again as data=...")
     source = dict(plan.data or {})
-    return Study(folder), api.as_dataset(data, None) if data is not None else api.load_data(
-        source.pop("source"), **source
-    )
+    dataset = api.load_data(source.pop("source"), **source) if data is None else api.as_dataset(data, None)
+    return Study(folder), dataset
 
 
 def conduct(study: Study, data: Dataset, jobs: int, told: Told) -> Swept:
@@ -211,6 +215,7 @@ def conduct(study: Study, data: Dataset, jobs: int, told: Told) -> Swept:
             _parallel(study, jobs, tell)
     finally:
         found = swept(study)
+        study.close()
         storage.write_file(study.folder / "sweep.html", page(found).encode())
     if found.best is None:
         reason = next((t.reason for t in found.trials if t.reason), "")
