@@ -14,14 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sandglass.api import build, evaluate, load, load_data, resume, train
+    from sandglass.comparison import compare
     from sandglass.core import Spec
     from sandglass.data.census.take import inspect
     from sandglass.run import Run
+    from sandglass.search.sweep import sweep
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Spec", "build", "evaluate", "inspect", "load", "load_data", "resume", "train"]
+__all__ = ["Run", "Spec", "build", "compare", "evaluate", "inspect", "load", "load_data", "resume", "sweep", "train"]
 
-_HOMES = {"inspect": "sandglass.data.census.take", "Run": "sandglass.run", "Spec": "sandglass.core"}
+_HOMES = {
+    "compare": "sandglass.comparison",
+    "inspect": "sandglass.data.census.take",
+    "Run": "sandglass.run",
+    "Spec": "sandglass.core",
+    "sweep": "sandglass.search.sweep",
+}
 
 
 def __getattr__(name: str) -> Any:

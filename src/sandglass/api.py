@@ -19,7 +19,7 @@ from sandglass.engine.mirror import copy_results
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.progress import Progress, Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError, MissingPackageError, NotFoundError
-from sandglass.metrics.measure import measure
+from sandglass.metrics.measure import beside, measure
 from sandglass.record import describe, differences, environment, write_bad_files
 from sandglass.report.card import model_card
 from sandglass.run import Run, hold, load_model, read_model_config
@@ -252,17 +252,8 @@ def evaluate(
     if split not in dataset.splits:
         raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
     model = run.load_model(device=device)
-    results: list[Result] = measure(
-        model,
-        dataset.splits[split],
-        names=metrics,
-        seed=seed,
-        train=dataset.train if own else None,
-        factors=dataset.factors,
-        mixture=dataset.mixture,
-        fingerprint=dataset.fingerprint,
-        **options,
-    )
+    about = beside(dataset) if own else {**beside(dataset), "train": None}
+    results: list[Result] = measure(model, dataset.splits[split], names=metrics, seed=seed, **about, **options)
     step = read_model_config(run.path / "model")["step"] if (run.path / "model").is_dir() else run.steps()[-1]
     report = {
         "model": model.config["name"],

@@ -365,6 +365,8 @@ class Result:
         n: examples it is over.
         unit: ``"nats"``, ``"bits/dim"``, ``"1"``, ...
         note: what a reader must know to use it.
+        each: ``(n,)`` what it is the mean of, None where it is no mean; two models measured on the same examples are
+            compared by the difference of these.
 
     Example:
         >>> Result("elbo", -102.5, 0.4, 10000, "nats").to_dict()["unit"]
@@ -377,6 +379,7 @@ class Result:
     n: int
     unit: str
     note: str = ""
+    each: Tensor | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; a non-finite figure becomes None, for JSON has no NaN."""

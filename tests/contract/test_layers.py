@@ -37,6 +37,7 @@ TIERS = (
     ("record",),
     ("recipes",),
     ("api", "estimator"),
+    ("comparison", "search"),
     ("app",),
     ("__main__",),
 )
@@ -106,7 +107,7 @@ def room(module: str) -> str:
 
 def of_package(name: str) -> str:
     """The room behind a name of the lazy package."""
-    homes = {"Spec": "core", "Run": "run"}
+    homes = {"Spec": "core", "Run": "run", "compare": "comparison", "sweep": "search"}
     return homes.get(name, "api")
 
 

@@ -25,6 +25,7 @@ class Command:
 COMMANDS = (
     Command("inspect", "data", "look at data before training: what is in it, what is wrong, what to do"),
     Command("train", "train", "train a model on a folder of pictures, a table or a named data set"),
+    Command("sweep", "sweep", "train a model with many settings and choose the best by validation"),
     Command("preview", "preview", "draw what augmentation and corruption do to the training pictures"),
     Command("generate", "use", "draw new examples from a trained model"),
     Command("reconstruct", "use", "pass examples through the model and set them beside the originals"),
@@ -33,6 +34,7 @@ COMMANDS = (
     Command("interpolate", "use", "walk from one example to another through the latent space"),
     Command("manifold", "use", "decode a grid laid over two latent directions"),
     Command("evaluate", "evaluate", "measure a trained model"),
+    Command("compare", "compare", "set runs side by side: which is better, by more than the noise"),
     Command("report", "inspect", "write the HTML page of a run"),
     Command("runs", "inspect", "list the runs of a folder"),
     Command("verify", "inspect", "check every file of a run against its checksum"),

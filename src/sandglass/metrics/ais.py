@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -21,7 +21,7 @@ from sandglass.distributions.observed import log_prob
 from sandglass.errors import CapabilityError, ConfigError
 from sandglass.metrics.aggregate import at_random
 from sandglass.metrics.bound import kind_of_bound
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
 
@@ -49,6 +49,7 @@ class AnnealedImportance:
 
     needs = ("prior", "decode", "log_prob")
     figures = ("ais",)
+    better: Mapping[str, Better] = {"ais": "higher"}
     by_default = False
 
     def __init__(

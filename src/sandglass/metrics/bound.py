@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from sandglass.core import Batch, FigureKind, Likelihood, Model, Result, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result, observed_only, per_example
 from sandglass.registry import register
 
@@ -76,6 +76,7 @@ class Bound:
 
     needs = ("bound_parts",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
+    better: Mapping[str, Better] = {"elbo": "higher", "bits_per_dim": "lower"}
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """ELBO, rate and distortion in nats an example; of discrete data also bits/dim."""
@@ -103,6 +104,7 @@ class LogProb:
 
     needs = ("log_prob",)
     figures = ("log_prob", "log_prob_bits_per_dim")
+    better: Mapping[str, Better] = {"log_prob": "higher", "log_prob_bits_per_dim": "lower"}
     by_default = False
 
     def __init__(self, *, k: int = 100) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from sandglass.errors import ConfigError, DataError
 from sandglass.metrics._bootstrap import bootstrap, sklearn_seed
 from sandglass.metrics._information import contingency, entropy, mutual_information
 from sandglass.metrics._subset import codes_and_inputs, scarce, subset
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.registry import register
 
 
@@ -74,6 +74,7 @@ class Clustering:
     needs = ("encode",)
     asks = ("labels",)
     figures = ("cluster_accuracy", "cluster_nmi", "cluster_ari")
+    better: Mapping[str, Better] = {"cluster_accuracy": "higher", "cluster_nmi": "higher", "cluster_ari": "higher"}
     by_default = False
 
     def __init__(self, *, starts: int = 10) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, halves, sklearn_seed
 from sandglass.metrics._factors import Known, known
 from sandglass.metrics._information import entropy
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.registry import register
 
 _RESAMPLES = 10
@@ -59,6 +59,11 @@ class DCI:
     needs = ("encode",)
     asks = ("factors",)
     figures = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
+    better: Mapping[str, Better] = {
+        "dci_disentanglement": "higher",
+        "dci_completeness": "higher",
+        "dci_informativeness": "higher",
+    }
     by_default = False
 
     def __init__(self, *, trees: int = 50) -> None:

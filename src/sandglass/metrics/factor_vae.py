@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics._factors import Known, known
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.registry import register
 
 _RESAMPLES = 20
@@ -35,6 +35,7 @@ class FactorVAEScore:
     needs = ("encode",)
     asks = ("factors",)
     figures = ("factor_vae",)
+    better: Mapping[str, Better] = {"factor_vae": "higher"}
 
     def __init__(self, *, votes: int = 2000, examples: int = 64) -> None:
         if votes < 100 or examples < 2:

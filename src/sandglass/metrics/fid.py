@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sandglass.core import Result
+from sandglass.metrics.held import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 
@@ -28,6 +29,7 @@ class Fid(OfSamples):
     """
 
     figures = ("fid",)
+    better: Mapping[str, Better] = {"fid": "lower"}
 
     def results(self, sets: Compared) -> Sequence[Result]:
         """The distance with a jackknife's standard error, and what training examples would get."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sandglass.core import Result
 from sandglass.metrics.fid import estimate
+from sandglass.metrics.held import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 
@@ -23,6 +24,7 @@ class FidInfinity(OfSamples):
     """
 
     figures = ("fid_infinity",)
+    better: Mapping[str, Better] = {"fid_infinity": "lower"}
 
     def results(self, sets: Compared) -> Sequence[Result]:
         """The limit with its standard error; what is singular has a limit that is far off."""

@@ -12,6 +12,7 @@ from sandglass.errors import DataError
 
 T = TypeVar("T")
 Ask = Literal["images", "labels", "factors", "train", "complete", "mixture"]
+Better = Literal["higher", "lower"]
 
 _MISSING: Mapping[Ask, str] = {
     "images": "pictures, and these examples are rows",

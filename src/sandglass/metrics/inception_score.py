@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from sandglass.core import Result
 from sandglass.errors import DataError
 from sandglass.metrics.extractor import FeaturesOption
+from sandglass.metrics.held import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 
@@ -29,6 +30,7 @@ class InceptionScore(OfSamples):
     """
 
     figures = ("inception_score",)
+    better: Mapping[str, Better] = {"inception_score": "higher"}
     least = 2 * _SPLITS
     by_default = False  # it does not look at the examples, and so is easily misread
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sandglass.core import Result
+from sandglass.metrics.held import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 
@@ -27,6 +28,7 @@ class Kid(OfSamples):
     """
 
     figures = ("kid",)
+    better: Mapping[str, Better] = {"kid": "lower"}
     least = 2 * _BLOCKS
     by_default = False  # it tells what the Fréchet distance tells
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sandglass.core import Batch, Model, Result
 from sandglass.errors import ConfigError, DataError, MissingPackageError, NotFoundError
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -79,6 +79,7 @@ class LPIPS:
     needs = ("reconstruct",)
     asks = ("images", "complete")
     figures = ("lpips",)
+    better: Mapping[str, Better] = {"lpips": "lower"}
     by_default = False
 
     def __init__(self, *, net: Literal["alex", "vgg", "squeeze"] = "alex") -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sandglass import registry, rng
 from sandglass.core import Batch, Model, Result
-from sandglass.data.dataset import Mixture, Split
+from sandglass.data.dataset import Dataset, Mixture, Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
 from sandglass.metrics.held import Ask, Held
@@ -24,8 +24,9 @@ class Measure(Protocol):
         figures: the names of what it may put out.
 
     It may also say what it ``asks`` of the examples (see :data:`~sandglass.metrics.held.Ask`; nothing when not said),
-    with ``by_default = False`` that it is only taken when it is named (a function of what is held decides by that), and
-    with ``repeats = False`` that it measures the machine too, so that its figures are not the same twice.
+    with ``by_default = False`` that it is only taken when it is named (a function of what is held decides by that),
+    with ``repeats = False`` that it measures the machine too, so that its figures are not the same twice, and in
+    ``better`` of which figures a ``"higher"`` or ``"lower"`` value is the better one; the others rank no models.
     """
 
     needs: tuple[str, ...]
@@ -104,6 +105,12 @@ def measure(
     return results
 
 
+def beside(data: Dataset) -> dict[str, Any]:
+    """What a dataset tells :func:`measure` beside the examples: what was trained on, factors, mixture, fingerprint."""
+    known = {"factors": data.factors, "mixture": data.mixture, "fingerprint": data.fingerprint}
+    return {"train": data.train, **known}
+
+
 def wanted(names: Sequence[str]) -> dict[str, set[str]]:
     """By measure, the figures that are asked for; a measure's name asks for all of its figures.
 
@@ -149,7 +156,7 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
     """
     n = len(values)
     stderr = float(values.std() / n**0.5) if n > 1 else None
-    return Result(name, float(values.mean()), stderr, n, unit, note)
+    return Result(name, float(values.mean()), stderr, n, unit, note, each=values)
 
 
 def _needs(name: str) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +11,7 @@ from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics._factors import Known, binned, by_chance, entropies, gap, information, known, numbered
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.registry import register
 
 BINS = 20
@@ -60,6 +60,7 @@ class MutualInformationGap:
     needs = ("encode",)
     asks = ("factors",)
     figures = ("mig",)
+    better: Mapping[str, Better] = {"mig": "higher"}
 
     def __init__(self, *, bins: int = BINS) -> None:
         if bins < 2:

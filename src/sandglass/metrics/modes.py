@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result
 from sandglass.metrics.samples import drawn
 from sandglass.registry import register
@@ -31,6 +31,7 @@ class Modes:
 
     needs = ()
     figures = ("modes_reached", "high_quality", "modes_kl")
+    better: Mapping[str, Better] = {"modes_reached": "higher", "high_quality": "higher", "modes_kl": "lower"}
     asks = ("mixture",)
 
     def __init__(self, *, samples: int = 2_500) -> None:

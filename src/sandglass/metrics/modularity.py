@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, halves
 from sandglass.metrics._factors import Known, binned, by_chance, information, known
 from sandglass.metrics._linear import Linear
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.registry import register
 
 _NOTHING = 1e-9  # nats that rounding can leave of a dimension and a factor that are independent
@@ -74,6 +74,7 @@ class Modularity:
     needs = ("encode",)
     asks = ("factors",)
     figures = ("modularity_score", "explicitness")
+    better: Mapping[str, Better] = {"modularity_score": "higher", "explicitness": "higher"}
 
     def __init__(self, *, bins: int = 20) -> None:
         if bins < 2:

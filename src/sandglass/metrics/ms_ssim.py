@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from sandglass.core import Batch, Model, Result, Spec
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics._windows import WINDOW, data_range, range_note, similarity
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -74,6 +74,7 @@ class MSSSIM:
     needs = ("reconstruct",)
     asks = ("images", "complete")
     figures = ("ms_ssim",)
+    better: Mapping[str, Better] = {"ms_ssim": "higher"}
     by_default = False  # small pictures are refused, and an evaluation that names nothing must not stop at that
 
     def __init__(self, *, window: int = WINDOW) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics.extractor import FeaturesOption
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result
 from sandglass.metrics.samples import LEAST, compare, extractor_of, of_examples, same, squared_distances
 from sandglass.registry import register
@@ -38,6 +38,7 @@ class Nearest:
 
     needs = ()
     figures = ("copies", "authenticity", "nearest_ratio")
+    better: Mapping[str, Better] = {"copies": "lower", "authenticity": "higher"}
     asks = ("train", "complete")
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:

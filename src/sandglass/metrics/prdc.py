@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from sandglass.core import Result
 from sandglass.errors import ConfigError
 from sandglass.metrics.extractor import FeaturesOption
+from sandglass.metrics.held import Better
 from sandglass.metrics.measure import mean_result
 from sandglass.metrics.samples import Compared, OfSamples, squared_distances
 from sandglass.registry import register
@@ -35,6 +36,12 @@ class Prdc(OfSamples):
     """
 
     figures = ("precision", "recall", "density", "coverage")
+    better: Mapping[str, Better] = {
+        "precision": "higher",
+        "recall": "higher",
+        "density": "higher",
+        "coverage": "higher",
+    }
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None, k: int = 5) -> None:
         super().__init__(features=features, samples=samples)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from sandglass.data.dataset import Split
 from sandglass.errors import DataError
 from sandglass.metrics._linear import Linear
 from sandglass.metrics._subset import codes_and_inputs, scarce, subset
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
 
@@ -30,6 +30,7 @@ class Probe:
     needs = ("encode",)
     asks = ("labels", "train")
     figures = ("probe_knn", "probe_linear")
+    better: Mapping[str, Better] = {"probe_knn": "higher", "probe_linear": "higher"}
     by_default = False
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:

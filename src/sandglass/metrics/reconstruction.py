@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from sandglass.core import Batch, Model, Result
 from sandglass.metrics.bound import OBSERVED
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -20,6 +20,7 @@ class Reconstruction:
 
     needs = ("reconstruct",)
     figures = ("mse", "mae", "psnr")
+    better: Mapping[str, Better] = {"mse": "lower", "mae": "lower", "psnr": "higher"}
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """MSE and MAE an observed element, PSNR in dB averaged over images; examples without any are passed over."""

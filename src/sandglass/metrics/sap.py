@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from sandglass.core import Model, Result
 from sandglass.metrics._bootstrap import bootstrap, halves
 from sandglass.metrics._factors import balanced, gap, known
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.registry import register
 
 
@@ -24,6 +24,7 @@ class SeparatedAttributePredictability:
     needs = ("encode",)
     asks = ("factors",)
     figures = ("sap",)
+    better: Mapping[str, Better] = {"sap": "higher"}
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """The mean over factors; thresholds are fitted to half of the examples, and the other half is resampled."""

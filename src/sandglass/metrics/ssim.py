@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from sandglass.core import Batch, Model, Result
 from sandglass.metrics._windows import WINDOW, data_range, largest_window, range_note, similarity
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Better, Held
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -24,6 +24,7 @@ class SSIM:
     needs = ("reconstruct",)
     asks = ("images", "complete")
     figures = ("ssim",)
+    better: Mapping[str, Better] = {"ssim": "higher"}
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """The mean over pictures, each at most 1."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sandglass.report.chart import CLASS_COLOURS, HALO, Chart, colour, draw
-from sandglass.report.history import Panel
+from sandglass.report.history import Curve, Panel
 
 Values = npt.NDArray[Any]
 
@@ -210,7 +210,7 @@ def error_chart(
     return draw(name, title, paint, height=100 + 18 * len(values))
 
 
-def share_chart(name: str, title: str, shares: Values, rows: Sequence[str], columns: Sequence[str], side: str) -> Chart:
+def heat_chart(name: str, title: str, shares: Values, rows: Sequence[str], columns: Sequence[str], side: str) -> Chart:
     """A table ``(R, C)`` of numbers in [0, 1]: the fuller a cell's colour, the higher; ``side`` names the rows."""
 
     def paint(axes: Any) -> None:
@@ -227,3 +227,112 @@ def share_chart(name: str, title: str, shares: Values, rows: Sequence[str], colu
         axes.set(title=title, ylabel=side, xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
 
     return draw(name, title, paint, height=80 + 20 * len(rows))
+
+
+def dot_chart(
+    name: str, title: str, labels: Sequence[str], values: Sequence[Sequence[tuple[float, float | None]]],
+    shades: Sequence[str], unit: str,
+) -> Chart:  # fmt: skip
+    """One figure of several runs: a dot a run with a bar of two standard errors either side, a line a label.
+
+    Args:
+        name: of its file.
+        title: of the figure.
+        labels: of the lines.
+        values: for each, (value, standard error) of its runs; those that are not finite are left out.
+        shades: a colour a line.
+        unit: below the axis.
+    """
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for place, (runs, shade) in enumerate(zip(values, shades, strict=True)):
+            for value, stderr in runs:
+                if np.isfinite(value):
+                    axes.errorbar(value, place, xerr=2 * (stderr or 0.0), fmt="o", color=colour(shade), markersize=6,
+                                  elinewidth=2, alpha=1 if len(runs) == 1 else 0.7)  # fmt: skip
+        axes.set_yticks(range(len(labels)), [short(label, 18) for label in labels])
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.margins(x=0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+        axes.grid(axis="y", visible=False)
+        axes.set(title=title, xlabel=unit)
+
+    return draw(name, f"{title} of {', '.join(labels)}", paint, height=96 + 22 * len(labels))
+
+
+def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]], unit: str) -> Chart:
+    """Curves (label, colour, curve) of several runs over epochs; the first epochs may leave the axes."""
+    styles: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for k, (label, shade, curve) in enumerate(curves):
+            axes.plot(curve.epochs, curve.values, color=colour(shade), linestyle=styles[k % len(styles)],
+                      marker="o" if len(curve.epochs) < 4 else None, markersize=5, label=short(label, 18))  # fmt: skip
+        every = np.concatenate([c.values for _, _, c in curves])
+        ends = np.concatenate([c.values[len(c.values) // 8 :] for _, _, c in curves])
+        # A first epoch far off would press all that matters into a line.
+        if len(every) > 16 and every.max() - ends.min() > 3 * (ends.max() - ends.min()) > 0:
+            axes.set_ylim(ends.min() - 0.05 * (ends.max() - ends.min()), ends.max() + 0.15 * (ends.max() - ends.min()))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.set(title=title, xlabel="epoch", ylabel=unit)
+        axes.legend()
+
+    return draw(name, f"{title} of {', '.join(label for label, _, _ in curves)} by epoch", paint, width=460, height=280)
+
+
+def slice_chart(
+    name: str, title: str, points: Sequence[tuple[Any, float | None, bool]], unit: str, scale: str
+) -> Chart:
+    """A figure against one option, a dot a trial.
+
+    Args:
+        name: of its file.
+        title: the option.
+        points: (value of the option, figure, whether it is the best).
+        unit: of the figure.
+        scale: ``"log"`` or ``"linear"`` where the values are numbers of a range, ``"list"`` where they are texts, which
+            stand side by side.
+    """
+    labels = list(dict.fromkeys(value for value, _, _ in points)) if scale == "list" else []
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        for value, figure, best in sorted(points, key=lambda p: p[2]):
+            axes.plot(labels.index(value) if labels else value, figure, "o", color=colour("held" if best else "train"),
+                      markersize=9 if best else 6, alpha=1 if best else 0.75)  # fmt: skip
+        if labels:
+            axes.set_xticks(range(len(labels)), [short(label, 12) for label in labels])
+            axes.set_xlim(-0.6, len(labels) - 0.4)
+        elif scale == "log":
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.xaxis.set_minor_formatter(lambda value, _: "")
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.set(title=short(title, 30), ylabel=unit)
+
+    return draw(name, f"{unit} against {title}", paint, height=220)
+
+
+def share_chart(name: str, title: str, shares: Sequence[tuple[str, float]]) -> Chart:
+    """Horizontal bars of shares between 0 and 1, by name."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import PercentFormatter
+
+        axes.barh(range(len(shares)), [share for _, share in shares], height=0.7, color=colour("train"))
+        axes.set_yticks(range(len(shares)), [short(label, 22) for label, _ in shares])
+        axes.set_ylim(len(shares) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        axes.xaxis.set_major_formatter(PercentFormatter(1))
+        axes.grid(axis="y", visible=False)
+        axes.set(title=title)
+
+    return draw(name, title, paint, height=90 + 24 * len(shares))

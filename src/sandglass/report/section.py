@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,13 +48,14 @@ class Framed:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; ``numbers`` are the columns that are aligned as such."""
+    """Rows of text; ``numbers`` are the columns aligned as such, ``marked`` the (row, column) that stand out."""
 
     rows: Sequence[Sequence[str]]
     head: Sequence[str] = ()
     numbers: Sequence[int] = ()
     title: str = ""
     folded: bool = False
+    marked: Collection[tuple[int, int]] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from sandglass.metrics.latent import ACTIVE
 from sandglass.metrics.mig import BINS, known_shares
 from sandglass.report import latent
-from sandglass.report.plots import bar_chart, colour_of_classes, scatter_chart, share_chart
+from sandglass.report.plots import bar_chart, colour_of_classes, heat_chart, scatter_chart
 from sandglass.report.section import Material, Section
 
 _SHOWN = 1500
@@ -96,7 +96,7 @@ def factor_section(m: Material) -> Section | None:
         return None
     first = (-shares.max(1)).argsort(kind="stable")[:_ROWS]
     rows = [str(k + 1) for k in first.tolist()]
-    chart = share_chart("factors", "Known of each factor", shares[first], rows, names, "latent dimension")
+    chart = heat_chart("factors", "Known of each factor", shares[first], rows, names, "latent dimension")
     how = (
         "How much of each factor that an example was made from each latent dimension tells on its own: mutual "
         "information as a share of the factor's entropy. In a disentangled code every column has one strong cell, and "

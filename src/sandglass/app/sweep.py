@@ -1,0 +1,182 @@
+"""``sandglass sweep``: a model trained with many settings, the best chosen by the validation split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sandglass.app.output import duration, figure, say, table
+from sandglass.app.parsing import Parser, count
+from sandglass.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sandglass.app.flags import Flags
+    from sandglass.report.sweep import Swept, Trial
+    from sandglass.search.space import Dimension
+    from sandglass.search.study import Study
+
+
+def sweep(words: Sequence[str]) -> int:
+    """Trains a model with many settings."""
+    parser = make_parser()
+    args, rest = parser.parse_known_args(list(words))
+
+    from sandglass.app.words import sort
+    from sandglass.report.sweep import settings
+
+    given = sort(rest)
+    begun: dict[int, None] = {}
+
+    def told(trial: Trial, study: Study) -> None:
+        begun[trial.number] = None
+        best = next((t for t in study.trials() if t.value is not None), None)
+        said = trial.reason if trial.value is None else f"{study.plan.metric} {figure(trial.value, trial.stderr)}"
+        found = f"; best so far is trial {best.number}" if best is not None and best.number != trial.number else ""
+        place = f"trial {trial.number} ({len(begun)} now, {study.plan.trials} in all)"
+        say(f"{place} {trial.state}, {settings(trial)}: {said}, {duration(trial.seconds)}{found}")
+
+    try:
+        found = resumed(parser, args, given, told) if args.resume else begin(args, given, told)
+    except KeyboardInterrupt:
+        folder = args.resume or args.out or "the newest folder of sweeps/"
+        say(f"Stopped; what was finished is kept. Go on with: sandglass sweep --resume {folder}")
+        raise
+    if args.json:
+        from sandglass.plain import strict_json
+
+        print(strict_json(found.to_dict(), indent=1))
+        return 0
+    show(found)
+    return 0
+
+
+def make_parser() -> Parser:
+    """The options of its own; all others are those of ``train``."""
+    parser = Parser(
+        "sweep",
+        "Train a model with many settings and choose the best by the validation split. Every option of\n"
+        "`sandglass train` holds for all trials, and those of the model and the training can be varied. Each trial\n"
+        "is a run of its own in the sweep folder. Ctrl-C stops at the next step; --resume goes on, and loses nothing.",
+        [
+            "sweep vae --data digits --vary lr=1e-4..1e-2 --vary latent_dim=2,8,32 --trials 20 --epochs 10",
+            "sweep beta-vae --data mnist --vary beta=0.5,1,2,4 --sampler grid --metric mse --jobs 2",
+            "sweep --resume sweeps/vae-digits-1 --trials 40",
+        ],
+    )
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUES",
+        help="a list a,b,c or a range a..b; on a log scale where the ends are positive and a hundredfold apart, or "
+        "with log:a..b (and linear:a..b). A value that is a list stands in brackets",
+    )
+    parser.add_argument("--trials", type=count, metavar="N", help="how many in all (default: 20; of a grid, all)")
+    parser.add_argument("--metric", metavar="FIGURE", help="the figure to choose by (default: elbo, else mse)")
+    parser.add_argument("--sampler", default="tpe", help="tpe (default), random or grid")
+    parser.add_argument(
+        "--prune", nargs="?", const="median", default="none", metavar="HOW",
+        help="stop hopeless trials: median (when HOW is left out) or halving",
+    )  # fmt: skip
+    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="trials at once, which share the threads")
+    parser.add_argument("-o", "--out", metavar="DIR", help="the folder (default: sweeps/<model>-<data>-<number>)")
+    parser.add_argument("--resume", metavar="DIR", help="go on with a sweep; --trials can raise its number")
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    return parser
+
+
+def begin(args: Any, given: Any, told: Any) -> Swept:
+    """A new sweep.
+
+    Raises:
+        ConfigError: an option that is none, or one that trials cannot have.
+    """
+    from sandglass.app import flags
+    from sandglass.app.configure import given_options
+    from sandglass.app.train import read_data, read_layers, settle
+    from sandglass.search.space import checked
+    from sandglass.search.study import Study
+    from sandglass.search.sweep import conduct, next_folder, plan_of
+
+    for word in [*given.switches, *given.own]:
+        if word not in ("--data", "--recipe", "--config"):
+            raise ConfigError(f"{word} is of `sandglass train` and not for a sweep.")
+    layers, _ = read_layers(given)
+    name = flags.model_name(given, layers)
+    own = flags.Flags(name, flags.chosen_names(name, layers, given.settings))
+    vary = checked([dimension(own, text) for text in args.vary])
+    config = settle(name, given, layers, own)
+    data = read_data(config)
+    plan = plan_of(
+        name, data, vary, trials=args.trials, metric=args.metric, sampler=args.sampler, prune=args.prune,
+        jobs=args.jobs, model_options=given_options(config["model"]["options"]), options=config["training"],
+    )  # fmt: skip
+    study = Study.create(Path(args.out) if args.out else next_folder(name, data.name), plan)
+    say(f"{plan.trials} trials of {name} on {data.name}, {plan.training['epochs']} epochs each, in {study.folder}")
+    return conduct(study, data, args.jobs, told)
+
+
+def resumed(parser: Parser, args: Any, given: Any, told: Any) -> Swept:
+    """A sweep that goes on.
+
+    Raises:
+        ConfigError: an option that would change it.
+    """
+    from sandglass.search.sweep import sweep as run
+
+    usual = parser.parse_args([])
+    changed = [k for k in ("vary", "metric", "sampler", "prune", "out") if getattr(args, k) != getattr(usual, k)]
+    extra = [*(f"--{k}" for k in changed), *given.switches, *given.own, *(form for form, _ in given.settings)]
+    if extra or given.model:
+        raise ConfigError(f"--resume goes on with the sweep as it is; leave out {[*extra, given.model][0]}.")
+    return run(resume=args.resume, trials=args.trials, jobs=args.jobs, told=told)
+
+
+def dimension(own: Flags, text: str) -> Dimension:
+    """What ``--vary`` says, each value read by the type of the option.
+
+    Raises:
+        ConfigError: it is not ``option=values``, or a value is of another type.
+    """
+    from sandglass.search.space import written
+
+    name, equals, values = text.partition("=")
+    if not equals or not values:
+        raise ConfigError(f"--vary takes option=values, such as lr=1e-4..1e-2 or latent_dim=2,8,32, not {text}.")
+    form = f"--{name.strip()}"
+    key = own.key(form)
+
+    def read(value: str) -> Any:
+        found: Any = own.read([(form, value)])
+        section, *path = key.split(".")
+        found = found[section]["options"] if section == "model" else found[section]
+        for part in path:
+            found = found[part]
+        return found
+
+    return written(own.options[key], key, values.strip(), read)
+
+
+def show(found: Swept) -> None:
+    """The trials, the best first, and what to do next."""
+    from sandglass.report.sweep import short, shown
+
+    names = list(found.vary)
+    rows = [
+        [
+            str(t.number),
+            "" if t.value is None else figure(t.value, t.stderr),
+            *(shown(t.values[n]) if n in t.values else "" for n in names),
+            f"{t.epochs:g}",
+            duration(t.seconds),
+            t.state + (f": {t.reason}" if t.reason else ""),
+        ]
+        for t in found.trials
+    ]
+    print(f"\nvalidation {found.metric}, {found.better} is better\n")
+    headers = ["trial", found.metric, *map(short, names), "epochs", "time", "state"]
+    table(headers, rows, right=range(len(headers) - 1), wrap=(len(headers) - 1,))
+    assert found.best is not None
+    print(f"\nbest    {found.best.folder}\npage    {found.folder / 'sweep.html'}")
+    print(f"\nnext:\n  {found.again}\n  sandglass evaluate {found.best.folder}")

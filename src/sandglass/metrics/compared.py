@@ -1,0 +1,207 @@
+"""Figures of several models side by side: which may be compared, and which difference is larger than the noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import NormalDist, median
+from typing import Any
+
+from sandglass import registry
+from sandglass.core import Model, Result
+from sandglass.metrics.bound import figure_kind
+from sandglass.metrics.held import Better
+
+_ERROR = 0.025
+"""How often, at most, a model is called best by chance though another is as good."""
+
+_FEW = 30  # examples under which a standard error is itself too uncertain to judge by
+_LIKELIHOOD = {"bound_parts", "log_prob"}  # who asks a model for these measures nats of its likelihood
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, or several of the same configuration that differ in their seed.
+
+    Args:
+        name: what it is called.
+        figures: by name of the figure, a result for each run that has it.
+        kind: what its likelihood measures: ``"density"``, ``"mass"``, ``"cross-entropy"``, or ``""`` without one.
+    """
+
+    name: str
+    figures: Mapping[str, Sequence[Result]]
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One figure of one row less that of another.
+
+    Args:
+        value: how much.
+        stderr: its standard error, None where it has none.
+        paired: whether it was taken example by example.
+    """
+
+    value: float
+    stderr: float | None
+    paired: bool
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of all rows that may be compared in it.
+
+    Args:
+        figure: its name.
+        kind: of the likelihood, where the figure is of one and the rows have several; empty otherwise.
+        unit: of the figure; empty where each result has its own.
+        cells: by row, a result for each of its runs.
+    """
+
+    figure: str
+    kind: str
+    unit: str
+    cells: Mapping[str, Sequence[Result]]
+
+    @property
+    def better(self) -> Better | None:
+        """Whether a higher or a lower value is the better one, None where neither is."""
+        return better(self.figure)
+
+    @cached_property
+    def first(self) -> str | None:
+        """The row with the best value, by chance or not; None where there is no better or worse."""
+        finite = {name: value for name in self.cells if math.isfinite(value := self.value(name))}
+        if self.better is None or not finite:
+            return None
+        return (max if self.better == "higher" else min)(finite, key=lambda name: finite[name])
+
+    @cached_property
+    def best(self) -> str | None:
+        """The row that is better than every other by more than the noise, if there is one."""
+        others = [name for name in self.cells if name != self.first and math.isfinite(self.value(name))]
+        if self.first is None or not others:
+            return None
+        return self.first if all(self._apart(self.first, other, len(others)) for other in others) else None
+
+    def value(self, name: str) -> float:
+        """The figure of a row; of several runs the median."""
+        return median(result.value for result in self.cells[name])
+
+    def difference(self, name: str, other: str) -> Difference:
+        """One row less another; example by example where both are means over the same examples."""
+        if len(self.cells[name]) > 1 or len(self.cells[other]) > 1:
+            return Difference(self.value(name) - self.value(other), None, False)
+        return difference(self.cells[name][0], self.cells[other][0])
+
+    def _apart(self, first: str, other: str, others: int) -> bool:
+        """Whether two rows differ by more than chance, when the first was found best among so many others."""
+        a, b = self.cells[first], self.cells[other]
+        if len(a) > 1 or len(b) > 1:
+            # Every run of the one beats every run of the other: among equals, one ordering in so many.
+            sign = 1 if self.better == "higher" else -1
+            separate = min(sign * r.value for r in a) > max(sign * r.value for r in b)
+            return separate and 1 / math.comb(len(a) + len(b), len(a)) <= _ERROR / others
+        if min(a[0].n, b[0].n) < _FEW:
+            return False
+        found = difference(a[0], b[0])
+        return found.stderr is not None and abs(found.value) > NormalDist().inv_cdf(1 - _ERROR / others) * found.stderr
+
+
+def difference(a: Result, b: Result) -> Difference:
+    """``a - b`` with its standard error: that of the mean of the differences where both have a value an example.
+
+    Two models find the same examples hard, so the differences scatter far less than either figure. Without values an
+    example the errors are added as if they were independent, which then is too much rather than too little.
+
+    Example:
+        >>> import torch
+        >>> x, d = torch.tensor([1.0, 5.0, 9.0]).double(), torch.tensor([0.9, 1.0, 1.1]).double()
+        >>> one, two = (Result("a", float(v.mean()), 2.3, 3, "1", each=v) for v in (x + d, x))
+        >>> found = difference(one, two)
+        >>> round(found.value, 6), round(found.stderr, 6), found.paired
+        (1.0, 0.057735, True)
+    """
+    if a.each is not None and b.each is not None and len(a.each) == len(b.each) > 1:
+        each = a.each.double() - b.each.double()
+        return Difference(float(each.mean()), float(each.std()) / math.sqrt(len(each)), True)
+    errors = (a.stderr, b.stderr)
+    stderr = None if None in errors else math.hypot(*(e for e in errors if e is not None))
+    return Difference(a.value - b.value, stderr, False)
+
+
+def columns(rows: Sequence[Row]) -> list[Column]:
+    """The figures of rows measured on the same examples, a column for each sort that compares.
+
+    Nats of a density, of a probability and of a cross-entropy are three columns.
+
+    Example:
+        >>> def row(name, kind):
+        ...     return Row(name, {"elbo": [Result("elbo", -1.0, 0.1, 9, "nats")]}, kind)
+        >>> [(c.figure, c.kind, list(c.cells)) for c in columns([row("a", "mass"), row("b", "mass")])]
+        [('elbo', '', ['a', 'b'])]
+        >>> [(c.figure, c.kind, list(c.cells)) for c in columns([row("a", "mass"), row("b", "density")])]
+        [('elbo', 'mass', ['a']), ('elbo', 'density', ['b'])]
+    """
+    found: dict[tuple[str, str, str], dict[str, Sequence[Result]]] = {}
+    for figure in dict.fromkeys(figure for row in rows for figure in row.figures):
+        having = [row for row in rows if figure in row.figures]
+        several = of_likelihood(figure) and len({row.kind for row in having}) > 1
+        for row in having:
+            results = row.figures[figure]
+            unit = results[0].unit if better(figure) else ""  # what ranks nobody may stand together in any unit
+            found.setdefault((figure, row.kind if several else "", unit), {})[row.name] = results
+    return [Column(*key[:2], _common(cells), cells) for key, cells in found.items()]
+
+
+def _common(cells: Mapping[str, Sequence[Result]]) -> str:
+    units = {result.unit for results in cells.values() for result in results}
+    return units.pop() if len(units) == 1 else ""
+
+
+def better(figure: str) -> Better | None:
+    """Whether a higher or a lower value of a figure is the better one; None where neither is, or nobody has said.
+
+    Example:
+        >>> better("elbo"), better("mse"), better("rate")
+        ('higher', 'lower', None)
+    """
+    named: Mapping[str, Better] = getattr(_measure(figure), "better", {})
+    return named.get(figure)
+
+
+def of_likelihood(figure: str) -> bool:
+    """Whether a figure is in nats of the model's likelihood.
+
+    Example:
+        >>> of_likelihood("elbo"), of_likelihood("mse")
+        (True, False)
+    """
+    return bool(_LIKELIHOOD & set(_measure(figure).needs))
+
+
+def kind_of(model: Model) -> str:
+    """What a model's likelihood measures, empty where it has none."""
+    return figure_kind(model) or ""
+
+
+def can(model: Model, name: str) -> bool:
+    """Whether a measure can be asked of a model.
+
+    Raises:
+        ConfigError: there is no such measure.
+    """
+    needs: Sequence[str] = registry.entry("metric", name).make.needs  # type: ignore[attr-defined]
+    return set(needs) <= set(model.provides)
+
+
+def _measure(figure: str) -> Any:
+    for name in registry.names("metric"):
+        make: Any = registry.entry("metric", name).make
+        if figure in make.figures:
+            return make
+    raise KeyError(figure)

@@ -1,0 +1,1 @@
+"""Searching over options: many runs, chosen by their validation split."""

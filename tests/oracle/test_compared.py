@@ -1,0 +1,145 @@
+"""Which of several models is better: the error of a difference, and how often chance alone names a best one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from sandglass.core import Result
+from sandglass.metrics.compared import Column, Difference, Row, better, columns, difference, of_likelihood
+from sandglass.metrics.measure import mean_result
+
+Drawn = Callable[..., list[Tensor]]
+
+
+@pytest.fixture
+def drawn() -> Drawn:
+    """``(N,)`` values of several models that find the same examples hard: a shared part and one of their own."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(models: int, n: int = 100, own: float = 0.1) -> list[Tensor]:
+        shared = 10 * torch.randn(n, generator=generator, dtype=torch.float64)
+        return [shared + own * torch.randn(n, generator=generator, dtype=torch.float64) for _ in range(models)]
+
+    return draw
+
+
+def column(values: list[Tensor], figure: str = "elbo") -> Column:
+    return Column(figure, "", "nats", {f"run {k}": [mean_result(figure, v, "nats")] for k, v in enumerate(values)})
+
+
+def seeds(**rows: list[float]) -> Column:
+    """A figure of several configurations, a value a seed."""
+    cells = {name: [Result("elbo", v, 0.1, 1000, "nats") for v in values] for name, values in rows.items()}
+    return Column("elbo", "", "nats", cells)
+
+
+def test_a_paired_difference_has_the_error_of_the_mean_of_differences(drawn: Drawn) -> None:
+    a, b = drawn(2)
+    found = difference(mean_result("elbo", a, "nats"), mean_result("elbo", b, "nats"))
+    assert found.paired
+    assert found.value == pytest.approx(float((a - b).mean()), rel=1e-12)
+    assert found.stderr == pytest.approx(float((a - b).std()) / 10, rel=1e-12)
+    assert found.stderr < 0.1 * math.hypot(float(a.std()), float(b.std())) / 10  # far less than of either figure
+
+
+def test_without_values_the_errors_add_as_if_independent() -> None:
+    a, b = Result("fid", 5.0, 3.0, 100, "1"), Result("fid", 1.0, 4.0, 100, "1")
+    assert difference(a, b) == Difference(4.0, 5.0, False)
+    assert difference(a, Result("fid", 1.0, None, 100, "1")).stderr is None
+    other = mean_result("elbo", torch.randn(7).double(), "nats")
+    assert not difference(mean_result("elbo", torch.randn(8).double(), "nats"), other).paired
+
+
+@pytest.mark.parametrize("models", [2, 5])
+def test_chance_alone_seldom_names_a_best_one(models: int, drawn: Drawn) -> None:
+    """Of equal models one is called best in 5 of 100 cases at most; 5.7 is 5 and two standard errors of 2,000 cases."""
+    named = sum(column(drawn(models)).best is not None for _ in range(2000))
+    assert (0.03 if models == 2 else 0.0) <= named / 2000 <= 0.06
+
+
+@pytest.mark.parametrize(("figure", "best"), [("elbo", "run 1"), ("mse", "run 0"), ("rate", None)])
+def test_a_difference_beyond_the_noise_names_the_best(figure: str, best: str | None, drawn: Drawn) -> None:
+    a, b, c = drawn(3)
+    assert column([a, b + 0.2, c + 0.1], figure).best == best  # 0.2 is 14 standard errors, though either bar is 1 wide
+    assert column([a, b + 0.2, c + 0.2], figure).best in (None, best if figure == "mse" else None)
+
+
+def test_more_runs_ask_for_a_larger_distance() -> None:
+    """2.2 standard errors are beyond 1.96, of two runs, and short of 2.5, of five."""
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    noise = (noise - noise.mean()) / noise.std() * 10  # the standard error of its mean is 1
+    zero = torch.zeros_like(noise)
+    assert column([zero, noise + 2.2]).best == "run 1"
+    assert column([zero, noise + 2.2, zero, zero, zero]).best is None
+    assert column([zero, noise + 2.6, zero, zero, zero]).best == "run 1"
+
+
+def test_few_examples_name_no_best(drawn: Drawn) -> None:
+    a, b = drawn(2, n=29)
+    assert column([a, b + 5]).best is None and column([a, b + 5]).first == "run 1"
+    a, b = drawn(2, n=30)
+    assert column([a, b + 5]).best == "run 1"
+
+
+def test_a_run_against_itself_is_no_better(drawn: Drawn) -> None:
+    [a] = drawn(1)
+    assert column([a, a]).best is None
+    assert column([a, a]).difference("run 0", "run 1") == Difference(0.0, 0.0, True)
+
+
+def test_a_figure_that_is_not_finite_is_never_best(drawn: Drawn) -> None:
+    a, b = drawn(2)
+    assert column([a, b * math.nan]).first == "run 0"
+    assert column([a, b * math.nan]).best is None  # against nobody
+    assert column([a * math.nan, b * math.nan]).first is None
+
+
+def test_seeds_are_judged_by_their_order_alone() -> None:
+    """Four and four fall apart by chance in one of 70 orders, three and three in one of 20."""
+    low, high = [1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]
+    assert seeds(a=low, b=high).best == "b"
+    assert seeds(a=low[:3], b=high[:3]).best is None
+    assert seeds(a=low, b=[3.5, *high[1:]]).best is None  # they overlap
+    assert seeds(a=low, b=high, c=low).best is None  # 1 in 70 is too often against two
+    assert seeds(a=[*low, 4.5], b=[*high, 9.0], c=[*low, 4.5]).best == "b"
+    assert seeds(a=low, b=high).value("b") == 6.5
+    assert seeds(a=low, b=high).difference("b", "a") == Difference(4.0, None, False)
+
+
+def test_nats_of_different_kinds_stand_in_columns_of_their_own() -> None:
+    def row(name: str, kind: str) -> Row:
+        results = [Result("elbo", -1.0, 0.1, 99, "nats"), Result("mse", 0.1, 0.1, 99, "1")]
+        return Row(name, {r.name: [r] for r in results}, kind)
+
+    found = columns([row("a", "mass"), row("b", "density"), row("c", "mass")])
+    assert [(c.figure, c.kind, list(c.cells)) for c in found] == [
+        ("elbo", "mass", ["a", "c"]),
+        ("elbo", "density", ["b"]),
+        ("mse", "", ["a", "b", "c"]),
+    ]
+    assert found[1].best is None  # alone
+
+
+def test_units_of_a_ranked_figure_are_not_mixed() -> None:
+    rows = [Row(unit, {"mse": [Result("mse", 1.0, 0.1, 99, unit)]}) for unit in ("m", "km")]
+    assert [list(c.cells) for c in columns(rows)] == [["m"], ["km"]]
+    rows = [Row(unit, {"active_units": [Result("active_units", 1.0, None, 99, unit)]}) for unit in ("of 2", "of 9")]
+    assert [(c.unit, list(c.cells)) for c in columns(rows)] == [("", ["of 2", "of 9"])]
+
+
+def test_every_measure_says_a_direction_of_its_own_figures_alone() -> None:
+    from sandglass import registry
+
+    for name in registry.names("metric"):
+        make = registry.entry("metric", name).make
+        named = getattr(make, "better", {})
+        assert set(named) <= set(make.figures) and set(named.values()) <= {"higher", "lower"}, name
+    assert [better(f) for f in ("elbo", "log_prob", "bits_per_dim", "mse", "psnr", "distortion")] == [
+        "higher", "higher", "lower", "lower", "higher", None,
+    ]  # fmt: skip
+    assert [of_likelihood(f) for f in ("elbo", "log_prob", "psnr")] == [True, True, False]

@@ -1,0 +1,182 @@
+"""Comparing runs: common examples and noise, what must not be compared apart, and a page that stands alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_cli import Cli, cli  # noqa: F401
+from test_report import Page
+
+import sandglass
+from sandglass.errors import CapabilityError, ConfigError, DataError
+from sandglass.report.sides import names_of
+
+SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 64, "threads": 1, "data_options": {"limit": 300}}
+MLP = {"net": {"name": "mlp", "widths": [16]}}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Runs that compare, and some that do not."""
+    folder = tmp_path_factory.mktemp("compare")
+    made: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+        "two": ("vae", {"latent_dim": 2}, {}),
+        "eight": ("vae", {"latent_dim": 8}, {}),
+        "again": ("vae", {"latent_dim": 8}, {"seed": 1}),
+        "normal": ("vae", {"latent_dim": 8, "likelihood": "gaussian"}, {}),
+        "<b>other": ("vae", {"latent_dim": 8}, {"data_options": {"limit": 300, "size": 6}}),
+        "fewer": ("vae", {"latent_dim": 2}, {"data_options": {"limit": 250}}),
+        "gan": ("gan", {}, {}),
+    }
+    for name, (model, options, more) in made.items():
+        sandglass.train(model, "digits", out=folder / name, model_options={**MLP, **options}, **{**SMALL, **more})
+    return {name: folder / name for name in made}
+
+
+def content(path: Path) -> str:
+    """A hash of every file under a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        digest.update(str(file.relative_to(path)).encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
+def twin(run: Path, folder: Path) -> Path:
+    """A copy of a run."""
+    return Path(shutil.copytree(run, folder / f"{run.name}-twin"))
+
+
+def test_figures_are_those_of_evaluate_and_the_runs_stay_as_they_were(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    before = content(runs["two"])
+    found = sandglass.compare([runs["two"], runs["eight"]], out=tmp_path / "page.html").to_dict()
+    assert content(runs["two"]) == before
+    figures = found["comparable"][0]["runs"]["two"][0]["figures"]
+    assert figures == sandglass.evaluate(runs["two"])["metrics"]
+    assert list(found["differences"]) == ["latent_dim"]
+    assert found["split"] == "test" and found["warnings"] == []
+
+
+def test_a_copy_of_a_run_is_neither_better_nor_worse(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    [block] = sandglass.compare([runs["two"], twin(runs["two"], tmp_path)]).blocks
+    for column in block.columns:
+        if column.first is not None:
+            assert column.best is None
+            found = column.difference("two", "two-twin")
+            assert (found.value, found.stderr, found.paired) == (0.0, 0.0, True)
+
+
+def test_differences_are_paired(runs: Mapping[str, Path]) -> None:
+    [block] = sandglass.compare([runs["eight"], runs["again"]], metrics=["elbo", "mse"]).blocks
+    for column in block.columns:
+        a, b = (column.cells[n][0].each for n in ("eight", "again"))
+        found = column.difference("eight", "again")
+        assert a is not None and b is not None and found.paired and len(a) == column.cells["eight"][0].n
+        assert found.stderr == pytest.approx(float((a - b).std()) / len(a) ** 0.5)
+
+
+def test_the_same_examples_after_other_training_compare_with_a_word(runs: Mapping[str, Path]) -> None:
+    found = sandglass.compare([runs["two"], runs["fewer"]], metrics=["mse"])
+    assert len(found.blocks) == 1 and "not trained on the same" in found.warnings[0]
+
+
+def test_other_examples_stand_apart(runs: Mapping[str, Path]) -> None:
+    found = sandglass.compare([runs["two"], runs["<b>other"]], metrics=["mse"])
+    assert [[s.name for s in block.sides] for block in found.blocks] == [["two"], ["<b>other"]]
+    assert all(column.best is None for block in found.blocks for column in block.columns)
+    assert "not all runs" in found.warnings[0].lower()
+
+
+def test_other_kinds_of_nats_stand_apart(runs: Mapping[str, Path]) -> None:
+    found = sandglass.compare([runs["eight"], runs["normal"]])
+    columns = {(c.figure, c.kind): list(c.cells) for c in found.blocks[0].columns}
+    assert columns["elbo", "cross-entropy"] == ["eight"] and columns["elbo", "density"] == ["normal"]
+    assert columns["mse", ""] == ["eight", "normal"]
+    assert "different kinds" in found.warnings[0]
+
+
+def test_seeds_are_grouped_when_asked(runs: Mapping[str, Path]) -> None:
+    three = [runs["two"], runs["eight"], runs["again"]]
+    [block] = sandglass.compare(three, metrics=["elbo"], group=True).blocks
+    assert {name: [s.name for s in sides] for name, sides in block.groups.items()} == {
+        "two": ["two"],
+        "eight and 1 more": ["eight", "again"],
+    }
+    values = [r.value for r in block.columns[0].cells["eight and 1 more"]]
+    assert block.columns[0].value("eight and 1 more") == pytest.approx(sum(values) / 2)
+    assert len(sandglass.compare(three, metrics=["elbo"]).blocks[0].rows) == 3
+
+
+def test_a_metric_is_left_out_where_a_model_cannot(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    found = sandglass.compare([runs["two"], runs["gan"]], metrics=["mse"])
+    assert [list(c.cells) for c in found.blocks[0].columns] == [["two"]]
+    with pytest.raises(CapabilityError, match="None of these models"):
+        sandglass.compare([runs["gan"], twin(runs["gan"], tmp_path)], metrics=["mse"])
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "error", "message"),
+    [
+        (["two"], {}, ConfigError, "two runs or more"),
+        (["two", "two"], {}, ConfigError, "named twice"),
+        (["two", "eight"], {"split": "tset"}, DataError, "no split 'tset'"),
+        (["two", "eight"], {"metrics": ["elob"]}, ConfigError, "Did you mean 'elbo'"),
+        (["two", "eight"], {"log_prob": {"k": 3}, "metrics": ["mse"]}, ConfigError, "not among those"),
+        (["two", "eight"], {"out": "page.pdf"}, ConfigError, r"\.html"),
+        (["two", "eight"], {"log_prob": {"k": 0}, "metrics": ["log_prob"]}, ConfigError, "k >= 1"),
+    ],
+)
+def test_mistakes_are_one_line(
+    names: list[str], options: dict[str, Any], error: type[Exception], message: str, runs: Mapping[str, Path]
+) -> None:
+    with pytest.raises(error, match=message) as caught:
+        sandglass.compare([runs[n] for n in names], **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_page_stands_alone(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "page.html"
+    sandglass.compare([runs[n] for n in ("two", "eight", "normal", "<b>other", "gan")], out=file)
+    text = file.read_text()
+    page = Page(text)
+    assert [link for link in page.links if not link.startswith(("data:", "#"))] == []
+    assert len(page.ids) == len(set(page.ids))
+    assert "script" not in page.tags and "<b>other" not in text and "&lt;b&gt;other" in text
+    for said in ("Learning curves", "Samples", "Reconstructions", "What differs", "latent_dim", "Size and time"):
+        assert said in text, said
+    sandglass.compare([runs[n] for n in ("two", "eight", "normal", "<b>other", "gan")], out=tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_text() == text
+
+
+def test_tables_compare_too(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i % 17},{i * i % 7}\n" for i in range(200)))
+    for seed in (0, 1):
+        sandglass.train("vae", str(tmp_path / "t.csv"), out=tmp_path / str(seed), epochs=1, threads=1, seed=seed)
+    found = sandglass.compare([tmp_path / "0", tmp_path / "1"], out=tmp_path / "page.html")
+    assert {"elbo", "mse"} <= {c.figure for c in found.blocks[0].columns}
+    assert "Samples" not in (tmp_path / "page.html").read_text()
+
+
+def test_on_the_command_line(cli: Cli, runs: Mapping[str, Path]) -> None:  # noqa: F811
+    two, eight = runs["two"], runs["eight"]
+    code, out, err = cli("compare", two, eight, "-o", "page.html", "--metrics", "elbo,mse")
+    assert code == 0 and err == "" and Path("page.html").is_file()
+    assert "ELBO" in out and "paired by example" in out and "latent_dim" in out and "±" in out
+    best = [c.best for c in sandglass.compare([two, eight], metrics=["elbo", "mse"]).blocks[0].columns]
+    assert out.count(" *") == 2 - best.count(None)
+    code, out, _ = cli("compare", two, eight, "--metrics", "log_prob", "--log_prob.k", "3", "--json")
+    figures = json.loads(out)["comparable"][0]["runs"]["two"][0]["figures"]
+    assert code == 0 and list(figures) == ["log_prob"] and "k=3" in figures["log_prob"]["note"]
+    code, out, err = cli("compare", two, "nowhere")
+    assert code == 66 and out == "" and err.count("\n") == 1
+
+
+def test_runs_are_named_as_short_as_tells_them_apart(runs: Mapping[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs["two"], tmp_path / "b" / "two")
+    found = names_of([sandglass.Run(runs["two"]), sandglass.Run(tmp_path / "b" / "two")])
+    assert found == [f"{runs['two'].parent.name}/two", "b/two"]
