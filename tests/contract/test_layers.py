@@ -35,7 +35,8 @@ TIERS = (
     ("report",),
     ("record",),
     ("recipes",),
-    ("api", "estimator"),
+    ("api",),
+    ("exporting", "estimator"),
     ("app",),
     ("__main__",),
 )
