@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from sandglass.api import build, evaluate, load, load_data, resume, train
     from sandglass.core import Spec
     from sandglass.data.census.take import inspect
+    from sandglass.exporting.write import export
     from sandglass.run import Run
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Spec", "build", "evaluate", "inspect", "load", "load_data", "resume", "train"]
+__all__ = ["Run", "Spec", "build", "evaluate", "export", "inspect", "load", "load_data", "resume", "train"]
 
-_HOMES = {"inspect": "sandglass.data.census.take", "Run": "sandglass.run", "Spec": "sandglass.core"}
+_HOMES = {
+    "Run": "sandglass.run",
+    "Spec": "sandglass.core",
+    "export": "sandglass.exporting.write",
+    "inspect": "sandglass.data.census.take",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -106,7 +106,7 @@ def room(module: str) -> str:
 
 def of_package(name: str) -> str:
     """The room behind a name of the lazy package."""
-    homes = {"Spec": "core", "Run": "run"}
+    homes = {"Spec": "core", "Run": "run", "export": "exporting"}
     return homes.get(name, "api")
 
 
