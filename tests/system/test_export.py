@@ -251,6 +251,17 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     assert "opset" in refused(str(run), "--opset", "3")
 
 
+def test_a_model_in_double_precision_is_exported_in_single(tmp_path: Path) -> None:
+    data = rows(torch.randn(20, 6))
+    model = fresh("ae", data, latent_dim=3, net=MLP).double().eval()
+    config = {"model": model.config, "spec": data.spec.to_dict(), "transform": data.transform.to_dict(), "step": 0}
+    write_model_folder(tmp_path / "model", config, model.state_dict(), "card")
+    done = sandglass.export(tmp_path / "model", tmp_path / "onnx", parts=["encoder"])
+    x = torch.randn(5, 6)
+    (code,) = session(done.path / "encoder.onnx").run(["code"], {"x": x.numpy()})
+    assert code.dtype == np.float32 and np.abs(code - model.encode(x.double()).detach().numpy()).max() < 1e-5
+
+
 def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
     stored("gan", pictures(), tmp_path / "gan", net=MLP)
     with pytest.raises(CapabilityError, match="cannot 'encode'"):

@@ -13,7 +13,7 @@ def export(words: Sequence[str]) -> int:
         "export",
         "Write the encoder and the decoder of a trained model as ONNX graphs, for any batch size. Each is run beside\n"
         "the model first; one that differs is not written.",
-        ["export runs/vae-digits-1", "export runs/vae-digits-1 -o onnx --parts decoder --opset 18"],
+        ["export runs/vae-digits-1", "export runs/vae-digits-1 -o digits-onnx --parts decoder --opset 18"],
     )
     parser.add_argument("run", metavar="RUN", help="a run folder (or latest), a model folder, or a hub id")
     output(parser, "the folder (default: the run's name with -onnx)")

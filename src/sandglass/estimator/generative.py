@@ -26,20 +26,17 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from sandglass import __version__, api, registry, rng
-from sandglass.core import Model, Spec
+from sandglass import __version__, api, registry, rng, storage
+from sandglass.core import Model
 from sandglass.data.load import load_data
 from sandglass.data.sources import tables
-from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
+from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
+from sandglass.estimator import layout, running, state
 from sandglass.limits import is_own
 from sandglass.run import load_model, read_model_config, write_model_folder
-from sandglass.weights import fill
-
-_ELEMENTS = 2**22  # numbers of model output held at once
-_ROWS = 256  # examples at once, at most
 
 Array = np.ndarray[Any, Any]
 
@@ -100,7 +97,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         ['generativemodel0', 'generativemodel1']
     """
 
-    _layout: tuple[int, ...]  # of one example, as X has it
+    _shape: tuple[int, ...]  # of one example, as X has it
     _top: float  # what is 1 in a picture, as X has it
 
     def __init__(
@@ -174,7 +171,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     def transform(self, X: Any) -> Array:  # noqa: N803
         """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values enter as the mean."""
         x, _ = self._prepared(X)
-        return self._mapped(self.model_.encode, x).numpy()
+        return running.over(self.model_, self.model_.encode, x).numpy()
 
     def inverse_transform(self, X: Any) -> Any:  # noqa: N803
         """Codes ``(n, latent_dim)`` to examples in the unit and layout of the training data; a DataFrame of one."""
@@ -182,12 +179,12 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         z = torch.from_numpy(np.array(X, np.float64, ndmin=2))
         if z.shape[1:] != (self._n_features_out,):
             raise DataError(f"Codes must be (n, {self._n_features_out}), not {tuple(z.shape)}.")
-        return self._given_back(self._mapped(self.model_.decode, z))
+        return self._given_back(running.over(self.model_, self.model_.decode, z))
 
     def reconstruct(self, X: Any) -> Any:  # noqa: N803
         """What the model makes of examples, in their unit and layout; where a value was missing there is one."""
         x, _ = self._prepared(X)
-        return self._given_back(self._mapped(self.model_.reconstruct, x))
+        return self._given_back(running.over(self.model_, self.model_.reconstruct, x))
 
     def score_samples(self, X: Any) -> Array:  # noqa: N803
         """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.
@@ -198,11 +195,9 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         a standard error use :func:`sandglass.evaluate`.
         """
         x, mask = self._prepared(X)
-        if mask is not None:
-            registry.require_masks(self.model_)
-        unit = -self._log_scales(x) if mask is None else -(self._log_scales(x) * mask)
-        values = self._mapped(self._log_prob, x, *([] if mask is None else [mask]))
-        return (values.double() + unit.flatten(1).sum(1)).numpy()
+        bound = running.alone(self.model_, self.score_draws, self.seed_)
+        values = running.over(self.model_, bound, x, mask, draws=self.score_draws)
+        return (values.double() - layout.log_unit(self.input_transform_, x, mask)).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """The mean of :meth:`score_samples`, in nats an example: larger is better."""
@@ -222,7 +217,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         given = self.random_state if random_state is None else random_state
         seed = int(check_random_state(given).randint(2**31 - 1))
         with torch.no_grad(), rng.forked(self.model_.device, seed, "sample"):
-            pieces = [min(_ROWS, n_samples - start) for start in range(0, n_samples, _ROWS)]
+            pieces = [min(running.ROWS, n_samples - start) for start in range(0, n_samples, running.ROWS)]
             drawn = torch.cat([self.model_.sample(n, noise=noise).cpu() for n in pieces])
         return self._given_back(drawn)
 
@@ -239,16 +234,17 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         path = Path(folder)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise ConfigError(f"{path} already exists and is not empty; name another folder.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stored = self._stored()
-        params = {name: _plain(value) for name, value in self.get_params(deep=False).items()}
+        with storage.saving(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        stored = state.plain(self.model_, self.input_transform_)
+        params = {name: state.parameter(value) for name, value in self.get_params(deep=False).items()}
         names = getattr(self, "feature_names_in_", None)
         about = {
             "params": params,
             "seed": self.seed_,
             "n_features_in": self.n_features_in_,
             "feature_names_in": None if names is None else list(names),
-            "layout": list(self._layout),
+            "shape": list(self._shape),
             "top": self._top,
         }
         config = {k: stored[k] for k in ("model", "spec", "transform")} | {"classes": [], "sandglass": __version__}
@@ -277,41 +273,30 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         try:
             self = cls(**{**about["params"], **parts})
             self.seed_, self.n_features_in_ = int(about["seed"]), int(about["n_features_in"])
-            self._layout, self._top = tuple(int(n) for n in about["layout"]), float(about["top"])
+            self._shape, self._top = tuple(int(n) for n in about["shape"]), float(about["top"])
             if about["feature_names_in"] is not None:
                 self.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
-        except (KeyError, TypeError, ValueError) as error:
+            self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CheckpointError(f"{path}: what it says of the estimator is damaged ({error}).") from error
-        self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain values and arrays in place of the model; what a pickle of it holds runs no code of ours."""
-        state: dict[str, Any] = super().__getstate__()
-        if "model_" in state:
-            state = {k: v for k, v in state.items() if k not in ("model_", "input_transform_")}
-            state["_stored_model"] = self._stored()
-        return state
+        values: dict[str, Any] = super().__getstate__()
+        if "model_" in values:
+            values = {k: v for k, v in values.items() if k not in ("model_", "input_transform_")}
+            values["_stored"] = state.plain(self.model_, self.input_transform_)
+        return values
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        stored = state.pop("_stored_model", None)
-        super().__setstate__(state)
-        if stored is None:
-            return
-        own = {name: value for name, value in self._model_options().items() if is_own(value)}
-        options = {**stored["model"]["options"], **own}
-        model = registry.build(stored["model"]["name"], Spec.from_dict(stored["spec"]), **options)
-        fill(model, {k: torch.from_numpy(v.copy()) for k, v in stored["weights"].items()}, type(self).__name__)
-        self.model_ = model.to(settle_device(self.device)).eval()
-        self.input_transform_ = Transform.from_dict(stored["transform"])
-
-    def _stored(self) -> dict[str, Any]:
-        return {
-            "model": self.model_.config,
-            "spec": self.model_.spec.to_dict(),
-            "transform": self.input_transform_.to_dict(),
-            "weights": {k: v.detach().cpu().numpy().copy() for k, v in self.model_.state_dict().items()},
-        }
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        values = dict(values)
+        stored = values.pop("_stored", None)
+        super().__setstate__(values)
+        if stored is not None:
+            own = {name: value for name, value in self._model_options().items() if is_own(value)}
+            model, self.input_transform_ = state.built(stored, own)
+            self.model_ = model.to(settle_device(self.device))
 
     # what scikit-learn asks
 
@@ -346,107 +331,36 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             validate_data(self, x, skip_check_array=True, reset=reset)
             frame = tables.check_frame(tables.as_frame(x))
             if reset:
-                self._layout, self._top = (frame.shape[1],), 1.0
+                self._shape, self._top = (frame.shape[1],), 1.0
             return frame if reset or getattr(self.input_transform_, "frame", False) else frame.to_numpy()
         x = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
-        rows = getattr(x, "ndim", 2) < 3 and self.image_shape is None
-        finite: bool | str = "allow-nan" if rows and self._takes_gaps() else True
+        flat = getattr(x, "ndim", 2) < 3 and self.image_shape is None
+        finite: bool | str = "allow-nan" if flat and self._takes_gaps() else True
         array = validate_data(self, x, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=finite)
         if array.dtype.kind == "c":
             raise DataError("Complex data not supported; give real numbers.")
         if reset:
             whole = array.dtype.kind in "iu" and array.min() >= 0 and 1 < array.max() <= 255
             pictures = array.ndim > 2 or self.image_shape is not None
-            self._layout, self._top = array.shape[1:], 255.0 if pictures and whole else 1.0
-        elif array.shape[1:] != self._layout:
-            raise DataError(f"X has examples of shape {array.shape[1:]}; the model was fitted to {self._layout}.")
-        return self._pictures(array) if array.ndim > 2 or self.image_shape is not None else array
+            self._shape, self._top = array.shape[1:], 255.0 if pictures and whole else 1.0
+        elif array.shape[1:] != self._shape:
+            raise DataError(f"X has examples of shape {array.shape[1:]}; the model was fitted to {self._shape}.")
+        rows = array.ndim == 2 and self.image_shape is None
+        return array if rows else layout.pictures(array, self.image_shape, self._top)
 
-    def _pictures(self, array: Array) -> Tensor:
-        """``(n, C, H, W)`` from any layout, bytes as floats in [0, 1]."""
-        if self.image_shape is not None:
-            shape = (1, *self.image_shape)[-3:]
-            if int(np.prod(shape)) != int(np.prod(array.shape[1:])):
-                raise ConfigError(f"Examples of shape {array.shape[1:]} are no pictures of image_shape {shape}.")
-            array = array.reshape(-1, *shape)
-        elif array.ndim == 3:
-            array = array[:, None]
-        elif array.ndim == 4 and array.shape[1] not in (1, 3, 4) and array.shape[3] in (1, 3, 4):
-            array = np.moveaxis(array, 3, 1)
-        if array.dtype == np.bool_ or self._top != 1:
-            array = array.astype(np.float32) / np.float32(self._top)
-        return torch.from_numpy(np.array(array, order="C"))
+    def _given_back(self, x: Tensor) -> Any:
+        return layout.given_back(self.input_transform_, self._shape, self._top, x)
 
     def _prepared(self, x: Any) -> tuple[Tensor, Tensor | None]:
         """``X`` as the model reads it, and the mask."""
         check_is_fitted(self, "model_")
         raw, transform = self._read(x, reset=False), self.input_transform_
         made, mask = transform.observe(raw)
+        if mask is not None:
+            registry.require_masks(self.model_)
         if isinstance(transform, ImageTransform) and made.dtype == torch.uint8:
             made = made.float() / (transform.levels - 1)
         return made, mask
-
-    def _given_back(self, x: Tensor) -> Any:
-        """Examples of the model in the unit and layout of ``X``."""
-        transform = self.input_transform_
-        if isinstance(transform, TableTransform):
-            return transform.inverse(x)
-        back = transform.inverse(x) if isinstance(transform, ArrayTransform) else x.double().numpy() * self._top
-        if len(self._layout) == 3 and back.shape[1:] != self._layout:
-            back = np.moveaxis(back, 1, 3)
-        return back.reshape(len(back), *self._layout)
-
-    def _log_scales(self, x: Tensor) -> Tensor:
-        """Of ``x``, the logarithm of how many units of ``X`` are one of the model's, element by element."""
-        transform = self.input_transform_
-        if isinstance(transform, TableTransform):
-            scales = [float(c.get("scale", 1.0)) for c in transform.columns]
-            widths = torch.tensor([column.width for column in transform.spec().columns])
-            return torch.tensor(scales, dtype=torch.float64).log().repeat_interleave(widths).expand(x.shape)
-        scale = transform.scale if isinstance(transform, ArrayTransform) else 1.0
-        return torch.full(x.shape, float(np.log(scale)), dtype=torch.float64)
-
-    # running the model
-
-    @torch.no_grad()
-    def _mapped(self, f: Callable[..., Tensor], *parts: Tensor) -> Tensor:
-        """``f`` of all examples on the CPU.
-
-        Every call is over the same number of examples, the last filled up with copies of its first: matrix products of
-        another size may round in another way, and an example's figures are not to depend on what else was asked.
-        """
-        per_example = self.model_.spec.size * (self.score_draws if f == self._log_prob else 1)
-        rows = max(1, min(_ROWS, _ELEMENTS // per_example))
-        dtype = next(self.model_.parameters()).dtype
-        found = []
-        for start in range(0, len(parts[0]), rows):
-            piece = [p[start : start + rows] for p in parts]
-            n = len(piece[0])
-            piece = [torch.cat([p, p[:1].expand(rows - n, *p.shape[1:])]) for p in piece]
-            piece = [p.to(self.model_.device, dtype if p.is_floating_point() else p.dtype) for p in piece]
-            found.append(f(*piece)[:n].cpu())
-        return torch.cat(found)
-
-    def _log_prob(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``(B,)`` bounds, each example by itself under the same noise."""
-        parts = (x,) if mask is None else (x, mask)
-
-        def one(*example: Tensor) -> Tensor:
-            return self.model_.log_prob(example[0][None], self.score_draws, *(m[None] for m in example[1:]))[0]
-
-        with rng.forked(x.device):
-            try:
-                self._reseed(x.device)
-                return torch.func.vmap(one, randomness="same")(*parts)
-            except RuntimeError:  # a model may do what cannot be vectorised; one after the other is the same
-                found = []
-                for example in zip(*parts, strict=True):
-                    self._reseed(x.device)
-                    found.append(one(*example))
-                return torch.stack(found)
-
-    def _reseed(self, device: torch.device) -> None:
-        rng.reseed(rng.key(self.seed_, "score"), device)
 
 
 # Put on from outside, for scikit-learn wraps ``transform`` while it makes the class and would hide what is within.
@@ -482,13 +396,3 @@ def _joined(flat: Mapping[str, Any], rest: Mapping[str, Any] | None, name: str) 
     if twice:
         raise ConfigError(f"'{twice[0]}' is given twice, as itself and in {name}.")
     return given | dict(rest or {})
-
-
-def _plain(value: Any) -> Any:
-    """A parameter as JSON holds it; what cannot be written is left to its default."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return value if value is None or isinstance(value, bool | int | float | str) else None
