@@ -92,18 +92,18 @@ def test_a_method_is_there_where_the_model_has_what_it_takes(model: str) -> None
 
 @pytest.mark.parametrize("gaps", [False, True])
 def test_a_log_density_depends_on_the_example_alone(gaps: bool) -> None:
-    x = rows(600)  # more than one piece
+    x = rows(600, 30)  # more than one piece
     if gaps:
         x[np.random.default_rng(1).random(x.shape) < 0.2] = np.nan
-    estimator = GenerativeModel(**TINY).fit(x)
+    estimator = GenerativeModel(**{**TINY, "net": {"name": "mlp", "widths": [64]}}).fit(x)
     scores = estimator.score_samples(x)
     order = np.random.default_rng(2).permutation(len(x))
     assert np.array_equal(estimator.score_samples(x[order]), scores[order])
     assert np.array_equal(estimator.score_samples(x[300:310]), scores[300:310])
-    alone = np.concatenate([estimator.score_samples(x[i : i + 1]) for i in (0, 299, 599)])
-    if not gaps:  # with gaps an example without one is read without a mask
-        assert np.array_equal(alone, scores[[0, 299, 599]])
-    assert np.allclose(alone, scores[[0, 299, 599]], rtol=1e-6, atol=1e-6)
+    codes = estimator.transform(x)
+    for one in (slice(0, 1), slice(299, 300), slice(599, 600)):
+        assert np.array_equal(estimator.score_samples(x[one]), scores[one])
+        assert np.array_equal(estimator.transform(x[one]), codes[one])
     state = torch.get_rng_state()
     estimator.score_samples(x[:3])
     assert torch.equal(torch.get_rng_state(), state)
@@ -125,6 +125,21 @@ def test_together_or_one_by_one_is_the_same_bound(likelihood: str) -> None:
             rng.reseed(rng.key(estimator.seed_, "score"), torch.device("cpu"))
             alone.append(float(estimator.model_.log_prob(one[None], 5)))
     assert np.allclose(estimator.score_samples(x), alone, rtol=2e-5)
+
+
+def test_a_missing_value_is_left_out_of_the_bound() -> None:
+    x = rows()
+    x[::3, 1] = np.nan
+    estimator = GenerativeModel(**TINY).fit(x)
+    z, mask = estimator._prepared(x)
+    assert mask is not None
+    alone = []
+    with torch.no_grad(), rng.forked():
+        for one, seen in zip(z, mask, strict=True):
+            rng.reseed(rng.key(estimator.seed_, "score"), torch.device("cpu"))
+            alone.append(float(estimator.model_.log_prob(one[None], 5, seen[None])))
+    unit = np.nansum(np.where(np.isnan(x), np.nan, np.log(np.nanstd(x, 0))), 1)
+    assert np.allclose(estimator.score_samples(x), np.array(alone) - unit, atol=1e-4)
 
 
 def test_what_cannot_be_vectorised_goes_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,13 +219,13 @@ def test_missing_values_need_a_model_that_takes_them() -> None:
     assert np.allclose(estimator.transform(x), estimator.transform(at_mean), atol=1e-6)
 
 
-@pytest.mark.parametrize("layout", ["grey", "first", "last", "rows", "bytes", "binary", "real"])
+@pytest.mark.parametrize("layout", ["grey", "first", "last", "rows", "bytes", "deep", "binary", "real"])
 def test_pictures_come_back_in_their_layout_and_unit(layout: str) -> None:
     random = np.random.default_rng(0)
     shape = {"first": (40, 3, 7, 6), "last": (40, 7, 6, 3), "rows": (40, 42), "real": (40, 2, 7, 6)}
     x: Any = random.random(shape.get(layout, (40, 7, 6)))
     x = np.round(x * 255).astype(np.uint8) if layout == "bytes" else x > 0.5 if layout == "binary" else x
-    x = 100 * x - 50 if layout == "real" else x
+    x = 100 * x - 50 if layout == "real" else (x * 65535).astype(np.uint16) if layout == "deep" else x
     options = {"image_shape": (7, 6)} if layout == "rows" else {}
     estimator = GenerativeModel("ae", **{**TINY, "latent_dim": 16, "epochs": 150, "net": "linear"}, **options).fit(x)
     channels = {"first": 3, "last": 3, "real": 2}.get(layout, 1)
@@ -219,7 +234,7 @@ def test_pictures_come_back_in_their_layout_and_unit(layout: str) -> None:
     for made in (estimator.reconstruct(x), estimator.inverse_transform(estimator.transform(x)), estimator.sample(40)):
         assert made.shape == x.shape
         if layout != "real":
-            assert made.min() >= 0 and made.max() <= (255 if layout == "bytes" else 1)
+            assert made.min() >= 0 and made.max() <= {"bytes": 255, "deep": 65535}.get(layout, 1)
     # Nearer to its own picture than to another one: neither layout nor unit was mistaken on the way.
     made, true = (v.reshape(40, -1).astype(float) for v in (estimator.reconstruct(x), x))
     assert ((made - true) ** 2).sum() < 0.8 * ((made - np.roll(true, 1, 0)) ** 2).sum()

@@ -339,14 +339,12 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         array = validate_data(self, x, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=finite)
         if array.dtype.kind == "c":
             raise DataError("Complex data not supported; give real numbers.")
+        pictures = array.ndim > 2 or self.image_shape is not None
         if reset:
-            whole = array.dtype.kind in "iu" and array.min() >= 0 and 1 < array.max() <= 255
-            pictures = array.ndim > 2 or self.image_shape is not None
-            self._shape, self._top = array.shape[1:], 255.0 if pictures and whole else 1.0
+            self._shape, self._top = array.shape[1:], layout.top_of(array) if pictures else 1.0
         elif array.shape[1:] != self._shape:
             raise DataError(f"X has examples of shape {array.shape[1:]}; the model was fitted to {self._shape}.")
-        rows = array.ndim == 2 and self.image_shape is None
-        return array if rows else layout.pictures(array, self.image_shape, self._top)
+        return layout.pictures(array, self.image_shape, self._top) if pictures else array
 
     def _given_back(self, x: Tensor) -> Any:
         return layout.given_back(self.input_transform_, self._shape, self._top, x)

@@ -15,6 +15,18 @@ from sandglass.errors import ConfigError
 Array = np.ndarray[Any, Any]
 
 
+def top_of(array: Array) -> float:
+    """What is white in pictures: 255 or 65,535 of whole numbers that need it, otherwise 1.
+
+    Example:
+        >>> top_of(np.array([0, 200])), top_of(np.array([0, 4000])), top_of(np.array([0.0, 0.5]))
+        (255.0, 65535.0, 1.0)
+    """
+    if array.dtype.kind not in "iu" or array.min() < 0:
+        return 1.0
+    return next((top for top in (1.0, 255.0, 65535.0) if array.max() <= top), 1.0)
+
+
 def pictures(array: Array, image_shape: tuple[int, ...] | None, top: float) -> Tensor:
     """``(n, C, H, W)`` from any layout, bytes as floats in [0, 1].
 

@@ -93,7 +93,7 @@ def convert(module: nn.Module, given: Tensor, part: str, opset: int | None) -> M
     """
     size = sum(p.nbytes for p in [*module.parameters(), *module.buffers()])
     if size > _LARGEST:
-        raise CapabilityError(f"The {part} has {size / 2**30:.1f} GiB of weights; an ONNX file holds 2.")
+        raise CapabilityError(f"The model has {size / 2**30:.1f} GiB of weights; an ONNX file holds 2.")
     name = "z" if part == "decoder" else "x"
     try:
         with quiet():

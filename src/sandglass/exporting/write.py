@@ -177,8 +177,9 @@ def inputs(source: Run | str | Path, spec: Spec) -> tuple[Tensor, str]:
             data = api.run_data(source if isinstance(source, Run) else Run(path))
             name = "test" if "test" in data.splits else "train"
             split: Split = data.splits[name]
-            batch = split.batch(torch.arange(n) % len(split))
-            return batch.x.float(), f"{min(n, len(split))} {name} examples of {data.name}"
+            x = split.batch(torch.arange(n) % len(split)).x.float()
+            if x.shape[1:] == spec.shape:
+                return x, f"{min(n, len(split))} {name} examples of {data.name}"
         except (DataError, ConfigError, FileNotFoundError, OSError):
             pass  # the data is not where it was, or was handed over in Python
     generator = rng.generator(0, "export")
@@ -192,7 +193,8 @@ def inputs(source: Run | str | Path, spec: Spec) -> tuple[Tensor, str]:
 def codes(model: Model, x: Tensor) -> Tensor:
     """Codes to try a decoder on: of examples, every other one beyond where those lie; draws of the prior without."""
     if "encode" not in model.provides:
-        return model.prior().sample((len(x),))
+        drawn = "prior" in model.provides
+        return model.prior().sample((len(x),)) if drawn else torch.randn(len(x), int(model.latent_dim))
     z = model.encode(x).clone()
     if z.is_floating_point():  # codes alone lie close together in a model that has learnt little
         z[1::2] = z.mean(0) + (1 + z.std(0)) * torch.randn_like(z[1::2])
