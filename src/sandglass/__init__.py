@@ -17,14 +17,29 @@ if TYPE_CHECKING:
     from sandglass.comparison import compare
     from sandglass.core import Spec
     from sandglass.data.census.take import inspect
+    from sandglass.exporting.write import export
     from sandglass.run import Run
     from sandglass.search.sweep import sweep
 
 __version__ = "0.1.0"
-__all__ = ["Run", "Spec", "build", "compare", "evaluate", "inspect", "load", "load_data", "resume", "sweep", "train"]
+__all__ = [
+    "Run",
+    "Spec",
+    "build",
+    "compare",
+    "evaluate",
+    "export",
+    "inspect",
+    "load",
+    "load_data",
+    "resume",
+    "sweep",
+    "train",
+]
 
 _HOMES = {
     "compare": "sandglass.comparison",
+    "export": "sandglass.exporting.write",
     "inspect": "sandglass.data.census.take",
     "Run": "sandglass.run",
     "Spec": "sandglass.core",

@@ -36,8 +36,8 @@ TIERS = (
     ("report",),
     ("record",),
     ("recipes",),
-    ("api", "estimator"),
-    ("comparison", "search"),
+    ("api",),
+    ("comparison", "search", "exporting", "estimator"),
     ("app",),
     ("__main__",),
 )
@@ -107,7 +107,7 @@ def room(module: str) -> str:
 
 def of_package(name: str) -> str:
     """The room behind a name of the lazy package."""
-    homes = {"Spec": "core", "Run": "run", "compare": "comparison", "sweep": "search"}
+    homes = {"Spec": "core", "Run": "run", "compare": "comparison", "export": "exporting", "sweep": "search"}
     return homes.get(name, "api")
 
 

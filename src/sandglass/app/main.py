@@ -33,6 +33,7 @@ COMMANDS = (
     Command("decode", "use", "turn latent codes back into examples"),
     Command("interpolate", "use", "walk from one example to another through the latent space"),
     Command("manifold", "use", "decode a grid laid over two latent directions"),
+    Command("export", "export", "write a trained model as ONNX, to run without Sandglass"),
     Command("evaluate", "evaluate", "measure a trained model"),
     Command("compare", "compare", "set runs side by side: which is better, by more than the noise"),
     Command("report", "inspect", "write the HTML page of a run"),

@@ -1,0 +1,396 @@
+"""The scikit-learn face: a generative model as a transformer and a density estimator.
+
+Example:
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> pipeline = make_pipeline(StandardScaler(), GenerativeModel(latent_dim=2, epochs=1, random_state=0))
+    >>> pipeline.fit_transform(X).shape
+    (100, 2)
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from sandglass import __version__, api, registry, rng, storage
+from sandglass.core import Model
+from sandglass.data.load import load_data
+from sandglass.data.sources import tables
+from sandglass.data.transform import ImageTransform
+from sandglass.engine.options import settle_device
+from sandglass.engine.progress import Silent, default_progress
+from sandglass.errors import CheckpointError, ConfigError, DataError
+from sandglass.estimator import layout, running, state
+from sandglass.limits import is_own
+from sandglass.run import load_model, read_model_config, write_model_folder
+
+Array = np.ndarray[Any, Any]
+
+
+def _offers(capability: str) -> Callable[[Any], bool]:
+    """For ``available_if``: whether the model of the estimator's name has a capability."""
+
+    def check(self: GenerativeModel) -> bool:
+        try:
+            return capability in registry.able(self.model)
+        except ConfigError:
+            return False
+
+    return check
+
+
+class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+    """A generative model with scikit-learn's interface: codes by ``transform``, log densities by ``score_samples``.
+
+    A method is there where the model has what it takes: ``transform`` needs an encoder (not a GAN),
+    ``inverse_transform`` a decoder, ``score_samples`` and ``score`` a bound on log p(x) (not a plain autoencoder).
+
+    ``X`` is a table of numbers ``(n, d)``, in which NaN is a missing value where the model can leave it out; a
+    DataFrame, whose columns may be numbers, texts, categories, booleans and dates; or pictures, ``(n, H, W)``,
+    ``(n, H, W, C)`` or ``(n, C, H, W)``, of bytes or of floats in [0, 1]. Columns are standardised inside, and what
+    comes out is in the unit and layout of ``X``. Training leaves nothing on disk; :meth:`save` writes a model folder
+    without pickle. What scikit-learn pickles by itself is plain values and arrays, from which the model is built anew.
+
+    Args:
+        model: see ``sandglass models``.
+        latent_dim: size of the code; the model's own default when None.
+        net: network family of the model: a name, a mapping with its options, or an object; the model's own when None.
+        epochs: passes over the examples; by the size of the data when None.
+        batch_size: examples an update; by the size of the data when None.
+        lr: learning rate; the model's own when None.
+        image_shape: ``(H, W)`` or ``(C, H, W)`` of the pictures that rows ``(n, C * H * W)`` are.
+        validation_fraction: share of the examples kept aside to choose the best weights by; 0 keeps the last weights.
+        score_draws: draws of the latent for each log density; more bring the bound nearer to log p(x).
+        model_options: what else the model takes.
+        training_options: what else :class:`~sandglass.engine.options.Training` takes.
+        device: auto, cpu, cuda, cuda:N or mps.
+        random_state: decides the initial weights, the order of the data and all noise.
+        verbose: show progress.
+
+    Attributes:
+        model_: the trained :class:`~sandglass.core.Model`, in eval mode.
+        input_transform_: how an example is prepared for it, and the way back.
+        seed_: what ``random_state`` came to.
+        n_features_in_: columns (the second axis) of ``X``.
+        feature_names_in_: names of the columns, of a DataFrame whose names are all texts.
+
+    Example:
+        >>> X = np.random.default_rng(0).normal(size=(80, 3))
+        >>> vae = GenerativeModel("vae", latent_dim=2, epochs=2, random_state=0).fit(X)
+        >>> vae.transform(X).shape, vae.inverse_transform(vae.transform(X)).shape, vae.score_samples(X).shape
+        ((80, 2), (80, 3), (80,))
+        >>> vae.get_feature_names_out().tolist()
+        ['generativemodel0', 'generativemodel1']
+    """
+
+    _shape: tuple[int, ...]  # of one example, as X has it
+    _top: float  # what is 1 in a picture, as X has it
+
+    def __init__(
+        self,
+        model: str = "vae",
+        *,
+        latent_dim: int | None = None,
+        net: Any = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        lr: float | None = None,
+        image_shape: tuple[int, ...] | None = None,
+        validation_fraction: float = 0.0,
+        score_draws: int = 100,
+        model_options: Mapping[str, Any] | None = None,
+        training_options: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        self.model = model
+        self.latent_dim = latent_dim
+        self.net = net
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.image_shape = image_shape
+        self.validation_fraction = validation_fraction
+        self.score_draws = score_draws
+        self.model_options = model_options
+        self.training_options = training_options
+        self.device = device
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: N803 - scikit-learn's name
+        """Trains on ``X``.
+
+        Args:
+            X: the examples; see the class.
+            y: ignored.
+
+        Raises:
+            ConfigError: an option that makes no sense, or that is given twice.
+            DataError: examples that cannot be read.
+            CapabilityError: missing values, and a model that cannot leave them out.
+            DivergedError: the numbers stopped being finite.
+        """
+        registry.entry("model", self.model)
+        if self.score_draws < 1:
+            raise ConfigError(f"score_draws must be at least 1, not {self.score_draws}.")
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        source = self._read(X, reset=True)
+        data = load_data(source, labels=False, validation=self.validation_fraction, test=0.0, seed=seed)
+        options = self._model_options()
+        flat = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "device": self.device}
+        training = _joined(flat, self.training_options, "training_options")
+        progress = default_progress() if self.verbose else _Quiet()
+        with tempfile.TemporaryDirectory(prefix="sandglass-") as folder:
+            run = api.train(
+                self.model, data, out=Path(folder) / "run", model_options=options, progress=progress,
+                **{"seed": seed, **training},
+            )  # fmt: skip
+            own = {name: value for name, value in options.items() if is_own(value)}
+            self.model_: Model = run.load_model(device=settle_device(self.device), **own)
+        self.seed_, self.input_transform_ = seed, data.transform
+        for text in progress.said if isinstance(progress, _Quiet) else ():
+            warnings.warn(text, ConvergenceWarning, stacklevel=2)
+        return self
+
+    def transform(self, X: Any) -> Array:  # noqa: N803
+        """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values enter as the mean."""
+        x, _ = self._prepared(X)
+        return running.over(self.model_, self.model_.encode, x).numpy()
+
+    def inverse_transform(self, X: Any) -> Any:  # noqa: N803
+        """Codes ``(n, latent_dim)`` to examples in the unit and layout of the training data; a DataFrame of one."""
+        check_is_fitted(self, "model_")
+        z = torch.from_numpy(np.array(X, np.float64, ndmin=2))
+        if z.shape[1:] != (self._n_features_out,):
+            raise DataError(f"Codes must be (n, {self._n_features_out}), not {tuple(z.shape)}.")
+        return self._given_back(running.over(self.model_, self.model_.decode, z))
+
+    def reconstruct(self, X: Any) -> Any:  # noqa: N803
+        """What the model makes of examples, in their unit and layout; where a value was missing there is one."""
+        x, _ = self._prepared(X)
+        return self._given_back(running.over(self.model_, self.model_.reconstruct, x))
+
+    def score_samples(self, X: Any) -> Array:  # noqa: N803
+        """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.
+
+        Of numbers it is a density in the unit of ``X``, of pictures in that of [0, 1]; of an example with missing
+        values it is that of the others. All examples share the same draws of noise, so that an example's figure
+        depends on nothing but the example. The price is that their errors do not cancel in the mean: for a figure with
+        a standard error use :func:`sandglass.evaluate`.
+        """
+        x, mask = self._prepared(X)
+        bound = running.alone(self.model_, self.score_draws, self.seed_)
+        values = running.over(self.model_, bound, x, mask, draws=self.score_draws)
+        return (values.double() - layout.log_unit(self.input_transform_, x, mask)).numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
+        """The mean of :meth:`score_samples`, in nats an example: larger is better."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True) -> Any:
+        """New examples in the unit and layout of the training data.
+
+        Args:
+            n_samples: how many.
+            random_state: of the draws; the estimator's own when None.
+            noise: draw x itself; otherwise its mean given the latent, which looks better in pictures.
+        """
+        check_is_fitted(self, "model_")
+        if n_samples < 1:
+            raise ConfigError(f"n_samples must be at least 1, not {n_samples}.")
+        given = self.random_state if random_state is None else random_state
+        seed = int(check_random_state(given).randint(2**31 - 1))
+        with torch.no_grad(), rng.forked(self.model_.device, seed, "sample"):
+            pieces = [min(running.ROWS, n_samples - start) for start in range(0, n_samples, running.ROWS)]
+            drawn = torch.cat([self.model_.sample(n, noise=noise).cpu() for n in pieces])
+        return self._given_back(drawn)
+
+    # persistence
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes a model folder (safetensors and JSON), which :meth:`load` and :func:`sandglass.load` read.
+
+        Raises:
+            ConfigError: there is something in that folder already.
+            SaveError: it could not be written.
+        """
+        check_is_fitted(self, "model_")
+        path = Path(folder)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise ConfigError(f"{path} already exists and is not empty; name another folder.")
+        with storage.saving(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        stored = state.plain(self.model_, self.input_transform_)
+        params = {name: state.parameter(value) for name, value in self.get_params(deep=False).items()}
+        names = getattr(self, "feature_names_in_", None)
+        about = {
+            "params": params,
+            "seed": self.seed_,
+            "n_features_in": self.n_features_in_,
+            "feature_names_in": None if names is None else list(names),
+            "shape": list(self._shape),
+            "top": self._top,
+        }
+        config = {k: stored[k] for k in ("model", "spec", "transform")} | {"classes": [], "sandglass": __version__}
+        card = f"# {self.model}\n\nRead it with `sandglass.estimator.GenerativeModel.load(folder)`.\n"
+        write_model_folder(path, {**config, "step": 0, "estimator": about}, self.model_.state_dict(), card)
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path, **parts: Any) -> Self:
+        """The fitted estimator in a folder that :meth:`save` wrote; nothing in the folder is executed.
+
+        Args:
+            folder: where it is.
+            parts: objects of your own that the model was built with, such as ``net=...``.
+
+        Raises:
+            NotFoundError: there is none.
+            CheckpointError: it is damaged, or was not written by :meth:`save`.
+        """
+        path = Path(folder)
+        config = read_model_config(path)
+        about = config.get("estimator")
+        if about is None:
+            raise CheckpointError(f"{path} holds no estimator; read the model in it with sandglass.load.")
+        model = load_model(path, **parts)
+        try:
+            self = cls(**{**about["params"], **parts})
+            self.seed_, self.n_features_in_ = int(about["seed"]), int(about["n_features_in"])
+            self._shape, self._top = tuple(int(n) for n in about["shape"]), float(about["top"])
+            if about["feature_names_in"] is not None:
+                self.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
+            self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{path}: what it says of the estimator is damaged ({error}).") from error
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain values and arrays in place of the model; what a pickle of it holds runs no code of ours."""
+        values: dict[str, Any] = super().__getstate__()
+        if "model_" in values:
+            values = {k: v for k, v in values.items() if k not in ("model_", "input_transform_")}
+            values["_stored"] = state.plain(self.model_, self.input_transform_)
+        return values
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        values = dict(values)
+        stored = values.pop("_stored", None)
+        super().__setstate__(values)
+        if stored is not None:
+            own = {name: value for name, value in self._model_options().items() if is_own(value)}
+            model, self.input_transform_ = state.built(stored, own)
+            self.model_ = model.to(settle_device(self.device))
+
+    # what scikit-learn asks
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = self._takes_gaps()
+        if _offers("encode")(self):
+            tags.transformer_tags.preserves_dtype = []  # codes come in the precision of the model
+        else:
+            tags.transformer_tags = None
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return int(self.model_.latent_dim)
+
+    def _takes_gaps(self) -> bool:
+        try:
+            return bool(registry.entry("model", self.model).make.masks)  # type: ignore[attr-defined]
+        except ConfigError:
+            return False
+
+    def _model_options(self) -> dict[str, Any]:
+        return _joined({"latent_dim": self.latent_dim, "net": self.net}, self.model_options, "model_options")
+
+    # from X to examples and back
+
+    def _read(self, x: Any, *, reset: bool) -> Any:
+        """``X`` checked as scikit-learn does: a DataFrame, an array ``(n, d)``, or pictures ``(n, C, H, W)``."""
+        if hasattr(x, "columns"):
+            validate_data(self, x, skip_check_array=True, reset=reset)
+            frame = tables.check_frame(tables.as_frame(x))
+            if reset:
+                self._shape, self._top = (frame.shape[1],), 1.0
+            return frame if reset or getattr(self.input_transform_, "frame", False) else frame.to_numpy()
+        x = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+        flat = getattr(x, "ndim", 2) < 3 and self.image_shape is None
+        finite: bool | str = "allow-nan" if flat and self._takes_gaps() else True
+        array = validate_data(self, x, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=finite)
+        if array.dtype.kind == "c":
+            raise DataError("Complex data not supported; give real numbers.")
+        pictures = array.ndim > 2 or self.image_shape is not None
+        if reset:
+            self._shape, self._top = array.shape[1:], layout.top_of(array) if pictures else 1.0
+        elif array.shape[1:] != self._shape:
+            raise DataError(f"X has examples of shape {array.shape[1:]}; the model was fitted to {self._shape}.")
+        return layout.pictures(array, self.image_shape, self._top) if pictures else array
+
+    def _given_back(self, x: Tensor) -> Any:
+        return layout.given_back(self.input_transform_, self._shape, self._top, x)
+
+    def _prepared(self, x: Any) -> tuple[Tensor, Tensor | None]:
+        """``X`` as the model reads it, and the mask."""
+        check_is_fitted(self, "model_")
+        raw, transform = self._read(x, reset=False), self.input_transform_
+        made, mask = transform.observe(raw)
+        if mask is not None:
+            registry.require_masks(self.model_)
+        if isinstance(transform, ImageTransform) and made.dtype == torch.uint8:
+            made = made.float() / (transform.levels - 1)
+        return made, mask
+
+
+# Put on from outside, for scikit-learn wraps ``transform`` while it makes the class and would hide what is within.
+for _method, _capability in {
+    "transform": "encode",
+    "fit_transform": "encode",
+    "inverse_transform": "decode",
+    "reconstruct": "reconstruct",
+    "score_samples": "log_prob",
+    "score": "log_prob",
+}.items():
+    setattr(GenerativeModel, _method, available_if(_offers(_capability))(getattr(GenerativeModel, _method)))
+
+
+class _Quiet(Silent):
+    """Keeps what training had to say."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def _joined(flat: Mapping[str, Any], rest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    """Parameters that were given, with those of a mapping.
+
+    Raises:
+        ConfigError: one is in both.
+    """
+    given = {key: value for key, value in flat.items() if value is not None}
+    twice = sorted(set(given) & set(rest or {}))
+    if twice:
+        raise ConfigError(f"'{twice[0]}' is given twice, as itself and in {name}.")
+    return given | dict(rest or {})

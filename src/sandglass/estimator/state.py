@@ -1,0 +1,50 @@
+"""A fitted model as plain values and arrays, and built from them; there is no code in what is pickled of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from sandglass import registry
+from sandglass.core import Model, Spec
+from sandglass.data.transform import Transform
+from sandglass.weights import fill
+
+
+def plain(model: Model, transform: Transform) -> dict[str, Any]:
+    """Configuration, spec and transform as in a model folder, and the weights as arrays."""
+    return {
+        "model": model.config,
+        "spec": model.spec.to_dict(),
+        "transform": transform.to_dict(),
+        "weights": {k: v.detach().cpu().numpy().copy() for k, v in model.state_dict().items()},
+    }
+
+
+def built(stored: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Model, Transform]:
+    """The inverse of :func:`plain`.
+
+    Args:
+        stored: what it made.
+        own: objects of a person's own among the model's options.
+
+    Raises:
+        CheckpointError: the weights do not fit.
+    """
+    options = {**stored["model"]["options"], **own}
+    model = registry.build(stored["model"]["name"], Spec.from_dict(stored["spec"]), **options)
+    fill(model, {k: torch.from_numpy(v.copy()) for k, v in stored["weights"].items()}, "the pickled estimator")
+    return model.eval(), Transform.from_dict(stored["transform"])
+
+
+def parameter(value: Any) -> Any:
+    """A parameter as JSON holds it; what cannot be written is left to its default."""
+    if isinstance(value, Mapping):
+        return {str(k): parameter(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [parameter(v) for v in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return value if value is None or isinstance(value, bool | int | float | str) else None

@@ -1,0 +1,100 @@
+"""Whether a graph is its model: both run on the same examples, at several batch sizes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from sandglass.errors import CapabilityError
+
+TOLERANCE = 1e-4
+"""Largest difference between graph and model, in the unit of an output that reaches 1, else of its largest value."""
+
+BATCHES = (1, 2, 7, 64)
+"""Sizes at which a graph is run before it is written."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a graph is from the model it was made from.
+
+    Args:
+        part: ``"encoder"`` or ``"decoder"``.
+        output: where the difference is largest.
+        value: the difference.
+        largest: the largest absolute value of that output.
+        index: the place in it, the example first.
+        batch: the size of the batch it came up in.
+    """
+
+    part: str
+    output: str
+    value: float
+    largest: float
+    index: tuple[int, ...]
+    batch: int
+
+    @property
+    def relative(self) -> float:
+        """The difference in the unit that :data:`TOLERANCE` is of."""
+        return self.value / max(1.0, self.largest)
+
+    def __str__(self) -> str:
+        place = ", ".join(map(str, self.index))
+        return f"{self.value:.2g} at {self.output}[{place}] in a batch of {self.batch}"
+
+
+def compare(data: bytes, module: nn.Module, given: Tensor, part: str) -> Difference:
+    """The largest difference between a graph and its module over :data:`BATCHES`.
+
+    Raises:
+        CapabilityError: the graph does not run, or puts out another shape.
+    """
+    import onnxruntime  # type: ignore[import-untyped]
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    worst: list[Difference] = []
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+        for batch in BATCHES:
+            piece = given[:batch].contiguous()
+            found = session.run(None, {name: piece.numpy()})
+            for output, ours, theirs in zip(module.outputs, module(piece), found, strict=True):  # type: ignore[arg-type]
+                worst.append(_difference(part, str(output), ours.numpy(), np.asarray(theirs), batch))
+    except Exception as error:  # ONNX Runtime's errors have no common base but this one
+        if isinstance(error, CapabilityError):
+            raise
+        why = " ".join(str(error).split())[:200]
+        raise CapabilityError(f"The graph of the {part} does not run, so it was not written: {why}") from error
+    return max(worst, key=lambda d: d.relative if d.relative == d.relative else float("inf"))
+
+
+def _difference(part: str, output: str, ours: Any, theirs: Any, batch: int) -> Difference:
+    if ours.shape != theirs.shape:
+        raise CapabilityError(
+            f"The graph of the {part} makes {output} of shape {theirs.shape} where the model makes {ours.shape}; it "
+            "was not written."
+        )
+    error = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+    place = np.unravel_index(int(np.argmax(np.where(np.isnan(error), np.inf, error))), error.shape)
+    index = tuple(int(i) for i in place)
+    return Difference(part, output, float(error[index]), float(np.abs(ours).max()), index, batch)
+
+
+def check(difference: Difference, tolerance: float) -> None:
+    """Refuses a graph that is not its model.
+
+    Raises:
+        CapabilityError: it differs by more than the tolerance, or by what is not a number.
+    """
+    if not difference.relative <= tolerance:
+        raise CapabilityError(
+            f"The graph of the {difference.part} differs from the model by {difference}, more than the tolerance "
+            f"{tolerance:g}; nothing was written."
+        )

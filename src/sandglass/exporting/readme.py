@@ -1,0 +1,68 @@
+"""The README beside the graphs: what they are, and how a stranger uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandglass import __version__
+from sandglass.core import Model
+from sandglass.data.transform import Transform
+
+
+def readme(modules: Mapping[str, Any], model: Model, transform: Transform) -> str:
+    """Markdown on what is in the folder and how to use it."""
+    shape = ", ".join(map(str, model.spec.shape))
+    lines = []
+    for part, (module, given) in modules.items():
+        name, of = ("z", f"(B, {given.shape[1]})") if part == "decoder" else ("x", f"(B, {shape})")
+        lines.append(f"* `{part}.onnx`: `{name}` {of} to {', '.join(f'`{o}`' for o in module.outputs)}")
+    use = []
+    if "encoder" in modules:
+        use += [
+            'encoder = onnxruntime.InferenceSession("encoder.onnx", providers=["CPUExecutionProvider"])',
+            f"x = np.zeros((7, {shape}), np.float32)  # seven examples",
+            'code = encoder.run(["code"], {"x": x})[0]',
+            'about = json.loads(encoder.get_modelmeta().custom_metadata_map["sandglass.transform"])',
+        ]
+    if "decoder" in modules:
+        width = modules["decoder"][1].shape[1]
+        use += [
+            'decoder = onnxruntime.InferenceSession("decoder.onnx", providers=["CPUExecutionProvider"])',
+            *([] if "encoder" in modules else [f"code = np.zeros((7, {width}), np.float32)"]),
+            'made = decoder.run(["x"], {"z": code})[0]',
+        ]
+    code = "\n".join(["import json", "", "import numpy as np", "import onnxruntime", "", *use])
+    code = code if "encoder" in modules else code.replace("import json\n\n", "")
+    listing = "\n".join(lines)
+    return f"""# {model.config["name"]}, exported by Sandglass {__version__}
+
+{listing}
+
+All numbers are float32, B is any number of examples. {prepared(transform)}
+
+```python
+{code}
+```
+
+The metadata of each graph holds, as JSON, `sandglass.model` (what it is), `sandglass.spec` (one example) and
+`sandglass.transform` (the way from raw data to `x` and back). `MANIFEST.json` has a SHA-256 of each file.
+"""
+
+
+def prepared(transform: Transform) -> str:
+    """In words, how raw data becomes ``x``."""
+    values = transform.to_dict()
+    if transform.kind == "image":
+        height, width = values["size"]
+        colours = {1: "grey", 3: "red, green and blue", 4: "red, green, blue and alpha"}[values["channels"]]
+        return (
+            f"A picture becomes `x` by {values['fit']} to {height} rows and {width} columns ({colours}, channels "
+            "first), its bytes divided by 255; what the decoder makes is in [0, 1]."
+        )
+    if transform.kind == "array":
+        return f"Raw numbers become `x` as `(raw - {values['mean']!r}) / {values['scale']!r}`."
+    return (
+        "A row becomes `x` column after column: a number, rank or date (in seconds since 1970) as `(raw - mean) / "
+        "scale`, a category as one-hot in the order of its `categories`, a missing cell as 0."
+    )

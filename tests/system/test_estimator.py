@@ -1,0 +1,396 @@
+"""The scikit-learn face: its contract, what comes back in whose unit, and log densities that order cannot change."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+import sandglass
+from sandglass import registry, rng
+from sandglass.errors import CapabilityError, CheckpointError, ConfigError, DataError, NotFoundError
+from sandglass.estimator import GenerativeModel
+
+TINY: dict[str, Any] = {
+    "latent_dim": 2,
+    "net": {"name": "mlp", "widths": [8]},
+    "epochs": 1,
+    "batch_size": 64,
+    "score_draws": 5,
+    "device": "cpu",
+    "random_state": 0,
+}
+EXPECTED_TO_FAIL: dict[str, str] = {}
+"""Check of scikit-learn to the reason why it cannot pass; there is none."""
+
+
+def rows(n: int = 60, d: int = 4, seed: int = 0) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(seed).normal(size=(n, d))
+
+
+def mixed(n: int = 60) -> pd.DataFrame:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({
+        "age": random.integers(18, 80, n),
+        "income": random.normal(3e4, 8e3, n),
+        "town": random.choice(["Oslo", "Bern", "Rome"], n),
+        "member": random.random(n) < 0.5,
+    })  # fmt: skip
+    frame.loc[3, "income"] = np.nan
+    return frame
+
+
+@pytest.mark.parametrize("model", ["vae", pytest.param("ae", marks=pytest.mark.slow), "gan"])
+def test_scikit_learn_s_own_checks_pass(model: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # scikit-learn warns of what it skips
+        results = check_estimator(
+            GenerativeModel(model, **TINY), expected_failed_checks=EXPECTED_TO_FAIL, on_fail=None, on_skip=None
+        )
+    failed = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}
+    assert failed == {}
+    assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
+    assert len(results) > 35
+
+
+@pytest.mark.parametrize("model", registry.names("model"))
+def test_a_method_is_there_where_the_model_has_what_it_takes(model: str) -> None:
+    estimator = GenerativeModel(model, **TINY)
+    provides = registry.able(model)
+    needs = {"transform": "encode", "fit_transform": "encode", "inverse_transform": "decode",
+             "reconstruct": "reconstruct", "score_samples": "log_prob", "score": "log_prob"}  # fmt: skip
+    assert {m: hasattr(estimator, m) for m in needs} == {m: c in provides for m, c in needs.items()}
+    x = rows()
+    estimator.fit(x)
+    assert estimator.sample(7).shape == (7, 4)
+    if "encode" in provides:
+        codes = estimator.transform(x)
+        assert codes.dtype == np.float32 and codes.shape == (60, 2)
+        assert estimator.get_feature_names_out().tolist() == ["generativemodel0", "generativemodel1"]
+    if "decode" in provides:
+        assert estimator.inverse_transform(np.zeros((3, 2))).shape == (3, 4)
+    if "log_prob" in provides:
+        assert estimator.score(x) == pytest.approx(estimator.score_samples(x).mean(), abs=1e-12)
+    assert not hasattr(GenerativeModel("no-such"), "transform")
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+def test_a_log_density_depends_on_the_example_alone(gaps: bool) -> None:
+    x = rows(600, 30)  # more than one piece
+    if gaps:
+        x[np.random.default_rng(1).random(x.shape) < 0.2] = np.nan
+    estimator = GenerativeModel(**{**TINY, "net": {"name": "mlp", "widths": [64]}}).fit(x)
+    scores = estimator.score_samples(x)
+    order = np.random.default_rng(2).permutation(len(x))
+    assert np.array_equal(estimator.score_samples(x[order]), scores[order])
+    assert np.array_equal(estimator.score_samples(x[300:310]), scores[300:310])
+    codes = estimator.transform(x)
+    for one in (slice(0, 1), slice(299, 300), slice(599, 600)):
+        assert np.array_equal(estimator.score_samples(x[one]), scores[one])
+        assert np.array_equal(estimator.transform(x[one]), codes[one])
+    state = torch.get_rng_state()
+    estimator.score_samples(x[:3])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def likelihoods() -> list[str]:
+    return [n for n in registry.names("likelihood") if n not in ("bce", "cce", "mae", "mse")]
+
+
+@pytest.mark.parametrize("likelihood", likelihoods())
+def test_together_or_one_by_one_is_the_same_bound(likelihood: str) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (20, 5, 6)).astype(np.uint8)
+    options = {"likelihood": likelihood}
+    estimator = GenerativeModel(**TINY, model_options=options).fit(x)
+    z, _ = estimator._prepared(x)
+    with torch.no_grad(), rng.forked():
+        alone = []
+        for one in z:
+            rng.reseed(rng.key(estimator.seed_, "score"), torch.device("cpu"))
+            alone.append(float(estimator.model_.log_prob(one[None], 5)))
+    assert np.allclose(estimator.score_samples(x), alone, rtol=2e-5)
+
+
+def test_a_missing_value_is_left_out_of_the_bound() -> None:
+    x = rows()
+    x[::3, 1] = np.nan
+    estimator = GenerativeModel(**TINY).fit(x)
+    z, mask = estimator._prepared(x)
+    assert mask is not None
+    alone = []
+    with torch.no_grad(), rng.forked():
+        for one, seen in zip(z, mask, strict=True):
+            rng.reseed(rng.key(estimator.seed_, "score"), torch.device("cpu"))
+            alone.append(float(estimator.model_.log_prob(one[None], 5, seen[None])))
+    unit = np.nansum(np.where(np.isnan(x), np.nan, np.log(np.nanstd(x, 0))), 1)
+    assert np.allclose(estimator.score_samples(x), np.array(alone) - unit, atol=1e-4)
+
+
+def test_what_cannot_be_vectorised_goes_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = rows()
+    estimator = GenerativeModel(**TINY).fit(x)
+    scores = estimator.score_samples(x)
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("vmap: data-dependent control flow")
+
+    monkeypatch.setattr(torch.func, "vmap", refuse)
+    assert np.allclose(estimator.score_samples(x), scores, rtol=1e-6, atol=1e-6)
+
+
+def test_the_density_is_in_the_unit_of_the_data() -> None:
+    """With X in other units standardised data are the same, and log p moves by the log of the unit alone."""
+    x = rows()
+    a, b = (GenerativeModel(**TINY).fit(v) for v in (x, x * 8.0 + 5))
+    assert np.allclose(b.score_samples(x * 8 + 5), a.score_samples(x) - 4 * np.log(8), atol=1e-4)
+    x[0, :3] = np.nan
+    a, b = (GenerativeModel(**TINY).fit(v) for v in (x, x * 8.0 + 5))
+    assert b.score_samples(x * 8 + 5)[0] == pytest.approx(a.score_samples(x)[0] - np.log(8), abs=1e-4)
+    cube = np.random.default_rng(0).normal(size=(30, 4, 5))
+    a, b = (GenerativeModel(**TINY).fit(v) for v in (cube, cube * 8.0))
+    assert np.allclose(b.score_samples(cube * 8), a.score_samples(cube) - 20 * np.log(8), atol=1e-3)
+
+
+def test_the_density_integrates_to_one() -> None:
+    """Importance weights are unbiased, so the integral of their mean is 1 but for the noise of 500 draws."""
+    x = 3 + 2 * rows(400, 1)
+    estimator = GenerativeModel(**{**TINY, "score_draws": 500, "latent_dim": 1, "epochs": 20}).fit(x)
+    grid = np.linspace(-40, 46, 700)[:, None]
+    integral = float(np.trapezoid(np.exp(estimator.score_samples(grid)), grid[:, 0]))
+    assert integral == pytest.approx(1, abs=0.1)
+
+
+def test_a_table_of_mixed_columns_goes_through() -> None:
+    frame = mixed()
+    estimator = GenerativeModel(**TINY).set_output(transform="pandas").fit(frame)
+    codes = estimator.transform(frame)
+    assert list(codes.columns) == ["generativemodel0", "generativemodel1"] and codes.index.equals(frame.index)
+    back = estimator.inverse_transform(codes)
+    assert list(back.columns) == list(frame.columns) and set(back["town"]) <= {"Oslo", "Bern", "Rome"}
+    assert back["age"].dtype == np.int64 and back["member"].dtype == bool
+    filled = estimator.reconstruct(frame)
+    assert filled.notna().all().all() and len(filled) == len(frame)
+    assert np.isfinite(estimator.score_samples(frame)).all()
+    assert estimator.feature_names_in_.tolist() == list(frame.columns) and estimator.n_features_in_ == 4
+    with pytest.raises(ValueError, match="feature names"):
+        estimator.transform(frame[["income", "age", "town", "member"]])
+    with pytest.raises(ValueError, match="now missing"):
+        estimator.transform(frame[["age", "income"]])
+    with pytest.raises(DataError, match="Kyiv"):
+        estimator.transform(frame.assign(town="Kyiv"))
+
+
+def test_a_frame_and_an_array_of_its_numbers_are_one() -> None:
+    x = rows()
+    bare = pd.DataFrame(x)  # headers that are numbers
+    estimators = [GenerativeModel(**TINY).fit(v) for v in (x, bare)]
+    codes = [e.transform(v) for e in estimators for v in (x, bare)]
+    assert all(np.array_equal(c, codes[0]) for c in codes)
+    assert isinstance(estimators[1].sample(3), pd.DataFrame) and isinstance(estimators[0].sample(3), np.ndarray)
+
+
+def test_missing_values_need_a_model_that_takes_them() -> None:
+    x = rows()
+    x[2, 1] = np.nan
+    assert GenerativeModel("vae").__sklearn_tags__().input_tags.allow_nan
+    assert not GenerativeModel("gan").__sklearn_tags__().input_tags.allow_nan
+    with pytest.raises(ValueError, match="NaN"):
+        GenerativeModel("gan", **TINY).fit(x)
+    with pytest.raises(CapabilityError, match="missing values"):
+        GenerativeModel("gan", **TINY).fit(pd.DataFrame(x, columns=list("abcd")))
+    estimator = GenerativeModel(**TINY).fit(x)
+    at_mean = np.where(np.isnan(x), np.nanmean(x, 0), x)
+    assert np.allclose(estimator.transform(x), estimator.transform(at_mean), atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["grey", "first", "last", "rows", "bytes", "deep", "binary", "real"])
+def test_pictures_come_back_in_their_layout_and_unit(layout: str) -> None:
+    random = np.random.default_rng(0)
+    shape = {"first": (40, 3, 7, 6), "last": (40, 7, 6, 3), "rows": (40, 42), "real": (40, 2, 7, 6)}
+    x: Any = random.random(shape.get(layout, (40, 7, 6)))
+    x = np.round(x * 255).astype(np.uint8) if layout == "bytes" else x > 0.5 if layout == "binary" else x
+    x = 100 * x - 50 if layout == "real" else (x * 65535).astype(np.uint16) if layout == "deep" else x
+    options = {"image_shape": (7, 6)} if layout == "rows" else {}
+    estimator = GenerativeModel("ae", **{**TINY, "latent_dim": 16, "epochs": 150, "net": "linear"}, **options).fit(x)
+    channels = {"first": 3, "last": 3, "real": 2}.get(layout, 1)
+    assert estimator.model_.spec.shape == (channels, 7, 6)
+    assert estimator.model_.spec.support == {"binary": "binary", "real": "real"}.get(layout, "unit")
+    read, _ = estimator._prepared(x)
+    assert layout == "real" or 0.9 < float(read.max()) <= 1
+    for made in (estimator.reconstruct(x), estimator.inverse_transform(estimator.transform(x)), estimator.sample(40)):
+        assert made.shape == x.shape
+        if layout != "real":
+            assert made.min() >= 0 and made.max() <= {"bytes": 255, "deep": 65535}.get(layout, 1)
+    # Nearer to its own picture than to another one: neither layout nor unit was mistaken on the way.
+    made, true = (v.reshape(40, -1).astype(float) for v in (estimator.reconstruct(x), x))
+    assert ((made - true) ** 2).sum() < 0.8 * ((made - np.roll(true, 1, 0)) ** 2).sum()
+    with pytest.raises(ValueError, match=r"fitted to|features"):
+        estimator.transform(x[..., :-1])
+
+
+def test_in_a_pipeline_and_a_grid_search() -> None:
+    x = rows() @ np.random.default_rng(3).normal(size=(4, 6))
+    pipeline = make_pipeline(StandardScaler(), GenerativeModel(**TINY))
+    search = GridSearchCV(pipeline, {"generativemodel__latent_dim": [1, 3]}, cv=2, n_jobs=1)
+    search.fit(x)
+    assert search.best_params_["generativemodel__latent_dim"] in (1, 3)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.transform(x).shape == (60, search.best_params_["generativemodel__latent_dim"])
+    assert np.allclose(pipeline.fit(x).inverse_transform(np.zeros((1, 2))).shape, (1, 6))
+
+
+def test_nothing_is_left_where_it_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    GenerativeModel(**TINY).fit(rows())
+    assert list((tmp_path / "here").iterdir()) == [] and list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_random_state_decides_everything() -> None:
+    x = rows()
+    first, again, other = (GenerativeModel(**{**TINY, "random_state": s}).fit(x) for s in (0, 0, 1))
+    assert np.array_equal(first.transform(x), again.transform(x))
+    assert np.array_equal(first.score_samples(x), again.score_samples(x))
+    assert not np.array_equal(first.transform(x), other.transform(x))
+    assert np.array_equal(first.sample(5), first.sample(5))
+    assert not np.array_equal(first.sample(5), first.sample(5, random_state=7))
+    assert not np.array_equal(first.sample(300)[:256], first.sample(300, noise=False)[:256])
+    free = GenerativeModel(**{**TINY, "random_state": None}).fit(x)
+    assert not np.array_equal(free.sample(5), free.sample(5))
+
+
+def same(a: GenerativeModel, b: GenerativeModel, x: Any) -> None:
+    assert np.array_equal(a.transform(x), b.transform(x))
+    assert np.array_equal(a.score_samples(x), b.score_samples(x))
+    if isinstance(x, pd.DataFrame):
+        assert a.sample(5).equals(b.sample(5))
+    else:
+        assert np.array_equal(a.sample(5), b.sample(5))
+
+
+@pytest.mark.parametrize("kind", ["rows", "table", "pictures"])
+def test_saved_and_loaded_it_is_the_same(kind: str, tmp_path: Path) -> None:
+    x: Any = {"rows": rows(), "table": mixed(), "pictures": (rows(40, 30).reshape(40, 5, 6) > 0)}[kind]
+    estimator = GenerativeModel(**TINY).fit(x)
+    folder = estimator.save(tmp_path / "new" / "folder")
+    assert {f.name for f in folder.iterdir()} == {"config.json", "model.safetensors", "README.md", "MANIFEST.json"}
+    loaded = GenerativeModel.load(folder)
+    same(estimator, loaded, x)
+    assert loaded.get_params() == estimator.get_params()
+    assert getattr(loaded, "n_features_in_", 0) == estimator.n_features_in_
+    assert sandglass.load(folder).latent_dim == 2
+    with pytest.raises(ConfigError, match="not empty"):
+        estimator.save(folder)
+
+
+def test_a_folder_that_is_not_one_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        GenerativeModel.load(tmp_path)
+    run = sandglass.train("vae", rows(), out=tmp_path / "run", epochs=1, model_options={"latent_dim": 2})
+    with pytest.raises(CheckpointError, match="no estimator"):
+        GenerativeModel.load(run.path / "model")
+    folder = GenerativeModel(**TINY).fit(rows()).save(tmp_path / "saved")
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"score_draws"', '"score_drawn"'))
+    with pytest.raises(CheckpointError, match="damaged"):
+        GenerativeModel.load(folder)
+
+
+def test_copies_and_pickles_are_the_same_and_hold_plain_values(tmp_path: Path) -> None:
+    x = rows()
+    estimator = GenerativeModel(**TINY).fit(x)
+    same(estimator, copy.deepcopy(estimator), x)
+    data = pickle.dumps(estimator)
+    same(estimator, pickle.loads(data), x)
+    named = [word for word in (b"torch", b"sandglass.models", b"sandglass.data", b"sandglass.nets") if word in data]
+    assert named == [], "a pickle names our estimator and NumPy, and no class of PyTorch or of a model"
+    assert not hasattr(clone(estimator), "model_")
+    assert clone(estimator).get_params() == estimator.get_params()
+
+
+class OwnNet:
+    """A net of a person's own."""
+
+    def encoder(self, shape: tuple[int, ...], out: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(int(np.prod(shape)), out))
+
+    def decoder(self, dim: int, shape: tuple[int, ...]) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(dim, int(np.prod(shape))), torch.nn.Unflatten(-1, shape))
+
+
+def test_a_net_of_one_s_own_goes_along(tmp_path: Path) -> None:
+    x = rows()
+    estimator = GenerativeModel(**{**TINY, "net": OwnNet()}).fit(x)
+    same(estimator, copy.deepcopy(estimator), x)
+    folder = estimator.save(tmp_path / "saved")
+    with pytest.raises(ConfigError, match="of your own"):
+        GenerativeModel.load(folder)
+    same(estimator, GenerativeModel.load(folder, net=OwnNet()), x)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"model": "vea"}, ConfigError, "Did you mean 'vae'"),
+        ({"model_options": {"latent_dim": 3}}, ConfigError, "given twice"),
+        ({"training_options": {"epochs": 3}}, ConfigError, "given twice"),
+        ({"training_options": {"epoch": 3}}, ConfigError, "Did you mean 'epochs'"),
+        ({"model_options": {"bets": 3}}, ConfigError, "Did you mean 'beta'"),
+        ({"score_draws": 0}, ConfigError, "score_draws"),
+        ({"validation_fraction": 1.5}, ConfigError, "validation"),
+        ({"image_shape": (3, 5)}, ConfigError, "image_shape"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], error: type, message: str) -> None:
+    with pytest.raises(error, match=message):
+        GenerativeModel(**{**TINY, **options}).fit(rows())
+
+
+def test_options_reach_model_and_training() -> None:
+    options = {"model_options": {"beta": 3.0}, "training_options": {"seed": 11, "optimizer": "adamw"}}
+    estimator = GenerativeModel(**TINY, validation_fraction=0.2, **options).fit(rows())
+    assert estimator.model_.beta == 3.0
+    for method, value in (("transform", rows()), ("inverse_transform", np.zeros((1, 2))), ("sample", 2)):
+        with pytest.raises(NotFittedError):
+            getattr(GenerativeModel(**TINY), method)(value)
+    with pytest.raises(DataError, match="Codes"):
+        estimator.inverse_transform(np.zeros((2, 5)))
+    with pytest.raises(ConfigError, match="n_samples"):
+        estimator.sample(0)
+
+
+def test_what_training_has_to_say_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"lr": 1e18, "training_options": {"optimizer": "sgd", "momentum": 0.0}, "batch_size": 20}
+    with pytest.warns(ConvergenceWarning, match="not finite"):
+        GenerativeModel(**{**TINY, **options}).fit(rows())
+    assert capsys.readouterr() == ("", "")
+
+
+def test_it_is_not_imported_unasked() -> None:
+    code = "import sys, sandglass; sandglass.train; print('sandglass.estimator' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_a_saved_folder_says_in_json_what_it_is(tmp_path: Path) -> None:
+    folder = GenerativeModel(**TINY).fit(rows()).save(tmp_path / "saved")
+    about = json.loads((folder / "config.json").read_text())["estimator"]
+    assert about["params"]["latent_dim"] == 2 and about["n_features_in"] == 4 and about["shape"] == [4]
