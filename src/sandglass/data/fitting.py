@@ -122,7 +122,6 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
 def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str) -> dict[str, Any]:
     """A column of numbers; of those found in any split, and those of the training rows with their gaps."""
     kind = declared or ("count" if dtype == "int64" and _counted(cells.numbers(name, found)) else "numeric")
-    cells.READ[kind](name, found)  # what no row of its kind can hold is refused whichever split it is in
     spread = _spread(cells.READ[kind](name, train))
     if kind == "count":
         spread = {"mean": float(round(spread["mean"])), "scale": 2.0 ** round(math.log2(spread["scale"]))}
@@ -130,14 +129,14 @@ def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str
 
 
 def _counted(found: Array) -> bool:
-    """Whether whole numbers are surely counts: from 0, recurring, mostly small, and scattered more than a Poisson.
+    """Whether whole numbers are surely counts: from 0, recurring, and mostly small.
 
     Years, ages and postcodes do not reach 0, row numbers do not recur, codes are not mostly small, and of few values
     nobody knows whether they are ratings.
     """
     distinct = len(np.unique(found))
     small = 3 * float(np.median(found)) < float(found.max()) <= cells.MOST
-    return bool(found.min() == 0 and FEW < distinct <= len(found) / 2 and small and found.var() > found.mean())
+    return bool(found.min() == 0 and FEW < distinct <= len(found) / 2 and small)
 
 
 def leave_out(name: str) -> str:
