@@ -306,6 +306,10 @@ def test_samples_are_drawn_once_with_noise_for_rows_alone() -> None:
     images = Draws(Spec((1, 4, 4), "unit"), lambda n: torch.rand(n, 1, 4, 4))
     measure(images, Split(torch.rand(300, 1, 4, 4)), names=["fid"], fid={"features": "random"})
     assert images.asked == [(256, False)] * 2
+    large = Draws(Spec((3, 512, 512), "unit"), lambda n: torch.rand(n, 3, 8, 8).repeat(1, 1, 64, 64))
+    pictures = Split(torch.zeros(5, 3, 512, 512, dtype=torch.uint8))
+    measure(large, pictures, names=["fid"], fid={"features": {"name": "random", "size": 8}, "samples": 25})
+    assert large.asked == [(21, False)] * 2, "no more than 2^24 numbers at once"
 
 
 def test_figures_do_not_hang_on_what_else_is_measured() -> None:

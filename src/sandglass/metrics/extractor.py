@@ -43,7 +43,7 @@ class Extractor:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """``(B, *shape)`` examples to ``(B, D)`` features, float64 on the CPU."""
-        return self.net(x).double().cpu()
+        return self.net(x).cpu().double()  # in this order: not every device has float64
 
 
 class Features(Protocol):

@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 _MOST = 10_000  # samples, where nothing else is said
 _NUMBERS = 2**26  # numbers in all those samples together: of large pictures there are fewer
-_BATCH = 256
+_BATCH, _ELEMENTS = 256, 2**24  # examples in a batch at most, and numbers in it
 
 LEAST = 100
 """Examples from which samples are compared with them unasked, and samples at least where pictures are large."""
@@ -139,7 +139,7 @@ def of_examples(model: Model, held: Held, key: str, extractor: Extractor, name: 
 
     def make() -> Tensor:
         index = rng.permutation(len(split), 0, "samples", name)[:most]
-        return torch.cat([extractor(split.batch(part).x.to(model.device)) for part in index.split(_BATCH)])
+        return torch.cat([extractor(split.batch(part).x.to(model.device)) for part in index.split(batch_size(held))])
 
     return held.once(("features", key, name, most), make)
 
@@ -155,9 +155,15 @@ def of_samples(model: Model, held: Held, key: str, extractor: Extractor, n: int)
 
 def drawn(model: Model, held: Held, n: int) -> Iterator[Tensor]:
     """Samples batch by batch, ``(B, *shape)``, each under a key of its place."""
-    for place, start in enumerate(range(0, n, _BATCH)):
+    size = batch_size(held)
+    for place, start in enumerate(range(0, n, size)):
         rng.reseed(rng.key(held.seed, "samples", place), model.device)
-        yield model.sample(_BATCH, noise=not held.spec.is_image)[: n - start]
+        yield model.sample(size, noise=not held.spec.is_image)[: n - start]
+
+
+def batch_size(held: Held) -> int:
+    """Examples in a batch, fewer of large pictures."""
+    return min(_BATCH, max(1, _ELEMENTS // held.spec.size))
 
 
 def same(one: Split, other: Split) -> bool:

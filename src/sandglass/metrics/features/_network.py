@@ -13,7 +13,7 @@ from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 
-_BLOCK = 512
+_BLOCK, _ELEMENTS = 512, 2**24  # examples taken at once, and numbers in them
 _LEAST = 1e-6  # a column or feature that does not vary is not blown up
 
 
@@ -73,7 +73,8 @@ class Network(nn.Module):
 
     def gather(self, split: Split, index: Tensor) -> Tensor:
         """The examples at ``index``, shrunk, so that large pictures are never all held at once."""
-        return torch.cat([self.shrink(split.batch(part).x.cpu()) for part in index.split(_BLOCK)])
+        block = min(_BLOCK, max(1, _ELEMENTS // math.prod(split.x.shape[1:])))
+        return torch.cat([self.shrink(split.batch(part).x.cpu()) for part in index.split(block)])
 
     def fit_input(self, x: Tensor) -> None:
         """Takes the mean and scale of the input, a channel or column, from shrunk examples."""
