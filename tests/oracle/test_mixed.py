@@ -362,6 +362,7 @@ def test_auto_is_mixed_for_what_has_not_numbers_alone() -> None:
     for kind in ("positive", "count", "categorical", "ordinal"):
         assert auto("numeric", kind) == "mixed", kind
     assert registry.settle("likelihood", {"name": "auto"}, Spec((3,)))["name"] == "gaussian"
+    assert not registry.entry("likelihood", "gaussian").make.natural(TABLE.spec())  # in whichever order they register
     binary = Spec((1,), "binary", 2, columns=(Column("a"),))
     assert registry.settle("likelihood", {"name": "auto"}, binary)["name"] == "bernoulli"
 
