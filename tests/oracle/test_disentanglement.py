@@ -153,6 +153,12 @@ def test_one_dimension_of_everything_is_told_by_chance() -> None:
     assert found["factor_vae"].value == pytest.approx(1 / 3, abs=1e-12)
 
 
+def test_votes_are_told_by_other_votes() -> None:
+    """Of 40 dimensions and 51 votes hardly two are for one, so that votes would tell themselves."""
+    found = scores(noise(len(FACTORS), 40), FACTORS, ["factor_vae"], factor_vae={"votes": 100})
+    assert found["factor_vae"].value < 0.6
+
+
 def test_the_dimension_is_normalised_by_its_spread() -> None:
     """Of two dimensions of one factor with noise, the tighter *in units of its own spread* gets the votes."""
     factors = grid(4, 4, times=50)
@@ -239,7 +245,7 @@ def test_dead_dimensions_are_left_out_and_said() -> None:
     assert with_posterior.value == pytest.approx(1, abs=1e-12)
     assert "posterior means; 3 of 4 dimensions are active" in with_posterior.note
     assert scores(dead, FACTORS, ["mig"])["mig"].value == pytest.approx(2 / 3, abs=1e-12), "without a prior's scale"
-    rounding = 1e-10 * (torch.arange(len(FACTORS)) % 2)[:, None]
+    rounding = 1e-10 * (torch.arange(len(FACTORS)) % 2)[:, None].double()
     constant = torch.cat([FACTORS.double(), 1e6 / 3 + rounding], 1)
     assert "3 of 4 dimensions are active" in scores(constant, FACTORS, ["mig"])["mig"].note
 
