@@ -22,7 +22,7 @@ from torch import Tensor
 
 from helpers import digest, fresh, make_loop, pictures, rows
 from sandglass import registry, rng
-from sandglass.core import Batch, Clock, Spec
+from sandglass.core import Batch, Clock, Column, Spec
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
@@ -60,6 +60,7 @@ TRAINING: dict[str, Options] = {
     "schedule_every": {"schedule": "step", "schedule_every": 1},
     "schedule_factor": {"schedule": "step", "schedule_every": 1, "schedule_factor": 0.5},
     "schedule_peak": {"schedule": "triangular", "schedule_peak": 2.0},
+    "log_to": {"log_to": ["tensorboard"]},
     "clip": {"clip": 1e-3},
     "accumulate": {"accumulate": 2},
     "ema": {"ema": 0.5},
@@ -191,6 +192,8 @@ def test_every_option_of_a_likelihood_acts(name: str, option: registry.Option) -
             return hashed(p.log_prob(x), p.mean, p.sample(), *likelihood.state_dict().values())
 
     specs = [Spec(shape, support, levels=9) for shape in ((1, 4, 4), (6,)) for support in ("unit", "real")]  # type: ignore[arg-type]
+    columns = (Column("a", "categorical", 4, ("p", "q", "r", "s")), Column("b"), Column("c", "count"))
+    specs.append(Spec((6,), columns=columns))
     assert any(acts("likelihood", name, option, lambda o, s=spec: observe(o, s)) for spec in specs)
 
 
@@ -218,7 +221,7 @@ def test_every_option_of_a_schedule_acts(name: str, option: registry.Option) -> 
 
 @functools.cache
 def run_of(options: str, full: bool) -> tuple[object, ...]:
-    """What a short run leaves: weights, log, kept model, checkpoints written and kept, threads, or a refusal.
+    """What a short run leaves: weights, log, kept model, checkpoints written and kept, threads, files, or a refusal.
 
     Args:
         options: of the training, as JSON.
@@ -247,7 +250,8 @@ def run_of(options: str, full: bool) -> tuple[object, ...]:
         except SaveError as error:
             ended = str(error)
         kept = run.load_model().state_dict().values() if (run.path / "model").exists() else ()
-        return digest(loop.model, run), hashed(*kept), ended, written, run.steps(), loop.options.threads
+        copies = sorted(path.name for path in run.path.iterdir())
+        return digest(loop.model, run), hashed(*kept), ended, written, run.steps(), loop.options.threads, copies
 
 
 @pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Training)])
