@@ -24,8 +24,9 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import sandglass
 from sandglass import registry, rng
+from sandglass.data.load import load_data
 from sandglass.errors import CapabilityError, CheckpointError, ConfigError, DataError, NotFoundError
-from sandglass.estimator import GenerativeModel
+from sandglass.estimator import GenerativeModel, layout
 
 TINY: dict[str, Any] = {
     "latent_dim": 2,
@@ -110,7 +111,7 @@ def test_a_log_density_depends_on_the_example_alone(gaps: bool) -> None:
 
 
 def likelihoods() -> list[str]:
-    return [n for n in registry.names("likelihood") if n not in ("bce", "cce", "mae", "mse")]
+    return [n for n in registry.names("likelihood") if n not in ("bce", "cce", "mae", "mse", "mixed")]
 
 
 @pytest.mark.parametrize("likelihood", likelihoods())
@@ -165,6 +166,34 @@ def test_the_density_is_in_the_unit_of_the_data() -> None:
     cube = np.random.default_rng(0).normal(size=(30, 4, 5))
     a, b = (GenerativeModel(**TINY).fit(v) for v in (cube, cube * 8.0))
     assert np.allclose(b.score_samples(cube * 8), a.score_samples(cube) - 20 * np.log(8), atol=1e-3)
+
+
+def test_counts_and_categories_have_a_probability_which_knows_no_unit() -> None:
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"visits": random.negative_binomial(1, 0.1, 200), "size": random.normal(size=200), "kind": list("abcd") * 50}
+    )
+    few, many = (
+        GenerativeModel(**TINY)
+        .fit(frame.assign(size=frame["size"] * unit))
+        .score_samples(frame.assign(size=frame["size"] * unit))
+        for unit in (1.0, 4.0)
+    )
+    assert np.allclose(many, few - np.log(4), atol=1e-6)
+    estimator = GenerativeModel(**TINY).fit(frame)
+    visits, size, kind = estimator.input_transform_.spec().columns
+    assert (visits.kind, size.kind, kind.kind) == ("count", "numeric", "categorical") and visits.scale != 1
+    x, mask = estimator._prepared(frame)
+    assert np.allclose(layout.log_unit(estimator.input_transform_, x, mask, mixed=True), np.log(size.scale))
+
+
+def test_a_positive_value_counts_in_its_own_unit() -> None:
+    """A log-normal's density is that of the standardised logarithm, divided by the scale and by the value."""
+    frame = pd.DataFrame({"price": np.exp(np.random.default_rng(0).normal(2, 0.5, 50)), "kind": list("ab") * 25})
+    data = load_data(frame, types={"price": "positive"}, validation=0, test=0)
+    column = data.spec.columns[0]
+    found = layout.log_unit(data.transform, data.train.batch(slice(0, 50)).x, None, mixed=True)
+    assert np.allclose(found, np.log(column.scale) + np.log(frame["price"]), atol=1e-5)
 
 
 def test_the_density_integrates_to_one() -> None:
@@ -367,7 +396,7 @@ def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], error
 def test_options_reach_model_and_training() -> None:
     options = {"model_options": {"beta": 3.0}, "training_options": {"seed": 11, "optimizer": "adamw"}}
     estimator = GenerativeModel(**TINY, validation_fraction=0.2, **options).fit(rows())
-    assert estimator.model_.beta == 3.0
+    assert estimator.model_.beta.value == 3.0
     for method, value in (("transform", rows()), ("inverse_transform", np.zeros((1, 2))), ("sample", 2)):
         with pytest.raises(NotFittedError):
             getattr(GenerativeModel(**TINY), method)(value)

@@ -109,7 +109,8 @@ def test_features_have_mean_zero_and_variance_one_over_what_was_learnt_from() ->
         assert float(features.var(0).min()) > 1e-3, "every feature tells something"
 
 
-def test_what_was_learnt_is_kept_and_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_learnt_is_kept_and_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SANDGLASS_CACHE", str(tmp_path))
     held, x = digits(fingerprint="kept"), digits().split.batch(slice(0, 20)).x
     first = Own(updates=5)(held, CPU)
     (folder,) = [p for p in storage.cache_folder("features").iterdir() if (p / "net.safetensors").is_file()]

@@ -31,6 +31,7 @@ from sandglass.core import Model
 from sandglass.data.load import load_data
 from sandglass.data.sources import tables
 from sandglass.data.transform import ImageTransform
+from sandglass.distributions.mixed import Mixed
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
@@ -197,7 +198,9 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         x, mask = self._prepared(X)
         bound = running.alone(self.model_, self.score_draws, self.seed_)
         values = running.over(self.model_, bound, x, mask, draws=self.score_draws)
-        return (values.double() - layout.log_unit(self.input_transform_, x, mask)).numpy()
+        likelihood = getattr(getattr(self.model_, "likelihood", None), "likelihood", None)
+        mixed = isinstance(likelihood, Mixed)
+        return (values.double() - layout.log_unit(self.input_transform_, x, mask, mixed=mixed)).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """The mean of :meth:`score_samples`, in nats an example: larger is better."""

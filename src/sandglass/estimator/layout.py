@@ -73,10 +73,17 @@ def given_back(transform: Transform, shape: tuple[int, ...], top: float, x: Tens
     return back.reshape(len(back), *shape)
 
 
-def log_unit(transform: Transform, x: Tensor, mask: Tensor | None) -> Tensor:
+def log_unit(transform: Transform, x: Tensor, mask: Tensor | None, *, mixed: bool = False) -> Tensor:
     """``(n,)`` what a log density of the model's examples has too much to be one of ``X``, in nats.
 
-    One of the model's units is ``scale`` of those of ``X``, so it is the sum of ``log(scale)`` over what is observed.
+    One of the model's units is ``scale`` of those of ``X``, so it is the sum of ``log(scale)`` over what is observed;
+    of a positive value, whose logarithm the model sees, that and the logarithm itself.
+
+    Args:
+        transform: how ``X`` became ``x``.
+        x: ``(n, ...)``, as the model sees them.
+        mask: what of it is observed; None for all.
+        mixed: whether counts and ranks have a probability, which knows no unit, and no density.
 
     Example:
         >>> transform = ArrayTransform((2, 3, 4), scale=8.0)
@@ -84,8 +91,13 @@ def log_unit(transform: Transform, x: Tensor, mask: Tensor | None) -> Tensor:
         tensor([24.], dtype=torch.float64)
     """
     if isinstance(transform, TableTransform):
-        scales = torch.tensor([float(c.get("scale", 1.0)) for c in transform.columns], dtype=torch.float64)
-        each = scales.log().repeat_interleave(torch.tensor([c.width for c in transform.spec().columns]))
+        columns = transform.spec().columns
+        width = torch.tensor([c.width for c in columns])
+        scales = torch.tensor([1.0 if mixed and c.discrete else c.scale for c in columns], dtype=torch.float64)
+        positive = torch.tensor([c.kind == "positive" for c in columns]).repeat_interleave(width)
+        means = torch.tensor([c.mean for c in columns], dtype=torch.float64).repeat_interleave(width)
+        each = scales.log().repeat_interleave(width)
+        each = each + torch.where(positive, x.double() * each.exp() + means, 0.0)
     else:
         each = torch.tensor(getattr(transform, "scale", 1.0), dtype=torch.float64).log()
     each = each.expand(x.shape)
