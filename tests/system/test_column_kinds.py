@@ -209,7 +209,7 @@ def test_a_mixed_table_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*words, "--latent-dim", "2"]) == 0
     model = load(run)
     assert model.config["options"]["likelihood"] == {"name": "mixed", "learn": "column"}
-    assert main(["generate", run, "-n", "200", "--noise", "-o", str(tmp_path / "rows.csv")]) == 0
+    assert main(["generate", run, "-n", "200", "-o", str(tmp_path / "rows.csv")]) == 0
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert rows["visits"].dtype == np.int64 and rows["visits"].min() >= 0
     assert (rows["income"] > 0).all() and set(rows["town"]) <= {"Ulm", "Bern", "Graz"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sandglass.app.evaluate import dotted, typed
@@ -73,49 +73,48 @@ def show(found: Comparison) -> None:
         print("\n" * bool(place) + f"{block.data}, {block.n:,} {block.split} examples\n")
         figures(block)
     if found.differences:
-        print("\nwhat differs in the configuration\n")
+        print("what differs in the configuration\n")
         rows = [[name, *values] for name, values in found.differences]
         table(["setting", *(side.name for side in found.sides)], rows, wrap=range(1, len(found.sides) + 1))
 
 
 def figures(block: Block) -> None:
-    """One row a run, one column a figure; under it how far each is from the best."""
-    from sandglass.report.compare import behind, cell, title
+    """One row a figure, one column a run; under it how far each is from the best."""
+    from sandglass.report.compare import behind, cell, heading
 
     def plain(text: str) -> str:
         return text.replace("\N{MINUS SIGN}", "-")
 
     names = list(block.groups)
-    for columns in lines(block):
-        headers = ["run", *(title(c) for c in columns)]
-        rows = [[n, *(plain(cell(c, n)) + " *" * (c.best == n) for c in columns)] for n in names]
-        table(headers, rows, right=range(1, len(headers)))
-        print()
     ranked = [c for c in block.columns if c.first is not None and len(c.cells) > 1]
+    values = {c.figure + c.kind: {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names} for c in block.columns}
+    _print(names, [(heading(c), values[c.figure + c.kind]) for c in block.columns])
+    if any(c.best for c in block.columns):
+        print("* better than every other by more than the noise\n")
     if not ranked:
         print("No figure ranks these runs.")
         return
     paired = all(c.difference(n, c.first or n).paired for c in ranked for n in c.cells if n != c.first)
     print(f"difference from the best of each figure{', paired by example' if paired else ''}\n")
-    table(["run", *map(title, ranked)], [[n, *(plain(behind(c, n)) for c in ranked)] for n in names],
-          right=range(1, len(ranked) + 1))  # fmt: skip
+    _print(names, [(heading(c), {n: plain(behind(c, n)) for n in names}) for c in ranked])
 
 
-def lines(block: Block) -> list[list[Any]]:
-    """The columns, in as many tables as the terminal needs; in one when there is no terminal."""
-    from sandglass.report.compare import cell, title
-
-    if not sys.stdout.isatty():
-        return [block.columns]
-    room = shutil.get_terminal_size().columns
-    first = max(len(name) for name in block.groups)
-    made: list[list[Any]] = [[]]
-    left = room - first
-    for column in block.columns:
-        wide = 4 + max(len(title(column)), *(len(cell(column, name)) for name in block.groups))
-        if wide > left and made[-1]:
-            made.append([])
-            left = room - first
-        made[-1].append(column)
-        left -= wide
-    return made
+def _print(names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """A table of figures by runs; in a terminal as many as its width asks for."""
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    room -= max((len(title) for title, _ in rows), default=0)
+    wide = [2 + max(len(name), *(len(cells[name]) for _, cells in rows)) if rows else 0 for name in names]
+    start = 0
+    while start < len(names):
+        end, left = start + 1, room - wide[start]
+        while end < len(names) and wide[end] <= left:
+            left -= wide[end]
+            end += 1
+        some = names[start:end]
+        table(
+            ["figure", *some],
+            [[title, *(cells[n] for n in some)] for title, cells in rows],
+            right=range(1, len(some) + 1),
+        )
+        print()
+        start = end

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import BooleanOptionalAction, Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,14 +30,16 @@ def generate(words: Sequence[str]) -> int:
     parser.add_argument("-n", "--number", type=count, default=64, help="how many (default: 64)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed draws the same examples (default: 0)")
     parser.add_argument("--separate", action="store_true", help="a PNG file each, in a folder")
-    parser.add_argument("--noise", action="store_true", help="draw x itself, not its mean given the latent")
+    about = "draw x itself, not its mean given the latent (default: rows of a table are drawn, pictures are means)"
+    parser.add_argument("--noise", action=BooleanOptionalAction, help=about)
     output(parser, f"{_PICTURE_OR_TABLE} (default: samples.png or .csv); with --separate a folder")
     args = parser.parse(words)
 
     from sandglass.app.files import write_examples
 
     trained = _open(args)
-    x = draw(trained, args.number, args.seed, args.noise)
+    noise = trained.transform.kind == "table" if args.noise is None else args.noise
+    x = draw(trained, args.number, args.seed, noise)
     path = write_examples(trained.transform, x, args.out, default="samples", separate=args.separate)
     return _wrote(path, f"{args.number} samples")
 

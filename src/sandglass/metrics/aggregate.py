@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,7 +15,7 @@ from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.held import Held
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -33,7 +33,6 @@ class Aggregate:
 
     needs = ("posterior", "prior")
     figures = ("mutual_information", "marginal_kl")
-    better: Mapping[str, Better] = {"marginal_kl": "lower"}
 
     def __init__(self, *, examples: int = 10_000) -> None:
         if examples < 2:

@@ -85,7 +85,7 @@ def measure(
         registry.require_masks(model)
     known: dict[str, Any] = {"factors": tuple(factors), "mixture": mixture, "fingerprint": fingerprint}
     held = Held(split=split, spec=model.spec, seed=seed, train=train, **known)
-    chosen = wanted(names) or wanted([name for name in registry.names("metric") if _applies(name, model, held)])
+    chosen = wanted(names) or wanted([name for name in _usual() if _applies(name, model, held)])
     if unused := sorted(set(options) - set(chosen)):
         raise ConfigError(f"An option is given of the metric '{unused[0]}', which is not among those to be taken.")
     was_training = model.training
@@ -169,6 +169,12 @@ def _figures(name: str) -> tuple[str, ...]:
 
 def _asks(name: str) -> tuple[Ask, ...]:
     return getattr(registry.entry("metric", name).make, "asks", ())
+
+
+def _usual() -> list[str]:
+    """Every measure, those first that say most in a word."""
+    first = ("bound", "reconstruction", "fid")
+    return [*first, *(name for name in registry.names("metric") if name not in first)]
 
 
 def _applies(name: str, model: Model, held: Held) -> bool:

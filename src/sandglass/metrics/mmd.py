@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from sandglass.core import Batch, Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics.aggregate import at_random
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.held import Held
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -40,7 +40,6 @@ class MMD:
 
     needs = ("encode", "prior")
     figures = ("mmd",)
-    better: Mapping[str, Better] = {"mmd": "lower"}
 
     def __init__(self, *, kernel: Literal["imq", "rbf"] = "imq", examples: int = 10_000) -> None:
         if kernel not in KERNELS:

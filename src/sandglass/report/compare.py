@@ -66,6 +66,13 @@ def title(column: Column) -> str:
     return f"{name} ({KINDS[column.kind]})" if column.kind else name
 
 
+def heading(column: Column) -> str:
+    """The name of a column with its unit, where that is short."""
+    return (
+        f"{title(column)}, {column.unit}" if 1 < len(column.unit) < 10 and column.unit != "squared" else title(column)
+    )
+
+
 def cell(column: Column, name: str) -> str:
     """What a row has in a column: value and error; of several runs median and range."""
     results = column.cells.get(name)
@@ -137,19 +144,21 @@ def _figures(block: Block, suffix: str, after: str) -> Section | None:
         for c in found if any(math.isfinite(r.value) for rs in c.cells.values() for r in rs)
     ]  # fmt: skip
     ranked = [c for c in found if c.first is not None and len(c.cells) > 1]
-    head = ["run", *(f"{title(c)}, {c.unit}" if 1 < len(c.unit) < 10 else title(c) for c in found)]
-    marked = [(r, k + 1) for r, name in enumerate(names) for k, c in enumerate(found) if c.best == name]
-    numbers = tuple(range(1, len(head)))
-    tables = [Table([[n, *(cell(c, n) for c in found)] for n in names], head, numbers=numbers, marked=marked)]
+    head, numbers = ["figure", *names], tuple(range(1, len(names) + 1))
+    marked = [(r, k) for r, c in enumerate(found) for k, name in enumerate(names, 1) if c.best == name]
+    tables = [Table([[heading(c), *(cell(c, n) for n in names)] for c in found], head, numbers=numbers, marked=marked)]
     if ranked:
-        rows = [[n, *(behind(c, n) for c in ranked)] for n in names]
-        tables.append(Table(rows, ["run", *map(title, ranked)], numbers=tuple(range(1, len(ranked) + 1)),
-                            title="Difference from the best"))  # fmt: skip
+        rows = [[heading(c), *(behind(c, n) for n in names)] for c in ranked]
+        tables.append(Table(rows, head, numbers=numbers, title="Difference from the best"))
+    notes = [[title(c), "; ".join(_notes(c))] for c in found if _notes(c)]
+    if notes:
+        tables.append(Table(notes, ["figure", "what to know"], title="Notes on the figures", folded=True))
     grouped = any(len(sides) > 1 for sides in block.groups.values())
-    notes = dict.fromkeys(r.note for c in found for rs in c.cells.values() for r in rs if r.note)
-    note = "; ".join(notes)
-    return Section("figures" + suffix, "Figures" + after, _how(grouped), charts=charts, tables=tables,
-                   note=f"Notes on the figures: {note}." if note else "")  # fmt: skip
+    return Section("figures" + suffix, "Figures" + after, _how(grouped), charts=charts, tables=tables)
+
+
+def _notes(c: Column) -> list[str]:
+    return list(dict.fromkeys(r.note for rs in c.cells.values() for r in rs if r.note))
 
 
 def _how(grouped: bool) -> str:

@@ -63,8 +63,9 @@ class Block:
 
     @property
     def n(self) -> int:
-        """Examples."""
-        return max((r.n for side in self.sides for r in side.results.values()), default=0)
+        """Examples of the split."""
+        data = self.sides[0].material.data
+        return len(data.splits[self.split]) if data is not None else 0
 
     @cached_property
     def groups(self) -> dict[str, list[Side]]:
