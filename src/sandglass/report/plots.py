@@ -314,7 +314,8 @@ def slice_chart(
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.xaxis.set_minor_formatter(lambda value, _: "")
         else:
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+            whole = all(isinstance(value, int) for value, _, _ in points)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.set(title=short(title, 30), ylabel=unit)
 
