@@ -107,13 +107,7 @@ class Spec:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML."""
         columns = [vars(c) | {"categories": list(c.categories)} for c in self.columns]
-        return {
-            "shape": list(self.shape),
-            "support": self.support,
-            "levels": self.levels,
-            "classes": self.classes,
-            "columns": columns,
-        }
+        return vars(self) | {"shape": list(self.shape), "columns": columns}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
