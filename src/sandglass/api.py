@@ -23,6 +23,7 @@ from sandglass.metrics.measure import beside, measure
 from sandglass.record import describe, differences, environment, write_bad_files
 from sandglass.report.card import model_card
 from sandglass.run import Run, hold, load_model, read_model_config
+from sandglass.schedules.weight import Weight
 
 __all__ = ["build", "evaluate", "load", "load_data", "resume", "run_data", "train", "transform_of"]
 
@@ -95,6 +96,10 @@ def train(
         raise ConfigError("model_options go with a model's name; this model is built already.")
     check_fit(model, dataset)
     check_changes(model, dataset, training)
+    progress = progress or default_progress()
+    for weight in (value for value in vars(model).values() if isinstance(value, Weight)):
+        if told := weight.unreached(training.epochs):
+            progress.say(told)
     if init_from is not None:
         start_from(model, init_from)
     config = describe(model, dataset, training, recipe)
@@ -102,7 +107,7 @@ def train(
     with hold(path):
         run = Run.create(path, config)
         write_bad_files(run, dataset)
-        loop = Loop(model, dataset, run, training, card=model_card, progress=progress or default_progress())
+        loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
         loop.fit()
     return run
 

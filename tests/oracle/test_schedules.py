@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
 
+import sandglass
 from helpers import fresh, make_loop, rows
 from sandglass import registry, rng
 from sandglass.core import Batch, Clock, Conditional, Model, Schedule
@@ -269,6 +270,15 @@ def test_the_bound_is_untouched(options: dict[str, Any], h: Tensor) -> None:
         with rng.forked("cpu", 5):
             found.append(torch.stack(bare(4.0, **given).bound_parts(h)))
     assert torch.equal(*found)
+
+
+def test_a_schedule_longer_than_the_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for epochs, said in ((1, True), (2, False)):
+        options = {"latent_dim": 2, "net": "linear", "beta_schedule": {"name": "linear", "epochs": 2}}
+        sandglass.train(
+            "vae", rows(torch.randn(20, 3)), out=tmp_path / str(epochs), epochs=epochs, model_options=options
+        )
+        assert ("beta has come to 0.5 when" in capsys.readouterr().err) == said
 
 
 def test_only_a_weight_that_moves_is_scheduled() -> None:

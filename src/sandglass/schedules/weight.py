@@ -43,9 +43,32 @@ class Weight:
                 f"The option {name}_schedule needs a schedule that comes to rest, one of: {', '.join(able)}."
             )
 
-    def __call__(self, clock: Clock) -> Tensor:
-        """``()``, its value at this time."""
-        return self.value * self.schedule(clock.epoch)
+    def __call__(self, clock: Clock) -> Tensor | float:
+        """``()``, its value at this time; a number where it does not move."""
+        return self.value * self.schedule(clock.epoch) if self.moves else self.final
+
+    @property
+    def final(self) -> float:
+        """Its value at the end of time."""
+        assert self.schedule.final is not None  # or it would have been refused
+        return self.value * self.schedule.final
+
+    def unreached(self, epochs: int) -> str:
+        """What to say where so many epochs end before the schedule does; nothing where it comes to rest in time.
+
+        Example:
+            >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5))
+            beta has come to 0.5 when the 5 epochs end, but the best weights are chosen as if it were 1; train for ...
+            >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10)
+            ''
+        """
+        reached = self.value * self.schedule(epochs)
+        if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
+            return ""
+        return (
+            f"{self.name} has come to {reached:.3g} when the {epochs} epochs end, but the best weights are chosen as if "
+            f"it were {self.final:g}; train for longer, or shorten {self.name}_schedule."
+        )
 
     @property
     def moves(self) -> bool:
@@ -54,4 +77,4 @@ class Weight:
 
     def part(self, clock: Clock, n: int) -> dict[str, Tensor]:
         """Its value for each of ``n`` examples, ``(n,)``, under its name; nothing where it does not move."""
-        return {self.name: self(clock).expand(n)} if self.moves else {}
+        return {self.name: (self.value * self.schedule(clock.epoch)).expand(n)} if self.moves else {}
