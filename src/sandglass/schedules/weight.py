@@ -66,8 +66,8 @@ class Weight:
         if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
             return ""
         return (
-            f"{self.name} has come to {reached:.3g} when the {epochs} epochs end, but the best weights are chosen as if "
-            f"it were {self.final:g}; train for longer, or shorten {self.name}_schedule."
+            f"{self.name} has come to {reached:.3g} when the {epochs} epochs end, but the best weights are chosen as "
+            f"if it were {self.final:g}; train for longer, or shorten {self.name}_schedule."
         )
 
     @property
