@@ -62,7 +62,7 @@ def verdict(c: Comparison) -> str:
 
 def title(column: Column) -> str:
     """The name of a column."""
-    name = facts.NAMES.get(column.figure, column.figure.replace("_", " "))
+    name = facts.called(column.figure)
     return f"{name} ({KINDS[column.kind]})" if column.kind else name
 
 

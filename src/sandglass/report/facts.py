@@ -42,6 +42,16 @@ NAMES = {
 }
 
 
+def called(figure: str) -> str:
+    """A figure's name for the reader.
+
+    Example:
+        >>> called("elbo"), called("nearest_ratio")
+        ('ELBO', 'nearest ratio')
+    """
+    return NAMES.get(figure, figure.replace("_", " "))
+
+
 def figure(value: float | None, stderr: float | None = None) -> str:
     """A figure, with as many digits as its standard error supports.
 
@@ -71,7 +81,7 @@ def verdict(m: Material) -> str:
             if name in metrics:
                 r = metrics[name]
                 unit = "" if name in ("mse", "fid") else f" {r['unit']}"
-                said.append(f"{report['split']} {NAMES[name]} {figure(r['value'], r['stderr'])}{unit}")
+                said.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
                 break
         if units:
             said.append(f"{figure(units['value'])} {units['unit'].replace('dimensions', 'latent dimensions')} active")
@@ -102,9 +112,9 @@ def tiles(m: Material) -> list[tuple[str, str]]:
         for name in ("log_prob", "elbo", "rate", "distortion", "fid", "psnr", "mse"):
             if name in metrics and len(made) < 4:
                 r = metrics[name]
-                unit = r["unit"] if len(r["unit"]) < 10 else ""
+                unit = r["unit"] if len(r["unit"]) < 10 and r["unit"] != "squared" else ""
                 made.append(
-                    (figure(r["value"], r["stderr"]).split(" ±")[0], f"{report['split']} {NAMES[name]} {unit}".strip())
+                    (figure(r["value"], r["stderr"]).split(" ±")[0], f"{report['split']} {called(name)} {unit}".strip())
                 )
         if "active_units" in metrics:
             r = metrics["active_units"]
@@ -163,7 +173,7 @@ def metrics_section(m: Material) -> Section | None:
     for report in m.reports:
         for name, r in report["metrics"].items():
             unit = {"1": "", "dB": "dB"}.get(r["unit"], r["unit"])
-            rows.append([NAMES.get(name, name), report["split"], figure(r["value"], r["stderr"]), unit, f"{r['n']:,}",
+            rows.append([called(name), report["split"], figure(r["value"], r["stderr"]), unit, f"{r['n']:,}",
                          r.get("note", "")])  # fmt: skip
     if not rows:
         return None

@@ -157,7 +157,7 @@ def settings(trial: Trial) -> str:
 
 def verdict(s: Swept) -> str:
     """The best settings."""
-    name = facts.NAMES.get(s.metric, s.metric.replace("_", " "))
+    name = facts.called(s.metric)
     if s.best is None:
         return "No trial has finished yet."
     figure = facts.figure(s.best.value, s.best.stderr)
@@ -206,7 +206,7 @@ def _slices(s: Swept) -> Section | None:
     if not done or s.best is None:
         return None
     charts: list[Chart] = []
-    unit = f"validation {facts.NAMES.get(s.metric, s.metric)}"
+    unit = f"validation {facts.called(s.metric)}"
     for k, (name, scale) in enumerate(s.vary.items()):
         ordered = sorted(done, key=lambda t: _order(t.values[name]))
         points = [(t.values[name] if scale != "list" else shown(t.values[name]), t.value, t is s.best) for t in ordered]
@@ -237,7 +237,7 @@ def _progress(s: Swept) -> Section | None:
     points = sorted((t.number, t.value, t is s.best) for t in s.trials if t.value is not None)
     if len(points) < 2:
         return None
-    unit = f"validation {facts.NAMES.get(s.metric, s.metric)}"
+    unit = f"validation {facts.called(s.metric)}"
     chart = slice_chart("progress", "Trial by trial", points, unit, "linear")
     how = "Finished trials in the order of their beginning. Where nothing better came for long, more would help little."
     return Section("progress", "Progress", how, half=True, charts=[chart])
@@ -245,7 +245,7 @@ def _progress(s: Swept) -> Section | None:
 
 def _table(s: Swept) -> Section:
     """Every trial."""
-    name = facts.NAMES.get(s.metric, s.metric)
+    name = facts.called(s.metric)
     head = ["trial", name, *map(short, s.vary), "epochs", "time", "state"]
     rows = [
         [
