@@ -192,6 +192,18 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
         assert [r.name for r in every] == [r.name for r in first], "a figure that is not declared is never shown"
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 31])
+def test_examples_however_few_are_measured(n: int) -> None:
+    """Nobody named a measure, so none may refuse."""
+    data = pictures()
+    made = torch.arange(2 * n).view(-1, 2) % 3
+    split = dataclasses.replace(data.train.take(torch.arange(n)), factors=made, y=torch.arange(n) % 2)
+    for name in ("vae", "ae", "gan"):
+        model = fresh(name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
+        for result in measure(model, split, train=data.train, factors=("first", "second")):
+            assert result.n > 0 and not math.isnan(result.value), result
+
+
 @pytest.mark.parametrize(
     ("kind", "name"), [(kind, name) for kind in ("metric", "likelihood") for name in registry.names(kind)]
 )

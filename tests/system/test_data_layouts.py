@@ -265,3 +265,18 @@ def test_new_data_gets_the_models_class_numbers(tmp_path):
         api.evaluate(run, data=tmp_path / "new", split="train")
     assert main(["evaluate", str(run.path), "--data", str(tmp_path / "new")]) == 65
     assert load_data(tmp_path / "new", labels=False, **reading).classes == ()
+
+
+def test_a_link_to_itself_costs_no_other_picture(tmp_path):
+    """The system does not say what such a link leads to; it is an error to ask."""
+    folder = fill(tmp_path / "photos", 12)
+    for name in ("round.png", "a.png", "z"):
+        (folder / name).symlink_to(name)
+    data = load_data(folder, validation=0, test=0)
+    assert len(data.train) == 12
+    assert data.notes[0] == "passed over: links to folders or to nothing (3)"
+    alone = tmp_path / "wrapped"
+    alone.mkdir()
+    fill(alone / "inner", 3)
+    (alone / "round.png").symlink_to("round.png")
+    assert len(load_data(alone, validation=0, test=0).train) == 3

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sandglass.core import Model
-from sandglass.errors import DataError
 from sandglass.metrics._information import contingency, entropy, mutual_information
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Held, UnsuitableError
 from sandglass.metrics.latent import ACTIVE, codes_of
 
 _LEAST = 20  # examples without which nothing is said at all
@@ -61,12 +60,12 @@ def known(model: Model, held: Held, measure: str, least: int = 1) -> Known:
     assert held.split.factors is not None
     factors = held.split.factors.cpu().numpy()
     if len(factors) < _LEAST:
-        raise DataError(f"The metric '{measure}' needs at least {_LEAST} examples, and there are {len(factors)}.")
+        raise UnsuitableError(f"The metric '{measure}' needs at least {_LEAST} examples, and there are {len(factors)}.")
     names = held.factors or tuple(f"factor {k + 1}" for k in range(factors.shape[1]))
     numbers, varying, values = numbered(factors, names)
     if len(varying) < least:
         of = "two factors that vary" if least > 1 else "a factor that varies"
-        raise DataError(f"The metric '{measure}' needs {of}; here {', '.join(varying) or 'none'} does.")
+        raise UnsuitableError(f"The metric '{measure}' needs {of}; here {', '.join(varying) or 'none'} does.")
     codes, notes = _active(model, codes_of(model, held).numpy())
     notes += [f"factor '{name}' is constant and left out" for name in names if name not in varying]
     fewest, where = min((int(np.bincount(column).min()), name) for column, name in zip(numbers.T, varying, strict=True))

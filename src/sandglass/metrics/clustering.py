@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sandglass.core import Model, Result
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, sklearn_seed
 from sandglass.metrics._information import contingency, entropy, mutual_information
 from sandglass.metrics._subset import codes_and_inputs, scarce, subset
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.held import Better, Held, UnsuitableError
 from sandglass.registry import register
 
 
@@ -92,7 +92,7 @@ class Clustering:
         assert split.y is not None
         found, y = np.unique(split.y.cpu().numpy(), return_inverse=True)
         if len(found) < 2:
-            raise DataError("The metric 'clustering' needs examples of at least two classes.")
+            raise UnsuitableError("The metric 'clustering' needs examples of at least two classes.")
         codes, inputs = codes_and_inputs(model, held, split)
         seed = sklearn_seed(held.seed, "clustering")
         on_codes, on_inputs = (self.clusters(x, len(found), seed) for x in (codes, inputs))

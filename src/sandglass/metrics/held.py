@@ -11,6 +11,12 @@ from sandglass.data.dataset import Mixture, Split
 from sandglass.errors import DataError
 
 T = TypeVar("T")
+
+
+class UnsuitableError(DataError):
+    """A measure cannot be taken on these examples; one that nobody named is then left out."""
+
+
 Ask = Literal["images", "labels", "factors", "train", "complete", "mixture"]
 Better = Literal["higher", "lower"]
 
@@ -76,7 +82,7 @@ class Held:
         """Refuses examples that lack what a measure asks for.
 
         Raises:
-            DataError: they do.
+            UnsuitableError: they do.
         """
         if not self.has(ask):
-            raise DataError(f"The metric '{measure}' needs {_MISSING[ask]}.")
+            raise UnsuitableError(f"The metric '{measure}' needs {_MISSING[ask]}.")

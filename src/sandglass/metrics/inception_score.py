@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Result
-from sandglass.errors import DataError
 from sandglass.metrics.extractor import FeaturesOption
-from sandglass.metrics.held import Better
+from sandglass.metrics.held import Better, UnsuitableError
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 
@@ -45,7 +44,7 @@ class InceptionScore(OfSamples):
         """
         classify = sets.extractor.classify
         if classify is None:
-            raise DataError(
+            raise UnsuitableError(
                 "The metric 'inception_score' needs a classifier: features 'own' of data with labels, or 'inception'."
             )
         values = scores(classify(sets.fake))

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sandglass.core import Batch, Model, Result
-from sandglass.errors import ConfigError, DataError, MissingPackageError, NotFoundError
-from sandglass.metrics.held import Better, Held
+from sandglass.errors import ConfigError, MissingPackageError, NotFoundError
+from sandglass.metrics.held import Better, Held, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -91,7 +91,7 @@ class LPIPS:
         """The mean over pictures, each at least 0."""
         channels, *sides = model.spec.shape
         if channels not in (1, 3) or model.spec.support == "real":
-            raise DataError(
+            raise UnsuitableError(
                 f"The metric 'lpips' needs grey or RGB pictures with values in [0, 1]; these have {channels} "
                 f"channel(s) of {model.spec.support} values."
             )

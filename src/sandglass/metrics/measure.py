@@ -13,7 +13,7 @@ from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Dataset, Mixture, Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Ask, Held
+from sandglass.metrics.held import Ask, Held, UnsuitableError
 
 
 class Measure(Protocol):
@@ -99,7 +99,11 @@ def measure(
                 held.require(ask, name)
             how: Measure = registry.resolve("metric", {"name": name, **options.get(name, {})})
             with rng.forked(model.device, seed, "measure", name):
-                results += [result for result in how(model, held) if result.name in figures]
+                try:
+                    results += [result for result in how(model, held) if result.name in figures]
+                except UnsuitableError:
+                    if names:
+                        raise
     finally:
         model.train(was_training)
     return results

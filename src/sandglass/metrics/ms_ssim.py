@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sandglass.core import Batch, Model, Result, Spec
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError
 from sandglass.metrics._windows import WINDOW, data_range, range_note, similarity
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.held import Better, Held, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -87,7 +87,7 @@ class MSSSIM:
         count = scales(model.spec, self.window)
         if count < 2:
             height, width = model.spec.shape[1:]
-            raise DataError(
+            raise UnsuitableError(
                 f"The metric 'ms_ssim' needs pictures of at least {2 * self.window} pixels a side, for two scales, and "
                 f"these have {height}x{width}; take 'ssim', or a smaller window."
             )

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Model, Result
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError
 from sandglass.metrics.extractor import FeaturesOption
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.held import Better, Held, UnsuitableError
 from sandglass.metrics.measure import mean_result
 from sandglass.metrics.samples import LEAST, compare, extractor_of, of_examples, same, squared_distances
 from sandglass.registry import register
@@ -61,7 +61,7 @@ class Nearest:
         """
         assert held.train is not None  # it is asked for
         if same(held.train, held.split):
-            raise DataError("The metric 'nearest' needs examples that were not trained on; name another split.")
+            raise UnsuitableError("The metric 'nearest' needs examples that were not trained on; name another split.")
         sets = compare(model, held, self.features, self.samples)
         fake, unseen = sets.fake[:_MOST], sets.real[:_MOST]
         if not bool(torch.isfinite(fake).all()):

@@ -9,10 +9,9 @@ import torch
 
 from sandglass.core import Model, Result
 from sandglass.data.dataset import Split
-from sandglass.errors import DataError
 from sandglass.metrics._linear import Linear
 from sandglass.metrics._subset import codes_and_inputs, scarce, subset
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.held import Better, Held, UnsuitableError
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
 
@@ -65,7 +64,7 @@ class Probe:
 
 def _labels(train: Split) -> np.ndarray:
     if train.y is None or len(train.y.unique()) < 2:
-        raise DataError("The metric 'probe' needs training examples of at least two classes.")
+        raise UnsuitableError("The metric 'probe' needs training examples of at least two classes.")
     return train.y.cpu().numpy()
 
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from sandglass import registry, rng
 from sandglass.core import Model, Result
 from sandglass.data.dataset import Split
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError
 from sandglass.metrics.extractor import Extractor, FeaturesOption
-from sandglass.metrics.held import Ask, Held
+from sandglass.metrics.held import Ask, Held, UnsuitableError
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class OfSamples(abc.ABC):
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
         """Figures of samples against examples; not finite where the samples are not."""
         if len(held.split) < self.least:
-            raise DataError(f"{type(self).__name__} compares samples with at least {self.least} examples.")
+            raise UnsuitableError(f"{type(self).__name__} compares samples with at least {self.least} examples.")
         sets = compare(model, held, self.features, self.samples)
         if not bool(torch.isfinite(sets.fake).all()):
             note = "the model generates values that are not finite"

@@ -9,9 +9,9 @@ import torch
 
 from sandglass import rng
 from sandglass.core import Model, Result
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import Held, UnsuitableError
 from sandglass.registry import register
 
 _FRAMES = 2**22  # numbers of decoder output held at once
@@ -67,7 +67,7 @@ class Smoothness:
         """``(pairs, 4)`` length, energy, chord and squared chord of each way."""
         n = len(held.split)
         if n < 2:
-            raise DataError("The metric 'smoothness' needs at least 2 examples.")
+            raise UnsuitableError("The metric 'smoothness' needs at least 2 examples.")
         generator = rng.generator(held.seed, "smoothness", "pairs")
         first = torch.randint(n, (self.pairs,), generator=generator)
         second = (first + torch.randint(1, n, (self.pairs,), generator=generator)) % n  # any but itself

@@ -95,7 +95,7 @@ def walk(folder: Path, passed: Counter[str]) -> list[str]:
                         passed["hidden or system files"] += 1
                     elif entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
-                    elif entry.is_symlink() and not entry.is_file():
+                    elif entry.is_symlink() and not leads_to_file(entry):
                         passed["links to folders or to nothing"] += 1
                     elif not entry.is_file():
                         passed["pipes, sockets or devices"] += 1
@@ -106,6 +106,14 @@ def walk(folder: Path, passed: Counter[str]) -> list[str]:
         except OSError:  # of a folder that may not be entered, or has just been removed
             passed["folders that cannot be read"] += 1
     return sorted(found, key=os.fsencode)
+
+
+def leads_to_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a regular file or a link to one; a link to itself is not, though the system calls it an error."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
 
 
 def ignored(name: str) -> bool:
@@ -124,7 +132,7 @@ def _unwrapped(folder: Path) -> Path:
         with os.scandir(folder) as entries:
             seen = [e for e in entries if not ignored(e.name)]
         inner = [e for e in seen if e.is_dir(follow_symlinks=False)]
-        if len(inner) != 1 or any(e.is_file() and images.is_picture(e.name) for e in seen):
+        if len(inner) != 1 or any(images.is_picture(e.name) and leads_to_file(e) for e in seen):
             return folder
         folder = folder / inner[0].name
 
