@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from packing import entry, pack, picture, refused
+from packing import TRUSTING, entry, pack, picture, refused
 from sandglass.data.load import load_data
 from sandglass.data.sources import archives
 from sandglass.errors import DataError, SaveError
@@ -185,7 +185,7 @@ def test_no_archive_leaves_its_folder(tmp_path, cache, name):
     naive.mkdir()
     with tarfile.open(path) as archive:
         try:
-            archive.extractall(naive, filter="fully_trusted")
+            archive.extractall(naive, **TRUSTING)
         except OSError as error:
             if name == "device" and os.geteuid() != 0:
                 pytest.skip(f"devices cannot be made here: {error}")

@@ -65,7 +65,9 @@ def test_a_method_is_there_where_the_model_has_what_it_takes(model: str) -> None
              "reconstruct": "reconstruct", "score_samples": "log_prob", "score": "log_prob"}  # fmt: skip
     assert {m: hasattr(estimator, m) for m in needs} == {m: c in provides for m, c in needs.items()}
     x = rows()
-    estimator.fit(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # one epoch ends before the schedules of some do
+        estimator.fit(x)
     assert estimator.sample(7).shape == (7, 4)
     if "encode" in provides:
         codes = estimator.transform(x)
