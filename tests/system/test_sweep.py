@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sandglass.registry import Entry
 from sandglass.report.sweep import Swept
 from sandglass.run import Run
 from sandglass.search import trial as trials
+from sandglass.search.study import Study
 from sandglass.verify import verify
 
 pytest.importorskip("optuna")
@@ -107,6 +109,28 @@ def test_a_grid_covers_the_product_and_finds_the_lowest(data: Dataset, tmp_path:
     assert values == [
         pytest.approx((t.values["model.a"] - 3) ** 2 + (t.values["model.b"] - 4) ** 2 + 1) for t in found.trials
     ]
+
+
+def test_a_trial_that_ends_while_another_process_looks_is_not_taken_up(data: Dataset, tmp_path: Path) -> None:
+    swept(data, tmp_path / "s", vary={"a": [1.0, 2.5, 9.0]}, sampler="random", trials=1)
+    plan = Study(tmp_path / "s").plan
+    one, other = (Study.create(tmp_path / "t", replace(plan, trials=2)), Study(tmp_path / "t"))
+    running = one.claim()
+    assert running is not None
+    take = other._take
+
+    def late(number: int) -> Any:
+        if number == running.number and running.lock.is_locked:
+            one.finish(running, "finished", 1.0)
+            running.lock.release()
+        return take(number)
+
+    other._take = late  # type: ignore[method-assign]
+    claimed = other.claim()
+    assert claimed is not None and claimed.number != running.number
+    claimed.lock.release()
+    one.close()
+    other.close()
 
 
 def test_tpe_comes_close_to_the_lowest_and_repeats(data: Dataset, tmp_path: Path) -> None:

@@ -182,6 +182,10 @@ class Study:
             frozen = self.study.get_trials(deepcopy=False)
             for one in frozen:
                 if one.state == self._states.RUNNING and (lock := self._take(one.number)) is not None:
+                    # It may have ended since it was looked at, and only then have let go of its lock.
+                    if self.study.get_trials(deepcopy=False)[one.number].state != self._states.RUNNING:
+                        lock.release()
+                        continue
                     study = self._storage.get_study_id_from_name("sweep")
                     self._seed(one.number)
                     key = self._storage.get_trial_id_from_study_id_trial_number(study, one.number)
