@@ -259,7 +259,7 @@ def evaluate(
     model = run.load_model(device=device)
     about = beside(dataset) if own else {**beside(dataset), "train": None}
     results: list[Result] = measure(model, dataset.splits[split], names=metrics, seed=seed, **about, **options)
-    step = read_model_config(run.path / "model")["step"] if (run.path / "model").is_dir() else run.steps()[-1]
+    step = kept_step(run)
     report = {
         "model": model.config["name"],
         "data": dataset.name,
@@ -275,6 +275,11 @@ def evaluate(
         run.write_results({**known, split: report})
         copy_results(run, report, Silent().say)
     return report
+
+
+def kept_step(run: Run) -> int:
+    """The step of the weights that a run kept."""
+    return read_model_config(run.path / "model")["step"] if (run.path / "model").is_dir() else run.steps()[-1]
 
 
 def run_data(run: Run) -> Dataset:
@@ -377,10 +382,10 @@ def start_from(model: Model, source: str | Path) -> None:
         raise ConfigError(f"The weights of {source} do not fit this model: {first}") from error
 
 
-def next_folder(model: str, data: str) -> Path:
-    """The next free ``runs/<model>-<data>-<number>``."""
+def next_folder(model: str, data: str, within: str = "runs") -> Path:
+    """The next free ``runs/<model>-<data>-<number>``, or so in another folder."""
     stem = re.sub(r"[^\w.-]+", "-", f"{model}-{data}").strip("-") or "run"
     taken = [
-        int(m[1]) for p in Path("runs").glob(f"{stem}-*") if (m := re.fullmatch(rf"{re.escape(stem)}-(\d+)", p.name))
+        int(m[1]) for p in Path(within).glob(f"{stem}-*") if (m := re.fullmatch(rf"{re.escape(stem)}-(\d+)", p.name))
     ]
-    return Path("runs") / f"{stem}-{max(taken, default=0) + 1}"
+    return Path(within) / f"{stem}-{max(taken, default=0) + 1}"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from sandglass import api, storage
-from sandglass.core import Model
 from sandglass.data.dataset import Dataset
 from sandglass.data.fingerprint import fingerprint
 from sandglass.errors import CapabilityError, ConfigError, DataError
@@ -18,7 +17,7 @@ from sandglass.report.compare import KINDS, page
 from sandglass.report.mosaic import make_folder
 from sandglass.report.section import Material
 from sandglass.report.sides import Block, Comparison, Side, names_of
-from sandglass.run import Run, read_model_config
+from sandglass.run import Run
 
 _ORDER = ("test", "validation", "train")
 
@@ -44,7 +43,7 @@ def compare(
         metrics: which measures, or figures of theirs; each is left out of a run whose model cannot be asked for it.
             All that apply, but for the slow ones, when empty.
         split: which examples; test where every run has it, then validation, then train, when not given.
-        group: whether runs that differ in their seed alone are one row: median and range.
+        group: whether runs that differ in their seed alone are one: median and range.
         seed: of the noise, the same for every run.
         device: where to measure.
         out: where to write the page, an ``.html`` file; none when not given.
@@ -75,9 +74,7 @@ def compare(
         raise ConfigError(f"The run {error} is named twice.") from error
     if out is not None and Path(out).suffix.lower() != ".html":
         raise ConfigError(f"The page must end in .html, not {out}.")
-    named = wanted(metrics)
-    if metrics and (unused := sorted(set(options) - set(named))):
-        raise ConfigError(f"An option is given of the metric '{unused[0]}', which is not among those to be taken.")
+    wanted(metrics, options)  # refuses what there is not before anything is read
     data = _data(found)
     split = split or next(s for s in _ORDER if all(s in d.splits for d in data))
     sides = []
@@ -124,19 +121,16 @@ def _side(
         )
     model = run.load_model(device=device)
     asked = [m for m in metrics if all(can(model, name) for name in wanted([m]))]
-    own = {k: v for k, v in options.items() if not metrics or k in wanted(asked)}
+    own = {k: v for k, v in options.items() if can(model, k)}
     results = []
-    if asked or not metrics:
+    if asked or own or not metrics:
+        names = [*asked, *(own if metrics else ())]
         about: dict[str, Any] = {**beside(data), **own}
-        results = measure(model, data.splits[split], names=asked, seed=seed, **about)
+        results = measure(model, data.splits[split], names=names, seed=seed, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
     examples += strict_json(run.config["transform"])
     material = Material(run, model, data, [{"split": split, "metrics": {}}])
-    return Side(name, material, {r.name: r for r in results}, kind_of(model), examples, _step(run, model))
-
-
-def _step(run: Run, model: Model) -> int:
-    return read_model_config(run.path / "model")["step"] if (run.path / "model").is_dir() else run.steps()[-1]
+    return Side(name, material, {r.name: r for r in results}, kind_of(model), examples, api.kept_step(run))
 
 
 def _warnings(blocks: Sequence[Block], data: Sequence[Dataset], sides: Sequence[Side]) -> list[str]:
@@ -154,7 +148,7 @@ def _warnings(blocks: Sequence[Block], data: Sequence[Dataset], sides: Sequence[
             parts = "; ".join(
                 f"{KINDS[kind]}: {', '.join(s.name for s in block.sides if s.kind == kind)}" for kind in sorted(kinds)
             )
-            said.append(f"Nats of different kinds do not compare, and stand in columns of their own ({parts}).")
+            said.append(f"Nats of different kinds do not compare, and stand in lines of their own ({parts}).")
         trained = {side.run.config["data"]["fingerprint"] for side in block.sides}
         if len(trained) > 1:
             said.append("These runs were measured on the same examples, but not trained on the same.")

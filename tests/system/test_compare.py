@@ -127,7 +127,7 @@ def test_a_metric_is_left_out_where_a_model_cannot(runs: Mapping[str, Path], tmp
         (["two", "two"], {}, ConfigError, "named twice"),
         (["two", "eight"], {"split": "tset"}, DataError, "no split 'tset'"),
         (["two", "eight"], {"metrics": ["elob"]}, ConfigError, "Did you mean 'elbo'"),
-        (["two", "eight"], {"log_prob": {"k": 3}, "metrics": ["mse"]}, ConfigError, "not among those"),
+        (["two", "eight"], {"elbo": {"k": 3}}, ConfigError, "no metric 'elbo'"),
         (["two", "eight"], {"out": "page.pdf"}, ConfigError, r"\.html"),
         (["two", "eight"], {"log_prob": {"k": 0}, "metrics": ["log_prob"]}, ConfigError, "k >= 1"),
     ],
@@ -138,6 +138,14 @@ def test_mistakes_are_one_line(
     with pytest.raises(error, match=message) as caught:
         sandglass.compare([runs[n] for n in names], **options)
     assert "\n" not in str(caught.value)
+
+
+def test_an_option_of_a_metric_asks_for_it(runs: Mapping[str, Path]) -> None:
+    options: dict[str, Any] = {"log_prob": {"k": 3}}
+    [block] = sandglass.compare([runs["two"], runs["eight"]], metrics=["mse"], **options).blocks
+    assert [column.figure for column in block.columns] == ["mse", "log_prob"]
+    sides = sandglass.compare([runs["two"], runs["gan"]], **options).sides
+    assert ["log_prob" in side.results for side in sides] == [True, False], "a model that cannot is left out of it"
 
 
 def test_the_page_stands_alone(runs: Mapping[str, Path], tmp_path: Path) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sandglass.app.evaluate import dotted, typed
+from sandglass.app.evaluate import metrics_from, parsed
 from sandglass.app.output import say, table
-from sandglass.app.parsing import Parser, output, whole
+from sandglass.app.parsing import Parser, output
 
 if TYPE_CHECKING:
     from sandglass.report.sides import Block, Comparison
@@ -19,41 +19,31 @@ def compare(words: Sequence[str]) -> int:
     """Measures several runs on the same examples and sets them side by side."""
     parser = Parser(
         "compare",
-        "Compare runs: all are measured anew on the same examples with the same noise. The best of a column is marked\n"
+        "Compare runs: all are measured anew on the same examples with the same noise. The best by a figure is marked\n"
         "with * only where it is better than every other by more than the noise.",
         [
             "compare runs/vae-digits-1 runs/vae-digits-2 -o compare.html",
             "compare runs/* --group --metrics elbo,mse",
-            "compare runs/a runs/b --log_prob.k 500 --metrics log_prob --json",
+            "compare runs/a runs/b --metrics elbo --log_prob.k 500 --json",
         ],
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders (or latest)")
     parser.add_argument("--split", help="test (default, where every run has it), validation or train")
-    parser.add_argument(
-        "--metrics",
-        type=whole,
-        default=[],
-        metavar="A,B",
-        help="which, by the name of the metric or of a figure; all that apply, but for the slow ones, when not given",
-    )
-    parser.add_argument("--METRIC.OPTION", metavar="VALUE", help="an option of a metric, the same for every run")
-    parser.add_argument("--group", action="store_true", help="runs that differ in their seed alone are one row")
+    metrics_from(parser)
+    parser.add_argument("--group", action="store_true", help="runs that differ in their seed alone stand together")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     output(parser, "write a page that shows all of it, an .html file")
-    words, given = dotted(words)
-    args = parser.parse(words)
+    args, options = parsed(parser, words)
 
     from sandglass.app.trained import find_run
     from sandglass.comparison import compare as compared
     from sandglass.engine.options import settle_device
     from sandglass.plain import strict_json
 
-    options: dict[str, Any] = {metric: typed(metric, values) for metric, values in given.items()}
-    metrics = args.metrics + [name for name in options if args.metrics and name not in args.metrics]
     found = compared(
-        [find_run(run) for run in args.runs], metrics=metrics, split=args.split, group=args.group, seed=args.seed,
+        [find_run(run) for run in args.runs], metrics=args.metrics, split=args.split, group=args.group, seed=args.seed,
         device=settle_device(args.device), out=args.out, **options,
     )  # fmt: skip
     if args.json:
@@ -87,8 +77,7 @@ def figures(block: Block) -> None:
 
     names = list(block.groups)
     ranked = [c for c in block.columns if c.first is not None and len(c.cells) > 1]
-    values = {c.figure + c.kind: {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names} for c in block.columns}
-    _print(names, [(heading(c), values[c.figure + c.kind]) for c in block.columns])
+    _print(names, [(heading(c), {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names}) for c in block.columns])
     if any(c.best for c in block.columns):
         print("* better than every other by more than the noise\n")
     if not ranked:

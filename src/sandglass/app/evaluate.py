@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,19 +22,10 @@ def evaluate(words: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     examples_from(parser, "test", joined=False)
-    parser.add_argument(
-        "--metrics",
-        type=whole,
-        default=[],
-        metavar="A,B",
-        help="which, by the name of the metric or of a figure; all that apply, but for the slow ones, when not given",
-    )
-    about = "an option of a metric; `sandglass metrics` lists them. It asks for the metric, too"
-    parser.add_argument("--METRIC.OPTION", metavar="VALUE", help=about)
+    metrics_from(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    words, given = dotted(words)
-    args = parser.parse(words)
+    args, options = parsed(parser, words)
 
     from sandglass import api
     from sandglass.app.trained import find_run, new_data
@@ -41,14 +33,11 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass.plain import strict_json
     from sandglass.run import Run
 
-    options: dict[str, Any] = {metric: typed(metric, values) for metric, values in given.items()}
     run = Run(find_run(args.run))
     data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
     split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
     common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
-    results = api.evaluate(run, metrics=args.metrics, **common, **(options if args.metrics else {}))
-    if named := [name for name in options if not args.metrics]:  # beside what applies anyway
-        results["metrics"] |= api.evaluate(run, metrics=named, **common, **options)["metrics"]
+    results = api.evaluate(run, metrics=args.metrics, **common, **options)
     if args.json:
         print(strict_json(results, indent=1))
         return 0
@@ -62,6 +51,30 @@ def default_split(there: list[str], new: bool) -> str:
     if new and "train" in there and len(there) == 1:
         return "train"  # other data that is in one piece
     return next((s for s in ("test", "validation") if s in there), "train")
+
+
+def metrics_from(parser: Parser) -> None:
+    """Adds ``--metrics`` and the options of metrics; the words are then for :func:`parsed`."""
+    parser.add_argument(
+        "--metrics",
+        type=whole,
+        default=[],
+        metavar="A,B",
+        help="which, by the name of the metric or of a figure; all that apply, but for the slow ones, when not given",
+    )
+    about = "an option of a metric; `sandglass metrics` lists them. It asks for the metric, too"
+    parser.add_argument("--METRIC.OPTION", metavar="VALUE", help=about)
+
+
+def parsed(parser: Parser, words: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
+    """The options of a command that measures, and by metric those of the metrics.
+
+    Raises:
+        ConfigError: one that is none, or a value that makes no sense.
+    """
+    left, given = dotted(words)
+    args = parser.parse(left)
+    return args, {metric: typed(metric, values) for metric, values in given.items()}
 
 
 def dotted(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:

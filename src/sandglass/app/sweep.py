@@ -92,12 +92,13 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
     Raises:
         ConfigError: an option that is none, or one that trials cannot have.
     """
+    from sandglass import api
     from sandglass.app import flags
     from sandglass.app.configure import given_options
     from sandglass.app.train import read_data, read_layers, settle
     from sandglass.search.space import checked
     from sandglass.search.study import Study
-    from sandglass.search.sweep import conduct, next_folder, plan_of
+    from sandglass.search.sweep import conduct, plan_of
 
     for word in [*given.switches, *given.own]:
         if word not in ("--data", "--recipe", "--config"):
@@ -112,7 +113,7 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
         name, data, vary, trials=args.trials, metric=args.metric, sampler=args.sampler, prune=args.prune,
         jobs=args.jobs, model_options=given_options(config["model"]["options"]), options=config["training"],
     )  # fmt: skip
-    study = Study.create(Path(args.out) if args.out else next_folder(name, data.name), plan)
+    study = Study.create(Path(args.out) if args.out else api.next_folder(name, data.name, "sweeps"), plan)
     say(f"{plan.trials} trials of {name} on {data.name}, {plan.training['epochs']} epochs each, in {study.folder}")
     return conduct(study, data, args.jobs, told)
 

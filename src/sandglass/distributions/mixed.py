@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
@@ -120,7 +121,7 @@ class Row(Distribution):
             return self._joined(p.sample(torch.Size(sample_shape)) for _, p in self.parts)
 
 
-class _Part(nn.Module):
+class _Part(nn.Module, abc.ABC):
     """Columns of a row that are modelled together.
 
     Args:
@@ -138,9 +139,9 @@ class _Part(nn.Module):
         self.register_buffer("place", torch.tensor(place), persistent=False)
         self.spread = nn.Parameter(torch.zeros(columns)) if columns and learn == "column" else None
 
+    @abc.abstractmethod
     def forward(self, h: Tensor, spread: Tensor | None) -> Distribution:
         """Outputs of the decoder ``(..., n)``, and spreads of that shape or None, to a distribution over that shape."""
-        raise NotImplementedError
 
 
 class _Numbers(_Part):

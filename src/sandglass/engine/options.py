@@ -15,6 +15,7 @@ from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
 from sandglass.engine.mirror import require
 from sandglass.errors import ConfigError
+from sandglass.registry import entry, nearest
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range")
@@ -145,8 +146,6 @@ class Training:
         known = {f.name for f in dataclasses.fields(cls)}
         unknown = sorted(set(options) - known)
         if unknown:
-            from sandglass.registry import nearest
-
             raise ConfigError(f"Training has no option '{unknown[0]}'.{nearest(unknown[0], sorted(known))}")
         try:
             return cls(**options)
@@ -248,8 +247,6 @@ def _loggers(given: str | Sequence[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: there is no such logger.
     """
-    from sandglass.registry import entry
-
     names = given.split(",") if isinstance(given, str) else given
     return tuple(dict.fromkeys(entry("logger", name).name for name in names if name))
 

@@ -159,7 +159,8 @@ def chosen_parts(model: Model, parts: Sequence[str]) -> list[str]:
     """
     for part in parts:
         if part not in PARTS:
-            raise ConfigError(f"There is no part '{part}'.{registry.nearest(part, list(PARTS))} Known: {list(PARTS)}.")
+            hint = registry.nearest(part, list(PARTS))
+            raise ConfigError(f"There is no part '{part}'.{hint} Known: {', '.join(PARTS)}.")
         registry.require(model, PARTS[part])
     found = [part for part in PARTS if part in parts or (not parts and PARTS[part] in model.provides)]
     if not found:

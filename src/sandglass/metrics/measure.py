@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -62,7 +62,7 @@ def measure(
         factors: names of the columns of ``split.factors``.
         mixture: the centres that the examples were drawn around, where they are known.
         fingerprint: of the data, under which what is learnt from it is kept; empty to keep nothing.
-        options: by measure name, such as ``log_prob={"k": 1000}``.
+        options: by measure name, such as ``log_prob={"k": 1000}``; a measure that has any is taken, too.
 
     Raises:
         ConfigError: an unknown measure.
@@ -85,9 +85,8 @@ def measure(
         registry.require_masks(model)
     known: dict[str, Any] = {"factors": tuple(factors), "mixture": mixture, "fingerprint": fingerprint}
     held = Held(split=split, spec=model.spec, seed=seed, train=train, **known)
-    chosen = wanted(names) or wanted([name for name in _usual() if _applies(name, model, held)])
-    if unused := sorted(set(options) - set(chosen)):
-        raise ConfigError(f"An option is given of the metric '{unused[0]}', which is not among those to be taken.")
+    named = wanted(names, options)
+    chosen = named if names else wanted([name for name in _usual() if _applies(name, model, held)], options)
     was_training = model.training
     model.eval()
     results: list[Result] = []
@@ -102,7 +101,7 @@ def measure(
                 try:
                     results += [result for result in how(model, held) if result.name in figures]
                 except UnsuitableError:
-                    if names:
+                    if name in named:
                         raise
     finally:
         model.train(was_training)
@@ -115,8 +114,12 @@ def beside(data: Dataset) -> dict[str, Any]:
     return {"train": data.train, **known}
 
 
-def wanted(names: Sequence[str]) -> dict[str, set[str]]:
+def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[str]]:
     """By measure, the figures that are asked for; a measure's name asks for all of its figures.
+
+    Args:
+        names: of measures and of figures.
+        options: names of measures that options are given of.
 
     Raises:
         ConfigError: a name that is neither a measure nor a figure.
@@ -133,6 +136,9 @@ def wanted(names: Sequence[str]) -> dict[str, set[str]]:
             known = sorted({*measures, *of})
             raise ConfigError(f"There is no metric '{name}'.{registry.nearest(name, known)}")
         chosen.setdefault(name if name in measures else of[name], set()).update(measures.get(name, (name,)))
+    for name in options:
+        registry.entry("metric", name)  # raises, with the nearest name, where there is none
+        chosen.setdefault(name, set(measures[name]))
     return chosen
 
 

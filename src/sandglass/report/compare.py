@@ -164,9 +164,9 @@ def _notes(c: Column) -> list[str]:
 def _how(grouped: bool) -> str:
     if grouped:
         return (
-            "Runs of one configuration and several seeds are one row: the median over seeds, and their range. A row is "
-            "marked best where each of its runs beats each run of every other row, and there are enough seeds that "
-            "this would happen by chance less than once in forty times (four and four, for two rows)."
+            "Runs of one configuration and several seeds stand together: the median over seeds, and their range. They "
+            "are marked best where each of them beats each run of every other configuration, and there are enough "
+            "seeds that this would happen by chance less than once in forty times (four and four, for two)."
         )
     return (
         "Dots are means over the examples; bars reach two standard errors either side. A figure is marked best only "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import signal
 import subprocess
 import sys
@@ -97,7 +96,7 @@ def sweep(
             model, found, space_of(model, vary or {}), trials=trials, metric=metric, sampler=sampler, prune=prune,
             jobs=jobs, model_options=model_options or {}, options=options,
         )  # fmt: skip
-        study = Study.create(Path(out) if out is not None else next_folder(model, found.name), plan)
+        study = Study.create(Path(out) if out is not None else api.next_folder(model, found.name, "sweeps"), plan)
     return conduct(study, found, jobs, told or (lambda trial, study: None))
 
 
@@ -257,12 +256,3 @@ def _parallel(study: Study, jobs: int, tell: Callable[[], None]) -> None:
             f"A process of the sweep ended with code {codes[0]}; what was finished is kept. "
             f"Go on with: sandglass sweep --resume {study.folder}"
         )
-
-
-def next_folder(model: str, data: str) -> Path:
-    """The next free ``sweeps/<model>-<data>-<number>``."""
-    stem = re.sub(r"[^\w.-]+", "-", f"{model}-{data}").strip("-") or "sweep"
-    number = 1
-    while (Path("sweeps") / f"{stem}-{number}").exists():
-        number += 1
-    return Path("sweeps") / f"{stem}-{number}"
