@@ -20,6 +20,23 @@ from sandglass.engine.options import Training
 from sandglass.engine.progress import Silent
 from sandglass.run import Run
 
+_FEW = {"features": {"name": "own", "updates": 2}}
+QUICK: dict[str, dict[str, dict[str, Any]]] = {
+    "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
+    "dci": {"dci": {"trees": 2}},
+    "factor_vae": {"factor_vae": {"votes": 100}},
+    "fid": {"fid": _FEW},
+    "fid_infinity": {"fid_infinity": _FEW},
+    "inception_score": {"inception_score": _FEW},
+    "kid": {"kid": _FEW},
+    "modes": {"modes": {"samples": 50}},
+    "ms_ssim": {"ms_ssim": {"window": 3}},
+    "nearest": {"nearest": _FEW},
+    "prdc": {"prdc": _FEW},
+    "speed": {"speed": {"batch_size": 4, "rounds": 2, "warmup": 0}},
+}
+"""By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
+
 
 class Quiet(Silent):
     """Keeps what was said instead of printing it."""

@@ -20,13 +20,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import digest, fresh, make_loop, pictures, rows
+from helpers import QUICK, digest, fresh, make_loop, pictures, rows
 from sandglass import registry, rng
 from sandglass.core import Batch, Clock, Column, Spec
-from sandglass.data.dataset import Dataset
+from sandglass.data.dataset import Dataset, Mixture
+from sandglass.data.sources.raw import Part, Raw
+from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
-from sandglass.errors import ConfigError, SaveError
+from sandglass.errors import ConfigError, MissingPackageError, SaveError
+from sandglass.metrics.held import Held, UnsuitableError
 
 Options = dict[str, Any]
 
@@ -36,6 +39,10 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("net", "decoder_widths"): [(5,)],
     ("net", "norm"): ["batch"],
     ("schedule", "ratio"): [0.25],
+    ("metric", "samples"): [20],
+    ("metric", "examples"): [5],
+    ("metric", "window"): [5],
+    ("metric", "features"): ["pixels", {"name": "own", "updates": 3}],
 }
 """By kind and option, values to try where none follows from the type and the default."""
 
@@ -45,6 +52,9 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("net", "activation"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},
     ("net", "max_width"): {"width": 8, "max_width": 12},
+    ("features", "dim"): {"updates": 2},
+    ("features", "size"): {"updates": 2, "size": 4},
+    ("features", "updates"): {"updates": 2},
 }
 """By kind and option, what else must be set for it to act, where there is such an option."""
 
@@ -125,7 +135,7 @@ def seen(make: Callable[[], Any]) -> Any:
     """What comes of it; None where it is refused, for data or other options may not suit."""
     try:
         return make()
-    except ConfigError:
+    except (ConfigError, UnsuitableError):
         return None
 
 
@@ -214,6 +224,63 @@ def test_every_option_of_a_schedule_acts(name: str, option: registry.Option) -> 
         return [schedule(k / 3) for k in range(100)]
 
     assert acts("schedule", name, option, observe)
+
+
+MADE = [(name, o) for name, o in every("dataset") if not name.startswith("stl10")]
+"""Of STL-10, which is gigabytes, tests/system/test_data_download.py shows the option on an archive in its form."""
+
+
+@pytest.mark.parametrize(("name", "option"), **named(MADE))
+def test_every_option_of_a_data_set_acts(name: str, option: registry.Option, monkeypatch: pytest.MonkeyPatch) -> None:
+    digits = Part(torch.randint(256, (90, 1, 28, 28), dtype=torch.uint8), torch.arange(90) % 10)
+    few = Raw({"train": digits, "test": digits}, ImageTransform((28, 28), 1))
+    monkeypatch.setattr("sandglass.data.sets.idx.Mnist.read", lambda self: few)
+
+    def observe(options: Options) -> str:
+        return hashed(registry.resolve("dataset", {"name": name, **options}).read().parts["train"].x)
+
+    assert acts("dataset", name, option, observe)
+
+
+def held(data: Dataset) -> Held:
+    """Examples of six classes, with all else that a measure may ask for, and others to train on."""
+    n = len(data.train)
+    split = dataclasses.replace(data.train, y=torch.arange(n) % 6, factors=torch.arange(2 * n).view(-1, 2) % 3)
+    mixture = None if data.spec.is_image else Mixture(torch.eye(*data.spec.shape), 1.0)
+    train = dataclasses.replace(split, x=split.x.flip(1))
+    return Held(split=split, spec=data.spec, train=train, factors=("a", "b"), mixture=mixture)
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("metric")))
+def test_every_option_of_a_metric_acts(name: str, option: registry.Option) -> None:
+    make = registry.entry("metric", name).make
+    calls: list[int] = []
+
+    def observe(options: Options, data: Dataset) -> Any:
+        model = fresh("vae", data, **SMALL).eval()
+        if not getattr(make, "repeats", True):  # then what it does is seen, and not what it finds
+            sample = model.sample
+            model.sample = lambda n: calls.append(n) or sample(n)  # type: ignore[assignment, func-returns-value, method-assign]
+            calls.clear()
+        given = registry.resolve("metric", {"name": name, **QUICK.get(name, {}).get(name, {}), **options})
+        with torch.no_grad():
+            found = given(model, held(data))
+        return list(calls) or [(r.name, r.value, r.stderr, r.n) for r in found]
+
+    suited = [data for data in DATA.values() if all(map(held(data).has, getattr(make, "asks", ())))]
+    try:
+        assert any(acts("metric", name, option, lambda o, d=data: observe(o, d)) for data in suited)
+    except MissingPackageError as error:
+        pytest.skip(f"its own test puts something in the place of the package: {error}")
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("features")))
+def test_every_option_of_features_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options) -> str:
+        extract = registry.resolve("features", {"name": name, **options})(held(DATA["image"]), torch.device("cpu"))
+        return hashed(extract(DATA["image"].train.batch(torch.arange(24)).x))
+
+    assert acts("features", name, option, observe)
 
 
 # training

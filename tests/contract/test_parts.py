@@ -11,30 +11,13 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import fresh, pictures, rows
+from helpers import QUICK, fresh, pictures, rows
 from sandglass import registry
 from sandglass.core import Column, Likelihood, Spec
 from sandglass.data.dataset import Mixture
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import measure
-
-_FEW = {"features": {"name": "own", "updates": 2}}
-QUICK: dict[str, dict[str, dict[str, Any]]] = {
-    "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
-    "dci": {"dci": {"trees": 2}},
-    "factor_vae": {"factor_vae": {"votes": 100}},
-    "fid": {"fid": _FEW},
-    "fid_infinity": {"fid_infinity": _FEW},
-    "inception_score": {"inception_score": _FEW},
-    "kid": {"kid": _FEW},
-    "modes": {"modes": {"samples": 50}},
-    "ms_ssim": {"ms_ssim": {"window": 3}},
-    "nearest": {"nearest": _FEW},
-    "prdc": {"prdc": _FEW},
-    "speed": {"speed": {"batch_size": 4, "rounds": 2, "warmup": 0}},
-}
-"""By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 
 SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
 
