@@ -60,7 +60,7 @@ def compare(
         >>> runs = [api.train("vae", "digits", out=f"{folder}/{d}", model_options={"latent_dim": d}, epochs=1)
         ...         for d in (1, 8)]
         >>> found = compare(runs, metrics=["mse"])
-        >>> [(c.figure, c.better, sorted(c.cells)) for c in found.blocks[0].columns]
+        >>> [(c.figure, c.better, sorted(c.results)) for c in found.blocks[0].rankings]
         [('mse', 'lower', ['1', '8'])]
         >>> [name for name, _ in found.differences]
         ['latent_dim']

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Result
-from sandglass.metrics.compared import Column, Difference, Row, better, columns, difference, of_likelihood
+from sandglass.metrics.compared import Difference, Group, Ranking, better, difference, of_likelihood, rankings
 from sandglass.metrics.measure import mean_result
 
 Drawn = Callable[..., list[Tensor]]
@@ -28,14 +28,14 @@ def drawn() -> Drawn:
     return draw
 
 
-def column(values: list[Tensor], figure: str = "elbo") -> Column:
-    return Column(figure, "", "nats", {f"run {k}": [mean_result(figure, v, "nats")] for k, v in enumerate(values)})
+def ranking(values: list[Tensor], figure: str = "elbo") -> Ranking:
+    return Ranking(figure, "", "nats", {f"run {k}": [mean_result(figure, v, "nats")] for k, v in enumerate(values)})
 
 
-def seeds(**rows: list[float]) -> Column:
+def seeds(**groups: list[float]) -> Ranking:
     """A figure of several configurations, a value a seed."""
-    cells = {name: [Result("elbo", v, 0.1, 1000, "nats") for v in values] for name, values in rows.items()}
-    return Column("elbo", "", "nats", cells)
+    results = {name: [Result("elbo", v, 0.1, 1000, "nats") for v in values] for name, values in groups.items()}
+    return Ranking("elbo", "", "nats", results)
 
 
 def test_a_paired_difference_has_the_error_of_the_mean_of_differences(drawn: Drawn) -> None:
@@ -58,15 +58,15 @@ def test_without_values_the_errors_add_as_if_independent() -> None:
 @pytest.mark.parametrize("models", [2, 5])
 def test_chance_alone_seldom_names_a_best_one(models: int, drawn: Drawn) -> None:
     """Of equal models one is called best in 5 of 100 cases at most; 5.7 is 5 and two standard errors of 2,000 cases."""
-    named = sum(column(drawn(models)).best is not None for _ in range(2000))
+    named = sum(ranking(drawn(models)).best is not None for _ in range(2000))
     assert (0.03 if models == 2 else 0.0) <= named / 2000 <= 0.06
 
 
 @pytest.mark.parametrize(("figure", "best"), [("elbo", "run 1"), ("mse", "run 0"), ("rate", None)])
 def test_a_difference_beyond_the_noise_names_the_best(figure: str, best: str | None, drawn: Drawn) -> None:
     a, b, c = drawn(3)
-    assert column([a, b + 0.2, c + 0.1], figure).best == best  # 0.2 is 14 standard errors, though either bar is 1 wide
-    assert column([a, b + 0.2, c + 0.2], figure).best in (None, best if figure == "mse" else None)
+    assert ranking([a, b + 0.2, c + 0.1], figure).best == best  # 0.2 is 14 standard errors, though either bar is 1 wide
+    assert ranking([a, b + 0.2, c + 0.2], figure).best in (None, best if figure == "mse" else None)
 
 
 def test_more_runs_ask_for_a_larger_distance() -> None:
@@ -74,29 +74,29 @@ def test_more_runs_ask_for_a_larger_distance() -> None:
     noise = torch.randn(100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     noise = (noise - noise.mean()) / noise.std() * 10  # the standard error of its mean is 1
     zero = torch.zeros_like(noise)
-    assert column([zero, noise + 2.2]).best == "run 1"
-    assert column([zero, noise + 2.2, zero, zero, zero]).best is None
-    assert column([zero, noise + 2.6, zero, zero, zero]).best == "run 1"
+    assert ranking([zero, noise + 2.2]).best == "run 1"
+    assert ranking([zero, noise + 2.2, zero, zero, zero]).best is None
+    assert ranking([zero, noise + 2.6, zero, zero, zero]).best == "run 1"
 
 
 def test_few_examples_name_no_best(drawn: Drawn) -> None:
     a, b = drawn(2, n=29)
-    assert column([a, b + 5]).best is None and column([a, b + 5]).first == "run 1"
+    assert ranking([a, b + 5]).best is None and ranking([a, b + 5]).first == "run 1"
     a, b = drawn(2, n=30)
-    assert column([a, b + 5]).best == "run 1"
+    assert ranking([a, b + 5]).best == "run 1"
 
 
 def test_a_run_against_itself_is_no_better(drawn: Drawn) -> None:
     [a] = drawn(1)
-    assert column([a, a]).best is None
-    assert column([a, a]).difference("run 0", "run 1") == Difference(0.0, 0.0, True)
+    assert ranking([a, a]).best is None
+    assert ranking([a, a]).difference("run 0", "run 1") == Difference(0.0, 0.0, True)
 
 
 def test_a_figure_that_is_not_finite_is_never_best(drawn: Drawn) -> None:
     a, b = drawn(2)
-    assert column([a, b * math.nan]).first == "run 0"
-    assert column([a, b * math.nan]).best is None  # against nobody
-    assert column([a * math.nan, b * math.nan]).first is None
+    assert ranking([a, b * math.nan]).first == "run 0"
+    assert ranking([a, b * math.nan]).best is None  # against nobody
+    assert ranking([a * math.nan, b * math.nan]).first is None
 
 
 def test_seeds_are_judged_by_their_order_alone() -> None:
@@ -111,13 +111,13 @@ def test_seeds_are_judged_by_their_order_alone() -> None:
     assert seeds(a=low, b=high).difference("b", "a") == Difference(4.0, None, False)
 
 
-def test_nats_of_different_kinds_stand_in_columns_of_their_own() -> None:
-    def row(name: str, kind: str) -> Row:
+def test_nats_of_different_kinds_are_ranked_apart() -> None:
+    def group(name: str, kind: str) -> Group:
         results = [Result("elbo", -1.0, 0.1, 99, "nats"), Result("mse", 0.1, 0.1, 99, "1")]
-        return Row(name, {r.name: [r] for r in results}, kind)
+        return Group(name, {r.name: [r] for r in results}, kind)
 
-    found = columns([row("a", "mass"), row("b", "density"), row("c", "mass")])
-    assert [(c.figure, c.kind, list(c.cells)) for c in found] == [
+    found = rankings([group("a", "mass"), group("b", "density"), group("c", "mass")])
+    assert [(c.figure, c.kind, list(c.results)) for c in found] == [
         ("elbo", "mass", ["a", "c"]),
         ("elbo", "density", ["b"]),
         ("mse", "", ["a", "b", "c"]),
@@ -126,10 +126,10 @@ def test_nats_of_different_kinds_stand_in_columns_of_their_own() -> None:
 
 
 def test_units_of_a_ranked_figure_are_not_mixed() -> None:
-    rows = [Row(unit, {"mse": [Result("mse", 1.0, 0.1, 99, unit)]}) for unit in ("m", "km")]
-    assert [list(c.cells) for c in columns(rows)] == [["m"], ["km"]]
-    rows = [Row(unit, {"active_units": [Result("active_units", 1.0, None, 99, unit)]}) for unit in ("of 2", "of 9")]
-    assert [(c.unit, list(c.cells)) for c in columns(rows)] == [("", ["of 2", "of 9"])]
+    groups = [Group(unit, {"mse": [Result("mse", 1.0, 0.1, 99, unit)]}) for unit in ("m", "km")]
+    assert [list(c.results) for c in rankings(groups)] == [["m"], ["km"]]
+    groups = [Group(unit, {"active_units": [Result("active_units", 1.0, None, 99, unit)]}) for unit in ("of 2", "of 9")]
+    assert [(c.unit, list(c.results)) for c in rankings(groups)] == [("", ["of 2", "of 9"])]
 
 
 def test_every_measure_says_a_direction_of_its_own_figures_alone() -> None:

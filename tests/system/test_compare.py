@@ -64,20 +64,20 @@ def test_figures_are_those_of_evaluate_and_the_runs_stay_as_they_were(runs: Mapp
 
 def test_a_copy_of_a_run_is_neither_better_nor_worse(runs: Mapping[str, Path], tmp_path: Path) -> None:
     [block] = sandglass.compare([runs["two"], twin(runs["two"], tmp_path)]).blocks
-    for column in block.columns:
-        if column.first is not None:
-            assert column.best is None
-            found = column.difference("two", "two-twin")
+    for ranking in block.rankings:
+        if ranking.first is not None:
+            assert ranking.best is None
+            found = ranking.difference("two", "two-twin")
             assert found.value == 0 and (found.stderr == 0 or not found.paired)
-            assert found.paired or column.cells["two"][0].each is None
+            assert found.paired or ranking.results["two"][0].each is None
 
 
 def test_differences_are_paired(runs: Mapping[str, Path]) -> None:
     [block] = sandglass.compare([runs["eight"], runs["again"]], metrics=["elbo", "mse"]).blocks
-    for column in block.columns:
-        a, b = (column.cells[n][0].each for n in ("eight", "again"))
-        found = column.difference("eight", "again")
-        assert a is not None and b is not None and found.paired and len(a) == column.cells["eight"][0].n
+    for ranking in block.rankings:
+        a, b = (ranking.results[n][0].each for n in ("eight", "again"))
+        found = ranking.difference("eight", "again")
+        assert a is not None and b is not None and found.paired and len(a) == ranking.results["eight"][0].n
         assert found.stderr == pytest.approx(float((a - b).std()) / len(a) ** 0.5)
 
 
@@ -89,15 +89,15 @@ def test_the_same_examples_after_other_training_compare_with_a_word(runs: Mappin
 def test_other_examples_stand_apart(runs: Mapping[str, Path]) -> None:
     found = sandglass.compare([runs["two"], runs["<b>other"]], metrics=["mse"])
     assert [[s.name for s in block.sides] for block in found.blocks] == [["two"], ["<b>other"]]
-    assert all(column.best is None for block in found.blocks for column in block.columns)
+    assert all(ranking.best is None for block in found.blocks for ranking in block.rankings)
     assert "not all runs" in found.warnings[0].lower()
 
 
 def test_other_kinds_of_nats_stand_apart(runs: Mapping[str, Path]) -> None:
     found = sandglass.compare([runs["eight"], runs["normal"]])
-    columns = {(c.figure, c.kind): list(c.cells) for c in found.blocks[0].columns}
-    assert columns["elbo", "cross-entropy"] == ["eight"] and columns["elbo", "density"] == ["normal"]
-    assert columns["mse", ""] == ["eight", "normal"]
+    rankings = {(c.figure, c.kind): list(c.results) for c in found.blocks[0].rankings}
+    assert rankings["elbo", "cross-entropy"] == ["eight"] and rankings["elbo", "density"] == ["normal"]
+    assert rankings["mse", ""] == ["eight", "normal"]
     assert "different kinds" in found.warnings[0]
 
 
@@ -108,14 +108,14 @@ def test_seeds_are_grouped_when_asked(runs: Mapping[str, Path]) -> None:
         "two": ["two"],
         "eight and 1 more": ["eight", "again"],
     }
-    values = [r.value for r in block.columns[0].cells["eight and 1 more"]]
-    assert block.columns[0].value("eight and 1 more") == pytest.approx(sum(values) / 2)
-    assert len(sandglass.compare(three, metrics=["elbo"]).blocks[0].rows) == 3
+    values = [r.value for r in block.rankings[0].results["eight and 1 more"]]
+    assert block.rankings[0].value("eight and 1 more") == pytest.approx(sum(values) / 2)
+    assert len(sandglass.compare(three, metrics=["elbo"]).blocks[0].measured) == 3
 
 
 def test_a_metric_is_left_out_where_a_model_cannot(runs: Mapping[str, Path], tmp_path: Path) -> None:
     found = sandglass.compare([runs["two"], runs["gan"]], metrics=["mse"])
-    assert [list(c.cells) for c in found.blocks[0].columns] == [["two"]]
+    assert [list(c.results) for c in found.blocks[0].rankings] == [["two"]]
     with pytest.raises(CapabilityError, match="None of these models"):
         sandglass.compare([runs["gan"], twin(runs["gan"], tmp_path)], metrics=["mse"])
 
@@ -143,7 +143,7 @@ def test_mistakes_are_one_line(
 def test_an_option_of_a_metric_asks_for_it(runs: Mapping[str, Path]) -> None:
     options: dict[str, Any] = {"log_prob": {"k": 3}}
     [block] = sandglass.compare([runs["two"], runs["eight"]], metrics=["mse"], **options).blocks
-    assert [column.figure for column in block.columns] == ["mse", "log_prob"]
+    assert [ranking.figure for ranking in block.rankings] == ["mse", "log_prob"]
     sides = sandglass.compare([runs["two"], runs["gan"]], **options).sides
     assert ["log_prob" in side.results for side in sides] == [True, False], "a model that cannot is left out of it"
 
@@ -167,7 +167,7 @@ def test_tables_compare_too(tmp_path: Path) -> None:
     for seed in (0, 1):
         sandglass.train("vae", str(tmp_path / "t.csv"), out=tmp_path / str(seed), epochs=1, threads=1, seed=seed)
     found = sandglass.compare([tmp_path / "0", tmp_path / "1"], out=tmp_path / "page.html")
-    assert {"elbo", "mse"} <= {c.figure for c in found.blocks[0].columns}
+    assert {"elbo", "mse"} <= {c.figure for c in found.blocks[0].rankings}
     assert "Samples" not in (tmp_path / "page.html").read_text()
 
 
@@ -176,7 +176,7 @@ def test_on_the_command_line(cli: Cli, runs: Mapping[str, Path]) -> None:  # noq
     code, out, err = cli("compare", two, eight, "-o", "page.html", "--metrics", "elbo,mse")
     assert code == 0 and err == "" and Path("page.html").is_file()
     assert "ELBO" in out and "paired by example" in out and "latent_dim" in out and "±" in out
-    best = [c.best for c in sandglass.compare([two, eight], metrics=["elbo", "mse"]).blocks[0].columns]
+    best = [c.best for c in sandglass.compare([two, eight], metrics=["elbo", "mse"]).blocks[0].rankings]
     assert out.count(" *") == 2 - best.count(None)
     code, out, _ = cli("compare", two, eight, "--metrics", "log_prob", "--log_prob.k", "3", "--json")
     figures = json.loads(out)["comparable"][0]["runs"]["two"][0]["figures"]

@@ -76,14 +76,14 @@ def figures(block: Block) -> None:
         return text.replace("\N{MINUS SIGN}", "-")
 
     names = list(block.groups)
-    ranked = [c for c in block.columns if c.first is not None and len(c.cells) > 1]
-    _print(names, [(heading(c), {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names}) for c in block.columns])
-    if any(c.best for c in block.columns):
+    ranked = [c for c in block.rankings if c.first is not None and len(c.results) > 1]
+    _print(names, [(heading(c), {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names}) for c in block.rankings])
+    if any(c.best for c in block.rankings):
         print("* better than every other by more than the noise\n")
     if not ranked:
         print("No figure ranks these runs.")
         return
-    paired = all(c.difference(n, c.first or n).paired for c in ranked for n in c.cells if n != c.first)
+    paired = all(c.difference(n, c.first or n).paired for c in ranked for n in c.results if n != c.first)
     print(f"difference from the best of each figure{', paired by example' if paired else ''}\n")
     _print(names, [(heading(c), {n: plain(behind(c, n)) for n in names}) for c in ranked])
 

@@ -22,7 +22,7 @@ _LIKELIHOOD = {"bound_parts", "log_prob"}  # who asks a model for these measures
 
 
 @dataclass(frozen=True)
-class Row:
+class Group:
     """One run, or several of the same configuration that differ in their seed.
 
     Args:
@@ -38,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of one row less that of another.
+    """One figure of one group less that of another.
 
     Args:
         value: how much.
@@ -52,20 +52,20 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Column:
-    """One figure of all rows that may be compared in it.
+class Ranking:
+    """One figure of all groups that may be compared in it.
 
     Args:
         figure: its name.
-        kind: of the likelihood, where the figure is of one and the rows have several; empty otherwise.
+        kind: of the likelihood, where the figure is of one and the groups have several; empty otherwise.
         unit: of the figure; empty where each result has its own.
-        cells: by row, a result for each of its runs.
+        results: by group, one for each of its runs.
     """
 
     figure: str
     kind: str
     unit: str
-    cells: Mapping[str, Sequence[Result]]
+    results: Mapping[str, Sequence[Result]]
 
     @property
     def better(self) -> Better | None:
@@ -74,33 +74,33 @@ class Column:
 
     @cached_property
     def first(self) -> str | None:
-        """The row with the best value, by chance or not; None where there is no better or worse."""
-        finite = {name: value for name in self.cells if math.isfinite(value := self.value(name))}
+        """The group with the best value, by chance or not; None where there is no better or worse."""
+        finite = {name: value for name in self.results if math.isfinite(value := self.value(name))}
         if self.better is None or not finite:
             return None
         return (max if self.better == "higher" else min)(finite, key=lambda name: finite[name])
 
     @cached_property
     def best(self) -> str | None:
-        """The row that is better than every other by more than the noise, if there is one."""
-        others = [name for name in self.cells if name != self.first and math.isfinite(self.value(name))]
+        """The group that is better than every other by more than the noise, if there is one."""
+        others = [name for name in self.results if name != self.first and math.isfinite(self.value(name))]
         if self.first is None or not others:
             return None
         return self.first if all(self._apart(self.first, other, len(others)) for other in others) else None
 
     def value(self, name: str) -> float:
-        """The figure of a row; of several runs the median."""
-        return median(result.value for result in self.cells[name])
+        """The figure of a group; of several runs the median."""
+        return median(result.value for result in self.results[name])
 
     def difference(self, name: str, other: str) -> Difference:
-        """One row less another; example by example where both are means over the same examples."""
-        if len(self.cells[name]) > 1 or len(self.cells[other]) > 1:
+        """One group less another; example by example where both are means over the same examples."""
+        if len(self.results[name]) > 1 or len(self.results[other]) > 1:
             return Difference(self.value(name) - self.value(other), None, False)
-        return difference(self.cells[name][0], self.cells[other][0])
+        return difference(self.results[name][0], self.results[other][0])
 
     def _apart(self, first: str, other: str, others: int) -> bool:
-        """Whether two rows differ by more than chance, when the first was found best among so many others."""
-        a, b = self.cells[first], self.cells[other]
+        """Whether two groups differ by more than chance, when the first was found best among so many others."""
+        a, b = self.results[first], self.results[other]
         if len(a) > 1 or len(b) > 1:
             # Every run of the one beats every run of the other: among equals, one ordering in so many.
             sign = 1 if self.better == "higher" else -1
@@ -134,32 +134,32 @@ def difference(a: Result, b: Result) -> Difference:
     return Difference(a.value - b.value, stderr, False)
 
 
-def columns(rows: Sequence[Row]) -> list[Column]:
-    """The figures of rows measured on the same examples, a column for each sort that compares.
+def rankings(groups: Sequence[Group]) -> list[Ranking]:
+    """The figures of groups measured on the same examples, a ranking for each sort that compares.
 
-    Nats of a density, of a probability and of a cross-entropy are three columns.
+    Nats of a density, of a probability and of a cross-entropy are three.
 
     Example:
-        >>> def row(name, kind):
-        ...     return Row(name, {"elbo": [Result("elbo", -1.0, 0.1, 9, "nats")]}, kind)
-        >>> [(c.figure, c.kind, list(c.cells)) for c in columns([row("a", "mass"), row("b", "mass")])]
+        >>> def group(name, kind):
+        ...     return Group(name, {"elbo": [Result("elbo", -1.0, 0.1, 9, "nats")]}, kind)
+        >>> [(c.figure, c.kind, list(c.results)) for c in rankings([group("a", "mass"), group("b", "mass")])]
         [('elbo', '', ['a', 'b'])]
-        >>> [(c.figure, c.kind, list(c.cells)) for c in columns([row("a", "mass"), row("b", "density")])]
+        >>> [(c.figure, c.kind, list(c.results)) for c in rankings([group("a", "mass"), group("b", "density")])]
         [('elbo', 'mass', ['a']), ('elbo', 'density', ['b'])]
     """
     found: dict[tuple[str, str, str], dict[str, Sequence[Result]]] = {}
-    for figure in dict.fromkeys(figure for row in rows for figure in row.figures):
-        having = [row for row in rows if figure in row.figures]
-        several = of_likelihood(figure) and len({row.kind for row in having}) > 1
-        for row in having:
-            results = row.figures[figure]
+    for figure in dict.fromkeys(figure for group in groups for figure in group.figures):
+        having = [group for group in groups if figure in group.figures]
+        several = of_likelihood(figure) and len({group.kind for group in having}) > 1
+        for group in having:
+            results = group.figures[figure]
             unit = results[0].unit if better(figure) else ""  # what ranks nobody may stand together in any unit
-            found.setdefault((figure, row.kind if several else "", unit), {})[row.name] = results
-    return [Column(*key[:2], _common(cells), cells) for key, cells in found.items()]
+            found.setdefault((figure, group.kind if several else "", unit), {})[group.name] = results
+    return [Ranking(*key[:2], _common(results), results) for key, results in found.items()]
 
 
-def _common(cells: Mapping[str, Sequence[Result]]) -> str:
-    units = {result.unit for results in cells.values() for result in results}
+def _common(results: Mapping[str, Sequence[Result]]) -> str:
+    units = {result.unit for every in results.values() for result in every}
     return units.pop() if len(units) == 1 else ""
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from sandglass import __version__
-from sandglass.metrics.compared import Column
+from sandglass.metrics.compared import Ranking
 from sandglass.report import facts, history
 from sandglass.report.chart import COLOURS, Chart
 from sandglass.report.latent import observing
@@ -47,52 +47,56 @@ def verdict(c: Comparison) -> str:
         where = f" on {block.data}" if len(c.blocks) > 1 else ""
         wins: dict[str, list[str]] = {}
         close = []
-        for column in block.columns:
-            if column.first is None or len(column.cells) < 2:
+        for ranking in block.rankings:
+            if ranking.first is None or len(ranking.results) < 2:
                 continue
-            if column.best is None:
-                close.append(title(column))
+            if ranking.best is None:
+                close.append(title(ranking))
             else:
-                wins.setdefault(column.best, []).append(title(column))
+                wins.setdefault(ranking.best, []).append(title(ranking))
         said += [f"{name} is best by {_listed(figures)}{where}." for name, figures in wins.items()]
         if close:
             said.append(f"By {_listed(close)} no run is better than all others by more than the noise{where}.")
     return " ".join(said) or "These runs have no figure in common that ranks them."
 
 
-def title(column: Column) -> str:
-    """The name of a column."""
-    name = facts.called(column.figure)
-    return f"{name} ({KINDS[column.kind]})" if column.kind else name
+def title(ranking: Ranking) -> str:
+    """What a ranking is called."""
+    name = facts.called(ranking.figure)
+    return f"{name} ({KINDS[ranking.kind]})" if ranking.kind else name
 
 
-def heading(column: Column) -> str:
-    """The name of a column with its unit, where that is short."""
+def heading(ranking: Ranking) -> str:
+    """What a ranking is called, with its unit where that is short."""
     return (
-        f"{title(column)}, {column.unit}" if 1 < len(column.unit) < 10 and column.unit != "squared" else title(column)
+        f"{title(ranking)}, {ranking.unit}"
+        if 1 < len(ranking.unit) < 10 and ranking.unit != "squared"
+        else title(ranking)
     )
 
 
-def cell(column: Column, name: str) -> str:
-    """What a row has in a column: value and error; of several runs median and range."""
-    results = column.cells.get(name)
+def cell(ranking: Ranking, name: str) -> str:
+    """What a group has in a ranking: value and error; of several runs median and range."""
+    results = ranking.results.get(name)
     if not results:
         return "-"
-    own = "" if column.unit else f" {results[0].unit}"
+    own = "" if ranking.unit else f" {results[0].unit}"
     if len(results) == 1:
         return facts.figure(results[0].value, results[0].stderr) + own
     values = [r.value for r in results]
-    low, high, middle = (_rounded(v, max(values) - min(values)) for v in (min(values), max(values), column.value(name)))
+    low, high, middle = (
+        _rounded(v, max(values) - min(values)) for v in (min(values), max(values), ranking.value(name))
+    )
     return f"{middle} ({low} to {high}){own}"
 
 
-def behind(column: Column, name: str) -> str:
-    """How far a row is from the first of its column."""
-    if column.first is None or name not in column.cells or len(column.cells) < 2:
+def behind(ranking: Ranking, name: str) -> str:
+    """How far a run is from the first of its ranking."""
+    if ranking.first is None or name not in ranking.results or len(ranking.results) < 2:
         return ""
-    if name == column.first:
-        return "best" if column.best else "first, within noise"
-    found = column.difference(name, column.first)
+    if name == ranking.first:
+        return "best" if ranking.best else "first, within noise"
+    found = ranking.difference(name, ranking.first)
     if not math.isfinite(found.value):
         return "not finite"
     sign = "+" if found.value > 0 else ""
@@ -132,18 +136,18 @@ def _block_sections(c: Comparison, block: Block) -> list[Section | None]:
 
 def _figures(block: Block, suffix: str, after: str) -> Section | None:
     """A dot plot a figure, then the figures and the differences as tables."""
-    found = block.columns
+    found = block.rankings
     if not found:
         return None
     names = list(block.groups)
     shades = {name: SHADES[k % len(SHADES)] for k, name in enumerate(names)}
     charts = [
-        dot_chart(f"figure-{c.figure}-{c.kind}{suffix}", title(c), [n for n in names if n in c.cells],
-                  [[(r.value, r.stderr) for r in c.cells[n]] for n in names if n in c.cells],
-                  [shades[n] for n in names if n in c.cells], _axis(c))
-        for c in found if any(math.isfinite(r.value) for rs in c.cells.values() for r in rs)
+        dot_chart(f"figure-{c.figure}-{c.kind}{suffix}", title(c), [n for n in names if n in c.results],
+                  [[(r.value, r.stderr) for r in c.results[n]] for n in names if n in c.results],
+                  [shades[n] for n in names if n in c.results], _axis(c))
+        for c in found if any(math.isfinite(r.value) for rs in c.results.values() for r in rs)
     ]  # fmt: skip
-    ranked = [c for c in found if c.first is not None and len(c.cells) > 1]
+    ranked = [c for c in found if c.first is not None and len(c.results) > 1]
     head, numbers = ["figure", *names], tuple(range(1, len(names) + 1))
     marked = [(r, k) for r, c in enumerate(found) for k, name in enumerate(names, 1) if c.best == name]
     tables = [Table([[heading(c), *(cell(c, n) for n in names)] for c in found], head, numbers=numbers, marked=marked)]
@@ -157,8 +161,8 @@ def _figures(block: Block, suffix: str, after: str) -> Section | None:
     return Section("figures" + suffix, "Figures" + after, _how(grouped), charts=charts, tables=tables)
 
 
-def _notes(c: Column) -> list[str]:
-    return list(dict.fromkeys(r.note for rs in c.cells.values() for r in rs if r.note))
+def _notes(c: Ranking) -> list[str]:
+    return list(dict.fromkeys(r.note for rs in c.results.values() for r in rs if r.note))
 
 
 def _how(grouped: bool) -> str:
@@ -177,7 +181,7 @@ def _how(grouped: bool) -> str:
     )
 
 
-def _axis(c: Column) -> str:
+def _axis(c: Ranking) -> str:
     unit = "" if c.unit == "1" else c.unit
     direction = {"higher": "higher is better", "lower": "lower is better", None: ""}[c.better]
     return ", ".join(part for part in (unit, direction) if part)

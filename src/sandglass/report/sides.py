@@ -10,7 +10,7 @@ from typing import Any
 
 from sandglass import settings
 from sandglass.core import Result
-from sandglass.metrics.compared import Column, Row, columns
+from sandglass.metrics.compared import Group, Ranking, rankings
 from sandglass.plain import strict_json
 from sandglass.report import facts
 from sandglass.report.section import Material
@@ -53,7 +53,7 @@ class Block:
         sides: the runs.
         data: name of the data.
         split: of it.
-        grouped: whether runs of one configuration and several seeds are one row.
+        grouped: whether runs of one configuration and several seeds are one.
     """
 
     sides: Sequence[Side]
@@ -69,26 +69,26 @@ class Block:
 
     @cached_property
     def groups(self) -> dict[str, list[Side]]:
-        """The runs of every row."""
+        """The runs by what a line is called: each alone, or all of a configuration."""
         found: dict[str, list[Side]] = {}
         for side in self.sides:
             found.setdefault(setting(side.run) if self.grouped else side.name, []).append(side)
         return {named(sides): sides for sides in found.values()}
 
     @cached_property
-    def rows(self) -> list[Row]:
-        """A row a run, or a group of them."""
+    def measured(self) -> list[Group]:
+        """The figures of each run, or of each configuration."""
         made = []
         for name, sides in self.groups.items():
             figures = dict.fromkeys(figure for side in sides for figure in side.results)
             results = {f: [s.results[f] for s in sides if f in s.results] for f in figures}
-            made.append(Row(name, results, sides[0].kind))
+            made.append(Group(name, results, sides[0].kind))
         return made
 
     @cached_property
-    def columns(self) -> list[Column]:
-        """The figures, a column for each sort that compares."""
-        return columns(self.rows)
+    def rankings(self) -> list[Ranking]:
+        """The figures, one for each sort that compares."""
+        return rankings(self.measured)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def setting(run: Run) -> str:
 
 
 def named(sides: Sequence[Side]) -> str:
-    """The name of a row."""
+    """The name of a group."""
     return sides[0].name if len(sides) == 1 else f"{sides[0].name} and {len(sides) - 1} more"
 
 
@@ -172,7 +172,7 @@ def _block(block: Block) -> dict[str, Any]:
         "data": block.data,
         "split": block.split,
         "runs": {name: [_run(side) for side in sides] for name, sides in block.groups.items()},
-        "figures": [_column(column) for column in block.columns],
+        "figures": [_ranking(ranking) for ranking in block.rankings],
     }
 
 
@@ -188,16 +188,16 @@ def _run(side: Side) -> dict[str, Any]:
     }
 
 
-def _column(column: Column) -> dict[str, Any]:
-    first = column.first
-    behind = {name: column.difference(name, first) for name in column.cells if first is not None and name != first}
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    first = ranking.first
+    behind = {name: ranking.difference(name, first) for name in ranking.results if first is not None and name != first}
     return {
-        "figure": column.figure,
-        "kind": column.kind,
-        "unit": column.unit,
-        "better": column.better,
+        "figure": ranking.figure,
+        "kind": ranking.kind,
+        "unit": ranking.unit,
+        "better": ranking.better,
         "first": first,
-        "best": column.best,
+        "best": ranking.best,
         "behind": {
             name: {"difference": _finite(d.value), "stderr": _finite(d.stderr), "paired": d.paired}
             for name, d in behind.items()
