@@ -65,7 +65,8 @@ def show(census: Census) -> None:
     print(f"{census.name}: {headline(census)}")
     rows = overview(census)
     wide = max((len(topic) for topic, _ in rows), default=0)
-    print()
+    if rows:
+        print()
     for topic, text in rows:
         print(_wrapped(text, f"{topic:<{wide}}  "))
     if census.kind == "table":

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sandglass.core import Finding
-from sandglass.data.cells import is_date, pandas, plain, seconds
+from sandglass.data.cells import is_date, plain, seconds
 from sandglass.data.census.advice import balance
-from sandglass.data.census.census import NAMED, listed, some
-from sandglass.data.sources import tables
+from sandglass.data.census.census import NAMED, listed, sentence, some
+from sandglass.data.fitting import PADDED, leave_out
 from sandglass.data.sources.images import shown
-from sandglass.errors import DataError
 
 Column = npt.NDArray[Any]
 
@@ -28,30 +26,6 @@ _STRONG = 0.95
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _FEW_ROWS = 200
 _LARGEST = 1e150  # its square is still a number
-
-
-def read(path: Path) -> tuple[Any, bool]:
-    """The table of a file with its gaps, and whether its first line names the columns.
-
-    Raises:
-        DataError: it is no table.
-        MissingPackageError: pandas is not installed.
-    """
-    if path.suffix.lower() not in (".csv", ".tsv"):
-        return tables.read_file(path)[0], True
-    options: dict[str, Any] = {
-        "sep": "\t" if path.suffix.lower() == ".tsv" else ",",
-        "encoding": "utf-8-sig",
-        "low_memory": False,
-    }
-    try:
-        frame = pandas().read_csv(path, **options)
-        headed = not (len(frame.columns) and all(_number(str(c)) is not None for c in frame.columns))
-        if not headed:
-            frame = pandas().read_csv(path, header=None, **options).rename(columns=lambda k: f"c{k + 1}")
-    except (ValueError, OSError) as error:
-        raise DataError(f"{shown(path.name)} is not a table: {' '.join(str(error).split())}.") from error
-    return frame, headed
 
 
 def headers(frame: Any) -> list[str]:
@@ -70,12 +44,11 @@ def headers(frame: Any) -> list[str]:
     return names
 
 
-def table_facts(columns: Mapping[str, Column], headed: bool = True) -> dict[str, Any]:
+def table_facts(columns: Mapping[str, Column]) -> dict[str, Any]:
     """The facts of a table.
 
     Args:
         columns: by name, each ``(N,)`` of numbers, texts, dates, or of anything mixed.
-        headed: whether the source names its columns.
 
     Example:
         >>> facts = table_facts({"a": np.array([1.0, np.nan, 3.0]), "b": np.array(["x", "y", "x"])})
@@ -90,7 +63,6 @@ def table_facts(columns: Mapping[str, Column], headed: bool = True) -> dict[str,
     return {
         "examples": rows,
         "splits": {"train": {"examples": rows, "classes": {}}},
-        "header": headed,
         "kinds": dict(Counter(c["kind"] for c in found)),
         "columns": found,
         "missing": {
@@ -132,7 +104,8 @@ def _column(name: str, values: Column) -> dict[str, Any]:
     counts = Counter(texts)
     numbers = {text: _number(text) for text in counts}
     strays = {t: n for t, n in counts.items() if numbers[t] is None}
-    if counts and sum(strays.values()) <= 0.2 * len(texts) and len(strays) <= 10 and values.dtype.kind != "b":
+    words = values.dtype.kind == "b" or any(map(PADDED.match, counts))  # or codes, such as 007
+    if counts and not words and sum(strays.values()) <= 0.2 * len(texts) and len(strays) <= 10:
         kept = np.array([v for t in texts if (v := numbers[t]) is not None])
         return about | {"kind": "numeric", "strays": strays} | _numeric(kept)
     many = len(counts) > 50 and len(counts) > len(texts) / 2
@@ -255,13 +228,6 @@ def table_findings(facts: Mapping[str, Any]) -> Iterator[Finding]:
     if not rows or not columns:
         yield Finding("empty", "problem", f"The table has {some(rows, 'row')} and {some(len(columns), 'column')}.")
         return
-    if not facts["header"]:
-        yield Finding(
-            "header",
-            "warning",
-            "The first line is numbers, so the columns have no names; here they are called c1, c2 and so on.",
-            "Put the columns' names into a first line.",
-        )
     for column in columns:
         yield from _column_findings(column, rows)
     yield from _outliers(columns, rows)
@@ -297,7 +263,7 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             "missing",
             "warning",
             f"{name} misses {share} ({gaps:,} of {some(rows, 'row')}).",
-            "Leave the column out."
+            sentence(leave_out(column["name"]))
             if gaps == rows
             else "A vae or ae trains on what is there; for a gan fill the gaps or leave the column out.",
         )
@@ -322,7 +288,7 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             "text",
             "problem",
             f"{name} has {column['distinct']:,} different texts, too many for categories.",
-            "Leave it out, or group its values.",
+            f"Group its values, or {leave_out(column['name'])}.",
         )
     elif column["distinct"] == 1 and not gaps:
         yield Finding("constant", "info", f"{name} is the same in every row.", "It can be left out.")
@@ -331,7 +297,7 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             "identifier",
             "warning",
             f"{name} numbers the rows.",
-            "Leave it out: a number that stands for a row means nothing to a model.",
+            f"A number that stands for a row means nothing to a model; {leave_out(column['name'])}.",
         )
 
 

@@ -58,7 +58,7 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
         if archives.is_archive(path):
             return _archive(path, name or images.shown(archives.stem(path)), labels, each)
         if path.suffix.lower() in tables.ENDINGS:
-            return _table(lambda: table.read(path), title, labels)
+            return _table(lambda: tables.read_file(path), title, labels)
         if images.is_picture(path):
             return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None)
         if path.suffix.lower() == ".npy" and labels is None:
@@ -66,7 +66,7 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
     if isinstance(source, np.ndarray | Tensor) and source.ndim == 2 and labels is None:
         return _rows(source, name or "rows")
     if hasattr(source, "columns") and not isinstance(source, Dataset):
-        return _table(lambda: (source, True), name or "table", labels)
+        return _table(lambda: (source, ()), name or "table", labels)
     return _loaded(source, labels, name, each)
 
 
@@ -129,13 +129,13 @@ def _pictures(entries: Sequence[Entry], title: str, each: Any, passed: list[tupl
 
 def _table(read: Any, title: str, labels: Any) -> Census:
     try:
-        frame, headed = read()
+        frame, notes = read()
     except DataError as error:
         return _failed(title, error)
-    facts = table.table_facts({str(c): frame.iloc[:, k].to_numpy() for k, c in enumerate(table.headers(frame))}, headed)
+    facts = table.table_facts({name: frame.iloc[:, k] for k, name in enumerate(table.headers(frame))})
     if isinstance(labels, str):
         facts |= table.label_facts(frame, labels)
-    return Census(title, "table", facts, ordered([*table.table_findings(facts)]))
+    return _noted(Census(title, "table", facts, ordered([*table.table_findings(facts)])), notes)
 
 
 def _numbers(path: Path, title: str, each: Any) -> Census:
