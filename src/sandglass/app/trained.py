@@ -154,7 +154,7 @@ def joined(splits: dict[str, Split]) -> Split:
     labelled = all(p.y is not None for p in parts)
     y = torch.cat([p.y for p in parts if p.y is not None]) if labelled else None
     names = tuple(n for p in parts for n in p.names)
-    return Split(rows.joined([p.x for p in parts]), y, parts[0].levels, names, mask=_masks(parts))
+    return Split(rows.joined([p.x for p in parts]), y, levels=parts[0].levels, names=names, mask=_masks(parts))
 
 
 def _masks(parts: Sequence[Split]) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ class Split:
 
     x: Tensor | Rows
     y: Tensor | None = None
+    _: KW_ONLY
     levels: int = 256
     names: tuple[str, ...] = ()
     factors: Tensor | None = None
@@ -40,13 +41,13 @@ class Split:
     def to(self, device: torch.device | str) -> Split:
         """The split on another device."""
         y, factors, mask = (None if t is None else t.to(device) for t in (self.y, self.factors, self.mask))
-        return Split(self.x.to(device), y, self.levels, self.names, factors, mask)
+        return replace(self, x=self.x.to(device), y=y, factors=factors, mask=mask)
 
     def take(self, index: Tensor) -> Split:
         """The examples at ``index``, in that order; of a file a view."""
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
         y, factors, mask = (None if t is None else t[index] for t in (self.y, self.factors, self.mask))
-        return Split(take(self.x, index), y, self.levels, names, factors, mask)
+        return replace(self, x=take(self.x, index), y=y, names=names, factors=factors, mask=mask)
 
     def batch(self, index: Tensor | slice) -> Batch:
         """The examples at ``index`` as a loss wants them: floats, images in [0, 1], 0 where nothing was observed."""
@@ -102,6 +103,7 @@ class Dataset:
     spec: Spec
     transform: Transform
     splits: Mapping[str, Split]
+    _: KW_ONLY
     classes: tuple[str, ...] = ()
     source: Mapping[str, Any] | None = None
     fingerprint: str = ""

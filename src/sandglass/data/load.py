@@ -117,8 +117,10 @@ def load_data(
     spec = fitted.spec(len(raw.classes))
     levels = fitted.levels if isinstance(fitted, ImageTransform) else 256
     order = [s for s in ("train", "validation", "test") if s in raw.parts]
-    splits = {s: Split(p.x, p.y, levels, p.names, p.factors, p.mask) for s, p in raw.parts.items()}
-    splits = {s: splits[s] for s in order}
+    splits = {
+        s: Split(p.x, p.y, levels=levels, names=p.names, factors=p.factors, mask=p.mask)
+        for s, p in ((s, raw.parts[s]) for s in order)
+    }
     again: dict[str, Any] | None = None
     if where is not None and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
         given = {
@@ -132,9 +134,19 @@ def load_data(
         }  # fmt: skip
         usual = {"validation": 0.1, "seed": 0, "on_bad": "skip"}
         again = {"source": where} | {k: v for k, v in given.items() if v != usual.get(k)}
-    print_ = fingerprint(spec, splits, raw.classes)
-    found = (raw.notes, raw.factors, raw.bad, raw.mixture)
-    return Dataset(name or title, spec, fitted, splits, raw.classes, again, print_, *found)
+    return Dataset(
+        name or title,
+        spec,
+        fitted,
+        splits,
+        classes=raw.classes,
+        source=again,
+        fingerprint=fingerprint(spec, splits, raw.classes),
+        notes=raw.notes,
+        factors=raw.factors,
+        bad=raw.bad,
+        mixture=raw.mixture,
+    )
 
 
 def _bring(

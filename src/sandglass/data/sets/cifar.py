@@ -62,7 +62,7 @@ class Cifar10:
         sizes = {name: _BATCH * record for names in batches.values() for name in names}
         found = read_tar(locate("cifar10", _TEN), sizes)
         parts = {split: _part([found[name] for name in names], record) for split, names in batches.items()}
-        return Raw(parts, ImageTransform((32, 32), 3), tuple(_CLASSES_10.split()))
+        return Raw(parts, ImageTransform((32, 32), 3), classes=tuple(_CLASSES_10.split()))
 
 
 @register("cifar100", kind="dataset")
@@ -82,7 +82,7 @@ class Cifar100:
         return Raw(
             {"train": _part([train], record), "test": _part([test], record)},
             ImageTransform((32, 32), 3),
-            tuple(_CLASSES_100.split()),
+            classes=tuple(_CLASSES_100.split()),
         )
 
 

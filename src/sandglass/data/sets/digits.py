@@ -41,4 +41,4 @@ class Digits:
         whole = Part(x, y)
         index = carve(len(x), {"test": 0.2}, 0, y)
         parts = {name: whole.take(index[name]) for name in ("train", "test")}
-        return Raw(parts, ImageTransform((8, 8), 1, levels=17), tuple("0123456789"))
+        return Raw(parts, ImageTransform((8, 8), 1, levels=17), classes=tuple("0123456789"))

@@ -131,7 +131,7 @@ def _read(dataset: str, files: Sequence[File], classes: Sequence[str]) -> Raw:
     for (split, count), images, labels in zip(_COUNTS.items(), files[::2], files[1::2], strict=True):
         x = _idx(dataset, images, (count, _SIDE, _SIDE))
         parts[split] = Part(x[:, None], _idx(dataset, labels, (count,)).long())
-    return Raw(parts, ImageTransform((_SIDE, _SIDE), 1), tuple(classes))
+    return Raw(parts, ImageTransform((_SIDE, _SIDE), 1), classes=tuple(classes))
 
 
 def _idx(dataset: str, file: File, shape: tuple[int, ...]) -> Tensor:

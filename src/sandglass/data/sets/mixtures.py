@@ -50,7 +50,7 @@ class _Mixture(abc.ABC):
             noise = torch.from_numpy(draws.standard_normal((n, 2)))
             parts[split] = Part((centres[y] + self.deviation * noise).float(), y)
         classes = tuple(f"({a:.3g}, {b:.3g})" for a, b in centres.tolist())
-        return Raw(parts, _OWN, classes, mixture=Mixture(centres, self.deviation))
+        return Raw(parts, _OWN, classes=classes, mixture=Mixture(centres, self.deviation))
 
 
 @register("ring", kind="dataset")

@@ -111,4 +111,5 @@ class Shapes:
             torch.from_numpy(factors[:, 0].copy()),
             factors=torch.from_numpy(factors.copy()),
         )
-        return Raw({"train": part}, ImageTransform((self.side, self.side), 1, levels=2), tuple(_SHAPES), (), FACTORS)
+        transform = ImageTransform((self.side, self.side), 1, levels=2)
+        return Raw({"train": part}, transform, classes=tuple(_SHAPES), factors=FACTORS)

@@ -46,4 +46,4 @@ class StackedMnist:
             drawn = digits[split].take(torch.from_numpy(draws.integers(len(digits[split]), size=3 * n)))
             assert drawn.y is not None
             parts[split] = Part(drawn.x.view(n, *self.shape), drawn.y.view(n, 3) @ torch.tensor([100, 10, 1]))
-        return Raw(parts, ImageTransform(self.shape[1:], 3), tuple(f"{i:03}" for i in range(1000)))
+        return Raw(parts, ImageTransform(self.shape[1:], 3), classes=tuple(f"{i:03}" for i in range(1000)))

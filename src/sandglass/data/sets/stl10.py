@@ -55,7 +55,7 @@ class Stl10:
         for split, name in source.items():
             y = found.get(f"stl10_binary/{name}_y.bin")
             parts[split] = Part(_pictures(found[f"stl10_binary/{name}_X.bin"]), None if y is None else y.long() - 1)
-        return Raw(parts, ImageTransform((_SIDE, _SIDE), 3), () if self.unlabelled else tuple(_CLASSES.split()))
+        return Raw(parts, ImageTransform((_SIDE, _SIDE), 3), classes=() if self.unlabelled else tuple(_CLASSES.split()))
 
 
 def _pictures(values: Tensor) -> Tensor:

@@ -106,8 +106,8 @@ def read_items(
     labels = {split: [i.label for i in found] for split, found in kept.items()}
     numbered, classes = number_classes({s: None if None in y else y for s, y in labels.items()})
     parts = dict(zip(kept, cut(read.x, [len(found) for found in kept.values()]), strict=True))
-    splits = {s: Part(parts[s], numbered[s], tuple(i.name for i in found)) for s, found in kept.items() if found}
-    return Raw(splits, read.transform, classes, (*notes, *read.notes), bad=bad)
+    splits = {s: Part(parts[s], numbered[s], names=tuple(i.name for i in found)) for s, found in kept.items() if found}
+    return Raw(splits, read.transform, classes=classes, notes=(*notes, *read.notes), bad=bad)
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def read_pairs(
     if hasattr(first, "columns"):
         frames = {s: tables.check_frame(x) for s, (x, _) in pairs.items()}
         notes = _beside(frames["train"], transform)
-        return Raw({s: Part(f, labels[s]) for s, f in frames.items()}, None, classes, notes)
+        return Raw({s: Part(f, labels[s]) for s, f in frames.items()}, classes=classes, notes=notes)
     if size is None and isinstance(transform, ImageTransform):
         unfold: tuple[int, int] | None = transform.size
         depth = transform.channels
@@ -57,7 +57,7 @@ def read_pairs(
     else:
         x, notes = _obey(joined, transform), ()
     parts = {s: Part(part, labels[s]) for s, part in zip(pairs, torch.split(x, lengths), strict=True)}
-    return Raw(parts, transform if isinstance(transform, ImageTransform) else None, classes, notes)
+    return Raw(parts, transform if isinstance(transform, ImageTransform) else None, classes=classes, notes=notes)
 
 
 def read_dataset(dataset: Any, *, labels: bool) -> tuple[list[Any], Any]:

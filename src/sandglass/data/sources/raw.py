@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,7 @@ class Part:
 
     x: Any
     y: Tensor | None = None
+    _: KW_ONLY
     names: tuple[str, ...] = ()
     factors: Tensor | None = None
     mask: Tensor | None = None
@@ -53,7 +54,7 @@ class Part:
         y, factors, mask, groups = (
             None if t is None else t[index] for t in (self.y, self.factors, self.mask, self.groups)
         )
-        return Part(x, y, names, factors, mask, groups)
+        return Part(x, y, names=names, factors=factors, mask=mask, groups=groups)
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Raw:
 
     parts: Mapping[str, Part]
     transform: Transform | None = None
+    _: KW_ONLY
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     factors: tuple[str, ...] = ()
