@@ -39,12 +39,13 @@ def test_the_means_that_vary_by_more_than_a_hundredth_are_counted() -> None:
     variances = torch.tensor([0.0, 1e-6, 0.0099, 0.00999, 0.01001, 0.0101, 0.5, 30.0]).double()
     for n in (4, 700):  # within a batch, and over two of them
         result = count(coded(variances.sqrt()), signs(n, 8))
-        assert result.value == 4 and result.n == n and result.unit == "of 8 dimensions" and result.stderr is None
+        assert result.value == 4 and result.n == n and result.unit == "of 8 dimensions" and (result.stderr, result.note) == (None, "")
 
 
 def test_it_is_of_the_posterior_s_mean_and_not_of_its_draws() -> None:
     """Draws of standard deviation 10 vary by 100; means of 0 variance are not active whatever the posterior's is."""
-    assert count(coded(torch.zeros(3).double(), 2 * math.log(10)), signs(100, 3)).value == 0
+    collapsed = count(coded(torch.zeros(3).double(), 2 * math.log(10)), signs(100, 3))
+    assert collapsed.value == 0 and "say nothing of their examples" in collapsed.note
     assert count(coded(torch.ones(3).double(), -18.0), signs(100, 3)).value == 3
 
 

@@ -14,6 +14,12 @@ from sandglass.registry import register
 ACTIVE = 0.01
 """A unit is active when the variance of its posterior mean over the data is above this."""
 
+COLLAPSED = (
+    "the codes say nothing of their examples; a smaller beta keeps them, or one that rises (beta_schedule=linear), or "
+    "free_bits"
+)
+"""Of a model that has no active unit at all."""
+
 
 def codes_of(model: Model, held: Held) -> Tensor:
     """``(N, D)`` codes of the examples, of a VAE the posterior means; float64 on the CPU, worked out once."""
@@ -34,4 +40,5 @@ class ActiveUnits:
         """The count."""
         codes = codes_of(model, held)
         active = int((codes.var(0, unbiased=False) > ACTIVE).sum())
-        return [Result("active_units", float(active), None, len(codes), f"of {codes.shape[1]} dimensions")]
+        note = "" if active else COLLAPSED
+        return [Result("active_units", float(active), None, len(codes), f"of {codes.shape[1]} dimensions", note)]

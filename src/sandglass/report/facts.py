@@ -84,7 +84,9 @@ def verdict(m: Material) -> str:
                 said.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
                 break
         if units:
-            said.append(f"{figure(units['value'])} {units['unit'].replace('dimensions', 'latent dimensions')} active")
+            collapsed = "" if units["value"] else ": the codes say nothing of their examples"
+            of = units["unit"].replace("dimensions", "latent dimensions")
+            said.append(f"{figure(units['value'])} {of} active{collapsed}")
     if said:
         return "; ".join(said) + "."
     if m.model.objective is None:
