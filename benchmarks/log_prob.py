@@ -2,8 +2,8 @@
 
 A 784-512-16 VAE is trained for an epoch, its weights and the images are handed over as ``.npy``, and the two take
 turns, block of images by block. pythae runs in an interpreter of its own, without recording gradients, and importing is
-not counted. Run it as ``python benchmarks/log_prob.py --pythae /path/to/python [--images 1000] [--k 1000]``, where that
-interpreter has ``torch`` and ``pythae``.
+not counted. Run it as ``python benchmarks/log_prob.py --pythae /path/to/python [--images 1000] [--k 1000] [--device
+cuda]``, where that interpreter has ``torch`` and ``pythae``.
 """
 
 from __future__ import annotations
@@ -52,14 +52,15 @@ def hand_over(model: Any, folder: Path) -> None:
             np.save(folder / f"{name}.{end}.npy", half.numpy())
 
 
-def peer(folder: Path, k: int, batch: int) -> dict[str, Any]:
+def peer(folder: Path, k: int, batch: int, device: str) -> dict[str, Any]:
     """pythae's turn, in its own interpreter: nats of each image, and the seconds it took."""
     from pythae.models import VAE, VAEConfig
 
     model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")).eval()
     weights = {name: torch.from_numpy(np.load(folder / f"{name}.npy")) for name in model.state_dict()}
     model.load_state_dict(weights)
-    x = torch.from_numpy(np.load(folder / "images.npy"))
+    model.to(device)
+    x = torch.from_numpy(np.load(folder / "images.npy")).to(device)
     with torch.no_grad():
         model.get_nll(x[:1], k, batch)  # the first call also wakes threads and memory
         start = time.perf_counter()
@@ -67,9 +68,10 @@ def peer(folder: Path, k: int, batch: int) -> dict[str, Any]:
     return {"values": values, "seconds": time.perf_counter() - start}
 
 
-def ask_peer(python: str, folder: Path, k: int, batch: int, threads: int) -> dict[str, Any]:
+def ask_peer(python: str, folder: Path, k: int, batch: int, threads: int, device: str) -> dict[str, Any]:
     """Runs :func:`peer` in another interpreter."""
-    command = [python, __file__, "--peer", str(folder), "--k", str(k), "--batch", str(batch), "--threads", str(threads)]
+    options = {"peer": folder, "k": k, "batch": batch, "threads": threads, "device": device}
+    command = [python, __file__, *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
     # without this one's PYTHONPATH, for what is there belongs to this interpreter
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -87,7 +89,7 @@ def ours(model: Any, x: torch.Tensor, k: int) -> dict[str, Any]:
     return {"values": values, "seconds": time.perf_counter() - start}
 
 
-def compare(python: str, images: int, k: int, batches: list[int], blocks: int, threads: int) -> None:
+def compare(python: str, images: int, k: int, batches: list[int], blocks: int, threads: int, device: str) -> None:
     """Trains, lets the two take turns, and prints what each block and all of them gave."""
     import sandglass
 
@@ -98,16 +100,17 @@ def compare(python: str, images: int, k: int, batches: list[int], blocks: int, t
         folder = Path(name)
         model = train(folder / "run")
         hand_over(model, folder)
+        model.to(device)
         torch.manual_seed(0)
         for index in torch.arange(images).chunk(blocks):
             x = test.batch(index).x
             np.save(folder / "images.npy", x.numpy())
-            turns = [(own, ours(model, x, k))]
-            turns += [(others[batch], ask_peer(python, folder, k, batch, threads)) for batch in batches]
+            turns = [(own, ours(model, x.to(device), k))]
+            turns += [(others[batch], ask_peer(python, folder, k, batch, threads, device)) for batch in batches]
             for kept, turn in turns:
                 kept["values"] += turn["values"]
                 kept["seconds"].append(turn["seconds"])
-    print(f"{images} images, k = {k}, {threads} threads, torch {torch.__version__}")
+    print(f"{images} images, k = {k}, {device}, {threads} threads, torch {torch.__version__}")
     report("sandglass", own, own)
     for batch, other in others.items():
         report(f"pythae, batch_size={batch}", other, own)
@@ -136,6 +139,7 @@ def main() -> None:
     )
     parser.add_argument("--blocks", type=int, default=5, help="turns that the two take")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -144,9 +148,9 @@ def main() -> None:
         parser.error("pythae draws whole batches: k must be a multiple of every batch size.")
     if args.peer:
         torch.manual_seed(1)
-        print(json.dumps(peer(args.peer, args.k, batches[0])))
+        print(json.dumps(peer(args.peer, args.k, batches[0], args.device)))
     elif args.pythae:
-        compare(args.pythae, args.images, args.k, batches, args.blocks, args.threads)
+        compare(args.pythae, args.images, args.k, batches, args.blocks, args.threads, args.device)
     else:
         parser.error("--pythae names an interpreter that has torch and pythae.")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sandglass import registry, rng
 from sandglass.core import Model, Spec
@@ -98,6 +98,24 @@ def fresh(name: str, data: Dataset, seed: int = 0, **options: Any) -> Model:
     """A model with weights that depend on the seed."""
     with rng.forked("cpu", seed, "weights"):
         return registry.build(name, data.spec, **options)
+
+
+class Draws(Model):
+    """A model whose samples are what a function of their number draws."""
+
+    provides = ()
+
+    def __init__(self, spec: Spec, draw: Any) -> None:
+        super().__init__()
+        self.spec, self.draw, self.one = spec, draw, nn.Parameter(torch.zeros(()))
+        self.asked: list[tuple[int, bool]] = []
+
+    def phases(self) -> tuple[()]:
+        return ()
+
+    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+        self.asked.append((n, noise))
+        return self.draw(n)
 
 
 def digest(model: Model, run: Run) -> str:

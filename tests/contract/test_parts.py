@@ -16,7 +16,7 @@ from sandglass import registry
 from sandglass.core import Column, Likelihood, Spec
 from sandglass.data.dataset import Mixture
 from sandglass.errors import ConfigError, DataError, MissingPackageError
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import FEW, Held
 from sandglass.metrics.measure import measure
 
 SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
@@ -166,7 +166,8 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
         assert {r.name for r in first} <= set(make.figures)
         for result in first:
             assert 0 < result.n and result.unit and math.isfinite(result.value)
-            assert result.stderr is None or result.stderr >= 0
+            assert result.stderr is not None and result.stderr >= 0
+            assert result.n >= FEW or "few" in result.note
             again = measure(model, split, names=[result.name], **beside, **options)
             assert again == [result] if same else [r.name for r in again] == [result.name]
         model.eval()
@@ -185,6 +186,7 @@ def test_examples_however_few_are_measured(n: int) -> None:
         model = fresh(name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
         for result in measure(model, split, train=data.train, factors=("first", "second")):
             assert result.n > 0 and not math.isnan(result.value), result
+            assert result.n >= FEW or "few" in result.note, result
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_the_means_that_vary_by_more_than_a_hundredth_are_counted() -> None:
     variances = torch.tensor([0.0, 1e-6, 0.0099, 0.00999, 0.01001, 0.0101, 0.5, 30.0]).double()
     for n in (4, 700):  # within a batch, and over two of them
         result = count(coded(variances.sqrt()), signs(n, 8))
-        assert result == Result("active_units", 4.0, None, n, "of 8 dimensions")
+        assert (result.value, result.n, result.unit) == (4, n, "of 8 dimensions")
 
 
 def test_it_is_of_the_posterior_s_mean_and_not_of_its_draws() -> None:

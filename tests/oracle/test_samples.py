@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from helpers import Draws
 from sandglass import registry
 from sandglass.core import Model, Result, Spec
 from sandglass.data.dataset import Split
@@ -18,24 +19,6 @@ from sandglass.errors import ConfigError, DataError
 from sandglass.metrics import fid, inception_score, kid, prdc
 from sandglass.metrics.measure import measure
 from sandglass.metrics.samples import squared_distances
-
-
-class Draws(Model):
-    """A model whose samples are what a function of their number draws."""
-
-    provides = ()
-
-    def __init__(self, spec: Spec, draw: Any) -> None:
-        super().__init__()
-        self.spec, self.draw, self.one = spec, draw, nn.Parameter(torch.zeros(()))
-        self.asked: list[tuple[int, bool]] = []
-
-    def phases(self) -> tuple[()]:
-        return ()
-
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
-        self.asked.append((n, noise))
-        return self.draw(n)
 
 
 def normal(*shape: int, seed: int) -> Tensor:

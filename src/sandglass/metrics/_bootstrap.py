@@ -1,4 +1,4 @@
-"""Standard errors by resampling, and the halves that a probe is fitted to and tested on."""
+"""Standard errors by resampling and of medians, and the halves that a probe is fitted to and tested on."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sandglass import rng
 
@@ -43,6 +44,18 @@ def bootstrap(
 def _resample(n: int, generator: torch.Generator) -> np.ndarray:
     drawn = torch.randint(n, (n,), generator=generator)
     return torch.bincount(drawn, minlength=n).double().numpy()
+
+
+def median(values: Tensor) -> tuple[float, float]:
+    """The median, and its standard error from the order statistics one binomial deviation to either side.
+
+    Example:
+        >>> [round(v, 3) for v in median(torch.arange(101).double())]
+        [50.0, 4.975]
+    """
+    half = 0.5 / len(values) ** 0.5
+    low, mid, high = values.quantile(torch.tensor([max(0.5 - half, 0), 0.5, min(0.5 + half, 1)]).to(values)).tolist()
+    return mid, (high - low) / 2
 
 
 def halves(n: int, *key: int | str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,12 +12,11 @@ from typing import Any
 from sandglass import registry
 from sandglass.core import Model, Result
 from sandglass.metrics.bound import figure_kind
-from sandglass.metrics.held import Better
+from sandglass.metrics.held import FEW, Better
 
 _ERROR = 0.025
 """How often, at most, a model is called best by chance though another is as good."""
 
-_FEW = 30  # examples under which a standard error is itself too uncertain to judge by
 _LIKELIHOOD = {"bound_parts", "log_prob"}  # who asks a model for these measures nats of its likelihood
 
 
@@ -106,7 +105,7 @@ class Ranking:
             sign = 1 if self.better == "higher" else -1
             separate = min(sign * r.value for r in a) > max(sign * r.value for r in b)
             return separate and 1 / math.comb(len(a) + len(b), len(a)) <= _ERROR / others
-        if min(a[0].n, b[0].n) < _FEW:
+        if min(a[0].n, b[0].n) < FEW:
             return False
         found = difference(a[0], b[0])
         return found.stderr is not None and abs(found.value) > NormalDist().inv_cdf(1 - _ERROR / others) * found.stderr

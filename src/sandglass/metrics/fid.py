@@ -66,7 +66,8 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     overlap = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
     difference = (mean - other_mean).square().sum()
-    return float(difference + covariance.trace() + other_covariance.trace() - 2 * overlap)
+    distance = difference + covariance.trace() + other_covariance.trace() - 2 * overlap
+    return max(0.0, float(distance))  # of equal normals rounding would leave it a little below
 
 
 def jackknife(real: Tensor, fake: Tensor) -> tuple[float, float, float | None]:

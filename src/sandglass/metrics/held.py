@@ -17,6 +17,9 @@ class UnsuitableError(DataError):
     """A measure cannot be taken on these examples; one that nobody named is then left out."""
 
 
+FEW = 30
+"""Examples under which a standard error is itself too uncertain to judge by."""
+
 Ask = Literal["images", "labels", "factors", "train", "complete", "mixture"]
 Better = Literal["higher", "lower"]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from torch import Tensor
 
 from sandglass.core import Model, Result
+from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics.held import Held
 from sandglass.metrics.measure import per_example
 from sandglass.registry import register
@@ -37,8 +39,16 @@ class ActiveUnits:
     figures = ("active_units",)
 
     def __call__(self, model: Model, held: Held) -> Sequence[Result]:
-        """The count."""
+        """The count; its error is over resampled examples."""
         codes = codes_of(model, held)
-        active = int((codes.var(0, unbiased=False) > ACTIVE).sum())
-        note = "" if active else COLLAPSED
-        return [Result("active_units", float(active), None, len(codes), f"of {codes.shape[1]} dimensions", note)]
+        centred = (codes - codes.mean(0)).numpy()
+        squares = centred**2
+
+        def active(weights: np.ndarray) -> np.ndarray:
+            mean, square = (np.average(v, axis=0, weights=weights) for v in (centred, squares))
+            return np.array([np.count_nonzero(square - mean**2 > ACTIVE)], float)
+
+        (value,), (error,) = bootstrap(active, len(codes), held.seed, "active_units")
+        note = "" if value else COLLAPSED
+        unit = f"of {codes.shape[1]} dimensions"
+        return [Result("active_units", float(value), float(error), len(codes), unit, note)]

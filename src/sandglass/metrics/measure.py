@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -13,7 +14,7 @@ from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Dataset, Mixture, Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Ask, Held, UnsuitableError
+from sandglass.metrics.held import FEW, Ask, Held, UnsuitableError
 
 
 class Measure(Protocol):
@@ -99,7 +100,7 @@ def measure(
             how: Measure = registry.resolve("metric", {"name": name, **options.get(name, {})})
             with rng.forked(model.device, seed, "measure", name):
                 try:
-                    results += [result for result in how(model, held) if result.name in figures]
+                    results += [_warned(result) for result in how(model, held) if result.name in figures]
                 except UnsuitableError:
                     if name in named:
                         raise
@@ -169,6 +170,23 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
     return Result(name, float(values.mean()), stderr, n, unit, note, each=values)
 
 
+def share_result(name: str, hits: Tensor, note: str = "") -> Result:
+    """The share of ``(N,)`` examples of which something is true, with its standard error.
+
+    Two of each are added before the error is taken, so that of few examples that all agree it is not 0: Agresti and
+    Coull 1998, "Approximate is Better than 'Exact' for Interval Estimation of Binomial Proportions".
+
+    Example:
+        >>> found = share_result("a", torch.tensor([True, True, True, True]))
+        >>> found.value, round(found.stderr, 4)
+        (1.0, 0.1531)
+    """
+    n, each = len(hits), hits.double()
+    share = (float(each.sum()) + 2) / (n + 4)
+    stderr = (share * (1 - share) / (n + 4)) ** 0.5
+    return Result(name, float(each.mean()), stderr, n, "1", note, each=each)
+
+
 def _needs(name: str) -> tuple[str, ...]:
     return registry.entry("metric", name).make.needs  # type: ignore[attr-defined]
 
@@ -179,6 +197,13 @@ def _figures(name: str) -> tuple[str, ...]:
 
 def _asks(name: str) -> tuple[Ask, ...]:
     return getattr(registry.entry("metric", name).make, "asks", ())
+
+
+def _warned(result: Result) -> Result:
+    """With a word in the note where the examples are so few that the standard error is itself uncertain."""
+    if result.n >= FEW or "few" in result.note:
+        return result
+    return replace(result, note="; ".join(filter(None, (result.note, f"few: of {result.n} the error is uncertain"))))
 
 
 def _usual() -> list[str]:

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
+from sandglass.metrics._bootstrap import median
 from sandglass.metrics.extractor import FeaturesOption
 from sandglass.metrics.held import Better, Held, UnsuitableError
-from sandglass.metrics.measure import mean_result
+from sandglass.metrics.measure import share_result
 from sandglass.metrics.samples import LEAST, compare, extractor_of, of_examples, same, squared_distances
 from sandglass.registry import register
 
@@ -73,7 +74,7 @@ class Nearest:
         few = f"; {len(unseen)} unseen examples are few" if len(unseen) < _SOUND else ""
         share = copies(near, near_unseen, f"{sets.extractor.about}; {{:.3g}} are expected of unseen examples{few}")
         note = f"unseen examples get {float(authentic_unseen.double().mean()):.3f}"
-        return [share, mean_result("authenticity", authentic.double(), "1", note), *ratio(near, near_unseen)]
+        return [share, share_result("authenticity", authentic, note), *ratio(near, near_unseen)]
 
 
 def closest(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,10 +124,3 @@ def ratio(near: Tensor, near_unseen: Tensor) -> list[Result]:
     error = ((top_error / bottom) ** 2 + (top * bottom_error / bottom**2) ** 2) ** 0.5
     note = "median distance to the nearest training example, over that of unseen examples"
     return [Result("nearest_ratio", top / bottom, error, len(near), "1", note)]
-
-
-def median(values: Tensor) -> tuple[float, float]:
-    """The median, and its standard error from the order statistics one binomial deviation to either side."""
-    half = 0.5 / len(values) ** 0.5
-    low, mid, high = values.quantile(torch.tensor([max(0.5 - half, 0), 0.5, min(0.5 + half, 1)]).to(values)).tolist()
-    return mid, (high - low) / 2

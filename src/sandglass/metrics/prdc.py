@@ -12,7 +12,7 @@ from sandglass.core import Result
 from sandglass.errors import ConfigError
 from sandglass.metrics.extractor import FeaturesOption
 from sandglass.metrics.held import Better
-from sandglass.metrics.measure import mean_result
+from sandglass.metrics.measure import mean_result, share_result
 from sandglass.metrics.samples import Compared, OfSamples, squared_distances
 from sandglass.registry import register
 
@@ -61,7 +61,9 @@ class Prdc(OfSamples):
         few = "" if n >= _SOUND else f"; {n} are few: high by chance"
         notes["precision"] = f"{sets.extractor.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
         notes["coverage"] = "; ".join(filter(None, (f"{expected_coverage(n, n, k):.3f} at best", notes["coverage"])))
-        return [mean_result(name, values, "1", notes[name]) for name, values in found.items()]
+        density = mean_result("density", found.pop("density"), "1", notes["density"])
+        shares = {name: share_result(name, values, notes[name]) for name, values in found.items()}
+        return [{"density": density, **shares}[name] for name in self.figures]
 
 
 def neighbours(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

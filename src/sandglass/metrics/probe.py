@@ -12,7 +12,7 @@ from sandglass.data.dataset import Split
 from sandglass.metrics._linear import Linear
 from sandglass.metrics._subset import codes_and_inputs, scarce, subset
 from sandglass.metrics.held import Better, Held, UnsuitableError
-from sandglass.metrics.measure import mean_result
+from sandglass.metrics.measure import share_result
 from sandglass.registry import register
 
 NEIGHBOURS = 5
@@ -58,7 +58,7 @@ class Probe:
             plain, converged = tell(inputs, y, test_inputs, classes)
             unsure = "" if converged else " (not converged)"
             note = f"on the inputs {float(np.mean(plain == truth)):.3f}{unsure}; {fitted}"
-            results.append(mean_result(name, torch.from_numpy(told == truth).double(), "1", note))
+            results.append(share_result(name, torch.from_numpy(told == truth), note))
         return results
 
 

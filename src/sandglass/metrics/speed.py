@@ -11,6 +11,7 @@ from torch import Tensor
 
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
+from sandglass.metrics._bootstrap import median
 from sandglass.metrics.held import Held
 from sandglass.registry import register
 
@@ -51,7 +52,7 @@ class Speed:
         return [self.rate(figure, work[figure], model.device) for figure in self.figures if figure in work]
 
     def rate(self, figure: str, do: Callable[[], Tensor], device: torch.device) -> Result:
-        """Examples a second of one kind of work; a median has no standard error, so its quartiles are in the note."""
+        """Examples a second of one kind of work, with a standard error as if rounds were independent."""
         for _ in range(self.warmup):
             do()
         seconds = []
@@ -61,13 +62,15 @@ class Speed:
             do()
             wait(device)
             seconds.append(perf_counter() - begun)
-        slow, median, fast = (self.batch_size / s for s in quantiles(seconds, n=4, method="inclusive")[::-1])
+        fast, _, slow = quantiles(seconds, n=4, method="inclusive")
+        middle, error = median(torch.tensor(seconds, dtype=torch.float64))
         where = f"{torch.get_num_threads()} CPU thread(s)" if device.type == "cpu" else device.type
         note = (
             f"{where}; batches of {self.batch_size}; median of {self.rounds} after {self.warmup} to warm up, "
-            f"quartiles {slow:.4g} and {fast:.4g}"
+            f"quartiles {self.batch_size / slow:.4g} and {self.batch_size / fast:.4g}"
         )
-        return Result(figure, median, None, self.rounds * self.batch_size, "examples/s", note)
+        value = self.batch_size / middle
+        return Result(figure, value, value * error / middle, self.rounds * self.batch_size, "examples/s", note)
 
 
 def wait(device: torch.device) -> None:
