@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.errors import ConfigError
-from sandglass.registry import NetOption, PriorOption, register, resolve
+from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
+from sandglass.schedules.weight import Weight
 
 _OPTIM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
@@ -32,6 +33,7 @@ class GAN(Model):
         latent_dim: size of the noise.
         adversary: ``non-saturating`` or ``hinge``.
         r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``; 0 is the form of 2014, which collapses.
+        r1_schedule: what r1 is multiplied by over time.
         net: network family of generator and critic; auto is conv for images and mlp for rows.
         prior: the noise.
 
@@ -50,15 +52,17 @@ class GAN(Model):
         latent_dim: int = 32,
         adversary: Literal["non-saturating", "hinge"] = "non-saturating",
         r1: float = 1.0,
+        r1_schedule: ScheduleOption = "constant",
         net: NetOption = "auto",
         prior: PriorOption = "standard",
     ) -> None:
         super().__init__()
         if adversary not in ("non-saturating", "hinge"):
             raise ConfigError(f"The adversary is one of non-saturating, hinge, not '{adversary}'.")
-        if latent_dim < 1 or r1 < 0:
-            raise ConfigError(f"A GAN needs latent_dim >= 1 and r1 >= 0, not {latent_dim} and {r1}.")
-        self.spec, self.latent_dim, self.adversary, self.r1 = spec, latent_dim, adversary, r1
+        if latent_dim < 1:
+            raise ConfigError(f"A GAN needs latent_dim >= 1, not {latent_dim}.")
+        self.spec, self.latent_dim, self.adversary = spec, latent_dim, adversary
+        self.r1 = Weight("r1", r1, r1_schedule)
         nets = resolve("net", net, spec=spec)
         self.generator = nets.decoder(latent_dim, spec.shape)
         self.critic = nets.encoder(spec.shape, 1)
@@ -67,13 +71,13 @@ class GAN(Model):
     def phases(self) -> Sequence[Phase]:
         """The critic's turn, then the generator's."""
         return (
-            Phase("critic", (self.critic,), self.criticise, optim=_OPTIM, scheduled=False),
+            Phase("critic", (self.critic,), self.criticise, optim=_OPTIM, scheduled=self.r1.moves),
             Phase("generator", (self.generator,), self.generate, optim=_OPTIM, scheduled=False),
         )
 
     def criticise(self, batch: Batch, clock: Clock) -> Terms:
         """The critic's loss: to score real images high and generated ones low."""
-        x = batch.x.detach().requires_grad_(self.r1 > 0 and torch.is_grad_enabled())
+        x = batch.x.detach().requires_grad_(self.r1.value > 0 and torch.is_grad_enabled())
         real, fake = self.score(x), self.score(self.decode(self.prior().sample((len(x),))).detach())
         hinge = self.adversary == "hinge"
         loss = F.relu(1 - real) + F.relu(1 + fake) if hinge else F.softplus(-real) + F.softplus(fake)
@@ -81,8 +85,9 @@ class GAN(Model):
         if x.requires_grad:
             (slope,) = torch.autograd.grad(real.sum(), x, create_graph=True)
             penalty = slope.flatten(1).square().sum(1)
-            loss = loss + self.r1 / 2 * penalty
+            loss = loss + self.r1(clock) / 2 * penalty
             parts["r1"] = penalty.detach()
+            parts |= self.r1.part(clock, len(x), "r1_weight")
         return Terms(loss.mean(), parts)
 
     def generate(self, batch: Batch, clock: Clock) -> Terms:

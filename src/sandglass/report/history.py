@@ -15,6 +15,7 @@ _UPKEEP = {
     "lr": ("Learning rate", "per update"),
     "beta": ("Weight of the rate (beta)", "factor"),
     "capacity": ("Capacity", "nats per example"),
+    "r1_weight": ("Weight of the gradient penalty (r1)", "factor"),
 }
 
 BOOKKEEPING = ("skipped", *_UPKEEP)

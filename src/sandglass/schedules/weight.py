@@ -58,7 +58,7 @@ class Weight:
 
         Example:
             >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5))
-            beta has come to 0.5 when the 5 epochs end, but the best weights are chosen as if it were 1; train for ...
+            beta has come to 0.5 when the 5 epochs end, but the run is judged as if it were 1; train for longer...
             >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10)
             ''
         """
@@ -66,8 +66,8 @@ class Weight:
         if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
             return ""
         return (
-            f"{self.name} has come to {reached:.3g} when the {epochs} epochs end, but the best weights are chosen as "
-            f"if it were {self.final:g}; train for longer, or shorten {self.name}_schedule."
+            f"{self.name} has come to {reached:.3g} when the {epochs} epochs end, but the run is judged as if it "
+            f"were {self.final:g}; train for longer, or shorten {self.name}_schedule."
         )
 
     @property
@@ -75,6 +75,6 @@ class Weight:
         """Whether it depends on the clock."""
         return self.value > 0 and not isinstance(self.schedule, Constant)
 
-    def part(self, clock: Clock, n: int) -> dict[str, Tensor]:
-        """Its value for each of ``n`` examples, ``(n,)``, under its name; nothing where it does not move."""
-        return {self.name: (self.value * self.schedule(clock.epoch)).expand(n)} if self.moves else {}
+    def part(self, clock: Clock, n: int, name: str = "") -> dict[str, Tensor]:
+        """Its value for each of ``n`` examples, ``(n,)``, under its name or another; nothing where it does not move."""
+        return {name or self.name: (self.value * self.schedule(clock.epoch)).expand(n)} if self.moves else {}
