@@ -113,6 +113,14 @@ def test_seeds_are_grouped_when_asked(runs: Mapping[str, Path]) -> None:
     assert len(sandglass.compare(three, metrics=["elbo"]).blocks[0].measured) == 3
 
 
+def test_of_what_one_model_alone_has_only_the_unusual_is_named(runs: Mapping[str, Path]) -> None:
+    def named(*runs_: str) -> list[str]:
+        return [name for name, _ in sandglass.compare([runs[r] for r in runs_], metrics=["mse"]).differences]
+
+    assert named("two", "gan") == ["model", "latent_dim"], "a GAN's adversary and a VAE's beta are as usual"
+    assert named("normal", "gan") == ["model", "latent_dim", "likelihood.name", "likelihood.scale", "likelihood.learn"]
+
+
 def test_a_metric_is_left_out_where_a_model_cannot(runs: Mapping[str, Path], tmp_path: Path) -> None:
     found = sandglass.compare([runs["two"], runs["gan"]], metrics=["mse"])
     assert [list(c.results) for c in found.blocks[0].rankings] == [["two"]]

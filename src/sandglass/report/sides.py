@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sandglass import settings
+from sandglass import registry, settings
 from sandglass.core import Result
+from sandglass.errors import ConfigError
 from sandglass.metrics.compared import Group, Ranking, rankings
 from sandglass.plain import strict_json
 from sandglass.report import facts
@@ -114,11 +115,20 @@ class Comparison:
 
     @cached_property
     def differences(self) -> list[tuple[str, list[str]]]:
-        """The settings that are not the same in all runs: dotted name and the value in each run."""
+        """The settings that are not the same in all runs: dotted name and the value in each run.
+
+        What not every model has is left out where it is alike, and as usual, in those that have it.
+        """
         every = [_settings(side.run) for side in self.sides]
-        names = list(dict.fromkeys(name for one in every for name in one))
-        rows = [(name, [one.get(name, "") for one in every]) for name in names]
-        return [(name, values) for name, values in rows if len(set(values)) > 1]
+        usual = [_usual(side) for side in self.sides]
+        names = dict.fromkeys(name for one in every for name in one)
+        odd = {name for one, own in zip(every, usual, strict=True) for name in one if one[name] != own.get(name)}
+        found = []
+        for name in names:
+            given = [one[name] for one in every if name in one]
+            if len(set(given)) > 1 or (len(given) < len(every) and name in odd):
+                found.append((name, [one.get(name, "") for one in every]))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -165,6 +175,15 @@ def _settings(run: Run) -> dict[str, str]:
     rows = facts.flat({"model": config["model"]["name"]} | config["model"]["options"], "")
     rows += facts.flat(config["training"], "training.") + facts.flat(data, "data.")
     return {row[0]: row[1] for row in rows}
+
+
+def _usual(side: Side) -> dict[str, str]:
+    """The options of a run's model where nothing was said; nothing of a model that has no name here."""
+    try:
+        model = registry.outline(side.run.config["model"]["name"], side.material.model.spec)
+    except ConfigError:
+        return {}
+    return dict(facts.flat(model.config["options"], "")) if model is not None else {}
 
 
 def _block(block: Block) -> dict[str, Any]:
