@@ -1,7 +1,8 @@
 """The code of a column: cells as the numbers that a model sees, which of them are observed, and the way back.
 
 A column is a mapping of plain values, as :class:`~sandglass.data.transform.TableTransform` stores it: ``name``,
-``kind``, ``dtype`` (what the way back restores) and the keys that :data:`KEYS` lists for its kind.
+``kind``, ``dtype`` (what the way back restores) and the keys that :data:`KEYS` lists for its kind. Where its numbers
+have few places behind the point it has ``decimals``, how many, and the way back keeps to them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ of positive numbers of their logarithms. A count's are a whole number and a powe
 DTYPES = frozenset(["bool", "int64", "float64", "str", "date", "datetime", "utc"])
 """What a column may be given back as."""
 
+DECIMALS = 6
+"""Places behind the point that a column may keep to; float32 has no more of any use."""
+
 _FIRST, _LAST = -62135596800.0, 253402300799.0  # the years 1 to 9999, in seconds since 1970
 _DAY = 86400.0
 _LONGEST = 2**24
@@ -46,9 +50,13 @@ def plausible(column: Column) -> bool:
         False
     """
     kind = column.get("kind", "")
-    if KEYS.get(kind) is None or set(column) != KEYS[kind] | {"name", "kind", "dtype"}:
+    optional = {"decimals"} & set(column)
+    if KEYS.get(kind) is None or set(column) != KEYS[kind] | {"name", "kind", "dtype"} | optional:
         return False
     good = isinstance(column["name"], str) and column["dtype"] in DTYPES
+    if optional:
+        good &= kind in ("numeric", "positive") and column["dtype"] == "float64"
+        good &= type(column["decimals"]) is int and 0 <= column["decimals"] <= DECIMALS
     if "categories" in column:
         texts = column["categories"]
         good &= isinstance(texts, list | tuple) and len(texts) > 0 and all(isinstance(t, str) for t in texts)
@@ -146,6 +154,9 @@ def decode(column: Column, part: Array, seen: Array | None = None) -> Any:
             back = found > 0.5
         elif dtype == "int64":
             back = found.round().clip(1 if kind == "positive" else -_WHOLE, _WHOLE).astype(np.int64)
+        elif "decimals" in column:
+            least = 10.0 ** -column["decimals"] if kind == "positive" else -math.inf
+            back = found.round(column["decimals"]).clip(least)
         else:
             back = found.astype(dtype)
     back = back if seen is None or seen[:, 0].all() else _gapped(back, seen[:, 0])

@@ -12,6 +12,7 @@ import numpy as np
 
 from sandglass.data import cells
 from sandglass.data.cells import Array
+from sandglass.data.coding import DECIMALS
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
 
@@ -125,7 +126,13 @@ def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str
     spread = _spread(cells.READ[kind](name, train))
     if kind == "count":
         spread = {"mean": float(round(spread["mean"])), "scale": 2.0 ** round(math.log2(spread["scale"]))}
-    return {"name": name, "kind": kind, **spread, "dtype": dtype}
+    places = _decimals(cells.numbers(name, found)) if dtype == "float64" and kind != "count" else None
+    return {"name": name, "kind": kind, **spread, "dtype": dtype} | ({} if places is None else {"decimals": places})
+
+
+def _decimals(found: Array) -> int | None:
+    """Places behind the point that all numbers keep to, but for rounding; None where they are more than any use."""
+    return next((n for n in range(DECIMALS + 1) if np.isclose(found.round(n), found, rtol=1e-12, atol=0).all()), None)
 
 
 def _counted(found: Array) -> bool:
