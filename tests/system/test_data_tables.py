@@ -125,7 +125,7 @@ def test_codes_with_a_zero_in_front_stay_as_they_are(tmp_path: Path) -> None:
         assert numbers.spec.columns[0].kind == "numeric"
 
 
-def test_numbers_come_back_with_the_places_that_the_table_has() -> None:
+def test_numbers_come_back_with_the_places_and_the_sign_that_the_table_has() -> None:
     draws = np.random.default_rng(0)
     frame = pd.DataFrame({"age": draws.normal(50, 9, 90).round(1), "price": draws.lognormal(0, 2, 90).round(2) + 0.01,
                           "whole": draws.integers(0, 9, 90) * 1.0, "real": draws.normal(size=90)})  # fmt: skip
@@ -136,17 +136,32 @@ def test_numbers_come_back_with_the_places_that_the_table_has() -> None:
     for name, places in (("age", 1), ("price", 2), ("whole", 0)):
         assert made[name].dtype == np.float64 and (made[name] == made[name].round(places)).all()
     assert (made["real"] != made["real"].round(6)).any() and float(made["price"].min()) == 0.01
+    assert [float(made[name].min()) < 0 for name in columns] == [False, False, False, True]
+    assert float(made["whole"].min()) == 0 and float(made["age"].min()) < 40
     again = Transform.from_dict(json.loads(json.dumps(data.transform.to_dict())))
     exact = [name for name in columns if name != "real"]
     pd.testing.assert_frame_equal(again.inverse(again.apply(frame))[exact], frame[exact].round(2), check_exact=True)
-    assert not any("decimals" in c for c in load_data(frame.to_numpy(), validation=0, test=0).transform.columns)
+    assert not any(
+        {"decimals", "unsigned"} & set(c) for c in load_data(frame.to_numpy(), validation=0, test=0).transform.columns
+    )
 
 
 @pytest.mark.parametrize(
-    "change", [{"decimals": -1}, {"decimals": 7}, {"decimals": True}, {"decimals": 1.0}, {"dtype": "int64"}]
+    "change",
+    [
+        {"decimals": -1},
+        {"decimals": 7},
+        {"decimals": True},
+        {"decimals": 1.0},
+        {"dtype": "int64"},
+        {"unsigned": False},
+        {"unsigned": 1},
+        {"kind": "positive"},
+    ],
 )
-def test_damaged_decimals_are_refused(change: dict[str, Any]) -> None:
-    good = {"name": "n", "kind": "numeric", "mean": 2.0, "scale": 4.0, "dtype": "float64", "decimals": 2}
+def test_damaged_decimals_and_signs_are_refused(change: dict[str, Any]) -> None:
+    good = {"name": "n", "kind": "numeric", "mean": 2.0, "scale": 4.0, "dtype": "float64"}
+    good |= {"decimals": 2, "unsigned": True}
     Transform.from_dict({"kind": "table", "columns": [good], "frame": True, "binary": False})
     with pytest.raises(ConfigError, match="damaged"):
         Transform.from_dict({"kind": "table", "columns": [good | change], "frame": True, "binary": False})

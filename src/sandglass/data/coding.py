@@ -2,7 +2,8 @@
 
 A column is a mapping of plain values, as :class:`~sandglass.data.transform.TableTransform` stores it: ``name``,
 ``kind``, ``dtype`` (what the way back restores) and the keys that :data:`KEYS` lists for its kind. Where its numbers
-have few places behind the point it has ``decimals``, how many, and the way back keeps to them.
+have few places behind the point it has ``decimals``, how many, and where none is below 0 it is ``unsigned``; the way
+back keeps to both.
 """
 
 from __future__ import annotations
@@ -50,11 +51,13 @@ def plausible(column: Column) -> bool:
         False
     """
     kind = column.get("kind", "")
-    optional = {"decimals"} & set(column)
+    optional = {"decimals", "unsigned"} & set(column)
     if KEYS.get(kind) is None or set(column) != KEYS[kind] | {"name", "kind", "dtype"} | optional:
         return False
     good = isinstance(column["name"], str) and column["dtype"] in DTYPES
-    if optional:
+    if "unsigned" in column:
+        good &= kind == "numeric" and column["unsigned"] is True
+    if "decimals" in column:
         good &= kind in ("numeric", "positive") and column["dtype"] == "float64"
         good &= type(column["decimals"]) is int and 0 <= column["decimals"] <= DECIMALS
     if "categories" in column:
@@ -110,7 +113,8 @@ def encode(column: Column, values: Array) -> tuple[Array, Array]:
 def quantities(column: Column, part: Array) -> Array:
     """Encoded numbers of any shape in the column's own unit: of dates seconds since 1970, of ordinals ranks.
 
-    What no cell can hold becomes the nearest that one can: counts are whole and not below 0, ranks exist.
+    What no cell can hold becomes the nearest that one can: counts are whole and not below 0, ranks exist, and of a
+    column without negative numbers none is negative.
 
     Example:
         >>> quantities({"kind": "count", "mean": 2.0, "scale": 0.5}, np.array([1.1, -9.0])).tolist()
@@ -123,7 +127,7 @@ def quantities(column: Column, part: Array) -> Array:
         return found.round().clip(0, _WHOLE)
     if column["kind"] == "ordinal":
         return found.round().clip(0, len(column["categories"]) - 1)
-    return found
+    return found.clip(0) if column.get("unsigned") else found
 
 
 def decode(column: Column, part: Array, seen: Array | None = None) -> Any:

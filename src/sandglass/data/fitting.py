@@ -84,7 +84,7 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
     Example:
         >>> ages = np.array([20.0, np.nan, 40.0])
         >>> fit_column("age", [ages], ages, None)
-        {'name': 'age', 'kind': 'numeric', 'mean': 30.0, 'scale': 10.0, 'dtype': 'int64'}
+        {'name': 'age', 'kind': 'numeric', 'mean': 30.0, 'scale': 10.0, 'dtype': 'int64', 'unsigned': True}
     """
     parts = [cells.plain(s) for s in series]
     if declared in (None, *NUMBERS) and all(p.dtype.kind in "iuf" for p in parts):
@@ -126,8 +126,13 @@ def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str
     spread = _spread(cells.READ[kind](name, train))
     if kind == "count":
         spread = {"mean": float(round(spread["mean"])), "scale": 2.0 ** round(math.log2(spread["scale"]))}
-    places = _decimals(cells.numbers(name, found)) if dtype == "float64" and kind != "count" else None
-    return {"name": name, "kind": kind, **spread, "dtype": dtype} | ({} if places is None else {"decimals": places})
+    column: dict[str, Any] = {"name": name, "kind": kind, **spread, "dtype": dtype}
+    values = cells.numbers(name, found)
+    if dtype == "float64" and kind != "count" and (places := _decimals(values)) is not None:
+        column["decimals"] = places
+    if kind == "numeric" and dtype != "bool" and values.min() >= 0:
+        column["unsigned"] = True
+    return column
 
 
 def _decimals(found: Array) -> int | None:

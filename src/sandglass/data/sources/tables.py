@@ -256,8 +256,8 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     columns = []
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
-        if not framed or binary:
-            column.pop("decimals", None)
+        if not framed or binary:  # an array is numbers and no more
+            column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}
         columns.append(
             column | ({"mean": 0.0, "scale": 1.0} if binary else {}) | ({} if framed else {"dtype": "float64"})
         )
