@@ -18,7 +18,7 @@ pytest.importorskip("optuna")
 
 def test_on_the_command_line(cli: Cli) -> None:  # noqa: F811
     words = ["sweep", "vae", "--data", "digits", "--limit", "200", "--net", "mlp", "--model.net.widths", "8",
-             "--threads", "1", "--epochs", "1", "--vary", "lr=1e-6,1e-2", "--vary", "latent_dim=1,2",
+             "--threads", "1", "--epochs", "1", "--vary", "lr=1e-6,1e-2", "latent_dim=1,2",
              "--sampler", "grid"]  # fmt: skip
     code, out, err = cli(*words, "--out", "s")
     assert code == 0 and err.count("finished") == 4 and "trial 3 (4 now, 4 in all)" in err

@@ -59,18 +59,19 @@ def make_parser() -> Parser:
         "`sandglass train` holds for all trials, and those of the model and the training can be varied. Each trial\n"
         "is a run of its own in the sweep folder. Ctrl-C stops at the next step; --resume goes on, and loses nothing.",
         [
-            "sweep vae --data digits --vary lr=1e-4..1e-2 --vary latent_dim=2,8,32 --trials 20 --epochs 10",
+            "sweep vae --data digits --vary lr=1e-4..1e-2 latent_dim=2,8,32 --trials 20 --epochs 10",
             "sweep beta-vae --data mnist --vary beta=0.5,1,2,4 --sampler grid --metric mse --jobs 2",
             "sweep --resume sweeps/vae-digits-1 --trials 40",
         ],
     )
     parser.add_argument(
         "--vary",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="OPTION=VALUES",
-        help="a list a,b,c or a range a..b; on a log scale where the ends are positive and a hundredfold apart, or "
-        "with log:a..b (and linear:a..b). A value that is a list stands in brackets",
+        help="one option or several: a list a,b,c or a range a..b; on a log scale where the ends are positive and a "
+        "hundredfold apart, or with log:a..b (and linear:a..b). A value that is a list stands in brackets",
     )
     parser.add_argument("--trials", type=count, metavar="N", help="how many in all (default: 20; of a grid, all)")
     parser.add_argument("--metric", metavar="FIGURE", help="the figure to choose by (default: elbo, else mse)")
@@ -96,6 +97,7 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
     from sandglass.app import flags
     from sandglass.app.configure import given_options
     from sandglass.app.train import read_data, read_layers, settle
+    from sandglass.data.census.census import some
     from sandglass.search.space import checked
     from sandglass.search.study import Study
     from sandglass.search.sweep import conduct, plan_of
@@ -114,7 +116,8 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
         jobs=args.jobs, model_options=given_options(config["model"]["options"]), options=config["training"],
     )  # fmt: skip
     study = Study.create(Path(args.out) if args.out else api.next_folder(name, data.name, "sweeps"), plan)
-    say(f"{plan.trials} trials of {name} on {data.name}, {plan.training['epochs']} epochs each, in {study.folder}")
+    trials, epochs = some(plan.trials, "trial"), some(int(plan.training["epochs"]), "epoch")
+    say(f"{trials} of {name} on {data.name}, {epochs} each, in {study.folder}")
     return conduct(study, data, args.jobs, told)
 
 
