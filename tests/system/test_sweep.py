@@ -337,3 +337,12 @@ def test_the_page_stands_alone(data: Dataset, tmp_path: Path) -> None:
     assert "script" not in page.tags and "<b>/" not in text and len(page.ids) == len(set(page.ids))
     for said in ("Options", "What mattered", "Progress", "Trials", "failed", "not finite", "which no trial has seen"):
         assert said in text, said
+
+
+def test_what_a_measure_asks_of_the_data_is_at_hand(tmp_path: Path) -> None:
+    """The centres of a mixture, of which only the data knows."""
+    found = sandglass.sweep(
+        "gan", "ring", vary={"lr": [1e-4, 1e-3]}, sampler="grid", metric="modes_reached", out=tmp_path / "s",
+        data_options={"limit": 100}, **TINY,
+    )  # fmt: skip
+    assert [trial.state for trial in found.trials] == ["finished", "finished"]

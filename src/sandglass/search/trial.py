@@ -13,7 +13,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.engine.progress import Silent
 from sandglass.errors import CapabilityError, ConfigError, DivergedError
 from sandglass.metrics.compared import kind_of, of_likelihood
-from sandglass.metrics.measure import measure
+from sandglass.metrics.measure import beside, measure
 from sandglass.run import Run
 from sandglass.search.space import laid
 from sandglass.search.study import OBJECTIVE, Claim, Study
@@ -147,9 +147,7 @@ def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]
             raise ConfigError("Its validation objective is not finite.")
         return (found[-1] if run.config["training"]["select"] == "last" else min(found)), None
     model = run.load_model(device=run.config["training"]["device"])
-    [result] = measure(
-        model, data.splits[_SPLIT], names=[name], train=data.train, factors=data.factors, fingerprint=data.fingerprint
-    )
+    [result] = measure(model, data.splits[_SPLIT], names=[name], **beside(data))
     if not math.isfinite(result.value):
         raise ConfigError(f"Its {name} is not finite.")
     if of_likelihood(name) and (usual := study.kind(kind_of(model))) != kind_of(model):
