@@ -130,7 +130,7 @@ def test_the_measures_compare_with_the_reconstruction() -> None:
         (float(each.mean()), float(each.std() / math.sqrt(12))), abs=1e-12
     )
     assert ms_ssim.value == pytest.approx(float(multiscale(x, again, 2).mean()), abs=1e-12)
-    few = "few: of 12 the error is uncertain"
+    few = "few examples"
     assert (ssim.n, ssim.note) == (12, few) and ms_ssim.note == f"2 of 5 scales, weights made to sum to 1; {few}"
 
 

@@ -203,7 +203,7 @@ def _warned(result: Result) -> Result:
     """With a word in the note where the examples are so few that the standard error is itself uncertain."""
     if result.n >= FEW or "few" in result.note:
         return result
-    return replace(result, note="; ".join(filter(None, (result.note, f"few: of {result.n} the error is uncertain"))))
+    return replace(result, note="; ".join(filter(None, (result.note, "few examples"))))
 
 
 def _usual() -> list[str]:
