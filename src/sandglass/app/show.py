@@ -67,9 +67,9 @@ def reconstructions(trained: Trained, value: Any, path: Path) -> Path:
     import torch
 
     from sandglass.app.files import sheet
-    from sandglass.app.trained import dataset, examples, first, joined
+    from sandglass.app.trained import dataset, examples, joined, spread
 
-    split = first(joined(examples(dataset(trained, None), None, "test")), value)
+    split = spread(joined(examples(dataset(trained, None), None, "test")), value)
     x = torch.cat(list(trained.batches(split))).cpu()
     return sheet(path, trained.transform, torch.cat([x, trained.decode(trained.encode(split))]), len(x))
 
@@ -81,12 +81,12 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     """
     from matplotlib.figure import Figure
 
-    from sandglass.app.trained import dataset, examples, first, joined
+    from sandglass.app.trained import dataset, examples, joined, spread
     from sandglass.report.latent import embed
     from sandglass.report.mosaic import make_folder
 
     data = dataset(trained, None)
-    split = first(joined(examples(data, None, "test")), value)
+    split = spread(joined(examples(data, None, "test")), value)
     embedding = embed(trained.encode(split), seed=0, limit=value)
     if embedding is None:
         raise ConfigError(f"There are too few different codes ({len(split)}) for a t-SNE figure.")

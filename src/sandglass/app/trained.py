@@ -164,9 +164,20 @@ def _masks(parts: Sequence[Split]) -> Tensor | None:
     return torch.cat([torch.ones(p.x.shape, dtype=torch.bool) if p.mask is None else p.mask for p in parts])
 
 
-def first(split: Split, n: int) -> Split:
-    """The first ``n`` examples."""
-    return split.take(torch.arange(min(n, len(split))))
+def spread(split: Split, n: int) -> Split:
+    """``n`` examples from all over a split: files often come class by class."""
+    return split.take(positions(len(split), n))
+
+
+def positions(total: int, n: int) -> Tensor:
+    """``(n,)`` places in so many, evenly spread; all of them where there are fewer.
+
+    Example:
+        >>> positions(10, 4), positions(2, 4)
+        (tensor([0, 2, 5, 7]), tensor([0, 1]))
+    """
+    n = min(n, total)
+    return torch.arange(n) * total // max(1, n)
 
 
 def own_codes(trained: Trained) -> Tensor | None:

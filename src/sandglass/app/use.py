@@ -61,8 +61,9 @@ def reconstruct(words: Sequence[str]) -> int:
     """Originals over their reconstructions."""
     parser = Parser(
         "reconstruct",
-        "Pass examples through the model: originals over reconstructions; for a table, two rows each. With --corrupt,\n"
-        "damaged examples over what the model makes of them over the originals.",
+        "Pass examples from all over a split through the model: originals over reconstructions; for a table, two rows\n"
+        "each, with the example's place in the split. With --corrupt, damaged examples over what the model makes of\n"
+        "them over the originals.",
         ["reconstruct runs/vae-digits-1 -n 10", "reconstruct runs/vae-photos-1 --data new-photos/ -o new.png",
          "reconstruct runs/vae-digits-1 --corrupt gaussian=0.3"],
     )  # fmt: skip
@@ -77,10 +78,13 @@ def reconstruct(words: Sequence[str]) -> int:
     import torch
 
     from sandglass.app.files import write_examples
+    from sandglass.app.trained import positions
     from sandglass.data.corrupt import make_corruption
 
     trained = _open(args, "reconstruct")
-    split = _split(trained, args, "test", args.number)
+    every = _split(trained, args, "test")
+    place = positions(len(every), args.number)
+    split = every.take(place)
     damage = make_corruption(args.corrupt, trained.model.spec)
     before = torch.cat([x.cpu() for x in trained.batches(split)])
     given = before if damage is None else damage(before, torch.arange(len(before)), 0, 0)
@@ -96,7 +100,7 @@ def reconstruct(words: Sequence[str]) -> int:
     else:
         x = torch.cat([part[i : i + columns] for i in range(0, len(before), columns) for part in shown.values()])
     extra: dict[str, list[Any]] = {
-        "example": [i for i in range(len(before)) for _ in shown],
+        "example": [i for i in place.tolist() for _ in shown],
         "which": list(shown) * len(before),
     }
     mask = _gaps(split, shown)
@@ -186,14 +190,16 @@ def interpolate(words: Sequence[str]) -> int:
     import torch
 
     from sandglass.app.files import write_examples
+    from sandglass.app.trained import spread
 
     trained = _open(args, "interpolate")
-    split = _split(trained, args, "test", 2 * args.number)
+    split = spread(_split(trained, args, "test"), 2 * args.number)
     if len(split) < 2:
         raise DataError("An interpolation needs two examples; there is only one.")
-    x = torch.cat(list(trained.batches(split)))[: len(split) // 2 * 2]
+    x = torch.cat(list(trained.batches(split)))
+    pairs = len(x) // 2
     with torch.no_grad():
-        rows = trained.model.interpolate(x[::2], x[1::2], args.steps).cpu()
+        rows = trained.model.interpolate(x[:pairs], x[pairs : 2 * pairs], args.steps).cpu()
     extra = {
         "pair": [i for i in range(len(rows)) for _ in range(args.steps)],
         "step": [s for _ in range(len(rows)) for s in range(args.steps)],
@@ -248,10 +254,10 @@ def _open(args: Namespace, capability: str | None = None) -> Trained:
     return trained
 
 
-def _split(trained: Trained, args: Namespace, default: str, n: int) -> Any:
-    from sandglass.app.trained import dataset, examples, first, joined
+def _split(trained: Trained, args: Namespace, default: str) -> Any:
+    from sandglass.app.trained import dataset, examples, joined
 
-    return first(joined(examples(dataset(trained, args.data, args.labels), args.split, default)), n)
+    return joined(examples(dataset(trained, args.data, args.labels), args.split, default))
 
 
 def _wrote(path: Path, what: str) -> int:
