@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sandglass.core import Model, Result
 from sandglass.metrics._bootstrap import bootstrap
-from sandglass.metrics.held import Held
+from sandglass.metrics.held import FEW, Held
 from sandglass.metrics.measure import per_example
 from sandglass.registry import register
 
@@ -49,6 +49,6 @@ class ActiveUnits:
             return np.array([np.count_nonzero(square - mean**2 > ACTIVE)], float)
 
         (value,), (error,) = bootstrap(active, len(codes), held.seed, "active_units")
-        note = "" if value else COLLAPSED
+        note = "" if value or len(codes) < FEW else COLLAPSED
         unit = f"of {codes.shape[1]} dimensions"
         return [Result("active_units", float(value), float(error), len(codes), unit, note)]
