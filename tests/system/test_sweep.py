@@ -27,7 +27,7 @@ from sandglass.registry import Entry
 from sandglass.report.sweep import Swept
 from sandglass.run import Run
 from sandglass.search import trial as trials
-from sandglass.search.study import Study
+from sandglass.search.study import Plan, Study
 from sandglass.verify import verify
 
 pytest.importorskip("optuna")
@@ -110,7 +110,7 @@ def test_a_grid_covers_the_product_and_finds_the_lowest(data: Dataset, tmp_path:
 
 def test_a_trial_that_ends_while_another_process_looks_is_not_taken_up(data: Dataset, tmp_path: Path) -> None:
     swept(data, tmp_path / "s", vary={"a": [1.0, 2.5, 9.0]}, sampler="random", trials=1)
-    plan = Study(tmp_path / "s").plan
+    plan = Plan.read(tmp_path / "s" / "sweep.yaml")
     one, other = (Study.create(tmp_path / "t", replace(plan, trials=2)), Study(tmp_path / "t"))
     running = one.claim()
     assert running is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from sandglass.data.dataset import Dataset
@@ -43,9 +44,9 @@ def main(folder: str) -> int:
     """Works on a sweep folder."""
     parent = os.getppid()
     try:
-        study = Study(Path(folder))
-        source = dict(study.plan.data or {})
-        work(study, load_data(source.pop("source"), **source), parent=parent)
+        with closing(Study(Path(folder))) as study:
+            source = dict(study.plan.data or {})
+            work(study, load_data(source.pop("source"), **source), parent=parent)
     except KeyboardInterrupt:
         return 130
     except SandglassError as error:
