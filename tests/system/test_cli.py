@@ -160,7 +160,7 @@ MISTAKES = [
     ("interpolate RUN --steps 1", 2, "2 steps"),
     ("evaluate RUN --split nothing", 65, "no split 'nothing'"),
     ("evaluate RUN --metrics bond", 2, "Did you mean 'bound'"),
-    ("evaluate RUN --metrics bound --elbo.k 3", 2, "no metric 'elbo'"),
+    ("evaluate RUN --metrics bound --elbo.k 3", 2, "'elbo' is a figure of the metric 'bound'"),
     ("evaluate RUN --log_prob.k many", 2, "--log_prob.k must be a whole number, not many"),
     ("evaluate RUN --log_prob.draws 3", 2, "no option 'draws'"),
     ("evaluate RUN --log_prob.k", 2, "needs a value"),

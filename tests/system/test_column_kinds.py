@@ -219,6 +219,11 @@ def test_a_mixed_table_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["reconstruct", run, "-n", "9", "-o", str(tmp_path / "back.csv")]) == 0
     back = pd.read_csv(tmp_path / "back.csv")
     assert not back[back["which"] == "reconstruction"].isna().any().any()
+    held = load_data(tmp_path / "t.csv", types={"income": "positive", "visits": "count"}, groups="patient")
+    shown = back.loc[back["which"] == "original", ["example", "visits"]].iloc[[0, -1]]
+    every = held.transform.inverse(held.splits["test"].x, held.splits["test"].mask)["visits"]
+    assert shown["example"].tolist() == [0, 8 * len(every) // 9], "from all over the split"
+    assert shown["visits"].fillna(-1).tolist() == every.iloc[shown["example"]].fillna(-1).tolist()
     capsys.readouterr()
     assert main(["evaluate", run, "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]

@@ -135,7 +135,7 @@ def test_a_metric_is_left_out_where_a_model_cannot(runs: Mapping[str, Path], tmp
         (["two", "two"], {}, ConfigError, "named twice"),
         (["two", "eight"], {"split": "tset"}, DataError, "no split 'tset'"),
         (["two", "eight"], {"metrics": ["elob"]}, ConfigError, "Did you mean 'elbo'"),
-        (["two", "eight"], {"elbo": {"k": 3}}, ConfigError, "no metric 'elbo'"),
+        (["two", "eight"], {"elbo": {"k": 3}}, ConfigError, "'elbo' is a figure of the metric 'bound'"),
         (["two", "eight"], {"out": "page.pdf"}, ConfigError, r"\.html"),
         (["two", "eight"], {"log_prob": {"k": 0}, "metrics": ["log_prob"]}, ConfigError, "k >= 1"),
     ],

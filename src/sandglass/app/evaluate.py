@@ -118,7 +118,9 @@ def typed(metric: str, given: Mapping[str, str]) -> dict[str, Any]:
 
     from sandglass import registry
     from sandglass.app.flags import type_name
+    from sandglass.metrics.measure import wanted
 
+    wanted((), [metric])
     options = {option.name: option for option in registry.schema("metric", metric)}
     parser = ArgumentParser(exit_on_error=False, add_help=False)
     values: dict[str, Any] = {}
@@ -132,8 +134,8 @@ def typed(metric: str, given: Mapping[str, str]) -> dict[str, Any]:
         try:
             values[name] = parser.parse_args([f"--{name}={value}"], defaults=False)[name]
         except ArgumentError as error:
-            wanted = type_name(options[name].type)
-            raise ConfigError(f"--{metric}.{name} must be {wanted}, not {value}.") from error
+            kind = type_name(options[name].type)
+            raise ConfigError(f"--{metric}.{name} must be {kind}, not {value}.") from error
     return values
 
 

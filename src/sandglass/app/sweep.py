@@ -97,7 +97,6 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
     from sandglass.app import flags
     from sandglass.app.configure import given_options
     from sandglass.app.train import read_data, read_layers, settle
-    from sandglass.data.census.census import some
     from sandglass.search.space import checked
     from sandglass.search.study import Study
     from sandglass.search.sweep import conduct, plan_of
@@ -116,8 +115,11 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
         jobs=args.jobs, model_options=given_options(config["model"]["options"]), options=config["training"],
     )  # fmt: skip
     study = Study.create(Path(args.out) if args.out else api.next_folder(name, data.name, "sweeps"), plan)
-    trials, epochs = some(plan.trials, "trial"), some(int(plan.training["epochs"]), "epoch")
-    say(f"{trials} of {name} on {data.name}, {epochs} each, in {study.folder}")
+    trials, epochs = plan.trials, plan.training["epochs"]
+    say(
+        f"{trials} trial{'s' * (trials != 1)} of {name} on {data.name}, {epochs} epoch{'s' * (epochs != 1)} each, "
+        f"in {study.folder}"
+    )
     return conduct(study, data, args.jobs, told)
 
 

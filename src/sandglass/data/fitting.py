@@ -122,12 +122,12 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
 
 def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str) -> dict[str, Any]:
     """A column of numbers; of those found in any split, and those of the training rows with their gaps."""
-    kind = declared or ("count" if dtype == "int64" and _counted(cells.numbers(name, found)) else "numeric")
+    values = cells.numbers(name, found)
+    kind = declared or ("count" if dtype == "int64" and _counted(values) else "numeric")
     spread = _spread(cells.READ[kind](name, train))
     if kind == "count":
         spread = {"mean": float(round(spread["mean"])), "scale": 2.0 ** round(math.log2(spread["scale"]))}
     column: dict[str, Any] = {"name": name, "kind": kind, **spread, "dtype": dtype}
-    values = cells.numbers(name, found)
     if dtype == "float64" and kind != "count" and (places := _decimals(values)) is not None:
         column["decimals"] = places
     if kind == "numeric" and dtype != "bool" and values.min() >= 0:

@@ -16,11 +16,10 @@ from sandglass.registry import register
 ACTIVE = 0.01
 """A unit is active when the variance of its posterior mean over the data is above this."""
 
-COLLAPSED = (
-    "the codes say nothing of their examples; a smaller beta keeps them, or one that rises (beta_schedule=linear), or "
-    "free_bits"
-)
-"""Of a model that has no active unit at all."""
+COLLAPSED = "the codes say nothing of their examples"
+"""What the note says of a model that has no active unit at all."""
+
+_ADVICE = "a smaller beta keeps them, or one that rises (beta_schedule=linear), or free_bits"
 
 
 def codes_of(model: Model, held: Held) -> Tensor:
@@ -49,6 +48,6 @@ class ActiveUnits:
             return np.array([np.count_nonzero(square - mean**2 > ACTIVE)], float)
 
         (value,), (error,) = bootstrap(active, len(codes), held.seed, "active_units")
-        note = "" if value or len(codes) < FEW else COLLAPSED
+        note = "" if value or len(codes) < FEW else f"{COLLAPSED}; {_ADVICE}"
         unit = f"of {codes.shape[1]} dimensions"
         return [Result("active_units", float(value), float(error), len(codes), unit, note)]

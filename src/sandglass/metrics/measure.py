@@ -123,7 +123,7 @@ def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[s
         options: names of measures that options are given of.
 
     Raises:
-        ConfigError: a name that is neither a measure nor a figure.
+        ConfigError: a name that is neither a measure nor a figure, or options of a figure.
 
     Example:
         >>> wanted(["rate", "active_units"])
@@ -138,6 +138,8 @@ def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[s
             raise ConfigError(f"There is no metric '{name}'.{registry.nearest(name, known)}")
         chosen.setdefault(name if name in measures else of[name], set()).update(measures.get(name, (name,)))
     for name in options:
+        if name in of and name not in measures:
+            raise ConfigError(f"'{name}' is a figure of the metric '{of[name]}'; options are given of that.")
         registry.entry("metric", name)  # raises, with the nearest name, where there is none
         chosen.setdefault(name, set(measures[name]))
     return chosen

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sandglass.metrics.held import FEW
+from sandglass.metrics.latent import COLLAPSED
 from sandglass.report.section import Material, Section, Table
 
 MINUS = "\N{MINUS SIGN}"
@@ -85,7 +85,7 @@ def verdict(m: Material) -> str:
                 said.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
                 break
         if units:
-            collapsed = "" if units["value"] or units["n"] < FEW else ": the codes say nothing of their examples"
+            collapsed = f": {COLLAPSED}" if COLLAPSED in units.get("note", "") else ""
             of = units["unit"].replace("dimensions", "latent dimensions")
             said.append(f"{figure(units['value'])} {of} active{collapsed}")
     if said:

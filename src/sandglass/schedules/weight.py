@@ -58,7 +58,7 @@ class Weight:
 
         Example:
             >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5))
-            beta has come to 0.5 when the 5 epochs end, but the run is judged as if it were 1; train for longer...
+            beta has come to 0.5 when epoch 5 ends, but the run is judged as if it were 1; train for longer...
             >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10)
             ''
         """
@@ -66,7 +66,7 @@ class Weight:
         if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
             return ""
         return (
-            f"{self.name} has come to {reached:.3g} when the {epochs} epochs end, but the run is judged as if it "
+            f"{self.name} has come to {reached:.3g} when epoch {epochs} ends, but the run is judged as if it "
             f"were {self.final:g}; train for longer, or shorten {self.name}_schedule."
         )
 
