@@ -24,7 +24,7 @@ from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.data.dataset import Dataset, Split
 from sandglass.errors import ConfigError, DataError, MissingPackageError, NotFoundError, SandglassError
 from sandglass.registry import Entry
-from sandglass.report.sweep import Swept
+from sandglass.report.sweep import Swept, warnings
 from sandglass.run import Run
 from sandglass.search import trial as trials
 from sandglass.search.study import Plan, Study
@@ -346,3 +346,11 @@ def test_what_a_measure_asks_of_the_data_is_at_hand(tmp_path: Path) -> None:
         data_options={"limit": 100}, **TINY,
     )  # fmt: skip
     assert [trial.state for trial in found.trials] == ["finished", "finished"]
+
+
+def test_a_best_value_at_an_end_of_what_was_searched_is_named(data: Dataset, tmp_path: Path) -> None:
+    """The bowl is lowest at 3: inside a wide range, whatever values were drawn, and beyond a short list."""
+    wide = swept(data, tmp_path / "s", vary={"a": (-20.0, 20.0)}, sampler="random", trials=3)
+    assert not any("end of what was searched" in text for text in warnings(wide))
+    short = swept(data, tmp_path / "t", vary={"a": [0.0, 1.0, 2.0]}, sampler="grid")
+    assert "The best a is at the upper end of what was searched" in warnings(short)[0]

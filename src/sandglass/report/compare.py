@@ -260,7 +260,11 @@ def _differences(c: Comparison) -> Section:
     rows = [[name, *values] for name, values in c.differences]
     head = ["setting", *(side.name for side in c.sides)]
     tables = [Table(rows, head, numbers=tuple(range(1, len(head))))] if rows else []
-    how = "All settings that are not the same in every run." if rows else "Nothing: every setting is equal."
+    how = (
+        "All settings that are not the same in every run; of what some models alone have, what is not as usual."
+        if rows
+        else "Nothing: every setting is equal."
+    )
     return Section("differences", "What differs in the configuration", how, tables=tables)
 
 

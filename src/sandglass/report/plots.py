@@ -286,13 +286,13 @@ def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]
 
 
 def slice_chart(
-    name: str, title: str, points: Sequence[tuple[Any, float | None, bool]], unit: str, scale: str
+    name: str, along: str, points: Sequence[tuple[Any, float | None, bool]], unit: str, scale: str
 ) -> Chart:
     """A figure against one option, a dot a trial.
 
     Args:
         name: of its file.
-        title: the option.
+        along: the option.
         points: (value of the option, figure, whether it is the best).
         unit: of the figure.
         scale: ``"log"`` or ``"linear"`` where the values are numbers of a range, ``"list"`` where they are texts, which
@@ -301,7 +301,7 @@ def slice_chart(
     labels = list(dict.fromkeys(value for value, _, _ in points)) if scale == "list" else []
 
     def paint(axes: Any) -> None:
-        from matplotlib.ticker import MaxNLocator
+        from matplotlib.ticker import LogLocator, MaxNLocator
 
         for value, figure, best in sorted(points, key=lambda p: p[2]):
             axes.plot(labels.index(value) if labels else value, figure, "o", color=colour("held" if best else "train"),
@@ -312,14 +312,17 @@ def slice_chart(
         elif scale == "log":
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.xaxis.set_minor_formatter(lambda value, _: "")
+            ends = [value for value, _, _ in points]
+            narrow = max(ends) < 30 * min(ends)  # then powers of ten alone would leave an axis with one number or none
+            axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if narrow else "")
         else:
             whole = all(isinstance(value, int) for value, _, _ in points)
             axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.set(title=short(title, 30), ylabel=unit)
+        axes.set(xlabel=short(along, 30), ylabel=unit)
 
-    return draw(name, f"{unit} against {title}", paint, height=220)
+    return draw(name, f"{unit} against {along}", paint, height=220)
 
 
 def share_chart(name: str, title: str, shares: Sequence[tuple[str, float]]) -> Chart:

@@ -60,6 +60,7 @@ class Swept:
         epochs: of a whole trial.
         sampler: how settings were drawn.
         prune: how hopeless ones were stopped.
+        ends: the options whose best value is at an end of what was searched, each with ``"lower"`` or ``"upper"``.
     """
 
     folder: Path
@@ -73,6 +74,7 @@ class Swept:
     epochs: int
     sampler: str
     prune: str
+    ends: Mapping[str, str]
 
     @property
     def best(self) -> Trial | None:
@@ -185,12 +187,10 @@ def warnings(s: Swept) -> list[str]:
         )
     if s.best is None:
         return said
-    for name in s.vary:
-        found = sorted(t.values[name] for t in s.trials if name in t.values and _number(t.values[name]))
-        value = s.best.values.get(name)
-        if len(set(found)) > 2 and _number(value) and value in (found[0], found[-1]):
-            side = "lowest" if value == found[0] else "highest"
-            said.append(f"The best {short(name)} is the {side} that was tried: a wider range may hold a better one.")
+    for name, end in s.ends.items():
+        said.append(
+            f"The best {short(name)} is at the {end} end of what was searched: a wider range may hold a better one."
+        )
     finished = s.count("finished")
     if finished > 1:
         said.append(
@@ -238,7 +238,7 @@ def _progress(s: Swept) -> Section | None:
     if len(points) < 2:
         return None
     unit = f"validation {facts.called(s.metric)}"
-    chart = slice_chart("progress", "Trial by trial", points, unit, "linear")
+    chart = slice_chart("progress", "trial", points, unit, "linear")
     how = "Finished trials in the order of their beginning. Where nothing better came for long, more would help little."
     return Section("progress", "Progress", how, half=True, charts=[chart])
 

@@ -7,11 +7,12 @@ more is searched on a log scale; ``log:`` and ``linear:`` before it say so outri
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sandglass import registry
 from sandglass.data.load import load_data
@@ -78,6 +79,25 @@ class Dimension:
     def scale(self) -> str:
         """``"list"``, ``"log"`` or ``"linear"``."""
         return "list" if self.choices else "log" if self.log else "linear"
+
+    def end(self, value: Any) -> Literal["lower", "upper", ""]:
+        """At which end of what is searched a value is: the first or last of three numbers or more, a range's twentieth.
+
+        Example:
+            >>> Dimension("training.lr", low=1e-4, high=1e-2, log=True).end(9e-3)
+            'upper'
+            >>> Dimension("model.beta", choices=(1, 2, 4)).end(1), Dimension("model.beta", choices=(1, 2, 4)).end(2)
+            ('lower', '')
+        """
+        low, high, at = self.low, self.high, value
+        if self.choices:
+            if len(self.choices) < 3 or not all(type(c) in (int, float) for c in self.choices):
+                return ""
+            low, high = min(self.choices), max(self.choices)
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(value)
+        near = 0.0 if self.choices else 0.05 * (high - low)
+        return "lower" if at <= low + near else "upper" if at >= high - near else ""
 
     def suggest(self, trial: Any) -> Any:
         """The value of an Optuna trial."""

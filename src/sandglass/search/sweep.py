@@ -225,10 +225,12 @@ def conduct(study: Study, data: Dataset, jobs: int, told: Told) -> Swept:
 def swept(study: Study) -> Swept:
     """What a sweep found so far."""
     plan = study.plan
-    scales = {d.name: d.scale for d in plan.vary}
+    scales, trials = {d.name: d.scale for d in plan.vary}, study.trials()
+    best = trials[0].values if trials and trials[0].value is not None else {}
+    ends = {d.name: end for d in plan.vary if d.name in best and (end := d.end(best[d.name]))}
     return Swept(
-        study.folder, plan.model["name"], plan.metric, plan.better, scales, study.trials(),
-        study.importances(), plan.trials, int(plan.training["epochs"]), plan.sampler, plan.prune,
+        study.folder, plan.model["name"], plan.metric, plan.better, scales, trials,
+        study.importances(), plan.trials, int(plan.training["epochs"]), plan.sampler, plan.prune, ends,
     )  # fmt: skip
 
 
