@@ -38,7 +38,8 @@ def bootstrap(
     """
     generator = rng.generator(*key, "bootstrap")
     draws = [f(_resample(n, generator)) for _ in range(times)]
-    return f(np.ones(n)), np.std(draws, axis=0, ddof=1)
+    values, errors = f(np.ones(n)), np.std(draws, axis=0, ddof=1)
+    return values, np.where(errors > 1e-12 * np.abs(values), errors, 0.0)  # of equal figures rounding alone is left
 
 
 def _resample(n: int, generator: torch.Generator) -> np.ndarray:

@@ -29,7 +29,7 @@ def disentanglement(importance: np.ndarray) -> float:
     if importance.sum() == 0:
         return 0.0
     concentration = 1 - entropy(importance) / max(np.log(importance.shape[1]), 1e-12)
-    return float(np.average(concentration, weights=importance.sum(1)))
+    return max(0.0, float(np.average(concentration, weights=importance.sum(1))))  # rounding can leave it a little below
 
 
 def completeness(importance: np.ndarray) -> float:

@@ -91,16 +91,18 @@ def measure(
     was_training = model.training
     model.eval()
     results: list[Result] = []
+    made: dict[str, Measure] = {  # all of them first: an option of the last one is not refused after minutes of work
+        name: registry.resolve("metric", {"name": name, **options.get(name, {})}) for name in chosen
+    }
     try:
         for name, figures in chosen.items():
             for capability in _needs(name):
                 registry.require(model, capability)
             for ask in _asks(name):
                 held.require(ask, name)
-            how: Measure = registry.resolve("metric", {"name": name, **options.get(name, {})})
             with rng.forked(model.device, seed, "measure", name):
                 try:
-                    results += [_warned(result) for result in how(model, held) if result.name in figures]
+                    results += [_warned(result) for result in made[name](model, held) if result.name in figures]
                 except UnsuitableError:
                     if name in named:
                         raise
