@@ -24,8 +24,8 @@ from sandglass.engine import step as step_module
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Silent
-from sandglass.record import describe
-from sandglass.run import Run
+from sandglass.engine.record import describe
+from sandglass.runs.run import Run
 
 BATCH, RATE = 256, 1e-3
 

@@ -24,7 +24,7 @@ import sandglass
 from offer import GOLDEN, outcome, sealed
 from sandglass.app import codes
 from sandglass.app.trained import opened
-from sandglass.plain import read_yaml
+from sandglass.runs.plain import read_yaml
 
 Bombs = Iterator[tuple[str, Callable[[], bytes]]]
 """Names, and what makes the bytes."""

@@ -18,7 +18,7 @@ from sandglass.data.transform import ArrayTransform
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Silent
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 _FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {

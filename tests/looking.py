@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandglass.app.main import main
-from sandglass.data.census.census import Census
+from sandglass.census.census import Census
 
 TABLE = "id,age,height,height_cm,town,note,same,bad\n" + "".join(
     f"{i},{'' if i % 25 == 0 else 20 + i % 50},{1.5 + i % 40 / 100},{150 + i % 40},{['Bern', 'Rome', 'Oslo'][i % 3]},"

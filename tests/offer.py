@@ -18,11 +18,13 @@ from pathlib import Path
 
 import sandglass
 from hostile import corpus
-from sandglass import api, storage
+from sandglass import api
 from sandglass.app import codes
 from sandglass.app.main import main
+from sandglass.engine.train import start_from
 from sandglass.errors import SandglassError
-from sandglass.run import Run
+from sandglass.runs import storage
+from sandglass.runs.run import Run
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
 SUFFIXES = (
@@ -97,7 +99,7 @@ def in_model(model: Path, name: str, data: bytes, start: bool = False) -> None:
     else:
         sealed(model, name, data)
     if start:
-        api.start_from(sandglass.build("ae", api.transform_of(model).spec(), **OPTIONS), model)
+        start_from(sandglass.build("ae", api.transform_of(model).spec(), **OPTIONS), model)
     else:
         sandglass.load(model)
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sandglass.api import build, evaluate, load, load_data, resume, train
-    from sandglass.comparison import compare
+    from sandglass.census.take import inspect
+    from sandglass.comparing.compare import compare
     from sandglass.core import Spec
-    from sandglass.data.census.take import inspect
-    from sandglass.exporting.write import export
-    from sandglass.run import Run
-    from sandglass.search.sweep import sweep
+    from sandglass.exports.write import export
+    from sandglass.runs.run import Run
+    from sandglass.sweeps.sweep import sweep
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,12 +38,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "compare": "sandglass.comparison",
-    "export": "sandglass.exporting.write",
-    "inspect": "sandglass.data.census.take",
-    "Run": "sandglass.run",
+    "compare": "sandglass.comparing.compare",
+    "export": "sandglass.exports.write",
+    "inspect": "sandglass.census.take",
+    "Run": "sandglass.runs.run",
     "Spec": "sandglass.core",
-    "sweep": "sandglass.search.sweep",
+    "sweep": "sandglass.sweeps.sweep",
 }
 
 

@@ -18,7 +18,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
 from sandglass.errors import CapabilityError, ConfigError
-from sandglass.run import load_model, write_model_folder
+from sandglass.runs.run import load_model, write_model_folder
 
 SPECS = {
     "row": Spec((6,)),

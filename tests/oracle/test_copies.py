@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from pictures import scene
-from sandglass.data.census.copies import BARS, Near, exact_groups, near_pairs
-from sandglass.data.census.look import look_at
+from sandglass.census.copies import BARS, Near, exact_groups, near_pairs
+from sandglass.census.look import look_at
 from sandglass.data.load import load_data
 
 Picture = Image.Image
@@ -87,14 +87,14 @@ def test_different_digits_are_not_taken_for_copies() -> None:
 
 def test_a_lower_bar_would_take_digits_for_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: with one low bar for all data, chance pairs would be reported."""
-    monkeypatch.setattr("sandglass.data.census.copies.BARS", (0.95,))
+    monkeypatch.setattr("sandglass.census.copies.BARS", (0.95,))
     assert len(set(found(digits(1000)).pairs.ravel().tolist())) > 0.1 * 1000
 
 
 @pytest.mark.parametrize("spread", [0.02, 0.3, 3.0])
 def test_no_pair_is_passed_over(spread: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sorted search finds exactly the pairs that comparing each with each finds."""
-    monkeypatch.setattr("sandglass.data.census.copies._BLOCK", 16)  # many blocks and pieces
+    monkeypatch.setattr("sandglass.census.copies._BLOCK", 16)  # many blocks and pieces
     random = np.random.default_rng(0)
     centres = random.normal(size=(12, 256))
     x = centres[random.integers(0, 12, 400)] + spread * random.normal(size=(400, 256))
@@ -109,7 +109,7 @@ def test_no_pair_is_passed_over(spread: float, monkeypatch: pytest.MonkeyPatch) 
 
 def test_pairs_at_the_very_bar_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures on an arc, where neighbours are as far from each other as copies may be."""
-    monkeypatch.setattr("sandglass.data.census.copies._BLOCK", 4)
+    monkeypatch.setattr("sandglass.census.copies._BLOCK", 4)
     across, up = np.linalg.qr(np.random.default_rng(0).normal(size=(256, 2)))[0].T
     angle = np.linspace(0, 2.5, 60)[:, None]
     grey = np.round(128 + 400 * (np.cos(angle) * across + np.sin(angle) * up)).clip(0, 255).astype(np.uint8)
@@ -144,8 +144,8 @@ def test_few_pictures_have_no_pairs(n: int) -> None:
 
 
 def test_thousands_that_are_all_alike_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandglass.data.census.copies._MANY", 1000)
-    monkeypatch.setattr("sandglass.data.census.copies._BLOCK", 16)
+    monkeypatch.setattr("sandglass.census.copies._MANY", 1000)
+    monkeypatch.setattr("sandglass.census.copies._BLOCK", 16)
     random = np.random.default_rng(0)
     grey = np.clip(np.arange(256) + random.normal(0, 2, (400, 256)), 0, 255).astype(np.uint8)
     near = near_pairs(grey, np.zeros((400, 3), np.float32))

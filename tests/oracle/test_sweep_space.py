@@ -9,7 +9,7 @@ import pytest
 
 from sandglass.errors import ConfigError
 from sandglass.registry import Option
-from sandglass.search.space import Dimension, laid, place, product, space_of
+from sandglass.sweeps.space import Dimension, laid, place, product, space_of
 
 RANGES = {
     ("lr", "1e-4..1e-2"): (1e-4, 1e-2, True, False),
@@ -141,7 +141,7 @@ def test_options_are_laid_over_a_configuration() -> None:
 
 
 def test_types_decide_what_is_whole() -> None:
-    from sandglass.search.space import ranged
+    from sandglass.sweeps.space import ranged
 
     hints = {int: True, float: False, int | None: True, float | None: False, int | float: False, Sequence[int]: None}
     for hint, whole in hints.items():

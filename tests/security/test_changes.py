@@ -11,10 +11,10 @@ import pytest
 import sandglass
 from helpers import Quiet
 from offer import GOLDEN
+from sandglass.engine.record import environment
 from sandglass.errors import CheckpointError, ConfigError, DataError
-from sandglass.plain import read_yaml, to_yaml
-from sandglass.record import environment
-from sandglass.run import Run
+from sandglass.runs.plain import read_yaml, to_yaml
+from sandglass.runs.run import Run
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import torch
 
 from helpers import Quiet, fresh, make_loop, pictures
 from offer import GOLDEN
-from sandglass import storage, weights
 from sandglass.app.main import main
 from sandglass.errors import CheckpointError, SaveError
-from sandglass.run import Run, hold
-from sandglass.verify import verify
+from sandglass.runs import storage, weights
+from sandglass.runs.run import Run, hold
+from sandglass.runs.verify import verify
 
 STEP = 11
 
@@ -104,7 +104,7 @@ def test_every_write_that_fails_leaves_the_old_checkpoint(
 SAVES = """
 import os, sys
 from pathlib import Path
-from sandglass import storage
+from sandglass.runs import storage
 from sandglass.errors import SaveError
 try:
     storage.write_folder(Path(sys.argv[1]), {"a": b"new", "b": b"new"}, {"step": 2})
@@ -270,7 +270,7 @@ def test_half_a_line_is_cut_off_again(tmp_path: Path, monkeypatch: pytest.Monkey
 OVER = """
 import sys, torch, shutil
 from pathlib import Path
-from sandglass.run import Run
+from sandglass.runs.run import Run
 run = Run(sys.argv[1])
 first = run.read_checkpoint(11)                      # its tensors may be mapped from the file
 tensors = {k: dict(v) for k, v in first.tensors.items()}
@@ -308,7 +308,7 @@ def test_a_kill_while_pruning_leaves_what_is_whole(run: Run, monkeypatch: pytest
         raise SystemExit("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr("sandglass.run.shutil.rmtree", killed)
+        patch.setattr("sandglass.runs.run.shutil.rmtree", killed)
         with pytest.raises(SystemExit):
             run.prune(2, best=STEP)
     assert STEP in run.steps() and run.steps()[-1] == 14

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 import sandglass
 from helpers import Quiet
 from offer import command
-from sandglass import storage
 from sandglass.errors import CheckpointError, ConfigError
-from sandglass.plain import read_yaml, to_yaml
-from sandglass.run import Run, load_model
+from sandglass.runs import storage
+from sandglass.runs.plain import read_yaml, to_yaml
+from sandglass.runs.run import Run, load_model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = sorted(f.parent for f in GOLDEN.glob("*/*/config.yaml"))

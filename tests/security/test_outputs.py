@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from sandglass.app.main import main
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 EVIL = (
     "<img src=x onerror=alert(1)>", '"><script>alert(1)<', "<svg onload=alert(1)>", "a'onmouseover='alert(1)",

@@ -21,9 +21,9 @@ from sandglass import api, registry
 from sandglass.app.main import main
 from sandglass.core import Spec
 from sandglass.errors import CheckpointError, ConfigError, SandglassError
-from sandglass.plain import read_yaml, to_yaml
-from sandglass.run import Run
-from sandglass.verify import verify
+from sandglass.runs.plain import read_yaml, to_yaml
+from sandglass.runs.run import Run
+from sandglass.runs.verify import verify
 
 EVIL = (
     "os.system", "builtins.eval", "sandglass.models.vae.VAE", "torch.hub.load", "__import__('os').system('true')",
@@ -232,7 +232,7 @@ def test_every_swapped_file_of_a_run_is_found(run: Run, tmp_path: Path, monkeypa
 
 
 def test_a_manifest_cannot_point_elsewhere(model: Path) -> None:
-    from sandglass import storage
+    from sandglass.runs import storage
 
     manifest = {k: v for k, v in storage.read_manifest(model).items() if k != "seal"}
     for name in ("../config.json", "/etc/passwd", "a\\b", "c:x", "", ".."):
@@ -278,7 +278,7 @@ def test_yaml_is_plain_values_once(text: str, message: str, tmp_path: Path) -> N
 
 
 def test_too_many_values_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandglass.plain._MOST", 1000)
+    monkeypatch.setattr("sandglass.runs.plain._MOST", 1000)
     (tmp_path / "x.yaml").write_text("a: [" + "1," * 990 + "]")
     assert len(read_yaml(tmp_path / "x.yaml")["a"]) == 990
     (tmp_path / "x.yaml").write_text("a: [" + "1," * 1001 + "]")
@@ -331,7 +331,7 @@ def test_a_model_of_a_million_million_parameters_is_refused(options: dict[str, A
 
 
 def test_a_model_of_very_many_tensors_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandglass.limits._MOST_TENSORS", 50)
+    monkeypatch.setattr("sandglass.registry.limits._MOST_TENSORS", 50)
     registry.build("vae", Spec((4,)), net={"name": "mlp", "widths": [1] * 5})
     with pytest.raises(ConfigError, match="more than 50 tensors"):
         registry.build("vae", Spec((4,)), net={"name": "mlp", "widths": [1] * 50})

@@ -22,8 +22,8 @@ from sandglass.data.loading import Loader
 from sandglass.engine.options import Training
 from sandglass.engine.step import batch_shards
 from sandglass.errors import ConfigError
-from sandglass.report.facts import facts
-from sandglass.run import Run
+from sandglass.reports.facts import facts
+from sandglass.runs.run import Run
 
 SMALL = {"net": {"name": "mlp", "widths": [16]}}
 CHANGES = {

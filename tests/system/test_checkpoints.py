@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from helpers import digest, fresh, make_loop, pictures
-from sandglass import storage
 from sandglass.errors import CheckpointError, ConfigError, LockedError, SaveError
-from sandglass.run import Run, hold, load_model
+from sandglass.runs import storage
+from sandglass.runs.run import Run, hold, load_model
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 TRAIN = [sys.executable, "-m", "sandglass", "train", "vae", "--data", "digits", "--net", "mlp", "--epochs", "100000"]
 

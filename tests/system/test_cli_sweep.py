@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from test_cli import Cli, cli  # noqa: F401
 
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 pytest.importorskip("optuna")
 

@@ -24,8 +24,8 @@ from sandglass.data.fingerprint import fingerprint
 from sandglass.data.load import load_data
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, DataError
-from sandglass.report import columns
-from sandglass.report.section import Material
+from sandglass.reports import columns
+from sandglass.reports.section import Material
 
 KINDS = {"income": "positive", "visits": "count"}
 

@@ -14,8 +14,8 @@ from test_cli import Cli, cli  # noqa: F401
 from test_report import Page
 
 import sandglass
+from sandglass.comparing.sides import names_of
 from sandglass.errors import CapabilityError, ConfigError, DataError
-from sandglass.report.sides import names_of
 
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 64, "threads": 1, "data_options": {"limit": 300}}
 MLP = {"net": {"name": "mlp", "widths": [16]}}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 VICTIM = [sys.executable, str(Path(__file__).parents[1] / "victim.py")]
 
@@ -93,6 +93,6 @@ def test_the_naive_save_does_lose_its_file(tmp_path: Path) -> None:
 
 def test_nothing_is_written_outside_its_own_folder() -> None:
     """A temporary file on another file system cannot be renamed into place as one act."""
-    source = Path(__file__).parents[2] / "src" / "sandglass"
+    source = Path(__file__).parents[2] / "src" / "sandglass" / "runs"
     for name in ("storage.py", "run.py"):
         assert "tempfile" not in (source / name).read_text()

@@ -24,8 +24,8 @@ from sandglass.core import Model, Spec
 from sandglass.data.dataset import Dataset
 from sandglass.data.transform import Transform
 from sandglass.errors import CapabilityError, ConfigError, MissingPackageError
-from sandglass.exporting import graph, parity, write
-from sandglass.run import write_model_folder
+from sandglass.exports import graph, parity, write
+from sandglass.runs.run import write_model_folder
 
 ABLE = [n for n in registry.names("model") if {"encode", "decode"} & set(registry.able(n))]
 PRESETS = [n for n in ABLE if registry.entry("model", n).preset]
@@ -153,7 +153,7 @@ def test_the_readme_runs_without_sandglass(done: write.Exported) -> None:
 )
 def test_the_readme_says_how_data_is_prepared(data: str, word: str) -> None:
     from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform
-    from sandglass.exporting.readme import prepared
+    from sandglass.exports.readme import prepared
 
     kinds = {"images": ImageTransform((8, 6), 3), "rows": ArrayTransform((4,)), "table": TableTransform(())}
     assert word in prepared(kinds[data])

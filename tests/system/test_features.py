@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sandglass import registry, storage
+from sandglass import registry
 from sandglass.app.main import main
 from sandglass.core import Spec
 from sandglass.data import cache
@@ -24,6 +24,7 @@ from sandglass.metrics.features import own
 from sandglass.metrics.features._network import Network
 from sandglass.metrics.features.own import Own
 from sandglass.metrics.held import Held
+from sandglass.runs import storage
 
 CPU = torch.device("cpu")
 

@@ -17,11 +17,11 @@ import sandglass
 from helpers import pictures as random_pictures
 from looking import TABLE, Cli, inspect_command, said, write
 from pictures import BAD, GOOD, PASSED_OVER, class_folder, odd_folder, save, scene
-from sandglass.data.census.census import Census
+from sandglass.census.census import Census
 from sandglass.errors import ConfigError, DataError, NotFoundError
-from sandglass.report.census import render_census, write_census
-from sandglass.report.data import data_section
-from sandglass.report.section import Material
+from sandglass.reports.census import render_census, write_census
+from sandglass.reports.data import data_section
+from sandglass.reports.section import Material
 
 HOSTILE = "<img src=x onerror=1>"
 

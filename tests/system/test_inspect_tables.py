@@ -10,7 +10,7 @@ import pytest
 import sandglass
 from looking import TABLE, Cli, inspect_command, said, write
 from sandglass.errors import DataError
-from sandglass.report.census import render_census
+from sandglass.reports.census import render_census
 
 HOSTILE = "<img src=x onerror=1>"
 

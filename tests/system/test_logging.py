@@ -21,7 +21,7 @@ from sandglass import registry
 from sandglass.engine.mirror import Point
 from sandglass.engine.options import Training
 from sandglass.errors import ConfigError, MissingPackageError
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 Series = dict[str, list[tuple[int, float]]]
 """By name, steps and values in order."""
@@ -219,7 +219,7 @@ def connect(self, address):
 socket.socket.connect = connect
 socket.getaddrinfo = lambda *a, **k: connect(None, a[0])
 from sandglass.engine.mirror import Mirror, Point
-from sandglass.run import Run
+from sandglass.runs.run import Run
 run = Run.create(sys.argv[1], {})
 mirror = Mirror(["tensorboard", "mlflow"], run, print)
 mirror.start(0)

@@ -14,7 +14,7 @@ from sandglass.core import Model
 from sandglass.data.dataset import Dataset
 from sandglass.engine.loop import Loop
 from sandglass.errors import DivergedError
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 
 def table(bad: int | None = None) -> Dataset:

@@ -102,7 +102,7 @@ def test_wheel_holds_every_file_it_needs(wheel: Path) -> None:
     assert (code | data) - held == set()
     assert "sandglass/py.typed" in held
     assert any(name.startswith("sandglass/recipes/") and name.endswith(".yaml") for name in held)
-    assert any(name.startswith("sandglass/report/") and name.endswith(".html") for name in held)
+    assert any(name.startswith("sandglass/reports/") and name.endswith(".html") for name in held)
     own = ("sandglass/", f"sandglass_ml-{sandglass.__version__}.dist-info/")
     strangers = {name for name in held if not name.startswith(own)}
     assert strangers == set()

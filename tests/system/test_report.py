@@ -18,11 +18,11 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
 from sandglass.metrics.mig import known_shares
-from sandglass.report import facts, history
-from sandglass.report.latent import embed, manifold, plane, principal
-from sandglass.report.mosaic import enlarge, grid, save_png, to_images
-from sandglass.report.page import write_report
-from sandglass.run import Run
+from sandglass.reports import facts, history
+from sandglass.reports.latent import embed, manifold, plane, principal
+from sandglass.reports.mosaic import enlarge, grid, save_png, to_images
+from sandglass.reports.page import write_report
+from sandglass.runs.run import Run
 
 HOSTILE = "<img src=x onerror=1>"
 Trained = Callable[..., tuple[Run, Dataset]]

@@ -14,7 +14,7 @@ from helpers import digest, fresh, make_loop, pictures, stop_at
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import SCHEDULES
 from sandglass.errors import CheckpointError
-from sandglass.run import Checkpoint, Run
+from sandglass.runs.run import Checkpoint, Run
 from victim import OPTIONS, prepare
 
 VICTIM = [sys.executable, str(Path(__file__).parents[1] / "victim.py")]

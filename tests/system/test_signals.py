@@ -12,7 +12,7 @@ import torch
 
 from helpers import digest, fresh, make_loop, pictures
 from sandglass.engine.loop import Loop
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 OPTIONS = {"epochs": 3, "batch_size": 16, "log_every": 3, "keep": 1, "ema": 0.9}
 

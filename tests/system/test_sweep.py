@@ -24,11 +24,12 @@ from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.data.dataset import Dataset, Split
 from sandglass.errors import ConfigError, DataError, MissingPackageError, NotFoundError, SandglassError
 from sandglass.registry import Entry
-from sandglass.report.sweep import Swept, warnings
-from sandglass.run import Run
-from sandglass.search import trial as trials
-from sandglass.search.study import Plan, Study
-from sandglass.verify import verify
+from sandglass.runs.run import Run
+from sandglass.runs.verify import verify
+from sandglass.sweeps import trial as trials
+from sandglass.sweeps.page import warnings
+from sandglass.sweeps.study import Plan, Study
+from sandglass.sweeps.trials import Swept
 
 pytest.importorskip("optuna")
 
@@ -224,7 +225,7 @@ def test_a_trial_broken_off_before_its_run_was_there_is_begun_again(
         raise SystemExit(143)
 
     with monkeypatch.context() as patch:
-        patch.setattr(trials.api, "train", broken)
+        patch.setattr(trials, "train", broken)
         with pytest.raises(SystemExit):
             swept(data, tmp_path / "s", vary={"a": [1.0, 2.0]}, sampler="grid")
     found = sandglass.sweep(resume=tmp_path / "s", data=data)

@@ -15,8 +15,8 @@ from sandglass.app.main import main
 from sandglass.data.load import load_data
 from sandglass.data.transform import TableTransform
 from sandglass.errors import CapabilityError
-from sandglass.report import columns
-from sandglass.report.section import Material
+from sandglass.reports import columns
+from sandglass.reports.section import Material
 
 
 def test_a_table_with_gaps_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

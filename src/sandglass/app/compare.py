@@ -12,7 +12,7 @@ from sandglass.app.output import say, table
 from sandglass.app.parsing import Parser, output
 
 if TYPE_CHECKING:
-    from sandglass.report.sides import Block, Comparison
+    from sandglass.comparing.sides import Block, Comparison
 
 
 def compare(words: Sequence[str]) -> int:
@@ -38,9 +38,9 @@ def compare(words: Sequence[str]) -> int:
     args, options = parsed(parser, words)
 
     from sandglass.app.trained import find_run
-    from sandglass.comparison import compare as compared
+    from sandglass.comparing.compare import compare as compared
     from sandglass.engine.options import settle_device
-    from sandglass.plain import strict_json
+    from sandglass.runs.plain import strict_json
 
     found = compared(
         [find_run(run) for run in args.runs], metrics=args.metrics, split=args.split, group=args.group, seed=args.seed,
@@ -70,7 +70,7 @@ def show(found: Comparison) -> None:
 
 def figures(block: Block) -> None:
     """One row a figure, one column a run; under it how far each is from the best."""
-    from sandglass.report.compare import behind, cell, heading
+    from sandglass.comparing.page import behind, cell, heading
 
     def plain(text: str) -> str:
         return text.replace("\N{MINUS SIGN}", "-")

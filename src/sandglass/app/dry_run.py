@@ -18,6 +18,7 @@ from sandglass.data.loading import Loader
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.precision import settings
 from sandglass.engine.step import Stepper
+from sandglass.engine.train import check_changes
 
 _SECONDS = 3.0
 _STEPS = 30
@@ -28,7 +29,7 @@ def dry_run(config: Config, data: Dataset) -> int:
     training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"], len(data.train))
     name, options = config["model"]["name"], given_options(config["model"]["options"])
     model = api.build(name, data.spec, seed=training.seed, **options)
-    api.check_changes(model, data, training)
+    check_changes(model, data, training)
     weights = sum(p.numel() for p in model.parameters())
     batch_seconds, steps, memory = measure(model, data, training)
     epoch = batch_seconds * steps

@@ -30,8 +30,8 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass import api
     from sandglass.app.trained import find_run, new_data
     from sandglass.engine.options import settle_device
-    from sandglass.plain import strict_json
-    from sandglass.run import Run
+    from sandglass.runs.plain import strict_json
+    from sandglass.runs.run import Run
 
     run = Run(find_run(args.run))
     data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None

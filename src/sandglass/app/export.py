@@ -26,8 +26,8 @@ def export(words: Sequence[str]) -> int:
     from pathlib import Path
 
     from sandglass.app.trained import find_run
-    from sandglass.exporting.parity import TOLERANCE
-    from sandglass.exporting.write import export as write
+    from sandglass.exports.parity import TOLERANCE
+    from sandglass.exports.write import export as write
 
     found = find_run(args.run)
     source: Path | str = found if found.exists() else args.run

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sandglass import storage
 from sandglass.data.cells import pandas, plain
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
-from sandglass.plain import strict_json
-from sandglass.report.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
+from sandglass.reports.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
+from sandglass.runs import storage
+from sandglass.runs.plain import strict_json
 
 _CELL = 56  # small pictures are enlarged in a grid by a whole factor, to about so many pixels
 

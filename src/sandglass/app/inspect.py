@@ -1,161 +1,113 @@
-"""Looking at runs: report, runs, verify."""
+"""Looking at data before anything is trained on it: inspect."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandglass.app.output import figure, say, table
+from sandglass.app.output import say, table
 from sandglass.app.parsing import Parser
-from sandglass.errors import CheckpointError, ConfigError, NotFoundError
-from sandglass.plain import read_json
 
 if TYPE_CHECKING:
-    from sandglass.run import Run
+    from sandglass.census.census import Census
+    from sandglass.core import Finding
+
+_COLUMNS = 30
+_NAME = 12
+_WIDEST = 100
+_STYLES = {"problem": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 
-def report(words: Sequence[str]) -> int:
-    """Writes ``report.html``."""
-    parser = Parser("report", "Write the HTML page of a run, once more or at last.", ["report runs/vae-digits-1"])
-    parser.add_argument("run", metavar="RUN", help="a run folder")
-    args = parser.parse(words)
-
-    from sandglass import api
-    from sandglass.app.evaluate import default_split
-    from sandglass.app.show import write_page
-    from sandglass.app.trained import find_run
-    from sandglass.run import Run
-
-    run = Run(find_run(args.run))
-    data = api.run_data(run)
-    if not run.results():
-        say("measuring first ...")
-        api.evaluate(run, split=default_split(list(data.splits), False))
-    print(write_page(run, data))
-    return 0
-
-
-def runs(words: Sequence[str]) -> int:
-    """Lists the runs of a folder."""
-    parser = Parser("runs", "List the runs of a folder.", ["runs", "runs experiments/"])
-    parser.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="where to look (default: runs)")
-    args = parser.parse(words)
-    folder = Path(args.folder)
-    if not folder.is_dir():
-        if args.folder == "runs":
-            print("There are no runs yet; `sandglass train --recipe digits` makes one in runs/.")
-            return 0
-        raise NotFoundError(f"There is no folder {folder}.")
-
-    from sandglass.app.trained import natural_key
-    from sandglass.run import Run
-
-    found = sorted({f.parent for f in folder.glob("**/config.yaml")}, key=lambda p: natural_key(str(p)))
-    if not found:
-        print(f"There are no runs in {folder}.")
-        return 0
-    rows, broken = [], []
-    for path in found:
-        try:
-            rows.append(run_row(Run(path), folder))
-        except (CheckpointError, ConfigError, LookupError, TypeError, ValueError, AttributeError) as error:
-            broken.append(f"{path} cannot be read as a run: {' '.join(str(error).split())}")
-    headers = ["run", "model", "data", "epochs", "best", "test elbo", "state", "when"]
-    table(headers, rows, right=(3, 4, 5))
-    for line in broken:
-        say(line)
-    return 0
-
-
-def run_row(run: Run, folder: Path) -> list[str]:
-    """One line of ``sandglass runs``."""
-    config, events, metrics = run.config, run.events(), run.metrics()
-    planned = config["training"]["epochs"]
-    done = max((m["epoch"] for m in metrics), default=0)
-    watched = [m["value"] for m in metrics if m["split"] == config["training"]["watch"] and m["term"] == "objective"]
-    best = min((v for v in watched if v is not None), default=None)
-    if config["training"]["select"] == "last" and watched:
-        best = watched[-1]
-    elbo = run.results().get("test", {}).get("metrics", {}).get("elbo")
-    return [
-        str(run.path.relative_to(folder)) if run.path != folder else run.path.name,
-        config["model"]["name"],
-        config["data"]["name"],
-        f"{done:g}/{planned}" if done == int(done) else f"{done:.1f}/{planned}",
-        "" if best is None else figure(best),
-        "" if elbo is None else figure(elbo["value"], elbo["stderr"]),
-        state(run, done >= planned),
-        when(events[-1]["time"]) if events else "",
-    ]
-
-
-def when(time: str) -> str:
-    """A time in ISO form, in the person's own zone and without the seconds."""
-    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
-
-
-def state(run: Run, complete: bool) -> str:
-    """Whether training ended, was stopped, or goes on right now."""
-    if (run.path / "run.owner").is_file() and locked(run.path):
-        return "training"
-    if complete:
-        return "finished"
-    steps = run.steps()
-    file = run.checkpoint_path(steps[-1]) / "state.json" if steps else None
-    early = file is not None and file.is_file() and read_json(file).get("stopped_early")
-    return "stopped early" if early else "stopped"
-
-
-def locked(path: Path) -> bool:
-    """Whether a process holds the folder."""
-    from filelock import FileLock, Timeout
-
-    try:
-        with FileLock(path / "run.lock", timeout=0):
-            return False
-    except (Timeout, OSError):
-        return True
-
-
-def verify(words: Sequence[str]) -> int:
-    """Hashes every file of a run again."""
+def inspect(words: Sequence[str]) -> int:
+    """Looks at a source and says what is in it, what is wrong with it, and what to do."""
     parser = Parser(
-        "verify",
-        "Check every file of a run: checkpoints and the model against their SHA-256, the log and the configuration "
-        "against the newest checkpoint; exit code 74 when one is damaged.",
-        ["verify runs/vae-digits-1"],
+        "inspect",
+        "Look at data before training: what is in it, what is wrong with it, and what to do about that. Every\n"
+        "picture is decoded and every cell is read; nothing is changed.",
+        [
+            "inspect photos/",
+            "inspect photos/ -o photos.html",
+            "inspect table.csv --labels kind",
+            "inspect digits --json",
+        ],
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
+    parser.add_argument("data", metavar="DATA", help="a folder, a file, or a name from `sandglass datasets`")
+    parser.add_argument(
+        "--labels", metavar="COLUMN", help="the column of a table (or array of an .npz) with the classes"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    parser.add_argument("-o", "--out", metavar="PAGE.html", help="also write one page with charts and pictures")
     args = parser.parse(words)
 
-    from sandglass.app.trained import find_run
-    from sandglass.run import Run
-    from sandglass.verify import verify as verified
+    from sandglass.census.take import inspect as look
 
-    path = find_run(args.run)
-    if (path / "MANIFEST.json").is_file():
-        found = [(str(path), problem_of(path))]
+    census = look(args.data, labels=args.labels, progress=True)
+    if args.json:
+        from sandglass.runs.plain import strict_json
+
+        print(strict_json(census.to_dict(), indent=1))
     else:
-        run = Run(path)
-        found = list(verified(run))
-        if not run.steps() and not (path / "model").is_dir():
-            raise CheckpointError(f"{path} has no weights yet: nothing was saved.")
-    for where, problem in found:
-        print(f"{'damaged' if problem else 'good   '}  {where}")
-    problems = [problem for _, problem in found if problem]
-    if problems:
-        raise CheckpointError(" ".join(problems))
+        show(census)
+    if args.out:
+        from sandglass.reports.census import write_census
+
+        say(str(write_census(census, args.out)))
     return 0
 
 
-def problem_of(folder: Path) -> str:
-    """What is wrong with a model folder, an empty text where nothing is."""
-    from sandglass.storage import verify_folder
+def show(census: Census) -> None:
+    """Prints a census, no wider than the terminal."""
+    from sandglass.census.overview import column_rows, headline, overview
 
-    try:
-        verify_folder(folder)
-    except CheckpointError as error:
-        return str(error)
-    return ""
+    print(f"{census.name}: {headline(census)}")
+    rows = overview(census)
+    wide = max((len(topic) for topic, _ in rows), default=0)
+    if rows:
+        print()
+    for topic, text in rows:
+        print(_wrapped(text, f"{topic:<{wide}}  "))
+    if census.kind == "table":
+        print()
+        head, cells = column_rows(census.facts, _COLUMNS)
+        rest = sum(max(len(line[i]) for line in (head, *cells)) + 2 for i in range(1, len(head)))
+        table(head, [[_short(row[0], max(_NAME, _width() - rest)), *row[1:]] for row in cells], right=(2, 3))
+        if (more := len(census.facts["columns"]) - _COLUMNS) > 0:
+            print(f"and {more:,} more columns, which --json lists")
+    print()
+    if not census.findings:
+        print("Nothing stands in the way of training.")
+    for finding in census.findings:
+        _print_finding(finding)
+
+
+def _short(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def _print_finding(finding: Finding) -> None:
+    mark = f"{finding.level:<7}  "
+    text = _wrapped(finding.message, mark)
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.text import Text
+
+        line = Text(text)
+        line.stylize(_STYLES[finding.level], 0, len(finding.level))
+        Console(highlight=False, soft_wrap=True).print(line)
+    else:
+        print(text)
+    if finding.advice:
+        print(_wrapped(finding.advice, " " * len(mark)))
+
+
+def _wrapped(text: str, mark: str) -> str:
+    """Text behind a mark, its further lines beneath the first."""
+    inner = " " * len(mark)
+    return textwrap.fill(text, _width(), initial_indent=mark, subsequent_indent=inner, break_on_hyphens=False)
+
+
+def _width() -> int:
+    return min(_WIDEST, shutil.get_terminal_size((80, 24)).columns)

@@ -23,7 +23,7 @@ class Command:
 
 
 COMMANDS = (
-    Command("inspect", "data", "look at data before training: what is in it, what is wrong, what to do"),
+    Command("inspect", "inspect", "look at data before training: what is in it, what is wrong, what to do"),
     Command("train", "train", "train a model on a folder of pictures, a table or a named data set"),
     Command("sweep", "sweep", "train a model with many settings and choose the best by validation"),
     Command("preview", "preview", "draw what augmentation and corruption do to the training pictures"),
@@ -36,9 +36,9 @@ COMMANDS = (
     Command("export", "export", "write a trained model as ONNX, to run without Sandglass"),
     Command("evaluate", "evaluate", "measure a trained model"),
     Command("compare", "compare", "set runs side by side: which is better, by more than the noise"),
-    Command("report", "inspect", "write the HTML page of a run"),
-    Command("runs", "inspect", "list the runs of a folder"),
-    Command("verify", "inspect", "check every file of a run against its checksum"),
+    Command("report", "runs", "write the HTML page of a run"),
+    Command("runs", "runs", "list the runs of a folder"),
+    Command("verify", "runs", "check every file of a run against its checksum"),
     Command("models", "lists", "list the models, what they can do and their options"),
     Command("datasets", "lists", "list the data sets known by name"),
     Command("metrics", "evaluate", "list what a trained model can be measured by"),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sandglass.data.dataset import Dataset
     from sandglass.data.loading import Change
-    from sandglass.report.sheet import Shown
+    from sandglass.reports.sheet import Shown
 
 
 def preview(words: Sequence[str]) -> int:
@@ -48,7 +48,7 @@ def preview(words: Sequence[str]) -> int:
     from sandglass.data.corrupt import SCALES, make_corruption, possible
     from sandglass.data.load import load_data
     from sandglass.data.strengths import read
-    from sandglass.report.sheet import sheet
+    from sandglass.reports.sheet import sheet
 
     asked = read("augmentation", AUGMENTATIONS, args.augment), read("corruption", SCALES, args.corrupt)
     data = load_data(args.data, size=args.size, fit=args.fit)
@@ -77,8 +77,8 @@ def _columns(
 ) -> list[Shown]:
     """The originals, each change by itself, and all of them epoch by epoch."""
     from sandglass import rng
-    from sandglass.report.mosaic import to_images
-    from sandglass.report.sheet import Shown
+    from sandglass.reports.mosaic import to_images
+    from sandglass.reports.sheet import Shown
 
     index = rng.permutation(len(data.train), seed, "preview")[:number]
     x = data.train.batch(index).x

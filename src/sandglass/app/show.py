@@ -10,12 +10,12 @@ from sandglass import registry
 from sandglass.app.trained import Trained, opened, own_codes
 from sandglass.data.dataset import Dataset
 from sandglass.errors import ConfigError
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 
 def write_page(run: Run, data: Dataset) -> Path:
     """Writes ``report.html`` of a run."""
-    from sandglass.report.page import write_report
+    from sandglass.reports.page import write_report
 
     device = run.config["training"]["device"]
     write_report(run, run.load_model(device=device), data, run.results())
@@ -57,7 +57,7 @@ def samples(trained: Trained, value: Any, path: Path) -> Path:
 def manifold(trained: Trained, value: Any, path: Path) -> Path:
     """The decoded latent plane."""
     from sandglass.app.files import sheet
-    from sandglass.report.latent import manifold as decoded
+    from sandglass.reports.latent import manifold as decoded
 
     return sheet(path, trained.transform, decoded(trained.model, value, codes=own_codes(trained)), value)
 
@@ -82,8 +82,8 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     from sandglass.app.trained import dataset, examples, joined, spread
-    from sandglass.report.latent import embed
-    from sandglass.report.mosaic import make_folder
+    from sandglass.reports.latent import embed
+    from sandglass.reports.mosaic import make_folder
 
     data = dataset(trained, None)
     split = spread(joined(examples(data, None, "test")), value)

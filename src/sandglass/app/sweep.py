@@ -12,9 +12,9 @@ from sandglass.errors import ConfigError
 
 if TYPE_CHECKING:
     from sandglass.app.flags import Flags
-    from sandglass.report.sweep import Swept, Trial
-    from sandglass.search.space import Dimension
-    from sandglass.search.study import Study
+    from sandglass.sweeps.space import Dimension
+    from sandglass.sweeps.study import Study
+    from sandglass.sweeps.trials import Swept, Trial
 
 
 def sweep(words: Sequence[str]) -> int:
@@ -23,7 +23,7 @@ def sweep(words: Sequence[str]) -> int:
     args, rest = parser.parse_known_args(list(words))
 
     from sandglass.app.words import sort
-    from sandglass.report.sweep import settings
+    from sandglass.sweeps.page import settings
 
     given = sort(rest)
     begun: dict[int, None] = {}
@@ -43,7 +43,7 @@ def sweep(words: Sequence[str]) -> int:
         say(f"Stopped; what was finished is kept. Go on with: sandglass sweep --resume {folder}")
         raise
     if args.json:
-        from sandglass.plain import strict_json
+        from sandglass.runs.plain import strict_json
 
         print(strict_json(found.to_dict(), indent=1))
         return 0
@@ -93,13 +93,13 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
     Raises:
         ConfigError: an option that is none, or one that trials cannot have.
     """
-    from sandglass import api
     from sandglass.app import flags
     from sandglass.app.configure import given_options
     from sandglass.app.train import read_data, read_layers, settle
-    from sandglass.search.space import checked
-    from sandglass.search.study import Study
-    from sandglass.search.sweep import conduct, plan_of
+    from sandglass.engine.train import next_folder
+    from sandglass.sweeps.space import checked
+    from sandglass.sweeps.study import Study
+    from sandglass.sweeps.sweep import conduct, plan_of
 
     for word in [*given.switches, *given.own]:
         if word not in ("--data", "--recipe", "--config"):
@@ -114,7 +114,7 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
         name, data, vary, trials=args.trials, metric=args.metric, sampler=args.sampler, prune=args.prune,
         jobs=args.jobs, model_options=given_options(config["model"]["options"]), options=config["training"],
     )  # fmt: skip
-    study = Study.create(Path(args.out) if args.out else api.next_folder(name, data.name, "sweeps"), plan)
+    study = Study.create(Path(args.out) if args.out else next_folder(name, data.name, "sweeps"), plan)
     trials, epochs = plan.trials, plan.training["epochs"]
     say(
         f"{trials} trial{'s' * (trials != 1)} of {name} on {data.name}, {epochs} epoch{'s' * (epochs != 1)} each, "
@@ -129,7 +129,7 @@ def resumed(parser: Parser, args: Any, given: Any, told: Any) -> Swept:
     Raises:
         ConfigError: an option that would change it.
     """
-    from sandglass.search.sweep import sweep as run
+    from sandglass.sweeps.sweep import sweep as run
 
     usual = parser.parse_args([])
     changed = [k for k in ("vary", "metric", "sampler", "prune", "out") if getattr(args, k) != getattr(usual, k)]
@@ -145,7 +145,7 @@ def dimension(own: Flags, text: str) -> Dimension:
     Raises:
         ConfigError: it is not ``option=values``, or a value is of another type.
     """
-    from sandglass.search.space import written
+    from sandglass.sweeps.space import written
 
     name, equals, values = text.partition("=")
     if not equals or not values:
@@ -166,7 +166,7 @@ def dimension(own: Flags, text: str) -> Dimension:
 
 def show(found: Swept) -> None:
     """The trials, the best first, and what to do next."""
-    from sandglass.report.sweep import short, shown
+    from sandglass.sweeps.page import short, shown
 
     names = list(found.vary)
     rows = [

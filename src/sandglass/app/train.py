@@ -15,10 +15,10 @@ from sandglass.app.trained import find_run
 from sandglass.app.words import Words, sort
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
+from sandglass.engine.record import BAD_FILES
 from sandglass.errors import ConfigError
-from sandglass.plain import read_yaml
-from sandglass.record import BAD_FILES
-from sandglass.run import Run
+from sandglass.runs.plain import read_yaml
+from sandglass.runs.run import Run
 
 _FEW = 300  # of fewer updates in all nothing good can be expected
 

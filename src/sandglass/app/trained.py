@@ -22,7 +22,7 @@ from sandglass.data.loading import in_order
 from sandglass.data.transform import Transform
 from sandglass.engine.options import settle_device
 from sandglass.errors import ConfigError, DataError, NotFoundError
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 _AT_ONCE = 256
 
@@ -184,7 +184,7 @@ def own_codes(trained: Trained) -> Tensor | None:
     """``(N, latent_dim)`` codes of the run's own test examples; None without a run, or a model that does not encode."""
     if trained.run is None or "encode" not in trained.model.provides:
         return None
-    from sandglass.report.latent import encode
+    from sandglass.reports.latent import encode
 
     data = api.run_data(trained.run)
     return encode(trained.model, data.splits.get("test") or data.splits["train"])

@@ -225,7 +225,7 @@ def manifold(words: Sequence[str]) -> int:
 
     from sandglass.app.files import write_examples
     from sandglass.app.trained import own_codes
-    from sandglass.report.latent import manifold as decoded
+    from sandglass.reports.latent import manifold as decoded
 
     trained = _open(args, "decode")
     x = decoded(trained.model, args.side, _axes(args.axes), own_codes(trained))

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from sandglass import storage
 from sandglass.data.rows import Store
 from sandglass.data.sources.decoding import Decoded
 from sandglass.errors import CheckpointError, SaveError
+from sandglass.runs import storage
 
 LARGE = 64 * 2**20
 """Bytes of decoded pictures from which a folder is kept in the cache where nothing else is said."""

@@ -32,8 +32,8 @@ from sandglass.engine.signals import Signals
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
 from sandglass.errors import CheckpointError, DivergedError, SaveError
-from sandglass.run import Checkpoint, Run
-from sandglass.weights import fill
+from sandglass.runs.run import Checkpoint, Run
+from sandglass.runs.weights import fill
 
 _HOPELESS = 10  # so many updates in a row that are not finite end the run
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sandglass import registry
 from sandglass.errors import MissingPackageError
-from sandglass.run import Run
+from sandglass.runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from sandglass import __version__, api, registry, rng, storage
+from sandglass import __version__, api, registry, rng
 from sandglass.core import Model
 from sandglass.data.load import load_data
 from sandglass.data.sources import tables
@@ -36,8 +36,9 @@ from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
 from sandglass.estimator import layout, running, state
-from sandglass.limits import is_own
-from sandglass.run import load_model, read_model_config, write_model_folder
+from sandglass.registry.limits import is_own
+from sandglass.runs import storage
+from sandglass.runs.run import load_model, read_model_config, write_model_folder
 
 Array = np.ndarray[Any, Any]
 

@@ -11,7 +11,7 @@ import torch
 from sandglass import registry
 from sandglass.core import Model, Spec
 from sandglass.data.transform import Transform
-from sandglass.weights import fill
+from sandglass.runs.weights import fill
 
 
 def plain(model: Model, transform: Transform) -> dict[str, Any]:

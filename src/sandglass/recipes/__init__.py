@@ -25,8 +25,8 @@ def read(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is none of that name; the message offers the nearest.
     """
-    from sandglass.plain import read_yaml
     from sandglass.registry import nearest
+    from sandglass.runs.plain import read_yaml
 
     if name not in names():
         raise ConfigError(f"There is no recipe '{name}'.{nearest(name, names())} Known: {', '.join(names())}.")

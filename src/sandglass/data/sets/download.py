@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
-from sandglass.storage import cache_folder
+from sandglass.runs.storage import cache_folder
 
 _TIMEOUT = 60  # seconds without a byte
 

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from sandglass import storage
 from sandglass.data.sources import images
 from sandglass.data.sources.layouts import ignored
 from sandglass.data.sources.members import CHUNK, Member, members
 from sandglass.errors import DataError, SaveError
+from sandglass.runs import storage
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 

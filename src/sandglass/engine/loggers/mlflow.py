@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from sandglass.engine.mirror import Point
 from sandglass.registry import register
-from sandglass.run import Run
-from sandglass.settings import flat
-from sandglass.storage import write_file
+from sandglass.runs.run import Run
+from sandglass.runs.settings import flat
+from sandglass.runs.storage import write_file
 
 EXPERIMENT = "sandglass"
 _QUIET = {

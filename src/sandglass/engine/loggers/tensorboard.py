@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sandglass.engine.mirror import Point
-from sandglass.plain import to_yaml
 from sandglass.registry import register
-from sandglass.run import Run
+from sandglass.runs.plain import to_yaml
+from sandglass.runs.run import Run
 
 
 @register("tensorboard", kind="logger")

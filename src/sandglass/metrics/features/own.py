@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sandglass import rng, storage
+from sandglass import rng
 from sandglass.core import Spec
 from sandglass.data.augment import Augmentation
 from sandglass.data.dataset import Split
@@ -22,7 +22,8 @@ from sandglass.metrics.extractor import FEW, Extractor
 from sandglass.metrics.features._network import Network, some
 from sandglass.metrics.held import Held
 from sandglass.registry import register
-from sandglass.weights import fill, read_tensors, tensor_file
+from sandglass.runs import storage
+from sandglass.runs.weights import fill, read_tensors, tensor_file
 
 _VERSION = 1  # of the network and its training; what another version learnt is learnt anew
 _MOST = 20_000  # examples learnt from

@@ -1,0 +1,216 @@
+"""``inspect``: looks at a source of any kind before anything is trained on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sandglass.census import advice, arrays, files, pictures, table
+from sandglass.census.census import Census, ordered, sentence
+from sandglass.census.pictures import Entry
+from sandglass.core import Finding
+from sandglass.data.dataset import Dataset
+from sandglass.data.load import load_data
+from sandglass.data.sources import archives, images, layouts, numpy_files, tables
+from sandglass.errors import ConfigError, DataError, NotFoundError
+
+
+def inspect(source: Any, *, labels: Any = None, name: str | None = None, progress: bool = False) -> Census:
+    """Looks at a source: what is in it, what is wrong with it, and what to do about that.
+
+    Every picture is decoded to its last byte and every cell is read; nothing is changed and nothing is written. What
+    cannot be read becomes a finding, not an error.
+
+    Args:
+        source: as for :func:`sandglass.load_data`, or a :class:`~sandglass.data.dataset.Dataset`.
+        labels: as for :func:`sandglass.load_data`.
+        name: for titles; by default the source's own.
+        progress: whether a bar is shown on a terminal where there is much to look at.
+
+    Returns:
+        Facts, findings and a few of the pictures.
+
+    Raises:
+        NotFoundError: no such file, folder or name.
+        ConfigError: labels that make no sense here.
+
+    Example:
+        >>> census = inspect("digits")
+        >>> census.kind, census.facts["examples"], census.facts["splits"]["test"]["classes"]["0"]
+        ('pictures', 1797, 36)
+    """
+    each = partial(_each, progress=progress)
+    path = _path(source)
+    if path is not None:
+        title = name or images.shown(path.stem if path.is_file() else path.name)
+        if path.is_dir():
+            return _folder(path, title, labels, each)
+        if archives.is_archive(path):
+            return _archive(path, name or images.shown(archives.stem(path)), labels, each)
+        if path.suffix.lower() in tables.ENDINGS:
+            return _table(lambda: tables.read_file(path), title, labels)
+        if images.is_picture(path):
+            return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None)
+        if path.suffix.lower() == ".npy" and labels is None:
+            return _numbers(path, title, each)
+    if isinstance(source, np.ndarray | Tensor) and source.ndim == 2 and labels is None:
+        return _rows(source, name or "rows")
+    if hasattr(source, "columns") and not isinstance(source, Dataset):
+        return _table(lambda: (source, ()), name or "table", labels)
+    return _loaded(source, labels, name, each)
+
+
+def _path(source: Any) -> Path | None:
+    """The file or folder that a source names; None for what has no path or is known by name."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = Path(source).expanduser()
+    return path.resolve() if path.exists() and not _known(source) else None
+
+
+def _known(source: Any) -> bool:
+    from sandglass.registry import names
+
+    return isinstance(source, str) and source in names("dataset")
+
+
+def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
+    if isinstance(labels, str) or (labels is not None and not isinstance(labels, bool)):
+        raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
+    passed = list(files.ignored(path))
+    try:
+        found, notes = layouts.list_splits(path, labels=labels is not False)
+    except DataError as error:
+        return _failed(title, error)
+    entries = [
+        Entry(
+            lambda item=item: item.content,  # type: ignore[misc]
+            item.name,
+            split,
+            None if item.label is None else str(item.label),
+            file=True,
+        )
+        for split, items in sorted(found.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
+        for item in items
+    ]
+    census = _pictures(entries, title, each, passed)
+    return _noted(census, [n for n in notes if not n.startswith("passed over")])  # those are counted one by one
+
+
+def _archive(path: Path, title: str, labels: Any, each: Any) -> Census:
+    try:
+        folder, notes = archives.unpack(path)
+    except DataError as error:
+        return _failed(title, error)
+    return _noted(_folder(folder, title, labels, each), notes)
+
+
+def _pictures(entries: Sequence[Entry], title: str, each: Any, passed: list[tuple[str, str]] | None) -> Census:
+    seen = pictures.look_through(entries, each)
+    alike = pictures.find_copies(seen)
+    facts = pictures.picture_facts(seen, alike)
+    if passed is not None:
+        reasons = dict(sorted(Counter(r for _, r in passed).items()))
+        facts["ignored"] = {"count": len(passed), "reasons": reasons, "files": pictures.named(passed)}
+    kind = "pictures" if seen.looks else "nothing"
+    sheets = pictures.sheets(seen, alike, facts)
+    return Census(title, kind, facts, ordered([*advice.picture_findings(facts)]), sheets)  # type: ignore[arg-type]
+
+
+def _table(read: Any, title: str, labels: Any) -> Census:
+    try:
+        frame, notes = read()
+    except DataError as error:
+        return _failed(title, error)
+    facts = table.table_facts({name: frame.iloc[:, k] for k, name in enumerate(table.headers(frame))})
+    if isinstance(labels, str):
+        facts |= table.label_facts(frame, labels)
+    return _noted(Census(title, "table", facts, ordered([*table.table_findings(facts)])), notes)
+
+
+def _numbers(path: Path, title: str, each: Any) -> Census:
+    try:
+        x = numpy_files.read_numpy(path, None)["train"][0]
+    except DataError as error:
+        return _failed(title, error)
+    return _rows(x, title) if x.ndim == 2 else _loaded(path, None, title, each)
+
+
+def _rows(x: Any, title: str) -> Census:
+    """Rows of numbers as they come, gaps and all."""
+    facts = table.table_facts(arrays.columns_of(x.detach().cpu().numpy() if isinstance(x, Tensor) else x))
+    return Census(title, "table", facts, ordered([*table.table_findings(facts)]))
+
+
+def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
+    """What :func:`load_data` makes of a source, looked at as that."""
+    try:
+        data = source if isinstance(source, Dataset) else load_data(source, labels=labels, validation=0, test=0)
+    except NotFoundError:
+        raise
+    except DataError as error:
+        known = isinstance(source, str | os.PathLike)
+        return _failed(name or (images.shown(Path(source).name) if known else "data"), error)
+    title = name or data.name
+    if not data.spec.is_image or data.transform.kind != "image":
+        return arrays.array_census(data, title)
+    census = _pictures(list(_of_dataset(data)), title, each, None)
+    return _noted(census, data.notes)
+
+
+def _noted(census: Census, notes: Sequence[str]) -> Census:
+    """With what the loader did."""
+    said = tuple(Finding("read", "info", sentence(note)) for note in notes)
+    return replace(census, findings=(*census.findings, *said))
+
+
+def _of_dataset(data: Dataset) -> Iterator[Entry]:
+    for split, part in data.splits.items():
+        labels = None if part.y is None else part.y.tolist()
+        for i in range(len(part)):
+            where = part.names[i] if part.names else f"{split} {i}"
+            label = None if labels is None else data.classes[labels[i]] if data.classes else str(labels[i])
+            yield Entry(lambda x=part.x, i=i, top=part.levels - 1: _image(x[i], top), where, split, label)  # type: ignore[misc]
+
+
+def _image(x: Tensor, top: int) -> Any:
+    """A Pillow picture of one example ``(C, H, W)``."""
+    array = x.numpy()
+    if array.dtype != np.uint8:
+        array = np.round(array * 255).astype(np.uint8)
+    elif top != 255:
+        array = np.round(array * (255 / top)).astype(np.uint8)
+    return images.pillow().fromarray(array[0] if len(array) == 1 else np.ascontiguousarray(np.moveaxis(array, 0, -1)))
+
+
+def _failed(title: str, error: Exception) -> Census:
+    """The census of what cannot be read at all: why."""
+    return Census(title, "nothing", {"examples": 0}, (Finding("unreadable", "problem", str(error)),))
+
+
+def _each(f: Any, items: Sequence[Entry], *, progress: bool) -> Iterable[Any]:
+    """``map``, in order; in threads for files, which decode side by side, and with a bar where there are many."""
+    found = _threads(f, items) if len(items) >= 64 and items[0].file else map(f, items)
+    if not progress or len(items) < 2000 or not sys.stderr.isatty():
+        return found
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(found, "Looking", len(items), console=Console(stderr=True), transient=True)
+
+
+def _threads(f: Any, items: Sequence[Entry]) -> Iterator[Any]:
+    """In pieces, so that no more is held than is being looked at."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(items), 512):
+            yield from pool.map(f, items[start : start + 512])

@@ -1,0 +1,170 @@
+"""Comparing runs: all measured anew on the same examples with the same noise, so that differences can be paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sandglass.comparing.page import KINDS, page
+from sandglass.comparing.sides import Block, Comparison, Side, names_of
+from sandglass.data.dataset import Dataset
+from sandglass.data.fingerprint import fingerprint
+from sandglass.data.trained_on import run_data
+from sandglass.errors import CapabilityError, ConfigError, DataError
+from sandglass.metrics.compared import can, kind_of
+from sandglass.metrics.measure import beside, measure, wanted
+from sandglass.reports.mosaic import make_folder
+from sandglass.reports.section import Material
+from sandglass.runs import storage
+from sandglass.runs.load import kept_step
+from sandglass.runs.plain import strict_json
+from sandglass.runs.run import Run
+
+_ORDER = ("test", "validation", "train")
+
+
+def compare(
+    runs: Sequence[Run | str | Path],
+    *,
+    metrics: Sequence[str] = (),
+    split: str | None = None,
+    group: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    out: str | Path | None = None,
+    **options: Any,
+) -> Comparison:
+    """Measures runs side by side, and says which differences are larger than the noise.
+
+    Figures of runs that were measured on different examples, and nats of different kinds of likelihood, stand apart:
+    they are never ranked against each other. Nothing is written into the runs.
+
+    Args:
+        runs: two or more runs or their folders.
+        metrics: which measures, or figures of theirs; each is left out of a run whose model cannot be asked for it.
+            All that apply, but for the slow ones, when empty.
+        split: which examples; test where every run has it, then validation, then train, when not given.
+        group: whether runs that differ in their seed alone are one: median and range.
+        seed: of the noise, the same for every run.
+        device: where to measure.
+        out: where to write the page, an ``.html`` file; none when not given.
+        options: by measure, such as ``log_prob={"k": 1000}``; the same for every run.
+
+    Raises:
+        ConfigError: fewer than two runs, one twice, or a measure that there is not.
+        CapabilityError: a measure that none of the models can be asked for.
+        DataError: there is no such split, or data that cannot be read again.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> runs = [train("vae", "digits", out=f"{folder}/{d}", model_options={"latent_dim": d}, epochs=1)
+        ...         for d in (1, 8)]
+        >>> found = compare(runs, metrics=["mse"])
+        >>> [(c.figure, c.better, sorted(c.results)) for c in found.blocks[0].rankings]
+        [('mse', 'lower', ['1', '8'])]
+        >>> [name for name, _ in found.differences]
+        ['latent_dim']
+    """
+    found = [run if isinstance(run, Run) else Run(run) for run in runs]
+    if len(found) < 2:
+        raise ConfigError("Name two runs or more to compare; `sandglass runs` lists them.")
+    try:
+        names = names_of(found)
+    except ValueError as error:
+        raise ConfigError(f"The run {error} is named twice.") from error
+    if out is not None and Path(out).suffix.lower() != ".html":
+        raise ConfigError(f"The page must end in .html, not {out}.")
+    wanted(metrics, options)  # refuses what there is not before anything is read
+    data = _data(found)
+    split = split or next(s for s in _ORDER if all(s in d.splits for d in data))
+    sides = []
+    for run, name, own in zip(found, names, data, strict=True):
+        sides.append(_side(run, name, own, split, metrics, seed, device, options))
+    if metrics and not any(side.results for side in sides):
+        raise CapabilityError(f"None of these models can be asked for {', '.join(metrics)}.")
+    blocks: dict[str, list[Side]] = {}
+    for side in sides:
+        blocks.setdefault(side.examples, []).append(side)
+    made = [Block(s, s[0].run.config["data"]["name"], split, group) for s in blocks.values()]
+    comparison = Comparison(made, split, seed, _warnings(made, data, sides))
+    if out is not None:
+        make_folder(Path(out).parent)
+        storage.write_file(Path(out), page(comparison).encode())
+    return comparison
+
+
+def _data(runs: Sequence[Run]) -> list[Dataset]:
+    """The data of every run; read once where several share it."""
+    read: dict[str, Dataset] = {}
+    made = []
+    for run in runs:
+        key = strict_json([run.config["data"].get("source"), run.config["data"]["fingerprint"]])
+        if key not in read:
+            read[key] = run_data(run)
+        made.append(read[key])
+    return made
+
+
+def _side(
+    run: Run,
+    name: str,
+    data: Dataset,
+    split: str,
+    metrics: Sequence[str],
+    seed: int,
+    device: str,
+    options: Mapping[str, Mapping[str, Any]],
+) -> Side:
+    if split not in data.splits:
+        raise DataError(
+            f"There is no split '{split}' in '{data.name}' of {run.path}; it has: {', '.join(data.splits)}."
+        )
+    model = run.load_model(device=device)
+    asked = [m for m in metrics if all(can(model, name) for name in wanted([m]))]
+    own = {k: v for k, v in options.items() if can(model, k)}
+    results = []
+    if asked or own or not metrics:
+        names = [*asked, *(own if metrics else ())]
+        about: dict[str, Any] = {**beside(data), **own}
+        results = measure(model, data.splits[split], names=names, seed=seed, **about)
+    examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
+    examples += strict_json(run.config["transform"])
+    material = Material(run, model, data, [{"split": split, "metrics": {}}])
+    return Side(name, material, {r.name: r for r in results}, kind_of(model), examples, kept_step(run))
+
+
+def _warnings(blocks: Sequence[Block], data: Sequence[Dataset], sides: Sequence[Side]) -> list[str]:
+    """What stands in the way of a comparison, in plain words."""
+    said = []
+    if len(blocks) > 1:
+        parts = "; ".join(", ".join(side.name for side in block.sides) for block in blocks)
+        said.append(
+            f"Not all runs were measured on the same examples, prepared in the same way: {parts}. These stand apart "
+            "below, and no figure of one compares with that of another."
+        )
+    for block in blocks:
+        kinds = {side.kind for side in block.sides if side.kind}
+        if len(kinds) > 1:
+            parts = "; ".join(
+                f"{KINDS[kind]}: {', '.join(s.name for s in block.sides if s.kind == kind)}" for kind in sorted(kinds)
+            )
+            said.append(f"Nats of different kinds do not compare, and stand in lines of their own ({parts}).")
+        trained = {side.run.config["data"]["fingerprint"] for side in block.sides}
+        if len(trained) > 1:
+            said.append("These runs were measured on the same examples, but not trained on the same.")
+    for side, own in zip(sides, data, strict=True):
+        if own.fingerprint != side.run.config["data"]["fingerprint"]:
+            said.append(f"The data of {side.name} is no longer what it was trained on; its figures may flatter it.")
+        planned, done = (
+            side.run.config["training"]["epochs"],
+            max((r["epoch"] for r in side.material.records), default=0),
+        )
+        state = side.run.events()[-1:] or [{}]
+        if done < planned and state[0].get("event") != "stop":
+            said.append(f"{side.name} is still in training or was killed: {done:g} of {planned} epochs.")
+        bad = [name for name, result in side.results.items() if result.to_dict()["value"] is None]
+        if bad:
+            said.append(f"Of {side.name}, {', '.join(bad)} is not finite.")
+    return said

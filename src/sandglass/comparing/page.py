@@ -1,0 +1,294 @@
+"""The page of a comparison: several runs side by side, for a reader who saw none of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sandglass import __version__
+from sandglass.comparing.sides import Block, Comparison, Side
+from sandglass.metrics.compared import Ranking
+from sandglass.reports import facts, history
+from sandglass.reports.chart import COLOURS, Chart
+from sandglass.reports.latent import observing
+from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.reports.page import paired, template
+from sandglass.reports.plots import dot_chart, overlay_chart
+from sandglass.reports.section import Section, Strip, Table
+
+SHADES = ("train", "held", "c3", "c8", "c5", "c0", "c6", "c2", "c7", "c4")
+"""A colour a run; more runs than colours begin again."""
+
+KINDS = {"density": "density", "mass": "probability", "cross-entropy": "cross-entropy"}
+_WEIGHTS = {"model", "beta"}  # settings that change what the objective is
+_FULL, _SAMPLES, _SHOWN = 1020, 16, 8  # width on the page; samples a run; runs whose pictures are shown
+
+
+def page(c: Comparison) -> str:
+    """The page as text. Everything but the charts goes through Jinja's escaping."""
+    sections = [s for block in c.blocks for s in _block_sections(c, block)]
+    sections += [_differences(c), _sizes(c)]
+    return template("compare.html").render(
+        version=__version__,
+        title=f"{len(c.sides)} runs compared",
+        verdict=verdict(c),
+        facts=_facts(c),
+        tiles=[],
+        warnings=c.warnings,
+        sections=paired([s for s in sections if s is not None]),
+        colours=COLOURS,
+    )
+
+
+def verdict(c: Comparison) -> str:
+    """Who is better at what, in a sentence for each sort of figures."""
+    said = []
+    for block in c.blocks:
+        where = f" on {block.data}" if len(c.blocks) > 1 else ""
+        wins: dict[str, list[str]] = {}
+        close = []
+        for ranking in block.rankings:
+            if ranking.first is None or len(ranking.results) < 2:
+                continue
+            if ranking.best is None:
+                close.append(title(ranking))
+            else:
+                wins.setdefault(ranking.best, []).append(title(ranking))
+        said += [f"{name} is best by {_listed(figures)}{where}." for name, figures in wins.items()]
+        if close:
+            said.append(f"By {_listed(close)} no run is better than all others by more than the noise{where}.")
+    return " ".join(said) or "These runs have no figure in common that ranks them."
+
+
+def title(ranking: Ranking) -> str:
+    """What a ranking is called."""
+    name = facts.called(ranking.figure)
+    return f"{name} ({KINDS[ranking.kind]})" if ranking.kind else name
+
+
+def heading(ranking: Ranking) -> str:
+    """What a ranking is called, with its unit where that is short."""
+    return (
+        f"{title(ranking)}, {ranking.unit}"
+        if 1 < len(ranking.unit) < 10 and ranking.unit != "squared"
+        else title(ranking)
+    )
+
+
+def cell(ranking: Ranking, name: str) -> str:
+    """What a group has in a ranking: value and error; of several runs median and range."""
+    results = ranking.results.get(name)
+    if not results:
+        return "-"
+    own = "" if ranking.unit else f" {results[0].unit}"
+    if len(results) == 1:
+        return facts.figure(results[0].value, results[0].stderr) + own
+    values = [r.value for r in results]
+    low, high, middle = (
+        _rounded(v, max(values) - min(values)) for v in (min(values), max(values), ranking.value(name))
+    )
+    return f"{middle} ({low} to {high}){own}"
+
+
+def behind(ranking: Ranking, name: str) -> str:
+    """How far a run is from the first of its ranking."""
+    if ranking.first is None or name not in ranking.results or len(ranking.results) < 2:
+        return ""
+    if name == ranking.first:
+        return "best" if ranking.best else "first, within noise"
+    found = ranking.difference(name, ranking.first)
+    if not math.isfinite(found.value):
+        return "not finite"
+    sign = "+" if found.value > 0 else ""
+    return sign + facts.figure(found.value, found.stderr)
+
+
+def _rounded(value: float, spread: float) -> str:
+    """A value to a tenth of what the values spread over."""
+    if not math.isfinite(value):
+        return "not finite"
+    digits = max(0, 1 - math.floor(math.log10(spread))) if spread > 0 and math.isfinite(spread) else 3
+    return f"{value:,.{min(digits, 9)}f}".replace("-", facts.MINUS)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _facts(c: Comparison) -> str:
+    parts = [f"{block.n:,} {block.split} examples of {block.data}" for block in c.blocks]
+    return (
+        f"Measured anew on {'; '.join(parts)}, every run with the same noise (seed {c.seed}). "
+        "The weights are those each run kept by its validation split."
+    )
+
+
+def _block_sections(c: Comparison, block: Block) -> list[Section | None]:
+    """All that is shown of runs that compare."""
+    many = len(c.blocks) > 1
+    number = c.blocks.index(block) + 1
+    suffix, after = (f"-{number}", f": {', '.join(s.name for s in block.sides)}") if many else ("", "")
+    made = [_figures(block, suffix, after), _curves(block, suffix, after)]
+    if block.sides[0].material.model.spec.is_image:
+        made += [_samples(c, block, suffix, after), _reconstructions(block, suffix, after)]
+    return made
+
+
+def _figures(block: Block, suffix: str, after: str) -> Section | None:
+    """A dot plot a figure, then the figures and the differences as tables."""
+    found = block.rankings
+    if not found:
+        return None
+    names = list(block.groups)
+    shades = {name: SHADES[k % len(SHADES)] for k, name in enumerate(names)}
+    charts = [
+        dot_chart(f"figure-{c.figure}-{c.kind}{suffix}", title(c), [n for n in names if n in c.results],
+                  [[(r.value, r.stderr) for r in c.results[n]] for n in names if n in c.results],
+                  [shades[n] for n in names if n in c.results], _axis(c))
+        for c in found if any(math.isfinite(r.value) for rs in c.results.values() for r in rs)
+    ]  # fmt: skip
+    ranked = [c for c in found if c.first is not None and len(c.results) > 1]
+    head, numbers = ["figure", *names], tuple(range(1, len(names) + 1))
+    marked = [(r, k) for r, c in enumerate(found) for k, name in enumerate(names, 1) if c.best == name]
+    tables = [Table([[heading(c), *(cell(c, n) for n in names)] for c in found], head, numbers=numbers, marked=marked)]
+    if ranked:
+        rows = [[heading(c), *(behind(c, n) for n in names)] for c in ranked]
+        tables.append(Table(rows, head, numbers=numbers, title="Difference from the best"))
+    notes = [[title(c), "; ".join(_notes(c))] for c in found if _notes(c)]
+    if notes:
+        tables.append(Table(notes, ["figure", "what to know"], title="Notes on the figures", folded=True))
+    grouped = any(len(sides) > 1 for sides in block.groups.values())
+    return Section("figures" + suffix, "Figures" + after, _how(grouped), charts=charts, tables=tables)
+
+
+def _notes(c: Ranking) -> list[str]:
+    return list(dict.fromkeys(r.note for rs in c.results.values() for r in rs if r.note))
+
+
+def _how(grouped: bool) -> str:
+    if grouped:
+        return (
+            "Runs of one configuration and several seeds stand together: the median over seeds, and their range. They "
+            "are marked best where each of them beats each run of every other configuration, and there are enough "
+            "seeds that this would happen by chance less than once in forty times (four and four, for two)."
+        )
+    return (
+        "Dots are means over the examples; bars reach two standard errors either side. A figure is marked best only "
+        "where its distance to every other run is larger than the noise. That noise is judged example by example: all "
+        "runs find the same examples hard, so runs whose bars overlap may still part clearly, and the second table "
+        "says by how much. The errors are of these weights on other examples; how far another training would move a "
+        "figure is only seen by training with several seeds."
+    )
+
+
+def _axis(c: Ranking) -> str:
+    unit = "" if c.unit == "1" else c.unit
+    direction = {"higher": "higher is better", "lower": "lower is better", None: ""}[c.better]
+    return ", ".join(part for part in (unit, direction) if part)
+
+
+def _curves(block: Block, suffix: str, after: str) -> Section | None:
+    """The validation objective of every run, those of one sort over each other."""
+    sorts: dict[tuple[str, str], list[tuple[str, str, history.Curve]]] = {}
+    for k, side in enumerate(block.sides):
+        found = history.curves(side.material.records)
+        watched, phase = side.run.config["training"]["watch"], side.material.model.objective or ""
+        curve = found.get((watched, phase, "objective"))
+        if curve is not None:
+            sorts.setdefault((phase, side.kind), []).append((side.name, SHADES[k % len(SHADES)], curve))
+    if not sorts:
+        return None
+    charts: list[Chart] = []
+    for (phase, kind), curves in sorts.items():
+        name = f"{phase} objective" + (f" ({KINDS[kind]})" if kind and len(sorts) > 1 else "")
+        charts.append(overlay_chart(f"objective-{phase}-{kind}{suffix}", name, curves, "validation, per example"))
+    how = (
+        "What each run was chosen by, measured on its validation split after every epoch; lower is better. Where a "
+        "curve rises again, the run began to learn examples by heart; one that still falls at its end would gain from "
+        "more epochs."
+    )
+    if _WEIGHTS & {name for name, _ in Comparison([block], block.split, 0).differences}:
+        how += " These runs weigh the parts of their loss differently, so the curves compare in shape, not in height."
+    return Section("curves" + suffix, "Learning curves" + after, how, charts=charts)
+
+
+def _samples(c: Comparison, block: Block, suffix: str, after: str) -> Section:
+    """Draws of every model from the same seed."""
+    strips = []
+    for k, side in enumerate(block.sides[:_SHOWN]):
+        model = side.material.model
+        with observing(model, c.seed, "compare", "samples"):
+            drawn = model.sample(_SAMPLES).cpu()
+        images = to_images(drawn, side.material.transform)
+        alt = f"{_SAMPLES} samples of {side.name}"
+        strips.append(Strip(mosaic(f"samples-{k}{suffix}", alt, images, _SAMPLES, width=_FULL, pad=8), side.name))
+    how = (
+        f"{_SAMPLES} draws of each model, none chosen by hand. All begin from the same noise, so models with a latent "
+        "of the same size decode the same codes; what they make of a code is each one's own."
+    )
+    return Section("samples" + suffix, "Samples" + after, how + _left_out(block), strips=strips)
+
+
+def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
+    """The same examples through every model that rebuilds."""
+    able = [side for side in block.sides if "reconstruct" in side.material.model.provides][:_SHOWN]
+    if not able or able[0].material.examples is None:
+        return None
+    x = able[0].material.examples.x
+    strips = []
+    images = to_images(x, able[0].material.transform)
+    strips.append(Strip(mosaic(f"originals{suffix}", f"{len(x)} examples of the {block.split} split", images, len(x),
+                               width=_FULL, pad=8), "originals"))  # fmt: skip
+    for k, side in enumerate(able):
+        m = side.material
+        with observing(m.model, 0, "compare", "reconstruct"):
+            rebuilt = m.model.reconstruct(m.ready(x)).cpu()
+        alt = f"the same, rebuilt by {side.name}"
+        strips.append(Strip(mosaic(f"rebuilt-{k}{suffix}", alt, to_images(rebuilt, m.transform), len(x), width=_FULL,
+                                   pad=8), side.name))  # fmt: skip
+    how = f"{len(x)} fixed examples of the {block.split} split, and below what each model rebuilds from its own code."
+    return Section("reconstructions" + suffix, "Reconstructions" + after, how + _left_out(block), strips=strips)
+
+
+def _left_out(block: Block) -> str:
+    left = len(block.sides) - _SHOWN
+    return f" The pictures of {left} more run{'s' * (left > 1)} are left out." if left > 0 else ""
+
+
+def _differences(c: Comparison) -> Section:
+    """The settings that are not the same everywhere."""
+    rows = [[name, *values] for name, values in c.differences]
+    head = ["setting", *(side.name for side in c.sides)]
+    tables = [Table(rows, head, numbers=tuple(range(1, len(head))))] if rows else []
+    how = (
+        "All settings that are not the same in every run; of what some models alone have, what is not as usual."
+        if rows
+        else "Nothing: every setting is equal."
+    )
+    return Section("differences", "What differs in the configuration", how, tables=tables)
+
+
+def _sizes(c: Comparison) -> Section:
+    """How large each is, and how long it took."""
+    head = ["run", "model", "parameters", "epochs", "best epoch", "updates", "training time", "device"]
+    rows = [_size(side) for side in c.sides]
+    how = "Times compare only where runs had the same machine to themselves."
+    return Section("sizes", "Size and time", how, tables=[Table(rows, head, numbers=(2, 3, 4, 5, 6))])
+
+
+def _size(side: Side) -> list[str]:
+    m, training = side.material, side.run.config["training"]
+    stops = [e for e in m.events if e["event"] == "stop"]
+    done = max((r["epoch"] for r in m.records), default=0)
+    best = history.best_epoch(side.run, m.records)
+    epochs = f"{done:g}" if done >= training["epochs"] else f"{done:g} of {training['epochs']}"
+    return [
+        side.name,
+        side.run.config["model"]["name"],
+        f"{facts.parameters(m):,}",
+        epochs,
+        f"{best:g}" if best is not None else "last",
+        f"{max((r['step'] for r in m.records), default=0):,}",
+        facts.duration(sum(e.get("seconds", 0.0) for e in stops)),
+        f"{side.run.config['environment'].get('gpu') or training['device']}, {training['threads']} threads",
+    ]

@@ -1,0 +1,229 @@
+"""Several runs side by side: which were measured on the same examples, and what differs between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sandglass import registry
+from sandglass.core import Result
+from sandglass.errors import ConfigError
+from sandglass.metrics.compared import Group, Ranking, rankings
+from sandglass.reports import facts
+from sandglass.reports.section import Material
+from sandglass.runs import settings
+from sandglass.runs.plain import strict_json
+from sandglass.runs.run import Run
+
+_NO_MATTER = ("training.seed", "training.threads", "training.device")  # several seeds of one configuration differ so
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run of a comparison.
+
+    Args:
+        name: what it is called.
+        material: the run, its model and its data.
+        results: what was measured, by figure.
+        kind: what its likelihood measures, empty without one.
+        examples: SHA-256 of the examples it was measured on; only runs that share it are compared.
+        step: of the weights that were measured.
+    """
+
+    name: str
+    material: Material
+    results: Mapping[str, Result]
+    kind: str
+    examples: str
+    step: int
+
+    @property
+    def run(self) -> Run:
+        """The run folder."""
+        return self.material.run
+
+
+@dataclass(frozen=True)
+class Block:
+    """Runs that were measured on the same examples.
+
+    Args:
+        sides: the runs.
+        data: name of the data.
+        split: of it.
+        grouped: whether runs of one configuration and several seeds are one.
+    """
+
+    sides: Sequence[Side]
+    data: str
+    split: str
+    grouped: bool = False
+
+    @property
+    def n(self) -> int:
+        """Examples of the split."""
+        data = self.sides[0].material.data
+        return len(data.splits[self.split]) if data is not None else 0
+
+    @cached_property
+    def groups(self) -> dict[str, list[Side]]:
+        """The runs by what a line is called: each alone, or all of a configuration."""
+        found: dict[str, list[Side]] = {}
+        for side in self.sides:
+            found.setdefault(setting(side.run) if self.grouped else side.name, []).append(side)
+        return {named(sides): sides for sides in found.values()}
+
+    @cached_property
+    def measured(self) -> list[Group]:
+        """The figures of each run, or of each configuration."""
+        made = []
+        for name, sides in self.groups.items():
+            figures = dict.fromkeys(figure for side in sides for figure in side.results)
+            results = {f: [s.results[f] for s in sides if f in s.results] for f in figures}
+            made.append(Group(name, results, sides[0].kind))
+        return made
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """The figures, one for each sort that compares."""
+        return rankings(self.measured)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Several runs, measured anew with the same noise.
+
+    Args:
+        blocks: what may be compared stands in one.
+        split: the split that was measured.
+        seed: of the noise.
+        warnings: what a reader must know before believing the rest.
+    """
+
+    blocks: Sequence[Block]
+    split: str
+    seed: int
+    warnings: Sequence[str] = ()
+
+    @property
+    def sides(self) -> list[Side]:
+        """Every run."""
+        return [side for block in self.blocks for side in block.sides]
+
+    @cached_property
+    def differences(self) -> list[tuple[str, list[str]]]:
+        """The settings that are not the same in all runs: dotted name and the value in each run.
+
+        What not every model has is left out where it is alike, and as usual, in those that have it.
+        """
+        every = [_settings(side.run) for side in self.sides]
+        usual = [_usual(side) for side in self.sides]
+        names = dict.fromkeys(name for one in every for name in one)
+        odd = {name for one, own in zip(every, usual, strict=True) for name in one if one[name] != own.get(name)}
+        found = []
+        for name in names:
+            given = [one[name] for one in every if name in one]
+            if len(set(given)) > 1 or (len(given) < len(every) and name in odd):
+                found.append((name, [one.get(name, "") for one in every]))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        names = [side.name for side in self.sides]
+        return {
+            "split": self.split,
+            "seed": self.seed,
+            "warnings": list(self.warnings),
+            "comparable": [_block(block) for block in self.blocks],
+            "differences": {name: dict(zip(names, values, strict=True)) for name, values in self.differences},
+        }
+
+
+def setting(run: Run) -> str:
+    """What a run shares with others that differ in their seed alone: its configuration, and what it was trained on."""
+    flat = settings.fixed(run.config) | {"epochs": run.config["training"].get("epochs")}
+    return strict_json({k: v for k, v in flat.items() if k not in _NO_MATTER})
+
+
+def named(sides: Sequence[Side]) -> str:
+    """The name of a group."""
+    return sides[0].name if len(sides) == 1 else f"{sides[0].name} and {len(sides) - 1} more"
+
+
+def names_of(runs: Sequence[Run]) -> list[str]:
+    """Short names that tell runs apart: that of the folder, or as much of the path as is needed.
+
+    Raises:
+        ValueError: a run stands there twice.
+    """
+    paths = [run.path.absolute().parts for run in runs]
+    for length in range(1, max(map(len, paths)) + 1):
+        found = ["/".join(parts[-length:]) for parts in paths]
+        if len(set(found)) == len(found):
+            return found
+    twice = next(run.path for k, run in enumerate(runs) if paths[k] in paths[:k])
+    raise ValueError(str(twice))
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """Every setting of a run that a person chose, flat."""
+    config = run.config
+    data = config["data"].get("source") or {"name": config["data"]["name"]}
+    rows = facts.flat({"model": config["model"]["name"]} | config["model"]["options"], "")
+    rows += facts.flat(config["training"], "training.") + facts.flat(data, "data.")
+    return {row[0]: row[1] for row in rows}
+
+
+def _usual(side: Side) -> dict[str, str]:
+    """The options of a run's model where nothing was said; nothing of a model that has no name here."""
+    try:
+        model = registry.outline(side.run.config["model"]["name"], side.material.model.spec)
+    except ConfigError:
+        return {}
+    return dict(facts.flat(model.config["options"], "")) if model is not None else {}
+
+
+def _block(block: Block) -> dict[str, Any]:
+    return {
+        "data": block.data,
+        "split": block.split,
+        "runs": {name: [_run(side) for side in sides] for name, sides in block.groups.items()},
+        "figures": [_ranking(ranking) for ranking in block.rankings],
+    }
+
+
+def _run(side: Side) -> dict[str, Any]:
+    return {
+        "run": str(side.run.path),
+        "model": side.run.config["model"]["name"],
+        "likelihood": side.kind,
+        "step": side.step,
+        "seed": side.run.config["training"].get("seed"),
+        "parameters": facts.parameters(side.material),
+        "figures": {name: result.to_dict() for name, result in side.results.items()},
+    }
+
+
+def _ranking(ranking: Ranking) -> dict[str, Any]:
+    first = ranking.first
+    behind = {name: ranking.difference(name, first) for name in ranking.results if first is not None and name != first}
+    return {
+        "figure": ranking.figure,
+        "kind": ranking.kind,
+        "unit": ranking.unit,
+        "better": ranking.better,
+        "first": first,
+        "best": ranking.best,
+        "behind": {
+            name: {"difference": _finite(d.value), "stderr": _finite(d.stderr), "paired": d.paired}
+            for name, d in behind.items()
+        },
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

@@ -1,0 +1,205 @@
+"""A trained model as a folder of ONNX graphs, which run without PyTorch and without Sandglass.
+
+A graph is written only after it has been run, at several batch sizes, beside the model that it was made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sandglass import __version__, registry, rng
+from sandglass.core import Model, Spec
+from sandglass.data.dataset import Split
+from sandglass.data.trained_on import run_data, transform_of
+from sandglass.errors import CapabilityError, ConfigError, DataError, MissingPackageError
+from sandglass.exports.graph import Decoder, Encoder, annotate, check_opset, convert
+from sandglass.exports.parity import BATCHES, TOLERANCE, Difference, check, compare
+from sandglass.exports.readme import readme
+from sandglass.runs import storage
+from sandglass.runs.load import load
+from sandglass.runs.run import Run
+
+PARTS = {"encoder": "encode", "decoder": "decode"}
+"""What can be exported, and the capability that it needs."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :func:`export` wrote.
+
+    Args:
+        path: the folder.
+        parts: the graphs in it, without their ending.
+        differences: of each part, the largest.
+        examples: what the graphs were tried on, in words.
+    """
+
+    path: Path
+    parts: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    examples: str
+
+
+def export(
+    source: Run | str | Path,
+    out: str | Path | None = None,
+    *,
+    format: str = "onnx",
+    parts: Sequence[str] = (),
+    opset: int | None = None,
+    tolerance: float = TOLERANCE,
+    **own: Any,
+) -> Exported:
+    """Writes the encoder and the decoder of a trained model as ONNX graphs for any batch size.
+
+    Inputs and outputs are float32 and have the names ``x`` and ``code``, ``z`` and ``x``; the parameters of a posterior
+    beside its mean follow the code by their names in ``torch.distributions`` (``scale``). The graphs hold the model's
+    configuration, the data's :class:`~sandglass.core.Spec` and its transform as JSON in their metadata. Each is run in
+    ONNX Runtime and in PyTorch on up to 64 of the run's own examples, or on random ones where those are not at hand.
+
+    Args:
+        source: a run, a model folder or a hub id.
+        out: the folder; the next free ``<name>-onnx`` when not given.
+        format: ``"onnx"``.
+        parts: out of ``"encoder"`` and ``"decoder"``; all that the model has when empty.
+        opset: version of ONNX's operators; the exporter's own choice when None.
+        tolerance: largest difference between graph and model, see :data:`TOLERANCE`.
+        own: objects of your own that the model was built with, such as ``net=...``.
+
+    Raises:
+        ConfigError: an unknown format or part, an opset that does not exist, or a folder that is not empty.
+        CapabilityError: a part that the model does not have or ONNX cannot hold, or a graph that differs from the model
+            by more than the tolerance; then nothing is written.
+        MissingPackageError: it needs ``pip install 'sandglass-ml[export]'``.
+        SaveError: the folder could not be written.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> options = {"latent_dim": 2, "net": "linear"}
+        >>> run = train("ae", "digits", out=folder / "run", epochs=1, model_options=options)
+        >>> done = export(run, folder / "onnx", parts=["decoder"])
+        >>> sorted(f.name for f in done.path.iterdir()), done.differences[0].value < 1e-5
+        (['MANIFEST.json', 'README.md', 'decoder.onnx'], True)
+    """
+    require_packages()
+    if format != "onnx":
+        raise ConfigError(f"There is no export format '{format}'; it is onnx.")
+    check_opset(opset)
+    path = folder_for(source, out)
+    model = load(source, **own).float()
+    chosen = chosen_parts(model, parts)
+    transform = transform_of(source)
+    x, examples = inputs(source, model.spec)
+    about = {"model": model.config, "spec": model.spec.to_dict(), "transform": transform.to_dict()}
+    files: dict[str, storage.Content] = {}
+    differences = []
+    with torch.no_grad(), rng.forked("cpu", 0, "export"):
+        modules: dict[str, Any] = {}
+        if "encoder" in chosen:
+            modules["encoder"] = Encoder(model, x[:2]), x
+        if "decoder" in chosen:
+            modules["decoder"] = Decoder(model), codes(model, x)
+        for part, (module, given) in modules.items():
+            graph = convert(module, given, part, opset)
+            annotate(graph, {**about, "part": part})
+            data = graph.SerializeToString(deterministic=True)
+            differences.append(compare(data, module, given, part))
+            check(differences[-1], tolerance)
+            files[f"{part}.onnx"] = data
+    files["README.md"] = readme(modules, model, transform).encode()
+    with storage.saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_folder(path, files, {"sandglass": __version__, "torch": str(torch.__version__), "parts": chosen})
+    return Exported(path, tuple(chosen), tuple(differences), examples)
+
+
+def require_packages() -> None:
+    """Refuses to begin without what an export needs.
+
+    Raises:
+        MissingPackageError: onnx, onnxruntime or onnxscript is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # type: ignore[import-untyped]  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingPackageError(
+            f"An export needs the package {error.name}: pip install 'sandglass-ml[export]'."
+        ) from error
+
+
+def folder_for(source: Run | str | Path, out: str | Path | None) -> Path:
+    """The folder to write: the one asked for, or the next free one.
+
+    Raises:
+        ConfigError: there is something in it.
+    """
+    if out is None:
+        stem = f"{(source.path if isinstance(source, Run) else Path(source)).resolve().name}-onnx"
+        names = (Path(stem if n == 1 else f"{stem}-{n}") for n in count(1))
+        return next(p for p in names if not p.exists())
+    path = Path(out)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path} already exists and is not empty; name another folder with -o.")
+    return path
+
+
+def chosen_parts(model: Model, parts: Sequence[str]) -> list[str]:
+    """The parts to export, in the order of :data:`PARTS`.
+
+    Raises:
+        ConfigError: an unknown part.
+        CapabilityError: one that the model does not have.
+    """
+    for part in parts:
+        if part not in PARTS:
+            hint = registry.nearest(part, list(PARTS))
+            raise ConfigError(f"There is no part '{part}'.{hint} Known: {', '.join(PARTS)}.")
+        registry.require(model, PARTS[part])
+    found = [part for part in PARTS if part in parts or (not parts and PARTS[part] in model.provides)]
+    if not found:
+        name = model.config["name"]
+        raise CapabilityError(f"The model '{name}' has neither an encoder nor a decoder, and so nothing to export.")
+    return found
+
+
+def inputs(source: Run | str | Path, spec: Spec) -> tuple[Tensor, str]:
+    """``(64, *shape)`` examples to try a graph on, and in words where they are from."""
+    n = max(BATCHES)
+    path = source.path if isinstance(source, Run) else Path(source)
+    if isinstance(source, Run) or (path / "config.yaml").is_file():
+        try:
+            data = run_data(source if isinstance(source, Run) else Run(path))
+            name = "test" if "test" in data.splits else "train"
+            split: Split = data.splits[name]
+            x = split.batch(torch.arange(n) % len(split)).x.float()
+            if x.shape[1:] == spec.shape:
+                return x, f"{min(n, len(split))} {name} examples of {data.name}"
+        except (DataError, ConfigError, FileNotFoundError, OSError):
+            pass  # the data is not where it was, or was handed over in Python
+    generator = rng.generator(0, "export")
+    if spec.support == "real":
+        return torch.randn(n, *spec.shape, generator=generator), f"{n} random examples"
+    levels = 2 if spec.support == "binary" else spec.levels
+    x = torch.randint(levels, (n, *spec.shape), generator=generator) / (levels - 1)
+    return x, f"{n} random examples"
+
+
+def codes(model: Model, x: Tensor) -> Tensor:
+    """Codes to try a decoder on: of examples, every other one beyond where those lie; draws of the prior without."""
+    if "encode" not in model.provides:
+        drawn = "prior" in model.provides
+        return model.prior().sample((len(x),)) if drawn else torch.randn(len(x), int(model.latent_dim))
+    z = model.encode(x).clone()
+    if z.is_floating_point():  # codes alone lie close together in a model that has learnt little
+        z[1::2] = z.mean(0) + (1 + z.std(0)) * torch.randn_like(z[1::2])
+    return z

@@ -1,0 +1,267 @@
+"""The figures and settings of a run: verdict, metrics, timings, configuration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sandglass.metrics.latent import COLLAPSED
+from sandglass.reports.section import Material, Section, Table
+
+MINUS = "\N{MINUS SIGN}"
+"""What figures are shown with: a hyphen is too short beside a digit."""
+
+NAMES = {
+    "elbo": "ELBO",
+    "rate": "rate (KL)",
+    "distortion": "distortion",
+    "log_prob": "log p(x)",
+    "active_units": "active units",
+    "mse": "MSE",
+    "mae": "MAE",
+    "psnr": "PSNR",
+    "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
+    "lpips": "LPIPS",
+    "fid": "FID",
+    "fid_infinity": "FID\N{INFINITY}",
+    "kid": "KID",
+    "bits_per_dim": "bits/dim",
+    "log_prob_bits_per_dim": "bits/dim of log p(x)",
+    "ais": "log p(x) by AIS",
+    "mmd": "MMD of the codes",
+    "marginal_kl": "marginal KL",
+    "mutual_information": "mutual information",
+    "mig": "MIG",
+    "sap": "SAP",
+    "dci_disentanglement": "DCI disentanglement",
+    "dci_completeness": "DCI completeness",
+    "dci_informativeness": "DCI informativeness",
+    "factor_vae": "FactorVAE score",
+}
+
+
+def called(figure: str) -> str:
+    """A figure's name for the reader.
+
+    Example:
+        >>> called("elbo"), called("nearest_ratio")
+        ('ELBO', 'nearest ratio')
+    """
+    return NAMES.get(figure, figure.replace("_", " "))
+
+
+def figure(value: float | None, stderr: float | None = None) -> str:
+    """A figure, with as many digits as its standard error supports.
+
+    Example:
+        >>> figure(107.0342, 0.1834), figure(9.0), figure(0.00123456), figure(None)
+        ('107.03 ± 0.18', '9', '0.001235', 'not finite')
+    """
+    if value is None or not math.isfinite(value):
+        return "not finite"
+    if stderr and math.isfinite(stderr):
+        digits = max(0, 1 - math.floor(math.log10(stderr)))
+        text = f"{value:,.{digits}f} ± {stderr:,.{digits}f}" if digits <= 7 else f"{value:.4g} ± {stderr:.2g}"
+    elif float(value).is_integer() and abs(value) < 1e15:
+        text = f"{value:,.0f}"
+    else:
+        text = f"{value:.4g}"
+    return text.replace("-", MINUS)
+
+
+def verdict(m: Material) -> str:
+    """The run in one line of figures."""
+    said = []
+    for report in m.reports[:1]:
+        metrics = report["metrics"]
+        units = metrics.get("active_units")
+        for name in ("log_prob", "elbo", "fid", "mse"):
+            if name in metrics:
+                r = metrics[name]
+                unit = "" if name in ("mse", "fid") else f" {r['unit']}"
+                said.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
+                break
+        if units:
+            collapsed = f": {COLLAPSED}" if COLLAPSED in units.get("note", "") else ""
+            of = units["unit"].replace("dimensions", "latent dimensions")
+            said.append(f"{figure(units['value'])} {of} active{collapsed}")
+    if said:
+        return "; ".join(said) + "."
+    if m.model.objective is None:
+        return "This model has no likelihood to measure: judge it by its samples, and by what compares them with data."
+    return "Nothing has been measured yet; run evaluate to see how good it is."
+
+
+def facts(m: Material) -> str:
+    """What was trained on what, and when."""
+    data = m.run.config["data"]
+    shape = "\N{MULTIPLICATION SIGN}".join(map(str, m.run.config["spec"]["shape"]))
+    sizes = ", ".join(f"{n:,} {name}" for name, n in data["examples"].items())
+    begun = next((e["time"] for e in m.events if e["event"] == "start"), None)
+    when = f" Started {datetime.fromisoformat(begun):%-d %B %Y, %H:%M} UTC." if begun else ""
+    damage = ", ".join(m.run.config["training"].get("corrupt") or ())
+    how = f" Training inputs were corrupted ({damage}); all figures but the training curves are of whole ones."
+    return f"Examples of shape {shape}: {sizes}.{when}{how if damage else ''}"
+
+
+def tiles(m: Material) -> list[tuple[str, str]]:
+    """The figures that lead the page, as (figure, label)."""
+    made: list[tuple[str, str]] = []
+    for report in m.reports[:1]:
+        metrics = report["metrics"]
+        for name in ("log_prob", "elbo", "rate", "distortion", "fid", "psnr", "mse"):
+            if name in metrics and len(made) < 4:
+                r = metrics[name]
+                unit = r["unit"] if len(r["unit"]) < 10 and r["unit"] != "squared" else ""
+                made.append(
+                    (figure(r["value"], r["stderr"]).split(" ±")[0], f"{report['split']} {called(name)} {unit}".strip())
+                )
+        if "active_units" in metrics:
+            r = metrics["active_units"]
+            made.append((figure(r["value"]), f"active {r['unit']}"))
+    seconds = sum(e.get("seconds", 0.0) for e in m.events if e["event"] == "stop")
+    made.append((f"{parameters(m):,}", "parameters"))
+    return [*made, (duration(seconds), "of training")]
+
+
+def warnings(m: Material) -> list[str]:
+    """What a reader must know before believing the rest."""
+    said = []
+    skipped = [e for e in m.events if e["event"] == "skipped"]
+    if skipped:
+        count, first = sum(e.get("count", 1) for e in skipped), skipped[0]
+        said.append(
+            f"{count} update{'s were' if count > 1 else ' was'} skipped because a term was not finite; first at step "
+            f"{first['step'] + 1}, term '{first['term']}' of phase '{first['phase']}'. A lower learning rate or a "
+            "clipped "
+            "gradient usually helps."
+        )
+    step = max((r["step"] for r in m.records), default=0)
+    for report in m.reports:
+        if any(r["value"] is None for r in report["metrics"].values()):
+            said.append(f"Some figures on the {report['split']} split are not finite.")
+    if not step:
+        said.append("Nothing was logged yet: the figures are those of an untrained model.")
+    if m.data is None:
+        said.append("The data was not at hand, so everything that needs real examples is left out.")
+    elif m.data.fingerprint and m.data.fingerprint != m.run.config["data"]["fingerprint"]:
+        said.append("The data shown here is not the data the run was trained on.")
+    return said
+
+
+def parameters(m: Material) -> int:
+    """Trainable numbers in the model."""
+    return sum(p.numel() for p in m.model.parameters())
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words.
+
+    Example:
+        >>> duration(12.34), duration(754), duration(7322)
+        ('12.3 s', '12 min 34 s', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def metrics_section(m: Material) -> Section | None:
+    """What was measured."""
+    rows = []
+    for report in m.reports:
+        for name, r in report["metrics"].items():
+            unit = {"1": "", "dB": "dB"}.get(r["unit"], r["unit"])
+            rows.append([called(name), report["split"], figure(r["value"], r["stderr"]), unit, f"{r['n']:,}",
+                         r.get("note", "")])  # fmt: skip
+    if not rows:
+        return None
+    step = ", ".join(dict.fromkeys(f"{r['step']:,}" for r in m.reports))
+    how = (
+        f"Measured on the weights of step {step}: mean ± standard error over n examples. The error says how far "
+        "another "
+        "draw of as many examples would move the figure, not how far another training would."
+    )
+    if any(row[5].startswith("grey values") for row in rows):
+        how += (
+            " Grey values in a Bernoulli give figures that compare only among such figures, not with other likelihoods."
+        )
+    head = ["measure", "split", "value ± standard error", "unit", "n", "note"]
+    return Section("metrics", "Measures", how, tables=[Table(rows, head, numbers=(2, 4))])
+
+
+def timing_section(m: Material) -> Section:
+    """How long it took, and how large it is."""
+    stops = [e for e in m.events if e["event"] == "stop"]
+    seconds = sum(e.get("seconds", 0.0) for e in stops)
+    steps = sum(e.get("steps", 0) for e in stops)
+    seen = sum(r["n"] for r in m.records if r["split"] == "train" and r["term"] == "loss" and r["phase"] == _first(m))
+    last = max((r["step"] for r in m.records), default=0)
+    training = m.run.config["training"]
+    environment = m.run.config["environment"]
+    rows = [["wall time", duration(seconds)], ["updates", f"{last:,}"]]
+    if seconds > 0 and steps:
+        rows.append(["updates a second", f"{steps / seconds:,.1f}"])
+        rows.append(["examples a second, all included", f"{seen * min(1.0, steps / max(last, 1)) / seconds:,.0f}"])
+    rows += [
+        [
+            "device",
+            f"{environment.get('gpu') or training['device']}, {training['precision']}, {training['threads']} threads",
+        ],
+        ["parameters", f"{parameters(m):,}"],
+    ]
+    for name, child in m.model.named_children():
+        count = sum(p.numel() for p in child.parameters())
+        if count:
+            rows.append([f"· {name}", f"{count:,}"])
+    return Section("timings", "Time and size", half=True, tables=[Table(rows, numbers=(1,))])
+
+
+def configuration_section(m: Material) -> Section:
+    """Every setting, folded."""
+    config = m.run.config
+    data = {k: v for k, v in config["data"].items() if k != "notes"}
+    tables = [
+        Table(flat(config["model"]), title="Model", folded=True),
+        Table(flat(config["training"]), title="Training", folded=True),
+        Table(flat(data), title="Data", folded=True),
+        Table(flat(config["transform"]), title="How raw data becomes an example", folded=True),
+        Table(flat(config["environment"]), title="Environment", folded=True),
+    ]
+    how = "Everything needed to repeat the run; the same is in config.yaml."
+    return Section("configuration", "Configuration", how, half=True, tables=[t for t in tables if t.rows])
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
+    """Nested settings as rows of (dotted name, value).
+
+    Example:
+        >>> flat({"net": {"name": "mlp"}, "beta": 1.0, "clip": None})
+        [['net.name', 'mlp'], ['beta', '1.0'], ['clip', 'none']]
+    """
+    rows: list[list[str]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            rows += flat(value, f"{prefix}{key}.")
+        else:
+            rows.append([f"{prefix}{key}", _text(value)])
+    return rows
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_text(v) for v in value[:40])
+        return shown + (f", and {len(value) - 40} more" if len(value) > 40 else "") or "none"
+    return str(value)
+
+
+def _first(m: Material) -> str:
+    return next((r["phase"] for r in m.records if r["split"] == "train"), "")

@@ -1,0 +1,155 @@
+"""What was logged, as curves over epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandglass.core import Model
+from sandglass.runs.run import Run
+
+_UPKEEP = {
+    "grad_norm": ("Gradient norm", "mean over updates"),
+    "lr": ("Learning rate", "per update"),
+    "beta": ("Weight of the rate (beta)", "factor"),
+    "capacity": ("Capacity", "nats per example"),
+    "r1_weight": ("Weight of the gradient penalty (r1)", "factor"),
+}
+
+BOOKKEEPING = ("skipped", *_UPKEEP)
+"""Terms that say how training went, and are no part of an objective."""
+
+TITLES = {
+    "loss": "Objective",
+    "distortion": "Reconstruction (distortion)",
+    "rate": "KL divergence (rate)",
+    "r1": "Gradient penalty",
+}
+
+_NATS = {"distortion", "rate"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One term on one split, a value an epoch."""
+
+    epochs: tuple[float, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve with its legend entry and the name of its colour."""
+
+    label: str
+    colour: str
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Curves that share axes.
+
+    Args:
+        name: of its file.
+        title: what it shows.
+        unit: of the vertical axis.
+        lines: the curves.
+    """
+
+    name: str
+    title: str
+    unit: str
+    lines: tuple[Line, ...]
+
+
+def curves(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], Curve]:
+    """Curves by (split, phase, term); several records of an epoch become their mean, weighted by examples.
+
+    Example:
+        >>> r = {"epoch": 0.5, "split": "train", "phase": "elbo", "term": "loss", "value": 4.0, "n": 1}
+        >>> curves([r, {**r, "epoch": 1.0, "value": 1.0, "n": 2}])["train", "elbo", "loss"]
+        Curve(epochs=(1.0,), values=(2.0,))
+    """
+    sums: dict[tuple[str, str, str], dict[float, tuple[float, float]]] = {}
+    for r in records:
+        if r.get("value") is None:
+            continue
+        by_epoch = sums.setdefault((r["split"], r["phase"], r["term"]), {})
+        epoch = float(math.ceil(r["epoch"] - 1e-6))
+        total, n = by_epoch.get(epoch, (0.0, 0.0))
+        weight = max(1, r.get("n") or 1)
+        by_epoch[epoch] = (total + r["value"] * weight, n + weight)
+    return {
+        key: Curve(tuple(sorted(found)), tuple(found[e][0] / found[e][1] for e in sorted(found)))
+        for key, found in sums.items()
+    }
+
+
+def panels(model: Model, found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
+    """The loss curves of a model: the objective and each of its parts, or the players of a game together."""
+    phases = list(dict.fromkeys(phase for _, phase, _ in found))
+    if model.objective is None and len(phases) > 1:
+        return _game(phases, found)
+    return [panel for phase in phases for panel in _objective(phase, found, len(phases) > 1)]
+
+
+def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several: bool) -> list[Panel]:
+    """Training against held-out examples: the loss, then its parts where it has several."""
+    own = {(split, term): c for (split, p, term), c in found.items() if p == phase and term not in BOOKKEEPING}
+    splits = list(dict.fromkeys(split for split, _ in own))
+    parts = [t for t in dict.fromkeys(term for _, term in own) if t not in ("loss", "objective")]
+    nats = set(parts) <= _NATS
+    made = []
+    for term in ["loss", *(parts if len(parts) > 1 else [])]:
+        lines = []
+        for split in splits:
+            # Held-out examples are judged by the objective at its final weights, which is what chooses the best epoch.
+            curve = own.get((split, "objective")) if term == "loss" and split != "train" else None
+            curve = curve or own.get((split, term))
+            if curve:
+                lines.append(Line(split, "train" if split == "train" else "held", curve))
+        title = TITLES.get(term, term.replace("_", " ").capitalize())
+        title = f"{phase}: {title.lower()}" if several else title
+        unit = "nats per example" if nats or term in _NATS else "per example"
+        if lines:
+            made.append(Panel(f"curve-{phase}-{term}", title, unit, tuple(lines)))
+    return made
+
+
+def _game(phases: list[str], found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
+    """The players' losses in one panel, the critic's scores in another, any other part in its own."""
+    colours = ("train", "held", "c3", "c4", "c8")
+    train = {(phase, term): c for (split, phase, term), c in found.items() if split == "train"}
+    losses = [Line(p, colours[k % 5], train[p, "loss"]) for k, p in enumerate(phases) if (p, "loss") in train]
+    made = [Panel("curve-players", "Losses of the players", "loss per example", tuple(losses))]
+    scores = [Line(f"{t} examples", c, train["critic", t])
+              for t, c in (("real", "train"), ("fake", "held")) if ("critic", t) in train]  # fmt: skip
+    if scores:
+        made.append(Panel("curve-scores", "The critic's score", "score (logit)", tuple(scores)))
+    shown = {"loss", "real", "fake", *phases, *BOOKKEEPING}
+    for (phase, term), curve in train.items():
+        if term not in shown:
+            title = TITLES.get(term, term.replace("_", " ").capitalize())
+            made.append(Panel(f"curve-{phase}-{term}", title, "per example", (Line("train", "train", curve),)))
+    return made
+
+
+def upkeep(found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
+    """Gradient norm and learning rate of every phase, and the weights that moved."""
+    colours = ("train", "held", "c3", "c4", "c8")
+    made = []
+    for term, (title, unit) in _UPKEEP.items():
+        chosen = [(phase, c) for (split, phase, t), c in found.items() if split == "train" and t == term]
+        lines = tuple(Line(phase, colours[k % 5], c) for k, (phase, c) in enumerate(chosen))
+        if lines:
+            made.append(Panel(f"curve-{term.replace('_', '-')}", title, unit, lines))
+    return made
+
+
+def best_epoch(run: Run, records: Iterable[Mapping[str, Any]]) -> float | None:
+    """The epoch whose weights were kept as the best, None where nothing was chosen."""
+    step = run.pointed("BEST")
+    return next((float(r["epoch"]) for r in records if r["step"] == step), None)

@@ -1,0 +1,179 @@
+"""Pictures side by side: exact pixels, no plotting library, any height, width and channels."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from sandglass.data.transform import Transform
+from sandglass.errors import SaveError
+from sandglass.runs import storage
+
+Pixels = npt.NDArray[np.uint8]
+
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def to_images(x: Tensor, transform: Transform) -> Pixels:
+    """Examples as pixels, through the inverse of the transform that made them.
+
+    Arrays that are no pictures are standardised numbers: three standard deviations either side of the mean span black
+    to white, the same for originals and reconstructions, and of more than four channels the first is shown.
+
+    Args:
+        x: ``(N, C, H, W)`` examples as a model takes and gives them.
+        transform: of the run.
+
+    Returns:
+        ``(N, H, W, C)`` with 1, 3 or 4 channels.
+
+    Example:
+        >>> import torch
+        >>> from sandglass.data.transform import ImageTransform
+        >>> to_images(torch.rand(2, 1, 28, 20), ImageTransform((28, 20), 1)).shape
+        (2, 28, 20, 1)
+    """
+    x = x.detach().cpu()
+    if transform.kind != "image":
+        unit = np.clip(x.double().numpy() / 6 + 0.5, 0, 1)
+        array: Pixels = np.moveaxis(np.round(unit * 255).astype(np.uint8), 1, -1)
+        return array if array.shape[-1] in (1, 3, 4) else array[..., :1]
+    images: Pixels = np.asarray(transform.inverse(x))
+    return images[..., None] if images.ndim == 3 else images
+
+
+def grid(images: Pixels, columns: int, pad: int = 2, background: int = 255) -> Pixels:
+    """Images in rows of ``columns``, with ``pad`` pixels of background between and around them.
+
+    Args:
+        images: ``(N, H, W, C)``.
+        columns: images a row; a last row that is not full ends in background.
+        pad: pixels.
+        background: value of every channel there; 0 is transparent for images that have alpha.
+
+    Returns:
+        ``(rows * (H + pad) + pad, columns * (W + pad) + pad, C)``.
+
+    Example:
+        >>> grid(np.zeros((5, 8, 6, 1), np.uint8), columns=3).shape
+        (22, 26, 1)
+    """
+    n, height, width, channels = images.shape
+    rows = -(-n // columns)
+    canvas = np.full((rows * (height + pad) + pad, columns * (width + pad) + pad, channels), background, np.uint8)
+    for k, image in enumerate(images):
+        top, left = (
+            place * (size + pad) + pad for place, size in zip(divmod(k, columns), (height, width), strict=True)
+        )
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def enlarge(images: Pixels, times: int) -> Pixels:
+    """``(N, H, W, C)`` with every pixel repeated to a square, so that small images stay sharp."""
+    return images.repeat(times, axis=1).repeat(times, axis=2)
+
+
+def with_alpha(images: Pixels) -> Pixels:
+    """``(..., C)`` with an opaque alpha channel added, where there is none."""
+    if images.shape[-1] in (2, 4):
+        return images
+    return np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
+
+
+def png(array: Pixels) -> bytes:
+    """``(H, W, C)`` as a PNG file: grey, grey with alpha, RGB or RGBA by the number of channels."""
+    from PIL import Image
+
+    height, width, channels = array.shape
+    image = Image.frombytes(_MODES[channels], (width, height), np.ascontiguousarray(array).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def save_png(array: Pixels, path: str | Path) -> None:
+    """Writes ``(H, W, C)``, or a grey ``(H, W)``, as a PNG file, making its folder.
+
+    Raises:
+        SaveError: it could not be written.
+    """
+    path = Path(path)
+    make_folder(path.parent)
+    storage.write_file(path, png(array if array.ndim == 3 else array[..., None]))
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder with all above it, unless it is there.
+
+    Raises:
+        SaveError: it could not be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"The folder {path} could not be made: {error.strerror}.") from error
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """A finished mosaic.
+
+    Args:
+        name: of its file, without ``.png``.
+        alt: what it shows, for those who cannot see it.
+        pixels: ``(H, W, C)``.
+        width: at most, on the page, in CSS pixels.
+    """
+
+    name: str
+    alt: str
+    pixels: Pixels
+    width: int
+
+    @property
+    def height(self) -> int:
+        """On the page, in CSS pixels."""
+        return round(self.width * self.pixels.shape[0] / self.pixels.shape[1])
+
+    @cached_property
+    def file(self) -> bytes:
+        """The PNG file."""
+        return png(self.pixels)
+
+    @property
+    def uri(self) -> str:
+        """The same as a data URI."""
+        return "data:image/png;base64," + base64.b64encode(self.file).decode()
+
+
+def mosaic(name: str, alt: str, images: Pixels, columns: int, *, width: int, pad: int = 4) -> Mosaic:
+    """A grid with transparent gutters, its images enlarged by a whole number.
+
+    Args:
+        name: of its file.
+        alt: what it shows.
+        images: ``(N, H, W, C)``.
+        columns: images a row.
+        width: on the page, in CSS pixels.
+        pad: pixels of the file between images.
+    """
+    times = fitting(images.shape[2], columns, width, pad)
+    pixels = grid(with_alpha(enlarge(images, times)), columns, pad, background=0)
+    pixels = pixels[pad : len(pixels) - pad, pad : pixels.shape[1] - pad] if pad else pixels
+    return Mosaic(name, alt, pixels, width)
+
+
+def fitting(size: int, columns: int, width: int, pad: int) -> int:
+    """How many times to enlarge images ``size`` pixels wide, so that ``columns`` of them are twice ``width`` wide.
+
+    Twice, so that they are sharp on a fine screen and are only ever made smaller, smoothly, on a coarse one.
+    """
+    return max(1, int((2 * width / columns - pad) / size + 0.5))

@@ -1,0 +1,88 @@
+"""A labelled sheet of pictures: examples down, what was done to them across."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sandglass.reports.mosaic import Pixels, enlarge
+
+_TILE, _LARGEST = 96, 192  # about how many pixels a small picture is enlarged to, and a large one made smaller to
+_GAP, _PAD, _BREAK = 6, 16, 18  # between pictures, around all of them, and extra between groups of columns
+_FONT = 14
+_INK, _FAINT, _PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One column of a sheet.
+
+    Args:
+        name: stands above it.
+        detail: stands under the name, fainter; such as a strength.
+        images: ``(N, H, W, C)`` with 1, 3 or 4 channels, the same N, H and W in every column.
+        apart: whether a wider gap is left before it.
+    """
+
+    name: str
+    detail: str
+    images: Pixels
+    apart: bool = False
+
+
+def sheet(columns: Sequence[Shown]) -> Pixels:
+    """One picture of all columns, each under its heading; small pictures enlarged by whole pixels.
+
+    Returns:
+        ``(H, W, 3)``.
+
+    Example:
+        >>> tiles = np.zeros((4, 28, 28, 1), np.uint8)
+        >>> sheet([Shown("original", "", tiles), Shown("blur", "2", tiles, apart=True)]).shape
+        (430, 224, 3)
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_FONT)
+    tiles = [_tiles(column.images) for column in columns]
+    n, high, wide, _ = tiles[0].shape
+    said = [max(int(np.ceil(font.getlength(text))) for text in (c.name, c.detail)) for c in columns]
+    line = _FONT + 5
+    top = _PAD + 2 * line + _GAP
+    left, places = _PAD, []
+    for column, length in zip(columns, said, strict=True):
+        left += _BREAK if column.apart else 0
+        places.append((left, max(wide, length)))
+        left += max(wide, length) + _GAP
+    page = Image.new("RGB", (left - _GAP + _PAD, top + n * (high + _GAP) - _GAP + _PAD), _PAPER)
+    draw = ImageDraw.Draw(page)
+    for column, images, (start, width) in zip(columns, tiles, places, strict=True):
+        draw.text((start + width / 2, _PAD), column.name, _INK, font, anchor="ma")
+        draw.text((start + width / 2, _PAD + line), column.detail, _FAINT, font, anchor="ma")
+        for k, image in enumerate(images):
+            page.paste(Image.fromarray(image), (start + (width - wide) // 2, top + k * (high + _GAP)))
+    return np.asarray(page)
+
+
+def _tiles(images: Pixels) -> Pixels:
+    """``(N, H, W, C)`` as RGB on white paper and at the size of the sheet."""
+    if images.shape[-1] == 4:
+        alpha = images[..., 3:] / 255
+        images = np.round(images[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    times = _TILE / max(images.shape[1:3])
+    if times > 1:
+        return enlarge(images, round(times))
+    if max(images.shape[1:3]) <= _LARGEST:
+        return np.ascontiguousarray(images)
+    return np.stack([_smaller(image) for image in images])
+
+
+def _smaller(image: Pixels) -> Pixels:
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
+    return np.asarray(picture)

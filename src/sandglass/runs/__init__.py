@@ -1,0 +1,1 @@
+"""The run folder: its files, weights, configuration and how they are checked."""

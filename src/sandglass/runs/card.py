@@ -1,0 +1,53 @@
+"""The model card: a README for the folder that holds a model."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from sandglass.runs.run import Run
+
+
+def model_card(run: Run) -> str:
+    """Markdown with what the model is, what it saw and how to use it."""
+    config = run.config
+    model, data, training = config["model"], config["data"], config["training"]
+    shape = "x".join(map(str, config["spec"]["shape"]))
+    examples = ", ".join(f"{n:,} {name}" for name, n in data["examples"].items())
+    options = "\n".join(f"| {key} | `{value}` |" for key, value in model["options"].items())
+    data_name = as_text(data["name"])
+    return f"""---
+library_name: sandglass
+tags: [sandglass, {model["name"]}, generative]
+---
+
+# {model["name"]} on {data_name}
+
+A generative model of examples of shape {shape}, trained with Sandglass {config["environment"]["sandglass"]}.
+
+```python
+import sandglass
+
+model = sandglass.load(".")  # this folder, or its hub id
+samples = model.sample(16)
+```
+
+| option | value |
+|---|---|
+{options}
+
+Data: {data_name} ({examples}); fingerprint `{data["fingerprint"][:16]}`.
+Training: {training["epochs"]} epochs, batches of {training["batch_size"]}, {training["optimizer"]},
+seed {training["seed"]}.
+Every setting is in `config.json`; `MANIFEST.json` holds a SHA-256 of each file.
+"""
+
+
+def as_text(name: str) -> str:
+    r"""A name as Markdown that shows it and does nothing else, whoever chose it.
+
+    Example:
+        >>> print(as_text("my_photos <b>"))
+        my\_photos &lt;b&gt;
+    """
+    return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", html.escape(" ".join(name.split()), quote=False))

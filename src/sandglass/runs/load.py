@@ -1,0 +1,78 @@
+"""A trained model from wherever it is: a run, a model folder or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sandglass.core import Model
+from sandglass.errors import MissingPackageError, NotFoundError
+from sandglass.runs.run import Run, load_model, read_model_config
+
+
+def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool = False, **parts: Any) -> Model:
+    """A trained model in eval mode, from a run, a model folder or a Hugging Face hub id (``owner/name``).
+
+    Args:
+        source: where it is.
+        device: where to put it.
+        allow_nonfinite: warn of weights that are not finite in place of refusing them.
+        parts: objects of your own that it was built with, such as ``net=...``.
+
+    Raises:
+        NotFoundError: there is nothing of the kind.
+        CheckpointError: it is damaged.
+        MissingPackageError: a hub id needs ``pip install sandglass-ml[hub]``.
+    """
+    parts = {"allow_nonfinite": allow_nonfinite, **parts}
+    if isinstance(source, Run):
+        return source.load_model(device=device, **parts)
+    path = Path(source)
+    if (path / "config.yaml").is_file():
+        return Run(path).load_model(device=device, **parts)
+    if (path / "config.json").is_file():
+        return load_model(path, device=device, **parts)
+    return load_model(fetch(str(source)), device=device, **parts)
+
+
+def fetch(name: str) -> Path:
+    """Downloads a model folder from the Hugging Face hub.
+
+    Raises:
+        NotFoundError: it is neither a folder here nor on the hub.
+        MissingPackageError: huggingface_hub is not installed.
+    """
+    owner = name.split("/")[0]
+    if Path(name).exists():
+        raise NotFoundError(f"{name} is neither a run (config.yaml) nor a model folder (config.json).")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or owner == "runs" or Path(owner).exists():
+        raise NotFoundError(f"There is no folder {name}. `sandglass runs` lists the runs there are.")
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise MissingPackageError(
+            f"There is no folder {name}; to fetch it from the hub: pip install 'sandglass-ml[hub]'."
+        ) from error
+    try:
+        patterns = ["config.json", "model.safetensors", "README.md", "MANIFEST.json"]
+        return Path(snapshot_download(name, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        why = str(error).strip().split("\n")[0]
+        raise NotFoundError(f"There is no folder {name}, and the hub did not give it: {why[:200]}") from error
+
+
+def kept_step(run: Run) -> int:
+    """The step of the weights that a run kept."""
+    return read_model_config(run.path / "model")["step"] if (run.path / "model").is_dir() else run.steps()[-1]
+
+
+def config_of(source: Run | str | Path) -> dict[str, Any]:
+    """The configuration of a run, a model folder or a model on the hub."""
+    if isinstance(source, Run):
+        return source.config
+    path = Path(source)
+    if (path / "config.yaml").is_file():
+        return Run(path).config
+    return read_model_config(path if path.exists() else fetch(str(source)))

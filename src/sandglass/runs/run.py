@@ -1,0 +1,385 @@
+"""The run folder: all that crosses from training to what follows, and the only code that knows where in it weights are.
+
+::
+
+    runs/<name>/
+      config.yaml      everything needed to repeat the run
+      metrics.jsonl    one record a logged figure: step, epoch, split, phase, term, value, n
+      events.jsonl     starts and stops, with the time of day; apart, so that metrics.jsonl is the same bytes every time
+      model/           config.json, model.safetensors, README.md, MANIFEST.json: the kept weights, loadable on their own
+      checkpoints/     step-XXXXXXXX/ folders, LAST and BEST (text: the name of one)
+      results.json     what was measured        report.html, figures/
+      bad_files.csv    files of the data that could not be read, and why; only where there are such
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from sandglass import __version__, registry
+from sandglass.core import Model, Spec
+from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
+from sandglass.runs import settings, storage
+from sandglass.runs.plain import read_json, read_jsonl, read_yaml, strict_json, to_yaml
+from sandglass.runs.weights import fill, read_tensors, tensor_file
+
+_STEP = re.compile(r"^step-(\d{8,})$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A verified checkpoint: ``tensors`` by file, ``state`` the plain rest."""
+
+    step: int
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    state: Mapping[str, Any]
+
+
+class Run:
+    """A run folder on disk.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        NotFoundError: there is no run there.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        if not (self.path / "config.yaml").is_file():
+            raise NotFoundError(
+                f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
+            )
+        self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
+        version = self.config.get("format", 1)
+        if version != 1:
+            raise ConfigError(f"{self.path} was written by a newer Sandglass (format {version}); upgrade to read it.")
+        settings.check(self.config, self.path / "config.yaml")
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path}')"
+
+    @classmethod
+    def create(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
+        """Makes the folder and writes its configuration.
+
+        Raises:
+            ConfigError: there is something at that path already.
+            SaveError: the folder could not be made.
+        """
+        path = Path(path)
+        if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in _LOCK_FILES)):
+            raise ConfigError(f"{path} already exists and is not empty; name another folder, or use --resume {path}.")
+        with storage.saving(path):
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            (path / "metrics.jsonl").touch()
+        storage.write_file(path / "config.yaml", to_yaml(config))
+        return cls(path)
+
+    def rewrite(self, config: Mapping[str, Any]) -> None:
+        """Replaces the configuration, as when a resumed run is given more epochs."""
+        self.config = dict(config)
+        storage.write_file(self.path / "config.yaml", to_yaml(self.config))
+
+    # what was logged
+
+    @property
+    def metrics_file(self) -> Path:
+        """The file of logged figures."""
+        return self.path / "metrics.jsonl"
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every logged record, in order; an unfinished last line, as a crash leaves, is passed over."""
+        return read_jsonl(self.metrics_file)
+
+    def events(self) -> list[dict[str, Any]]:
+        """Starts and stops."""
+        return read_jsonl(self.path / "events.jsonl")
+
+    def event(self, name: str, **values: Any) -> None:
+        """Notes a start or a stop with the time of day."""
+        record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": name, **values}
+        storage.append(self.path / "events.jsonl", strict_json(record) + "\n")
+
+    def log(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Appends records to ``metrics.jsonl``; figures that are not finite are written as null."""
+        storage.append(self.metrics_file, "".join(strict_json(r) + "\n" for r in records))
+
+    def results(self) -> dict[str, Any]:
+        """What ``evaluate`` measured, by split; empty before.
+
+        Raises:
+            CheckpointError: the file is damaged.
+        """
+        file = self.path / "results.json"
+        results = read_json(file) if file.is_file() else {}
+        for split in results.values():
+            metrics = split.get("metrics") if isinstance(split, dict) else None
+            if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
+                raise CheckpointError(f"{file} is damaged: it holds no measures; `sandglass evaluate` makes it anew.")
+        return results
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Replaces ``results.json``."""
+        storage.write_file(self.path / "results.json", (strict_json(results, indent=1) + "\n").encode())
+
+    # checkpoints
+
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints there are, ascending; by name, never by time of writing."""
+        folder = self.path / "checkpoints"
+        matches = (_STEP.match(f.name) for f in (folder.iterdir() if folder.is_dir() else ()))
+        return sorted(int(m[1]) for m in matches if m)
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step is."""
+        return self.path / "checkpoints" / f"step-{step:08d}"
+
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], about: Mapping[str, Any]
+    ) -> None:
+        """Writes a checkpoint whole, then points ``LAST`` at it.
+
+        Args:
+            step: updates done.
+            tensors: ``{"model": {...}, "optim": {...}, ...}``, a file each.
+            state: plain values; what the log and the configuration were at this step is added.
+            about: for the manifest.
+
+        Raises:
+            SaveError: it could not be written, or there is too little room to try; older checkpoints are untouched.
+        """
+        self._check_room(step)
+        with storage.saving(self.metrics_file), self.metrics_file.open("rb+") as file:
+            os.fsync(file.fileno())
+            log = {"log_sha256": hashlib.file_digest(file, "sha256").hexdigest(), "log_bytes": file.tell()}
+        files: dict[str, storage.Content] = {f"{k}.safetensors": tensor_file(v) for k, v in tensors.items()}
+        more = {"step": step, **log, "config": settings.fixed(self.config)}
+        files["state.json"] = strict_json({**state, **more}, indent=1).encode()
+        storage.write_folder(self.checkpoint_path(step), files, {"step": step, **about})
+        self.point("LAST", step)
+
+    def _check_room(self, step: int) -> None:
+        """A disk that is nearly full is left before it is: something must be left for the log and the model."""
+        steps, free = self.steps(), storage.free_bytes(self.path)
+        size = storage.folder_bytes(self.checkpoint_path(steps[-1])) if steps else 0
+        if free is not None and free < 2 * size:
+            raise SaveError(
+                f"{self.checkpoint_path(step)} was not written: {free / 2**20:,.0f} MiB are free, "
+                f"{2 * size / 2**20:,.1f} MiB should be. Make room, then go on with --resume {self.path}."
+            )
+
+    def point(self, name: str, step: int) -> None:
+        """Writes the text pointer ``LAST`` or ``BEST``."""
+        storage.write_file(self.path / "checkpoints" / name, f"{self.checkpoint_path(step).name}\n".encode())
+
+    def pointed(self, name: str) -> int | None:
+        """The step a pointer names, None if there is none."""
+        file = self.path / "checkpoints" / name
+        match = _STEP.match(file.read_bytes()[:99].decode(errors="replace").strip()) if file.is_file() else None
+        return int(match[1]) if match else None
+
+    def read_checkpoint(self, step: int) -> Checkpoint:
+        """Reads and verifies one checkpoint.
+
+        Raises:
+            CheckpointError: it is missing or damaged; the message names the file.
+        """
+        folder = self.checkpoint_path(step)
+        manifest = storage.verify_folder(folder)
+        if manifest.get("step") != step:
+            raise CheckpointError(f"{folder} holds step {manifest.get('step')}: it was renamed.")
+        state = read_json(folder / "state.json")
+        names = [n for n in manifest["files"] if n.endswith(".safetensors")]
+        return Checkpoint(step, {n.removesuffix(".safetensors"): read_tensors(folder / n) for n in names}, state)
+
+    def latest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that verifies, and what was wrong with newer ones."""
+        problems: list[str] = []
+        for step in reversed(self.steps()):
+            try:
+                return self.read_checkpoint(step), problems
+            except CheckpointError as error:
+                problems.append(str(error))
+        return None, problems
+
+    def prune(self, keep: int, best: int | None) -> None:
+        """Deletes all but the newest ``keep`` checkpoints and the best."""
+        for step in self.steps()[: -max(keep, 1)]:
+            if step != best:
+                # Moved aside first, so that a crash half-way cannot leave a folder that looks whole.
+                gone = self.path / "checkpoints" / f".{self.checkpoint_path(step).name}.tmp-{os.getpid()}"
+                with storage.saving(self.checkpoint_path(step)):
+                    os.rename(self.checkpoint_path(step), gone)
+                shutil.rmtree(gone, ignore_errors=True)
+
+    def rewind_log(self, size: int) -> None:
+        """Cuts ``metrics.jsonl`` back to where it was at a checkpoint."""
+        if self.metrics_file.stat().st_size < size:
+            raise CheckpointError(f"{self.metrics_file} is shorter than its checkpoint says; it was cut or replaced.")
+        with storage.saving(self.metrics_file):
+            os.truncate(self.metrics_file, size)
+
+    def changes(self, checkpoint: Checkpoint) -> list[str]:
+        """What in ``config.yaml`` is not as it was when a checkpoint was written, a line each."""
+        before, now = checkpoint.state.get("config"), settings.fixed(self.config)
+        if not isinstance(before, dict):
+            return []
+        names = [n for n in {**before, **now} if before.get(n) != now.get(n)]
+        return [f"{n} was {before.get(n)}, is {now.get(n)}" for n in names]
+
+    # the kept model
+
+    def write_model(self, tensors: Mapping[str, Tensor], card: str, step: int) -> None:
+        """Writes ``model/``, which loads on its own: configuration, weights, model card, manifest."""
+        keys = ("model", "spec", "transform", "classes")
+        config = {k: self.config[k] for k in keys} | {"sandglass": __version__, "step": step}
+        write_model_folder(self.path / "model", config, tensors, card)
+
+    def load_model(
+        self,
+        which: str = "kept",
+        *,
+        device: str | torch.device = "cpu",
+        allow_nonfinite: bool = False,
+        **parts: Any,
+    ) -> Model:
+        """The model of this run in eval mode.
+
+        Args:
+            which: ``"kept"`` for ``model/``, ``"last"`` for the newest checkpoint.
+            device: where to put it.
+            allow_nonfinite: warn of weights that are not finite in place of refusing them.
+            parts: objects of a person's own that the model was built with, such as ``net=...``.
+
+        Raises:
+            CheckpointError: damaged or missing weights.
+        """
+        if which == "kept" and (self.path / "model").is_dir():
+            return load_model(self.path / "model", device=device, allow_nonfinite=allow_nonfinite, **parts)
+        checkpoint, problems = self.latest_checkpoint()
+        if checkpoint is None:
+            raise CheckpointError(problems[0] if problems else f"{self.path} has no weights yet: nothing was saved.")
+        tensors = checkpoint.tensors.get("ema") or checkpoint.tensors["model"]
+        where = self.checkpoint_path(checkpoint.step)
+        return _assemble(self.config, tensors, where, device, parts, allow_nonfinite)
+
+
+_LOCK_FILES = ("run.lock", "run.owner")
+
+
+@contextmanager
+def hold(path: Path) -> Iterator[None]:
+    """Holds a run folder, or one that is yet to be, for this process, and clears what crashes left in it.
+
+    The system frees the lock if the process dies.
+
+    Raises:
+        LockedError: another process holds it.
+        SaveError: the folder cannot be written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / "run.lock")
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        owner = path / "run.owner"
+        who = owner.read_text().strip() if owner.is_file() else ""
+        raise LockedError(f"{path} is locked by {who or 'another process'}, which is training in it.") from error
+    except (OSError, ValueError) as error:  # the second for a name that no system takes
+        reason = getattr(error, "strerror", None) or error
+        raise SaveError(f"The folder {path} cannot be written: {reason}.") from error
+    try:
+        with storage.saving(path):
+            (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            for folder in (path, path / "checkpoints", path / "figures"):
+                storage.sweep(folder)
+        yield
+    finally:
+        with suppress(OSError):
+            (path / "run.owner").unlink(missing_ok=True)
+        lock.release()
+
+
+def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str) -> None:
+    """A folder that holds a model by itself; see :func:`load_model`."""
+    files: dict[str, storage.Content] = {
+        "config.json": (strict_json(config, indent=1) + "\n").encode(),
+        "model.safetensors": tensor_file(tensors),
+        "README.md": card.encode(),
+    }
+    storage.write_folder(path, files, {"sandglass": __version__, "torch": str(torch.__version__)})
+
+
+def load_model(
+    path: str | Path, *, device: str | torch.device = "cpu", allow_nonfinite: bool = False, **parts: Any
+) -> Model:
+    """The model in a model folder, in eval mode; nothing in the folder is executed.
+
+    Args:
+        path: the folder.
+        device: where to put the weights.
+        allow_nonfinite: warn of weights that are not finite in place of refusing them.
+        parts: objects of a person's own that it was built with, such as ``net=...``.
+
+    Raises:
+        CheckpointError: the folder is damaged, or the weights do not fit the configuration.
+        ConfigError: an unknown model, or a part of a person's own that was not passed.
+    """
+    path = Path(path)
+    storage.verify_folder(path)
+    config = read_model_config(path)
+    return _assemble(config, path / "model.safetensors", path, device, parts, allow_nonfinite)
+
+
+def read_model_config(path: str | Path) -> dict[str, Any]:
+    """``config.json`` of a model folder."""
+    try:
+        return read_json(Path(path) / "config.json")
+    except NotFoundError as error:
+        raise NotFoundError(f"{path} is not a model folder: it has no config.json.") from error
+
+
+def _assemble(
+    config: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | Path,
+    source: Path,
+    device: str | torch.device,
+    parts: Mapping[str, Any],
+    allow_nonfinite: bool,
+) -> Model:
+    """The model of a configuration; the header of its weights is compared before memory is taken for either."""
+    try:
+        name, options = config["model"]["name"], dict(config["model"]["options"])
+        spec = Spec.from_dict(config["spec"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{source}: the configuration lacks its model or spec ({error}).") from error
+    for key, value in options.items():
+        if isinstance(value, Mapping) and "custom" in value and key not in parts:
+            raise ConfigError(
+                f"{source} was trained with a {key} of your own ({value['custom']}); pass {key}=... to load."
+            )
+    options |= parts
+    try:
+        outline = registry.outline(name, spec, **options)
+        tensors = read_tensors(weights, outline) if isinstance(weights, Path) else weights
+        model = registry.build(name, spec, **options)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    fill(model, tensors, str(source), allow_nonfinite=allow_nonfinite)
+    return model.to(device).eval()

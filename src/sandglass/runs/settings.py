@@ -1,0 +1,63 @@
+"""The configuration of a run as it stands in ``config.yaml``: what must be where, and what must not change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from sandglass.errors import ConfigError
+from sandglass.runs.plain import strict_json
+
+_SECTIONS: dict[str, type | tuple[type, ...]] = {  # a section stands before what is in it
+    "model": dict, "model.name": str, "model.options": dict, "training": dict, "spec": dict, "transform": dict,
+    "data": dict, "data.name": str, "data.source": (dict, NoneType), "data.fingerprint": str, "data.examples": dict,
+    "data.notes": list, "classes": list, "environment": dict,
+}  # fmt: skip
+"""What is where in ``config.yaml``; all that reads a run may rely on it."""
+
+
+def check(config: Mapping[str, Any], path: Path) -> None:
+    """Refuses a configuration in which something is not what a run has there.
+
+    Raises:
+        ConfigError: it is damaged; the message names the file and the section.
+    """
+    for name, kinds in _SECTIONS.items():
+        *way, last = name.split(".")
+        place = config.get(way[0], {}) if way else config
+        if last in place and not isinstance(place[last], kinds):
+            raise ConfigError(f"{path} is damaged: '{name}' is not what a run has there.")
+
+
+def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What must not change while a run is resumed, flat: each option by its dotted name, long parts by their SHA-256.
+
+    The number of epochs is not among it, for it may be raised.
+
+    Example:
+        >>> fixed({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
+        {'model.name': 'vae', 'training.lr': 0.1}
+    """
+    values: dict[str, Any] = {}
+    for section in ("model", "training"):
+        values |= flat(config.get(section) or {}, section)
+    values |= {f"data.{k}": (config.get("data") or {}).get(k) for k in ("fingerprint",) if "data" in config}
+    for section in ("spec", "transform", "classes"):
+        if section in config:
+            values[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
+    return {k: v for k, v in values.items() if k != "training.epochs"}
+
+
+def flat(values: Any, prefix: str) -> dict[str, Any]:
+    """Nested values by their dotted names.
+
+    Example:
+        >>> flat({"a": 1, "b": {"c": (2, 3)}}, "x")
+        {'x.a': 1, 'x.b.c': [2, 3]}
+    """
+    if not isinstance(values, Mapping):
+        return {prefix: list(values) if isinstance(values, tuple) else values}
+    return {name: v for key, value in values.items() for name, v in flat(value, f"{prefix}.{key}").items()}

@@ -1,0 +1,319 @@
+"""What a sweep varies: options with lists or ranges of values, and how they are written.
+
+``lr=1e-4..1e-2`` is a range, ``latent_dim=2,8,32`` a list. A range whose ends are positive and a hundredfold apart or
+more is searched on a log scale; ``log:`` and ``linear:`` before it say so outright. Whole numbers stay whole.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sandglass import registry
+from sandglass.data.load import load_data
+from sandglass.engine.options import Training
+from sandglass.errors import ConfigError
+from sandglass.registry import Option
+from sandglass.runs.plain import strict_json
+
+_LOG_FROM = 100  # ratio of the ends of a range from which it is searched on a log scale
+_MOST = 100  # values of a range of whole numbers that a grid writes out
+_FORBIDDEN = {
+    "training.seed": "the best seed would be luck and no better setting; train the best again with several seeds",
+    "training.threads": "it changes no figure, only the time",
+    "training.device": "it changes no figure, only the time",
+    "training.watch": "a sweep chooses by the validation split",
+}
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One option that is varied: a list of choices, or a range.
+
+    Args:
+        name: the dotted option, such as ``training.lr``, ``model.latent_dim`` or ``model.net.width``.
+        choices: of a list; empty for a range.
+        low: of a range.
+        high: of a range.
+        log: whether the range is searched on a log scale.
+        whole: whether it is of whole numbers.
+
+    Raises:
+        ConfigError: a list without a choice, or a range that is none.
+
+    Example:
+        >>> Dimension("model.latent_dim", low=1, high=3, whole=True).grid()
+        [1, 2, 3]
+    """
+
+    name: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        if self.choices:
+            texts = [strict_json(choice) for choice in self.choices]
+            if len(texts) < 2 or len(set(texts)) < len(texts):
+                raise ConfigError(
+                    f"To vary {self.short} takes two different values or more; set a single one with an option."
+                )
+        elif not self.low < self.high:
+            raise ConfigError(f"The range of {self.short} must rise: {self.low:g}..{self.high:g} does not.")
+        elif self.log and self.low <= 0:
+            raise ConfigError(f"The range of {self.short} must begin above 0 on a log scale, not at {self.low:g}.")
+
+    @property
+    def short(self) -> str:
+        """The name without its section."""
+        return self.name.split(".", 1)[1].removesuffix(".name")
+
+    @property
+    def scale(self) -> str:
+        """``"list"``, ``"log"`` or ``"linear"``."""
+        return "list" if self.choices else "log" if self.log else "linear"
+
+    def end(self, value: Any) -> Literal["lower", "upper", ""]:
+        """At which end of what is searched a value is: the first or last of three numbers or more, a range's twentieth.
+
+        Example:
+            >>> Dimension("training.lr", low=1e-4, high=1e-2, log=True).end(9e-3)
+            'upper'
+            >>> Dimension("model.beta", choices=(1, 2, 4)).end(1), Dimension("model.beta", choices=(1, 2, 4)).end(2)
+            ('lower', '')
+        """
+        low, high, at = self.low, self.high, value
+        if self.choices:
+            if len(self.choices) < 3 or not all(type(c) in (int, float) for c in self.choices):
+                return ""
+            low, high = min(self.choices), max(self.choices)
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(value)
+        near = 0.0 if self.choices else 0.05 * (high - low)
+        return "lower" if at <= low + near else "upper" if at >= high - near else ""
+
+    def suggest(self, trial: Any) -> Any:
+        """The value of an Optuna trial."""
+        if self.choices:
+            texts = [strict_json(choice) for choice in self.choices]
+            return self.choices[texts.index(trial.suggest_categorical(self.name, texts))]
+        if self.whole:
+            return trial.suggest_int(self.name, int(self.low), int(self.high), log=self.log)
+        return trial.suggest_float(self.name, self.low, self.high, log=self.log)
+
+    def stored(self, value: Any) -> Any:
+        """A value as Optuna keeps it."""
+        return strict_json(value) if self.choices else value
+
+    def grid(self) -> list[Any]:
+        """Every value.
+
+        Raises:
+            ConfigError: there are too many to write out.
+        """
+        if self.choices:
+            return list(self.choices)
+        if self.whole and not self.log and self.high - self.low < _MOST:
+            return list(range(int(self.low), int(self.high) + 1))
+        raise ConfigError(f"A grid takes the values of {self.short} one by one, as in {self.short}=1,2,4; not a range.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        if self.choices:
+            return {"choices": list(self.choices)}
+        return {"low": self.low, "high": self.high, "log": self.log, "whole": self.whole}
+
+    @classmethod
+    def of(cls, name: str, values: Mapping[str, Any]) -> Dimension:
+        """The inverse of :meth:`to_dict`."""
+        given: dict[str, Any] = {k: tuple(v) if k == "choices" else v for k, v in values.items()}
+        return cls(name, **given)
+
+
+def product(space: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
+    """Every combination of the values of a grid, by name.
+
+    Example:
+        >>> [tuple(v.values()) for v in product([Dimension("a.x", (1, 2)), Dimension("a.y", ("u", "v"))])]
+        [(1, 'u'), (1, 'v'), (2, 'u'), (2, 'v')]
+    """
+    for values in itertools.product(*(dimension.grid() for dimension in space)):
+        yield {d.name: value for d, value in zip(space, values, strict=True)}
+
+
+def written(option: Option, name: str, text: str, read: Callable[[str], Any]) -> Dimension:
+    """A dimension from how a person writes it.
+
+    Args:
+        option: its type says whether numbers are whole.
+        name: dotted.
+        text: ``a,b,c``, ``a..b``, ``log:a..b`` or ``linear:a..b``; a value that is a list stands in brackets.
+        read: one value from its text, by the type of the option.
+
+    Raises:
+        ConfigError: it can be read as neither.
+
+    Example:
+        >>> lr = Option("lr", float | None, None, "")
+        >>> written(lr, "training.lr", "1e-4..1e-2", float).log
+        True
+        >>> written(lr, "training.lr", "0.1,0.2", float).choices
+        (0.1, 0.2)
+    """
+    match = re.fullmatch(r"(?:(log|linear):)?\s*([^\s,:]+?)\s*\.\.\s*([^\s,:]+)", text)
+    if match is None:
+        if re.match(r"(log|linear):", text) or ".." in text:
+            raise ConfigError(f"To vary {name.split('.', 1)[1]}, write a list a,b,c or a range a..b, not {text}.")
+        return Dimension(name, tuple(read(part) for part in _parts(text)))
+    return ranged(option, name, read(match[2]), read(match[3]), match[1])
+
+
+def ranged(option: Option, name: str, low: Any, high: Any, scale: str | None = None) -> Dimension:
+    """A dimension from the ends of a range.
+
+    Raises:
+        ConfigError: the ends are no numbers.
+    """
+    numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high)]
+    if not all(numbers):
+        raise ConfigError(
+            f"A range of {name.split('.', 1)[1]} needs two numbers, not {low} and {high}; or write a list."
+        )
+    whole = _whole(option.type) and all(float(v).is_integer() for v in (low, high))
+    if _whole(option.type) and not whole:
+        raise ConfigError(f"{name.split('.', 1)[1]} is a whole number; {low}..{high} is no range of such.")
+    log = scale == "log" or (scale is None and low > 0 and high / low >= _LOG_FROM)
+    kind = int if whole else float
+    return Dimension(name, low=kind(low), high=kind(high), log=log, whole=whole)
+
+
+def space_of(model: str, vary: Mapping[str, Any]) -> tuple[Dimension, ...]:
+    """The dimensions of a sweep as Python gives them.
+
+    Args:
+        model: the model's name, whose options have short names, too.
+        vary: by option a list of values, a ``(low, high)`` pair of numbers, or a text as on the command line.
+
+    Raises:
+        ConfigError: an unknown option, one that must not be varied, or values that make no sense.
+
+    Example:
+        >>> [d.name for d in space_of("vae", {"lr": (1e-4, 1e-2), "latent_dim": [2, 8], "net": "mlp,conv"})]
+        ['training.lr', 'model.latent_dim', 'model.net.name']
+    """
+    made = []
+    for key, values in vary.items():
+        name, option = place(model, key)
+        if isinstance(values, str):
+            made.append(written(option, name, values, _literal))
+        elif isinstance(values, tuple) and len(values) == 2:
+            made.append(ranged(option, name, *values))
+        elif isinstance(values, Sequence):
+            made.append(Dimension(name, tuple(values)))
+        else:
+            raise ConfigError(f"Vary {key} by a list of values or a (low, high) pair, not {values!r}.")
+    return checked(made)
+
+
+def checked(space: Sequence[Dimension]) -> tuple[Dimension, ...]:
+    """The dimensions, if a sweep over them makes sense.
+
+    Raises:
+        ConfigError: nothing is varied, one twice, or what must not be.
+    """
+    if not space:
+        raise ConfigError("Say what to vary, such as --vary lr=1e-4..1e-2 or --vary latent_dim=2,8,32.")
+    for k, dimension in enumerate(space):
+        if dimension.name in [d.name for d in space[:k]]:
+            raise ConfigError(f"{dimension.short} is varied twice; give all its values at once.")
+        if dimension.name in _FORBIDDEN:
+            raise ConfigError(f"{dimension.short} is not for a sweep to vary: {_FORBIDDEN[dimension.name]}.")
+        if dimension.name.startswith("data."):
+            raise ConfigError(
+                f"{dimension.short} is not for a sweep to vary: runs on other data are measured on other examples, and "
+                "their figures do not compare."
+            )
+    return tuple(space)
+
+
+def place(model: str, key: str) -> tuple[str, Option]:
+    """The dotted name of an option, and what it is; a short name is of the training, the data or the model.
+
+    Raises:
+        ConfigError: there is no such option.
+    """
+    sections: dict[str, dict[str, Option]] = {
+        "training": {o.name: o for o in registry.signature(Training)},
+        "data": {o.name: o for o in registry.signature(load_data)},
+        "model": {},
+    }
+    for option in registry.schema("model", model):
+        if option.kind is None:
+            sections["model"][option.name] = option
+            continue
+        sections["model"][f"{option.name}.name"] = Option(f"{option.name}.name", str, option.default, option.help)
+        for name in registry.names(option.kind):
+            for nested in registry.schema(option.kind, name):
+                sections["model"].setdefault(f"{option.name}.{nested.name}", nested)
+    for section, options in sections.items():
+        for known in (key, f"{key}.name"):
+            for full in (known, known.removeprefix(f"{section}.")):
+                if full in options and key.split(".")[0] not in set(sections) - {section}:
+                    return f"{section}.{full}", options[full]
+    every = [name for options in sections.values() for name in options]
+    raise ConfigError(f"There is no option '{key}' to vary.{registry.nearest(key, every)}")
+
+
+def laid(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration of sections ``model`` (``name``, ``options``) and ``training`` with varied options laid over it.
+
+    Example:
+        >>> laid({"model": {"name": "vae", "options": {"beta": 1.0}}, "training": {}}, {"model.beta": 2.0})["model"]
+        {'name': 'vae', 'options': {'beta': 2.0}}
+    """
+    options, training = dict(config["model"]["options"]), dict(config["training"])
+    for name, value in sorted(values.items(), key=lambda item: not item[0].endswith(".name")):
+        section, *path = name.split(".")
+        if section == "training":
+            training[path[0]] = value
+        elif len(path) == 1:
+            options[path[0]] = value
+        else:
+            standing = options.get(path[0])
+            inner = {"name": standing} if isinstance(standing, str) else dict(standing or {})
+            if path[1] == "name":  # another choice has other options
+                options[path[0]] = inner if inner.get("name") == value else {"name": value}
+            else:
+                options[path[0]] = {**inner, path[1]: value}
+    return {"model": {"name": config["model"]["name"], "options": options}, "training": training}
+
+
+def _parts(text: str) -> list[str]:
+    """A list at its commas, but for those inside brackets."""
+    return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
+
+
+def _literal(text: str) -> Any:
+    """A number, true, false, null, a list of these in brackets, or a text."""
+    if text.startswith("[") and text.endswith("]"):
+        return [_literal(part) for part in _parts(text[1:-1])]
+    if text.lower() in ("true", "false", "null", "none"):
+        return {"true": True, "false": False}.get(text.lower())
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _whole(hint: Any) -> bool:
+    """Whether an option is of whole numbers."""
+    return int in (typing.get_args(hint) or (hint,)) and float not in (typing.get_args(hint) or (hint,))

@@ -1,0 +1,163 @@
+"""One trial of a sweep: a normal run, watched after every epoch, and measured on the validation split alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+
+from sandglass.data.dataset import Dataset
+from sandglass.engine.progress import Silent
+from sandglass.engine.train import resume, train
+from sandglass.errors import CapabilityError, ConfigError, DivergedError
+from sandglass.metrics.compared import kind_of, of_likelihood
+from sandglass.metrics.measure import beside, measure
+from sandglass.runs.run import Run
+from sandglass.sweeps.space import laid
+from sandglass.sweeps.study import OBJECTIVE, Claim, Study
+
+_SPLIT = "validation"
+
+
+class Pruned(Exception):  # noqa: N818 (an end, not a mistake)
+    """The trial is not worth more epochs."""
+
+
+class Watch(Silent):
+    """Follows a training for the pruner, and for a parent process that may die.
+
+    Args:
+        claim: the trial.
+        better: whether the sweep seeks a higher or a lower figure.
+        parent: the process without which this one must not go on; None for none.
+    """
+
+    def __init__(self, claim: Claim, better: str, parent: int | None) -> None:
+        self.claim, self.better, self.parent = claim, better, parent
+        self.reported = set(claim.reported)
+        self.epoch, self.per_epoch, self.hopeless = 0.0, 1, False
+        self.last: float | None = None
+
+    def start(self, step: int, total: int, steps_per_epoch: int) -> None:
+        """Training begins or goes on."""
+        self.per_epoch, self.epoch = steps_per_epoch, step / steps_per_epoch
+        self.hopeless = bool(self.reported) and step < total and self.claim.trial.should_prune()
+
+    def advance(self, step: int, examples: int) -> None:
+        """A step is done. Ends a hopeless trial here, after the checkpoint of the epoch that decided it.
+
+        Raises:
+            Pruned: it is hopeless.
+        """
+        self.epoch = step / self.per_epoch
+        if self.hopeless:
+            raise Pruned
+        if self.parent is not None and os.getppid() != self.parent:
+            signal.raise_signal(signal.SIGTERM)  # answered at the next step boundary, with a checkpoint
+
+    def show(self, split: str, terms: Mapping[str, float]) -> None:
+        """After an epoch, the pruner is told the objective."""
+        value = watched(terms)
+        epoch = round(self.epoch)
+        if split != _SPLIT or value is None:
+            return
+        self.last = value
+        if epoch not in self.reported and math.isfinite(value):
+            self.reported.add(epoch)
+            self.claim.trial.report(-value if self.better == "higher" else value, epoch)
+            self.hopeless = self.claim.trial.should_prune()
+
+    def say(self, text: str) -> None:
+        """Prints the line with the number of the trial."""
+        super().say(f"trial {self.claim.number}: {text}")
+
+
+def watched(terms: Mapping[str, float]) -> float | None:
+    """What trials are compared by while they train: the objective at its final weights.
+
+    Where that is a weighted sum of distortion and rate it is taken with the weight 1, or a sweep over beta would prune
+    by the weight.
+
+    Example:
+        >>> watched({"loss": 9.0, "distortion": 5.0, "rate": 2.0, "objective": 13.0}), watched({"objective": 4.0})
+        (7.0, 4.0)
+    """
+    if "distortion" in terms and "rate" in terms:
+        return terms["distortion"] + terms["rate"]
+    return terms.get("objective", terms.get("loss"))
+
+
+def run_trial(study: Study, claim: Claim, data: Dataset, parent: int | None = None) -> None:
+    """Trains and measures a trial, or goes on with it, and writes down how it ended.
+
+    A trial that cannot be built, diverges or needs more memory than there is has failed, with its reason. All other
+    errors, and a stop, leave it unfinished, so that it is taken up again.
+
+    Raises:
+        KeyboardInterrupt, SystemExit: training was stopped by a signal.
+        SandglassError: what would be in the way of any other trial as well.
+    """
+    watch = Watch(claim, study.plan.better, parent)
+    path = study.path(claim.number)
+    try:
+        run = _train(study, claim, data, watch)
+        value, stderr = _figure(study, run, data)
+    except Pruned:
+        epochs = round(watch.epoch)
+        why = f"after {epochs} epoch{'s' * (epochs != 1)} its validation objective was {watch.last or math.nan:.4g}"
+        study.finish(claim, "pruned", reason=why, **_length(Run(path)))
+    except (ConfigError, CapabilityError, DivergedError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        reason = " ".join(str(error).split()) or "There is not enough memory."
+        study.finish(
+            claim, "failed", reason=reason[:300], **(_length(Run(path)) if (path / "config.yaml").is_file() else {})
+        )
+    else:
+        study.finish(claim, "finished", value, stderr=stderr, **_length(run))
+
+
+def _train(study: Study, claim: Claim, data: Dataset, watch: Watch) -> Run:
+    path = study.path(claim.number)
+    values = study.values(claim)
+    if (path / "config.yaml").is_file():
+        return resume(path, data=data, progress=watch)
+    if path.exists():  # broken off before anything was in it
+        shutil.rmtree(path)
+    config = laid({"model": study.plan.model, "training": study.plan.training}, values)
+    return train(
+        config["model"]["name"], data, out=path, model_options=config["model"]["options"], progress=watch,
+        **config["training"],
+    )  # fmt: skip
+
+
+def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]:
+    """The figure to choose by, of the kept weights on the validation split.
+
+    Raises:
+        ConfigError: it is not finite, or of another kind than that of the other trials.
+    """
+    name = study.plan.metric
+    if name == OBJECTIVE:
+        records = [r for r in run.metrics() if r["split"] == _SPLIT and r["term"] == OBJECTIVE]
+        found = [r["value"] for r in records if r["value"] is not None]
+        if not found:
+            raise ConfigError("Its validation objective is not finite.")
+        return (found[-1] if run.config["training"]["select"] == "last" else min(found)), None
+    model = run.load_model(device=run.config["training"]["device"])
+    [result] = measure(model, data.splits[_SPLIT], names=[name], **beside(data))
+    if not math.isfinite(result.value):
+        raise ConfigError(f"Its {name} is not finite.")
+    if of_likelihood(name) and (usual := study.kind(kind_of(model))) != kind_of(model):
+        raise ConfigError(
+            f"Its {name} is of a {kind_of(model)}, that of other trials of a {usual}: they do not compare."
+        )
+    return result.value, result.stderr
+
+
+def _length(run: Run) -> dict[str, float]:
+    """Epochs and seconds that a run has."""
+    seconds = sum(e.get("seconds", 0.0) for e in run.events() if e["event"] == "stop")
+    return {"epochs": max((r["epoch"] for r in run.metrics()), default=0.0), "seconds": round(seconds, 3)}

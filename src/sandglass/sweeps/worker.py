@@ -1,0 +1,59 @@
+"""A process that runs trials of a sweep until none is left: ``python -m sandglass.sweeps.worker FOLDER``.
+
+It ends, after a checkpoint, when the process that started it is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from sandglass.data.dataset import Dataset
+from sandglass.data.load import load_data
+from sandglass.errors import DataError, SandglassError
+from sandglass.sweeps.study import Study
+from sandglass.sweeps.trial import run_trial
+
+
+def work(study: Study, data: Dataset, *, parent: int | None = None, after: Callable[[], None] = lambda: None) -> None:
+    """Runs trials until all are taken.
+
+    Args:
+        study: the sweep folder.
+        data: what its runs are trained on.
+        parent: the process without which this one must not go on; None for none.
+        after: called after every trial.
+
+    Raises:
+        DataError: the data is not that of the sweep.
+    """
+    if data.fingerprint != study.plan.fingerprint:
+        raise DataError(f"The data is not what {study.folder} was begun with. Restore it, or begin a new sweep.")
+    while (claim := study.claim()) is not None:
+        try:
+            run_trial(study, claim, data, parent)
+        finally:
+            claim.lock.release()
+        after()
+
+
+def main(folder: str) -> int:
+    """Works on a sweep folder."""
+    parent = os.getppid()
+    try:
+        with closing(Study(Path(folder))) as study:
+            source = dict(study.plan.data or {})
+            work(study, load_data(source.pop("source"), **source), parent=parent)
+    except KeyboardInterrupt:
+        return 130
+    except SandglassError as error:
+        print(f"sandglass: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
