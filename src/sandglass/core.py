@@ -1,30 +1,48 @@
-"""The vocabulary that every room speaks: what data looks like, what a model owes, and what goes wrong by name.
+"""The vocabulary that every room speaks: what data looks like, what a model is trained by, and what it can do.
 
-A model is mathematics. It is built from a :class:`Spec` alone and says what is to be minimised as a list of
-:class:`Phase` objects; each phase turns a :class:`Batch` and the :class:`Clock` into :class:`Terms`. Nothing here knows
-a file, a device, a loop or a metric.
+A model is mathematics. It is built from a :class:`Spec` alone and says how it is trained as a list of :class:`Stage`
+objects, each of :class:`Phase` objects that turn a :class:`Batch` and the :class:`Clock` into :class:`Terms`. Nothing
+here knows a file, a loop or a metric.
 """
 
 from __future__ import annotations
 
 import abc
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, get_args, overload, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, get_args, overload, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.errors import CapabilityError
+from sandglass.errors import CapabilityError, ConfigError
 
-Support = Literal["real", "unit", "binary", "levels"]
+Support = Literal["real", "unit", "binary", "levels", "index"]
+Layout = Literal["row", "image", "sequence"]
 FigureKind = Literal["density", "mass", "cross-entropy"]
 ColumnKind = Literal["numeric", "positive", "count", "categorical", "ordinal", "date", "sequence"]
 
-CAPABILITIES = ("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "log_prob", "bound_parts")
+CAPABILITIES = (
+    "encode",
+    "decode",
+    "reconstruct",
+    "posterior",
+    "prior",
+    "interpolate",
+    "bound",
+    "log_prob",
+    "score",
+    "classify",
+    "embed",
+    "complete",
+    "translate",
+)
 """What a model may offer beyond :meth:`Model.sample`; each is a method of that name."""
+
+_OF_EXAMPLES = {"encode", "reconstruct", "posterior", "bound", "log_prob", "score", "classify", "complete", "translate"}
 
 
 @dataclass(frozen=True)
@@ -77,15 +95,18 @@ class Spec:
 
     Args:
         shape: ``(C, H, W)`` for images, ``(D,)`` for rows.
-        support: ``"real"`` (any number), ``"unit"`` (in [0, 1]), ``"binary"`` (0 or 1) or ``"levels"`` (``levels``
-            equally spaced values in [0, 1], to be modelled as such).
-        levels: how many values a unit or level-valued element can take in the source (256 for bytes).
+        support: ``"real"`` (any number), ``"unit"`` (in [0, 1]), ``"binary"`` (0 or 1), ``"levels"`` (``levels``
+            equally spaced values in [0, 1], to be modelled as such) or ``"index"`` (whole numbers below ``levels``).
+        levels: how many values a unit, level-valued or index element can take (256 for bytes).
         classes: number of classes, 0 without labels.
         columns: names and kinds for a table.
+        layout: ``"image"``, ``"row"`` or ``"sequence"``; by the shape when not given.
+        given: what comes with each example, by name: another picture, a vector, another modality.
+        beside: another set with examples of its own number, by name: the other domain, unlabelled pictures.
 
     Example:
-        >>> Spec((1, 28, 28), "unit").size
-        784
+        >>> Spec((1, 28, 28), "unit").size, Spec((1, 28, 28), "unit").layout
+        (784, 'image')
     """
 
     shape: tuple[int, ...]
@@ -93,6 +114,13 @@ class Spec:
     levels: int = 256
     classes: int = 0
     columns: tuple[Column, ...] = ()
+    layout: Layout | Literal[""] = ""
+    given: Mapping[str, Spec] = field(default_factory=dict)
+    beside: Mapping[str, Spec] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.layout:
+            object.__setattr__(self, "layout", "image" if len(self.shape) == 3 else "row")
 
     @property
     def size(self) -> int:
@@ -102,12 +130,13 @@ class Spec:
     @property
     def is_image(self) -> bool:
         """Whether examples are ``(C, H, W)``."""
-        return len(self.shape) == 3
+        return self.layout == "image"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON and YAML."""
         columns = [vars(c) | {"categories": list(c.categories)} for c in self.columns]
-        return vars(self) | {"shape": list(self.shape), "columns": columns}
+        others = {k: {n: s.to_dict() for n, s in getattr(self, k).items()} for k in ("given", "beside")}
+        return vars(self) | {"shape": list(self.shape), "columns": columns} | others
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Spec:
@@ -120,47 +149,120 @@ class Spec:
             raise ValueError(f"support {values['support']!r}, levels {values['levels']}, classes {values['classes']}")
         if not values["shape"] or min(int(n) for n in values["shape"]) < 1:
             raise ValueError(f"shape {values['shape']}")
-        columns = tuple(map(Column.from_dict, values.get("columns", ())))
+        layout = values.get("layout", "")
+        if layout and (layout not in get_args(Layout) or (layout == "image") != (len(values["shape"]) == 3)):
+            raise ValueError(f"layout {layout!r} of shape {values['shape']}")
+        others: dict[str, Any] = {
+            k: {str(n): cls.from_dict(s) for n, s in values.get(k, {}).items()} for k in ("given", "beside")
+        }
         return cls(
             tuple(int(n) for n in values["shape"]),
             values["support"],
             int(values["levels"]),
             int(values["classes"]),
-            columns,
+            tuple(map(Column.from_dict, values.get("columns", ()))),
+            layout,
+            **others,
         )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples as they reach a loss.
+    """Examples, and all that is known of them, as they reach a loss or a capability.
 
     Args:
-        x: ``(B, *spec.shape)``, floats; images in [0, 1].
-        y: ``(B,)`` class numbers, or None.
-        mask: ``(B, *spec.shape)``, True where observed, or None when everything is.
+        x: ``(B, *spec.shape)``, what is modelled; images in [0, 1]. None where only what comes with it is known.
+        y: ``(B,)`` class numbers, -1 where unknown; None without labels.
+        mask: ``(B, *spec.shape)``, True where observed; None when everything is.
         index: ``(B,)`` positions in the split, or None.
-        target: ``(B, *spec.shape)`` what a reconstruction is compared with where ``x`` was damaged on purpose, or None
-            when it is ``x`` itself.
+        given: what comes with each example, by name, ``(B, *spec.given[name].shape)``. A damaged, grey or small copy of
+            ``x`` is ``given["damaged"]``, ``given["grey"]`` and so on.
+        absent: ``(B,)`` by name, True where an example lacks that companion; none is lacking when not there.
+        beside: batches of other sets, of their own lengths.
+
+    Example:
+        >>> len(Batch(torch.zeros(5, 2), given={"tag": torch.zeros(5, 3)}))
+        5
     """
 
-    x: Tensor
+    x: Tensor = None  # type: ignore[assignment]  # of all batches that a loss sees it is there
     y: Tensor | None = None
     mask: Tensor | None = None
     index: Tensor | None = None
-    target: Tensor | None = None
-
-    @property
-    def clean(self) -> Tensor:
-        """``target`` where there is one, ``x`` otherwise."""
-        return self.x if self.target is None else self.target
+    given: Mapping[str, Tensor] = field(default_factory=dict)
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
+    beside: Mapping[str, Batch] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.x)
+        return next((len(t) for t in (self.x, self.y, self.index, *self.given.values()) if isinstance(t, Tensor)), 0)
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with ``f`` applied to every tensor in it."""
-        parts = (None if t is None else f(t) for t in (self.x, self.y, self.mask, self.index, self.target))
-        return Batch(*parts)  # type: ignore[arg-type]
+        """The batch with ``f`` applied to every tensor in it, and to those of the sets beside it."""
+        changes: dict[str, Any] = {k: f(t) for k, t in vars(self).items() if isinstance(t, Tensor)}
+        changes |= {k: {n: f(t) for n, t in getattr(self, k).items()} for k in ("given", "absent")}
+        return replace(self, **changes, beside={k: b.map(f) for k, b in self.beside.items()})
+
+
+@dataclass(frozen=True)
+class Latent:
+    """A part of a model's code; the parts stand one after the other in one ``(B, D)`` tensor.
+
+    Args:
+        name: of the part: ``"z"``, ``"z2"``, ``"shared"``, ``"codes"``.
+        shape: ``(d,)``, or ``(h, w)`` for a map.
+        support: ``"real"``, ``"simplex"``, ``"sphere"`` or ``"index"`` (whole numbers below ``levels``).
+        levels: how many values an index can take.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    support: Literal["real", "simplex", "sphere", "index"] = "real"
+    levels: int = 0
+
+    @property
+    def size(self) -> int:
+        """Numbers in it."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A bound on log p(x) of each example, in nats, as what it consists of.
+
+    Args:
+        distortions: ``(B,)`` by modality, mask or label: ``-E[log p]`` of it.
+        rates: ``(B,)`` by latent: its KL to the prior.
+        per_dimension: ``(B, d)`` by latent, where its rate is a sum over dimensions.
+
+    Example:
+        >>> Bound({"x": torch.tensor([2.0])}, {"z": torch.tensor([0.5])}).elbo
+        tensor([-2.5000])
+    """
+
+    distortions: Mapping[str, Tensor]
+    rates: Mapping[str, Tensor]
+    per_dimension: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def distortion(self) -> Tensor:
+        """``(B,)``, all of them together."""
+        return total(self.distortions)
+
+    @property
+    def rate(self) -> Tensor:
+        """``(B,)``, all of them together."""
+        return total(self.rates)
+
+    @property
+    def elbo(self) -> Tensor:
+        """``(B,)``, the evidence lower bound."""
+        return -(self.distortion + self.rate)
+
+
+def total(parts: Mapping[str, Tensor]) -> Tensor:
+    """The sum of parts, in their order."""
+    first, *rest = parts.values()
+    return functools.reduce(torch.add, rest, first)
 
 
 @dataclass(frozen=True)
@@ -197,10 +299,12 @@ class Terms:
     Args:
         loss: ``()``, the scalar that is differentiated.
         parts: named per-example parts ``(B,)``, detached, in nats where they are likelihoods.
+        scalars: named ``()`` values that belong to no example: beta, the perplexity of a codebook.
     """
 
     loss: Tensor
     parts: Mapping[str, Tensor]
+    scalars: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -208,51 +312,128 @@ class Phase:
     """One player's turn in a step.
 
     Args:
-        name: names the optimiser and the logged terms.
-        trains: modules whose parameters this phase moves; no others move.
+        name: names the logged terms.
+        trains: modules and parameters that this phase moves; no others move.
         loss: from a batch and the clock to :class:`Terms`.
         every: run on every n-th step only.
-        active: run only while this holds of the clock.
-        optim: this phase's optimiser settings where the run leaves them open (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
+        optim: this phase's optimiser settings where the run leaves them open, of :data:`OPTIM`
+            (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
+        optimizer: name of its optimiser, which phases may share; its own when not given.
         scheduled: whether the loss depends on the clock; then it is also validated at the final one.
+
+    Raises:
+        ConfigError: a setting that no optimiser has.
     """
 
     name: str
-    trains: tuple[nn.Module, ...]
+    trains: tuple[nn.Module | nn.Parameter, ...]
     loss: Callable[[Batch, Clock], Terms]
     every: int = 1
-    active: Callable[[Clock], bool] | None = None
     optim: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: str = ""
     scheduled: bool = True
 
-    def due(self, clock: Clock) -> bool:
-        """Whether this phase runs at this step."""
-        return clock.step % self.every == 0 and (self.active is None or self.active(clock))
+    def __post_init__(self) -> None:
+        check_optim(self.optim, f"The phase '{self.name}'")
 
     def parameters(self) -> list[nn.Parameter]:
         """The parameters this phase moves, each once."""
-        return list(dict.fromkeys(p for module in self.trains for p in module.parameters()))
+        found = (t.parameters() if isinstance(t, nn.Module) else (t,) for t in self.trains)
+        return list(dict.fromkeys(p for some in found for p in some))
+
+
+Batches = Callable[[], Iterable[Batch]]
+"""A split as often as one asks: every call begins again with its first batch, in order and without changes."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Phases that train together, or a fit in closed form, or first the one and then the other.
+
+    Stages follow each other, each from the best weights of the one before; each has epochs, a clock, optimisers,
+    averages, best weights and early stopping of its own.
+
+    Args:
+        name: ``--stage.NAME.epochs`` and the like set its options.
+        phases: in the order of their turns; none where it is only fitted.
+        fit: from the training batches, and those of validation or None, to figures; it changes the model's tensors.
+        objective: name of the phase whose loss at its final weights chooses the best weights; None when no loss can
+            (a GAN's): then the last weights are kept.
+        epochs: passes over the data where the run leaves them open.
+        optim: settings where neither the run nor a phase has them, of :data:`OPTIM`.
+    """
+
+    name: str
+    phases: tuple[Phase, ...] = ()
+    fit: Callable[[Batches, Batches | None], Mapping[str, float]] | None = None
+    objective: str | None = None
+    epochs: int | None = None
+    optim: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_optim(self.optim, f"The stage '{self.name}'")
+        if self.objective is not None and self.objective not in [p.name for p in self.phases]:
+            raise ConfigError(f"The stage '{self.name}' has no phase '{self.objective}' to choose weights by.")
+
+
+OPTIM = ("lr", "betas", "weight_decay", "momentum")
+"""What a phase or stage may set of its optimiser."""
+
+
+def check_optim(optim: Mapping[str, Any], whose: str) -> None:
+    """Refuses a setting that no optimiser has.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for name in optim:
+        if name not in OPTIM:
+            raise ConfigError(f"{whose} sets '{name}' of its optimiser, which has: {', '.join(OPTIM)}.")
+
+
+Condition = int | tuple[int, ...]
+"""What a network is conditioned on: the width of a vector, 0 for nothing, or the ``(C, H, W)`` of a picture."""
 
 
 @runtime_checkable
 class Net(Protocol):
     """A family of networks in both directions, for any example shape."""
 
-    def encoder(self, shape: tuple[int, ...], out: int) -> nn.Module:
-        """A module ``(B, *shape) -> (B, out)``."""
+    def encoder(self, shape: tuple[int, ...], out: int, *, cond: Condition = 0, masked: bool = False) -> nn.Module:
+        """A module ``(x, c=None, mask=None) -> (B, out)`` for x ``(B, *shape)``, with a ``body`` and a ``head``.
+
+        Args:
+            shape: of an example.
+            out: numbers put out.
+            cond: what ``c`` is.
+            masked: whether it is told, by ``mask`` ``(B, *shape)``, where x was observed.
+        """
         ...
 
-    def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module:
-        """A module ``(B, dim) -> (B, *shape)``; the channels of ``shape`` are what the likelihood asks for."""
+    def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
+        """A module ``(z, c=None) -> (B, *shape)`` for z ``(B, dim)``; ``shape`` as the likelihood asks for."""
+        ...
+
+
+@runtime_checkable
+class Maps(Net, Protocol):
+    """A family whose networks go through maps of several sizes."""
+
+    def analysis(self, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
+        """A module ``(x, c=None) -> [maps]``, the largest first; its ``shapes`` are their ``(C, H, W)``."""
+        ...
+
+    def synthesis(self, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
+        """A module ``([maps], c=None) -> (B, *shape)``; over all the maps of an analysis it is a U-Net."""
         ...
 
 
 class Conditional(nn.Module, abc.ABC):
-    """A distribution that may depend on something: ``q(z|x)``, ``p(x|z)`` and ``p(z)`` are one type."""
+    """A distribution that may depend on something: q(z|x, c), p(x|z, c) and p(z|c) are one type."""
 
     @abc.abstractmethod
-    def forward(self, c: Tensor | None = None) -> Distribution:
-        """The distribution given ``c``."""
+    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
+        """The distribution given ``h`` under the condition ``c``; ``mask`` says what of h was observed."""
 
 
 class Likelihood(nn.Module, abc.ABC):
@@ -300,34 +481,52 @@ class Schedule(abc.ABC):
 
 
 class Model(nn.Module, abc.ABC):
-    """A generative model: phases to train it by, samples to draw from it, and the capabilities it declares.
+    """A generative model: stages to train it by, samples to draw from it, and the capabilities it declares.
+
+    A capability takes a :class:`Batch`, all that is known of the examples; a bare tensor or array of a person's becomes
+    one on the way. A code is one ``(B, D)`` tensor, whatever the model; ``latents`` says how it divides.
 
     Attributes:
         spec: the data it was built for.
         config: ``{"name": ..., "options": {...}}`` in plain values, enough to build it again; set by
             :func:`sandglass.registry.build`.
-        objective: name of the phase whose loss, at its final weights, chooses the best weights, ``None`` when no
-            loss can (a GAN's): then the last weights are kept.
+        latents: the parts of its code, in order; empty where it has none.
         provides: the names out of :data:`CAPABILITIES` that it offers as methods.
-        denoises: whether its loss reads ``Batch.x`` and compares with ``Batch.clean``; it can then be trained on
-            damaged inputs.
-        masks: whether its losses, ``bound_parts`` and ``log_prob`` take a mask and count observed entries alone.
+        needs: what it asks of the data: ``"labels"``, ``"complete"`` (nothing missing), ``"NAME:image"`` (a companion
+            of that name and layout), ``"beside:NAME"`` (a set beside).
+        kind: what the figures of its likelihood are of, None where it has none.
     """
 
-    objective: ClassVar[str | None] = None
-    provides: ClassVar[tuple[str, ...]] = ()
-    denoises: ClassVar[bool] = False
-    masks: ClassVar[bool] = False
+    latents: tuple[Latent, ...] = ()
+    provides: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    kind: FigureKind | None = None
     spec: Spec
     config: dict[str, Any]
 
-    @abc.abstractmethod
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in _OF_EXAMPLES & vars(cls).keys():
+            setattr(cls, name, _taking_arrays(vars(cls)[name]))
+
+    def stages(self) -> Sequence[Stage]:
+        """How it is trained; one stage of its phases, judged by the loss if there is but one, when not overridden."""
+        phases = tuple(self.phases())
+        return (Stage("train", phases, objective=phases[0].name if len(phases) == 1 else None),)
+
     def phases(self) -> Sequence[Phase]:
-        """The players, in the order of their turns."""
+        """The players of its only stage, in the order of their turns."""
+        raise TypeError(f"{type(self).__name__} overrides neither stages() nor phases().")
 
     @abc.abstractmethod
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
-        """Draws ``(n, *spec.shape)``; with ``noise`` a draw of x, else the mean given the latent."""
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
+        """Draws ``(n, *spec.shape)``; with ``noise`` a draw of x, else the mean given the latent.
+
+        Args:
+            n: how many.
+            given: labels and companions ``(n, ...)`` of a conditional model.
+            noise: whether x itself is drawn.
+        """
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -342,10 +541,32 @@ class Model(nn.Module, abc.ABC):
         """Where its parameters live."""
         return next(iter(self.parameters())).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What its parameters are in."""
+        return next(iter(self.parameters())).dtype
 
-def capabilities(model: Model | type[Model]) -> tuple[str, ...]:
-    """The capabilities a model, or a class of them, declares."""
-    return tuple(c for c in CAPABILITIES if c in model.provides)
+    @property
+    def code_size(self) -> int:
+        """Numbers in a code, 0 without latents."""
+        return sum(latent.size for latent in self.latents)
+
+    def split_code(self, code: Tensor) -> dict[str, Tensor]:
+        """``(B, D)`` codes as ``(B, *shape)`` parts by latent."""
+        parts = code.split([latent.size for latent in self.latents], 1)
+        return {k.name: part.unflatten(1, k.shape) for k, part in zip(self.latents, parts, strict=True)}
+
+
+def _taking_arrays(capability: Callable[..., Any]) -> Callable[..., Any]:
+    """A capability that also takes bare tensors and arrays of examples."""
+
+    @functools.wraps(capability)
+    def call(self: Model, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(batch, Batch):
+            batch = Batch(torch.as_tensor(batch, dtype=self.dtype, device=self.device))
+        return capability(self, batch, *args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)

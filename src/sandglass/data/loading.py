@@ -33,7 +33,7 @@ class Loader:
         device: where batches are wanted.
         dtype: of ``x``.
         augment: random changes, or None.
-        corrupt: damage after that, or None; the batch then has what it was done to as its ``target``.
+        corrupt: damage after that, or None; the damaged copy comes with the batch as ``given["damaged"]``.
 
     Example:
         >>> loader = Loader(Split(torch.arange(10).float()[:, None]), 4, seed=0)
@@ -75,13 +75,12 @@ class Loader:
         if self.split.x.device != self.device:
             batch = batch.map(lambda t: t.to(self.device, non_blocking=True))
         x, epoch = batch.x, step // self.steps_per_epoch
-        target: Tensor | None = None
+        given = dict(batch.given)
         if self.augment is not None and batch.index is not None:
             x = self.augment(x, batch.index, self.seed, epoch)
         if self.corrupt is not None and batch.index is not None:
-            target = x.to(self.dtype)
-            x = self.corrupt(x, batch.index, self.seed, epoch)
-        return replace(batch, x=x.to(self.dtype), target=target)
+            given["damaged"] = self.corrupt(x, batch.index, self.seed, epoch).to(self.dtype)
+        return replace(batch, x=x.to(self.dtype), given=given)
 
 
 def in_order(

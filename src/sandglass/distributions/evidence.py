@@ -19,11 +19,12 @@ _LATENTS = 2**22  # numbers of latents drawn at once; not a matter of speed, so 
 def importance_weighted(
     q: Distribution,
     p: Distribution,
-    likelihood: Callable[[Tensor], Distribution],
+    likelihood: Callable[..., Distribution],
     x: Tensor,
     k: int,
     mask: Tensor | None = None,
     *,
+    c: Tensor | None = None,
     size: int | None = None,
 ) -> Tensor:
     """``(B,)`` estimates ``log (1/k) sum_i p(x|z_i) p(z_i) / q(z_i|x)`` in nats, from ``k`` draws z_i of q(z|x).
@@ -36,10 +37,11 @@ def importance_weighted(
     Args:
         q: q(z|x) over ``(B, dim)``.
         p: p(z) over ``(dim,)``.
-        likelihood: latents ``(n, dim)`` to p(x|z) over ``(n, *shape)``.
+        likelihood: latents ``(n, dim)``, and conditions where there are any, to p(x|z, c) over ``(n, *shape)``.
         x: ``(B, *shape)``.
         k: draws an example.
         mask: ``(B, *shape)``, True where observed; None for everywhere.
+        c: ``(B, ...)`` conditions, or None.
         size: numbers that the decoder puts out for an example; those of an example itself when not given.
 
     Example:
@@ -54,7 +56,7 @@ def importance_weighted(
     total: Tensor | None = None
     for start in range(0, k, block):
         z = q.rsample(torch.Size([min(block, k - start)]))
-        log_px = _decoded(z, likelihood, x, mask, rows)
+        log_px = _decoded(z, likelihood, x, mask, c, rows)
         weight = (log_px + p.log_prob(z) - q.log_prob(z)).logsumexp(0)
         total = weight if total is None else torch.logaddexp(total, weight)
     assert total is not None
@@ -72,7 +74,12 @@ def decoded_at_once(size: int, device: torch.device) -> int:
 
 
 def _decoded(
-    z: Tensor, likelihood: Callable[[Tensor], Distribution], x: Tensor, mask: Tensor | None, rows: int
+    z: Tensor,
+    likelihood: Callable[..., Distribution],
+    x: Tensor,
+    mask: Tensor | None,
+    c: Tensor | None,
+    rows: int,
 ) -> Tensor:
     """``(k, B)`` log p(x|z) of latents ``(k, B, dim)``, at most ``rows`` of them decoded at once."""
     columns = []
@@ -81,7 +88,8 @@ def _decoded(
         for draws in _slices(len(z), rows):
             part = z[draws, some]
             seen = None if mask is None else _repeated(mask[some], len(part))
-            each = log_prob(likelihood(part.flatten(0, 1)), _repeated(x[some], len(part)), seen)
+            under = () if c is None else (_repeated(c[some], len(part)),)
+            each = log_prob(likelihood(part.flatten(0, 1), *under), _repeated(x[some], len(part)), seen)
             pieces.append(each.unflatten(0, part.shape[:2]))
         columns.append(torch.cat(pieces))
     return torch.cat(columns, 1)

@@ -6,13 +6,14 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, kl_divergence
 
 
-def rate(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
+def rate(q: Distribution, p: Distribution, z: Tensor, each: Tensor | None = None) -> Tensor:
     """``KL(q || p)`` for each example, ``(B,)``: in closed form where PyTorch has one, else from the draw ``z``.
 
     Args:
         q: posterior over ``(B, dim)``.
         p: prior over ``(dim,)``.
         z: a draw of ``q``, ``(B, dim)``, used only without a closed form.
+        each: what :func:`rate_per_dimension` said of the two, where it was asked already.
 
     Example:
         >>> import torch
@@ -22,7 +23,7 @@ def rate(q: Distribution, p: Distribution, z: Tensor) -> Tensor:
         >>> rate(q, p, q.sample())
         tensor([1.5000, 1.5000])
     """
-    each = rate_per_dimension(q, p)
+    each = rate_per_dimension(q, p) if each is None else each
     return q.log_prob(z) - p.log_prob(z) if each is None else each.sum(-1)
 
 

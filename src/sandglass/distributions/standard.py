@@ -39,6 +39,6 @@ class StandardNormal(Conditional):
         super().__init__()
         self.register_buffer("zero", torch.zeros(dim), persistent=False)
 
-    def forward(self, c: Tensor | None = None) -> Distribution:
+    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """The distribution over ``(dim,)``; it depends on nothing."""
         return Independent(Standard(self.zero, torch.ones_like(self.zero), validate_args=False), 1, validate_args=False)

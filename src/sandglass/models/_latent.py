@@ -3,57 +3,91 @@
 from __future__ import annotations
 
 import abc
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from sandglass.core import Model
+from sandglass.core import Batch, FigureKind, Model
 from sandglass.distributions.conditional import Observation
 from sandglass.errors import ConfigError
+from sandglass.models._condition import Given
 
 
 class LatentModel(Model):
-    """An encoder to a latent code and a likelihood ``p(x|z)`` back; all that follows from the two.
+    """An encoder to a latent code and a likelihood ``p(x|z, c)`` back; all that follows from the two.
 
     Attributes:
-        latent_dim: size of the code.
-        likelihood: ``p(x|z)``.
+        p: ``p(x|z, c)``.
+        given: reads the condition c off a batch.
     """
 
-    denoises = True
-    latent_dim: int
-    likelihood: Observation
+    p: Observation
+    given: Given
 
     @abc.abstractmethod
-    def encode(self, x: Tensor) -> Tensor:
-        """``(B, latent_dim)`` codes of ``(B, *shape)``; the same for the same input in eval mode."""
+    def encode(self, batch: Batch) -> Tensor:
+        """``(B, D)`` codes; the same for the same examples in eval mode."""
 
     @abc.abstractmethod
-    def draw(self, n: int) -> Tensor:
-        """``(n, latent_dim)`` new codes."""
+    def draw(self, n: int, given: Batch | None = None) -> Tensor:
+        """``(n, D)`` new codes."""
 
-    def decode(self, z: Tensor) -> Tensor:
-        """``(B, latent_dim)`` to the means ``(B, *shape)``."""
-        return self.likelihood(z).mean
+    @property
+    def kind(self) -> FigureKind:  # type: ignore[override]
+        """What its figures are of: those of its likelihood."""
+        return self.p.kind
 
-    def reconstruct(self, x: Tensor) -> Tensor:
+    def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
+        """``(B, D)`` to the means ``(B, *shape)``."""
+        return self.p(code, self.given(given, len(code))).mean
+
+    def reconstruct(self, batch: Batch) -> Tensor:
         """``decode(encode(x))``."""
-        return self.decode(self.encode(x))
+        return self.decode(self.encode(batch), batch)
 
-    def interpolate(self, a: Tensor, b: Tensor, steps: int = 8) -> Tensor:
+    def embed(self, code: Tensor) -> Tensor:
+        """``(B, D)`` codes as points whose distances mean something: themselves."""
+        return code
+
+    def complete(self, batch: Batch, draws: int = 0) -> Batch:
+        """The examples with what was missing filled in.
+
+        Args:
+            batch: the examples; their mask says what is missing.
+            draws: 0 fills in the mean given the code; n draws n completions of all examples, one after the other.
+        """
+        x = batch.x
+        mask = torch.ones_like(x, dtype=torch.bool) if batch.mask is None else batch.mask
+        if not draws:
+            return replace(batch, x=torch.where(mask, x, self.reconstruct(batch)), mask=None)
+        many = batch.map(lambda t: t.repeat(draws, *[1] * (t.dim() - 1)))
+        drawn = self.p(self.infer(many), self.given(many)).sample()
+        seen = mask.repeat(draws, *[1] * (mask.dim() - 1))
+        return replace(many, x=torch.where(seen, many.x, drawn), mask=None)
+
+    def infer(self, batch: Batch) -> Tensor:
+        """``(B, D)`` codes drawn for the examples; the only one where encoding draws nothing."""
+        return self.encode(batch)
+
+    def interpolate(self, a: Batch | Tensor, b: Batch | Tensor, steps: int = 8) -> Tensor:
         """``(B, steps, *shape)``: decoded points on the straight line between the codes of ``a`` and ``b``.
+
+        Under a condition it is that of ``a`` all the way.
 
         Raises:
             ConfigError: fewer than 2 steps.
         """
         if steps < 2:
             raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
-        t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype)[None, :, None]
-        z = self.encode(a)[:, None] * (1 - t) + self.encode(b)[:, None] * t
-        return self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        start, end = self.encode(a), self.encode(b)  # type: ignore[arg-type]
+        t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
+        z = start[:, None] * (1 - t) + end[:, None] * t
+        given = a.map(lambda v: v.repeat_interleave(steps, 0)) if isinstance(a, Batch) else None
+        return self.decode(z.flatten(0, 1), given).unflatten(0, z.shape[:2])
 
     @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         """``(n, *shape)`` means at new codes, or draws of x around them with ``noise``."""
-        p = self.likelihood(self.draw(n))
+        p = self.p(self.draw(n, given), self.given(given, n))
         return p.sample() if noise else p.mean

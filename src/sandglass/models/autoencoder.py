@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sandglass.core import Batch, Clock, Phase, Spec, Terms
-from sandglass.distributions.conditional import Observation, at_least_single
-from sandglass.distributions.observed import fill, log_prob
+from sandglass.core import Batch, Batches, Clock, Latent, Phase, Spec, Stage, Terms
+from sandglass.distributions.conditional import Network, Observation
+from sandglass.distributions.observed import log_prob
 from sandglass.errors import ConfigError
+from sandglass.models._condition import Given, Sees
+from sandglass.models._density import GaussianDensity
 from sandglass.models._latent import LatentModel
 from sandglass.registry import LikelihoodOption, NetOption, register, resolve
 
@@ -21,8 +23,8 @@ class Autoencoder(LatentModel):
 
     The objective of an example is ``-log p(x|z)`` in nats at its own code z, summed over elements: binary cross-entropy
     with the Bernoulli, half the squared error plus a constant with a Gaussian of fixed scale 1. It has no prior, so
-    ``sample`` draws codes from a Gaussian with the running mean and covariance of the training codes (an ex-post
-    density, as in Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436).
+    ``sample`` draws codes from a Gaussian with the mean and covariance of the training codes, fitted in a second stage
+    (an ex-post density, as in Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436).
 
     Args:
         spec: the data.
@@ -30,6 +32,7 @@ class Autoencoder(LatentModel):
         net: network family of encoder and decoder; auto is conv for images and mlp for rows.
         likelihood: what the reconstruction is judged by; auto is bernoulli for values in [0, 1], gaussian for real
             ones, and mixed for tables with columns of other kinds.
+        sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
 
     Example:
         >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
@@ -37,9 +40,7 @@ class Autoencoder(LatentModel):
         torch.Size([5, 1, 8, 8])
     """
 
-    objective = "reconstruction"
-    masks = True
-    provides = ("encode", "decode", "reconstruct", "interpolate")
+    provides = ("encode", "decode", "reconstruct", "interpolate", "score", "embed", "complete")
 
     def __init__(
         self,
@@ -48,69 +49,42 @@ class Autoencoder(LatentModel):
         latent_dim: int = 16,
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
+        sees: str = "auto",
     ) -> None:
         super().__init__()
         if latent_dim < 1:
             raise ConfigError(f"An autoencoder needs latent_dim >= 1, not {latent_dim}.")
-        self.spec, self.latent_dim = spec, latent_dim
+        self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
+        self.given, self.sees = Given("", spec), Sees(sees, spec)
+        self.needs = self.sees.needs
         nets = resolve("net", net, spec=spec)
-        self.encoder = nets.encoder(spec.shape, latent_dim)
-        self.likelihood = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
-        self.codes = RunningGaussian(latent_dim)
+        self.encoder = Network.encoder(nets, self.sees.spec.shape, latent_dim)
+        self.p = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
+        self.density = GaussianDensity(latent_dim)
 
-    def phases(self) -> Sequence[Phase]:
-        """One player: everything, on the reconstruction."""
-        return (Phase("reconstruction", (self,), self.reconstruction, scheduled=False),)
+    def stages(self) -> Sequence[Stage]:
+        """Encoder and decoder on the reconstruction; then a density, fitted to the codes in closed form."""
+        phase = Phase("reconstruction", (self.encoder, self.p), self.reconstruction, scheduled=False)
+        return Stage("train", (phase,), objective="reconstruction"), Stage("density", fit=self.fit_density)
 
     def reconstruction(self, batch: Batch, clock: Clock) -> Terms:
         """``-log p(x|z)`` of what was observed, averaged over the batch."""
-        z = self.encode(fill(batch.x, batch.mask))
-        if self.training:
-            self.codes.update(z.detach())
-        distortion = -log_prob(self.likelihood(z), batch.clean, batch.mask)
+        distortion = self.score(batch)
         return Terms(distortion.mean(), {"distortion": distortion.detach()})
 
-    def encode(self, x: Tensor) -> Tensor:
+    def fit_density(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
+        """A Gaussian over the codes of the training examples."""
+        with torch.no_grad():
+            return self.density.fit(torch.cat([self.encode(batch) for batch in train()]))
+
+    def score(self, batch: Batch) -> Tensor:
+        """``(B,)`` how unusual each example is: ``-log p(x|z)`` at its code, in nats."""
+        return -log_prob(self.p(self.encode(batch)), batch.x, batch.mask)
+
+    def encode(self, batch: Batch) -> Tensor:
         """``(B, latent_dim)`` codes."""
-        return at_least_single(self.encoder(x))
+        return self.encoder(self.sees(batch))
 
-    def draw(self, n: int) -> Tensor:
-        """``(n, latent_dim)`` draws from a Gaussian fitted to the training codes."""
-        return self.codes.sample(n)
-
-
-class RunningGaussian(nn.Module):
-    """A mean and covariance that follow a stream of codes; buffers, so they are saved with the weights.
-
-    Args:
-        dim: size of a code.
-        momentum: share of the newest batch.
-    """
-
-    mean: Tensor
-    second: Tensor
-    weight: Tensor
-
-    def __init__(self, dim: int, momentum: float = 0.02) -> None:
-        super().__init__()
-        self.momentum = momentum
-        self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("second", torch.zeros(dim, dim))
-        self.register_buffer("weight", torch.zeros(()))
-
-    @torch.no_grad()
-    def update(self, z: Tensor) -> None:
-        """Takes in the codes ``(B, dim)``."""
-        self.mean.lerp_(z.mean(0), self.momentum)
-        self.second.lerp_(z.T @ z / len(z), self.momentum)
-        self.weight.lerp_(torch.ones_like(self.weight), self.momentum)
-
-    def sample(self, n: int) -> Tensor:
-        """``(n, dim)`` draws; standard normal before the first update."""
-        noise = torch.randn(n, len(self.mean), device=self.mean.device, dtype=self.mean.dtype)
-        seen = self.weight.clamp(min=1e-12)
-        mean = self.mean / seen
-        covariance = self.second / seen - mean[:, None] * mean
-        values, vectors = torch.linalg.eigh(covariance)
-        drawn = mean + noise * values.clamp(min=0).sqrt() @ vectors.T
-        return torch.where(self.weight > 0, drawn, noise)
+    def draw(self, n: int, given: Batch | None = None) -> Tensor:
+        """``(n, latent_dim)`` draws from the density that was fitted to the training codes."""
+        return self.density.sample(n)

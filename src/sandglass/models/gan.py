@@ -8,8 +8,10 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import Distribution
 
-from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
+from sandglass.core import Batch, Clock, Latent, Model, Phase, Spec, Terms
+from sandglass.distributions.conditional import Network
 from sandglass.errors import ConfigError
 from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
@@ -44,6 +46,7 @@ class GAN(Model):
     """
 
     provides = ("decode", "prior")
+    needs = ("complete",)
 
     def __init__(
         self,
@@ -61,12 +64,12 @@ class GAN(Model):
             raise ConfigError(f"The adversary is one of non-saturating, hinge, not '{adversary}'.")
         if latent_dim < 1:
             raise ConfigError(f"A GAN needs latent_dim >= 1, not {latent_dim}.")
-        self.spec, self.latent_dim, self.adversary = spec, latent_dim, adversary
+        self.spec, self.latents, self.adversary = spec, (Latent("z", (latent_dim,)),), adversary
         self.r1 = Weight("r1", r1, r1_schedule)
         nets = resolve("net", net, spec=spec)
-        self.generator = nets.decoder(latent_dim, spec.shape)
-        self.critic = nets.encoder(spec.shape, 1)
-        self.prior = resolve("prior", prior, latent_dim)
+        self.generator = Network.decoder(nets, latent_dim, spec.shape)
+        self.critic = Network.encoder(nets, spec.shape, 1)
+        self.pz = resolve("prior", prior, latent_dim)
 
     def phases(self) -> Sequence[Phase]:
         """The critic's turn, then the generator's."""
@@ -78,7 +81,7 @@ class GAN(Model):
     def criticise(self, batch: Batch, clock: Clock) -> Terms:
         """The critic's loss: to score real images high and generated ones low."""
         x = batch.x.detach().requires_grad_(self.r1.value > 0 and torch.is_grad_enabled())
-        real, fake = self.score(x), self.score(self.decode(self.prior().sample((len(x),))).detach())
+        real, fake = self.judge(x), self.judge(self.decode(self.draw(len(x))).detach())
         hinge = self.adversary == "hinge"
         loss = F.relu(1 - real) + F.relu(1 + fake) if hinge else F.softplus(-real) + F.softplus(fake)
         parts = {"critic": loss.detach(), "real": real.detach(), "fake": fake.detach()}
@@ -87,25 +90,32 @@ class GAN(Model):
             penalty = slope.flatten(1).square().sum(1)
             loss = loss + self.r1(clock) / 2 * penalty
             parts["r1"] = penalty.detach()
-            parts |= self.r1.part(clock, len(x), "r1_weight")
-        return Terms(loss.mean(), parts)
+        return Terms(loss.mean(), parts, self.r1.scalar(clock, "r1_weight"))
 
     def generate(self, batch: Batch, clock: Clock) -> Terms:
         """The generator's loss: to have its images scored high."""
-        fake = self.score(self.decode(self.prior().sample((len(batch),))))
+        fake = self.judge(self.decode(self.draw(len(batch))))
         loss = -fake if self.adversary == "hinge" else F.softplus(-fake)
         return Terms(loss.mean(), {"generator": loss.detach()})
 
-    def score(self, x: Tensor) -> Tensor:
-        """``(B,)`` the critic's score of ``(B, *shape)``: its logit of being real."""
+    def judge(self, x: Tensor) -> Tensor:
+        """``(B,)`` the critic's logit of ``(B, *shape)`` being real."""
         return self.critic(x).squeeze(-1).to(x.dtype)
 
-    def decode(self, z: Tensor) -> Tensor:
+    def prior(self, given: Batch | None = None) -> Distribution:
+        """p(z) over ``(latent_dim,)``."""
+        return self.pz()
+
+    def draw(self, n: int) -> Tensor:
+        """``(n, latent_dim)`` noise."""
+        return self.prior().sample((n,))
+
+    def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
         """``(B, latent_dim)`` noise to ``(B, *shape)``, in [0, 1] where the data is."""
-        h = self.generator(z).to(z.dtype)
+        h = self.generator(code).to(code.dtype)
         return h if self.spec.support == "real" else torch.sigmoid(h)
 
     @torch.no_grad()
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         """``(n, *shape)`` generated examples; the generator adds no noise of its own."""
-        return self.decode(self.prior().sample((n,)))
+        return self.decode(self.draw(n))

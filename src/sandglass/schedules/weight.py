@@ -75,6 +75,6 @@ class Weight:
         """Whether it depends on the clock."""
         return self.value > 0 and not isinstance(self.schedule, Constant)
 
-    def part(self, clock: Clock, n: int, name: str = "") -> dict[str, Tensor]:
-        """Its value for each of ``n`` examples, ``(n,)``, under its name or another; nothing where it does not move."""
-        return {name or self.name: (self.value * self.schedule(clock.epoch)).expand(n)} if self.moves else {}
+    def scalar(self, clock: Clock, name: str = "") -> dict[str, Tensor]:
+        """``()``, its value at this time under its name or another; nothing where it does not move."""
+        return {name or self.name: self.value * self.schedule(clock.epoch)} if self.moves else {}

@@ -1,0 +1,108 @@
+"""What a model is conditioned on: the classes of its examples, or a companion of theirs."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from sandglass.core import Batch, Condition, Spec
+from sandglass.distributions.observed import fill
+from sandglass.errors import ConfigError
+
+
+class Given:
+    """Reads the condition off a batch.
+
+    Args:
+        name: ``"labels"``, the name of a companion, or an empty text for no condition.
+        spec: the data.
+
+    Attributes:
+        cond: what a network is told to be conditioned on.
+        needs: what a model with it asks of the data.
+
+    Raises:
+        ConfigError: the data has no such thing.
+
+    Example:
+        >>> import torch
+        >>> Given("labels", Spec((2,), classes=3))(Batch(torch.zeros(2, 2), torch.tensor([2, -1])))
+        tensor([[0., 0., 1.],
+                [0., 0., 0.]])
+    """
+
+    def __init__(self, name: str, spec: Spec) -> None:
+        self.name, self.classes, self.cond, self.needs = name, spec.classes, 0, ()
+        if name == "labels":
+            if not spec.classes:
+                raise ConfigError("A model given labels needs data with classes; name their column with --labels.")
+            self.cond, self.needs = spec.classes, ("labels",)
+        elif name:
+            companion = companion_of(spec, name)
+            self.cond = companion.shape if companion.is_image else companion.size
+            self.needs = (f"{name}:{companion.layout}",)
+
+    cond: Condition
+    needs: tuple[str, ...]
+
+    def __call__(self, batch: Batch | None, n: int | None = None) -> Tensor | None:
+        """``(B, classes)`` one-hot classes, 0 where unknown, or ``(B, ...)`` companions; None without a condition.
+
+        Args:
+            batch: the examples.
+            n: how many are wanted, for the message.
+
+        Raises:
+            ConfigError: the batch lacks it, or has another number.
+        """
+        if not self.name:
+            return None
+        labelled = self.name == "labels"
+        found = None if batch is None else batch.y if labelled else batch.given.get(self.name)
+        if found is None:
+            how = "labels (--label 3, or --label each)" if labelled else f"'{self.name}' (--given {self.name}=FILE)"
+            raise ConfigError(f"This model draws x given {how}, and they were not given.")
+        if n is not None and len(found) != n:
+            raise ConfigError(f"{n} examples are wanted and {len(found)} conditions were given.")
+        if not labelled:
+            return found if isinstance(self.cond, tuple) else found.flatten(1)
+        return F.one_hot(found.clamp(min=0), self.classes).float() * (found >= 0)[:, None]
+
+
+class Sees:
+    """Reads what an encoder sees off a batch: the example itself, or a companion such as a damaged or grey copy.
+
+    Args:
+        name: of the companion, ``"x"``, or ``"auto"`` for the damaged copy where there is one.
+        spec: the data.
+
+    Attributes:
+        spec: of what is seen.
+
+    Raises:
+        ConfigError: the data has no such companion.
+    """
+
+    def __init__(self, name: str, spec: Spec) -> None:
+        self.name = ("damaged" if "damaged" in spec.given else "x") if name == "auto" else name
+        self.spec = spec if self.name == "x" else companion_of(spec, self.name)
+        self.needs = () if self.name in ("x", "damaged") else (f"{self.name}:{self.spec.layout}",)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """``(B, *shape)``, 0 where x is missing; an example that nothing was done to is its own damaged copy."""
+        if self.name not in batch.given and self.name not in ("x", "damaged"):
+            raise ConfigError(f"This model sees '{self.name}' of each example, and it was not given.")
+        x = batch.given.get(self.name, batch.x)
+        return fill(x, batch.mask) if self.name in ("x", "damaged") else x
+
+
+def companion_of(spec: Spec, name: str) -> Spec:
+    """The companion of that name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in spec.given:
+        known = ", ".join(spec.given) or "none"
+        raise ConfigError(f"The data has no companion '{name}' of its examples; it has: {known}.")
+    return spec.given[name]

@@ -1,0 +1,222 @@
+"""Objects from names and plain options, models above all, and what data a model asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from sandglass.core import Model, Spec
+from sandglass.errors import CapabilityError, ConfigError, SandglassError
+from sandglass.registry.limits import Counter, is_own
+from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, schema
+
+
+def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any:
+    """An object from a choice: a name, a mapping with a name and options, or an object already, which is returned.
+
+    Args:
+        kind: ``"net"``, ``"likelihood"``, ``"prior"``, ...
+        choice: the choice.
+        args: what the object is made from, such as the :class:`~sandglass.core.Spec`.
+        spec: the data, which decides where the choice is ``"auto"``.
+
+    Example:
+        >>> resolve("net", {"name": "mlp", "widths": [32]}).widths
+        (32,)
+    """
+    if not isinstance(choice, str | Mapping):
+        return choice
+    options = expand(kind, choice)
+    if spec is not None:
+        options = settle(kind, options, spec)
+    name = options.pop("name")
+    return _make(entry(kind, name), args, options)
+
+
+def build(name: str, spec: Spec, /, **options: Any) -> Model:
+    """A model of a registered name for data of this kind, weights at PyTorch's default initialisation.
+
+    Args:
+        name: see ``sandglass models``.
+        spec: the data, from :func:`sandglass.load_data`.
+        options: options of that model; a nested choice is a name, a mapping, or (for ``net``) an object of your own.
+
+    Raises:
+        ConfigError: an unknown name or option, a value that makes no sense, or more weights than there is memory for.
+
+    Example:
+        >>> build("vae", Spec((1, 28, 20), "unit"), latent_dim=8).sample(3).shape
+        torch.Size([3, 1, 28, 20])
+    """
+    outline(name, spec, **options)
+    return _build(name, spec, options)
+
+
+def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
+    """The same model without memory: its tensors have names, types and shapes, on the device ``meta``.
+
+    Args:
+        name: see :func:`build`.
+        spec: the data.
+        options: of that model.
+
+    Returns:
+        The model; None where it cannot be laid out so, as with parts of a person's own.
+
+    Raises:
+        ConfigError: an unknown name or option, or more weights than there is memory for.
+
+    Example:
+        >>> outline("vae", Spec((1, 28, 28), "unit"), latent_dim=2).device
+        device(type='meta')
+        >>> outline("vae", Spec((1, 28, 28), "unit"), net={"name": "mlp", "widths": [10**6, 10**6]})
+        Traceback (most recent call last):
+        sandglass.errors.ConfigError: The model 'vae' with these options needs ... GiB for its weights; ...
+    """
+    if any(is_own(value) for value in options.values()):
+        return None
+    counter = Counter(f"The model '{name}' with these options")
+    try:
+        # A constructor that draws on the CPU in spite of the device must not move the person's generator.
+        with torch.random.fork_rng(devices=[]), counter, torch.device("meta"):
+            return _build(name, spec, options)
+    except ConfigError:
+        raise
+    except Exception:  # what a constructor computes with, a tensor without values may refuse; then build() will tell
+        return None
+
+
+def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
+    values = merged("model", name, options)
+    for option in schema("model", name):
+        if option.kind and isinstance(values[option.name], Mapping):
+            values[option.name] = settle(option.kind, values[option.name], spec)
+    model: Model = _make(entry("model", name), (spec,), values)
+    model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
+    return model
+
+
+def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """The choice with ``"auto"`` replaced by what is natural for the data; of several, by that of highest ``priority``.
+
+    Example:
+        >>> settle("net", {"name": "auto"}, Spec((1, 28, 28), "unit"))["name"]
+        'conv'
+    """
+    if choice["name"] != AUTO:
+        return dict(choice)
+    rest = {k: v for k, v in choice.items() if k != "name"}
+    fit: dict[int, Entry] = {}  # by priority; of one priority, the class before its other names
+    for found in entries(kind):
+        natural = getattr(found.make, "natural", None)  # a prior or a schedule has none
+        if natural is not None and not found.preset and natural(spec):
+            fit.setdefault(int(getattr(found.make, "priority", 0)), found)
+    if fit:
+        first = fit[max(fit)]
+        return {"name": first.name, **merged(kind, first.name, rest)}
+    raise ConfigError(f"No {kind} is natural for data of shape {spec.shape}; name one of: {', '.join(names(kind))}.")
+
+
+def declared(name: str) -> Model:
+    """A model of that name laid out for data that has everything, to ask what it can do and what it needs.
+
+    Example:
+        >>> declared("ae").provides[:3], [stage.name for stage in declared("ae").stages()]
+        (('encode', 'decode', 'reconstruct'), ['train', 'density'])
+    """
+    if name not in _declared:
+        picture = Spec((1, 8, 8), "unit", classes=2)
+        companions = {key: Spec((1, 8, 8), "unit") for key in COMPANIONS}
+        spec = replace(picture, given=companions, beside={"b": picture})
+        laid = outline(name, spec)
+        _declared[name] = build(name, spec) if laid is None else laid
+    return _declared[name]
+
+
+COMPANIONS = ("source", "grey", "edges")
+"""Names that companions of an example often have."""
+
+_declared: dict[str, Model] = {}
+
+
+def able(what: str) -> list[str]:
+    """The names of models, presets among them, that offer a capability."""
+    return [name for name in names("model") if what in declared(name).provides]
+
+
+def require(model: Model, capability: str) -> None:
+    """Refuses a model that does not declare a capability, naming those that do.
+
+    Args:
+        model: the model.
+        capability: one of :data:`~sandglass.core.CAPABILITIES`, or ``"codes"`` for codes of real numbers.
+
+    Raises:
+        CapabilityError: it does not.
+    """
+    if capability == "codes":
+        if not model.latents or any(latent.support == "index" for latent in model.latents):
+            raise CapabilityError(f"The model '{model.config['name']}' has no codes of real numbers.")
+    elif capability not in model.provides:
+        raise CapabilityError(
+            f"The model '{model.config['name']}' cannot '{capability}'. Models that can: "
+            f"{', '.join(able(capability)) or 'none'}."
+        )
+
+
+def can(model: Model, capability: str) -> bool:
+    """Whether :func:`require` would let it pass."""
+    try:
+        require(model, capability)
+    except CapabilityError:
+        return False
+    return True
+
+
+def check_needs(model: Model, spec: Spec, *, gaps: bool) -> None:
+    """Refuses data that lacks what a model needs.
+
+    Args:
+        model: the model.
+        spec: the data.
+        gaps: whether values are missing in it.
+
+    Raises:
+        CapabilityError: it lacks something; the message says what, and which models do without.
+    """
+    companions = {f"{name}:{s.layout}" for name, s in spec.given.items()} | {f"beside:{name}" for name in spec.beside}
+    has = companions | ({"labels"} if spec.classes else set()) | (set() if gaps else {"complete"})
+    for need in model.needs:
+        if need in has:
+            continue
+        free = ", ".join(name for name in names("model") if need not in declared(name).needs)
+        kind, _, what = need.partition(":")
+        why = {
+            "complete": "cannot learn from data with missing values; fill them in first",
+            "labels": "needs a class for every example; name their column with --labels",
+            "beside": f"needs a second set of examples, '{what}'",
+        }.get(kind, f"needs with each example the {what} '{kind}'")
+        raise CapabilityError(f"The model '{model.config['name']}' {why}, or choose one of: {free or 'none'}.")
+
+
+def _make(found: Entry, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+    try:
+        return found.make(*args, **options)
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+        if isinstance(error, SandglassError) or "memory" in str(error):
+            raise
+        raise ConfigError(f"The {found.kind} '{found.name}' could not be built: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """What a configuration file holds for a value; an object of a person's own is named, not stored."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return {"custom": type(value).__qualname__}

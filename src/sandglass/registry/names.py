@@ -1,0 +1,226 @@
+"""Names to classes, and signatures to options."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import pkgutil
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Annotated, Any, TypeVar
+
+from docstring_parser import parse
+
+from sandglass.core import Conditional, Likelihood, Net, Schedule
+from sandglass.errors import ConfigError
+
+T = TypeVar("T")
+
+_ROOMS = {
+    "model": "sandglass.models",
+    "net": "sandglass.nets",
+    "likelihood": "sandglass.distributions",
+    "prior": "sandglass.distributions",
+    "schedule": "sandglass.schedules",
+    "dataset": "sandglass.data.sets",
+    "metric": "sandglass.metrics",
+    "logger": "sandglass.engine.loggers",
+    "features": "sandglass.metrics.features",
+}
+
+
+AUTO = "auto"
+"""A choice that the data makes: the first registered thing whose ``natural(spec)`` holds."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Marks an option whose value is itself a registered thing."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class OptionsOf:
+    """Marks ``**options`` that are those of another class, so that what several things share is written once."""
+
+    make: type
+
+
+NetOption = Annotated[Net | str | Mapping[str, Any], Kind("net")]
+LikelihoodOption = Annotated[Likelihood | str | Mapping[str, Any], Kind("likelihood")]
+PriorOption = Annotated[Conditional | str | Mapping[str, Any], Kind("prior")]
+ScheduleOption = Annotated[Schedule | str | Mapping[str, Any], Kind("schedule")]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered name: what it makes, and the options that the name alone sets."""
+
+    name: str
+    kind: str
+    make: Callable[..., Any]
+    preset: Mapping[str, Any]
+
+    @property
+    def summary(self) -> str:
+        """The first line of its docstring, or what distinguishes a preset from its class."""
+        same = [e.name for e in _entries.values() if e.kind == self.kind and e.make is self.make and not e.preset]
+        if not self.preset and same[0] != self.name:
+            return f"Another name of `{same[0]}`"
+        first = (inspect.getdoc(self.make) or "").split("\n", 1)[0].rstrip(".")
+        own = ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.preset.items())
+        return f"{first} ({own})" if own else first
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a registered thing, as a flag, a YAML key or a form field would show it."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+    kind: str | None = None
+
+
+_entries: dict[tuple[str, str], Entry] = {}
+_discovered: set[str] = set()
+
+
+def register(name: str, kind: str = "model", **preset: Any) -> Callable[[T], T]:
+    """Registers the decorated class or function as ``name``; ``preset`` are the options that this name sets."""
+
+    def decorate(make: T) -> T:
+        existing = _entries.get((kind, name))
+        if existing is not None and getattr(existing.make, "__qualname__", "") != getattr(make, "__qualname__", ""):
+            raise ConfigError(f"Two {kind}s are registered as '{name}'.")
+        _entries[kind, name] = Entry(name, kind, make, preset)  # type: ignore[arg-type]
+        return make
+
+    return decorate
+
+
+def discover(kind: str) -> None:
+    """Loads every file of the kind's room, and what other installed packages offer, once."""
+    if kind in _discovered:
+        return
+    _discovered.add(kind)
+    package = importlib.import_module(_ROOMS[kind])
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{package.__name__}.{module.name}")
+    for point in entry_points(group=f"sandglass.{kind.removesuffix('s')}s"):
+        point.load()
+
+
+def kinds() -> list[str]:
+    """What can be registered, in the order of the rooms."""
+    return list(_ROOMS)
+
+
+def names(kind: str = "model") -> list[str]:
+    """Every registered name of a kind, sorted."""
+    discover(kind)
+    return sorted(name for k, name in _entries if k == kind)
+
+
+def entries(kind: str) -> list[Entry]:
+    """Everything registered of a kind, in the order of its registration."""
+    discover(kind)
+    return [found for found in _entries.values() if found.kind == kind]
+
+
+def entry(kind: str, name: str) -> Entry:
+    """What stands behind a name.
+
+    Raises:
+        ConfigError: no such name; the message offers the nearest.
+    """
+    discover(kind)
+    found = _entries.get((kind, name)) if isinstance(name, str) else None
+    if found is None:
+        raise ConfigError(f"There is no {kind} '{name}'.{nearest(name, names(kind))} Known: {', '.join(names(kind))}.")
+    return found
+
+
+def schema(kind: str, name: str) -> tuple[Option, ...]:
+    """The options of a registered thing, from its signature, with the preset's values as defaults.
+
+    Example:
+        >>> [o.name for o in schema("likelihood", "gaussian")]
+        ['scale', 'learn']
+    """
+    found = entry(kind, name)
+    return signature(found.make, found.preset)
+
+
+def signature(make: Callable[..., Any], preset: Mapping[str, Any] | None = None) -> tuple[Option, ...]:
+    """The keyword options of a class or function: types and defaults from its signature, help from its docstring.
+
+    Args:
+        make: the class or function.
+        preset: values that replace the signature's defaults.
+    """
+    hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
+    helps = {p.arg_name: " ".join((p.description or "").split()) for p in parse(inspect.getdoc(make) or "").params}
+    options: list[Option] = []
+    for parameter in inspect.signature(make).parameters.values():
+        name, hint = parameter.name, hints.get(parameter.name, Any)
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            shared = next(
+                (mark.make for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, OptionsOf)), None
+            )
+            options += signature(shared, preset) if shared else ()
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        kind = next((mark.name for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Kind)), None)
+        default = (preset or {}).get(name, parameter.default)
+        options.append(Option(name, hint, default, helps.get(name, ""), kind))
+    return tuple(options)
+
+
+def expand(kind: str, choice: str | Mapping[str, Any]) -> dict[str, Any]:
+    """A choice such as ``"mlp"`` or ``{"name": "mlp", "widths": [64]}`` with every option written out.
+
+    Raises:
+        ConfigError: an unknown name or option.
+    """
+    given = {"name": choice} if isinstance(choice, str) else dict(choice)
+    if "name" not in given:
+        raise ConfigError(f"A {kind} needs a 'name', one of: {', '.join(names(kind))}.")
+    name = given.pop("name")
+    if name == AUTO:
+        return {"name": AUTO, **given}
+    return {"name": name, **merged(kind, name, given)}
+
+
+def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a name with ``given`` laid over its defaults; the complete, plain configuration.
+
+    Raises:
+        ConfigError: an option that the signature does not have.
+    """
+    known = {option.name: option for option in schema(kind, name)}
+    for key in given:
+        if key not in known:
+            hint = nearest(key, list(known))
+            raise ConfigError(f"The {kind} '{name}' has no option '{key}'.{hint} It has: {', '.join(known) or 'none'}.")
+    values = {}
+    for option in known.values():
+        value = given.get(option.name, option.default)
+        if value is inspect.Parameter.empty:
+            raise ConfigError(f"The {kind} '{name}' needs the option '{option.name}'.")
+        if option.kind is not None and isinstance(value, str | Mapping):
+            value = expand(option.kind, value)
+        values[option.name] = value
+    return values
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """`` Did you mean '...'?`` for a misspelt word, or nothing."""
+    close = difflib.get_close_matches(str(word), known, n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""

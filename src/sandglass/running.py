@@ -1,0 +1,149 @@
+"""The one runner of a trained model over examples, codes and draws: batch by batch, in eval mode, under keyed noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from sandglass import rng
+from sandglass.core import Batch, Model
+from sandglass.data.dataset import Split
+from sandglass.data.loading import in_order
+
+ROWS = 256
+"""Codes decoded, or examples drawn, at once at most."""
+
+_ELEMENTS = 2**24  # numbers of them held at once
+
+Key = tuple[int | str, ...]
+"""A path that noise is keyed by, such as ``(seed, "generate")``; the place of the batch is added to it."""
+
+
+@contextmanager
+def observing(model: Model, *key: int | str) -> Iterator[None]:
+    """Eval mode and no gradients; afterwards the modes of all modules and the global generators are as they were.
+
+    Args:
+        model: to look at.
+        key: of the noise within; none leaves the generators to go on.
+
+    Example:
+        >>> from sandglass import registry
+        >>> from sandglass.core import Spec
+        >>> model = registry.build("vae", Spec((2,)), latent_dim=1).train()
+        >>> with observing(model):
+        ...     print(model.training)
+        False
+        >>> model.training
+        True
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), rng.forked(model.device, *key):
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def over(
+    model: Model,
+    split: Split,
+    f: Callable[[Batch], Tensor],
+    *,
+    key: Key = (0,),
+    size: int = 512,
+    fixed: bool = False,
+) -> Tensor:
+    """``f`` of every batch of a split, joined: ``(N, ...)`` on the CPU.
+
+    Args:
+        model: to run.
+        split: the examples.
+        f: from a batch, on the model's device and in its precision, to ``(B, ...)``.
+        key: of the noise.
+        size: examples at once, at most.
+        fixed: whether every call is over the same number of examples, the last filled up with copies of its first:
+            matrix products of another size may round in another way, and then an example's figures depend on nothing
+            else that was asked.
+
+    Example:
+        >>> from sandglass import registry
+        >>> from sandglass.core import Spec
+        >>> model = registry.build("vae", Spec((2,)), latent_dim=1)
+        >>> over(model, Split(torch.zeros(5, 2)), model.encode, size=2).shape
+        torch.Size([5, 1])
+    """
+    found = []
+    with observing(model, *key):
+        for place, make in enumerate(in_order(split, size, device=model.device, dtype=model.dtype)):
+            batch = make()
+            n = len(batch)
+            if fixed and n < size:
+                more = torch.cat([torch.arange(n), torch.zeros(size - n, dtype=torch.int64)]).to(model.device)
+                batch = batch.map(lambda t, more=more: t[more])  # type: ignore[misc]
+            rng.reseed(rng.key(*key, place), model.device)
+            found.append(f(batch)[:n].cpu())
+    return torch.cat(found)
+
+
+def encode(model: Model, split: Split) -> Tensor:
+    """``(N, D)`` codes of the examples, on the CPU."""
+    return over(model, split, model.encode)
+
+
+def reconstruct(model: Model, split: Split) -> Tensor:
+    """``(N, *shape)`` what the model makes of the examples, on the CPU."""
+    return over(model, split, model.reconstruct)
+
+
+def decode(model: Model, codes: Tensor, given: Batch | None = None) -> Tensor:
+    """``(N, *shape)`` on the CPU from ``(N, D)`` codes; ``given`` has the ``N`` conditions of a conditional model."""
+    pieces = []
+    with observing(model):
+        for part in torch.arange(len(codes)).split(at_once(model)):
+            code = codes[part]
+            code = code.to(model.device, model.dtype if code.is_floating_point() else code.dtype)
+            pieces.append(model.decode(code, placed(model, given, part)).cpu())
+    return torch.cat(pieces)
+
+
+def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None, noise: bool = False) -> Tensor:
+    """``(n, *shape)`` draws on the CPU: the same for the same key, and of more the first are the same.
+
+    Args:
+        model: to draw from.
+        n: how many.
+        key: of the noise.
+        given: the ``n`` conditions of a conditional model.
+        noise: see :meth:`~sandglass.core.Model.sample`.
+    """
+    pieces, size = [], at_once(model)
+    with observing(model, *key):
+        for place, part in enumerate(torch.arange(n).split(size)):
+            rng.reseed(rng.key(*key, place), model.device)
+            full = size if given is None else len(part)
+            pieces.append(model.sample(full, placed(model, given, part), noise=noise)[: len(part)].cpu())
+    return torch.cat(pieces)
+
+
+def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
+    """Conditions on the model's device and in its precision; those at ``index`` alone, if given."""
+    if given is None:
+        return None
+
+    def there(t: Tensor) -> Tensor:
+        t = t if index is None else t[index.to(t.device)]
+        return t.to(model.device, model.dtype if t.is_floating_point() else t.dtype)
+
+    return replace(given, beside={}).map(there)
+
+
+def at_once(model: Model) -> int:
+    """How many examples of this size are made at once."""
+    return max(1, min(ROWS, _ELEMENTS // model.spec.size))
