@@ -27,6 +27,8 @@ _ROOMS = {
     "schedule": "sandglass.schedules",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
+    "task": "sandglass.tasks",
+    "section": "sandglass.reports.sections",
     "logger": "sandglass.engine.loggers",
     "features": "sandglass.metrics.features",
 }
