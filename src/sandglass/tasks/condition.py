@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,7 @@ from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import ConfigError, DataError
-from sandglass.registry import names, nearest
-from sandglass.registry.building import declared
+from sandglass.registry import declared, names, nearest
 from sandglass.tasks.trained import Trained, check_count
 
 EACH = "each"
@@ -29,13 +28,20 @@ class Given:
 
     Args:
         batch: the conditions, None for a model without.
+        n: of how many examples.
         name: the class they are of, where they are all of one.
         note: what a person must know of them.
     """
 
     batch: Batch | None
+    n: int
     name: str = ""
     note: str = ""
+
+    @property
+    def of(self) -> str:
+        """`` of class ...``, or nothing."""
+        return f" of class {self.name}" if self.name else ""
 
 
 class Condition:
@@ -49,6 +55,11 @@ class Condition:
     def __init__(self, *, label: str = "", given: str | Mapping[str, Any] = "") -> None:
         self.label = str(label)
         self.given = dict(given) if isinstance(given, Mapping) else _named(given)
+
+    @property
+    def each(self) -> bool:
+        """Whether every class is wanted."""
+        return self.label == EACH
 
     def __call__(self, trained: Trained, n: int | None, seed: int = 0, usual: int = 1) -> list[Given]:
         """The conditions of ``n`` examples, once, or of ``n`` of every class.
@@ -69,12 +80,18 @@ class Condition:
         companions = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
         if self.label:
             self._check_label(trained)
-            chosen = range(trained.model.spec.classes) if self.label == EACH else [number_of(self.label, trained)]
-            return [Given(Batch(y=torch.full((n,), k), given=companions), class_name(k, trained)) for k in chosen]
+            chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]
+            return [Given(Batch(y=torch.full((n,), k), given=companions), n, class_name(k, trained)) for k in chosen]
         if "labels" in trained.model.needs:
             y, note = self._in_proportion(trained, n, seed)
-            return [Given(Batch(y=y, given=companions), note=note)]
-        return [Given(Batch(given=companions) if companions else None)]
+            return [Given(Batch(y=y, given=companions), n, note=note)]
+        return [Given(Batch(given=companions) if companions else None, n)]
+
+    @staticmethod
+    def columns(trained: Trained, asked: Sequence[Given]) -> dict[str, list[str]]:
+        """The class of every example, where they were drawn under one."""
+        found = [g.batch.y for g in asked if g.batch is not None and g.batch.y is not None]
+        return {"class": [class_name(int(k), trained) for y in found for k in y]} if found else {}
 
     def _check_label(self, trained: Trained) -> None:
         model = trained.model
@@ -104,25 +121,26 @@ class Condition:
                 listed = ", ".join(known) or "none"
                 hint = nearest(name, list(known))
                 raise ConfigError(f"The model knows no companion '{name}'.{hint} It has: {listed}.")
-        return {name: read_companion(source, known[name]) for name, source in self.given.items()}
+        splits = {name: read_companion(source, known[name]) for name, source in self.given.items()}
+        return {name: split.batch(slice(0, len(split))).x for name, split in splits.items()}
 
 
-def read_companion(source: Any, spec: Spec) -> Tensor:
-    """``(N, *shape)`` companions from a file or folder, or a tensor as it is.
+def read_companion(source: Any, spec: Spec) -> Split:
+    """Companions ``(N, *shape)`` from a file or folder, with their names; a tensor or split is taken as it is.
 
     Raises:
         DataError: they do not fit.
     """
     if isinstance(source, Tensor):
-        found = source
-    else:
+        source = Split(source)
+    if not isinstance(source, Split):
         options: dict[str, Any] = {}
         if spec.is_image:
             options["transform"] = ImageTransform((spec.shape[1], spec.shape[2]), spec.shape[0])
-        split = load_data(source, **options, labels=False, validation=0.0, test=0.0).train
-        found = split.batch(slice(0, len(split))).x
-    if tuple(found.shape[1:]) != spec.shape:
-        raise DataError(f"{source} has examples of shape {tuple(found.shape[1:])}; the model reads {spec.shape}.")
+        source = load_data(source, **options, labels=False, validation=0.0, test=0.0).train
+    found: Split = source
+    if tuple(found.x.shape[1:]) != spec.shape:
+        raise DataError(f"These examples have the shape {tuple(found.x.shape[1:])}; the model reads {spec.shape}.")
     return found
 
 
@@ -156,7 +174,7 @@ def class_counts(split: Split, classes: int) -> Tensor:
     known = known[known >= 0]
     if not len(known):
         raise DataError("No example has a class.")
-    return known.bincount(minlength=classes)
+    return known.bincount(minlength=classes)[:classes]
 
 
 def like(model: Model, split: Split | None, n: int, *key: int | str) -> Batch | None:

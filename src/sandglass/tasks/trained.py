@@ -203,7 +203,7 @@ def _masks(parts: Sequence[Split]) -> Tensor | None:
 
 
 def positions(total: int, n: int) -> Tensor:
-    """``(n,)`` places in so many, evenly spread, for files often come class by class; all of them where there are fewer.
+    """``(n,)`` places in so many, evenly spread, for files often come class by class; all where there are fewer.
 
     Example:
         >>> positions(10, 4), positions(2, 4)
