@@ -135,6 +135,32 @@ class Flags:
         return f"{called.get(match[1], match[1])} must be {wanted}, not {value[-1] if value else 'that'}."
 
 
+def typed(option: Option, form: str, text: str) -> Any:
+    """The value of an option from a command line, as the type in its signature; where that may be a text, the text.
+
+    Raises:
+        ConfigError: a value of another type.
+
+    Example:
+        >>> typed(Option("k", int | None, None, ""), "--k", "50")
+        50
+    """
+    hint = option.type
+    if hint is str or str in typing.get_args(hint):
+        return text
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        return parser.parse_args([f"--value={_listed(text) if _is_list(hint) else text}"], defaults=False)["value"]
+    except ArgumentError as error:
+        raise ConfigError(f"{form} must be {type_name(hint).removesuffix(' or null')}, not {text}.") from error
+
+
+def is_switch(hint: Any) -> bool:
+    """Whether an option is true, false or left open."""
+    return hint is bool or set(typing.get_args(hint)) == {bool, type(None)}
+
+
 def forms(choice: str) -> tuple[str, ...]:
     """The flags of a nested choice that stand for its name.
 

@@ -45,7 +45,7 @@ def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
     name = short if forms.get(short) == key else f"--{key}"
     default = "" if option.default is None else f" (default: {shown(option.default)})"
     help_ = plain(option.help).rstrip(".") + default
-    return _line(f"{name} {_value(option.type)}", help_)
+    return _line(f"{name} {value_name(option.type)}", help_)
 
 
 def _line(name: str, help_: str) -> str:
@@ -55,11 +55,11 @@ def _line(name: str, help_: str) -> str:
     return head + f"\n{'':<29}".join(body)
 
 
-def _value(hint: Any) -> str:
+def value_name(hint: Any) -> str:
     """What stands for the value of an option.
 
     Example:
-        >>> [_value(hint) for hint in (int, bool | None, bool | str | None)]
+        >>> [value_name(hint) for hint in (int, bool | None, bool | str | None)]
         ['N', 'true|false', 'COLUMN']
     """
     said = type_name(hint)

@@ -11,14 +11,14 @@ from sandglass import api, recipes, registry
 from sandglass.app import configure, flags
 from sandglass.app.configure import Config
 from sandglass.app.output import metrics_table, say
-from sandglass.app.trained import find_run
 from sandglass.app.words import Words, sort
 from sandglass.data.dataset import Dataset
-from sandglass.engine.options import Training
+from sandglass.engine.options import Settled, Training
 from sandglass.engine.record import BAD_FILES
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
+from sandglass.tasks.trained import find_run, of_run
 
 _FEW = 300  # of fewer updates in all nothing good can be expected
 
@@ -100,7 +100,7 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
     model = config["model"]
     shape = "x".join(map(str, data.spec.shape)) + ("" if data.spec.is_image else " numbers")
     splits = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"], len(data.train))
+    training = settled(config, data)
     length = f"{training.epochs} epoch{'s' * (training.epochs != 1)} in batches of {training.batch_size}"
     say(f"{model['name']} on {data.name}: {splits} examples of {shape}, {length}")
     short = few(training.epochs, math.ceil(len(data.train) / training.batch_size))
@@ -115,8 +115,16 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
         model_options=configure.given_options(model["options"]),
         init_from=find_run(given.own["--init-from"]) if "--init-from" in given.own else None,
         recipe=given.own.get("--recipe"),
-        **config["training"],
+        **training.to_dict(),
     )
+
+
+def settled(config: Config, data: Dataset) -> Settled:
+    """The training options with nothing left open; what trains settles nothing again."""
+    model = config["model"]
+    outline = registry.outline(model["name"], data.spec, **configure.given_options(model["options"]))
+    stages = () if outline is None else outline.stages()
+    return Training.of(config["training"]).settled([s for s in data.splits if s != "train"], len(data.train), stages)
 
 
 def few(epochs: int, steps: int) -> str:
@@ -151,9 +159,11 @@ def resume(given: Words) -> int:
     extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
     if extra or given.model:
         raise ConfigError(f"--resume goes on with the run as it is; leave out {[*extra, given.model][0]}.")
-    run = api.resume(find_run(given.own["--resume"]), epochs=epochs)
+    run = Run(find_run(given.own["--resume"]))
+    data = api.run_data(run)
+    run = api.resume(run.path, data=data, epochs=epochs)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
-    finish(run, api.run_data(run), show or {}, "--no-report" not in given.switches)
+    finish(run, data, show or {}, "--no-report" not in given.switches)
     return 0
 
 
@@ -164,9 +174,10 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
     if report:
         from sandglass.app.show import figures, write_page
 
-        measured = api.evaluate(run, split=split, device=run.config["training"]["device"])
-        pictures = figures(run, show)
-        page = write_page(run, data)
+        trained = of_run(run, data, device=run.config["training"]["device"])
+        measured = api.evaluate(run, split=split, data=data, model=trained.model)
+        pictures = figures(trained, show)
+        page = write_page(trained)
         print(f"\nOn {len(data.splits[split]):,} {split} examples:\n")
         metrics_table(measured["metrics"])
         print()

@@ -88,6 +88,11 @@ class Option:
     help: str
     kind: str | None = None
 
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is inspect.Parameter.empty
+
 
 _entries: dict[tuple[str, str], Entry] = {}
 _discovered: set[str] = set()
