@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +192,9 @@ def lengthened(
             raise ConfigError(f"The stage '{name}' was set to {before[name]} epochs: --epochs can only raise that.")
     if not changed:
         return training, [s.name for s in stages]
-    own = {
-        name: {**options, "epochs": changed.get(name, options.get("epochs"))}
-        for name, options in training.stage.items()
-    }
+    own = {name: dict(options) for name, options in training.stage.items()}
+    for name in changed.keys() & own.keys():
+        own[name]["epochs"] = changed[name]
     first = min(changed, key=trained.index)
     names = [s.name for s in stages]
     longer = dataclasses.replace(training, epochs=changed.get(trained[0], training.epochs), stage=own)
