@@ -50,6 +50,7 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "capacity_schedule"): {"capacity": 2.0},
     ("model", "free_bits"): {"capacity": 0.0},
     ("net", "activation"): {"widths": [5]},
+    ("net", "block"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},
     ("net", "max_width"): {"width": 8, "max_width": 12},
     ("features", "dim"): {"updates": 2},
@@ -183,10 +184,16 @@ def test_every_option_of_a_model_acts(name: str, option: registry.Option) -> Non
     assert any(acts("model", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["image"], DATA["row"]))
 
 
+SMALL_NETS: dict[str, Options] = {
+    "conv": {"width": 4, "hidden": 8},
+    "vit": {"width": 8, "heads": 2, "depth": 1},
+}
+
+
 @pytest.mark.parametrize(("name", "option"), **named(every("net")))
 def test_every_option_of_a_net_acts(name: str, option: registry.Option) -> None:
     def observe(options: Options, data: Dataset) -> str:
-        choice = {"name": name, **({"width": 4, "hidden": 8} if name == "conv" else {}), **options}
+        choice = {"name": name, **SMALL_NETS.get(name, {}), **options}
         return trained("ae", data, latent_dim=2, net=choice)
 
     assert any(acts("net", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["colour"], DATA["row"]))
