@@ -68,7 +68,7 @@ def of_the_room() -> Iterator[Command]:
 
 
 def registered(node: ast.ClassDef) -> Iterator[str]:
-    """The names that a class is registered under as a task.
+    r"""The names that a class is registered under as a task.
 
     Example:
         >>> (node,) = ast.parse('@register("draw", kind="task")\\nclass Draw(Task): ...').body

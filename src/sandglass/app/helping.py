@@ -9,6 +9,7 @@ from typing import Any
 from sandglass import registry
 from sandglass.app.flags import Flags, type_name
 from sandglass.app.words import OWN, SWITCHES
+from sandglass.engine.options import STAGE_OPTIONS
 from sandglass.registry import Option
 
 _EXAMPLES = """examples:
@@ -37,7 +38,20 @@ def train_help(model: str, flags: Flags) -> str:
     titles = {"data": "data:", "training": "training:", "model": f"model '{model}':"}
     for section, options in flags.shown.items():
         parts.append(titles[section] + "\n" + "\n".join(_option(key, option, flags.forms) for key, option in options))
+    if len(flags.stages) > 1:
+        parts.append(f"stages of '{model}', one after the other:\n" + "\n".join(_stage(n, flags) for n in flags.stages))
     return "\n\n".join([*parts, _EXAMPLES])
+
+
+def _stage(name: str, flags: Flags) -> str:
+    """A stage and what can be set of it alone."""
+    stage = flags.stages[name]
+    if not stage.phases:
+        return _line(name, "fitted in closed form; nothing to set")
+    fitted = "fitted first, then trained; " if stage.fit else ""
+    epochs = f"{stage.epochs} epochs when not given; " if stage.epochs else ""
+    options = ", ".join(option.replace("_", "-") for option in STAGE_OPTIONS)
+    return _line(f"--stage.{name}.OPTION", f"{fitted}{epochs}an OPTION for this stage alone, of: {options}")
 
 
 def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:

@@ -51,7 +51,7 @@ def runs(words: Sequence[str]) -> int:
             return 0
         raise NotFoundError(f"There is no folder {folder}.")
 
-        from sandglass.runs.run import Run
+    from sandglass.runs.run import Run
 
     found = sorted({f.parent for f in folder.glob("**/config.yaml")}, key=lambda p: natural_key(str(p)))
     if not found:
