@@ -69,7 +69,7 @@ def make_loop(
 ) -> tuple[Loop, Run]:
     """A loop over a new run folder, or over the run that is there."""
     training = Training.of({"threads": 1, "save_seconds": 0.0, **options}).settled(
-        [s for s in data.splits if s != "train"], len(data.train)
+        [s for s in data.splits if s != "train"], len(data.train), model.stages()
     )
     config = {
         "model": getattr(model, "config", {}),
@@ -127,12 +127,13 @@ def digest(model: Model, run: Run) -> str:
 
 
 def stop_at(loop: Loop, step: int, act: Callable[[], None]) -> None:
-    """Calls ``act`` right after a step."""
-    original = loop.step
+    """Calls ``act`` right after a step, counted through all stages; a fit is one."""
+    for name in ("step", "fit_stage"):
+        original = getattr(loop, name)
 
-    def stepping() -> None:
-        original()
-        if loop.now.step == step:
-            act()
+        def stepping(original: Callable[[], None] = original) -> None:
+            original()
+            if loop.now.total == step:
+                act()
 
-    loop.step = stepping  # type: ignore[method-assign]
+        setattr(loop, name, stepping)

@@ -50,6 +50,7 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "capacity_schedule"): {"capacity": 2.0},
     ("model", "free_bits"): {"capacity": 0.0},
     ("net", "activation"): {"widths": [5]},
+    ("net", "block"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},
     ("net", "max_width"): {"width": 8, "max_width": 12},
     ("features", "dim"): {"updates": 2},

@@ -1,4 +1,4 @@
-"""What every registered net, likelihood, prior, data set and metric owes."""
+"""What every registered likelihood, prior, data set and metric owes; tests/contract/test_nets.py is of the nets."""
 
 from __future__ import annotations
 
@@ -18,40 +18,6 @@ from sandglass.data.dataset import Mixture
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 from sandglass.metrics.evaluation import FEW, Evaluation
 from sandglass.metrics.measure import measure
-
-SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
-
-
-@pytest.mark.parametrize("name", registry.names("net"))
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_net_goes_both_ways_at_any_size(name: str, shape: tuple[int, ...]) -> None:
-    net = registry.resolve("net", name)
-    if name == "conv" and len(shape) == 1:
-        with pytest.raises(ConfigError, match="mlp"):
-            net.encoder(shape, 5)
-        return
-    torch.manual_seed(0)
-    encoder, decoder = net.encoder(shape, 5), net.decoder(5, shape)
-    x = torch.randn(2, *shape)
-    assert encoder(x).shape == (2, 5)
-    out = decoder(torch.randn(2, 5))
-    assert out.shape == x.shape
-    (encoder(x).square().sum() + out.square().sum()).backward()
-    for key, p in [*encoder.named_parameters(), *decoder.named_parameters()]:
-        assert p.grad is not None and torch.isfinite(p.grad).all(), key
-        assert p.grad.abs().sum() > 0 or p.numel() < 8 or max(shape) < 8, key
-
-
-@pytest.mark.parametrize("options", [{"norm": "batch"}, {"norm": "group"}, {"hidden": 0}, {"stages": 1}, {"stages": 6}])
-def test_every_conv_option_acts(options: dict[str, object]) -> None:
-    plain, changed = (registry.resolve("net", {"name": "conv", "width": 8, **o}) for o in ({}, options))
-    x = torch.randn(2, 3, 21, 30)
-    torch.manual_seed(0)
-    a = plain.encoder((3, 21, 30), 4)
-    torch.manual_seed(0)
-    b = changed.encoder((3, 21, 30), 4)
-    assert str(a) != str(b)
-    assert b(x).shape == (2, 4) and changed.decoder(4, (3, 21, 30))(b(x)).shape == x.shape
 
 
 def fitting(name: str, shape: tuple[int, ...]) -> tuple[Spec, Likelihood]:

@@ -36,7 +36,7 @@ def describe(model: Model, data: Dataset, training: Training, recipe: str | None
         },
         "training": training.to_dict(),
         "recipe": recipe,
-        "spec": data.spec.to_dict(),
+        "spec": model.spec.to_dict(),
         "transform": data.transform.to_dict(),
         "classes": list(data.classes),
         "environment": environment(),
