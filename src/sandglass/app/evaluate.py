@@ -158,10 +158,10 @@ def metrics(words: Sequence[str]) -> int:
         return 0
     print(f"{args.metric}: {entry('metric', args.metric).summary}")
     make = makes[args.metric]
-    asks, by_default = getattr(make, "asks", ()), getattr(make, "by_default", True)
+    requires, by_default = getattr(make, "requires", ()), getattr(make, "by_default", True)
     print(f"figures: {', '.join(make.figures)}")
     print(f"of the model: {', '.join(make.needs) or 'nothing but samples'}")
-    print(f"of the examples: {', '.join(asks) or 'nothing'}")
+    print(f"of the examples: {', '.join(requires) or 'nothing'}")
     suits = " and the data suits it" if callable(by_default) else ""
     print("taken: " + (f"by itself, where the model can be asked for it{suits}" if by_default else "when it is named"))
     if schema("metric", args.metric):
