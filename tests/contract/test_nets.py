@@ -13,6 +13,7 @@ from sandglass import registry
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets.conv import Trim
+from sandglass.nets.mlp import Gated, Residual
 
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [16]},
@@ -213,6 +214,24 @@ def test_a_body_can_be_given_on(name: str) -> None:
     theirs.body.load_state_dict(ours.body.state_dict())
     assert torch.equal(ours.body(x), theirs.body(x)) and theirs(x).shape == (2, 7)
     assert len(ours.state_dict()) == len(ours.body.state_dict()) + len(ours.head.state_dict())
+
+
+def test_a_gated_layer_and_a_residual_block_are_their_formulas() -> None:
+    torch.manual_seed(0)
+    gated, residual, x = Gated(3, 4), Residual(3, 4, "relu"), torch.randn(5, 3)
+    opened = 1 / (1 + torch.exp(-(x @ gated.gate.weight.T + gated.gate.bias)))
+    assert torch.allclose(gated(x), (x @ gated.value.weight.T + gated.value.bias) * opened, atol=1e-6)
+    _, _, first, _, _, second = residual.change
+    h = residual.lift(x)
+    inner = first(nn.functional.layer_norm(h, (4,)).relu())
+    assert torch.allclose(residual(x), h + second(nn.functional.layer_norm(inner, (4,)).relu()), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"positions": "sine"}, {"pool": "token"}, {}], ids=case_id)
+def test_a_vit_sees_where_a_patch_is(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    encoder, x = family("vit", options).encoder((1, 8, 8), 5), torch.rand(2, 1, 8, 8)
+    assert (encoder(x) - encoder(x.roll(4, -1))).abs().max() > 1e-3
 
 
 def test_auto_is_conv_for_images_and_mlp_for_rows() -> None:
