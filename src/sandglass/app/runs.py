@@ -110,7 +110,7 @@ def state(run: Run, complete: bool) -> str:
         return "finished"
     steps = run.steps()
     file = run.checkpoint_path(steps[-1]) / "state.json" if steps else None
-    early = file is not None and file.is_file() and read_json(file).get("stopped_early")
+    early = file is not None and file.is_file() and read_json(file).get("loop", {}).get("stopped_early")
     return "stopped early" if early else "stopped"
 
 
