@@ -29,6 +29,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("conv", {"norm": "group"}),
     ("conv", {"norm": "instance", "stages": 4}),
     ("conv", {"hidden": 0, "activation": "gelu"}),
+    ("vit", {"pool": "token", "positions": "sine", "patch": 3}),
 ]
 
 NETS = [(name, {}) for name in registry.names("net")] + VARIANTS
@@ -306,7 +307,7 @@ def test_maps_that_do_not_belong_are_refused(name: str, options: dict[str, Any])
         net.synthesis([(4, 19, 7)], shape)
     with pytest.raises(ConfigError, match="map"):
         net.synthesis([], shape)
-    with pytest.raises(ConfigError, match="maps, not"):
+    with pytest.raises(ConfigError, match=r"maps?, and was given"):
         net.synthesis(down.shapes, shape)([*down(torch.randn(2, *shape)), torch.randn(2, 1, 1, 1)])
     with pytest.raises(ConfigError, match="given none"):
         net.analysis(shape, cond=5)(torch.randn(2, *shape))

@@ -184,10 +184,16 @@ def test_every_option_of_a_model_acts(name: str, option: registry.Option) -> Non
     assert any(acts("model", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["image"], DATA["row"]))
 
 
+SMALL_NETS: dict[str, Options] = {
+    "conv": {"width": 4, "hidden": 8},
+    "vit": {"width": 8, "heads": 2, "depth": 1},
+}
+
+
 @pytest.mark.parametrize(("name", "option"), **named(every("net")))
 def test_every_option_of_a_net_acts(name: str, option: registry.Option) -> None:
     def observe(options: Options, data: Dataset) -> str:
-        choice = {"name": name, **({"width": 4, "hidden": 8} if name == "conv" else {}), **options}
+        choice = {"name": name, **SMALL_NETS.get(name, {}), **options}
         return trained("ae", data, latent_dim=2, net=choice)
 
     assert any(acts("net", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["colour"], DATA["row"]))

@@ -216,6 +216,27 @@ class Layers(nn.Sequential):
         return self[-1]
 
 
+class Headed(nn.Module):
+    """An encoder of a body that is no row of layers, and a linear head.
+
+    Args:
+        body: ``(B, *shape)``, a condition and a mask to ``(B, n)``.
+        head: ``(B, n) -> (B, out)``.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Linear) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, x: Tensor, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """``(B, out)`` of inputs ``(B, *shape)``, conditions ``(B, *cond)`` and masks ``(B, *shape)``.
+
+        Raises:
+            ConfigError: a condition or mask that it was not built for, or no condition where it needs one.
+        """
+        return self.head(self.body(x, c, mask))
+
+
 class Guided(nn.Module):
     """A decoder whose vector condition is what an encoder makes of the condition that is given.
 

@@ -266,7 +266,7 @@ class Synthesis(nn.Module):
             ConfigError: another number of maps, a condition that it was not built for, or none where it needs one.
         """
         if len(maps) != len(self.levels):
-            raise ConfigError(f"This network needs {len(self.levels)} maps, not {len(maps)}.")
+            raise ConfigError(f"This network needs {len(self.levels)} maps, and was given {len(maps)}.")
         joining: dict[int, list[Tensor]] = {level: [h] for level, h in zip(self.levels, maps, strict=True)}
         if self.guide is None:
             joining[self.levels[-1]] = [self.inputs(maps[-1], c)]
