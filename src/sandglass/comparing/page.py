@@ -10,11 +10,11 @@ from sandglass.comparing.sides import Block, Comparison, Side
 from sandglass.metrics.compared import Ranking
 from sandglass.reports import facts, history
 from sandglass.reports.chart import COLOURS, Chart
-from sandglass.reports.latent import observing
 from sandglass.reports.mosaic import mosaic, to_images
 from sandglass.reports.page import paired, template
 from sandglass.reports.plots import dot_chart, overlay_chart
 from sandglass.reports.section import Section, Strip, Table
+from sandglass.running import observing
 
 SHADES = ("train", "held", "c3", "c8", "c5", "c0", "c6", "c2", "c7", "c4")
 """A colour a run; more runs than colours begin again."""
