@@ -24,7 +24,7 @@ from PIL import Image
 import sandglass
 from offer import GOLDEN, command, outcome, sealed
 from sandglass import api
-from sandglass.app import codes
+from sandglass.tasks import code_files
 from sandglass.runs import storage
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
@@ -141,7 +141,7 @@ def as_data(ending: str) -> Read:
 def as_codes(ending: str) -> Read:
     def read(folder: Path, data: bytes) -> None:
         (folder / f"c.{ending}").write_bytes(data)
-        codes.read(folder / f"c.{ending}", 2)
+        code_files.read(folder / f"c.{ending}", 2)
 
     return read
 

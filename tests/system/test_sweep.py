@@ -46,8 +46,6 @@ class Bowl(Model):
         wrong: what goes wrong.
     """
 
-    objective = "bowl"
-
     def __init__(self, spec: Spec, *, a: float = 0.0, b: int = 4, wrong: str = "nothing") -> None:
         super().__init__()
         if wrong == "options":
@@ -67,7 +65,7 @@ class Bowl(Model):
         each = height + 0 * batch.x.flatten(1).sum(1) * self.weight
         return Terms(each.mean(), {})
 
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         return torch.zeros(n, *self.spec.shape)
 
 

@@ -40,7 +40,7 @@ class LatentModel(Model):
 
     def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
         """``(B, D)`` to the means ``(B, *shape)``."""
-        return self.p(code, self.given(given, len(code))).mean
+        return self.p(code, self.given(given, code.shape[0])).mean
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """``decode(encode(x))``."""

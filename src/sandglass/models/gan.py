@@ -120,7 +120,7 @@ class GAN(Model):
 
     def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
         """``(B, latent_dim)`` noise to ``(B, *shape)``, in [0, 1] where the data is."""
-        h = self.generator(code, self.given(given, len(code))).to(code.dtype)
+        h = self.generator(code, self.given(given, code.shape[0])).to(code.dtype)
         return h if self.spec.support == "real" else torch.sigmoid(h)
 
     @torch.no_grad()

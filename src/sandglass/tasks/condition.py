@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from sandglass import rng
-from sandglass.core import Batch, Model, Spec
+from sandglass.core import Batch, Spec
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import ConfigError, DataError
-from sandglass.registry import declared, names, nearest
+from sandglass.registry import nearest, require
 from sandglass.tasks.trained import Trained, check_count
 
 EACH = "each"
@@ -79,7 +79,7 @@ class Condition:
         check_count("The number of examples", n)
         companions = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
         if self.label:
-            self._check_label(trained)
+            require(trained.model, "labels")
             chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]
             return [Given(Batch(y=torch.full((n,), k), given=companions), n, class_name(k, trained)) for k in chosen]
         if "labels" in trained.model.needs:
@@ -92,14 +92,6 @@ class Condition:
         """The class of every example, where they were drawn under one."""
         found = [g.batch.y for g in asked if g.batch is not None and g.batch.y is not None]
         return {"class": [class_name(int(k), trained) for y in found for k in y]} if found else {}
-
-    def _check_label(self, trained: Trained) -> None:
-        model = trained.model
-        if "labels" not in model.needs:
-            able = [name for name in names("model") if "labels" in declared(name).needs]
-            raise ConfigError(
-                f"The model '{model.config['name']}' draws under no label. Models that do: {', '.join(able) or 'none'}."
-            )
 
     def _in_proportion(self, trained: Trained, n: int, seed: int) -> tuple[Tensor, str]:
         """``(n,)`` classes drawn as often as the training data has them, and how to say so."""
@@ -175,28 +167,6 @@ def class_counts(split: Split, classes: int) -> Tensor:
     if not len(known):
         raise DataError("No example has a class.")
     return known.bincount(minlength=classes)[:classes]
-
-
-def like(model: Model, split: Split | None, n: int, *key: int | str) -> Batch | None:
-    """Conditions of ``n`` examples that are drawn from a split; None for a model without, or without a split.
-
-    What a conditional model is shown under where nobody asks for anything: the classes and companions of real examples.
-    """
-    if not is_conditional(model) or split is None or not len(split):
-        return None
-    index = torch.arange(len(split))
-    if split.y is not None and "labels" in model.needs:
-        index = index[split.y.cpu() >= 0]
-    if not len(index):
-        return None
-    drawn = index[torch.randint(len(index), (n,), generator=rng.generator(*key))]
-    batch = split.batch(drawn.to(split.x.device))
-    return Batch(y=batch.y, given=batch.given)
-
-
-def is_conditional(model: Model) -> bool:
-    """Whether the model needs classes or companions of its examples."""
-    return any(need == "labels" or (":" in need and not need.startswith("beside:")) for need in model.needs)
 
 
 def _named(text: str) -> dict[str, str]:
