@@ -71,7 +71,7 @@ def registered(node: ast.ClassDef) -> Iterator[str]:
     r"""The names that a class is registered under as a task.
 
     Example:
-        >>> (node,) = ast.parse('@register("draw", kind="task")\\nclass Draw(Task): ...').body
+        >>> (node,) = ast.parse('@register("draw", kind="task")\nclass Draw(Task): ...').body
         >>> list(registered(node))
         ['draw']
     """

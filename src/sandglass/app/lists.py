@@ -14,14 +14,16 @@ def models(words: Sequence[str]) -> int:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="show the options of this one")
     args = parser.parse(words)
 
-    from sandglass.registry import able, entry, names
+    from sandglass.registry import declared, entry, names
 
     if args.model is None:
-        rows = [[n, entry("model", n).summary, ", ".join(able(n))] for n in names("model")]
+        rows = [[n, entry("model", n).summary, ", ".join(declared(n).provides)] for n in names("model")]
         table(["model", "what it is", "can"], rows, wrap=(1, 2))
         print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
         return 0
-    print(f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *able(args.model)))}\n")
+    print(
+        f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *declared(args.model).provides))}\n"
+    )
     options_table("model", args.model)
     return 0
 

@@ -116,6 +116,7 @@ class Loop:
             dtype=self.model.dtype,
             augment=make_augmentation(self.own.augment, self.data.spec),
             corrupt=make_corruption(self.own.corrupt, self.data.spec),
+            stream=state.stage,
         )
         self.total = self.own.epochs * self.loader.steps_per_epoch if self.stage.phases else 0
         self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)

@@ -49,7 +49,9 @@ def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Pictures ``(B, C, H, W)`` at another height and width, averaged where they shrink."""
     if x.shape[2:] == size:
         return x
-    return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+    half = x.dtype in (torch.float16, torch.bfloat16)  # which it is not written for
+    out = F.interpolate(x.float() if half else x, size, mode="bilinear", align_corners=False, antialias=True)
+    return out.to(x.dtype)
 
 
 def needed(c: Tensor | None, shape: tuple[int, ...]) -> Tensor:
@@ -256,7 +258,7 @@ class Guided(nn.Module):
         Raises:
             ConfigError: no condition, or one of another shape.
         """
-        return self.decoder(z, self.guide(needed(c, self.cond)))
+        return self.decoder(z, self.guide(needed(c, self.cond).to(z.dtype)))
 
 
 class FromCode(nn.Module):

@@ -69,6 +69,18 @@ def _allowed(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     return allowed if mask is None else allowed & mask
 
 
+def check_heads(width: int, heads: int, dropout: float) -> None:
+    """Refuses options that no attention has.
+
+    Raises:
+        ConfigError: heads that do not divide the width, or a dropout outside [0, 1).
+    """
+    if heads < 1 or width < 1 or width % heads:
+        raise ConfigError(f"The heads must divide the width, and {heads} does not divide {width}.")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"The dropout must be in [0, 1), not {dropout}.")
+
+
 class Attention(nn.Module):
     """Multi-head attention: of a sequence to itself, causal or not, or to a context.
 
@@ -96,10 +108,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, context: int = 0, causal: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
-        if heads < 1 or width < 1 or width % heads:
-            raise ConfigError(f"The heads must divide the width, and {heads} does not divide {width}.")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"The dropout must be in [0, 1), not {dropout}.")
+        check_heads(width, heads, dropout)
         if context and causal:
             raise ConfigError("Attention to a context has no order to be causal in.")
         self.heads, self.context, self.causal, self.dropout = heads, context, causal, dropout

@@ -271,7 +271,7 @@ class Synthesis(nn.Module):
         if self.guide is None:
             joining[self.levels[-1]] = [self.inputs(maps[-1], c)]
         else:
-            for level, h in enumerate(self.guide(c)):
+            for level, h in enumerate(self.guide(c, maps[-1].dtype)):
                 joining.setdefault(level, []).append(h)
         first, *stages = self.stages
         h = first(torch.cat(joining.pop(self.levels[-1]), 1))
@@ -293,13 +293,13 @@ class Guide(nn.Module):
         self.cond, self.analysis = cond, analysis
         self.shapes = [analysis.inputs.shape, *analysis.shapes]
 
-    def forward(self, c: Tensor | None) -> list[Tensor]:
-        """The picture and its maps, from the largest to the smallest, of conditions ``(B, *cond)``.
+    def forward(self, c: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
+        """The picture and its maps, from the largest to the smallest, of conditions ``(B, *cond)``, as floats so wide.
 
         Raises:
             ConfigError: no condition, or one of another shape.
         """
-        picture = resize(needed(c, self.cond), self.analysis.inputs.size)
+        picture = resize(needed(c, self.cond).to(dtype), self.analysis.inputs.size)
         return [picture, *self.analysis(picture)]
 
 

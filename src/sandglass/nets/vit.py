@@ -24,10 +24,14 @@ from sandglass.nets._frame import (
     picture_shape,
     resize,
 )
-from sandglass.nets.attention import Attention
+from sandglass.nets.attention import Attention, check_heads
 from sandglass.registry import register
 
 Size = tuple[int, int]
+
+_SPREAD = (
+    0.5  # of learned positions at first, about that of sines: from 0.02 a small vit is long blind to where it looks
+)
 
 
 @register("vit", kind="net")
@@ -87,9 +91,9 @@ class ViT:
             raise ConfigError(f"The pool is one of mean, token, not '{pool}'.")
         if positions == "sine" and width % 4:
             raise ConfigError(f"Sine positions need a width that 4 divides, not {width}.")
+        check_heads(width, heads, dropout)
         self.width, self.depth, self.heads, self.patch = width, depth, heads, patch
         self.positions, self.pool, self.dropout = positions, pool, dropout
-        Attention(width, heads, dropout=dropout)  # refuses what does not fit
 
     @staticmethod
     def natural(spec: Spec) -> bool:
@@ -249,7 +253,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.count = math.prod(size)
         if net.positions == "learned":
-            self.positions = nn.Parameter(0.02 * torch.randn(self.count, net.width))
+            self.positions = nn.Parameter(_SPREAD * torch.randn(self.count, net.width))
         else:
             self.register_buffer("positions", sine_positions(size, net.width))
         self.summary = nn.Parameter(0.02 * torch.randn(1, 1, net.width)) if summary else None
@@ -266,7 +270,7 @@ class Trunk(nn.Module):
         """
         row = [tokens + self.positions]
         if self.summary is not None:
-            row.append(self.summary.expand(len(tokens), -1, -1))
+            row.append(self.summary.expand(tokens.shape[0], -1, -1))
         if self.told is not None:
             row.append(self.told(needed(c, self.cond).to(tokens.dtype))[:, None])
         tokens = self.blocks(torch.cat(row, 1) if len(row) > 1 else row[0])
