@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from sandglass.core import Condition, Conditional, Likelihood, Net, Spec
+from sandglass.core import Condition, Conditional, FigureKind, Likelihood, Net, Spec
 from sandglass.distributions.location_scale import scale_from
 
 
@@ -63,7 +63,19 @@ class DiagonalGaussian(Conditional):
         return Independent(Normal(mean, scale_from(0.5 * log_variance), validate_args=False), 1, validate_args=False)
 
 
-class Observation(Conditional):
+class ObservationModel(Conditional):
+    """``p(x|z, c)`` over whole examples, given codes ``(B, D)``.
+
+    Attributes:
+        size: numbers that the decoder puts out for an example.
+        kind: what the figures of its likelihood are of.
+    """
+
+    size: int
+    kind: FigureKind
+
+
+class Observation(ObservationModel):
     """``p(x|z)``: a decoder and the likelihood that reads its output.
 
     Args:
@@ -72,9 +84,6 @@ class Observation(Conditional):
         spec: the data.
         likelihood: the head.
         cond: what the decoder is conditioned on beside the latent.
-
-    Attributes:
-        size: numbers that the decoder puts out for an example.
     """
 
     def __init__(self, net: Net, dim: int, spec: Spec, likelihood: Likelihood, cond: Condition = 0) -> None:
