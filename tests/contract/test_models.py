@@ -113,7 +113,7 @@ def test_samples_have_the_shape_range_and_seed(model: Model) -> None:
 
 
 def test_a_condition_that_a_model_needs_is_asked_for(model: Model) -> None:
-    if {need for need in model.needs if need not in ("complete",) and not need.startswith("beside:")}:
+    if model.conditions:
         with pytest.raises(ConfigError, match="given"):
             model.sample(3)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -84,17 +85,30 @@ class Observation(ObservationModel):
         spec: the data.
         likelihood: the head.
         cond: what the decoder is conditioned on beside the latent.
+        part: the ``dim`` places of a longer code that it reads; all of the code when not given.
     """
 
-    def __init__(self, net: Net, dim: int, spec: Spec, likelihood: Likelihood, cond: Condition = 0) -> None:
+    part: Tensor | None
+
+    def __init__(
+        self,
+        net: Net,
+        dim: int,
+        spec: Spec,
+        likelihood: Likelihood,
+        cond: Condition = 0,
+        part: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("part", None if part is None else torch.tensor(part), persistent=False)
         shape = (likelihood.channels(spec), *spec.shape[1:])
         self.trunk = Network.decoder(net, dim, shape, cond)
         self.likelihood = likelihood
         self.size, self.kind = torch.Size(shape).numel(), likelihood.kind(spec)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
-        """The distribution given latents ``(B, dim)`` under ``c``."""
+        """The distribution given latents ``(B, dim)``, or codes that they are a part of, under ``c``."""
+        h = h if self.part is None or h is None else h[..., self.part]
         return self.likelihood(self.trunk(h, c))
 
 

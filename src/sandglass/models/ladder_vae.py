@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
