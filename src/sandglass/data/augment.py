@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from sandglass.core import Spec
+from sandglass.core import Batch, Spec
 from sandglass.data.strengths import Scale, Strengths, read
 from sandglass.errors import ConfigError
 from sandglass.rng import uniform
@@ -76,8 +76,12 @@ class Augmentation:
     def __post_init__(self) -> None:
         read("augmentation", AUGMENTATIONS, {name: getattr(self, name) for name in AUGMENTATIONS})
 
-    @torch.no_grad()
-    def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
+    @property
+    def moves(self) -> bool:
+        """Whether it moves pixels, and so makes a picture differ from what belongs to it."""
+        return bool(self.flip or self.vflip or self.shift or self.rotate or self.scale or 0 < self.crop < 1)
+
+    def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int, stream: str = "") -> Tensor:
         """Changed pictures; ``x`` itself is left as it is.
 
         Args:
@@ -85,6 +89,7 @@ class Augmentation:
             index: ``(B,)`` the examples' positions in their split.
             seed: of the run.
             epoch: whole epochs done.
+            stream: of draws; another one for every stage of training, and for every set beside.
 
         Returns:
             ``(B, C, H, W)``.
@@ -92,30 +97,66 @@ class Augmentation:
         Raises:
             ConfigError: rows.
         """
+        return self.together(Batch(x, index=index), seed, epoch, stream).x
+
+    @torch.no_grad()
+    def together(self, batch: Batch, seed: int, epoch: int, stream: str = "") -> Batch:
+        """Changed pictures with their companions.
+
+        Companions that are pictures of the same height and width are moved and mixed as their pictures are, by the same
+        draw; light is changed on ``x`` alone. Other companions stay as they are. A picture that is mixed with one that
+        lacks a companion lacks it, too.
+
+        Args:
+            batch: ``x`` as :meth:`__call__` takes it, and positions.
+            seed: of the run.
+            epoch: whole epochs done.
+            stream: of draws.
+
+        Raises:
+            ConfigError: rows.
+        """
+        x = batch.x
         if x.dim() != 4:
             raise ConfigError(
                 f"Augmentation changes pictures (B, C, H, W), not examples of shape {tuple(x.shape[1:])}."
             )
-        index = index.to(x.device)
-        draws = uniform(index, len(_DRAWS), seed, epoch, "augment").to(x.dtype)
-        u = dict(zip(_DRAWS, draws.unbind(1), strict=True))
+        assert batch.index is not None
+        index, key = batch.index.to(x.device), keyed(seed, epoch, stream)
+        u = dict(zip(_DRAWS, uniform(index, len(_DRAWS), *key, "augment").to(x.dtype).unbind(1), strict=True))
+        v = uniform(index, 4, *key, "augment", "crop").to(x.dtype) if 0 < self.crop < 1 else None
+        given = {
+            n: self._move(t, u, v).clamp(t.min(), t.max())  # rounding in a warp may lead out of [0, 1]
+            for n, t in batch.given.items()
+            if t.dim() == 4 and t.shape[2:] == x.shape[2:]
+        }
+        x, absent = self._light(self._move(x, u, v), u), dict(batch.absent)
+        if self.mixup:
+            w = uniform(index, 3, *key, "augment", "mixup").to(x.dtype)
+            x, given = mix(x, self.mixup, w), {name: mix(t, self.mixup, w) for name, t in given.items()}
+            absent |= {name: absent[name] | absent[name][partners(w)] for name in given if name in absent}
+        return replace(batch, x=x, given={**batch.given, **given}, absent=absent)
+
+    def _move(self, x: Tensor, u: Mapping[str, Tensor], v: Tensor | None) -> Tensor:
+        """Mirrors and warps, by draws."""
         if self.flip:
             x = torch.where((u["flip"] < self.flip)[:, None, None, None], x.flip(-1), x)
         if self.vflip:
             x = torch.where((u["vflip"] < self.vflip)[:, None, None, None], x.flip(-2), x)
-        if 0 < self.crop < 1:
-            v = uniform(index, 4, seed, epoch, "augment", "crop").to(x.dtype)
+        if v is not None:
             x = self._warp(x, u, window(self.crop + (1 - self.crop) * v[:, 0], v[:, 1:], _CROP_RATIO))
         elif self.shift or self.rotate or self.scale:
             x = self._warp(x, u)
+        return x
+
+    def _light(self, x: Tensor, u: Mapping[str, Tensor]) -> Tensor:
+        """Changes contrast and brightness, by draws."""
         if self.contrast:
             mean = x.mean((1, 2, 3), keepdim=True)
             x = mean + (x - mean) * (1 + self.contrast * _signed(u["contrast"]))
         if self.brightness:
             x = x + self.brightness * _signed(u["brightness"])
-        if self.unit:
-            x = x.clamp(0, 1)
-        return mix(x, self.mixup, uniform(index, 3, seed, epoch, "augment", "mixup").to(x.dtype)) if self.mixup else x
+        return x.clamp(0, 1) if self.unit else x
 
     def _warp(self, x: Tensor, u: Mapping[str, Tensor], cut: tuple[Tensor, ...] | None = None) -> Tensor:
         """Turns, scales and shifts about the centre, and cuts out, in one bilinear pass, in pixels that are square."""
@@ -171,11 +212,25 @@ def mix(x: Tensor, strength: float, u: Tensor) -> Tensor:
         >>> bool(y[0] < 0.5 < y[1])
         True
     """
-    order = u[:, 0].argsort(stable=True)
-    partner = torch.empty_like(order).scatter_(0, order, order.roll(-1))
     w = (u[:, 1].clamp(min=2.0**-25) ** (-1 / strength) - 1) * torch.cos(2 * math.pi * u[:, 2]).square()
     kept = 0.5 + 0.5 * (1 + 1 / w).rsqrt()
-    return torch.lerp(x[partner], x, kept.view(-1, *[1] * (x.dim() - 1)))
+    return torch.lerp(x[partners(u)], x, kept.view(-1, *[1] * (x.dim() - 1)))
+
+
+def partners(u: Tensor) -> Tensor:
+    """``(B,)`` which picture each one is mixed with; ``u`` as :func:`mix` takes it."""
+    order = u[:, 0].argsort(stable=True)
+    return torch.empty_like(order).scatter_(0, order, order.roll(-1))
+
+
+def keyed(seed: int, epoch: int, stream: str) -> tuple[int | str, ...]:
+    """What the draws of a stream hang on beside the example.
+
+    Example:
+        >>> keyed(0, 3, ""), keyed(0, 3, "prior")
+        ((0, 3), (0, 'prior', 3))
+    """
+    return (seed, stream, epoch) if stream else (seed, epoch)
 
 
 def make_augmentation(given: Strengths, spec: Spec | None = None) -> Augmentation | None:

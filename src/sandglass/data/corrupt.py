@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sandglass import rng
 from sandglass.core import Spec
-from sandglass.data.augment import window
+from sandglass.data.augment import keyed, window
 from sandglass.data.strengths import Scale, Strengths, read
 from sandglass.errors import ConfigError
 
@@ -189,7 +189,7 @@ class Corruption:
     widths: tuple[int, ...] = ()
 
     @torch.no_grad()
-    def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int) -> Tensor:
+    def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int, stream: str = "") -> Tensor:
         """Damaged examples; ``x`` itself is left as it is.
 
         Args:
@@ -197,6 +197,7 @@ class Corruption:
             index: ``(B,)`` the examples' positions in their split.
             seed: of the run.
             epoch: whole epochs done.
+            stream: of draws; another one for every stage of training.
 
         Returns:
             The shape of ``x``.
@@ -209,7 +210,7 @@ class Corruption:
             if x.dim() != 4 and not CORRUPTIONS[name].rows:
                 raise ConfigError(f"The corruption '{name}' is for pictures, not for rows. {_those('rows')}")
             if strength:
-                draws = Draws(index, (seed, epoch, "corrupt", name), self.widths)
+                draws = Draws(index, (*keyed(seed, epoch, stream), "corrupt", name), self.widths)
                 x = CORRUPTIONS[name].change(x, strength, draws)
         return x.clamp(0, 1) if self.unit else x
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Batch, Spec
+from sandglass.data import derived
 from sandglass.data.rows import Rows, take
 from sandglass.data.transform import Transform
 
@@ -25,6 +26,16 @@ class Split:
         names: where each example comes from (a file name), for messages; may be empty.
         factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
         mask: ``(N, *spec.shape)`` booleans, True where observed; None where everything is.
+        given: companions of each example by name, ``(N, *spec.given[name].shape)``, kept as ``x`` is.
+        given_levels: the levels of those companions that are uint8, where they are not 256.
+        absent: ``(N,)`` booleans by name, True where an example lacks that companion; none lacks it when not there.
+        made: companions that every batch derives from its examples, by name: how, see :mod:`sandglass.data.derived`.
+        beside: the same split of other sets, by name, with examples of their own number.
+
+    Example:
+        >>> split = Split(torch.zeros(3, 3, 8, 8), made={"small": "small=2"}, given={"tag": torch.ones(3, 2)})
+        >>> {name: tuple(t.shape) for name, t in split.batch(slice(0, 2)).given.items()}
+        {'tag': (2, 2), 'small': (2, 3, 4, 4)}
     """
 
     x: Tensor | Rows
@@ -34,30 +45,72 @@ class Split:
     names: tuple[str, ...] = ()
     factors: Tensor | None = None
     mask: Tensor | None = None
+    given: Mapping[str, Tensor | Rows] = field(default_factory=dict)
+    given_levels: Mapping[str, int] = field(default_factory=dict)
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, Split] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the examples and their companions."""
+        return sum(t.nbytes for t in (self.x, *self.given.values()))
+
     def to(self, device: torch.device | str) -> Split:
-        """The split on another device."""
-        y, factors, mask = (None if t is None else t.to(device) for t in (self.y, self.factors, self.mask))
-        return replace(self, x=self.x.to(device), y=y, factors=factors, mask=mask)
+        """The split, with what comes with it, on another device."""
+        return replace(
+            self._each(lambda t: t.to(device)),
+            x=self.x.to(device),
+            given={name: t.to(device) for name, t in self.given.items()},
+            beside={name: split.to(device) for name, split in self.beside.items()},
+        )
 
     def take(self, index: Tensor) -> Split:
-        """The examples at ``index``, in that order; of a file a view."""
-        names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
-        y, factors, mask = (None if t is None else t[index] for t in (self.y, self.factors, self.mask))
-        return replace(self, x=take(self.x, index), y=y, names=names, factors=factors, mask=mask)
+        """The examples at ``index``, in that order; of a file a view. The sets beside stay whole."""
+        return replace(
+            self._each(lambda t: t[index]),
+            x=take(self.x, index),
+            names=tuple(self.names[i] for i in index.tolist()) if self.names else (),
+            given={name: take(t, index) for name, t in self.given.items()},
+        )
 
     def batch(self, index: Tensor | slice) -> Batch:
-        """The examples at ``index`` as a loss wants them: floats, images in [0, 1], 0 where nothing was observed."""
-        x, mask = _rows(self.x, index), None if self.mask is None else _rows(self.mask, index)
-        x = torch.div(x, self.levels - 1) if x.dtype == torch.uint8 else x  # true division: float32, in one pass
+        """The examples at ``index`` as a loss wants them: floats, images in [0, 1], 0 where nothing was observed.
+
+        What stands beside is not part of it, for its numbers are its own; the loader draws those.
+        """
+        x, mask = _unit(_rows(self.x, index), self.levels), None if self.mask is None else _rows(self.mask, index)
         if mask is not None:
             x = x.masked_fill(~mask, 0)
+        absent = {name: t[index] for name, t in self.absent.items()}
+        given = {name: _unit(_rows(t, index), self.given_levels.get(name, 256)) for name, t in self.given.items()}
+        given |= {name: blank(given[name], gone) for name, gone in absent.items() if name in given}
+        given |= {name: derived.make(how, x) for name, how in self.made.items()}
         if isinstance(index, slice):
             index = torch.arange(*index.indices(len(self)), device=x.device)
-        return Batch(x, None if self.y is None else self.y[index], mask, index)
+        return Batch(x, None if self.y is None else self.y[index], mask, index, given, absent)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Split:
+        """With every tensor changed that is small and no example."""
+        y, factors, mask = (None if t is None else change(t) for t in (self.y, self.factors, self.mask))
+        return replace(self, y=y, factors=factors, mask=mask, absent={n: change(t) for n, t in self.absent.items()})
+
+
+def blank(t: Tensor, gone: Tensor) -> Tensor:
+    """``(B, ...)`` with 0 where ``gone`` ``(B,)`` is True.
+
+    Example:
+        >>> blank(torch.ones(2, 2), torch.tensor([True, False])).tolist()
+        [[0.0, 0.0], [1.0, 1.0]]
+    """
+    return t.masked_fill(gone.view(-1, *[1] * (t.dim() - 1)), 0)
+
+
+def _unit(x: Tensor, levels: int) -> Tensor:
+    return torch.div(x, levels - 1) if x.dtype == torch.uint8 else x  # true division: float32, in one pass
 
 
 def _rows(x: Tensor | Rows, index: Tensor | slice) -> Tensor:
@@ -87,7 +140,8 @@ class Dataset:
     Args:
         name: short name, for folders and titles.
         spec: what one example looks like.
-        transform: how a raw picture or row became an example, and the way back; stored with the model.
+        transform: how a raw picture or row became an example, and the way back, with those of its companions
+            (``transform.given[name]``) and of the sets beside (``transform.beside[name]``); stored with the model.
         splits: ``train`` always; ``validation`` and ``test`` where there are such.
         classes: class names, in the order of their numbers; empty without labels.
         source: plain values from which :func:`sandglass.load_data` makes the same data again, None for data that was

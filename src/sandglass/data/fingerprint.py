@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from torch import Tensor
 
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
-from sandglass.data.rows import Rows, common_store
+from sandglass.data.rows import Rows, Store, common_store
 
 Content = Callable[[Tensor | Rows], Iterable[memoryview]]
 
 
 def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...] = ()) -> str:
     """SHA-256 over the spec, the class names, and each split's name, types, shapes, examples, labels and mask.
+
+    Companions and sets beside are part of it.
 
     Example:
         >>> import torch
@@ -28,23 +31,55 @@ def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...
     if store is None:
         return _digest(spec, splits, classes, _content)
     # Over many gigabytes this takes minutes: it is remembered by which rows of the file stand where.
-    key = _digest(spec, splits, classes, lambda x: _content(x.index if isinstance(x, Rows) else x))
+    key = _digest(spec, splits, classes, lambda x: _places(x, store))
     return store.remember(key, lambda: _digest(spec, splits, classes, _content))
 
 
 def _digest(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...], content: Content) -> str:
-    nature = spec.to_dict()
-    for column in nature["columns"]:  # these two follow from the examples, and were not always there
-        del column["mean"], column["scale"]
-    digest = hashlib.sha256(json.dumps([nature, list(classes)], sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps([_nature(spec), list(classes)], sort_keys=True).encode())
     for name in sorted(splits):
-        split = splits[name]
-        for part, x in (("x", split.x), ("y", split.y), ("mask", split.mask)):
-            if x is not None:
-                digest.update(f"|{name}.{part} {x.dtype} {tuple(x.shape)} {split.levels}|".encode())
-                for block in content(x):
-                    digest.update(block)
+        _add(digest, name, splits[name], content)
     return digest.hexdigest()
+
+
+def _nature(spec: Spec) -> dict[str, Any]:
+    """The spec in plain values, without what follows from the examples or was not always there."""
+    nature = spec.to_dict()
+    for column in nature["columns"]:
+        del column["mean"], column["scale"]
+    if spec.layout != "sequence":
+        del nature["layout"]
+    for kind in ("given", "beside"):
+        nature[kind] = {name: _nature(other) for name, other in getattr(spec, kind).items()}
+        if not nature[kind]:
+            del nature[kind]
+    return nature
+
+
+def _add(digest: hashlib._Hash, name: str, split: Split, content: Content) -> None:
+    """Adds the examples of a split, with what comes with them and stands beside them."""
+    parts: list[tuple[str, Tensor | Rows | None, int]]
+    parts = [("x", split.x, split.levels), ("y", split.y, split.levels), ("mask", split.mask, split.levels)]
+    for companion in sorted(split.given):
+        levels = split.given_levels.get(companion, 256)
+        parts.append((f"given.{companion}", split.given[companion], levels))
+        parts.append((f"absent.{companion}", split.absent.get(companion), levels))
+    for part, x, levels in parts:
+        if x is not None:
+            digest.update(f"|{name}.{part} {x.dtype} {tuple(x.shape)} {levels}|".encode())
+            for block in content(x):
+                digest.update(block)
+    for companion, how in sorted(split.made.items()):
+        digest.update(f"|{name}.made.{companion} {how}|".encode())
+    for other in sorted(split.beside):
+        _add(digest, f"{name}.beside.{other}", split.beside[other], content)
+
+
+def _places(x: Tensor | Rows, store: Store) -> Iterable[memoryview]:
+    """Which rows of ``store`` they are; of another file the digests of the rows."""
+    if not isinstance(x, Rows):
+        return _content(x)
+    return _content(x.index) if x.store is store else [memoryview(b"".join(x.digests()))]
 
 
 def _content(x: Tensor | Rows) -> Iterator[memoryview]:

@@ -5,19 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sandglass import rng
 from sandglass.core import Batch
-from sandglass.data.dataset import Split
+from sandglass.data import derived
+from sandglass.data.augment import Augmentation
+from sandglass.data.dataset import Split, blank
+from sandglass.errors import ConfigError
 
 _RESIDENT = 4 * 2**30  # a split of at most this many bytes lives on the device
 _ELEMENTS = 2**24  # numbers in a batch that is only measured
 
-Change = Callable[[Tensor, Tensor, int, int], Tensor]
-"""From examples, their positions, the seed and the epoch to changed examples."""
+
+class Change(Protocol):
+    """From examples, their positions, the seed, the epoch and a stream of draws to changed examples."""
+
+    def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int, stream: str = "") -> Tensor:
+        """Changed examples, of the shape of ``x``."""
+        ...
 
 
 class Loader:
@@ -26,19 +35,32 @@ class Loader:
     The order of an epoch depends on (seed, epoch), an example's augmentation on (seed, epoch, index). Images stay
     bytes, on the device when they fit, and become floats batch by batch.
 
+    A batch of every set beside comes along, as large as the batch itself. A set beside has epochs of its own, each in
+    an order of its own; they follow each other without a break, so that after n examples of the split n of each set
+    have been drawn, however large it is.
+
     Args:
         split: the examples.
         batch_size: examples a batch; the last of an epoch may be smaller.
         seed: decides the order.
         device: where batches are wanted.
-        dtype: of ``x``.
-        augment: random changes, or None.
+        dtype: of ``x`` and of companions.
+        augment: random changes, or None. An :class:`~sandglass.data.augment.Augmentation` moves the companions of a
+            picture with it, and changes the pictures of sets beside, too.
         corrupt: damage after that, or None; the damaged copy comes with the batch as ``given["damaged"]``.
+        stream: of draws; training in several stages gives each another one.
+
+    Raises:
+        ConfigError: an augmentation would move pictures and leave companions of another size behind.
 
     Example:
         >>> loader = Loader(Split(torch.arange(10).float()[:, None]), 4, seed=0)
         >>> [len(loader.batch(step)) for step in range(4)]
         [4, 4, 2, 4]
+        >>> other = Split(torch.arange(3).float()[:, None])
+        >>> loader = Loader(Split(torch.zeros(10, 1), beside={"b": other}), 4, seed=0)
+        >>> [loader.batch(step).beside["b"].index.tolist() for step in range(3)]
+        [[0, 1, 2, 1], [0, 2, 0, 2], [1, 2]]
     """
 
     def __init__(
@@ -51,36 +73,112 @@ class Loader:
         dtype: torch.dtype = torch.float32,
         augment: Change | None = None,
         corrupt: Change | None = None,
+        stream: str = "",
     ) -> None:
         self.device = torch.device(device)
-        self.split = split.to(self.device) if split.x.nbytes <= _RESIDENT else split
+        self.split = self._placed(replace(split, beside={}))
+        self.beside = {name: self._placed(other) for name, other in split.beside.items()}
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
-        self.augment, self.corrupt = augment, corrupt
+        self.augment, self.corrupt, self.stream = augment, corrupt, stream
         self.steps_per_epoch = math.ceil(len(split) / batch_size)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
+        self._orders: dict[str, dict[int, Tensor]] = {name: {} for name in self.beside}
+        for each in (self.split, *self.beside.values()):
+            self._check(each)
 
     def indices(self, step: int) -> Tensor:
         """Which examples step ``step`` (from 0) is made of."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            order = rng.permutation(len(self.split), self.seed, "order", epoch)
+            order = rng.permutation(len(self.split), self.seed, "order", *self._key, epoch)
             self._order, self._epoch = order.to(self.split.x.device), epoch
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
+    def indices_beside(self, name: str, step: int) -> list[tuple[int, Tensor]]:
+        """Which examples of a set beside step ``step`` comes with, as neighbours of one of that set's own epochs each.
+
+        Returns:
+            Own epochs and positions.
+        """
+        epoch, place = divmod(step, self.steps_per_epoch)
+        n, start = len(self.beside[name]), epoch * len(self.split) + place * self.batch_size
+        stop = min(start + self.batch_size, (epoch + 1) * len(self.split))
+        epochs = range(start // n, (stop - 1) // n + 1)
+        known, device = self._orders[name], self.beside[name].x.device
+        self._orders[name] = {
+            e: known[e] if e in known
+            else rng.permutation(n, self.seed, "order", *self._key, "beside", name, e).to(device)
+            for e in epochs
+        }  # fmt: skip
+        return [(e, self._orders[name][e][max(start - e * n, 0) : stop - e * n]) for e in epochs]
+
     def batch(self, step: int) -> Batch:
         """The batch of step ``step``, on the device."""
-        index = self.indices(step)
-        batch = self.split.batch(index)
-        if self.split.x.device != self.device:
-            batch = batch.map(lambda t: t.to(self.device, non_blocking=True))
-        x, epoch = batch.x, step // self.steps_per_epoch
-        given = dict(batch.given)
-        if self.augment is not None and batch.index is not None:
-            x = self.augment(x, batch.index, self.seed, epoch)
+        batch = self._changed(self.split, self.indices(step), step // self.steps_per_epoch, self.stream)
         if self.corrupt is not None and batch.index is not None:
-            given["damaged"] = self.corrupt(x, batch.index, self.seed, epoch).to(self.dtype)
-        return replace(batch, x=x.to(self.dtype), given=given)
+            damaged = self.corrupt(batch.x, batch.index, self.seed, step // self.steps_per_epoch, self.stream)
+            batch = replace(batch, given={**batch.given, "damaged": damaged})
+        return self._typed(replace(batch, beside={name: self._beside(name, step) for name in self.beside}))
+
+    @property
+    def _key(self) -> tuple[str, ...]:
+        """What draws hang on beside seed and epoch; nothing where there is but one stream."""
+        return (self.stream,) if self.stream else ()
+
+    def _beside(self, name: str, step: int) -> Batch:
+        stream = f"{self.stream}/beside/{name}"
+        parts = [self._changed(self.beside[name], i, e, stream) for e, i in self.indices_beside(name, step)]
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+    def _changed(self, split: Split, index: Tensor, epoch: int, stream: str) -> Batch:
+        """Examples on the device, changed at random, with what is derived from them as they are then."""
+        batch = split.batch(index)
+        if split.x.device != self.device:
+            batch = batch.map(lambda t: t.to(self.device, non_blocking=True))
+        if self.augment is None or (split is not self.split and batch.x.dim() != 4):
+            return batch
+        if isinstance(self.augment, Augmentation):
+            batch = self.augment.together(batch, self.seed, epoch, stream)
+        elif split is self.split and batch.index is not None:
+            batch = replace(batch, x=self.augment(batch.x, batch.index, self.seed, epoch, stream))
+        given = {n: blank(t, batch.absent[n]) if n in batch.absent else t for n, t in batch.given.items()}
+        return replace(batch, given=given | {n: derived.make(how, batch.x) for n, how in split.made.items()})
+
+    def _placed(self, split: Split) -> Split:
+        """On the device, if it has room."""
+        return split.to(self.device) if split.nbytes <= _RESIDENT else split
+
+    def _check(self, split: Split) -> None:
+        if not isinstance(self.augment, Augmentation) or not self.augment.moves or split.x.dim() != 4:
+            return
+        for name, other in split.given.items():
+            if other.dim() == 4 and other.shape[2:] != split.x.shape[2:]:
+                own, size = ("x".join(map(str, t.shape[2:])) for t in (split.x, other))
+                raise ConfigError(
+                    f"The augmentation moves pictures of {own}, and cannot move their companions '{name}' of {size} "
+                    "with them; bring both to one size (size=64, --size 64), or leave out what moves pixels."
+                )
+
+    def _typed(self, batch: Batch) -> Batch:
+        """With floats of the type that is wanted."""
+        return batch.map(lambda t: t.to(self.dtype) if t.is_floating_point() else t)
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    """Batches of one set as one."""
+
+    def join(f: Callable[[Batch], Tensor | None]) -> Tensor | None:
+        found = [t for t in map(f, parts) if t is not None]
+        return torch.cat(found) if found else None
+
+    x = join(lambda b: b.x)
+    assert x is not None
+    given, absent = (
+        {name: torch.cat([getattr(b, kind)[name] for b in parts]) for name in getattr(parts[0], kind)}
+        for kind in ("given", "absent")
+    )
+    return Batch(x, join(lambda b: b.y), join(lambda b: b.mask), join(lambda b: b.index), given, absent)
 
 
 def in_order(
@@ -88,18 +186,23 @@ def in_order(
 ) -> list[Callable[[], Batch]]:
     """Every batch of a split in order, each made when called; for measuring.
 
-    Batches of large examples are smaller, so that what is measured needs no more memory than what is trained.
+    Batches of large examples are smaller, so that what is measured needs no more memory than what is trained. Those of
+    sets beside come along by position, a smaller set beginning anew.
 
     Example:
         >>> [len(make()) for make in in_order(Split(torch.zeros(5, 1)), 2)]
         [2, 2, 1]
     """
-    batch_size = min(batch_size, max(1, _ELEMENTS // max(1, math.prod(split.x.shape[1:]))))
+    size = sum(math.prod(t.shape[1:]) for t in (split.x, *split.given.values()))
+    batch_size = min(batch_size, max(1, _ELEMENTS // max(1, size)))
 
     def at(start: int) -> Callable[[], Batch]:
         def make() -> Batch:
-            batch = split.batch(slice(start, min(start + batch_size, len(split)))).map(lambda t: t.to(device))
-            return replace(batch, x=batch.x.to(dtype))
+            stop = min(start + batch_size, len(split))
+            rows = torch.arange(start, stop)
+            beside = {n: s.batch((rows % len(s)).to(s.x.device)) for n, s in split.beside.items()}
+            batch = replace(split.batch(slice(start, stop)), beside=beside)
+            return batch.map(lambda t: t.to(device)).map(lambda t: t.to(dtype) if t.is_floating_point() else t)
 
         return make
 

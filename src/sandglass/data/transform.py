@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,10 +20,20 @@ from sandglass.errors import ConfigError, DataError
 FITS = ("crop", "pad", "stretch")
 
 
+@dataclass(frozen=True, kw_only=True)
 class Transform(abc.ABC):
-    """A fitted map from raw data to examples, with an inverse; plain data throughout."""
+    """A fitted map from raw data to examples, with an inverse; plain data throughout.
+
+    Args:
+        given: those of the companions of an example, by name.
+        beside: those of the sets beside, by name.
+        made: of a companion that is derived from the example: how, such as ``"small=4"``.
+    """
 
     kind: ClassVar[str]
+    given: Mapping[str, Transform] = field(default_factory=dict, hash=False)
+    beside: Mapping[str, Transform] = field(default_factory=dict, hash=False)
+    made: str = ""
 
     @abc.abstractmethod
     def apply(self, raw: Any) -> Tensor:
@@ -42,13 +52,23 @@ class Transform(abc.ABC):
         """Examples, as a model draws them, back to raw data."""
 
     @abc.abstractmethod
+    def _spec(self, classes: int) -> Spec:
+        """The examples that this transform puts out, without what comes with them."""
+
     def spec(self, classes: int = 0) -> Spec:
-        """The data that this transform puts out."""
+        """The data that this transform puts out, companions and sets beside included."""
+        given, beside = ({n: t.spec() for n, t in ts.items()} for ts in (self.given, self.beside))
+        return replace(self._spec(classes), given=given, beside=beside)
+
+    def alone(self) -> Transform:
+        """That of the examples, without those of what comes with them."""
+        return replace(self, given={}, beside={}) if self.given or self.beside else self
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; ``"kind"`` says which class."""
-        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
-        return {"kind": self.kind, **values}
+        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in (*_OTHERS, "made")}
+        others = {k: {n: t.to_dict() for n, t in getattr(self, k).items()} for k in _OTHERS if getattr(self, k)}
+        return {"kind": self.kind, **values} | ({"made": self.made} if self.made else {}) | others
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Transform:
@@ -72,8 +92,9 @@ class Transform(abc.ABC):
             if key not in known:
                 raise ConfigError(f"The {kind} transform has no '{key}'. It has: {', '.join(known)}.")
         try:
+            values |= {k: {str(n): _single(t) for n, t in values[k].items()} for k in _OTHERS if k in values}
             transform: Transform = make(**values)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise ConfigError(f"The {kind} transform is damaged: {error}") from error
         return transform
 
@@ -128,7 +149,7 @@ class ImageTransform(Transform):
         if len(self.background) != 3 or not all(0 <= b <= 255 for b in self.background):
             raise ConfigError(f"background must be red, green and blue in 0 to 255, not {self.background}.")
 
-    def spec(self, classes: int = 0) -> Spec:
+    def _spec(self, classes: int) -> Spec:
         """Images of this size; two levels are binary."""
         support = "binary" if self.levels == 2 else "unit"
         return Spec((self.channels, *self.size), support, self.levels, classes)  # type: ignore[arg-type]
@@ -227,7 +248,7 @@ class TableTransform(Transform):
             if not coding.plausible(c):
                 raise ConfigError(f"A column of a table transform is damaged: {str(c)[:200]}.")
 
-    def spec(self, classes: int = 0) -> Spec:
+    def _spec(self, classes: int) -> Spec:
         """Rows as wide as the encoded columns."""
         found = tuple(
             Column(c["name"], c["kind"], coding.width(c), tuple(c.get("categories", ())),
@@ -322,7 +343,7 @@ class ArrayTransform(Transform):
                 f"An array transform needs a finite mean and a positive scale, not {self.mean}, {self.scale}."
             )
 
-    def spec(self, classes: int = 0) -> Spec:
+    def _spec(self, classes: int) -> Spec:
         """Real numbers of this shape."""
         return Spec(self.shape, "real", 256, classes)
 
@@ -344,7 +365,15 @@ class ArrayTransform(Transform):
         return back
 
 
+_OTHERS = ("given", "beside")
 _KINDS: dict[str, Any] = {t.kind: t for t in (ImageTransform, TableTransform, ArrayTransform)}
+
+
+def _single(values: Mapping[str, Any]) -> Transform:
+    """A companion's transform, which has no companions of its own."""
+    if set(_OTHERS) & values.keys():
+        raise ConfigError("a companion has companions of its own.")
+    return Transform.from_dict(values)
 
 
 def _is_text(raw: Any) -> bool:
