@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sandglass import registry, rng
-from sandglass.core import Model, Spec
+from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
 from sandglass.engine.loop import Loop
@@ -113,7 +113,7 @@ class Draws(Model):
     def phases(self) -> tuple[()]:
         return ()
 
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         self.asked.append((n, noise))
         return self.draw(n)
 

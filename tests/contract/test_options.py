@@ -29,7 +29,7 @@ from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
-from sandglass.metrics.held import Held, UnsuitableError
+from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 
 Options = dict[str, Any]
 
@@ -249,13 +249,13 @@ def test_every_option_of_a_data_set_acts(name: str, option: registry.Option, mon
     assert acts("dataset", name, option, observe)
 
 
-def held(data: Dataset) -> Held:
+def evaluation(data: Dataset) -> Evaluation:
     """Examples of six classes, with all else that a measure may ask for, and others to train on."""
     n = len(data.train)
     split = dataclasses.replace(data.train, y=torch.arange(n) % 6, factors=torch.arange(2 * n).view(-1, 2) % 3)
     mixture = None if data.spec.is_image else Mixture(torch.eye(*data.spec.shape), 1.0)
     train = dataclasses.replace(split, x=split.x.flip(1))
-    return Held(split=split, spec=data.spec, train=train, factors=("a", "b"), mixture=mixture)
+    return Evaluation(split=split, spec=data.spec, train=train, factors=("a", "b"), mixture=mixture)
 
 
 @pytest.mark.parametrize(("name", "option"), **named(every("metric")))
@@ -271,10 +271,10 @@ def test_every_option_of_a_metric_acts(name: str, option: registry.Option) -> No
             calls.clear()
         given = registry.resolve("metric", {"name": name, **QUICK.get(name, {}).get(name, {}), **options})
         with torch.no_grad():
-            found = given(model, held(data))
+            found = given(model, evaluation(data))
         return list(calls) or [(r.name, r.value, r.stderr, r.n) for r in found]
 
-    suited = [data for data in DATA.values() if all(map(held(data).has, getattr(make, "asks", ())))]
+    suited = [data for data in DATA.values() if all(map(evaluation(data).has, getattr(make, "requires", ())))]
     try:
         assert any(acts("metric", name, option, lambda o, d=data: observe(o, d)) for data in suited)
     except MissingPackageError as error:
@@ -284,7 +284,9 @@ def test_every_option_of_a_metric_acts(name: str, option: registry.Option) -> No
 @pytest.mark.parametrize(("name", "option"), **named(every("features")))
 def test_every_option_of_features_acts(name: str, option: registry.Option) -> None:
     def observe(options: Options) -> str:
-        extract = registry.resolve("features", {"name": name, **options})(held(DATA["image"]), torch.device("cpu"))
+        extract = registry.resolve("features", {"name": name, **options})(
+            evaluation(DATA["image"]), torch.device("cpu")
+        )
         return hashed(extract(DATA["image"].train.batch(torch.arange(24)).x))
 
     assert acts("features", name, option, observe)

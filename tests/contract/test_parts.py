@@ -16,7 +16,7 @@ from sandglass import registry
 from sandglass.core import Column, Likelihood, Spec
 from sandglass.data.dataset import Mixture
 from sandglass.errors import ConfigError, DataError, MissingPackageError
-from sandglass.metrics.held import FEW, Held
+from sandglass.metrics.evaluation import FEW, Evaluation
 from sandglass.metrics.measure import measure
 
 
@@ -113,8 +113,8 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
         model = fresh(model_name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
         if not set(make.needs) <= set(model.provides):
             continue
-        held = Held(split=split, spec=model.spec, **beside)
-        if lacking := [ask for ask in getattr(make, "asks", ()) if not held.has(ask)]:
+        evaluation = Evaluation(split=split, spec=model.spec, **beside)
+        if lacking := [ask for ask in getattr(make, "requires", ()) if not evaluation.has(ask)]:
             with pytest.raises(DataError, match=name):
                 measure(model, split, names=[name], **beside)
             assert (lacking, kind) in ((["images"], "row"), (["mixture"], "image"))
@@ -138,7 +138,7 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
             assert again == [result] if same else [r.name for r in again] == [result.name]
         model.eval()
         with torch.no_grad():
-            every = registry.resolve("metric", {"name": name, **options.get(name, {})})(model, held)
+            every = registry.resolve("metric", {"name": name, **options.get(name, {})})(model, evaluation)
         assert [r.name for r in every] == [r.name for r in first], "a figure that is not declared is never shown"
 
 

@@ -116,6 +116,7 @@ class Loop:
             dtype=self.model.dtype,
             augment=make_augmentation(self.own.augment, self.data.spec),
             corrupt=make_corruption(self.own.corrupt, self.data.spec),
+            stream=state.stage,
         )
         self.total = self.own.epochs * self.loader.steps_per_epoch if self.stage.phases else 0
         self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)
@@ -368,7 +369,8 @@ class Loop:
         if not self.stepper.finite():
             raise DivergedError(self.diverged("weights are not finite"))
         self.now.seconds = time.perf_counter() - self.begun
-        state = vars(self.now) | {"meter": self.stepper.meter.state(), "best": _plain(self.now.best)}
+        now = vars(self.now) | {"best": _plain(self.now.best)}
+        state = {"loop": now, "meter": self.stepper.meter.state()}
         step = self.now.total
         about = {
             "sandglass": __version__,
@@ -432,8 +434,8 @@ class Loop:
         where = str(self.run.checkpoint_path(checkpoint.step))
         state = dict(checkpoint.state)
         try:
-            best = state["best"]
-            values = {f.name: state[f.name] for f in fields(State)}
+            values = {f.name: state["loop"][f.name] for f in fields(State)}
+            best = values["best"]
             fill(self.model, checkpoint.tensors["model"], where)
             self.begin(State(**values | {"best": math.inf if best is None else best}))
             self.stepper.load(checkpoint.tensors, state.pop("meter"))

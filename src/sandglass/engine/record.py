@@ -25,7 +25,7 @@ BAD_FILES = "bad_files.csv"
 def describe(model: Model, data: Dataset, training: Training, recipe: str | None) -> dict[str, Any]:
     """The complete configuration of a run, in plain values."""
     return {
-        "format": 1,
+        "format": 2,
         "model": model.config,
         "data": {
             "name": data.name,

@@ -25,9 +25,9 @@ from sandglass.engine.options import Training
 class Stepper:
     """The model in one of its stages, its optimisers, the moving average and the meter: all that a step changes.
 
-    Noise is drawn under a key of (seed, step, phase, shard), and a batch is always cut into the same shards. A loss,
-    gradient or part that is not finite leaves weights, optimiser, average and running statistics as they were; that is
-    decided on the device, and the meter keeps the count.
+    Noise is drawn under a key of (seed, stage, step, phase, shard), and a batch is always cut into the same shards. A
+    loss, gradient or part that is not finite leaves weights, optimiser, average and running statistics as they were;
+    that is decided on the device, and the meter keeps the count.
 
     Args:
         model: on its device already.
@@ -101,7 +101,7 @@ class Stepper:
         totals: list[Tensor] = []
         names: list[str] = []
         for shard, piece in enumerate(shards):
-            rng.reseed(rng.key(self.options.seed, "noise", clock.step, number, shard), self.device)
+            rng.reseed(rng.key(self.options.seed, "noise", self.stage.name, clock.step, number, shard), self.device)
             with autocast(self.options, self.device):
                 terms = phase.loss(piece, clock)
             share = len(piece) / len(batch)

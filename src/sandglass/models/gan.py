@@ -147,7 +147,8 @@ class Critic(nn.Module):
         super().__init__()
         self.network: Any = net.encoder(shape, 1)
         size = cond if isinstance(cond, int) else math.prod(cond)
-        self.embedding = nn.Linear(size, self.network.head.in_features, bias=False) if size else None
+        width = self.network.head.in_features if size else 0  # type: ignore[union-attr]
+        self.embedding = nn.Linear(size, width, bias=False) if size else None  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """``(B,)`` logits of ``(B, *shape)`` under the conditions ``(B, ...)``."""

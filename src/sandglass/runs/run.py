@@ -66,8 +66,14 @@ class Run:
                 f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
             )
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
-        version = self.config.get("format", 1)
-        if version != 1:
+        version = self.config.get("format", 2)
+        if version == 1:
+            raise ConfigError(
+                f"{self.path} was written by Sandglass 0.1, whose weights have other names: read it with "
+                "`pip install sandglass-ml==0.1.0`, or train again by its settings: "
+                f"sandglass train --config {self.path / 'config.yaml'}."
+            )
+        if version != 2:
             raise ConfigError(f"{self.path} was written by a newer Sandglass (format {version}); upgrade to read it.")
         settings.check(self.config, self.path / "config.yaml")
 
@@ -217,7 +223,7 @@ class Run:
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
-            if stages is None or found.state.get("stage") in stages:
+            if stages is None or found.state.get("loop", {}).get("stage") in stages:
                 return found, problems
         return None, problems
 
@@ -229,8 +235,8 @@ class Run:
         """
         later = [k for k in self.steps() if k > step]
         for k in later:
-            state = self.read_checkpoint(k).state
-            if state.get("stage") not in keep_trained and state.get("step"):
+            state = self.read_checkpoint(k).state["loop"]
+            if state["stage"] not in keep_trained and state["step"]:
                 raise ConfigError(
                     f"{self.path} is already in its stage '{state['stage']}', whose training would be lost; give that "
                     f"more epochs with --stage.{state['stage']}.epochs, or start anew with --init-from {self.path}."

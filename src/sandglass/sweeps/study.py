@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from sandglass import rng
 from sandglass.errors import ConfigError, MissingPackageError, NotFoundError
-from sandglass.metrics.held import Better
+from sandglass.metrics.evaluation import Better
 from sandglass.runs import storage
 from sandglass.runs.plain import read_yaml, to_yaml
 from sandglass.sweeps.space import Dimension, checked, product

@@ -19,7 +19,7 @@ from sandglass.engine.options import Training
 from sandglass.engine.train import next_folder
 from sandglass.errors import ConfigError, DataError, SandglassError
 from sandglass.metrics.compared import better
-from sandglass.metrics.held import Better
+from sandglass.metrics.evaluation import Better
 from sandglass.metrics.measure import wanted
 from sandglass.registry.limits import is_own
 from sandglass.runs import storage

@@ -39,9 +39,13 @@ class Watch(Silent):
         self.reported = set(claim.reported)
         self.epoch, self.per_epoch, self.hopeless = 0.0, 1, False
         self.last: float | None = None
+        self.first: str | None = None
+        self.compared = True
 
-    def start(self, step: int, total: int, steps_per_epoch: int) -> None:
-        """Training begins or goes on."""
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+        """Training begins or goes on; trials are compared, and ended, by their first stage."""
+        self.first = stage if self.first is None else self.first
+        self.compared = stage == self.first
         self.per_epoch, self.epoch = steps_per_epoch, step / steps_per_epoch
         self.hopeless = bool(self.reported) and step < total and self.claim.trial.should_prune()
 
@@ -61,7 +65,7 @@ class Watch(Silent):
         """After an epoch, the pruner is told the objective."""
         value = watched(terms)
         epoch = round(self.epoch)
-        if split != _SPLIT or value is None:
+        if split != _SPLIT or value is None or not self.compared:
             return
         self.last = value
         if epoch not in self.reported and math.isfinite(value):
