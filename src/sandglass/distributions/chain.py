@@ -69,7 +69,9 @@ class Chain(Distribution):
         """``(*, B)``, the sum over the parts of their log densities given those before, in nats."""
         own = dict(enumerate(value.split(self.sizes, -1)))
         _, steps = self.follow(lambda i, d: own[i])
-        return sum((steps[i].log_prob(own[i]) for i in self.order[1:]), steps[self.order[0]].log_prob(own[self.order[0]]))
+        return sum(
+            (steps[i].log_prob(own[i]) for i in self.order[1:]), steps[self.order[0]].log_prob(own[self.order[0]])
+        )
 
     @property
     def mean(self) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,7 @@ class TopDown(ObservationModel):
         return z
 
     def to_code(self, z: Parts, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Codes ``(*, B, D)`` of levels, and ``(*, B)`` the sum of the logarithms of the scales they were divided by."""
+        """Codes ``(*, B, D)`` of levels, and ``(*, B)`` the summed logarithms of the scales they were divided by."""
         parts, logs = [], []
         for i in range(len(self.dims)):
             loc, scale = moments(self.prior(i, z, c))
@@ -211,7 +212,7 @@ class BottomUpInference(Inference):
         self.dims = tuple(dims)
         self.encoder = Network.encoder(net, shape, width, cond)
         self.head = DiagonalGaussian(_head(width, dims[0]))
-        self.levels = nn.ModuleList(Between(n, d, width, cond) for n, d in zip(dims, dims[1:], strict=False))
+        self.levels = nn.ModuleList(Between(n, d, width, cond) for n, d in pairwise(dims))
 
     def forward(self, x: Tensor, c: Tensor | None, model: TopDown) -> Chain:
         """The chain from the lowest level up."""
