@@ -23,7 +23,11 @@ MARKS = re.compile(r"<!-- (?P<kind>[a-z]+) -->\n.*?<!-- /(?P=kind) -->", re.DOTA
 def models() -> str:
     """Name, what it is, what it can do beside sampling."""
     rows = [
-        (f"`{name}`", registry.entry("model", name).summary, " ".join(f"`{c}`" for c in registry.declared(name).provides))
+        (
+            f"`{name}`",
+            registry.entry("model", name).summary,
+            " ".join(f"`{c}`" for c in registry.declared(name).provides),
+        )
         for name in registry.names("model")
     ]
     return table(("model", "what it is", "offers, beside `sample`"), rows)

@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 
 import sandglass
 from offer import GOLDEN, outcome, sealed
+from sandglass.runs.plain import read_yaml
 from sandglass.tasks import code_files
 from sandglass.tasks.trained import opened
-from sandglass.runs.plain import read_yaml
 
 Bombs = Iterator[tuple[str, Callable[[], bytes]]]
 """Names, and what makes the bytes."""

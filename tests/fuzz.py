@@ -24,11 +24,11 @@ from PIL import Image
 import sandglass
 from offer import GOLDEN, command, outcome, sealed
 from sandglass import api
-from sandglass.tasks import code_files
 from sandglass.runs import storage
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
 from sandglass.runs.verify import verify
+from sandglass.tasks import code_files
 
 TOKENS = (
     b"{", b"}", b"[", b"]", b"null", b"NaN", b"-1", b"1e999", b"99999999999999999999", b'""', b"true", b"\x00", b"\xff",

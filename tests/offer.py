@@ -19,12 +19,12 @@ from pathlib import Path
 import sandglass
 from hostile import corpus
 from sandglass import api
-from sandglass.tasks import code_files
 from sandglass.app.main import main
 from sandglass.engine.train import start_from
 from sandglass.errors import SandglassError
 from sandglass.runs import storage
 from sandglass.runs.run import Run
+from sandglass.tasks import code_files
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
 SUFFIXES = (

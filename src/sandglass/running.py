@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -191,8 +192,12 @@ def filled(index: Tensor, size: int) -> Tensor:
     return torch.cat([index, index[:1].expand(max(0, size - len(index)))])
 
 
+@overload
+def placed(model: Model, given: Batch, index: Tensor | None = None) -> Batch: ...
+@overload
+def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None: ...
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
-    """Conditions on the model's device and in its precision; those at ``index`` alone, if given."""
+    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given."""
     if given is None:
         return None
 

@@ -31,6 +31,7 @@ from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
+from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
 from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 
@@ -283,7 +284,7 @@ def test_every_option_of_a_metric_acts(name: str, option: registry.Option) -> No
         model = fresh("vae", data, **SMALL).eval()
         if not getattr(make, "repeats", True):  # then what it does is seen, and not what it finds
             sample = model.sample
-            model.sample = lambda n: calls.append(n) or sample(n)  # type: ignore[assignment, func-returns-value, method-assign]
+            model.sample = lambda n, *o: calls.append(n) or sample(n, *o)  # type: ignore[assignment, func-returns-value, method-assign]
             calls.clear()
         given = registry.resolve("metric", {"name": name, **QUICK.get(name, {}).get(name, {}), **options})
         with torch.no_grad():
@@ -323,7 +324,8 @@ def run_of(options: str, full: bool) -> tuple[object, ...]:
     with tempfile.TemporaryDirectory() as folder:
         given = {"epochs": 4, "batch_size": 8, **json.loads(options)}
         try:
-            loop, run = make_loop(fresh("vae", data, **SMALL), data, Path(folder) / "run", **given)
+            spec = spec_of(data, Training.of(given))
+            loop, run = make_loop(fresh("vae", replace(data, spec=spec), **SMALL), data, Path(folder) / "run", **given)
         except ConfigError as error:
             return (str(error),)
         written: list[int] = []

@@ -99,7 +99,7 @@ def test_a_task_uses_every_model_that_can(name: str, model: str, kind: str, tmp_
     if name == "decode" and found.model.latents:
         options["codes"] = codes_file(found, tmp_path)
     make: Any = registry.entry("task", name).make
-    if name == "decode" and not found.model.latents or not all(registry.can(found.model, c) for c in make.needs):
+    if (name == "decode" and not found.model.latents) or not all(registry.can(found.model, c) for c in make.needs):
         with pytest.raises(CapabilityError):
             for capability in make.needs:
                 registry.require(found.model, capability)
