@@ -97,6 +97,8 @@ class VQVAE(LatentModel):
             raise ConfigError(f"The quantiser is one of ema, fsq, not '{quantiser}'.")
         if levels and quantiser != "fsq":
             raise ConfigError("Only the quantiser fsq has levels; leave them out, or choose it.")
+        if code_dim < 1:
+            raise ConfigError(f"A code needs code_dim >= 1, not {code_dim}.")
         if not 0 <= commitment < float("inf"):
             raise ConfigError(f"The commitment must be finite and at least 0, not {commitment}.")
         self.spec, self.commitment = spec, commitment
