@@ -92,7 +92,9 @@ def test_the_fingerprint_knows_every_part(pair: Any) -> None:
     found.add(load_data(folder / "photos", given="source=" + str(folder / "edges"), cache=True).fingerprint)
     assert len(found) == 2  # in memory or in a file is the same
     save(folder / "edges" / "k" / "07.bmp", 12, 10)
-    found |= {load_data(folder / "photos", **options, cache=c).fingerprint for c in (False, True)}
+    changed = {load_data(folder / "photos", **options, cache=c).fingerprint for c in (False, True)}
+    assert len(changed) == 1
+    found |= changed
     assert len(found) == 3  # one companion is another, also where the digest of the pictures is remembered
     (folder / "edges" / "k" / "08.bmp").unlink()
     found.add(load_data(folder / "photos", **options).fingerprint)
@@ -184,10 +186,11 @@ def test_two_pictures_in_one_file(tmp_path: Path, half: Any, size: tuple[int, ..
 def test_halves_in_processes_are_those_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sandglass.data.sources import decoding
 
-    for i in range(6):
+    for i in range(24):
         save(tmp_path / f"{i}.png", 8, 20, 3)
     here = whole(tmp_path, pairs="right")
     monkeypatch.setattr(decoding, "_MANY", 1)
+    monkeypatch.setattr(decoding, "_AT_ONCE", 1)
     monkeypatch.setattr(decoding, "workers", lambda: 2)
     assert whole(tmp_path, pairs="right").fingerprint == here.fingerprint
 
@@ -334,6 +337,30 @@ def test_derived_companions_follow_their_pictures() -> None:
     new = whole(colours[:3], transform=Transform.from_dict(data.transform.to_dict()))
     assert new.train.made == data.train.made
     assert torch.equal(data.transform.given["grey"].apply(colours[0]), (batch_of(new)[0] * 255).byte())
+
+
+def test_a_derivation_and_a_folder_of_its_name(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, photos, edges = pair
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match=r"write '\./edges' for this one, 'edges=' for the derivation"):
+        load_data("photos", given={"source": "edges"})
+    for name in ("./edges", "edges/", Path("edges")):
+        check_pairs(load_data("photos", given={"source": name}), photos, edges)
+    made = load_data("photos", given={"source": "edges="})
+    assert made.spec.given["source"].support == "binary"
+    assert load_data(**made.source).fingerprint == made.fingerprint
+    assert whole("photos", transform=made.transform).train.made == {"source": "edges"}
+    with pytest.raises(DataError, match="the model has it by 'edges', not by 'grey'"):
+        whole("photos", transform=made.transform, given={"source": "grey"})
+
+
+def test_every_derivation_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for name, kind in derived.DERIVED.items():
+        usual = f"{kind.usual:g}" if kind.strength else ""
+        assert f"| `{name}` | {' | '.join((kind.about, kind.strength, usual))} |".replace("  ", " ") in page.replace(
+            "  ", " "
+        )
 
 
 def batch_of(data: Dataset) -> torch.Tensor:
