@@ -16,7 +16,7 @@ from PIL import Image
 from people import whole
 from sandglass import registry, rng
 from sandglass.core import Spec
-from sandglass.data import derived
+from sandglass.data import derived, trained_on
 from sandglass.data.augment import make_augmentation
 from sandglass.data.companions import read_named
 from sandglass.data.corrupt import make_corruption
@@ -25,7 +25,7 @@ from sandglass.data.fingerprint import fingerprint
 from sandglass.data.load import load_data
 from sandglass.data.loading import Loader, in_order
 from sandglass.data.transform import ImageTransform, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 
 CHANCE = np.random.default_rng(0)
 
@@ -560,3 +560,33 @@ def test_limit_is_of_every_set() -> None:
     data = arrays(limit=9)
     assert (len(data.train), len(data.train.beside["b"])) == (9, 9)
     assert torch.equal(data.train.batch(slice(0, 9)).given["source"][:, :1], data.train.batch(slice(0, 9)).x)
+
+
+def test_a_model_folder_whose_companion_does_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = arrays()
+    config = {"transform": data.transform.to_dict(), "spec": data.spec.to_dict(), "classes": []}
+    monkeypatch.setattr(trained_on, "config_of", lambda source: json.loads(json.dumps(config)))
+    reading = trained_on.reading_of(tmp_path)
+    assert reading["transform"] == data.transform
+    new = whole(noise(4, 8, 8), given={"source": noise(4, 8, 8, 3)}, beside={"b": noise(3, 8, 8)}, **reading)
+    assert list(new.spec.given) == ["source"] and new.spec.beside == data.spec.beside
+    config["spec"]["given"]["damaged"] = config["spec"]["given"]["source"]  # training added it
+    assert trained_on.transform_of(tmp_path) == data.transform
+    for kind, name in (("given", "tag"), ("beside", "b")):
+        good = config["spec"][kind][name]["shape"]
+        config["spec"][kind][name]["shape"] = [*good[:-1], 7]
+        with pytest.raises(CheckpointError, match=f"the transform of '{name}' makes"):
+            trained_on.transform_of(tmp_path)
+        config["spec"][kind][name]["shape"] = good
+
+
+def test_pairs_for_a_model_of_one_of_them(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / "p" / f"{i}.png", 8, 16, 3)
+    one = load_data(noise(20, 8, 8, 3)).transform
+    new = whole(tmp_path / "p", pairs="left", transform=one)
+    assert not new.spec.given and new.spec.shape == (3, 8, 8)
+    paired = whole(tmp_path / "p", pairs="left")
+    assert whole(tmp_path / "p", pairs="left", transform=paired.transform).fingerprint == paired.fingerprint
