@@ -570,7 +570,7 @@ def test_a_model_folder_whose_companion_does_not_fit_is_refused(
     monkeypatch.setattr(trained_on, "config_of", lambda source: json.loads(json.dumps(config)))
     reading = trained_on.reading_of(tmp_path)
     assert reading["transform"] == data.transform
-    new = whole(noise(4, 8, 8), given={"source": noise(4, 8, 8, 3)}, beside={"b": noise(3, 8, 8)}, **reading)
+    new = whole(noise(9, 8, 8), given={"source": noise(9, 8, 8, 3)}, beside={"b": noise(7, 8, 8)}, **reading)
     assert list(new.spec.given) == ["source"] and new.spec.beside == data.spec.beside
     config["spec"]["given"]["damaged"] = config["spec"]["given"]["source"]  # training added it
     assert trained_on.transform_of(tmp_path) == data.transform
