@@ -23,10 +23,23 @@ MARKS = re.compile(r"<!-- (?P<kind>[a-z]+) -->\n.*?<!-- /(?P=kind) -->", re.DOTA
 def models() -> str:
     """Name, what it is, what it can do beside sampling."""
     rows = [
-        (f"`{name}`", registry.entry("model", name).summary, " ".join(f"`{c}`" for c in registry.able(name)))
+        (
+            f"`{name}`",
+            registry.entry("model", name).summary,
+            " ".join(f"`{c}`" for c in registry.declared(name).provides),
+        )
         for name in registry.names("model")
     ]
     return table(("model", "what it is", "offers, beside `sample`"), rows)
+
+
+def tasks() -> str:
+    """Name, what it is, what it asks of the model."""
+    rows = []
+    for name in registry.names("task"):
+        found = registry.entry("task", name)
+        rows.append((f"`{name}`", found.summary, " ".join(f"`{c}`" for c in found.make.needs) or "`sample`"))
+    return table(("task", "what it does", "of the model"), rows)
 
 
 def named(kind: str) -> Callable[[], str]:
@@ -87,6 +100,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "schedules": schedules,
     "datasets": datasets,
     "metrics": named("metric"),
+    "tasks": tasks,
     "loggers": named("logger"),
     "features": named("features"),
     "recipes": recipes,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from sandglass import registry, rng
-from sandglass.core import Model, Spec
+from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
 from sandglass.engine.loop import Loop
@@ -23,6 +23,7 @@ from sandglass.runs.run import Run
 _FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
+    "class_accuracy": {"class_accuracy": _FEW},
     "dci": {"dci": {"trees": 2}},
     "factor_vae": {"factor_vae": {"votes": 100}},
     "fid": {"fid": _FEW},
@@ -69,7 +70,7 @@ def make_loop(
 ) -> tuple[Loop, Run]:
     """A loop over a new run folder, or over the run that is there."""
     training = Training.of({"threads": 1, "save_seconds": 0.0, **options}).settled(
-        [s for s in data.splits if s != "train"], len(data.train)
+        [s for s in data.splits if s != "train"], len(data.train), model.stages()
     )
     config = {
         "model": getattr(model, "config", {}),
@@ -113,7 +114,7 @@ class Draws(Model):
     def phases(self) -> tuple[()]:
         return ()
 
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         self.asked.append((n, noise))
         return self.draw(n)
 
@@ -127,12 +128,13 @@ def digest(model: Model, run: Run) -> str:
 
 
 def stop_at(loop: Loop, step: int, act: Callable[[], None]) -> None:
-    """Calls ``act`` right after a step."""
-    original = loop.step
+    """Calls ``act`` right after a step, counted through all stages; a fit is one."""
+    for name in ("step", "fit_stage"):
+        original = getattr(loop, name)
 
-    def stepping() -> None:
-        original()
-        if loop.now.step == step:
-            act()
+        def stepping(original: Callable[[], None] = original) -> None:
+            original()
+            if loop.now.total == step:
+                act()
 
-    loop.step = stepping  # type: ignore[method-assign]
+        setattr(loop, name, stepping)

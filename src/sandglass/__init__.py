@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sandglass.runs.run import Run
     from sandglass.sweeps.sweep import sweep
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Run",
     "Spec",

@@ -1,6 +1,6 @@
 """Keyed randomness: every draw is a function of where it is made, so nothing random is ever stored.
 
-Noise inside a step is a function of (seed, stream, step, phase, shard); the order of the data of (seed, epoch); an
+Noise inside a step is a function of (seed, stage, step, phase, shard); the order of the data of (seed, epoch); an
 example's augmentation of (seed, epoch, index). Stopping and going on therefore cannot change a draw.
 """
 

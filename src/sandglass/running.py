@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -85,7 +86,7 @@ def over(
             batch = make()
             n = len(batch)
             if fixed and n < size:
-                more = torch.cat([torch.arange(n), torch.zeros(size - n, dtype=torch.int64)]).to(model.device)
+                more = filled(torch.arange(n), size).to(model.device)
                 batch = batch.map(lambda t, more=more: t[more])  # type: ignore[misc]
             rng.reseed(rng.key(*key, place), model.device)
             found.append(f(batch)[:n].cpu())
@@ -102,14 +103,22 @@ def reconstruct(model: Model, split: Split) -> Tensor:
     return over(model, split, model.reconstruct)
 
 
-def decode(model: Model, codes: Tensor, given: Batch | None = None) -> Tensor:
-    """``(N, *shape)`` on the CPU from ``(N, D)`` codes; ``given`` has the ``N`` conditions of a conditional model."""
-    pieces = []
+def decode(model: Model, codes: Tensor, given: Batch | None = None, *, fixed: bool = False) -> Tensor:
+    """``(N, *shape)`` on the CPU from ``(N, D)`` codes.
+
+    Args:
+        model: to decode with.
+        codes: of real numbers or indices.
+        given: the ``N`` conditions of a conditional model.
+        fixed: see :func:`over`.
+    """
+    pieces, size = [], at_once(model)
     with observing(model):
-        for part in torch.arange(len(codes)).split(at_once(model)):
-            code = codes[part]
+        for part in torch.arange(len(codes)).split(size):
+            index = filled(part, size) if fixed else part
+            code = codes[index]
             code = code.to(model.device, model.dtype if code.is_floating_point() else code.dtype)
-            pieces.append(model.decode(code, placed(model, given, part)).cpu())
+            pieces.append(model.decode(code, placed(model, given, index))[: len(part)].cpu())
     return torch.cat(pieces)
 
 
@@ -127,13 +136,68 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
     with observing(model, *key):
         for place, part in enumerate(torch.arange(n).split(size)):
             rng.reseed(rng.key(*key, place), model.device)
-            full = size if given is None else len(part)
-            pieces.append(model.sample(full, placed(model, given, part), noise=noise)[: len(part)].cpu())
+            conditions = placed(model, given, filled(part, size))
+            pieces.append(model.sample(size, conditions, noise=noise)[: len(part)].cpu())
     return torch.cat(pieces)
 
 
+def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | None:
+    """Labels and companions for ``n`` draws of a conditional model; None of a model that needs none.
+
+    They are those of examples of the split in random order, so samples have its classes in its proportions. More than
+    there are examples go through the split again, in another order; of more the first are the same.
+
+    Args:
+        model: to draw from.
+        split: the examples.
+        n: how many.
+        key: of the order.
+
+    Example:
+        >>> from sandglass import registry
+        >>> from sandglass.core import Spec
+        >>> model = registry.build("cvae", Spec((2,), classes=2), latent_dim=1)
+        >>> split = Split(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1]))
+        >>> given = conditions(model, split, 8, 0, "samples")
+        >>> given.y.bincount(), sample(model, 8, given=given).shape
+        (tensor([6, 2]), torch.Size([8, 2]))
+    """
+    if not conditioned_on(model):
+        return None
+    rounds = range(-(-n // len(split)))
+    index = torch.cat([rng.permutation(len(split), *key, "conditions", place) for place in rounds])[:n]
+    batch = split.batch(index.to(split.x.device))
+    return replace(batch, x=None, mask=None, index=None, beside={})  # type: ignore[arg-type]
+
+
+def conditioned_on(model: Model) -> str:
+    """In words, what a model draws samples given; nothing where it needs nothing.
+
+    Example:
+        >>> from sandglass import registry
+        >>> conditioned_on(registry.declared("cvae")), conditioned_on(registry.declared("gan"))
+        ('labels', '')
+    """
+    names = (need.partition(":")[0] for need in model.needs if need != "complete")
+    return ", ".join(name for name in names if name != "beside")
+
+
+def filled(index: Tensor, size: int) -> Tensor:
+    """Positions, and copies of the first of them up to ``size``.
+
+    Example:
+        >>> filled(torch.tensor([4, 5]), 4)
+        tensor([4, 5, 4, 4])
+    """
+    return torch.cat([index, index[:1].expand(max(0, size - len(index)))])
+
+
+@overload
+def placed(model: Model, given: Batch, index: Tensor | None = None) -> Batch: ...
+@overload
+def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None: ...
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
-    """Conditions on the model's device and in its precision; those at ``index`` alone, if given."""
+    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given."""
     if given is None:
         return None
 

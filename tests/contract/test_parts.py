@@ -1,4 +1,4 @@
-"""What every registered net, likelihood, prior, data set and metric owes."""
+"""What every registered likelihood, prior, data set and metric owes; tests/contract/test_nets.py is of the nets."""
 
 from __future__ import annotations
 
@@ -16,42 +16,8 @@ from sandglass import registry
 from sandglass.core import Column, Likelihood, Spec
 from sandglass.data.dataset import Mixture
 from sandglass.errors import ConfigError, DataError, MissingPackageError
-from sandglass.metrics.held import FEW, Held
+from sandglass.metrics.evaluation import FEW, Evaluation
 from sandglass.metrics.measure import measure
-
-SHAPES = [(1, 28, 20), (3, 37, 53), (1, 1, 1), (2, 1, 90), (4, 5, 5), (6,)]
-
-
-@pytest.mark.parametrize("name", registry.names("net"))
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_net_goes_both_ways_at_any_size(name: str, shape: tuple[int, ...]) -> None:
-    net = registry.resolve("net", name)
-    if name == "conv" and len(shape) == 1:
-        with pytest.raises(ConfigError, match="mlp"):
-            net.encoder(shape, 5)
-        return
-    torch.manual_seed(0)
-    encoder, decoder = net.encoder(shape, 5), net.decoder(5, shape)
-    x = torch.randn(2, *shape)
-    assert encoder(x).shape == (2, 5)
-    out = decoder(torch.randn(2, 5))
-    assert out.shape == x.shape
-    (encoder(x).square().sum() + out.square().sum()).backward()
-    for key, p in [*encoder.named_parameters(), *decoder.named_parameters()]:
-        assert p.grad is not None and torch.isfinite(p.grad).all(), key
-        assert p.grad.abs().sum() > 0 or p.numel() < 8 or max(shape) < 8, key
-
-
-@pytest.mark.parametrize("options", [{"norm": "batch"}, {"norm": "group"}, {"hidden": 0}, {"stages": 1}, {"stages": 6}])
-def test_every_conv_option_acts(options: dict[str, object]) -> None:
-    plain, changed = (registry.resolve("net", {"name": "conv", "width": 8, **o}) for o in ({}, options))
-    x = torch.randn(2, 3, 21, 30)
-    torch.manual_seed(0)
-    a = plain.encoder((3, 21, 30), 4)
-    torch.manual_seed(0)
-    b = changed.encoder((3, 21, 30), 4)
-    assert str(a) != str(b)
-    assert b(x).shape == (2, 4) and changed.decoder(4, (3, 21, 30))(b(x)).shape == x.shape
 
 
 def fitting(name: str, shape: tuple[int, ...]) -> tuple[Spec, Likelihood]:
@@ -147,8 +113,8 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
         model = fresh(model_name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
         if not set(make.needs) <= set(model.provides):
             continue
-        held = Held(split=split, spec=model.spec, **beside)
-        if lacking := [ask for ask in getattr(make, "asks", ()) if not held.has(ask)]:
+        evaluation = Evaluation(split=split, spec=model.spec, **beside)
+        if lacking := [ask for ask in getattr(make, "requires", ()) if not evaluation.has(ask)]:
             with pytest.raises(DataError, match=name):
                 measure(model, split, names=[name], **beside)
             assert (lacking, kind) in ((["images"], "row"), (["mixture"], "image"))
@@ -172,7 +138,7 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
             assert again == [result] if same else [r.name for r in again] == [result.name]
         model.eval()
         with torch.no_grad():
-            every = registry.resolve("metric", {"name": name, **options.get(name, {})})(model, held)
+            every = registry.resolve("metric", {"name": name, **options.get(name, {})})(model, evaluation)
         assert [r.name for r in every] == [r.name for r in first], "a figure that is not declared is never shown"
 
 

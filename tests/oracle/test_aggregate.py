@@ -74,20 +74,20 @@ def test_together_they_are_the_rate() -> None:
     found = figures(model, x)
     rates = model.rates(x).sum(1)
     together = found["mutual_information"].value + found["marginal_kl"].value
-    draws = aggregate.draw(model, held(x))
+    draws = aggregate.draw(model, evaluation(x))
     error = float((draws.posterior - draws.prior).std()) / 3000**0.5
     assert abs(together - float(rates.mean())) < 5 * error < 0.2
 
 
-def held(x: Tensor) -> aggregate.Held:
-    return aggregate.Held(split=Split(x), spec=Spec(tuple(x.shape[1:])))
+def evaluation(x: Tensor) -> aggregate.Evaluation:
+    return aggregate.Evaluation(split=Split(x), spec=Spec(tuple(x.shape[1:])))
 
 
 @torch.no_grad()
 def test_the_two_are_their_definition() -> None:
     """Of the very draws: the mean of log q(z|x) - log q(z) and of log q(z) - log p(z), q(z) summed by hand."""
     x = torch.randn(700, 3, generator=torch.Generator().manual_seed(1)).double()  # two batches
-    model, own = linear(mean=0.5), held(x)
+    model, own = linear(mean=0.5), evaluation(x)
     shuffled = replace(own, split=aggregate.at_random(own, 700))
     draws, q = aggregate.draw(model, shuffled), model.posterior(x)
     mixture = torch.stack([q.log_prob(z).logsumexp(0) for z in draws.z]) - math.log(700)

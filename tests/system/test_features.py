@@ -20,19 +20,19 @@ from sandglass.data import cache
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.features import own
 from sandglass.metrics.features._network import Network
 from sandglass.metrics.features.own import Own
-from sandglass.metrics.held import Held
 from sandglass.runs import storage
 
 CPU = torch.device("cpu")
 
 
-def digits(labels: bool = True, fingerprint: str = "") -> Held:
+def digits(labels: bool = True, fingerprint: str = "") -> Evaluation:
     data = load_data("digits")
     train = data.train if labels else dataclasses.replace(data.train, y=None)
-    return Held(split=data.splits["test"], spec=data.spec, train=train, fingerprint=fingerprint)
+    return Evaluation(split=data.splits["test"], spec=data.spec, train=train, fingerprint=fingerprint)
 
 
 def neighbours_agree(features: Tensor, y: Tensor) -> float:
@@ -41,11 +41,11 @@ def neighbours_agree(features: Tensor, y: Tensor) -> float:
 
 
 def test_a_classifier_is_learnt_where_there_are_labels() -> None:
-    held = digits()
-    extractor = Own()(held, CPU)
-    batch = held.split.batch(slice(None))
+    evaluation = digits()
+    extractor = Own()(evaluation, CPU)
+    batch = evaluation.split.batch(slice(None))
     features = extractor(batch.x)
-    assert features.shape == (len(held.split), 32) and features.dtype == torch.float64
+    assert features.shape == (len(evaluation.split), 32) and features.dtype == torch.float64
     right = float((extractor.classify(features).argmax(1) == batch.y).double().mean())
     assert right > 0.93
     said = float(extractor.about.split("right on ")[1].split("%")[0]) / 100
@@ -55,12 +55,12 @@ def test_a_classifier_is_learnt_where_there_are_labels() -> None:
 
 
 def test_without_labels_views_are_told_apart() -> None:
-    held = digits(labels=False)
-    extractor = Own(updates=150)(held, CPU)
+    evaluation = digits(labels=False)
+    extractor = Own(updates=150)(evaluation, CPU)
     assert extractor.classify is None and "contrastive" in extractor.about
     said = float(extractor.about.split("finds ")[1].split("%")[0]) / 100
     assert said > 0.3, "by chance it is one in 128"
-    batch = held.split.batch(slice(None))
+    batch = evaluation.split.batch(slice(None))
     assert neighbours_agree(extractor(batch.x), batch.y) > 0.9
 
 
@@ -68,7 +68,7 @@ def test_it_is_tried_on_examples_that_it_did_not_learn_from() -> None:
     """Labels by chance can be learnt by heart and not foretold: of 30, 25 are right by chance once in 6,000 times."""
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(300, 1, 8, 8, generator=generator), torch.randint(2, (300,), generator=generator)
-    extractor = Own()(Held(split=Split(x, y), spec=Spec((1, 8, 8), "unit")), CPU)
+    extractor = Own()(Evaluation(split=Split(x, y), spec=Spec((1, 8, 8), "unit")), CPU)
     assert float(extractor.about.split("right on ")[1].split("%")[0]) < 83
     assert float((extractor.classify(extractor(x)).argmax(1) == y).double().mean()) > 0.83, "by heart"
 
@@ -83,37 +83,39 @@ def test_the_contrast_of_views_in_closed_form() -> None:
 def test_rows_are_learnt_from_too() -> None:
     draws = torch.randn(300, 70, generator=torch.Generator().manual_seed(0))
     draws[:, 35:] = draws[:, :35]
-    held = Held(split=Split(draws), spec=Spec((70,)))
-    extractor = Own(updates=100)(held, CPU)
+    evaluation = Evaluation(split=Split(draws), spec=Spec((70,)))
+    extractor = Own(updates=100)(evaluation, CPU)
     assert float(extractor.about.split("finds ")[1].split("%")[0]) > 50
-    assert registry.settle("features", {"name": "auto"}, held.spec)["name"] == "own"
+    assert registry.settle("features", {"name": "auto"}, evaluation.spec)["name"] == "own"
     assert registry.settle("features", {"name": "auto"}, Spec((64,)))["name"] == "pixels"
     assert registry.settle("features", {"name": "auto"}, Spec((1, 8, 8)))["name"] == "own"
 
 
 def test_the_same_data_learns_the_same_and_the_generator_is_left_alone() -> None:
-    held, x = digits(), digits().split.batch(slice(0, 20)).x
+    evaluation, x = digits(), digits().split.batch(slice(0, 20)).x
     state = torch.get_rng_state()
-    one = Own(updates=5)(held, CPU)(x)
+    one = Own(updates=5)(evaluation, CPU)(x)
     assert torch.equal(state, torch.get_rng_state())
     torch.manual_seed(5)
-    assert torch.equal(one, Own(updates=5)(held, CPU)(x))
-    assert not torch.equal(one, Own(updates=6)(held, CPU)(x))
+    assert torch.equal(one, Own(updates=5)(evaluation, CPU)(x))
+    assert not torch.equal(one, Own(updates=6)(evaluation, CPU)(x))
 
 
 def test_features_have_mean_zero_and_variance_one_over_what_was_learnt_from() -> None:
-    held = digits()
+    evaluation = digits()
     for name in ("own", "random"):
-        extractor = registry.resolve("features", {"name": name, **({"updates": 5} if name == "own" else {})})(held, CPU)
-        features = extractor(held.train.batch(slice(None)).x)
+        extractor = registry.resolve("features", {"name": name, **({"updates": 5} if name == "own" else {})})(
+            evaluation, CPU
+        )
+        features = extractor(evaluation.train.batch(slice(None)).x)
         assert float(features.mean(0).abs().max()) < 0.15 and float(features.var(0).mean()) == pytest.approx(1, 0.05)
         assert float(features.var(0).min()) > 1e-3, "every feature tells something"
 
 
 def test_what_was_learnt_is_kept_and_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SANDGLASS_CACHE", str(tmp_path))
-    held, x = digits(fingerprint="kept"), digits().split.batch(slice(0, 20)).x
-    first = Own(updates=5)(held, CPU)
+    evaluation, x = digits(fingerprint="kept"), digits().split.batch(slice(0, 20)).x
+    first = Own(updates=5)(evaluation, CPU)
     (folder,) = [p for p in storage.cache_folder("features").iterdir() if (p / "net.safetensors").is_file()]
 
     def learn(*_: object) -> None:
@@ -121,21 +123,21 @@ def test_what_was_learnt_is_kept_and_read_again(monkeypatch: pytest.MonkeyPatch,
 
     with monkeypatch.context() as patched:
         patched.setattr(own, "_learn", learn)
-        again = Own(updates=5)(held, CPU)
+        again = Own(updates=5)(evaluation, CPU)
         assert torch.equal(first(x), again(x)) and first.about == again.about
-        for other in (digits(fingerprint="other"), digits(False, "kept"), dataclasses.replace(held, train=None)):
+        for other in (digits(fingerprint="other"), digits(False, "kept"), dataclasses.replace(evaluation, train=None)):
             with pytest.raises(AssertionError, match="again"):
                 Own(updates=5)(other, CPU)
         with pytest.raises(AssertionError, match="again"):
-            Own(updates=4)(held, CPU)
+            Own(updates=4)(evaluation, CPU)
     for damage in (b"", b"x" * 100, (folder / "net.safetensors").read_bytes()[:-1] + b"\x07"):
         (folder / "net.safetensors").write_bytes(damage)
-        assert torch.equal(first(x), Own(updates=5)(held, CPU)(x)), "made again"
+        assert torch.equal(first(x), Own(updates=5)(evaluation, CPU)(x)), "made again"
         storage.verify_folder(folder)
-    other = Network(held.spec, dim=32, outputs=10, size=32)
+    other = Network(evaluation.spec, dim=32, outputs=10, size=32)
     nn.init.constant_(other.head[1].bias, torch.inf)
     own._write(folder, other)  # whole, and of no use
-    assert torch.equal(first(x), Own(updates=5)(held, CPU)(x))
+    assert torch.equal(first(x), Own(updates=5)(evaluation, CPU)(x))
     assert cache.clear() > 0 and not folder.exists()
 
 
@@ -171,11 +173,11 @@ def test_large_pictures_are_averaged_down() -> None:
 @pytest.mark.parametrize("name", ["own", "random", "pixels"])
 def test_features_of_any_shape_and_few_examples(name: str, shape: tuple[int, ...]) -> None:
     x = torch.rand(5, *shape)
-    held = Held(split=Split(x), spec=Spec(shape, "unit"))
+    evaluation = Evaluation(split=Split(x), spec=Spec(shape, "unit"))
     options = {"updates": 2} if name == "own" else {}
-    features = registry.resolve("features", {"name": name, **options})(held, CPU)(x)
+    features = registry.resolve("features", {"name": name, **options})(evaluation, CPU)(x)
     assert len(features) == 5 and features.dim() == 2 and torch.isfinite(features).all()
-    alone = Held(split=Split(x[:1]), spec=Spec(shape, "unit"))
+    alone = Evaluation(split=Split(x[:1]), spec=Spec(shape, "unit"))
     assert torch.isfinite(registry.resolve("features", {"name": name, **options})(alone, CPU)(x)).all()
 
 
@@ -207,8 +209,8 @@ def fake(monkeypatch: pytest.MonkeyPatch, extractor: type) -> None:
 def test_inception_looks_at_bytes_in_three_channels(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, FakeInception)
     monkeypatch.setenv("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "0")
-    held = Held(split=Split(torch.rand(3, 1, 8, 8)), spec=Spec((1, 8, 8), "unit"))
-    extractor = registry.resolve("features", "inception")(held, CPU)
+    evaluation = Evaluation(split=Split(torch.rand(3, 1, 8, 8)), spec=Spec((1, 8, 8), "unit"))
+    extractor = registry.resolve("features", "inception")(evaluation, CPU)
     assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "0", "as it was"
     features = extractor(torch.tensor([0.0, 0.5, 1.2]).view(3, 1, 1, 1).expand(3, 1, 8, 8))
     assert features[:, 0].tolist() == [0, 128, 255]
@@ -222,18 +224,18 @@ def test_inception_s_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     inception = registry.resolve("features", "inception")
     for shape, support in (((6,), "real"), ((1, 8, 8), "real"), ((4, 8, 8), "unit")):
         with pytest.raises(DataError, match="one or three channels"):
-            inception(Held(split=Split(torch.rand(3, *shape)), spec=Spec(shape, support)), CPU)
-    held = Held(split=Split(torch.rand(3, 1, 8, 8)), spec=Spec((1, 8, 8), "unit"))
+            inception(Evaluation(split=Split(torch.rand(3, *shape)), spec=Spec(shape, support)), CPU)
+    evaluation = Evaluation(split=Split(torch.rand(3, 1, 8, 8)), spec=Spec((1, 8, 8), "unit"))
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'sandglass-ml\[inception\]'"):
-        inception(held, CPU)
+        inception(evaluation, CPU)
 
     def no_network(name: str, features: list[str]) -> None:
         raise OSError("the network is away\nand more")
 
     fake(monkeypatch, no_network)  # type: ignore[arg-type]
     with pytest.raises(NotFoundError, match=r"could not be had: the network is away\.$"):
-        inception(held, CPU)
+        inception(evaluation, CPU)
 
 
 def test_on_the_command_line(

@@ -37,10 +37,10 @@ def compare(words: Sequence[str]) -> int:
     output(parser, "write a page that shows all of it, an .html file")
     args, options = parsed(parser, words)
 
-    from sandglass.app.trained import find_run
     from sandglass.comparing.compare import compare as compared
     from sandglass.engine.options import settle_device
     from sandglass.runs.plain import strict_json
+    from sandglass.tasks.trained import find_run
 
     found = compared(
         [find_run(run) for run in args.runs], metrics=args.metrics, split=args.split, group=args.group, seed=args.seed,

@@ -13,7 +13,7 @@ import yaml
 
 from sandglass import registry
 from sandglass.data.load import load_data
-from sandglass.engine.options import Training
+from sandglass.engine.options import STAGE_OPTIONS, Training
 from sandglass.errors import ConfigError
 from sandglass.registry import AUTO, Option
 
@@ -66,6 +66,8 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
     if values.get("training") is not None:
         config["training"] = dict(_mapping(values["training"], f"{where}: training"))
         _refuse(config["training"], [o.name for o in training_options()], f"{where}: training")
+        for name, own in _mapping(config["training"].get("stage") or {}, f"{where}: training: stage").items():
+            _refuse(_mapping(own, f"{where}: stage {name}"), STAGE_OPTIONS, f"{where}: stage {name}")
     return config
 
 
@@ -88,6 +90,10 @@ def over(below: Config, above: Config) -> Config:
     names another net, likelihood or prior drops the options of the one below.
     """
     config = {key: {**below.get(key, {}), **above.get(key, {})} for key in ("data", "training")}
+    stages = [layer.get("training", {}).get("stage") or {} for layer in (below, above)]
+    if any(stages):
+        names = dict.fromkeys(name for layer in stages for name in layer)
+        config["training"]["stage"] = {n: {**stages[0].get(n, {}), **stages[1].get(n, {})} for n in names}
     lower, upper = below.get("model", {}), above.get("model", {})
     name = upper.get("name") or lower.get("name")
     options = dict(lower.get("options", {}))

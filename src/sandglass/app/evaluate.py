@@ -28,10 +28,10 @@ def evaluate(words: Sequence[str]) -> int:
     args, options = parsed(parser, words)
 
     from sandglass import api
-    from sandglass.app.trained import find_run, new_data
     from sandglass.engine.options import settle_device
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import Run
+    from sandglass.tasks.trained import find_run, new_data
 
     run = Run(find_run(args.run))
     data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
@@ -114,15 +114,12 @@ def typed(metric: str, given: Mapping[str, str]) -> dict[str, Any]:
         >>> typed("log_prob", {"k": "50"})
         {'k': 50}
     """
-    from jsonargparse import ArgumentError, ArgumentParser
-
     from sandglass import registry
-    from sandglass.app.flags import type_name
+    from sandglass.app import flags
     from sandglass.metrics.measure import wanted
 
     wanted((), [metric])
     options = {option.name: option for option in registry.schema("metric", metric)}
-    parser = ArgumentParser(exit_on_error=False, add_help=False)
     values: dict[str, Any] = {}
     for name, value in given.items():
         if name not in options:
@@ -130,12 +127,7 @@ def typed(metric: str, given: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError(
                 f"The metric '{metric}' has no option '{name}'.{hint} It has: {', '.join(options) or 'none'}."
             )
-        parser.add_argument(f"--{name}", type=options[name].type)
-        try:
-            values[name] = parser.parse_args([f"--{name}={value}"], defaults=False)[name]
-        except ArgumentError as error:
-            kind = type_name(options[name].type)
-            raise ConfigError(f"--{metric}.{name} must be {kind}, not {value}.") from error
+        values[name] = flags.typed(options[name], f"--{metric}.{name}", value)
     return values
 
 
@@ -158,10 +150,10 @@ def metrics(words: Sequence[str]) -> int:
         return 0
     print(f"{args.metric}: {entry('metric', args.metric).summary}")
     make = makes[args.metric]
-    asks, by_default = getattr(make, "asks", ()), getattr(make, "by_default", True)
+    requires, by_default = getattr(make, "requires", ()), getattr(make, "by_default", True)
     print(f"figures: {', '.join(make.figures)}")
     print(f"of the model: {', '.join(make.needs) or 'nothing but samples'}")
-    print(f"of the examples: {', '.join(asks) or 'nothing'}")
+    print(f"of the examples: {', '.join(requires) or 'nothing'}")
     suits = " and the data suits it" if callable(by_default) else ""
     print("taken: " + (f"by itself, where the model can be asked for it{suits}" if by_default else "when it is named"))
     if schema("metric", args.metric):

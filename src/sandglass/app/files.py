@@ -22,68 +22,27 @@ from sandglass.data.cells import pandas, plain
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
 from sandglass.reports.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
+from sandglass.reports.sheet import beside
 from sandglass.runs import storage
 from sandglass.runs.plain import strict_json
 
 _CELL = 56  # small pictures are enlarged in a grid by a whole factor, to about so many pixels
 
 
-def write_examples(
-    transform: Transform,
-    x: Tensor,
-    out: str | None,
-    *,
-    default: str,
-    columns: int | None = None,
-    separate: bool = False,
-    extra: Mapping[str, Sequence[Any]] | None = None,
-    mask: Tensor | None = None,
-) -> Path:
-    """Writes examples as what they are.
+def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = None, rows: Sequence[str] = ()) -> Path:
+    """All examples in one picture, row by row, small ones enlarged by a whole factor.
 
     Args:
-        transform: leads back to pictures or rows.
-        x: ``(N, *shape)``.
-        out: a file or folder; its ending decides between picture, table and array.
-        default: the name without an ending where ``out`` is not given.
-        columns: of the grid; about a square when not given.
-        separate: a file an example in a folder.
-        extra: columns that go before those of a table.
-        mask: of the same shape as ``x``, for a table: its cells are empty where this is False.
-
-    Returns:
-        What was written.
+        path: the file.
+        transform: leads back to pictures.
+        x: ``(N, C, H, W)``.
+        columns: examples a row; about a square when not given.
+        rows: names that stand beside the rows.
     """
-    table = isinstance(transform, TableTransform)
-    if separate and table:
-        raise ConfigError("--separate is for pictures; rows of a table go into one CSV file.")
-    ending = ".csv" if table else "" if separate else ".png"
-    path = Path(out) if out else free(Path(default + ending))
-    given = path.suffix.lower()
-    if given in (".npy", ".npz"):
-        raw = transform.inverse(x)
-        array = raw.to_numpy() if hasattr(raw, "to_numpy") else raw
-        if array.dtype.kind not in "biuf":  # NumPy would pickle them
-            raise ConfigError(
-                f"{path} can hold numbers alone, and the table has other columns; write a .csv or .parquet."
-            )
-        return write_array(path, array)
-    if table:
-        if given not in (".csv", ".parquet", ""):
-            raise ConfigError(f"{path} should end in .csv or .parquet (or .npy): the model makes rows of a table.")
-        return write_rows(path if given else path.with_suffix(".csv"), transform, x, extra or {}, mask)
-    if separate or (out and not given):
-        return write_pictures(path, to_images(x, transform))
-    if given not in (".png", ".jpg", ".jpeg", ".webp"):
-        raise ConfigError(f"{path} should end in .png (or .npy): the model makes pictures.")
-    return sheet(path, transform, x, columns)
-
-
-def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = None) -> Path:
-    """All examples in one picture, row by row, small ones enlarged by a whole factor; about a square by default."""
     images = to_images(x, transform)
     times = max(1, round(_CELL / min(images.shape[1:3])))
-    return write_picture(path, grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images)))))
+    picture = grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images))))
+    return write_picture(path, beside(picture, rows) if rows else picture)
 
 
 def write_picture(path: Path, picture: Pixels) -> Path:

@@ -20,6 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from sandglass import registry
 from sandglass.app.configure import DEFAULT_MODEL, Config, data_options, training_options
 from sandglass.app.words import OWN, SWITCHES, Words
+from sandglass.engine.options import STAGE_OPTIONS
 from sandglass.errors import ConfigError
 from sandglass.registry import AUTO, Option
 
@@ -37,8 +38,15 @@ class Flags:
         self.options: dict[str, Option] = {}
         self.forms: dict[str, str] = {}
         self.shown: dict[str, list[tuple[str, Option]]] = {"data": [], "training": [], "model": []}
-        for option in training_options():
-            self.add("training", option)
+        self.model = model
+        self.stages = {stage.name: stage for stage in registry.declared(model).stages()}
+        by_name = {option.name: option for option in training_options()}
+        for option in by_name.values():
+            if option.name != "stage":
+                self.add("training", option)
+        for stage in self.trained:
+            for name in STAGE_OPTIONS:
+                self.add_of_stage(stage, by_name[name])
         for option in data_options():
             self.add("data", option)
         for option in registry.schema("model", model):
@@ -57,6 +65,19 @@ class Flags:
             self.forms.setdefault(f"--{option.name}", key)
             self.forms.setdefault(f"--{option.name.replace('_', '-')}", key)
         self.shown[section].append((key, option))
+        self.parser.add_argument(f"--{key}", type=option.type, default=None)
+
+    @property
+    def trained(self) -> list[str]:
+        """The stages that train, which have options of their own."""
+        return [name for name, stage in self.stages.items() if stage.phases]
+
+    def add_of_stage(self, stage: str, option: Option) -> None:
+        """A training option for one stage alone: ``--stage.NAME.OPTION``."""
+        key = f"training.stage.{stage}.{option.name}"
+        self.options[key] = option
+        for name in dict.fromkeys((option.name, option.name.replace("_", "-"))):
+            self.forms[f"--stage.{stage}.{name}"] = self.forms[f"--training.stage.{stage}.{name}"] = key
         self.parser.add_argument(f"--{key}", type=option.type, default=None)
 
     def add_choice(self, option: Option, name: str) -> None:
@@ -86,9 +107,22 @@ class Flags:
         """
         if form in self.forms:
             return self.forms[form]
+        if form.startswith("--stage."):
+            raise ConfigError(self.no_stage_option(form))
         known = [*self.forms, *OWN, *SWITCHES]
         hint = registry.nearest(form, known)
         raise ConfigError(f"There is no option {form} here.{hint} `sandglass train --help` lists them.")
+
+    def no_stage_option(self, form: str) -> str:
+        """What is wrong with an option of a stage."""
+        name, _, option = form.removeprefix("--stage.").partition(".")
+        if name not in self.stages:
+            hint = registry.nearest(name, list(self.stages))
+            return f"The model '{self.model}' has no stage '{name}'.{hint} Its stages: {', '.join(self.stages)}."
+        if name not in self.trained:
+            return f"The stage '{name}' of '{self.model}' is fitted in closed form; it has no training options."
+        hint = registry.nearest(option.replace("-", "_"), list(STAGE_OPTIONS))
+        return f"A stage has no option '{option}'.{hint} It has: {', '.join(STAGE_OPTIONS)}."
 
     def read(self, settings: Sequence[tuple[str, str]]) -> Config:
         """The settings as a configuration layer.
@@ -133,6 +167,32 @@ class Flags:
         value = re.findall(r"(?:Got value|Given value): (.*)", message)
         wanted = type_name(self.options[match[1]].type).removesuffix(" or null")  # leaving it out is how to say null
         return f"{called.get(match[1], match[1])} must be {wanted}, not {value[-1] if value else 'that'}."
+
+
+def typed(option: Option, form: str, text: str) -> Any:
+    """The value of an option from a command line, as the type in its signature; where that may be a text, the text.
+
+    Raises:
+        ConfigError: a value of another type.
+
+    Example:
+        >>> typed(Option("k", int | None, None, ""), "--k", "50")
+        50
+    """
+    hint = option.type
+    if hint is str or str in typing.get_args(hint):
+        return text
+    parser = ArgumentParser(exit_on_error=False, add_help=False)
+    parser.add_argument("--value", type=hint)
+    try:
+        return parser.parse_args([f"--value={_listed(text) if _is_list(hint) else text}"], defaults=False)["value"]
+    except ArgumentError as error:
+        raise ConfigError(f"{form} must be {type_name(hint).removesuffix(' or null')}, not {text}.") from error
+
+
+def is_switch(hint: Any) -> bool:
+    """Whether an option is true, false or left open."""
+    return hint is bool or set(typing.get_args(hint)) == {bool, type(None)}
 
 
 def forms(choice: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 from sandglass import registry
 from sandglass.app.flags import Flags, type_name
 from sandglass.app.words import OWN, SWITCHES
+from sandglass.engine.options import STAGE_OPTIONS
 from sandglass.registry import Option
 
 _EXAMPLES = """examples:
@@ -37,7 +38,20 @@ def train_help(model: str, flags: Flags) -> str:
     titles = {"data": "data:", "training": "training:", "model": f"model '{model}':"}
     for section, options in flags.shown.items():
         parts.append(titles[section] + "\n" + "\n".join(_option(key, option, flags.forms) for key, option in options))
+    if len(flags.stages) > 1:
+        parts.append(f"stages of '{model}', one after the other:\n" + "\n".join(_stage(n, flags) for n in flags.stages))
     return "\n\n".join([*parts, _EXAMPLES])
+
+
+def _stage(name: str, flags: Flags) -> str:
+    """A stage and what can be set of it alone."""
+    stage = flags.stages[name]
+    if not stage.phases:
+        return _line(name, "fitted in closed form; nothing to set")
+    fitted = "fitted first, then trained; " if stage.fit else ""
+    epochs = f"{stage.epochs} epochs when not given; " if stage.epochs else ""
+    options = ", ".join(option.replace("_", "-") for option in STAGE_OPTIONS)
+    return _line(f"--stage.{name}.OPTION", f"{fitted}{epochs}an OPTION for this stage alone, of: {options}")
 
 
 def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
@@ -45,7 +59,7 @@ def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
     name = short if forms.get(short) == key else f"--{key}"
     default = "" if option.default is None else f" (default: {shown(option.default)})"
     help_ = plain(option.help).rstrip(".") + default
-    return _line(f"{name} {_value(option.type)}", help_)
+    return _line(f"{name} {value_name(option.type)}", help_)
 
 
 def _line(name: str, help_: str) -> str:
@@ -55,11 +69,11 @@ def _line(name: str, help_: str) -> str:
     return head + f"\n{'':<29}".join(body)
 
 
-def _value(hint: Any) -> str:
+def value_name(hint: Any) -> str:
     """What stands for the value of an option.
 
     Example:
-        >>> [_value(hint) for hint in (int, bool | None, bool | str | None)]
+        >>> [value_name(hint) for hint in (int, bool | None, bool | str | None)]
         ['N', 'true|false', 'COLUMN']
     """
     said = type_name(hint)

@@ -14,14 +14,15 @@ def models(words: Sequence[str]) -> int:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="show the options of this one")
     args = parser.parse(words)
 
-    from sandglass.registry import able, entry, names
+    from sandglass.registry import declared, entry, names
 
     if args.model is None:
-        rows = [[n, entry("model", n).summary, ", ".join(able(n))] for n in names("model")]
+        rows = [[n, entry("model", n).summary, ", ".join(declared(n).provides)] for n in names("model")]
         table(["model", "what it is", "can"], rows, wrap=(1, 2))
         print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
         return 0
-    print(f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *able(args.model)))}\n")
+    print(f"{args.model}: {entry('model', args.model).summary}")
+    print(f"can: {', '.join(('sample', *declared(args.model).provides))}\n")
     options_table("model", args.model)
     return 0
 
@@ -34,7 +35,7 @@ def options_table(kind: str, name: str) -> None:
     rows = []
     for option in registry.schema(kind, name):
         choices = f" One of: {', '.join(registry.names(option.kind))}." if option.kind else ""
-        rows.append([option.name, shown(option.default), plain(option.help) + choices])
+        rows.append([option.name, "" if option.required else shown(option.default), plain(option.help) + choices])
     table(["option", "default", "meaning"], rows, wrap=(2,))
 
 
@@ -77,6 +78,34 @@ def datasets(words: Sequence[str]) -> int:
         example = f"data: {{source: {{name: {args.dataset}, {first.name}: {shown(first.default)}}}}}"
         print(f"\nIn a file for --config: {example}")
     return 0
+
+
+def tasks(words: Sequence[str]) -> int:
+    """Lists the uses of a trained model, or the options of one."""
+    about = "List what a trained model can be used for, each a command of its own; with a name, its options."
+    parser = Parser("tasks", about, ["tasks", "tasks generate"])
+    parser.add_argument("task", nargs="?", metavar="TASK", help="show the options of this one")
+    args = parser.parse(words)
+
+    from sandglass.registry import entry, names
+
+    if args.task is None:
+        rows = [[n, entry("task", n).summary, ", ".join(_needs(n)) or "samples"] for n in names("task")]
+        table(["task", "what it does", "of the model"], rows, wrap=(1,))
+        print("\n`sandglass TASK --help` has the options of one.")
+        return 0
+    print(
+        f"{args.task}: {entry('task', args.task).summary}\nof the model: {', '.join(_needs(args.task)) or 'samples'}\n"
+    )
+    options_table("task", args.task)
+    return 0
+
+
+def _needs(task: str) -> tuple[str, ...]:
+    from sandglass.registry import entry
+
+    needs: tuple[str, ...] = entry("task", task).make.needs  # type: ignore[attr-defined]
+    return needs
 
 
 def recipes(words: Sequence[str]) -> int:

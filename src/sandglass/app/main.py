@@ -7,43 +7,10 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import sandglass
+from sandglass.app.commands import TASK, Command, commands
 from sandglass.errors import ConfigError, SandglassError
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command as the top level lists it; ``module`` has a function of its name and is imported when it is chosen."""
-
-    name: str
-    module: str
-    summary: str
-
-
-COMMANDS = (
-    Command("inspect", "inspect", "look at data before training: what is in it, what is wrong, what to do"),
-    Command("train", "train", "train a model on a folder of pictures, a table or a named data set"),
-    Command("sweep", "sweep", "train a model with many settings and choose the best by validation"),
-    Command("preview", "preview", "draw what augmentation and corruption do to the training pictures"),
-    Command("generate", "use", "draw new examples from a trained model"),
-    Command("reconstruct", "use", "pass examples through the model and set them beside the originals"),
-    Command("encode", "use", "write the latent codes of examples"),
-    Command("decode", "use", "turn latent codes back into examples"),
-    Command("interpolate", "use", "walk from one example to another through the latent space"),
-    Command("manifold", "use", "decode a grid laid over two latent directions"),
-    Command("export", "export", "write a trained model as ONNX, to run without Sandglass"),
-    Command("evaluate", "evaluate", "measure a trained model"),
-    Command("compare", "compare", "set runs side by side: which is better, by more than the noise"),
-    Command("report", "runs", "write the HTML page of a run"),
-    Command("runs", "runs", "list the runs of a folder"),
-    Command("verify", "runs", "check every file of a run against its checksum"),
-    Command("models", "lists", "list the models, what they can do and their options"),
-    Command("datasets", "lists", "list the data sets known by name"),
-    Command("metrics", "evaluate", "list what a trained model can be measured by"),
-    Command("recipes", "lists", "list the ready-made configurations"),
-)
 
 _OPTIONS = ("--help", "--version")
 
@@ -109,13 +76,17 @@ def run(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
         if len(words) > 1 and words[0] == "help":
             return run([words[1], "--help"])
-        listing = "\n".join(f"  {c.name:<12} {c.summary}" for c in COMMANDS)
+        listing = "\n".join(f"  {c.name:<12} {c.summary}" for c in commands())
         print(_HELP.format(commands=listing), end="")
         return 0
     if words[0] in ("--version", "-V", "version"):
         print(f"sandglass {sandglass.__version__}")
         return 0
     command = find(words[0])
+    if command.module == TASK:
+        from sandglass.app.tasks import use
+
+        return use(command.name, words[1:])
     module = importlib.import_module(f"sandglass.app.{command.module}")
     code: int = getattr(module, command.name)(words[1:])
     return code
@@ -127,9 +98,9 @@ def find(word: str) -> Command:
     Raises:
         ConfigError: there is none.
     """
-    for command in COMMANDS:
-        if command.name == word:
-            return command
+    known = {command.name: command for command in commands()}
+    if word in known:
+        return known[word]
     from sandglass.app.parsing import nearest
 
     synonyms = {
@@ -137,11 +108,13 @@ def find(word: str) -> Command:
         "sample": "generate",
         "eval": "evaluate",
         "embed": "encode",
+        "impute": "complete",
+        "inpaint": "complete",
         "list": "runs",
         "look": "inspect",
     }
-    known = [*(c.name for c in COMMANDS), *(_OPTIONS if word.startswith("-") else ())]
-    hint = f" Did you mean '{synonyms[word]}'?" if word in synonyms else nearest(word, known)
+    near = nearest(word, [*known, *(_OPTIONS if word.startswith("-") else ())])
+    hint = f" Did you mean '{synonyms[word]}'?" if word in synonyms else near
     what = "option" if word.startswith("-") else "command"
     raise ConfigError(f"There is no {what} '{word}'.{hint} `sandglass --help` lists the commands.")
 

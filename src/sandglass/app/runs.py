@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -25,15 +26,16 @@ def report(words: Sequence[str]) -> int:
     from sandglass import api
     from sandglass.app.evaluate import default_split
     from sandglass.app.show import write_page
-    from sandglass.app.trained import find_run
     from sandglass.runs.run import Run
+    from sandglass.tasks.trained import find_run, of_run
 
     run = Run(find_run(args.run))
-    data = api.run_data(run)
+    trained = of_run(run, api.run_data(run), device=run.config["training"]["device"])
     if not run.results():
         say("measuring first ...")
-        api.evaluate(run, split=default_split(list(data.splits), False))
-    print(write_page(run, data))
+        split = default_split(list(trained.own.splits), False)
+        api.evaluate(run, split=split, data=trained.own, model=trained.model)
+    print(write_page(trained))
     return 0
 
 
@@ -49,7 +51,6 @@ def runs(words: Sequence[str]) -> int:
             return 0
         raise NotFoundError(f"There is no folder {folder}.")
 
-    from sandglass.app.trained import natural_key
     from sandglass.runs.run import Run
 
     found = sorted({f.parent for f in folder.glob("**/config.yaml")}, key=lambda p: natural_key(str(p)))
@@ -67,6 +68,11 @@ def runs(words: Sequence[str]) -> int:
     for line in broken:
         say(line)
     return 0
+
+
+def natural_key(name: str) -> list[int | str]:
+    """Sorts run-2 before run-10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def run_row(run: Run, folder: Path) -> list[str]:
@@ -104,7 +110,7 @@ def state(run: Run, complete: bool) -> str:
         return "finished"
     steps = run.steps()
     file = run.checkpoint_path(steps[-1]) / "state.json" if steps else None
-    early = file is not None and file.is_file() and read_json(file).get("stopped_early")
+    early = file is not None and file.is_file() and read_json(file).get("loop", {}).get("stopped_early")
     return "stopped early" if early else "stopped"
 
 
@@ -130,9 +136,9 @@ def verify(words: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
     args = parser.parse(words)
 
-    from sandglass.app.trained import find_run
     from sandglass.runs.run import Run
     from sandglass.runs.verify import verify as verified
+    from sandglass.tasks.trained import find_run
 
     path = find_run(args.run)
     if (path / "MANIFEST.json").is_file():

@@ -7,36 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from sandglass import registry
-from sandglass.app.trained import Trained, opened, own_codes
-from sandglass.data.dataset import Dataset
 from sandglass.errors import ConfigError
-from sandglass.runs.run import Run
+from sandglass.tasks.task import Outcome
+from sandglass.tasks.trained import Trained
 
 
-def write_page(run: Run, data: Dataset) -> Path:
-    """Writes ``report.html`` of a run."""
+def write_page(trained: Trained) -> Path:
+    """Writes ``report.html`` of a run, from its model and its data."""
     from sandglass.reports.page import write_report
 
-    device = run.config["training"]["device"]
-    write_report(run, run.load_model(device=device), data, run.results())
-    return run.path / "report.html"
+    assert trained.run is not None
+    return write_report(trained.run, trained.model, trained.own, trained.run.results())
 
 
-def figures(run: Run, show: Mapping[str, Any]) -> list[Path]:
+def figures(trained: Trained, show: Mapping[str, Any]) -> list[Path]:
     """Writes the pictures that ``show`` names into ``figures/``.
 
     Args:
-        run: finished.
+        trained: the model of a finished run.
         show: ``samples: [rows, columns]``, ``manifold: side``, ``reconstructions: n`` and ``tsne: examples``.
 
     Raises:
         ConfigError: something unknown.
     """
+    assert trained.run is not None
     for key in show:
         if key not in _DRAWN:
             raise ConfigError(f"A recipe cannot show '{key}'.{registry.nearest(key, list(_DRAWN))}")
-    trained = opened(str(run.path), run.config["training"]["device"]) if show else None
-    folder = run.path / "figures"
+    folder = trained.run.path / "figures"
     return [_DRAWN[key](trained, value, folder / f"{key}-{_size(value)}.png") for key, value in show.items()]
 
 
@@ -48,30 +46,32 @@ def _size(value: Any) -> str:
 def samples(trained: Trained, value: Any, path: Path) -> Path:
     """A grid of samples."""
     from sandglass.app.files import sheet
-    from sandglass.app.use import draw
 
     rows, columns = value
-    return sheet(path, trained.transform, draw(trained, rows * columns, 0), columns)
+    outcome = _done("generate", trained, number=rows * columns)
+    assert outcome.x is not None
+    return sheet(path, trained.transform, outcome.x, columns)
 
 
 def manifold(trained: Trained, value: Any, path: Path) -> Path:
     """The decoded latent plane."""
-    from sandglass.app.files import sheet
-    from sandglass.reports.latent import manifold as decoded
-
-    return sheet(path, trained.transform, decoded(trained.model, value, codes=own_codes(trained)), value)
+    return _written("manifold", trained, path, side=value)
 
 
 def reconstructions(trained: Trained, value: Any, path: Path) -> Path:
     """Originals over their reconstructions."""
-    import torch
+    return _written("reconstruct", trained, path, number=value)
 
-    from sandglass.app.files import sheet
-    from sandglass.app.trained import dataset, examples, joined, spread
 
-    split = spread(joined(examples(dataset(trained, None), None, "test")), value)
-    x = torch.cat(list(trained.batches(split))).cpu()
-    return sheet(path, trained.transform, torch.cat([x, trained.decode(trained.encode(split))]), len(x))
+def _done(task: str, trained: Trained, **options: Any) -> Outcome:
+    outcome: Outcome = registry.resolve("task", {"name": task, **options})(trained)
+    return outcome
+
+
+def _written(task: str, trained: Trained, path: Path, **options: Any) -> Path:
+    from sandglass.app.outcome import write
+
+    return write(_done(task, trained, **options), path, trained.transform)
 
 
 def tsne(trained: Trained, value: Any, path: Path) -> Path:
@@ -81,13 +81,14 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     """
     from matplotlib.figure import Figure
 
-    from sandglass.app.trained import dataset, examples, joined, spread
-    from sandglass.reports.latent import embed
+    from sandglass import running
     from sandglass.reports.mosaic import make_folder
+    from sandglass.tasks.latent_space import embed
+    from sandglass.tasks.trained import chosen, joined, positions
 
-    data = dataset(trained, None)
-    split = spread(joined(examples(data, None, "test")), value)
-    embedding = embed(trained.encode(split), seed=0, limit=value)
+    every = joined(chosen(trained.own, None, "test"))
+    split = every.take(positions(len(every), value))
+    embedding = embed(running.encode(trained.model, split), seed=0, limit=value)
     if embedding is None:
         raise ConfigError(f"There are too few different codes ({len(split)}) for a t-SNE figure.")
     x, y = embedding.numpy().T
@@ -96,7 +97,7 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     if split.y is None:
         axes.scatter(x, y, s=4)
     else:
-        for number, name in enumerate(data.classes):
+        for number, name in enumerate(trained.classes):
             own = split.y.cpu().numpy() == number
             axes.scatter(x[own], y[own], s=4, label=name, color=f"C{number % 10}")
         axes.legend(markerscale=3, fontsize=8, ncols=2)

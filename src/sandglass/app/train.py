@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,16 @@ from sandglass import api, recipes, registry
 from sandglass.app import configure, flags
 from sandglass.app.configure import Config
 from sandglass.app.output import metrics_table, say
-from sandglass.app.trained import find_run
 from sandglass.app.words import Words, sort
+from sandglass.core import Stage
 from sandglass.data.dataset import Dataset
-from sandglass.engine.options import Training
+from sandglass.engine.options import Settled, Training
 from sandglass.engine.record import BAD_FILES
+from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
+from sandglass.tasks.trained import find_run, of_run
 
 _FEW = 300  # of fewer updates in all nothing good can be expected
 
@@ -96,27 +99,39 @@ def read_data(config: Config) -> Dataset:
 
 
 def start(config: Config, data: Dataset, given: Words) -> Run:
-    """Trains."""
-    model = config["model"]
+    """Builds the model, settles how it is trained, says so, and trains."""
+    name, options = config["model"]["name"], configure.given_options(config["model"]["options"])
+    asked = Training.of(config["training"])
+    model = api.build(name, spec_of(data, asked), seed=asked.seed, **options)
+    stages = model.stages()
+    training = asked.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     shape = "x".join(map(str, data.spec.shape)) + ("" if data.spec.is_image else " numbers")
     splits = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    training = Training.of(config["training"]).settled([s for s in data.splits if s != "train"], len(data.train))
-    length = f"{training.epochs} epoch{'s' * (training.epochs != 1)} in batches of {training.batch_size}"
-    say(f"{model['name']} on {data.name}: {splits} examples of {shape}, {length}")
+    say(f"{name} on {data.name}: {splits} examples of {shape}, {length(training, stages)}")
     short = few(training.epochs, math.ceil(len(data.train) / training.batch_size))
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
     if data.bad:
         say(f"  note: {BAD_FILES} in the run folder lists every file that could not be read")
     return api.train(
-        model["name"],
+        model,
         data,
         out=given.own.get("--out"),
-        model_options=configure.given_options(model["options"]),
         init_from=find_run(given.own["--init-from"]) if "--init-from" in given.own else None,
         recipe=given.own.get("--recipe"),
-        **config["training"],
+        **training.to_dict(),
     )
+
+
+def length(training: Settled, stages: Sequence[Stage]) -> str:
+    """How long it trains, stage by stage where there are several that train."""
+    trained = [stage.name for stage in stages if stage.phases]
+    said = []
+    for name in trained:
+        own = training.of_stage(name)
+        of = f" of {name}" if len(trained) > 1 else ""
+        said.append(f"{own.epochs} epoch{'s' * (own.epochs != 1)}{of} in batches of {own.batch_size}")
+    return ", then ".join(said)
 
 
 def few(epochs: int, steps: int) -> str:
@@ -142,18 +157,25 @@ def resume(given: Words) -> int:
         ConfigError: an option that would change the run.
     """
     epochs: int | None = None
+    stage: dict[str, dict[str, int]] = {}
     for form, value in given.settings:
-        if form not in ("--epochs", "--training.epochs"):
+        later = re.fullmatch(r"--(?:training\.)?stage\.(.+)\.epochs", form)
+        if form not in ("--epochs", "--training.epochs") and later is None:
             raise ConfigError(f"--resume goes on with the run as it is: only --epochs can be given, not {form}.")
         if not value.isdigit():
-            raise ConfigError(f"--epochs must be a whole number, not {value}.")
-        epochs = int(value)
+            raise ConfigError(f"{form} must be a whole number, not {value}.")
+        if later is None:
+            epochs = int(value)
+        else:
+            stage[later[1]] = {"epochs": int(value)}
     extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
     if extra or given.model:
         raise ConfigError(f"--resume goes on with the run as it is; leave out {[*extra, given.model][0]}.")
-    run = api.resume(find_run(given.own["--resume"]), epochs=epochs)
+    run = Run(find_run(given.own["--resume"]))
+    data = api.run_data(run)
+    run = api.resume(run.path, data=data, epochs=epochs, stage=stage)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
-    finish(run, api.run_data(run), show or {}, "--no-report" not in given.switches)
+    finish(run, data, show or {}, "--no-report" not in given.switches)
     return 0
 
 
@@ -164,9 +186,10 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
     if report:
         from sandglass.app.show import figures, write_page
 
-        measured = api.evaluate(run, split=split, device=run.config["training"]["device"])
-        pictures = figures(run, show)
-        page = write_page(run, data)
+        trained = of_run(run, data, device=run.config["training"]["device"])
+        measured = api.evaluate(run, split=split, data=data, model=trained.model)
+        pictures = figures(trained, show)
+        page = write_page(trained)
         print(f"\nOn {len(data.splits[split]):,} {split} examples:\n")
         metrics_table(measured["metrics"])
         print()
@@ -182,6 +205,9 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 
 def second(run: Run) -> str:
     """Another command worth trying."""
-    if "reconstruct" in registry.able(run.config["model"]["name"]) and len(run.config["spec"]["shape"]) == 3:
+    if (
+        "reconstruct" in registry.declared(run.config["model"]["name"]).provides
+        and len(run.config["spec"]["shape"]) == 3
+    ):
         return f"sandglass reconstruct {run.path} -n 10"
     return f"sandglass train --resume {run.path} --epochs {2 * run.config['training']['epochs']}"

@@ -1,4 +1,4 @@
-"""The one training loop.
+"""The one training loop, through the stages of a model.
 
 At every step boundary the state is a function of the configuration and the number of steps alone: batches, noise and
 learning rates are looked up by step, and all else that a step changes is in the checkpoint. So stopping anywhere and
@@ -17,11 +17,11 @@ from typing import Any
 import torch
 
 from sandglass import __version__, rng
-from sandglass.core import Clock, Model
+from sandglass.core import Batches, Clock, Model
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
-from sandglass.data.dataset import Dataset
-from sandglass.data.loading import Loader
+from sandglass.data.dataset import Dataset, Split
+from sandglass.data.loading import Loader, in_order
 from sandglass.engine.meter import Bad
 from sandglass.engine.mirror import Mirror
 from sandglass.engine.options import Settled
@@ -39,9 +39,15 @@ _HOPELESS = 10  # so many updates in a row that are not finite end the run
 
 
 @dataclass
-class Standing:
-    """What the loop remembers beside the stepper: plain values, stored in ``state.json``."""
+class State:
+    """What the loop remembers beside the stepper: plain values, stored in ``state.json``.
 
+    Steps are counted within the stage; ``offset`` is how many all stages before had, a fit being one.
+    """
+
+    stage: str = "train"
+    offset: int = 0
+    fitted: bool = False
     step: int = 0
     validated: int = 0
     best: float = math.inf
@@ -51,6 +57,12 @@ class Standing:
     plateau_stale: int = 0
     seconds: float = 0.0
     stopped_early: bool = False
+    start: int | None = None
+
+    @property
+    def total(self) -> int:
+        """Steps done in all stages: what checkpoints and records are numbered by."""
+        return self.offset + self.step
 
 
 class Loop:
@@ -81,27 +93,35 @@ class Loop:
         self.data, self.run, self.options, self.card = data, run, options, card
         self.progress = progress or Silent()
         self.mirror = Mirror(options.log_to, run, self.progress.say)
-        self.stepper = Stepper(self.model, options)
-        self.loader = Loader(
-            data.train,
-            options.batch_size,
-            seed=options.seed,
-            device=self.device,
-            dtype=dtype,
-            augment=make_augmentation(options.augment, data.spec),
-            corrupt=make_corruption(options.corrupt, data.spec),
-        )
+        self.stages = tuple(model.stages())
         self.watched = None if options.watch == "none" else data.splits[options.watch]
-        self.total = options.epochs * self.loader.steps_per_epoch
-        self.lr_factor = make_factor(options, self.loader.steps_per_epoch)
-        self.now = Standing()
         self.signals = Signals()
-        self._new_best = False
-        self._stored: tuple[float, int | None] = (math.inf, None)  # the best that is on disk
         self._unlogged: list[dict[str, Any]] = []
         self._saved: int | None = None
         self._saved_at = time.perf_counter()
         self._before = 0.0
+        self.begin(State(self.stages[0].name))
+
+    def begin(self, state: State) -> None:
+        """Makes ready for a stage: its options, optimisers, batches and learning rates."""
+        self.now = state
+        self.stage = next(stage for stage in self.stages if stage.name == state.stage)
+        self.own = self.options.of_stage(state.stage)
+        self.stepper = Stepper(self.model, self.stage, self.own)
+        self.loader = Loader(
+            self.data.train,
+            self.own.batch_size,
+            seed=self.own.seed,
+            device=self.device,
+            dtype=self.model.dtype,
+            augment=make_augmentation(self.own.augment, self.data.spec),
+            corrupt=make_corruption(self.own.corrupt, self.data.spec),
+            stream=state.stage,
+        )
+        self.total = self.own.epochs * self.loader.steps_per_epoch if self.stage.phases else 0
+        self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)
+        self._training = self._new_best = False
+        self._stored: tuple[float, int | None] = (math.inf, None)  # the best that is on disk
 
     def fit(self, resume: Checkpoint | None = None) -> None:
         """Trains to the end, or until a signal.
@@ -114,29 +134,43 @@ class Loop:
         """
         if resume is not None:
             self.load(resume)
-            if self.now.best_step == self.now.step:
+            if self.now.best_step == self.now.total:
                 self.keep_best()  # a crash may have come between the checkpoint and the kept model
         self.begun = time.perf_counter() - self.now.seconds
-        first = self.now.step
+        first = self.now.total
         with self.signals, rng.forked(self.device), settings(self.options), watching(self.progress):
             self.run.event("resume" if resume else "start", step=first)
             self.mirror.start(first)
-            self.progress.start(first, self.total, self.loader.steps_per_epoch)
             try:
-                self.iterate()
+                self.run_stage()
+                while not self.is_last():
+                    self.next_stage()
+                    self.run_stage()
             finally:
                 self.model.requires_grad_(True)
-                self.mirror.stop(self.now.step >= self.total or self.now.stopped_early)
+                self.mirror.stop(self.is_last() and self.is_over())
                 seconds = time.perf_counter() - self.begun
-                done = self.now.step - first
-                self.run.event("stop", step=self.now.step, steps=done, seconds=round(seconds - self._before, 3))
+                done = self.now.total - first
+                self.run.event("stop", step=self.now.total, steps=done, seconds=round(seconds - self._before, 3))
         self.model.eval()
 
-    def iterate(self) -> None:
-        """Steps until the end, answering signals between them."""
+    def is_last(self) -> bool:
+        """Whether no stage follows this one."""
+        return self.stage is self.stages[-1]
+
+    def is_over(self) -> bool:
+        """Whether this stage has nothing more to do."""
+        return self.now.step >= self.total or self.now.stopped_early
+
+    def run_stage(self) -> None:
+        """Fits, then steps until the end, answering signals between steps."""
+        shown = self.stage.name if len(self.stages) > 1 else ""
+        self.progress.start(self.now.step, self.total, self.loader.steps_per_epoch, shown)
+        if self.stage.fit is not None and not self.now.fitted:
+            self.fit_stage()
         if self.at_epoch_end() and self.now.validated < self.now.step:
             self.end_epoch()
-        while self.now.step < self.total and not self.now.stopped_early:
+        while not self.is_over():
             self.answer_signals()
             self.step()
             if self.at_epoch_end():
@@ -147,11 +181,42 @@ class Loop:
         self.save()
         self.keep_model()
 
+    def fit_stage(self) -> None:
+        """The fit in closed form that a stage begins with, or consists of; it counts as one step."""
+        assert self.stage.fit is not None
+        batches = {name: self.batches(split) for name, split in self.data.splits.items()}
+        self.model.eval()
+        rng.reseed(rng.key(self.own.seed, "fit", self.stage.name), self.device)
+        figures = self.stage.fit(batches["train"], batches.get("validation"))
+        self.now.fitted, self.now.offset = True, self.now.offset + 1
+        n = len(self.data.train)
+        self.log([self.record("train", self.stage.name, term, float(value), n) for term, value in figures.items()])
+        self.progress.show("train", figures)
+        if self.stage.phases:
+            self.save()
+
+    def batches(self, split: Split) -> Batches:
+        """A split as often as a fit asks for it."""
+        return lambda: (make() for make in in_order(split, device=self.device, dtype=self.model.dtype))
+
+    def next_stage(self) -> None:
+        """Goes on to the stage that follows, from the best weights of this one."""
+        best = self.now.best_step if self.own.select == "best" else None
+        if best is not None and (best != self.now.total or self.own.ema):
+            tensors = self.run.read_checkpoint(best).tensors
+            fill(self.model, tensors.get("ema") or tensors["model"], str(self.run.checkpoint_path(best)))
+        elif self.own.ema:
+            self.model.load_state_dict(self.stepper.kept())
+        stage = self.stages[self.stages.index(self.stage) + 1]
+        self.run.event("stage", step=self.now.total, stage=stage.name)
+        self.begin(State(stage.name, self.now.total, start=best))
+
     def step(self) -> None:
         """One step of every due phase."""
         batch = self.loader.batch(self.now.step)
-        if not self.model.training:
-            self.model.train()
+        if not self._training:
+            self.stepper.train()
+            self._training = True
         self.stepper(batch, self.clock(), self.lr_factor(self.now.step) * self.now.plateau)
         self.now.step += 1
         self.progress.advance(self.now.step, len(batch))
@@ -159,10 +224,9 @@ class Loop:
             self.log_training()
 
     def clock(self) -> Clock:
-        """The clock of the coming step."""
+        """The clock of the coming step of this stage."""
         epoch = self.now.step / self.loader.steps_per_epoch
-        dtype = self.stepper.params[0].dtype
-        return Clock(self.now.step, self.total, torch.full((), epoch, dtype=dtype, device=self.device))
+        return Clock(self.now.step, self.total, torch.full((), epoch, dtype=self.model.dtype, device=self.device))
 
     def at_epoch_end(self) -> bool:
         """Whether the steps done make whole epochs."""
@@ -174,7 +238,7 @@ class Loop:
             return
         self.now.validated = self.now.step
         epoch = self.now.step // self.loader.steps_per_epoch
-        last = self.now.step == self.total or self.now.stopped_early
+        last = self.is_over()
         waited = time.perf_counter() - self._saved_at >= self.options.save_seconds
         if self._new_best or last or (epoch % self.options.save_every == 0 and waited):
             self.save()
@@ -185,10 +249,11 @@ class Loop:
         """Reads the meter: the host waits for the device here."""
         readings = self.stepper.meter.read()
         records = []
-        for phase, reading in readings.items():
-            lr = self.stepper.optimizers[phase].param_groups[0]["lr"]
+        for phase in [p for p in self.stage.phases if p.name in readings]:
+            reading = readings[phase.name]
+            lr = self.stepper.optimizer(phase).param_groups[0]["lr"]
             values = {**reading.means, "lr": lr} | ({"skipped": reading.skipped} if reading.skipped else {})
-            records += [self.record("train", phase, term, value, reading.n) for term, value in values.items()]
+            records += [self.record("train", phase.name, term, value, reading.n) for term, value in values.items()]
         self.log(records)
         shown = {k: v for r in readings.values() for k, v in r.means.items() if k != "grad_norm"}
         self.progress.show("train", shown)
@@ -205,20 +270,23 @@ class Loop:
         index = self.loader.indices(step).tolist()
         who = [split.names[i] for i in index] if split.names else index
         shown = ", ".join(map(str, who[:8])) + (", ..." if len(who) > 8 else "")
-        self.run.event("skipped", step=step, phase=phase, term=term, count=count, examples=who[:64])
+        place = self.now.offset + step
+        self.run.event("skipped", step=place, phase=phase, term=term, count=count, examples=who[:64])
         self.progress.say(
-            f"Step {step + 1}: '{term}' of phase '{phase}' was not finite; {count} update(s) skipped. Examples: {shown}"
+            f"Step {place + 1}: '{term}' of phase '{phase}' was not finite; {count} update(s) skipped. "
+            f"Examples: {shown}"
         )
 
     def diverged(self, why: str) -> str:
         """The message of a :class:`DivergedError`."""
         step = self.run.steps()
         kept = f"The checkpoint of step {step[-1]} is kept." if step else "Nothing was saved yet."
-        return f"Training diverged by step {self.now.step}: {why}. {kept} Try a lower --lr, or --clip 1."
+        return f"Training diverged by step {self.now.total}: {why}. {kept} Try a lower --lr, or --clip 1."
 
     def validate(self) -> bool:
         """Measures the watched split; False if a signal came in between, and it must be done again."""
         assert self.watched is not None
+        self._training = False
         measured = validate(self.stepper, self.watched, self.clock(), interrupted=lambda: self.signals.stop is not None)
         if measured is None:
             self.answer_signals()
@@ -227,24 +295,24 @@ class Loop:
         values = [self.record(split, phase, term, v, len(self.watched)) for (phase, term), v in measured.items()]
         self.log(values)
         self.progress.show(split, {term: v for (_, term), v in measured.items()})
-        objective = measured.get((self.model.objective or "", "objective"))
-        if objective is not None and self.options.select == "best":
+        objective = measured.get((self.stage.objective or "", "objective"))
+        if objective is not None and self.own.select == "best":
             self.compare(objective)
         return True
 
     def compare(self, objective: float) -> None:
         """Best weights, early stopping and the plateau all look at the objective at its final weights."""
         if objective < self.now.best:
-            self.now.best, self.now.best_step = objective, self.now.step
+            self.now.best, self.now.best_step = objective, self.now.total
             self.now.stale = self.now.plateau_stale = 0
             self._new_best = True
             return
         self.now.stale += 1
         self.now.plateau_stale += 1
-        if self.options.schedule == "plateau" and self.now.plateau_stale >= self.options.schedule_every:
-            self.now.plateau *= self.options.schedule_factor
+        if self.own.schedule == "plateau" and self.now.plateau_stale >= self.own.schedule_every:
+            self.now.plateau *= self.own.schedule_factor
             self.now.plateau_stale = 0
-        if self.options.early_stopping and self.now.stale >= self.options.early_stopping:
+        if self.own.early_stopping and self.now.stale >= self.own.early_stopping:
             self.now.stopped_early = True
 
     def log(self, records: list[dict[str, Any]]) -> None:
@@ -255,14 +323,15 @@ class Loop:
             self.run.log(self._unlogged)
             self._unlogged = []
         except SaveError as error:
-            self.bear(error)
+            self.tolerate(error)
 
     def record(self, split: str, phase: str, term: str, value: float, n: int) -> dict[str, Any]:
-        """One line of the log."""
+        """One line of the log; steps count through all stages, epochs within one."""
         epoch = self.now.step / self.loader.steps_per_epoch
         return {
-            "step": self.now.step,
+            "step": self.now.total,
             "epoch": round(epoch, 6),
+            "stage": self.stage.name,
             "split": split,
             "phase": phase,
             "term": term,
@@ -281,8 +350,9 @@ class Loop:
             return
         self.save()
         self.keep_model()
+        of = f" of the stage '{self.stage.name}'" if len(self.stages) > 1 else ""
         self.progress.say(
-            f"Stopped at step {self.now.step} of {self.total}; go on with: sandglass train --resume {self.run.path}"
+            f"Stopped at step {self.now.step} of {self.total}{of}; go on with: sandglass train --resume {self.run.path}"
         )
         if self.signals.stop == signal.SIGINT:
             raise KeyboardInterrupt
@@ -292,14 +362,16 @@ class Loop:
         """A checkpoint of this step; the first of a new best also becomes the kept model.
 
         Raises:
-            SaveError: it could not be written and nothing comes after it, or the failure was not to be borne.
+            SaveError: it could not be written, and this is the end of a stage or no such error is tolerated.
         """
-        if self._saved == self.now.step:
+        if self._saved == self.now.total:
             return
         if not self.stepper.finite():
             raise DivergedError(self.diverged("weights are not finite"))
         self.now.seconds = time.perf_counter() - self.begun
-        state = vars(self.now) | {"meter": self.stepper.meter.state(), "best": _plain(self.now.best)}
+        now = vars(self.now) | {"best": _plain(self.now.best)}
+        state = {"loop": now, "meter": self.stepper.meter.state()}
+        step = self.now.total
         about = {
             "sandglass": __version__,
             "torch": str(torch.__version__),
@@ -307,22 +379,32 @@ class Loop:
             "device": str(self.device),
         }
         try:
-            self.run.save_checkpoint(self.now.step, self.stepper.tensors(), state, about)
-            self._saved = self.now.step
+            self.run.save_checkpoint(step, self.stepper.tensors(), state, about)
+            self._saved = step
             if self._new_best:
                 self.keep_best()
                 self._stored = (self.now.best, self.now.best_step)
-            self.run.prune(self.options.keep, self.now.best_step)
+            self.prune()
         except SaveError as error:
-            if self.signals.stop is not None or self.now.step >= self.total or self.now.stopped_early:
+            if self.signals.stop is not None or self.is_over():
                 raise
-            self.bear(error)
+            self.tolerate(error)
             if self._new_best:  # its weights will be gone: the next epoch is compared with those that are there
                 self.now.best, self.now.best_step = self._stored
         self._new_best = False
         self._saved_at = time.perf_counter()
 
-    def bear(self, error: SaveError) -> None:
+    def prune(self) -> None:
+        """Keeps the newest checkpoints and the best, and what the stage before began this one with while it may go on.
+
+        A checkpoint of the stage before is of use only with its best weights.
+        """
+        needed = {self.now.best_step}
+        if any(step <= self.now.offset for step in self.run.steps()[-self.options.keep :]):
+            needed.add(self.now.start)
+        self.run.prune(self.options.keep, needed)
+
+    def tolerate(self, error: SaveError) -> None:
         """Goes on after a failed write where that was asked for and an older checkpoint is good.
 
         Raises:
@@ -335,13 +417,13 @@ class Loop:
 
     def keep_best(self) -> None:
         """The weights of this step are the best so far: points at them and writes them as the kept model."""
-        self.run.point("BEST", self.now.step)
-        self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.step)
+        self.run.point("BEST", self.now.total)
+        self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.total)
 
     def keep_model(self) -> None:
         """With nothing to choose by, the newest weights are the kept ones."""
-        if self.options.select == "last" or self.model.objective is None or self.now.best_step is None:
-            self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.step)
+        if self.own.select == "last" or self.now.best_step is None:
+            self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.total)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Puts everything back as it was after ``checkpoint.step`` steps.
@@ -350,16 +432,16 @@ class Loop:
             CheckpointError: it does not fit this model.
         """
         where = str(self.run.checkpoint_path(checkpoint.step))
-        fill(self.model, checkpoint.tensors["model"], where)
         state = dict(checkpoint.state)
         try:
+            values = {f.name: state["loop"][f.name] for f in fields(State)}
+            best = values["best"]
+            fill(self.model, checkpoint.tensors["model"], where)
+            self.begin(State(**values | {"best": math.inf if best is None else best}))
             self.stepper.load(checkpoint.tensors, state.pop("meter"))
             self.run.rewind_log(state.pop("log_bytes"))
-            best = state["best"]
-            values = {f.name: state[f.name] for f in fields(Standing)}
-            self.now = Standing(**values | {"best": math.inf if best is None else best})
             self._stored = (self.now.best, self.now.best_step)
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, StopIteration) as error:
             raise CheckpointError(f"{where} does not fit this run: {error}.") from error
         self._before = self.now.seconds
 

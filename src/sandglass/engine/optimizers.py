@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from sandglass.core import Phase
+from sandglass.core import OPTIM, Phase, Stage
 from sandglass.engine.options import Training
 
-_DEFAULT_LR = 1e-3
+_DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.0, "momentum": 0.9}
 
 
 class Adam(torch.optim.Optimizer):
@@ -81,17 +81,31 @@ class Adam(torch.optim.Optimizer):
         return self.state[p]
 
 
-def make_optimizer(phase: Phase, options: Training) -> torch.optim.Optimizer:
-    """The optimiser of a phase: the run's options, with the phase's own where the run leaves them open."""
-    params = phase.parameters()
-    lr = options.lr if options.lr is not None else phase.optim.get("lr", _DEFAULT_LR)
-    common: dict[str, Any] = {"lr": lr, "weight_decay": options.weight_decay}
+def make_optimizers(stage: Stage, options: Training) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers of a stage by name, one for all phases that share it."""
+    sharing: dict[str, list[Phase]] = {}
+    for phase in stage.phases:
+        sharing.setdefault(phase.optimizer or phase.name, []).append(phase)
+    return {name: make_optimizer(phases, stage, options) for name, phases in sharing.items()}
+
+
+def make_optimizer(phases: Sequence[Phase], stage: Stage, options: Training) -> torch.optim.Optimizer:
+    """The optimiser of phases that share it.
+
+    A setting is the run's where the run has it, else the phase's, else the stage's, else the usual one.
+    """
+    params = list(dict.fromkeys(p for phase in phases for p in phase.parameters()))
+    given = {name: value for name in OPTIM if (value := getattr(options, name, None)) is not None}
+    chosen = {**_DEFAULTS, **stage.optim}
+    for phase in reversed(phases):
+        chosen |= phase.optim
+    chosen |= given
+    common: dict[str, Any] = {"lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}
     if options.optimizer in ("adam", "adamw"):
-        betas = phase.optim.get("betas", (0.9, 0.999))
-        return Adam(params, **common, betas=betas, decoupled=options.optimizer == "adamw")
+        return Adam(params, **common, betas=chosen["betas"], decoupled=options.optimizer == "adamw")
     if options.optimizer == "sgd":
-        return torch.optim.SGD(params, **common, momentum=options.momentum)
-    return torch.optim.RMSprop(params, **common, momentum=options.momentum)
+        return torch.optim.SGD(params, **common, momentum=chosen["momentum"])
+    return torch.optim.RMSprop(params, **common, momentum=chosen["momentum"])
 
 
 def masked_step(optimizer: torch.optim.Optimizer, good: Tensor) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 import torch
 
+from sandglass.core import Stage
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
@@ -19,6 +20,26 @@ from sandglass.registry import entry, nearest
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range")
+STAGE_OPTIONS = (
+    "epochs",
+    "batch_size",
+    "accumulate",
+    "lr",
+    "optimizer",
+    "weight_decay",
+    "momentum",
+    "schedule",
+    "lr_warmup",
+    "schedule_every",
+    "schedule_factor",
+    "schedule_peak",
+    "clip",
+    "ema",
+    "early_stopping",
+    "select",
+)
+"""What a single stage can have otherwise than the run."""
+
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp64")
 
 
@@ -33,8 +54,9 @@ class Training:
             size of the data, so that an epoch has 20 updates or more where it can.
         lr: learning rate; each phase's own (1e-3 if it has none) when not given.
         optimizer: adam, adamw, sgd or rmsprop.
-        weight_decay: decay of the weights; decoupled from the gradient with adamw, added to it otherwise.
-        momentum: of sgd and rmsprop.
+        weight_decay: decay of the weights, decoupled from the gradient with adamw, added to it otherwise; each phase's
+            own (0 if it has none) when not given.
+        momentum: of sgd and rmsprop; each phase's own (0.9 if it has none) when not given.
         schedule: learning rate over time: constant, step, cosine (to 0 at the end), plateau, or the cycles triangular,
             triangular2 (each half as high) and exp_range (ever lower).
         lr_warmup: epochs over which the learning rate rises from near 0, before any schedule begins.
@@ -66,6 +88,8 @@ class Training:
         corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
             (1 to 5): gaussian, salt-pepper, blur, mask, jpeg.
         log_to: where figures are copied to beside the run's own log: tensorboard, mlflow.
+        stage: options of single stages of a model that has several, by name: ``{"prior": {"epochs": 30}}``. The
+            number of epochs above is that of the first stage; all else above holds for every stage.
 
     Example:
         >>> small = Training().settled(["validation"], examples=1500)
@@ -77,8 +101,8 @@ class Training:
     batch_size: int | None = None
     lr: float | None = None
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
-    weight_decay: float = 0.0
-    momentum: float = 0.9
+    weight_decay: float | None = None
+    momentum: float | None = None
     schedule: Literal["constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range"] = "constant"
     lr_warmup: float = 0.0
     schedule_every: float = 10.0
@@ -103,17 +127,25 @@ class Training:
     augment: Sequence[str] | Mapping[str, float] = ()
     corrupt: Sequence[str] | Mapping[str, float] = ()
     log_to: Sequence[str] = ()
+    stage: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "log_every", "save_every", "keep"):
             value = getattr(self, name)
             _check(name, value is None or value >= 1, value, "at least 1")
         for name in ("weight_decay", "momentum", "lr_warmup", "early_stopping", "save_seconds"):
-            _check(name, getattr(self, name) >= 0, getattr(self, name), "at least 0")
+            value = getattr(self, name)
+            _check(name, value is None or value >= 0, value, "at least 0")
         # Every strength is written out, so that a run stays what it was when a usual strength changes.
         object.__setattr__(self, "augment", tuple(write(read("augmentation", AUGMENTATIONS, self.augment))))
         object.__setattr__(self, "corrupt", tuple(write(read("corruption", SCALES, self.corrupt))))
         object.__setattr__(self, "log_to", _loggers(self.log_to))
+        for name, own in self.stage.items():
+            for option in own:
+                if option not in STAGE_OPTIONS:
+                    hint = nearest(option, list(STAGE_OPTIONS))
+                    raise ConfigError(f"The stage '{name}' takes no option '{option}'.{hint}")
+            dataclasses.replace(self, **own, stage={})  # refuses values that make no sense
         for name in ("lr", "clip", "threads", "save_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
@@ -152,15 +184,16 @@ class Training:
         except TypeError as error:
             raise ConfigError(f"A training option has a value of the wrong type: {error}.") from error
 
-    def settled(self, watchable: Sequence[str], examples: int) -> Settled:
+    def settled(self, watchable: Sequence[str], examples: int, stages: Sequence[Stage] = ()) -> Settled:
         """With all that was left open decided; nothing is decided again on resume.
 
         Args:
             watchable: splits that the data has beside train.
             examples: to train on.
+            stages: of the model.
 
         Raises:
-            ConfigError: a device or split that is not there.
+            ConfigError: a device, split or stage that is not there.
             MissingPackageError: a logger needs a package that is not installed.
         """
         require(self.log_to)
@@ -176,9 +209,11 @@ class Training:
             _check("early_stopping", not self.early_stopping, self.early_stopping, "0 without a validation split")
             _check("schedule", self.schedule != "plateau", self.schedule, "another without a validation split")
         batch_size = self.batch_size or max(settle_batch_size(examples), self.accumulate)
+        epochs = settle_epochs(examples, batch_size)
         decided: dict[str, Any] = {
             "batch_size": batch_size,
-            "epochs": self.epochs or settle_epochs(examples, batch_size),
+            "epochs": self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs,
+            "stage": settle_stages(self.stage, stages, epochs),
             "device": device,
             "precision": precision,
             "watch": watch,
@@ -198,6 +233,31 @@ class Settled(Training):
 
     epochs: int = 20
     batch_size: int = 128
+
+    def of_stage(self, name: str) -> Settled:
+        """The options of one stage: its own laid over the run's."""
+        return dataclasses.replace(self, **self.stage.get(name, {}), stage={})
+
+
+def settle_stages(
+    given: Mapping[str, Mapping[str, Any]], stages: Sequence[Stage], epochs: int
+) -> dict[str, dict[str, Any]]:
+    """Every later stage's own options, its number of epochs written out.
+
+    Raises:
+        ConfigError: a stage that the model does not have, or options of one that is fitted in closed form.
+    """
+    known = {stage.name: stage for stage in stages}
+    for name in given:
+        if name not in known:
+            listed = ", ".join(known) or "none"
+            raise ConfigError(f"The model has no stage '{name}'.{nearest(name, list(known))} It has: {listed}.")
+        if not known[name].phases:
+            raise ConfigError(f"The stage '{name}' is fitted in closed form; it has no training options.")
+    made = {name: dict(options) for name, options in given.items()}
+    for stage in [s for s in stages if s.phases][1:]:
+        made.setdefault(stage.name, {}).setdefault("epochs", stage.epochs or epochs)
+    return made
 
 
 def settle_batch_size(examples: int) -> int:

@@ -14,8 +14,8 @@ _WIDE = 130  # columns from which all terms of two splits fit
 class Progress(Protocol):
     """What the loop tells about its progress."""
 
-    def start(self, step: int, total: int, steps_per_epoch: int) -> None:
-        """Training begins, or goes on, at ``step`` of ``total``."""
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+        """A stage begins, or goes on, at ``step`` of ``total``; it is named where there are several."""
 
     def advance(self, step: int, examples: int) -> None:
         """A step over so many examples is done."""
@@ -33,7 +33,7 @@ class Progress(Protocol):
 class Silent:
     """Shows nothing but warnings, which go to standard error."""
 
-    def start(self, step: int, total: int, steps_per_epoch: int) -> None:
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
         """Nothing."""
 
     def advance(self, step: int, examples: int) -> None:
@@ -63,7 +63,7 @@ class Bar:
 
         whole = Column(no_wrap=True)
         self.bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}", table_column=whole),
+            TextColumn("{task.description}{task.fields[epoch]}", table_column=whole),
             BarColumn(bar_width=16),
             TextColumn("{task.fields[rate]}", table_column=whole),
             TextColumn("ETA", table_column=whole),
@@ -75,11 +75,14 @@ class Bar:
         self.terms: dict[str, str] = {}
         self.examples, self.begun = 0, 0.0
 
-    def start(self, step: int, total: int, steps_per_epoch: int) -> None:
-        """Shows the bar."""
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+        """Shows a bar of the stage."""
         self.steps_per_epoch, self.epochs = steps_per_epoch, -(-total // steps_per_epoch)
-        self.begun = time.perf_counter()
-        self.task = self.bar.add_task("", total=total, completed=step, epoch=self._epoch(step), rate="", terms="")
+        self.begun, self.examples, self.terms = time.perf_counter(), 0, {}
+        named = f"{stage}: " if stage else ""
+        self.task = self.bar.add_task(
+            named, total=total or None, completed=step, epoch=self._epoch(step), rate="", terms=""
+        )
         self.bar.start()
 
     def advance(self, step: int, examples: int) -> None:
@@ -94,7 +97,7 @@ class Bar:
         chosen = [t for t in terms if t not in ("objective", "lr")] if wide and "loss" in terms else [first]
         self.terms[split] = " ".join([split, *(f"{t} {terms[t]:.4g}" for t in chosen if t in terms)])
         rate = self.examples / max(time.perf_counter() - self.begun, 1e-9)
-        step = int(self.bar.tasks[0].completed)
+        step = int(self.bar.tasks[-1].completed)
         shown = "  ".join(self.terms.values())
         self.bar.update(self.task, epoch=self._epoch(step), rate=f"{rate:,.0f}/s", terms=shown)
 
@@ -107,7 +110,7 @@ class Bar:
         self.bar.stop()
 
     def _epoch(self, step: int) -> str:
-        return f"{min(step // self.steps_per_epoch + 1, self.epochs)}/{self.epochs}"
+        return f"epoch {min(step // self.steps_per_epoch + 1, self.epochs)}/{self.epochs}" if self.epochs else "fit"
 
 
 class watching:  # noqa: N801 (reads as a phrase at the place of use)
@@ -128,8 +131,9 @@ class watching:  # noqa: N801 (reads as a phrase at the place of use)
 class Line(Silent):
     """One line that is written over, for notebooks: they need no widgets for it."""
 
-    def start(self, step: int, total: int, steps_per_epoch: int) -> None:
-        """Training begins."""
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+        """A stage begins."""
+        self.stage = f"{stage}: " if stage else ""
         self.first, self.step, self.total, self.per_epoch = step, step, total, steps_per_epoch
         self.begun, self.examples, self.width = time.perf_counter(), 0, 0
         self.terms: dict[str, str] = {}
@@ -145,7 +149,7 @@ class Line(Silent):
         left = seconds / max(self.step - self.first, 1) * (self.total - self.step)
         epoch = min(self.step // self.per_epoch + 1, -(-self.total // self.per_epoch))
         text = (
-            f"epoch {epoch}/{-(-self.total // self.per_epoch)}  {self.examples / seconds:,.0f}/s  "
+            f"{self.stage}epoch {epoch}/{-(-self.total // self.per_epoch)}  {self.examples / seconds:,.0f}/s  "
             f"ETA {int(left) // 60:02d}:{int(left) % 60:02d}  " + "  ".join(self.terms.values())
         )
         print("\r" + text.ljust(self.width), end="", flush=True)

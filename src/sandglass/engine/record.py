@@ -25,7 +25,7 @@ BAD_FILES = "bad_files.csv"
 def describe(model: Model, data: Dataset, training: Training, recipe: str | None) -> dict[str, Any]:
     """The complete configuration of a run, in plain values."""
     return {
-        "format": 1,
+        "format": 2,
         "model": model.config,
         "data": {
             "name": data.name,
@@ -36,7 +36,7 @@ def describe(model: Model, data: Dataset, training: Training, recipe: str | None
         },
         "training": training.to_dict(),
         "recipe": recipe,
-        "spec": data.spec.to_dict(),
+        "spec": model.spec.to_dict(),
         "transform": data.transform.to_dict(),
         "classes": list(data.classes),
         "environment": environment(),

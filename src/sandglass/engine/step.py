@@ -11,55 +11,65 @@ import torch
 from torch import Tensor
 
 from sandglass import rng
-from sandglass.core import Batch, Clock, Model, Phase, Terms
+from sandglass.core import Batch, Clock, Model, Phase, Stage, Terms
 from sandglass.engine.meter import Meter
 from sandglass.engine.optimizers import (
     load_optimizer_tensors,
-    make_optimizer,
+    make_optimizers,
     masked_step,
     optimizer_tensors,
 )
 from sandglass.engine.options import Training
-from sandglass.registry import require_masks
 
 
 class Stepper:
-    """The model, its optimisers, the moving average and the meter: all that a step changes.
+    """The model in one of its stages, its optimisers, the moving average and the meter: all that a step changes.
 
-    Noise is drawn under a key of (seed, step, phase, shard), and a batch is always cut into the same shards. A loss,
-    gradient or part that is not finite leaves weights, optimiser, average and running statistics as they were; that is
-    decided on the device, and the meter keeps the count.
+    Noise is drawn under a key of (seed, stage, step, phase, shard), and a batch is always cut into the same shards. A
+    loss, gradient or part that is not finite leaves weights, optimiser, average and running statistics as they were;
+    that is decided on the device, and the meter keeps the count.
 
     Args:
         model: on its device already.
-        options: settled ones.
+        stage: one of the model's.
+        options: the settled ones of that stage.
     """
 
-    def __init__(self, model: Model, options: Training) -> None:
-        self.model, self.options, self.device = model, options, model.device
-        self.phases = list(model.phases())
-        self.optimizers = {p.name: make_optimizer(p, options) for p in self.phases}
+    def __init__(self, model: Model, stage: Stage, options: Training) -> None:
+        self.model, self.stage, self.options, self.device = model, stage, options, model.device
+        self.phases = stage.phases
+        self.optimizers = make_optimizers(stage, options)
         self.base_lr = {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
         self.meter = Meter(options.log_every, self.device)
         self.params: list[Tensor] = list(model.parameters())
         self.own = {p.name: p.parameters() for p in self.phases}
         self.buffers = [t for t in model.buffers() if t.is_floating_point()]
-        self.ema = [p.detach().clone() for p in self.params] if options.ema else []
+        moved = {id(p) for own in self.own.values() for p in own}
+        self.trained = {name: p for name, p in model.named_parameters() if id(p) in moved}
+        self.ema = [p.detach().clone() for p in self.trained.values()] if options.ema else []
 
     def __call__(self, batch: Batch, clock: Clock, lr_factor: float) -> None:
-        """Every due phase takes its turn.
+        """Every due phase takes its turn; then the average follows, if any update was good."""
+        good = [
+            self.turn(number, phase, batch, clock, lr_factor)
+            for number, phase in enumerate(self.phases)
+            if clock.step % phase.every == 0
+        ]
+        if self.ema and good:
+            self.average(torch.stack(good).any())
 
-        Raises:
-            CapabilityError: a mask, and a model whose losses do not take one.
-        """
-        if batch.mask is not None:
-            require_masks(self.model)
-        for number, phase in enumerate(self.phases):
-            if phase.due(clock):
-                self.turn(number, phase, batch, clock, lr_factor)
+    def train(self) -> None:
+        """Train mode for what this stage trains, eval mode for all else."""
+        self.model.eval()
+        for module in dict.fromkeys(m for p in self.phases for m in p.trains if isinstance(m, torch.nn.Module)):
+            module.train()
 
-    def turn(self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float) -> None:
-        """One phase: loss, gradient, masked update, record."""
+    def optimizer(self, phase: Phase) -> torch.optim.Optimizer:
+        """That of a phase, which others may share."""
+        return self.optimizers[phase.optimizer or phase.name]
+
+    def turn(self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float) -> Tensor:
+        """One phase: loss, gradient, masked update, record; whether all was finite comes back, a 0-d bool."""
         own = self.own[phase.name]
         self.clear(own)
         before = [b.clone() for b in self.buffers]
@@ -68,14 +78,13 @@ class Stepper:
         good = self.meter.add(phase.name, clock.step, [*names, "grad_norm"], [*values, norm], len(batch))
         if self.options.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(own, self.options.clip, norm)
-        optimizer = self.optimizers[phase.name]
+        optimizer = self.optimizer(phase)
         for group in optimizer.param_groups:
-            group["lr"] = self.base_lr[phase.name] * lr_factor
+            group["lr"] = self.base_lr[phase.optimizer or phase.name] * lr_factor
         masked_step(optimizer, good)
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(torch.where(good, buffer, old))
-        if self.ema and number == len(self.phases) - 1:
-            self.average(good)
+        return good
 
     def clear(self, own: list[torch.nn.Parameter]) -> None:
         """Lets gradients flow to these parameters only, and clears them."""
@@ -92,7 +101,7 @@ class Stepper:
         totals: list[Tensor] = []
         names: list[str] = []
         for shard, piece in enumerate(shards):
-            rng.reseed(rng.key(self.options.seed, "noise", clock.step, number, shard), self.device)
+            rng.reseed(rng.key(self.options.seed, "noise", self.stage.name, clock.step, number, shard), self.device)
             with autocast(self.options, self.device):
                 terms = phase.loss(piece, clock)
             share = len(piece) / len(batch)
@@ -106,15 +115,15 @@ class Stepper:
 
     @torch.no_grad()
     def average(self, good: Tensor) -> None:
-        """Moves the average towards the weights, if the update was good."""
+        """Moves the average towards the weights, if an update was good."""
         weight = good.to(self.ema[0].dtype) * (1 - self.options.ema)
-        difference = torch._foreach_sub(self.params, self.ema)
+        difference = torch._foreach_sub(list(self.trained.values()), self.ema)
         torch._foreach_mul_(difference, weight)
         torch._foreach_add_(self.ema, difference)
 
     def swap_average(self) -> None:
-        """Exchanges weights and average, for validating and keeping the average; twice is nothing."""
-        for p, average in zip(self.params, self.ema, strict=True):
+        """Exchanges weights and average, for validating and keeping the average; a second call undoes the first."""
+        for p, average in zip(self.trained.values(), self.ema, strict=True):
             kept = p.detach().clone()
             p.data.copy_(average)
             average.copy_(kept)
@@ -136,8 +145,7 @@ class Stepper:
         """The weights that validation saw and that are worth keeping: the average if there is one."""
         state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
         if self.ema:
-            names = [name for name, _ in self.model.named_parameters()]
-            state |= dict(zip(names, self.ema, strict=True))
+            state |= dict(zip(self.trained, self.ema, strict=True))
         return state
 
     def load(self, tensors: Mapping[str, Mapping[str, Tensor]], meter: Mapping[str, Any]) -> None:
@@ -145,7 +153,7 @@ class Stepper:
         for name, optimizer in self.optimizers.items():
             load_optimizer_tensors(optimizer, name, tensors["optim"])
         self.meter.load(tensors["meter"], meter)
-        for average, (name, _) in zip(self.ema, self.model.named_parameters(), strict=False):
+        for average, name in zip(self.ema, self.trained, strict=False):
             average.copy_(tensors["ema"][name])
 
 
@@ -159,10 +167,10 @@ def batch_shards(batch: Batch, count: int) -> list[Batch]:
 
 
 def term_values(terms: Terms) -> tuple[list[str], list[Tensor]]:
-    """The loss and the means of the parts: names and 0-d values of at least float32, all of the loss's type."""
+    """The loss, the means of the parts, and the scalars: names and 0-d values of one type, of at least float32."""
     dtype = torch.float64 if terms.loss.dtype == torch.float64 else torch.float32
-    values = [terms.loss.detach(), *(part.mean() for part in terms.parts.values())]
-    return ["loss", *terms.parts], [v.to(dtype) for v in values]
+    values = [terms.loss.detach(), *(part.mean() for part in terms.parts.values()), *terms.scalars.values()]
+    return ["loss", *terms.parts, *terms.scalars], [v.to(dtype) for v in values]
 
 
 def total_norm(gradients: list[Tensor]) -> Tensor:

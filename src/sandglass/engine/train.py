@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandglass import registry, rng
-from sandglass.core import Model, Spec
+from sandglass.core import Model, Spec, Stage
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
@@ -83,19 +84,20 @@ def train(
         >>> sorted(f.name for f in run.path.iterdir() if f.name in ("model", "metrics.jsonl"))
         ['metrics.jsonl', 'model']
     """
-    training = Training.of(options)
+    asked = Training.of(options)
     dataset = as_dataset(data, data_options)
-    training = training.settled([s for s in dataset.splits if s != "train"], len(dataset.train))
     if isinstance(model, str):
-        model = build(model, dataset.spec, seed=training.seed, **(model_options or {}))
+        model = build(model, spec_of(dataset, asked), seed=asked.seed, **(model_options or {}))
     elif model_options:
         raise ConfigError("model_options go with a model's name; this model is built already.")
     check_fit(model, dataset)
-    check_changes(model, dataset, training)
+    check_changes(model, dataset, asked)
+    watchable = [s for s in dataset.splits if s != "train"]
+    training = asked.settled(watchable, len(dataset.train), model.stages())
     progress = progress or default_progress()
-    for weight in (value for value in vars(model).values() if isinstance(value, Weight)):
-        if told := weight.unreached(training.epochs):
-            progress.say(told)
+    for weight in weights_of(model):
+        if warning := weight.unreached(training.epochs):
+            progress.say(warning)
     if init_from is not None:
         start_from(model, init_from)
     config = describe(model, dataset, training, recipe)
@@ -113,6 +115,7 @@ def resume(
     *,
     data: Any = None,
     epochs: int | None = None,
+    stage: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress | None = None,
     **parts: Any,
 ) -> Run:
@@ -121,7 +124,8 @@ def resume(
     Args:
         path: the run folder.
         data: the data again, where the run cannot load it by itself because it was handed over in Python.
-        epochs: a new, larger total; everything else stays as it was.
+        epochs: a new, larger total of the first stage; everything else stays as it was.
+        stage: new totals of later stages: ``{"prior": {"epochs": 60}}``.
         progress: as for :func:`train`.
         parts: objects of your own that the model was built with, such as ``net=...``.
 
@@ -140,27 +144,26 @@ def resume(
                 f"The data is not what {run.path} was trained on: its fingerprint is {dataset.fingerprint[:12]}, "
                 f"the run's {config['data']['fingerprint'][:12]}. Restore the data, or start anew with --init-from."
             )
-        checkpoint, problems = run.latest_checkpoint()
+        training = Settled.of(config["training"])
+        spec = spec_of(dataset, training)
+        model = build(config["model"]["name"], spec, seed=training.seed, **{**config["model"]["options"], **parts})
+        longer, last = lengthened(training, model.stages(), epochs, stage or {})
+        checkpoint, problems = run.latest_checkpoint(last)
         for problem in problems:
             progress.say(f"Passed over a damaged checkpoint: {problem}")
-        training = Settled.of(config["training"])
-        if epochs is not None and epochs != training.epochs:
-            if epochs < training.epochs:
-                raise ConfigError(f"{run.path} is set to {training.epochs} epochs; it can be given more, not {epochs}.")
-            progress.say(f"The run is given {epochs} epochs instead of {training.epochs}.")
-            config = {**config, "training": {**config["training"], "epochs": epochs}}
-            training = Settled.of(config["training"])
-            run.rewrite(config)
         if checkpoint is None and problems:
             raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
+        if longer != training:
+            if checkpoint is not None:
+                run.drop_after(checkpoint.step, keep_trained=last)
+            training, config = longer, {**config, "training": longer.to_dict()}
+            run.rewrite(config)
+            progress.say(f"{run.path} is given more epochs.")
         changed = [*(run.changes(checkpoint) if checkpoint else ()), *differences(config["environment"], environment())]
         for difference in changed:
             progress.say(f"Not as when the run began, so bits may differ: {difference}")
         if changed:
             run.event("changed", what=changed)
-        model = build(
-            config["model"]["name"], dataset.spec, seed=training.seed, **{**config["model"]["options"], **parts}
-        )
         if checkpoint is None:
             run.rewind_log(0)
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
@@ -168,12 +171,56 @@ def resume(
     return run
 
 
+def lengthened(
+    training: Settled, stages: Sequence[Stage], epochs: int | None, stage: Mapping[str, Mapping[str, Any]]
+) -> tuple[Settled, Sequence[str]]:
+    """The options with more epochs, and the stages up to the first that is given more: all of them if none is.
+
+    Raises:
+        ConfigError: fewer epochs than before, a stage that is not there, or another option than its epochs.
+    """
+    trained = [s.name for s in stages if s.phases]
+    wanted = {trained[0]: epochs} if epochs is not None else {}
+    for name, options in stage.items():
+        if name not in trained or set(options) != {"epochs"}:
+            raise ConfigError(f"A run that goes on can be given more epochs of its stages {', '.join(trained)} alone.")
+        wanted[name] = options["epochs"]
+    before = {name: training.of_stage(name).epochs for name in trained}
+    changed = {name: n for name, n in wanted.items() if n != before[name]}
+    for name, n in changed.items():
+        if n < before[name]:
+            raise ConfigError(f"The stage '{name}' was set to {before[name]} epochs: --epochs can only raise that.")
+    if not changed:
+        return training, [s.name for s in stages]
+    own = {name: dict(options) for name, options in training.stage.items()}
+    for name in changed.keys() & own.keys():
+        own[name]["epochs"] = changed[name]
+    first = min(changed, key=trained.index)
+    names = [s.name for s in stages]
+    longer = dataclasses.replace(training, epochs=changed.get(trained[0], training.epochs), stage=own)
+    return longer, names[: names.index(first) + 1]
+
+
+def spec_of(data: Dataset, training: Training) -> Spec:
+    """What a model is told of the data: where training inputs are damaged, each example comes with a damaged copy."""
+    if make_corruption(training.corrupt, data.spec) is None:
+        return data.spec
+    damaged = dataclasses.replace(data.spec, classes=0, given={}, beside={})
+    return dataclasses.replace(data.spec, given={**data.spec.given, "damaged": damaged})
+
+
+def weights_of(model: Model) -> list[Weight]:
+    """Every weight of a model's objectives that may follow a schedule."""
+    found = [w for value in vars(model).values() for w in (value, *getattr(value, "weights", ()))]
+    return [w for w in found if isinstance(w, Weight)]
+
+
 def check_fit(model: Model, data: Dataset) -> None:
     """Refuses a model built for other data.
 
     Raises:
-        ConfigError: shapes or supports differ.
-        CapabilityError: values are missing, and the model's losses cannot leave them out.
+        ConfigError: shapes, supports or classes differ.
+        CapabilityError: the data lacks what the model needs.
     """
     if not hasattr(model, "config"):
         raise ConfigError("Build the model with sandglass.build(name, spec, ...), so that it knows its configuration.")
@@ -182,8 +229,11 @@ def check_fit(model: Model, data: Dataset) -> None:
             f"The model was built for {model.spec.support} examples of shape {model.spec.shape}; "
             f"'{data.name}' has {data.spec.support} ones of shape {data.spec.shape}."
         )
-    if any(split.mask is not None for split in data.splits.values()):
-        registry.require_masks(model)
+    registry.check_needs(model, data.spec, gaps=any(split.mask is not None for split in data.splits.values()))
+    if "labels" in model.needs and model.spec.classes != data.spec.classes:
+        raise ConfigError(
+            f"The model was built for {model.spec.classes} classes; '{data.name}' has {data.spec.classes}."
+        )
 
 
 def check_changes(model: Model, data: Dataset, training: Training) -> None:
@@ -194,8 +244,9 @@ def check_changes(model: Model, data: Dataset, training: Training) -> None:
             compares nothing with the whole ones.
     """
     make_augmentation(training.augment, data.spec)
-    if make_corruption(training.corrupt, data.spec) is not None and not model.denoises:
-        able = [n for n in registry.names("model") if registry.entry("model", n).make.denoises]  # type: ignore[attr-defined]
+    sees = model.config["options"].get("sees")
+    if make_corruption(training.corrupt, data.spec) is not None and sees not in ("auto", "damaged"):
+        able = [n for n in registry.names("model") if "sees" in registry.declared(n).config["options"]]
         raise ConfigError(
             f"The model '{model.config['name']}' does not rebuild its input, so it cannot learn to undo --corrupt. "
             f"Models that can: {', '.join(able)}."

@@ -41,7 +41,7 @@ def validate(
                 for at, only_loss in ((clock, False), (final, True)):
                     if only_loss and not phase.scheduled:
                         continue
-                    rng.reseed(rng.key(options.seed, "validation", place, number), device)
+                    rng.reseed(rng.key(options.seed, "validation", stepper.stage.name, place, number), device)
                     with autocast(options, device):
                         names, values = term_values(phase.loss(batch, at))
                     if only_loss:

@@ -9,7 +9,7 @@ import numpy as np
 
 from sandglass.core import Model
 from sandglass.metrics._information import contingency, entropy, mutual_information
-from sandglass.metrics.held import Held, UnsuitableError
+from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 from sandglass.metrics.latent import ACTIVE, codes_of
 
 _LEAST = 20  # examples without which nothing is said at all
@@ -43,30 +43,30 @@ class Known:
         return ", ".join(f"{name} {figure:.2f}" for name, figure in zip(self.names, figures, strict=True))
 
 
-def known(model: Model, held: Held, measure: str, least: int = 1) -> Known:
+def known(model: Model, evaluation: Evaluation, measure: str, least: int = 1) -> Known:
     """The codes of the active dimensions and the factors that vary.
 
     A dimension of a model with a posterior is active as `active_units` counts it; another model's when it varies.
 
     Args:
         model: it encodes.
-        held: the examples, with their factors.
+        evaluation: the examples, with their factors.
         measure: who asks, for messages.
         least: factors that must vary.
 
     Raises:
         DataError: too few examples, or too few factors that vary.
     """
-    assert held.split.factors is not None
-    factors = held.split.factors.cpu().numpy()
+    assert evaluation.split.factors is not None
+    factors = evaluation.split.factors.cpu().numpy()
     if len(factors) < _LEAST:
         raise UnsuitableError(f"The metric '{measure}' needs at least {_LEAST} examples, and there are {len(factors)}.")
-    names = held.factors or tuple(f"factor {k + 1}" for k in range(factors.shape[1]))
+    names = evaluation.factors or tuple(f"factor {k + 1}" for k in range(factors.shape[1]))
     numbers, varying, values = numbered(factors, names)
     if len(varying) < least:
         of = "two factors that vary" if least > 1 else "a factor that varies"
         raise UnsuitableError(f"The metric '{measure}' needs {of}; here {', '.join(varying) or 'none'} does.")
-    codes, notes = _active(model, codes_of(model, held).numpy())
+    codes, notes = _active(model, codes_of(model, evaluation).numpy())
     notes += [f"factor '{name}' is constant and left out" for name in names if name not in varying]
     fewest, where = min((int(np.bincount(column).min()), name) for column, name in zip(numbers.T, varying, strict=True))
     if fewest < _FEW:

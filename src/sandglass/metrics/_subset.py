@@ -9,8 +9,8 @@ import numpy as np
 from sandglass import rng
 from sandglass.core import Model
 from sandglass.data.dataset import Split
-from sandglass.metrics.held import Held
-from sandglass.metrics.latent import codes_of
+from sandglass.metrics.evaluation import Evaluation
+from sandglass.metrics.latent import points_of
 
 MOST = 10_000
 """Examples that a classifier is fitted to or tested on, or that are put into clusters, at the most."""
@@ -25,10 +25,10 @@ def subset(split: Split, *key: int | str) -> Split:
     return split.take(rng.permutation(len(split), *key)[:MOST].to(split.x.device))
 
 
-def codes_and_inputs(model: Model, held: Held, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """``(N, D)`` codes of a split in float64, and ``(N, spec.size)`` the numbers that the model was shown."""
-    same = split is held.split
-    codes = codes_of(model, held if same else dataclasses.replace(held, split=split, memo={}))
+def points_and_inputs(model: Model, evaluation: Evaluation, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """``(N, E)`` codes of a split as points in float64, and ``(N, spec.size)`` the numbers that the model was shown."""
+    same = split is evaluation.split
+    codes = points_of(model, evaluation if same else dataclasses.replace(evaluation, split=split, memo={}))
     return codes.numpy(), split.batch(slice(0, len(split))).x.flatten(1).cpu().numpy()
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sandglass.core import Spec
 from sandglass.data.loading import in_order
-from sandglass.metrics.held import Held
+from sandglass.metrics.evaluation import Evaluation
 
 WINDOW, SIGMA = 11, 1.5
 """The Gaussian window of Wang et al. 2004: pixels a side, and standard deviation in pixels."""
@@ -28,22 +28,22 @@ def largest_window(spec: Spec) -> int:
     return side - (side % 2 == 0)
 
 
-def data_range(held: Held) -> float:
+def data_range(evaluation: Evaluation) -> float:
     """The span of the values: 1 for pictures in [0, 1], else that of the examples measured on; 1 if all are equal."""
-    if held.spec.support != "real":
+    if evaluation.spec.support != "real":
         return 1.0
 
     def span() -> float:
-        ends = [torch.stack(torch.aminmax(make().x.double())) for make in in_order(held.split)]
+        ends = [torch.stack(torch.aminmax(make().x.double())) for make in in_order(evaluation.split)]
         low, high = torch.stack(ends).unbind(1)
         return float(high.max() - low.min()) or 1.0
 
-    return held.once("data_range", span)
+    return evaluation.once("data_range", span)
 
 
-def range_note(held: Held) -> str:
+def range_note(evaluation: Evaluation) -> str:
     """What a reader must know of the range, or nothing."""
-    return "" if held.spec.support != "real" else f"data range {data_range(held):.4g}, that of the examples"
+    return "" if evaluation.spec.support != "real" else f"data range {data_range(evaluation):.4g}, that of the examples"
 
 
 def gaussian(window: int) -> Tensor:

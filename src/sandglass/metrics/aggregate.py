@@ -15,7 +15,7 @@ from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Held
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -31,7 +31,7 @@ class Aggregate:
         examples: at most so many, drawn at random; the work grows with their square.
     """
 
-    needs = ("posterior", "prior")
+    needs = ("posterior", "prior", "codes")
     figures = ("mutual_information", "marginal_kl")
 
     def __init__(self, *, examples: int = 10_000) -> None:
@@ -39,9 +39,9 @@ class Aggregate:
             raise ConfigError(f"aggregate needs at least 2 examples, not {examples}.")
         self.examples = examples
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """Both in nats an example, from one draw of z each."""
-        some = replace(held, split=at_random(held, self.examples))
+        some = replace(evaluation, split=at_random(evaluation, self.examples))
         draws = draw(model, some)
         mixture = aggregate_log_prob(model, some.split, draws.z)
         ceiling = math.log(len(mixture))
@@ -69,21 +69,20 @@ class Draws:
     prior: Tensor
 
 
-def at_random(held: Held, n: int) -> Split:
+def at_random(evaluation: Evaluation, n: int) -> Split:
     """``n`` examples in random order, all of them where there are fewer; neighbours in a split may be of a kind."""
-    return held.split.take(rng.permutation(len(held.split), held.seed, "measure", "examples")[:n])
+    return evaluation.split.take(rng.permutation(len(evaluation.split), evaluation.seed, "measure", "examples")[:n])
 
 
-def draw(model: Model, held: Held) -> Draws:
+def draw(model: Model, evaluation: Evaluation) -> Draws:
     """One draw an example, keyed by the batch."""
-    prior = model.prior()
 
     def each(batch: Batch) -> Tensor:
-        q = model.posterior(batch.x)
+        q = model.posterior(batch)
         z = q.sample()
-        return torch.cat([z, q.log_prob(z)[:, None], prior.log_prob(z)[:, None]], 1)
+        return torch.cat([z, q.log_prob(z)[:, None], model.prior(batch).log_prob(z)[:, None]], 1)
 
-    values = per_example(model, held, "aggregate", each)
+    values = per_example(model, evaluation, "aggregate", each)
     return Draws(values[:, :-2], values[:, -2], values[:, -1])
 
 
@@ -96,10 +95,9 @@ def aggregate_log_prob(model: Model, split: Split, z: Tensor) -> Tensor:
         z: ``(n, dim)``, float64 on the CPU.
     """
     total = torch.full((len(z),), -math.inf, dtype=torch.float64)
-    dtype = next(model.parameters()).dtype
-    for make in in_order(split, device=model.device, dtype=dtype):
+    for make in in_order(split, device=model.device, dtype=model.dtype):
         batch = make()
-        q = model.posterior(batch.x)
+        q = model.posterior(batch)
         parts = [pairwise_log_prob(q, some) for some in z.split(max(1, _PAIRS // len(batch)))]
         total = torch.logaddexp(total, torch.cat([part.logsumexp(1) for part in parts]))
     return total - math.log(len(split))

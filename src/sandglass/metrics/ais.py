@@ -1,4 +1,4 @@
-"""Annealed importance sampling of log p(x), which asks the decoder alone and not the encoder."""
+"""Annealed importance sampling of log p(x), which uses the decoder alone and not the encoder."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily, biject_to
 from torch.distributions.constraints import Constraint
 
-from sandglass import rng
 from sandglass.core import Batch, Conditional, Model, Result
-from sandglass.data.loading import in_order
 from sandglass.distributions.evidence import decoded_at_once
 from sandglass.distributions.observed import log_prob
 from sandglass.errors import CapabilityError, ConfigError
 from sandglass.metrics.aggregate import at_random
 from sandglass.metrics.bound import kind_of_bound
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
+from sandglass.running import over
 
 _ACCEPT = 0.65  # of the proposals, where Hamiltonian steps get furthest (Neal 2011; Beskos et al. 2013)
 _FIRST, _GAIN = 0.2, 0.2  # the first step size, and by how much its logarithm follows the acceptance
@@ -47,7 +46,7 @@ class AnnealedImportance:
         schedule: of the temperatures, ``sigmoid`` (slow at both ends) or ``linear``.
     """
 
-    needs = ("prior", "decode", "log_prob")
+    needs = ("prior", "decode", "log_prob", "codes")
     figures = ("ais",)
     better: Mapping[str, Better] = {"ais": "higher"}
     by_default = False
@@ -69,24 +68,23 @@ class AnnealedImportance:
         self.images, self.chains, self.leapfrog = images, chains, leapfrog
         self.temperatures = temperatures(steps, schedule)
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """log p(x) in nats an example, a lower bound in expectation."""
-        if not isinstance(getattr(model, "likelihood", None), Conditional):
+        if not isinstance(getattr(model, "p", None), Conditional) or len(model.latents) > 1:
             raise CapabilityError(f"ais needs p(x|z) of one latent z, which {type(model).__name__} does not have.")
-        split = at_random(held, self.images)
+        split = at_random(evaluation, self.images)
         rows = decoded_at_once(self.chains * model.spec.size, model.device)
-        values, accepted = [], []
-        for place, make in enumerate(in_order(split, rows, device=model.device, dtype=next(model.parameters()).dtype)):
-            rng.reseed(rng.key(held.seed, "measure", "ais", place), model.device)
-            batch = make()
-            weights, rate = self.weights(Path.of(model, batch))
-            values.append((weights.logsumexp(0) - math.log(self.chains)).cpu())
-            accepted.append(rate.cpu())
+
+        def estimates(batch: Batch) -> Tensor:
+            weights, accepted = self.weights(Path.of(model, batch))
+            return torch.stack([weights.logsumexp(0) - math.log(self.chains), accepted.to(weights)], 1)
+
+        values, accepted = over(model, split, estimates, key=(evaluation.seed, "measure", "ais"), size=rows).unbind(1)
         note = (
             f"{len(split)} examples, {len(self.temperatures) - 1} temperatures, {self.chains} chains, "
-            f"{float(torch.cat(accepted).mean()):.0%} of proposals taken; {kind_of_bound(model, held.split)}"
+            f"{float(accepted.mean()):.0%} of proposals taken; {kind_of_bound(model, evaluation.split)}"
         )
-        return [mean_result("ais", torch.cat(values), "nats", note.rstrip("; "))]
+        return [mean_result("ais", values, "nats", note.rstrip("; "))]
 
     def weights(self, path: Path) -> tuple[Tensor, Tensor]:
         """``(chains, B)`` log weights, their chains' step sizes learnt from others, and ``(B,)`` acceptances."""
@@ -117,19 +115,21 @@ def temperatures(steps: int, schedule: str = "sigmoid") -> list[float]:
 
 @dataclass(frozen=True)
 class Path:
-    """The densities ``p(z) p(x|z)^b`` for b from 0 to 1, in coordinates u without bounds.
+    """The densities ``p(z|c) p(x|z, c)^b`` for b from 0 to 1, in coordinates u without bounds.
 
     Args:
-        prior: p(z) over ``(dim,)``, continuous.
-        likelihood: latents ``(n, dim)`` to p(x|z).
+        prior: p(z) over ``(dim,)``, or p(z|c) over ``(B, dim)``, continuous.
+        likelihood: latents ``(n, dim)``, and conditions where there are any, to p(x|z, c).
         x: ``(B, *shape)``.
         mask: ``(B, *shape)``, True where observed, or None.
+        c: ``(B, ...)`` conditions, or None.
     """
 
     prior: Distribution
-    likelihood: Callable[[Tensor], Distribution]
+    likelihood: Callable[..., Distribution]
     x: Tensor
     mask: Tensor | None = None
+    c: Tensor | None = None
 
     @classmethod
     def of(cls, model: Model, batch: Batch) -> Path:
@@ -138,7 +138,9 @@ class Path:
         Raises:
             CapabilityError: its latent has no gradient.
         """
-        path = cls(model.prior(), model.likelihood, batch.x, batch.mask)
+        condition = getattr(model, "given", None)
+        c = None if condition is None else condition(batch)
+        path = cls(model.prior(batch), model.p, batch.x, batch.mask, c)
         try:
             biject_to(path.support)
         except NotImplementedError as error:
@@ -154,7 +156,8 @@ class Path:
 
     def start(self, chains: int) -> Tensor:
         """``(chains, B, dim)`` draws from the prior."""
-        u: Tensor = biject_to(self.support).inv(self.prior.sample(torch.Size([chains, len(self.x)])))
+        shape = [chains] if self.prior.batch_shape else [chains, len(self.x)]
+        u: Tensor = biject_to(self.support).inv(self.prior.sample(torch.Size(shape)))
         return u
 
     def parts(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,9 +165,9 @@ class Path:
         transform = biject_to(self.support)
         z = transform(u)
         prior = self.prior.log_prob(z) + transform.log_abs_det_jacobian(u, z)
-        times = (len(u), *[1] * (self.x.dim() - 1))
-        mask = None if self.mask is None else self.mask.repeat(times)
-        each = log_prob(self.likelihood(z.flatten(0, 1)), self.x.repeat(times), mask)
+        mask = None if self.mask is None else repeated(self.mask, len(u))
+        under = () if self.c is None else (repeated(self.c, len(u)),)
+        each = log_prob(self.likelihood(z.flatten(0, 1), *under), repeated(self.x, len(u)), mask)
         return prior, each.unflatten(0, u.shape[:2])
 
     @torch.enable_grad()
@@ -175,6 +178,11 @@ class Path:
         total = prior + b * likelihood
         (gradient,) = torch.autograd.grad(total.sum(), u)
         return total.detach(), likelihood.detach(), gradient
+
+
+def repeated(x: Tensor, times: int) -> Tensor:
+    """``(B, ...)`` to ``(times * B, ...)``: all of them, over and over."""
+    return x.repeat(times, *[1] * (x.dim() - 1))
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, FigureKind, Likelihood, Model, Result, Spec
+from sandglass.core import Batch, Model, Result, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Better, Held
-from sandglass.metrics.measure import mean_result, observed_only, per_example
+from sandglass.metrics.evaluation import Better, Evaluation
+from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
 OBSERVED = "of the observed values alone"
@@ -25,13 +25,7 @@ def kind_of_bound(model: Model, split: Split | None = None) -> str:
         "cross-entropy": "grey values in a Bernoulli: a cross-entropy, comparable among such figures only",
         "density": "a density, which can be positive",
     }
-    return "; ".join(note for note in (notes.get(figure_kind(model) or "", ""), gaps) if note)
-
-
-def figure_kind(model: Model) -> FigureKind | None:
-    """What the model's likelihood measures, None where it has none."""
-    likelihood = getattr(getattr(model, "likelihood", None), "likelihood", None)
-    return likelihood.kind(model.spec) if isinstance(likelihood, Likelihood) else None
+    return "; ".join(note for note in (notes.get(model.kind or "", ""), gaps) if note)
 
 
 def dimensions(spec: Spec, mask: Tensor | None = None) -> float:
@@ -63,7 +57,7 @@ def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[R
         model: whose likelihood it is of.
         split: the examples.
     """
-    if figure_kind(model) != "mass":
+    if model.kind != "mass":
         return []
     size = dimensions(model.spec, split.mask)
     note = "; ".join(["an upper bound", *([OBSERVED] if split.mask is not None else [])])
@@ -74,24 +68,46 @@ def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[R
 class Bound:
     """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z an example."""
 
-    needs = ("bound_parts",)
+    needs = ("bound",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
     better: Mapping[str, Better] = {"elbo": "higher", "bits_per_dim": "lower"}
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
-        """ELBO, rate and distortion in nats an example; of discrete data also bits/dim."""
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
+        """ELBO, rate and distortion in nats an example; of discrete data also bits/dim.
+
+        Where there are several latents, or several distortions, each one's mean is in the note.
+        """
+        names: dict[str, list[str]] = {}
 
         def parts(batch: Batch) -> Tensor:
-            return torch.stack(model.bound_parts(batch.x, **observed_only(batch)), 1)
+            bound = model.bound(batch)
+            names.update(distortion=list(bound.distortions), rate=list(bound.rates))
+            return torch.stack([*bound.distortions.values(), *bound.rates.values()], 1)
 
-        distortion, rate = per_example(model, held, "bound", parts).unbind(1)
+        distortions, rates = per_example(model, evaluation, "bound", parts).tensor_split([len(names["distortion"])], 1)
+        rate, distortion = rates.sum(1), distortions.sum(1)
         elbo = -(distortion + rate)
         results = [
-            mean_result("elbo", elbo, "nats", kind_of_bound(model, held.split)),
-            mean_result("rate", rate, "nats"),
-            mean_result("distortion", distortion, "nats"),
+            mean_result("elbo", elbo, "nats", kind_of_bound(model, evaluation.split)),
+            mean_result("rate", rate, "nats", apart(names["rate"], rates)),
+            mean_result("distortion", distortion, "nats", apart(names["distortion"], distortions)),
         ]
-        return results + bits_per_dim("bits_per_dim", elbo, model, held.split)
+        return results + bits_per_dim("bits_per_dim", elbo, model, evaluation.split)
+
+
+def apart(names: Sequence[str], values: Tensor) -> str:
+    """The mean of each of several parts; nothing of one alone.
+
+    Args:
+        names: of the parts.
+        values: ``(N, len(names))`` nats.
+
+    Example:
+        >>> apart(["z1", "z2"], torch.tensor([[1.0, 5.0], [2.0, 5.0]])), apart(["z"], torch.ones(3, 1))
+        ('z1 1.5, z2 5', '')
+    """
+    means = zip(names, values.mean(0).tolist(), strict=True)
+    return ", ".join(f"{name} {mean:.4g}" for name, mean in means) if len(names) > 1 else ""
 
 
 @register("log_prob", kind="metric")
@@ -112,13 +128,13 @@ class LogProb:
             raise ConfigError(f"log_prob needs k >= 1 draws, not {k}.")
         self.k = k
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """log p(x) in nats an example, a lower bound in expectation; of discrete data also bits/dim."""
 
         def bound(batch: Batch) -> Tensor:
-            return model.log_prob(batch.x, self.k, **observed_only(batch))
+            return model.log_prob(batch, self.k)
 
-        values = per_example(model, held, "log_prob", bound)
-        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, held.split)
+        values = per_example(model, evaluation, "log_prob", bound)
+        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, evaluation.split)
         result = mean_result("log_prob", values, "nats", note.rstrip("; "))
-        return [result, *bits_per_dim("log_prob_bits_per_dim", values, model, held.split)]
+        return [result, *bits_per_dim("log_prob_bits_per_dim", values, model, evaluation.split)]

@@ -10,8 +10,8 @@ from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, sklearn_seed
 from sandglass.metrics._information import contingency, entropy, mutual_information
-from sandglass.metrics._subset import codes_and_inputs, scarce, subset
-from sandglass.metrics.held import Better, Held, UnsuitableError
+from sandglass.metrics._subset import points_and_inputs, scarce, subset
+from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.registry import register
 
 
@@ -72,7 +72,7 @@ class Clustering:
     """
 
     needs = ("encode",)
-    asks = ("labels",)
+    requires = ("labels",)
     figures = ("cluster_accuracy", "cluster_nmi", "cluster_ari")
     better: Mapping[str, Better] = {"cluster_accuracy": "higher", "cluster_nmi": "higher", "cluster_ari": "higher"}
     by_default = False
@@ -82,27 +82,27 @@ class Clustering:
             raise ConfigError(f"clustering needs starts >= 1, not {starts}.")
         self.starts = starts
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The three; their errors are over resampled examples, with the clusters as they are.
 
         Raises:
             DataError: all examples are of one class.
         """
-        split = subset(held.split, held.seed, "clustering")
+        split = subset(evaluation.split, evaluation.seed, "clustering")
         assert split.y is not None
         found, y = np.unique(split.y.cpu().numpy(), return_inverse=True)
         if len(found) < 2:
             raise UnsuitableError("The metric 'clustering' needs examples of at least two classes.")
-        codes, inputs = codes_and_inputs(model, held, split)
-        seed = sklearn_seed(held.seed, "clustering")
+        codes, inputs = points_and_inputs(model, evaluation, split)
+        seed = sklearn_seed(evaluation.seed, "clustering")
         on_codes, on_inputs = (self.clusters(x, len(found), seed) for x in (codes, inputs))
 
         def three(clusters: np.ndarray, weights: np.ndarray) -> np.ndarray:
             table = contingency(clusters, y, (len(found), len(found)), weights)
             return np.array([accuracy(table), normalised_information(table), adjusted_rand(table)])
 
-        values, errors = bootstrap(lambda weights: three(on_codes, weights), len(y), held.seed, "clustering")
-        of = f" of {len(held.split):,} examples" if len(split) < len(held.split) else ""
+        values, errors = bootstrap(lambda weights: three(on_codes, weights), len(y), evaluation.seed, "clustering")
+        of = f" of {len(evaluation.split):,} examples" if len(split) < len(evaluation.split) else ""
         how = f"k-means with k = {len(found)}, the best of {self.starts} starts{of}{scarce(y)}"
         figures = zip(self.figures, values, errors, three(on_inputs, np.ones(len(y))), strict=True)
         return [

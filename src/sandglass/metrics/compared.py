@@ -11,13 +11,12 @@ from typing import Any
 
 from sandglass import registry
 from sandglass.core import Model, Result
-from sandglass.metrics.bound import figure_kind
-from sandglass.metrics.held import FEW, Better
+from sandglass.metrics.evaluation import FEW, Better
 
 _ERROR = 0.025
 """How often, at most, a model is called best by chance though another is as good."""
 
-_LIKELIHOOD = {"bound_parts", "log_prob"}  # who asks a model for these measures nats of its likelihood
+_LIKELIHOOD = {"bound", "log_prob"}  # what needs one of these measures nats of the likelihood
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ def _common(results: Mapping[str, Sequence[Result]]) -> str:
 
 
 def better(figure: str) -> Better | None:
-    """Whether a higher or a lower value of a figure is the better one; None where neither is, or nobody has said.
+    """Whether a higher or a lower value of a figure is the better one; None where neither is declared.
 
     Example:
         >>> better("elbo"), better("mse"), better("rate")
@@ -185,17 +184,21 @@ def of_likelihood(figure: str) -> bool:
 
 def kind_of(model: Model) -> str:
     """What a model's likelihood measures, empty where it has none."""
-    return figure_kind(model) or ""
+    return model.kind or ""
 
 
 def can(model: Model, name: str) -> bool:
-    """Whether a measure can be asked of a model.
+    """Whether a model has all that a measure needs.
 
     Raises:
         ConfigError: there is no such measure.
+
+    Example:
+        >>> can(registry.declared("vae"), "bound"), can(registry.declared("gan"), "bound")
+        (True, False)
     """
     needs: Sequence[str] = registry.entry("metric", name).make.needs  # type: ignore[attr-defined]
-    return set(needs) <= set(model.provides)
+    return all(registry.can(model, need) for need in needs)
 
 
 def _measure(figure: str) -> Any:

@@ -11,7 +11,7 @@ from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, halves, sklearn_seed
 from sandglass.metrics._factors import Known, known
 from sandglass.metrics._information import entropy
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
 
 _RESAMPLES = 10
@@ -56,8 +56,8 @@ class DCI:
         ConfigError: no trees.
     """
 
-    needs = ("encode",)
-    asks = ("factors",)
+    needs = ("encode", "codes")
+    requires = ("factors",)
     figures = ("dci_disentanglement", "dci_completeness", "dci_informativeness")
     better: Mapping[str, Better] = {
         "dci_disentanglement": "higher",
@@ -71,16 +71,16 @@ class DCI:
             raise ConfigError(f"dci needs trees >= 1, not {trees}.")
         self.trees = trees
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The three, over half of the examples; forests are grown on the other half, anew on each resample."""
-        seen = known(model, held, "dci", least=2)
-        fit, test = halves(len(seen.codes), held.seed, "dci")
+        seen = known(model, evaluation, "dci", least=2)
+        fit, test = halves(len(seen.codes), evaluation.seed, "dci")
 
         def three(weights: np.ndarray) -> np.ndarray:
-            importance, accuracy = self.grow(seen, fit, test, weights, sklearn_seed(held.seed, "dci", "forest"))
+            importance, accuracy = self.grow(seen, fit, test, weights, sklearn_seed(evaluation.seed, "dci", "forest"))
             return np.array([disentanglement(importance), completeness(importance), accuracy.mean()])
 
-        values, errors = bootstrap(three, len(seen.codes), held.seed, "dci", times=_RESAMPLES)
+        values, errors = bootstrap(three, len(seen.codes), evaluation.seed, "dci", times=_RESAMPLES)
         majority = np.mean([np.bincount(column).max() / len(column) for column in seen.factors[test].T])
         notes = (
             seen.note(f"forests of {self.trees} trees"),

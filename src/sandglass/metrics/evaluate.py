@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandglass.core import Result
+from sandglass.core import Model, Result
+from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import as_dataset, reading_of, run_data
 from sandglass.engine.mirror import copy_results
 from sandglass.engine.progress import Silent
@@ -24,6 +25,7 @@ def evaluate(
     metrics: Sequence[str] = (),
     seed: int = 0,
     device: str = "cpu",
+    model: Model | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Measures a run's kept weights on a split and writes ``results.json``.
@@ -31,10 +33,12 @@ def evaluate(
     Args:
         run: the run or its folder.
         split: which examples.
-        data: other data than the run's own; prepared as the run's was, and not written to ``results.json``.
+        data: the run's own data where it is at hand; or other data, prepared as the run's was, whose figures are not
+            written to ``results.json``.
         metrics: which measures, or figures of theirs; all that apply, but for the slow ones, when empty.
         seed: of the noise.
         device: where to measure.
+        model: the run's kept weights where they are loaded already.
         options: by measure, such as ``log_prob={"k": 1000}``.
 
     Returns:
@@ -44,11 +48,11 @@ def evaluate(
         DataError: there is no such split.
     """
     run = run if isinstance(run, Run) else Run(run)
-    own = data is None
-    dataset = run_data(run) if own else as_dataset(data, reading_of(run))
+    dataset = run_data(run) if data is None else as_dataset(data, reading_of(run))
+    own = data is None or (isinstance(data, Dataset) and data.fingerprint == run.config["data"]["fingerprint"])
     if split not in dataset.splits:
         raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
-    model = run.load_model(device=device)
+    model = run.load_model(device=device) if model is None else model
     about = beside(dataset) if own else {**beside(dataset), "train": None}
     results: list[Result] = measure(model, dataset.splits[split], names=metrics, seed=seed, **about, **options)
     step = kept_step(run)

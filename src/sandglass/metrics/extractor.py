@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sandglass.core import Spec
-from sandglass.metrics.held import Held
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.registry import Kind
 
 FeaturesOption = Annotated[str | Mapping[str, Any], Kind("features")]
@@ -54,6 +54,6 @@ class Features(Protocol):
         """Whether this is what ``"auto"`` stands for with such data."""
         ...
 
-    def __call__(self, held: Held, device: torch.device) -> Extractor:
+    def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
         """The extractor for these examples, ready on the device."""
         ...

@@ -11,7 +11,7 @@ from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics._factors import Known, known
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
 
 _RESAMPLES = 20
@@ -32,8 +32,8 @@ class FactorVAEScore:
         ConfigError: fewer than 100 votes or 2 examples.
     """
 
-    needs = ("encode",)
-    asks = ("factors",)
+    needs = ("encode", "codes")
+    requires = ("factors",)
     figures = ("factor_vae",)
     better: Mapping[str, Better] = {"factor_vae": "higher"}
 
@@ -42,10 +42,10 @@ class FactorVAEScore:
             raise ConfigError(f"factor_vae needs votes >= 100 and examples >= 2, not {votes} and {examples}.")
         self.votes, self.examples = votes, examples
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The share of votes that are told rightly; the error is over resampled examples, with new votes on each."""
-        seen = known(model, held, "factor_vae", least=2)
-        generator = np.random.default_rng(rng.key(held.seed, "factor_vae"))
+        seen = known(model, evaluation, "factor_vae", least=2)
+        generator = np.random.default_rng(rng.key(evaluation.seed, "factor_vae"))
 
         def score(weights: np.ndarray) -> np.ndarray:
             pool = np.repeat(np.arange(len(weights)), weights.astype(np.int64))
@@ -53,7 +53,7 @@ class FactorVAEScore:
             factor_of = told.argmax(0)
             return np.array([asked[factor_of, np.arange(asked.shape[1])].sum() / asked.sum()])
 
-        value, error = bootstrap(score, len(seen.codes), held.seed, "factor_vae", times=_RESAMPLES)
+        value, error = bootstrap(score, len(seen.codes), evaluation.seed, "factor_vae", times=_RESAMPLES)
         fewest = min(int(np.bincount(column).min()) for column in seen.factors.T)
         few = f"few examples: a vote is over {self.examples}, drawn with repetition from as few as {fewest}"
         note = seen.note(f"by chance {1 / len(seen.names):.2f}", few if fewest < self.examples else "")

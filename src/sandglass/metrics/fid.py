@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Result
-from sandglass.metrics.held import Better
+from sandglass.metrics.evaluation import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 

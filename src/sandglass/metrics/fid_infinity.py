@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sandglass.core import Result
+from sandglass.metrics.evaluation import Better
 from sandglass.metrics.fid import estimate
-from sandglass.metrics.held import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Result
+from sandglass.metrics.evaluation import Better, UnsuitableError
 from sandglass.metrics.extractor import FeaturesOption
-from sandglass.metrics.held import Better, UnsuitableError
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from sandglass import registry
 from sandglass.core import Model, Result
 from sandglass.metrics._bootstrap import bootstrap
-from sandglass.metrics.held import FEW, Held
+from sandglass.metrics.evaluation import FEW, Evaluation, UnsuitableError
 from sandglass.metrics.measure import per_example
 from sandglass.registry import register
 
@@ -22,9 +23,24 @@ COLLAPSED = "the codes say nothing of their examples"
 _ADVICE = "a smaller beta keeps them, or one that rises (beta_schedule=linear), or free_bits"
 
 
-def codes_of(model: Model, held: Held) -> Tensor:
+def codes_of(model: Model, evaluation: Evaluation) -> Tensor:
     """``(N, D)`` codes of the examples, of a VAE the posterior means; float64 on the CPU, worked out once."""
-    return held.once("codes", lambda: per_example(model, held, "codes", lambda batch: model.encode(batch.x).flatten(1)))
+    return evaluation.once("codes", lambda: per_example(model, evaluation, "codes", model.encode))
+
+
+def points_of(model: Model, evaluation: Evaluation) -> Tensor:
+    """``(N, E)`` codes as points whose distances mean something: as the model embeds them, else as they are.
+
+    Raises:
+        UnsuitableError: the codes are indices, and the model does not embed them.
+    """
+    if "embed" in model.provides:
+        return evaluation.once(
+            "points", lambda: per_example(model, evaluation, "codes", lambda batch: model.embed(model.encode(batch)))
+        )
+    if not registry.can(model, "codes"):
+        raise UnsuitableError(f"The codes of '{model.config['name']}' are indices, between which there is no distance.")
+    return codes_of(model, evaluation)
 
 
 @register("active_units", kind="metric")
@@ -34,12 +50,12 @@ class ActiveUnits:
     Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders" (arXiv 1509.00519).
     """
 
-    needs = ("posterior", "encode")
+    needs = ("posterior", "encode", "codes")
     figures = ("active_units",)
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The count; its error is over resampled examples."""
-        codes = codes_of(model, held)
+        codes = codes_of(model, evaluation)
         centred = (codes - codes.mean(0)).numpy()
         squares = centred**2
 
@@ -47,7 +63,7 @@ class ActiveUnits:
             mean, square = (np.average(v, axis=0, weights=weights) for v in (centred, squares))
             return np.array([np.count_nonzero(square - mean**2 > ACTIVE)], float)
 
-        (value,), (error,) = bootstrap(active, len(codes), held.seed, "active_units")
+        (value,), (error,) = bootstrap(active, len(codes), evaluation.seed, "active_units")
         note = "" if value or len(codes) < FEW else f"{COLLAPSED}; {_ADVICE}"
         unit = f"of {codes.shape[1]} dimensions"
         return [Result("active_units", float(value), float(error), len(codes), unit, note)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sandglass.core import Batch, Model, Result
 from sandglass.errors import ConfigError, MissingPackageError, NotFoundError
-from sandglass.metrics.held import Better, Held, UnsuitableError
+from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -77,7 +77,7 @@ class LPIPS:
     """
 
     needs = ("reconstruct",)
-    asks = ("images", "complete")
+    requires = ("images", "complete")
     figures = ("lpips",)
     better: Mapping[str, Better] = {"lpips": "lower"}
     by_default = False
@@ -87,7 +87,7 @@ class LPIPS:
             raise ConfigError(f"lpips needs a net that is one of {', '.join(NETS)}, not {net}.")
         self.net = net
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The mean over pictures, each at least 0."""
         channels, *sides = model.spec.shape
         if channels not in (1, 3) or model.spec.support == "real":
@@ -98,11 +98,11 @@ class LPIPS:
         distance = network(self.net).to(model.device)
 
         def different(batch: Batch) -> Tensor:
-            x, again = batch.x, model.reconstruct(batch.x)
+            x, again = batch.x, model.reconstruct(batch)
             rows = max(1, _AT_ONCE // shown(x[:1]).numel())
             pairs = zip(x.split(rows), again.split(rows), strict=True)
             return torch.cat([distance(shown(a), shown(b)).flatten() for a, b in pairs])
 
         factor = -(-SIDE // min(sides))
         note = f"{self.net}, version 0.1" + (f"; pictures enlarged {factor} times" if factor > 1 else "")
-        return [mean_result("lpips", per_example(model, held, "lpips", different), "1", note)]
+        return [mean_result("lpips", per_example(model, evaluation, "lpips", different), "1", note)]

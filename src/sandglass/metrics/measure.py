@@ -6,39 +6,39 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
-from sandglass import registry, rng
+from sandglass import registry
 from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Dataset, Mixture, Split
-from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import FEW, Ask, Held, UnsuitableError
+from sandglass.metrics.evaluation import FEW, Evaluation, Requirement, UnsuitableError
+from sandglass.running import observing, over
 
 
 class Measure(Protocol):
     """One way of measuring, registered as kind ``metric``.
 
     Attributes:
-        needs: the capabilities it asks of a model.
+        needs: the capabilities that a model must have, ``"codes"`` for codes of real numbers, and ``"labels"`` for
+            samples given labels.
         figures: the names of what it may put out.
 
-    It may also say what it ``asks`` of the examples (see :data:`~sandglass.metrics.held.Ask`; nothing when not said),
-    with ``by_default = False`` that it is only taken when it is named (a function of what is held decides by that),
-    with ``repeats = False`` that it measures the machine too, so that its figures are not the same twice, and in
-    ``better`` of which figures a ``"higher"`` or ``"lower"`` value is the better one; the others rank no models.
+    It may also have ``requires``, what the examples must have (see
+    :data:`~sandglass.metrics.evaluation.Requirement`); ``by_default = False`` where it is only taken when it is named,
+    or a function of the :class:`~sandglass.metrics.evaluation.Evaluation` that decides it; ``repeats = False`` where
+    it measures the machine too, so that its figures are not the same twice; and ``better``, by figure whether a
+    ``"higher"`` or a ``"lower"`` value is better. A figure that is not in it ranks no models.
     """
 
     needs: tuple[str, ...]
     figures: tuple[str, ...]
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """Figures over the examples."""
         ...
 
 
-@torch.no_grad()
 def measure(
     model: Model,
     split: Split,
@@ -56,8 +56,8 @@ def measure(
     Args:
         model: on the device to measure on.
         split: the examples.
-        names: measures to take, or single figures of theirs; all that the model and the examples can be asked for, but
-            for the slow ones, when empty.
+        names: measures to take, or single figures of theirs; when empty all that the model and the examples allow,
+            but for the slow ones.
         seed: of the noise.
         train: what the model was trained on, for measures that compare with it.
         factors: names of the columns of ``split.factors``.
@@ -67,9 +67,9 @@ def measure(
 
     Raises:
         ConfigError: an unknown measure.
-        CapabilityError: a named measure needs what the model cannot do, or values are missing and the model cannot
-            leave them out.
-        DataError: a named measure asks for what the examples do not have.
+        CapabilityError: a named measure needs what the model cannot do, or the model needs what the examples lack:
+            labels, a companion, or that nothing is missing.
+        DataError: a named measure requires what the examples do not have.
 
     Example:
         >>> from sandglass.core import Spec
@@ -82,43 +82,49 @@ def measure(
     """
     if len(split) == 0:
         raise ConfigError("There are no examples to measure on.")
-    if split.mask is not None:
-        registry.require_masks(model)
+    check(model, split)
     known: dict[str, Any] = {"factors": tuple(factors), "mixture": mixture, "fingerprint": fingerprint}
-    held = Held(split=split, spec=model.spec, seed=seed, train=train, **known)
+    evaluation = Evaluation(split=split, spec=model.spec, seed=seed, train=train, **known)
     named = wanted(names, options)
-    chosen = named if names else wanted([name for name in _usual() if _applies(name, model, held)], options)
-    was_training = model.training
-    model.eval()
+    chosen = named if names else wanted([name for name in _usual() if _applies(name, model, evaluation)], options)
     results: list[Result] = []
     made: dict[str, Measure] = {  # all of them first: an option of the last one is not refused after minutes of work
         name: registry.resolve("metric", {"name": name, **options.get(name, {})}) for name in chosen
     }
-    try:
-        for name, figures in chosen.items():
-            for capability in _needs(name):
-                registry.require(model, capability)
-            for ask in _asks(name):
-                held.require(ask, name)
-            with rng.forked(model.device, seed, "measure", name):
-                try:
-                    results += [_warned(result) for result in made[name](model, held) if result.name in figures]
-                except UnsuitableError:
-                    if name in named:
-                        raise
-    finally:
-        model.train(was_training)
+    for name, figures in chosen.items():
+        for capability in _needs(name):
+            registry.require(model, capability)
+        for requirement in _requires(name):
+            evaluation.require(requirement, name)
+        with observing(model, seed, "measure", name):
+            try:
+                results += [_warned(result) for result in made[name](model, evaluation) if result.name in figures]
+            except UnsuitableError:
+                if name in named:
+                    raise
     return results
 
 
+def check(model: Model, split: Split) -> None:
+    """Refuses examples that lack what a model needs.
+
+    Raises:
+        CapabilityError: they do; the message says what.
+    """
+    first = split.batch(slice(0, 1))
+    given = {name: spec for name, spec in model.spec.given.items() if name in first.given}
+    classes = 0 if first.y is None else model.spec.classes
+    registry.check_needs(model, replace(model.spec, classes=classes, given=given), gaps=split.mask is not None)
+
+
 def beside(data: Dataset) -> dict[str, Any]:
-    """What a dataset tells :func:`measure` beside the examples: what was trained on, factors, mixture, fingerprint."""
+    """What :func:`measure` takes of a dataset beside a split: training examples, factors, mixture, fingerprint."""
     known = {"factors": data.factors, "mixture": data.mixture, "fingerprint": data.fingerprint}
     return {"train": data.train, **known}
 
 
 def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[str]]:
-    """By measure, the figures that are asked for; a measure's name asks for all of its figures.
+    """By measure, the figures that are wanted; a measure's name stands for all of its figures.
 
     Args:
         names: of measures and of figures.
@@ -147,19 +153,9 @@ def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[s
     return chosen
 
 
-def per_example(model: Model, held: Held, name: str, f: Callable[[Batch], Tensor]) -> Tensor:
-    """``f`` of every batch, joined: ``(N, ...)`` on the CPU in float64; noise keyed by the batch."""
-    values = []
-    dtype = next(model.parameters()).dtype
-    for place, make in enumerate(in_order(held.split, device=model.device, dtype=dtype)):
-        rng.reseed(rng.key(held.seed, "measure", name, place), model.device)
-        values.append(f(make()).double().cpu())
-    return torch.cat(values)
-
-
-def observed_only(batch: Batch) -> dict[str, Tensor]:
-    """The mask as an argument of ``bound_parts`` and ``log_prob``; nothing where all is observed."""
-    return {} if batch.mask is None else {"mask": batch.mask}
+def per_example(model: Model, evaluation: Evaluation, name: str, f: Callable[[Batch], Tensor]) -> Tensor:
+    """``f`` of every batch of the examples, joined: ``(N, ...)`` on the CPU in float64; the noise is the measure's."""
+    return over(model, evaluation.split, f, key=(evaluation.seed, "measure", name)).double()
 
 
 def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
@@ -199,8 +195,8 @@ def _figures(name: str) -> tuple[str, ...]:
     return registry.entry("metric", name).make.figures  # type: ignore[attr-defined]
 
 
-def _asks(name: str) -> tuple[Ask, ...]:
-    return getattr(registry.entry("metric", name).make, "asks", ())
+def _requires(name: str) -> tuple[Requirement, ...]:
+    return getattr(registry.entry("metric", name).make, "requires", ())
 
 
 def _warned(result: Result) -> Result:
@@ -216,8 +212,9 @@ def _usual() -> list[str]:
     return [*first, *(name for name in registry.names("metric") if name not in first)]
 
 
-def _applies(name: str, model: Model, held: Held) -> bool:
+def _applies(name: str, model: Model, evaluation: Evaluation) -> bool:
     """Whether it is taken when nobody names a measure."""
     by_default = getattr(registry.entry("metric", name).make, "by_default", True)
-    able = set(_needs(name)) <= set(model.provides) and all(map(held.has, _asks(name)))
-    return able and bool(by_default(held) if callable(by_default) else by_default)
+    able = all(registry.can(model, need) for need in _needs(name))
+    able = able and all(map(evaluation.has, _requires(name)))
+    return able and bool(by_default(evaluation) if callable(by_default) else by_default)

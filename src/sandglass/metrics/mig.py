@@ -11,7 +11,7 @@ from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics._factors import Known, binned, by_chance, entropies, gap, information, known, numbered
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
 
 BINS = 20
@@ -57,8 +57,8 @@ class MutualInformationGap:
         ConfigError: fewer than 2 bins.
     """
 
-    needs = ("encode",)
-    asks = ("factors",)
+    needs = ("encode", "codes")
+    requires = ("factors",)
     figures = ("mig",)
     better: Mapping[str, Better] = {"mig": "higher"}
 
@@ -67,16 +67,16 @@ class MutualInformationGap:
             raise ConfigError(f"mig needs bins >= 2, not {bins}.")
         self.bins = bins
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The mean over factors, and in the note each factor's gap; the error is over resampled examples."""
-        seen = known(model, held, "mig")
+        seen = known(model, evaluation, "mig")
         cells = binned(seen.codes, self.bins)
 
         def gaps(weights: np.ndarray) -> np.ndarray:
             each = gap(shares(cells, self.bins, seen, weights))
             return np.append(each, each.mean())
 
-        values, errors = bootstrap(gaps, len(cells), held.seed, "mig")
+        values, errors = bootstrap(gaps, len(cells), evaluation.seed, "mig")
         finer = [name for name, n in zip(seen.names, seen.values, strict=True) if n > self.bins]
         coarse = f"more values than the {self.bins} bins: {', '.join(finer)}" if finer else ""
         note = seen.note(seen.each(values[:-1]), coarse, by_chance(cells, seen))

@@ -13,9 +13,10 @@ from torch import Tensor
 from sandglass.core import Batch, Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics.aggregate import at_random
-from sandglass.metrics.held import Held
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
+from sandglass.running import conditions, placed
 
 WIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Of the kernels that are averaged, in squared distances between two draws of the prior."""
@@ -38,7 +39,7 @@ class MMD:
         examples: at most so many, drawn at random.
     """
 
-    needs = ("encode", "prior")
+    needs = ("encode", "prior", "codes")
     figures = ("mmd",)
 
     def __init__(self, *, kernel: Literal["imq", "rbf"] = "imq", examples: int = 10_000) -> None:
@@ -48,25 +49,31 @@ class MMD:
             raise ConfigError(f"mmd needs at least 2 examples, not {examples}.")
         self.kernel, self.examples = kernel, examples
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The mean over blocks of about ``sqrt(N)`` examples, its error from their spread; of one example, nothing."""
-        some = replace(held, split=at_random(held, self.examples))
+        some = replace(evaluation, split=at_random(evaluation, self.examples))
         if len(some.split) < 2:
             return []
         draws = "posterior" in model.provides
 
         def codes(batch: Batch) -> Tensor:
-            return model.posterior(batch.x).sample() if draws else model.encode(batch.x)
+            return model.posterior(batch).sample() if draws else model.encode(batch)
 
         z = per_example(model, some, "mmd", codes)
-        prior = model.prior()
-        others, scale = (prior.sample(torch.Size([n])).double().cpu() for n in (len(z), 1000))
+        others, scale = (prior_draws(model, some, n) for n in (len(z), 1000))
         unit = 2 * float(scale.var(0).sum())  # the mean squared distance of two draws, from draws used for nothing else
         blocks = mmd_blocks(z, others, self.kernel, unit)
         note = f"{self.kernel} kernel, {len(blocks)} blocks of {block_size(len(z))}; 0 where q(z) is the prior"
         if len(blocks) < _FEW:
             note += "; too few examples for its standard error"
         return [replace(mean_result("mmd", blocks, "1", note), n=len(z))]
+
+
+def prior_draws(model: Model, evaluation: Evaluation, n: int) -> Tensor:
+    """``(n, D)`` draws of p(z), or of p(z|c) under the conditions of examples; float64 on the CPU."""
+    given = conditions(model, evaluation.split, n, evaluation.seed, "mmd")
+    prior = model.prior(placed(model, given))
+    return prior.sample(torch.Size([] if prior.batch_shape else [n])).double().cpu()
 
 
 def block_size(n: int) -> int:

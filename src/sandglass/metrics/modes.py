@@ -9,9 +9,9 @@ from torch import Tensor
 
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import share_result
-from sandglass.metrics.samples import drawn
+from sandglass.metrics.samples import drawn, with_conditions
 from sandglass.registry import register
 
 _NEAR = 3.0  # standard deviations from a centre within which a sample is of high quality
@@ -32,34 +32,35 @@ class Modes:
     needs = ()
     figures = ("modes_reached", "high_quality", "modes_kl")
     better: Mapping[str, Better] = {"modes_reached": "higher", "high_quality": "higher", "modes_kl": "lower"}
-    asks = ("mixture",)
+    requires = ("mixture",)
 
     def __init__(self, *, samples: int = 2_500) -> None:
         if samples < 2:
             raise ConfigError(f"modes needs at least 2 samples, not {samples}.")
         self.samples = samples
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The count, the share and the divergence in nats.
 
         The error of the count is rather too large than too small: Efron and Stein 1981, "The Jackknife Estimate of
         Variance".
         """
-        assert held.mixture is not None  # it is asked for
-        x = torch.cat([x.flatten(1).double().cpu() for x in drawn(model, held, self.samples)])
-        nearest, good = assign(x, held.mixture.centres.double().flatten(1), held.mixture.deviation)
-        total = len(held.mixture.centres)
+        assert evaluation.mixture is not None  # it is required
+        x = drawn(model, evaluation, self.samples).flatten(1).double()
+        nearest, good = assign(x, evaluation.mixture.centres.double().flatten(1), evaluation.mixture.deviation)
+        total = len(evaluation.mixture.centres)
         counts = torch.bincount(nearest[good], minlength=total)
         # The jackknife: without any one sample the count is less by one where that sample alone reached its mode.
         reached, error = float((counts > 0).sum()), float((counts == 1).sum()) ** 0.5
         share = float(torch.special.gammainc(torch.tensor(x.shape[1] / 2), torch.tensor(_NEAR**2 / 2)))
         divergence, spread = reverse_kl(nearest, total)
         floor = (total - 1) / (2 * len(x))
-        return [
+        results = [
             Result("modes_reached", reached, error, len(x), "modes", f"of {total}, with a sample within 3 deviations"),
             share_result("high_quality", good, f"{share:.3f} at best"),
             Result("modes_kl", divergence, spread, len(x), "nats", f"{floor:.2g} by chance where all are drawn evenly"),
         ]
+        return with_conditions(model, results)
 
 
 def assign(x: Tensor, centres: Tensor, deviation: float) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, halves
 from sandglass.metrics._factors import Known, binned, by_chance, information, known
 from sandglass.metrics._linear import Linear
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
 
 _NOTHING = 1e-9  # nats that rounding can leave of a dimension and a factor that are independent
@@ -71,8 +71,8 @@ class Modularity:
         ConfigError: fewer than 2 bins.
     """
 
-    needs = ("encode",)
-    asks = ("factors",)
+    needs = ("encode", "codes")
+    requires = ("factors",)
     figures = ("modularity_score", "explicitness")
     better: Mapping[str, Better] = {"modularity_score": "higher", "explicitness": "higher"}
 
@@ -81,24 +81,24 @@ class Modularity:
             raise ConfigError(f"modularity needs bins >= 2, not {bins}.")
         self.bins = bins
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """Modularity over all examples, explicitness over the half that the classifier was not fitted to."""
-        seen = known(model, held, "modularity", least=2)
+        seen = known(model, evaluation, "modularity", least=2)
         cells = binned(seen.codes, self.bins)
         value, error = bootstrap(
             lambda w: np.array([modularity(information(cells, self.bins, seen, w))]),
             len(cells),
-            held.seed,
+            evaluation.seed,
             "modularity",
         )
         modular = Result(
             "modularity_score", float(value[0]), float(error[0]), len(cells), "1", seen.note(by_chance(cells, seen))
         )
-        fit, test = halves(len(cells), held.seed, "modularity")
+        fit, test = halves(len(cells), evaluation.seed, "modularity")
         areas = [self.areas(seen, k, fit, test) for k in range(len(seen.names))]
         values, errors = bootstrap(
             lambda w: np.array([np.mean([np.mean([area(w) for area in each]) for each in areas])]),
-            len(test), held.seed, "explicitness",
+            len(test), evaluation.seed, "explicitness",
         )  # fmt: skip
         by_factor = seen.each(np.array([np.mean([area(np.ones(len(test))) for area in each]) for each in areas]))
         note = seen.note(by_factor, "area under the ROC curve, by chance 0.50")

@@ -11,7 +11,7 @@ from torch import Tensor
 from sandglass.core import Batch, Model, Result, Spec
 from sandglass.errors import ConfigError
 from sandglass.metrics._windows import WINDOW, data_range, range_note, similarity
-from sandglass.metrics.held import Better, Held, UnsuitableError
+from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -72,7 +72,7 @@ class MSSSIM:
     """
 
     needs = ("reconstruct",)
-    asks = ("images", "complete")
+    requires = ("images", "complete")
     figures = ("ms_ssim",)
     better: Mapping[str, Better] = {"ms_ssim": "higher"}
     by_default = False  # small pictures are refused, and an evaluation that names nothing must not stop at that
@@ -82,7 +82,7 @@ class MSSSIM:
             raise ConfigError(f"ms_ssim needs an odd window of at least 3, not {window}.")
         self.window = window
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The mean over pictures, each in [0, 1]."""
         count = scales(model.spec, self.window)
         if count < 2:
@@ -91,12 +91,12 @@ class MSSSIM:
                 f"The metric 'ms_ssim' needs pictures of at least {2 * self.window} pixels a side, for two scales, and "
                 f"these have {height}x{width}; take 'ssim', or a smaller window."
             )
-        span = data_range(held)
+        span = data_range(evaluation)
 
         def similar(batch: Batch) -> Tensor:
-            return multiscale(batch.x, model.reconstruct(batch.x), count, self.window, span).mean(1)
+            return multiscale(batch.x, model.reconstruct(batch), count, self.window, span).mean(1)
 
         fewer = f"{count} of {len(WEIGHTS)} scales, weights made to sum to 1" if count < len(WEIGHTS) else ""
         small = f"window {self.window}x{self.window}" if self.window != WINDOW else ""
-        note = "; ".join(filter(None, (fewer, small, range_note(held))))
-        return [mean_result("ms_ssim", per_example(model, held, "ms_ssim", similar), "1", note)]
+        note = "; ".join(filter(None, (fewer, small, range_note(evaluation))))
+        return [mean_result("ms_ssim", per_example(model, evaluation, "ms_ssim", similar), "1", note)]

@@ -11,10 +11,18 @@ from torch import Tensor
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import median
+from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.extractor import FeaturesOption
-from sandglass.metrics.held import Better, Held, UnsuitableError
 from sandglass.metrics.measure import share_result
-from sandglass.metrics.samples import LEAST, compare, extractor_of, of_examples, same, squared_distances
+from sandglass.metrics.samples import (
+    LEAST,
+    compare,
+    extractor_of,
+    of_examples,
+    same,
+    squared_distances,
+    with_conditions,
+)
 from sandglass.registry import register
 
 _LEVEL = 0.01  # share of unseen examples that lie as near to a training example as a copy
@@ -40,7 +48,7 @@ class Nearest:
     needs = ()
     figures = ("copies", "authenticity", "nearest_ratio")
     better: Mapping[str, Better] = {"copies": "lower", "authenticity": "higher"}
-    asks = ("train", "complete")
+    requires = ("train", "complete")
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
         if samples is not None and samples < 1:
@@ -48,33 +56,34 @@ class Nearest:
         self.features, self.samples = features, samples
 
     @staticmethod
-    def by_default(held: Held) -> bool:
+    def by_default(evaluation: Evaluation) -> bool:
         """Whether it is quick, and there are examples that were not trained on."""
-        if held.train is None or same(held.train, held.split) or len(held.split) < LEAST:
+        if evaluation.train is None or same(evaluation.train, evaluation.split) or len(evaluation.split) < LEAST:
             return False
-        return len(held.train) * min(len(held.split), _MOST) <= _CHEAP
+        return len(evaluation.train) * min(len(evaluation.split), _MOST) <= _CHEAP
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The figures, with those of unseen examples beside them.
 
         Raises:
             DataError: the examples are those that were trained on.
         """
-        assert held.train is not None  # it is asked for
-        if same(held.train, held.split):
+        assert evaluation.train is not None  # it is required
+        if same(evaluation.train, evaluation.split):
             raise UnsuitableError("The metric 'nearest' needs examples that were not trained on; name another split.")
-        sets = compare(model, held, self.features, self.samples)
+        sets = compare(model, evaluation, self.features, self.samples)
         fake, unseen = sets.fake[:_MOST], sets.real[:_MOST]
         if not bool(torch.isfinite(fake).all()):
             note = "the model generates values that are not finite"
             return [Result(name, math.nan, None, len(fake), "1", note) for name in self.figures]
-        key, extractor = extractor_of(model, held, self.features)
-        train = of_examples(model, held, key, extractor, "train", held.train, len(held.train))
+        key, extractor = extractor_of(model, evaluation, self.features)
+        train = of_examples(model, evaluation, key, extractor, "train", evaluation.train, len(evaluation.train))
         (near, authentic), (near_unseen, authentic_unseen) = (closest(x, train) for x in (fake, unseen))
         few = f"; {len(unseen)} unseen examples are few" if len(unseen) < _SOUND else ""
         share = copies(near, near_unseen, f"{sets.extractor.about}; {{:.3g}} are expected of unseen examples{few}")
         note = f"unseen examples get {float(authentic_unseen.double().mean()):.3f}"
-        return [share, share_result("authenticity", authentic, note), *ratio(near, near_unseen)]
+        results = [share, share_result("authenticity", authentic, note), *ratio(near, near_unseen)]
+        return with_conditions(model, results)
 
 
 def closest(x: Tensor, train: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from sandglass.core import Result
 from sandglass.errors import ConfigError
+from sandglass.metrics.evaluation import Better
 from sandglass.metrics.extractor import FeaturesOption
-from sandglass.metrics.held import Better
 from sandglass.metrics.measure import mean_result, share_result
 from sandglass.metrics.samples import Compared, OfSamples, squared_distances
 from sandglass.registry import register

@@ -10,8 +10,8 @@ import torch
 from sandglass.core import Model, Result
 from sandglass.data.dataset import Split
 from sandglass.metrics._linear import Linear
-from sandglass.metrics._subset import codes_and_inputs, scarce, subset
-from sandglass.metrics.held import Better, Held, UnsuitableError
+from sandglass.metrics._subset import points_and_inputs, scarce, subset
+from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import share_result
 from sandglass.registry import register
 
@@ -27,29 +27,29 @@ class Probe:
     """
 
     needs = ("encode",)
-    asks = ("labels", "train")
+    requires = ("labels", "train")
     figures = ("probe_knn", "probe_linear")
     better: Mapping[str, Better] = {"probe_knn": "higher", "probe_linear": "higher"}
     by_default = False
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """Both accuracies, over the examples of the split.
 
         Raises:
             DataError: the training examples have no class, or all have the same one.
         """
-        assert held.train is not None
-        train = subset(held.train, held.seed, "probe")
-        split = subset(held.split, held.seed, "probe", "test")
+        assert evaluation.train is not None
+        train = subset(evaluation.train, evaluation.seed, "probe")
+        split = subset(evaluation.split, evaluation.seed, "probe", "test")
         assert split.y is not None
         y, truth = _labels(train), split.y.cpu().numpy()
         classes = int(max(y.max(), truth.max())) + 1
-        codes, inputs = codes_and_inputs(model, held, train)
-        test_codes, test_inputs = codes_and_inputs(model, held, split)
-        of = f" of {len(held.train):,}" if len(train) < len(held.train) else ""
+        codes, inputs = points_and_inputs(model, evaluation, train)
+        test_codes, test_inputs = points_and_inputs(model, evaluation, split)
+        of = f" of {len(evaluation.train):,}" if len(train) < len(evaluation.train) else ""
         majority = float(np.mean(truth == np.bincount(y).argmax()))
         fitted = f"the commonest class {majority:.3f}; fitted to {len(train):,}{of} training examples"
-        if held.split.x is held.train.x:
+        if evaluation.split.x is evaluation.train.x:
             fitted += ", and tested on the same"
         fitted += scarce(truth)
         results = []

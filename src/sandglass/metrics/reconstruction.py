@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Model, Result
 from sandglass.metrics.bound import OBSERVED
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -22,20 +22,20 @@ class Reconstruction:
     figures = ("mse", "mae", "psnr")
     better: Mapping[str, Better] = {"mse": "lower", "mae": "lower", "psnr": "higher"}
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """MSE and MAE an observed element, PSNR in dB averaged over images; examples without any are passed over."""
 
         def errors(batch: Batch) -> Tensor:
-            difference = (model.reconstruct(batch.x) - batch.x).flatten(1)
+            difference = (model.reconstruct(batch) - batch.x).flatten(1)
             if batch.mask is None:
                 return torch.stack([difference.square().mean(1), difference.abs().mean(1)], 1)
             seen = batch.mask.flatten(1)
             difference = difference.masked_fill(~seen, 0)
             return torch.stack([difference.square().sum(1), difference.abs().sum(1)], 1) / seen.sum(1, keepdim=True)
 
-        values = per_example(model, held, "reconstruction", errors)
-        mse, mae = values[~values[:, 0].isnan()].unbind(1) if held.split.mask is not None else values.unbind(1)
-        note = OBSERVED if held.split.mask is not None else ""
+        values = per_example(model, evaluation, "reconstruction", errors)
+        mse, mae = values[~values[:, 0].isnan()].unbind(1) if evaluation.split.mask is not None else values.unbind(1)
+        note = OBSERVED if evaluation.split.mask is not None else ""
         unit = "[0, 1] scale" if model.spec.support != "real" else "scale of the model's input"
         results = [mean_result("mse", mse, f"squared, {unit}", note), mean_result("mae", mae, unit, note)]
         if model.spec.support != "real":

@@ -5,19 +5,20 @@ from __future__ import annotations
 import abc
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
 
 from sandglass import registry, rng
-from sandglass.core import Model, Result
+from sandglass.core import Batch, Model, Result
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
+from sandglass.metrics.evaluation import Evaluation, Requirement, UnsuitableError
 from sandglass.metrics.extractor import Extractor, FeaturesOption
-from sandglass.metrics.held import Ask, Held, UnsuitableError
+from sandglass.running import conditioned_on, conditions, sample
 
 T = TypeVar("T")
 
@@ -26,7 +27,7 @@ _NUMBERS = 2**26  # numbers in all those samples together: of large pictures the
 _BATCH, _ELEMENTS = 256, 2**24  # examples in a batch at most, and numbers in it
 
 LEAST = 100
-"""Examples from which samples are compared with them unasked, and samples at least where pictures are large."""
+"""Examples from which samples are compared with them by default, and samples at least of large pictures."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Compared:
             none, or where they are those it is measured on.
         extractor: what made them.
         key: under which the memory of the evaluation has them.
-        held: that memory.
+        evaluation: the evaluation.
     """
 
     real: Tensor
@@ -48,16 +49,16 @@ class Compared:
     train: Tensor | None
     extractor: Extractor
     key: tuple[str, int]
-    held: Held
+    evaluation: Evaluation
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What is made of these sets, once for all measures of one evaluation."""
-        return self.held.once((name, *self.key), make)
+        return self.evaluation.once((name, *self.key), make)
 
 
-def worth_while(held: Held) -> bool:
-    """Whether samples are compared unasked: below a hundred examples the figures are noise."""
-    return len(held.split) >= LEAST
+def worth_while(evaluation: Evaluation) -> bool:
+    """Whether samples are compared when no measure is named: below a hundred examples the figures are noise."""
+    return len(evaluation.split) >= LEAST
 
 
 class OfSamples(abc.ABC):
@@ -70,100 +71,120 @@ class OfSamples(abc.ABC):
 
     needs: tuple[str, ...] = ()
     figures: tuple[str, ...]
-    asks: tuple[Ask, ...] = ("complete",)
+    requires: tuple[Requirement, ...] = ("complete",)
     least = 2
-    by_default: ClassVar[bool | Callable[[Held], bool]] = staticmethod(worth_while)
+    by_default: ClassVar[bool | Callable[[Evaluation], bool]] = staticmethod(worth_while)
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
         if samples is not None and samples < self.least:
             raise ConfigError(f"The option samples must be at least {self.least}, not {samples}.")
         self.features, self.samples = features, samples
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """Figures of samples against examples; not finite where the samples are not."""
-        if len(held.split) < self.least:
+        if len(evaluation.split) < self.least:
             raise UnsuitableError(f"{type(self).__name__} compares samples with at least {self.least} examples.")
-        sets = compare(model, held, self.features, self.samples)
+        sets = compare(model, evaluation, self.features, self.samples)
         if not bool(torch.isfinite(sets.fake).all()):
             note = "the model generates values that are not finite"
             return [Result(name, math.nan, None, len(sets.fake), "1", note) for name in self.figures]
-        return self.results(sets)
+        return with_conditions(model, self.results(sets))
 
     @abc.abstractmethod
     def results(self, sets: Compared) -> Sequence[Result]:
         """The figures of finite features."""
 
 
-def compare(model: Model, held: Held, features: FeaturesOption, samples: int | None = None) -> Compared:
-    """Examples and samples as features, from the memory of this evaluation where they were asked for before.
+def compare(model: Model, evaluation: Evaluation, features: FeaturesOption, samples: int | None = None) -> Compared:
+    """Examples and samples as features, from the memory of this evaluation where another measure made them.
 
     Samples of pictures are means given the latent, as they are shown; samples of rows are drawn with noise, as the
     rows themselves have it.
 
     Args:
         model: on the device to work on.
-        held: the examples.
+        evaluation: the examples.
         features: where the features come from.
         samples: how many to draw, and of how many examples.
 
     Example:
         >>> from sandglass.core import Spec
         >>> model = registry.build("gan", Spec((2,)), latent_dim=2)
-        >>> sets = compare(model, Held(split=Split(torch.randn(50, 2)), spec=model.spec), "auto")
+        >>> sets = compare(model, Evaluation(split=Split(torch.randn(50, 2)), spec=model.spec), "auto")
         >>> sets.real.shape, sets.fake.shape
         (torch.Size([50, 2]), torch.Size([50, 2]))
     """
-    key, extractor = extractor_of(model, held, features)
-    n = samples or min(len(held.split), _MOST, max(LEAST, _NUMBERS // held.spec.size))
-    train = None if held.train is None or same(held.train, held.split) else held.train
+    key, extractor = extractor_of(model, evaluation, features)
+    n = samples or min(len(evaluation.split), _MOST, max(LEAST, _NUMBERS // evaluation.spec.size))
+    train = None if evaluation.train is None or same(evaluation.train, evaluation.split) else evaluation.train
     return Compared(
-        of_examples(model, held, key, extractor, "real", held.split, n),
-        of_samples(model, held, key, extractor, n),
-        None if train is None else of_examples(model, held, key, extractor, "train", train, n),
+        of_examples(model, evaluation, key, extractor, "real", evaluation.split, n),
+        of_samples(model, evaluation, key, extractor, n),
+        None if train is None else of_examples(model, evaluation, key, extractor, "train", train, n),
         extractor,
         (key, n),
-        held,
+        evaluation,
     )
 
 
-def extractor_of(model: Model, held: Held, features: FeaturesOption) -> tuple[str, Extractor]:
+def extractor_of(model: Model, evaluation: Evaluation, features: FeaturesOption) -> tuple[str, Extractor]:
     """The extractor that an option names, and a key for what it makes."""
-    choice = registry.settle("features", registry.expand("features", features), held.spec)
+    choice = registry.settle("features", registry.expand("features", features), evaluation.spec)
     key = json.dumps(choice, sort_keys=True)
-    make: Callable[[], Extractor] = lambda: registry.resolve("features", choice)(held, model.device)  # noqa: E731
-    return key, held.once(("extractor", key), make)
+    make: Callable[[], Extractor] = lambda: registry.resolve("features", choice)(evaluation, model.device)  # noqa: E731
+    return key, evaluation.once(("extractor", key), make)
 
 
-def of_examples(model: Model, held: Held, key: str, extractor: Extractor, name: str, split: Split, most: int) -> Tensor:
+def of_examples(
+    model: Model, evaluation: Evaluation, key: str, extractor: Extractor, name: str, split: Split, most: int
+) -> Tensor:
     """``(n, D)`` features of at most ``most`` examples, in random order: files often come class by class."""
 
     def make() -> Tensor:
-        index = rng.permutation(len(split), 0, "samples", name)[:most]
-        return torch.cat([extractor(split.batch(part).x.to(model.device)) for part in index.split(batch_size(held))])
+        parts = order(split, name, most).split(batch_size(evaluation))
+        return torch.cat([extractor(split.batch(part).x.to(model.device)) for part in parts])
 
-    return held.once(("features", key, name, most), make)
+    return evaluation.once(("features", key, name, most), make)
 
 
-def of_samples(model: Model, held: Held, key: str, extractor: Extractor, n: int) -> Tensor:
+def order(split: Split, name: str, most: int) -> Tensor:
+    """``(n,)`` positions of the examples that :func:`of_examples` takes."""
+    return rng.permutation(len(split), 0, "samples", name)[:most]
+
+
+def of_samples(model: Model, evaluation: Evaluation, key: str, extractor: Extractor, n: int) -> Tensor:
     """``(n, D)`` features of samples; the first of more are the same."""
 
     def make() -> Tensor:
-        return torch.cat([extractor(x) for x in drawn(model, held, n)])
+        parts = drawn(model, evaluation, n).split(batch_size(evaluation))
+        return torch.cat([extractor(part.to(model.device)) for part in parts])
 
-    return held.once(("features", key, "samples", n), make)
-
-
-def drawn(model: Model, held: Held, n: int) -> Iterator[Tensor]:
-    """Samples batch by batch, ``(B, *shape)``, each under a key of its place."""
-    size = batch_size(held)
-    for place, start in enumerate(range(0, n, size)):
-        rng.reseed(rng.key(held.seed, "samples", place), model.device)
-        yield model.sample(size, noise=not held.spec.is_image)[: n - start]
+    return evaluation.once(("features", key, "samples", n), make)
 
 
-def batch_size(held: Held) -> int:
+def drawn(model: Model, evaluation: Evaluation, n: int) -> Tensor:
+    """``(n, *shape)`` samples on the CPU, of a conditional model under :func:`given_to` them; pictures as means."""
+    key = (evaluation.seed, "samples")
+    return sample(model, n, key=key, given=given_to(model, evaluation, n), noise=not evaluation.spec.is_image)
+
+
+def given_to(model: Model, evaluation: Evaluation, n: int) -> Batch | None:
+    """The labels and companions that ``n`` samples are drawn given: those of examples in random order."""
+    return conditions(model, evaluation.split, n, evaluation.seed, "samples")
+
+
+def with_conditions(model: Model, results: Sequence[Result]) -> list[Result]:
+    """The results, their notes saying what the samples were drawn given."""
+    names = conditioned_on(model)
+    if not names:
+        return list(results)
+    said = f"samples given the {names} of the examples"
+    return [replace(result, note="; ".join(filter(None, (result.note, said)))) for result in results]
+
+
+def batch_size(evaluation: Evaluation) -> int:
     """Examples in a batch, fewer of large pictures."""
-    return min(_BATCH, max(1, _ELEMENTS // held.spec.size))
+    return min(_BATCH, max(1, _ELEMENTS // evaluation.spec.size))
 
 
 def same(one: Split, other: Split) -> bool:

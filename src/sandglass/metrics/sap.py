@@ -9,7 +9,7 @@ import numpy as np
 from sandglass.core import Model, Result
 from sandglass.metrics._bootstrap import bootstrap, halves
 from sandglass.metrics._factors import balanced, gap, known
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
 
 
@@ -21,17 +21,17 @@ class SeparatedAttributePredictability:
     Observations" (arXiv 1711.00848), with thresholds on the dimension, as for a factor without an order.
     """
 
-    needs = ("encode",)
-    asks = ("factors",)
+    needs = ("encode", "codes")
+    requires = ("factors",)
     figures = ("sap",)
     better: Mapping[str, Better] = {"sap": "higher"}
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The mean over factors; thresholds are fitted to half of the examples, and the other half is resampled."""
         from sklearn.tree import DecisionTreeClassifier
 
-        seen = known(model, held, "sap")
-        fit, test = halves(len(seen.codes), held.seed, "sap")
+        seen = known(model, evaluation, "sap")
+        fit, test = halves(len(seen.codes), evaluation.seed, "sap")
         correct = np.zeros((len(seen.names), len(test), seen.codes.shape[1]))
         for k, values in enumerate(seen.values):
             for j in range(seen.codes.shape[1]):
@@ -45,7 +45,7 @@ class SeparatedAttributePredictability:
             each = gap(scores, 1 / np.array(seen.values))
             return np.append(each, each.mean())
 
-        found, errors = bootstrap(gaps, len(test), held.seed, "sap")
+        found, errors = bootstrap(gaps, len(test), evaluation.seed, "sap")
         most = float(np.mean(1 - 1 / np.array(seen.values)))
         note = seen.note(seen.each(found[:-1]), f"at most {most:.2f}", f"thresholds fitted to {len(fit):,} others")
         return [Result("sap", float(found[-1]), float(errors[-1]), len(test), "1", note)]

@@ -11,8 +11,9 @@ from sandglass import rng
 from sandglass.core import Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
-from sandglass.metrics.held import Held, UnsuitableError
+from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 from sandglass.registry import register
+from sandglass.running import placed
 
 _FRAMES = 2**22  # numbers of decoder output held at once
 _FEW = 100  # examples under which the pairs repeat themselves, and their error is too small
@@ -34,7 +35,7 @@ class Smoothness:
         ConfigError: fewer than 2 pairs or 2 steps.
     """
 
-    needs = ("interpolate",)
+    needs = ("interpolate", "codes")
     figures = ("path_length", "path_energy")
 
     def __init__(self, *, pairs: int = 500, steps: int = 16) -> None:
@@ -42,39 +43,39 @@ class Smoothness:
             raise ConfigError(f"smoothness needs pairs >= 2 and steps >= 2, not {pairs} and {steps}.")
         self.pairs, self.steps = pairs, steps
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """Both over all pairs, ends as the model rebuilds them; the errors are over resampled pairs.
 
         Raises:
             DataError: there is one example alone.
         """
-        ways = self.ways(model, held)
+        ways = self.ways(model, evaluation)
 
         def ratios(weights: np.ndarray) -> np.ndarray:
             length, energy, chord, chord_squared = weights @ ways
             return np.array([length / chord, energy / chord_squared]) if chord else np.ones(2)
 
-        values, errors = bootstrap(ratios, len(ways), held.seed, "smoothness")
+        values, errors = bootstrap(ratios, len(ways), evaluation.seed, "smoothness")
         note = f"pairs of examples, {self.steps} steps each; 1 is straight"
-        if len(held.split) < _FEW:
-            note += f"; few examples: the pairs are of {len(held.split)}"
+        if len(evaluation.split) < _FEW:
+            note += f"; few examples: the pairs are of {len(evaluation.split)}"
         if not ways[:, 2].any():
             note = f"no way to judge: the ends are rebuilt as one and the same; {note}"
         pairs = zip(self.figures, values, errors, strict=True)
         return [Result(name, float(value), float(error), len(ways), "1", note) for name, value, error in pairs]
 
-    def ways(self, model: Model, held: Held) -> np.ndarray:
+    def ways(self, model: Model, evaluation: Evaluation) -> np.ndarray:
         """``(pairs, 4)`` length, energy, chord and squared chord of each way."""
-        n = len(held.split)
+        n = len(evaluation.split)
         if n < 2:
             raise UnsuitableError("The metric 'smoothness' needs at least 2 examples.")
-        generator = rng.generator(held.seed, "smoothness", "pairs")
+        generator = rng.generator(evaluation.seed, "smoothness", "pairs")
         first = torch.randint(n, (self.pairs,), generator=generator)
         second = (first + torch.randint(1, n, (self.pairs,), generator=generator)) % n  # any but itself
-        at_once = max(1, _FRAMES // (held.spec.size * (self.steps + 1)))
-        dtype, found = next(model.parameters()).dtype, []
+        at_once = max(1, _FRAMES // (evaluation.spec.size * (self.steps + 1)))
+        found = []
         for a, b in zip(first.split(at_once), second.split(at_once), strict=True):
-            ends = (held.split.batch(i.to(held.split.x.device)).x.to(model.device, dtype) for i in (a, b))
+            ends = (placed(model, evaluation.split.batch(i.to(evaluation.split.x.device))) for i in (a, b))
             frames = model.interpolate(*ends, self.steps + 1).flatten(2).double()
             step = frames.diff(dim=1).norm(dim=2)
             chord = (frames[:, -1] - frames[:, 0]).norm(dim=1)

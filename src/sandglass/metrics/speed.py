@@ -9,11 +9,12 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from sandglass.core import Model, Result
+from sandglass.core import Batch, Model, Result
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import median
-from sandglass.metrics.held import Held
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.registry import register
+from sandglass.running import placed
 
 
 @register("speed", kind="metric")
@@ -38,18 +39,22 @@ class Speed:
             )
         self.batch_size, self.rounds, self.warmup = batch_size, rounds, warmup
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """A median for each that the model can do; fewer examples than a batch are taken several times."""
-        dtype = next(model.parameters()).dtype
-        index = torch.arange(self.batch_size) % len(held.split)
-        x = held.split.batch(index.to(held.split.x.device)).x.to(model.device, dtype)
-        work: dict[str, Callable[[], Tensor]] = {"sample_speed": lambda: model.sample(self.batch_size)}
+        index = torch.arange(self.batch_size) % len(evaluation.split)
+        batch = placed(model, evaluation.split.batch(index.to(evaluation.split.x.device)))
+        work: dict[str, Callable[[], Tensor]] = {"sample_speed": lambda: model.sample(self.batch_size, batch)}
         if "encode" in model.provides:
-            work = {"encode_speed": lambda: model.encode(x), **work}
+            work["encode_speed"] = lambda: model.encode(batch)
         if "decode" in model.provides:
-            z = model.encode(x) if "encode" in model.provides else model.prior().sample((self.batch_size,))
-            work = {"decode_speed": lambda: model.decode(z), **work}
+            z = model.encode(batch) if "encode" in model.provides else self.prior_draws(model, batch)
+            work["decode_speed"] = lambda: model.decode(z, batch)
         return [self.rate(figure, work[figure], model.device) for figure in self.figures if figure in work]
+
+    def prior_draws(self, model: Model, batch: Batch) -> Tensor:
+        """``(batch_size, D)`` codes where none can be had of examples."""
+        prior = model.prior(batch)
+        return prior.sample(torch.Size([] if prior.batch_shape else [self.batch_size]))
 
     def rate(self, figure: str, do: Callable[[], Tensor], device: torch.device) -> Result:
         """Examples a second of one kind of work, with a standard error as if rounds were independent."""

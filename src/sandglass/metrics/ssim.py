@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Model, Result
 from sandglass.metrics._windows import WINDOW, data_range, largest_window, range_note, similarity
-from sandglass.metrics.held import Better, Held
+from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 
@@ -22,17 +22,17 @@ class SSIM:
     """
 
     needs = ("reconstruct",)
-    asks = ("images", "complete")
+    requires = ("images", "complete")
     figures = ("ssim",)
     better: Mapping[str, Better] = {"ssim": "higher"}
 
-    def __call__(self, model: Model, held: Held) -> Sequence[Result]:
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The mean over pictures, each at most 1."""
-        window, span = largest_window(model.spec), data_range(held)
+        window, span = largest_window(model.spec), data_range(evaluation)
 
         def similar(batch: Batch) -> Tensor:
-            return similarity(batch.x, model.reconstruct(batch.x), window, span)[0].mean(1)
+            return similarity(batch.x, model.reconstruct(batch), window, span)[0].mean(1)
 
         small = f"window {window}x{window}, for pictures smaller than {WINDOW}" if window < WINDOW else ""
-        note = "; ".join(filter(None, (small, range_note(held))))
-        return [mean_result("ssim", per_example(model, held, "ssim", similar), "1", note)]
+        note = "; ".join(filter(None, (small, range_note(evaluation))))
+        return [mean_result("ssim", per_example(model, evaluation, "ssim", similar), "1", note)]

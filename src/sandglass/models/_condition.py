@@ -62,7 +62,7 @@ class Given:
         if found is None:
             how = "labels (--label 3, or --label each)" if labelled else f"'{self.name}' (--given {self.name}=FILE)"
             raise ConfigError(f"This model draws x given {how}, and they were not given.")
-        if n is not None and len(found) != n:
+        if n is not None and found.shape[0] != n:  # len() would fix the size of an exported graph
             raise ConfigError(f"{n} examples are wanted and {len(found)} conditions were given.")
         if not labelled:
             return found if isinstance(self.cond, tuple) else found.flatten(1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Batch, FigureKind, Model
-from sandglass.distributions.conditional import Observation
+from sandglass.distributions.conditional import ObservationModel
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given
 
@@ -22,7 +22,7 @@ class LatentModel(Model):
         given: reads the condition c off a batch.
     """
 
-    p: Observation
+    p: ObservationModel
     given: Given
 
     @abc.abstractmethod
@@ -40,7 +40,7 @@ class LatentModel(Model):
 
     def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
         """``(B, D)`` to the means ``(B, *shape)``."""
-        return self.p(code, self.given(given, len(code))).mean
+        return self.p(code, self.given(given, code.shape[0])).mean
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """``decode(encode(x))``."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
+from sandglass.nets._frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, needed, picture_shape, resize
 from sandglass.registry import register
 
 _SMALLEST = 4
+
+Size = tuple[int, int]
 
 
 @register("conv", kind="net")
@@ -23,13 +27,23 @@ class Conv:
     Each stage halves height and width, rounding up, until the shorter side is at most 4; the decoder doubles them and
     trims what the rounding added, so that 28x20, 37x53 and 1x90 all come back exactly.
 
+    A condition of the encoder, and the gaps where they are told, are further channels of its input: a vector is
+    constant over it, a picture is resized to it. In the decoder a vector stands beside the code; a picture goes through
+    stages of its own, and their maps join the decoder's at every size, the last being the picture itself.
+
+    ``analysis`` and ``synthesis`` are the two halves without a code between them. With all the maps they are the U-Net
+    of Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (arXiv
+    1505.04597), strided as in Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks"
+    (arXiv 1611.07004).
+
     Args:
         width: channels of the first stage; they double at every further one.
         max_width: the most channels of any stage.
         stages: how many halvings; as many as the size allows when not given.
         hidden: width of the fully connected layer beside the latent, 0 for none.
         activation: relu, leaky-relu, silu, gelu, elu, tanh or softplus.
-        norm: ``none``, ``batch`` or ``group`` normalisation of every stage.
+        norm: ``none``, ``batch``, ``group`` or ``instance`` normalisation of every stage. ``instance`` spares maps of
+            one pixel and the first stage of each half, which would lose brightness and a vector condition.
 
     Example:
         >>> import torch
@@ -38,6 +52,10 @@ class Conv:
         torch.Size([2, 6])
         >>> net.decoder(6, (3, 37, 53))(torch.zeros(2, 6)).shape
         torch.Size([2, 3, 37, 53])
+        >>> down = net.analysis((3, 37, 53))
+        >>> up = net.synthesis(down.shapes, (1, 37, 53))
+        >>> down.shapes[0], up(down(torch.zeros(2, 3, 37, 53))).shape
+        ((8, 19, 27), torch.Size([2, 1, 37, 53]))
     """
 
     def __init__(
@@ -48,14 +66,14 @@ class Conv:
         stages: int | None = None,
         hidden: int = 256,
         activation: str = "silu",
-        norm: Literal["none", "batch", "group"] = "none",
+        norm: Literal["none", "batch", "group", "instance"] = "none",
     ) -> None:
         if width < 1 or max_width < width or hidden < 0:
             raise ConfigError(
                 f"A conv net needs 1 <= width <= max_width and hidden >= 0, not {width}, {max_width}, {hidden}."
             )
-        if norm not in ("none", "batch", "group"):
-            raise ConfigError(f"The norm is one of none, batch, group, not '{norm}'.")
+        if norm not in ("none", "batch", "group", "instance"):
+            raise ConfigError(f"The norm is one of none, batch, group, instance, not '{norm}'.")
         if stages is not None and not 1 <= stages <= 30:
             raise ConfigError(f"A conv net needs 1 to 30 stages, not {stages}.")
         make_activation(activation)
@@ -67,57 +85,222 @@ class Conv:
         """Whether ``"auto"`` picks this: for images."""
         return spec.is_image
 
-    def encoder(self, shape: tuple[int, ...], out: int) -> nn.Module:
-        """``(B, C, H, W) -> (B, out)``."""
-        sizes, channels = self._plan(shape)
-        layers: list[nn.Module] = []
-        for a, b in pairwise(channels):
-            layers += [nn.Conv2d(a, b, 3, stride=2, padding=1), *self._finish(b)]
-        flat = channels[-1] * math.prod(sizes[-1])
+    def encoder(self, shape: tuple[int, ...], out: int, *, cond: Cond = 0, masked: bool = False) -> Layers:
+        """``(B, C, H, W) -> (B, out)``, told a condition and, with ``masked``, the gaps.
+
+        Raises:
+            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+        """
+        sizes = self._plan(shape)
+        inputs = Channels(shape, cond, masked)
+        layers = [layer for stage in self._down(inputs.joined[0], sizes) for layer in stage]
+        flat = self._channels(len(sizes) - 1) * math.prod(sizes[-1])
         layers.append(nn.Flatten())
         if self.hidden:
             layers += [nn.Linear(flat, self.hidden), make_activation(self.activation)]
-        return nn.Sequential(*layers, nn.Linear(self.hidden or flat, out))
+        return Layers(*layers, nn.Linear(self.hidden or flat, out), inputs=inputs)
 
-    def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module:
-        """``(B, dim) -> (B, C, H, W)``."""
-        sizes, channels = self._plan(shape)
-        flat = channels[-1] * math.prod(sizes[-1])
+    def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Cond = 0) -> nn.Module:
+        """``(B, dim) -> (B, C, H, W)``, told a condition.
+
+        Raises:
+            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+        """
+        sizes, told = self._plan(shape), cond_shape(cond)
+        deepest = len(sizes) - 1
+        small = (self._channels(deepest), *sizes[-1])
+        inputs = Flat((dim,), told if len(told) == 1 else 0)
+        layers = self._stem(inputs.joined[0], small)
+        if len(told) > 1:
+            return FromCode(Layers(*layers, inputs=inputs), self.synthesis([small], shape, cond=told))
+        for level in range(deepest, 0, -1):
+            layers += self._up(self._channels(level), level, sizes)
+        return Layers(*layers, nn.Conv2d(self._channels(0), shape[0], 3, padding=1), inputs=inputs)
+
+    def analysis(self, shape: tuple[int, ...], *, cond: Cond = 0) -> Analysis:
+        """``(B, C, H, W)``, and a condition, to a list of maps, one a stage, from the largest to the smallest.
+
+        Raises:
+            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+        """
+        return self._analysis(Channels(picture_shape(shape, "conv"), cond), self._plan(shape))
+
+    def synthesis(self, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], *, cond: Cond = 0) -> Synthesis:
+        """Maps ``(B, *shapes[i])`` from the largest to the smallest, and a condition, to ``(B, C, H, W)``.
+
+        Raises:
+            ConfigError: maps of sizes that halving does not come through, examples that are no images, or a condition
+                that is neither a vector nor a picture.
+        """
+        sizes, levels = levels_of(picture_shape(shape, "conv"), shapes)
+        told = cond_shape(cond)
+        inputs = Channels(tuple(shapes[-1]), told if len(told) == 1 else 0)
+        joining = list(zip(levels, [*(s[0] for s in shapes[:-1]), inputs.joined[0]], strict=True))
+        guide = None
+        if len(told) > 1:
+            seen = Channels((picture_shape(told, "conv")[0], *sizes[0]))
+            guide = Guide(told, self._analysis(seen, sizes))
+            joining += [(level, s[0]) for level, s in enumerate(guide.shapes)]
+        return Synthesis(inputs, levels, self._rise(sizes, joining, shape[0]), guide)
+
+    def _rise(self, sizes: list[Size], joining: list[tuple[int, int]], out: int) -> list[nn.Module]:
+        """A stage at the smallest map, one from each size to the next larger, and the last convolution.
+
+        Args:
+            sizes: from the image to the smallest map.
+            joining: pairs of a level and the channels that join there.
+            out: channels of the image.
+        """
+        beside = [sum(n for at, n in joining if at == level) for level in range(len(sizes))]
+        deepest = len(sizes) - 1
+        width = self._channels(deepest)
+        stages = [
+            nn.Sequential(
+                nn.Conv2d(beside[deepest], width, 3, padding=1), *self._finish(width, sizes[deepest], first=True)
+            )
+        ]
+        for level in range(deepest, 0, -1):
+            joined = self._channels(level) + (beside[level] if level < deepest else 0)
+            stages.append(nn.Sequential(*self._up(joined, level, sizes)))
+        return [*stages, nn.Conv2d(self._channels(0) + beside[0], out, 3, padding=1)]
+
+    def _analysis(self, inputs: Channels, sizes: list[Size]) -> Analysis:
+        stages = [nn.Sequential(*stage) for stage in self._down(inputs.joined[0], sizes)]
+        return Analysis(inputs, stages, [(self._channels(i), *size) for i, size in enumerate(sizes) if i])
+
+    def _stem(self, dim: int, small: tuple[int, ...]) -> list[nn.Module]:
+        """From a code to the smallest map."""
         layers: list[nn.Module] = []
         if self.hidden:
             layers += [nn.Linear(dim, self.hidden), make_activation(self.activation)]
-        layers += [nn.Linear(self.hidden or dim, flat), nn.Unflatten(-1, (channels[-1], *sizes[-1]))]
-        layers.append(make_activation(self.activation))
-        for i in range(len(sizes) - 1, 0, -1):
-            out = channels[i - 1] if i > 1 else max(channels[1] // 2, 1)
-            layers += [
-                nn.ConvTranspose2d(channels[i], out, 4, stride=2, padding=1),
-                Trim(*sizes[i - 1]),
-                *self._finish(out),
-            ]
-        return nn.Sequential(*layers, nn.Conv2d(max(channels[1] // 2, 1), shape[0], 3, padding=1))
+        layers += [nn.Linear(self.hidden or dim, math.prod(small)), nn.Unflatten(-1, small)]
+        return [*layers, make_activation(self.activation)]
 
-    def _plan(self, shape: tuple[int, ...]) -> tuple[list[tuple[int, int]], list[int]]:
-        """Heights and widths, and channels, from the image inwards."""
-        if len(shape) != 3:
-            raise ConfigError(
-                f"A conv net needs images (C, H, W), not examples of shape {tuple(shape)}; use the net 'mlp'."
-            )
-        channels, height, width = shape
-        sizes, widths = [(height, width)], [channels]
+    def _down(self, channels: int, sizes: list[Size]) -> Iterable[list[nn.Module]]:
+        """The layers of each stage inwards, from a picture of so many channels."""
+        for level in range(1, len(sizes)):
+            a, b = channels if level == 1 else self._channels(level - 1), self._channels(level)
+            yield [nn.Conv2d(a, b, 3, stride=2, padding=1), *self._finish(b, sizes[level], first=level == 1)]
+
+    def _up(self, channels: int, level: int, sizes: list[Size]) -> list[nn.Module]:
+        """The layers from one level to the next larger."""
+        b, size = self._channels(level - 1), sizes[level - 1]
+        return [nn.ConvTranspose2d(channels, b, 4, stride=2, padding=1), Trim(*size), *self._finish(b, size)]
+
+    def _finish(self, channels: int, size: Size, *, first: bool = False) -> list[nn.Module]:
+        """Normalisation and activation of a map; ``first`` in the stage that reads what the half is given."""
+        layers: list[nn.Module] = []
+        groups = math.gcd(channels, 8)
+        if self.norm == "batch":
+            layers = [nn.BatchNorm2d(channels)]
+        elif self.norm == "group" and (groups < channels or size != (1, 1)):  # one number alone is normalised to zero
+            layers = [nn.GroupNorm(groups, channels)]
+        elif self.norm == "instance" and not first and size != (1, 1):
+            layers = [nn.InstanceNorm2d(channels, affine=True)]
+        return [*layers, make_activation(self.activation)]
+
+    def _plan(self, shape: tuple[int, ...]) -> list[Size]:
+        """Heights and widths from the image inwards."""
+        sizes = [picture_shape(shape, "conv")[1:]]
         while (len(sizes) - 1 < self.stages) if self.stages else (min(sizes[-1]) > _SMALLEST or len(sizes) == 1):
-            height, width = math.ceil(height / 2), math.ceil(width / 2)
-            sizes.append((height, width))
-            widths.append(min(self.width * 2 ** (len(sizes) - 2), self.max_width))
-        return sizes, widths
+            sizes.append(halved(sizes[-1]))
+        return sizes
 
-    def _finish(self, channels: int) -> list[nn.Module]:
-        norms: dict[str, list[nn.Module]] = {
-            "none": [],
-            "batch": [nn.BatchNorm2d(channels)],
-            "group": [nn.GroupNorm(math.gcd(channels, 8), channels)],
-        }
-        return [*norms[self.norm], make_activation(self.activation)]
+    def _channels(self, level: int) -> int:
+        """Channels after so many halvings; at none, those that the decoder has before its last convolution."""
+        return min(self.width * 2 ** (level - 1), self.max_width) if level else max(self.width // 2, 1)
+
+
+class Analysis(nn.Module):
+    """Stages from a picture inwards, each one's map being kept.
+
+    Args:
+        inputs: what the first stage reads.
+        stages: from one map to the next smaller.
+        shapes: of the maps.
+
+    Attributes:
+        shapes: ``(C, H, W)`` of each map, from the largest to the smallest.
+    """
+
+    def __init__(self, inputs: Channels, stages: Iterable[nn.Module], shapes: list[tuple[int, ...]]) -> None:
+        super().__init__()
+        self.inputs, self.stages, self.shapes = inputs, nn.ModuleList(stages), shapes
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
+        """The maps ``(B, *shapes[i])`` of pictures ``(B, C, H, W)`` and conditions ``(B, *cond)``.
+
+        Raises:
+            ConfigError: a condition that it was not built for, or none where it needs one.
+        """
+        maps = [self.inputs(x, c)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps[1:]
+
+
+class Synthesis(nn.Module):
+    """Stages from the smallest map outwards, larger maps joining on the way.
+
+    Args:
+        inputs: how a vector condition joins the smallest map.
+        levels: how often the picture was halved at each map.
+        stages: one at the smallest map, one from each size to the next larger, and the last convolution.
+        guide: what makes maps at every size of a picture condition, resized to the picture; None without one.
+    """
+
+    def __init__(
+        self,
+        inputs: Channels,
+        levels: list[int],
+        stages: Iterable[nn.Module],
+        guide: Guide | None,
+    ) -> None:
+        super().__init__()
+        self.inputs, self.levels, self.stages, self.guide = inputs, levels, nn.ModuleList(stages), guide
+
+    def forward(self, maps: Sequence[Tensor], c: Tensor | None = None) -> Tensor:
+        """Pictures ``(B, C, H, W)`` from maps, the largest first, and conditions ``(B, *cond)``.
+
+        Raises:
+            ConfigError: another number of maps, a condition that it was not built for, or none where it needs one.
+        """
+        if len(maps) != len(self.levels):
+            raise ConfigError(f"This network needs {len(self.levels)} maps, and was given {len(maps)}.")
+        joining: dict[int, list[Tensor]] = {level: [h] for level, h in zip(self.levels, maps, strict=True)}
+        if self.guide is None:
+            joining[self.levels[-1]] = [self.inputs(maps[-1], c)]
+        else:
+            for level, h in enumerate(self.guide(c, maps[-1].dtype)):
+                joining.setdefault(level, []).append(h)
+        first, *stages = self.stages
+        h = first(torch.cat(joining.pop(self.levels[-1]), 1))
+        for level, stage in zip(range(self.levels[-1], -1, -1), stages, strict=True):
+            h = stage(torch.cat([h, *joining[level]], 1) if level in joining else h)
+        return h
+
+
+class Guide(nn.Module):
+    """A picture condition, resized to the image, and the maps of it.
+
+    Args:
+        cond: shape of the condition.
+        analysis: of pictures with the channels of the condition and the size of the image.
+    """
+
+    def __init__(self, cond: tuple[int, ...], analysis: Analysis) -> None:
+        super().__init__()
+        self.cond, self.analysis = cond, analysis
+        self.shapes = [analysis.inputs.shape, *analysis.shapes]
+
+    def forward(self, c: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
+        """The picture and its maps, from the largest to the smallest, of conditions ``(B, *cond)``, as floats so wide.
+
+        Raises:
+            ConfigError: no condition, or one of another shape.
+        """
+        picture = resize(needed(c, self.cond).to(dtype), self.analysis.inputs.size)
+        return [picture, *self.analysis(picture)]
 
 
 class Trim(nn.Module):
@@ -130,3 +313,38 @@ class Trim(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, C, height, width)``."""
         return x[..., : self.height, : self.width]
+
+
+def halved(size: Size) -> Size:
+    """Height and width after a stage.
+
+    Example:
+        >>> halved((37, 53))
+        (19, 27)
+    """
+    return math.ceil(size[0] / 2), math.ceil(size[1] / 2)
+
+
+def levels_of(shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]]) -> tuple[list[Size], list[int]]:
+    """Sizes from the image to the smallest of the maps, and how many halvings away each map is.
+
+    Raises:
+        ConfigError: no maps, or one of a size that halving the image does not come through.
+
+    Example:
+        >>> levels_of((3, 37, 53), [(8, 10, 14)])
+        ([(37, 53), (19, 27), (10, 14)], [2])
+    """
+    sizes: list[Size] = [(shape[1], shape[2])]
+    levels = []
+    for _, height, width in shapes:
+        while True:
+            sizes.append(halved(sizes[-1]))
+            if sizes[-1] == (height, width):
+                break
+            if sizes[-1] == (1, 1):
+                raise ConfigError(f"A map of size {height}x{width} is not among the halvings of {shape[1]}x{shape[2]}.")
+        levels.append(len(sizes) - 1)
+    if not levels:
+        raise ConfigError("A synthesis needs at least one map.")
+    return sizes, levels

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
+from sandglass.nets._frame import Cond, Flat, Guided, Layers, cond_shape
 from sandglass.registry import register
 
 
@@ -19,11 +22,20 @@ from sandglass.registry import register
 class MLP:
     """Fully connected layers, for rows and for small images.
 
+    A vector condition, and the gaps where they are told, stand beside the flattened input or the code. A picture is
+    flattened for an encoder; for a decoder an encoder of the same family makes a vector of it.
+
+    The gated layers are those of Tomczak and Welling 2018, "VAE with a VampPrior" (arXiv 1705.07120); the residual
+    blocks are pre-activated as in He et al. 2016, "Identity Mappings in Deep Residual Networks" (arXiv 1603.05027),
+    with layer normalisation.
+
     Args:
         widths: hidden layers of the encoder, from the data inwards; none makes a linear map.
         decoder_widths: hidden layers of the decoder, from the latent outwards; the encoder's, mirrored, when not given.
-        activation: relu, leaky-relu, silu, gelu, elu, tanh or softplus.
+        activation: relu, leaky-relu, silu, gelu, elu, tanh or softplus; gated layers have none.
         dropout: share of hidden units silenced in training.
+        block: what a hidden layer is: ``plain`` (linear, activation), ``gated`` (linear times a sigmoid of another
+            linear) or ``residual`` (linear where the width changes, then two layers whose result is added).
 
     Example:
         >>> import torch
@@ -32,6 +44,8 @@ class MLP:
         torch.Size([2, 4])
         >>> net.decoder(2, (3, 37, 53))(torch.zeros(2, 2)).shape
         torch.Size([2, 3, 37, 53])
+        >>> net.decoder(2, (6,), cond=10)(torch.zeros(2, 2), torch.zeros(2, 10)).shape
+        torch.Size([2, 6])
     """
 
     def __init__(
@@ -41,6 +55,7 @@ class MLP:
         decoder_widths: Sequence[int] | None = None,
         activation: str = "relu",
         dropout: float = 0.0,
+        block: Literal["plain", "residual", "gated"] = "plain",
     ) -> None:
         self.widths = tuple(int(w) for w in widths)
         self.decoder_widths = self.widths[::-1] if decoder_widths is None else tuple(int(w) for w in decoder_widths)
@@ -48,26 +63,99 @@ class MLP:
             raise ConfigError(f"Widths must be at least 1, not {list(self.widths)} and {list(self.decoder_widths)}.")
         if not 0 <= dropout < 1:
             raise ConfigError(f"The dropout must be in [0, 1), not {dropout}.")
+        if block not in ("plain", "residual", "gated"):
+            raise ConfigError(f"The block is one of plain, residual, gated, not '{block}'.")
+        if block == "gated" and activation != "relu":
+            raise ConfigError("A gated layer has no activation; leave the activation out, or choose another block.")
         make_activation(activation)
-        self.activation = activation
-        self.dropout = dropout
+        self.activation, self.dropout, self.block = activation, dropout, block
 
     @staticmethod
     def natural(spec: Spec) -> bool:
         """Whether ``"auto"`` picks this: for rows."""
         return not spec.is_image
 
-    def encoder(self, shape: tuple[int, ...], out: int) -> nn.Module:
-        """``(B, *shape) -> (B, out)``."""
-        return nn.Sequential(nn.Flatten(), *self._layers([math.prod(shape), *self.widths, out]))
+    def encoder(self, shape: tuple[int, ...], out: int, *, cond: Cond = 0, masked: bool = False) -> Layers:
+        """``(B, *shape) -> (B, out)``, beside it a condition and, where ``masked``, the gaps.
 
-    def decoder(self, dim: int, shape: tuple[int, ...]) -> nn.Module:
-        """``(B, dim) -> (B, *shape)``."""
-        return nn.Sequential(*self._layers([dim, *self.decoder_widths, math.prod(shape)]), nn.Unflatten(-1, shape))
+        Raises:
+            ConfigError: a condition of no shape.
+        """
+        inputs = Flat(shape, cond, masked)
+        return Layers(nn.Flatten(), *self._layers([*inputs.joined, *self.widths, out]), inputs=inputs)
+
+    def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Cond = 0) -> nn.Module:
+        """``(B, dim) -> (B, *shape)``, beside it a condition.
+
+        Raises:
+            ConfigError: a condition of no shape.
+        """
+        told = cond_shape(cond)
+        if len(told) > 1 and self.decoder_widths:
+            width = self.decoder_widths[0]
+            return Guided(told, self.encoder(told, width), self.decoder(dim, shape, cond=width))
+        inputs = Flat((dim,), cond)
+        layers = self._layers([*inputs.joined, *self.decoder_widths, math.prod(shape)])
+        return Layers(*layers, nn.Unflatten(-1, shape), inputs=inputs)
 
     def _layers(self, sizes: list[int]) -> list[nn.Module]:
         layers: list[nn.Module] = []
         for a, b in pairwise(sizes[:-1]):
-            layers += [nn.Linear(a, b), make_activation(self.activation)]
-            layers += [nn.Dropout(self.dropout)] if self.dropout else []
+            layers += self._hidden(a, b)
         return [*layers, nn.Linear(sizes[-2], sizes[-1])]
+
+    def _hidden(self, a: int, b: int) -> list[nn.Module]:
+        if self.block == "residual":
+            return [Residual(a, b, self.activation, self.dropout)]
+        silence = [nn.Dropout(self.dropout)] if self.dropout else []
+        if self.block == "gated":
+            return [Gated(a, b), *silence]
+        return [nn.Linear(a, b), make_activation(self.activation), *silence]
+
+
+class Gated(nn.Module):
+    """A linear map times a sigmoid of another.
+
+    Args:
+        a: width of the input.
+        b: width of the output.
+
+    Example:
+        >>> Gated(3, 2)(torch.zeros(5, 3)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__()
+        self.value, self.gate = nn.Linear(a, b), nn.Linear(a, b)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, a) -> (B, b)``."""
+        return self.value(x) * torch.sigmoid(self.gate(x))
+
+
+class Residual(nn.Module):
+    """A linear map where the width changes, and two pre-activated layers whose result is added.
+
+    Args:
+        a: width of the input.
+        b: width of the output.
+        activation: by name.
+        dropout: share of the hidden units between the two that are silenced in training.
+
+    Example:
+        >>> Residual(3, 2, "relu")(torch.zeros(5, 3)).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(self, a: int, b: int, activation: str, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.lift = nn.Identity() if a == b else nn.Linear(a, b)
+        first, second = ([nn.LayerNorm(b), make_activation(activation)] for _ in range(2))
+        silence = [nn.Dropout(dropout)] if dropout else []
+        self.change = nn.Sequential(*first, nn.Linear(b, b), *second, *silence, nn.Linear(b, b))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, a) -> (B, b)``."""
+        h = self.lift(x)
+        return h + self.change(h)

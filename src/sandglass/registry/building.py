@@ -152,7 +152,8 @@ def require(model: Model, capability: str) -> None:
 
     Args:
         model: the model.
-        capability: one of :data:`~sandglass.core.CAPABILITIES`, or ``"codes"`` for codes of real numbers.
+        capability: one of :data:`~sandglass.core.CAPABILITIES`, ``"codes"`` for codes of real numbers, or ``"labels"``
+            for samples given labels.
 
     Raises:
         CapabilityError: it does not.
@@ -160,6 +161,12 @@ def require(model: Model, capability: str) -> None:
     if capability == "codes":
         if not model.latents or any(latent.support == "index" for latent in model.latents):
             raise CapabilityError(f"The model '{model.config['name']}' has no codes of real numbers.")
+    elif capability == "labels":
+        if capability not in model.needs:
+            conditional = ", ".join(name for name in names("model") if capability in declared(name).needs)
+            raise CapabilityError(
+                f"The model '{model.config['name']}' draws no samples given labels. Models that do: {conditional}."
+            )
     elif capability not in model.provides:
         raise CapabilityError(
             f"The model '{model.config['name']}' cannot '{capability}'. Models that can: "

@@ -27,6 +27,8 @@ _ROOMS = {
     "schedule": "sandglass.schedules",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
+    "task": "sandglass.tasks",
+    "section": "sandglass.reports.sections",
     "logger": "sandglass.engine.loggers",
     "features": "sandglass.metrics.features",
 }
@@ -85,6 +87,11 @@ class Option:
     default: Any
     help: str
     kind: str | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether it must be given."""
+        return self.default is inspect.Parameter.empty
 
 
 _entries: dict[tuple[str, str], Entry] = {}

@@ -1,4 +1,4 @@
-"""A labelled sheet of pictures: examples down, what was done to them across."""
+"""Labelled sheets of pictures: examples down and what was done to them across, or a name beside each row."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sandglass.reports.mosaic import Pixels, enlarge
+from sandglass.reports.plots import short
 
 _TILE, _LARGEST = 96, 192  # about how many pixels a small picture is enlarged to, and a large one made smaller to
 _GAP, _PAD, _BREAK = 6, 16, 18  # between pictures, around all of them, and extra between groups of columns
@@ -66,17 +67,50 @@ def sheet(columns: Sequence[Shown]) -> Pixels:
     return np.asarray(page)
 
 
-def _tiles(images: Pixels) -> Pixels:
-    """``(N, H, W, C)`` as RGB on white paper and at the size of the sheet."""
+def beside(picture: Pixels, rows: Sequence[str]) -> Pixels:
+    """A grid with the name of each of its rows to the left of it.
+
+    Args:
+        picture: ``(H, W, C)``, the grid.
+        rows: a name for each row, which all have the same height.
+
+    Returns:
+        ``(H, W + space, 3)``.
+
+    Example:
+        >>> beside(np.zeros((62, 120, 1), np.uint8), ["cat", "dog"]).shape[::2]
+        (62, 3)
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(_FONT)
+    texts = [short(row, 24) for row in rows]
+    space = max(int(np.ceil(font.getlength(text))) for text in texts) + 2 * _GAP
+    (grid,) = _coloured(picture[None])
+    page = Image.new("RGB", (space + grid.shape[1], len(grid)), _PAPER)
+    draw = ImageDraw.Draw(page)
+    for k, text in enumerate(texts):
+        draw.text((space - _GAP, (k + 0.5) * len(grid) / len(rows)), text, _INK, font, anchor="rm")
+    page.paste(Image.fromarray(grid), (space, 0))
+    return np.asarray(page)
+
+
+def _coloured(images: Pixels) -> Pixels:
+    """``(N, H, W, C)`` as RGB on white paper."""
     if images.shape[-1] == 4:
         alpha = images[..., 3:] / 255
         images = np.round(images[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
-    images = np.broadcast_to(images, (*images.shape[:3], 3))
+    return np.ascontiguousarray(np.broadcast_to(images, (*images.shape[:3], 3)))
+
+
+def _tiles(images: Pixels) -> Pixels:
+    """``(N, H, W, C)`` as RGB on white paper and at the size of the sheet."""
+    images = _coloured(images)
     times = _TILE / max(images.shape[1:3])
     if times > 1:
         return enlarge(images, round(times))
     if max(images.shape[1:3]) <= _LARGEST:
-        return np.ascontiguousarray(images)
+        return images
     return np.stack([_smaller(image) for image in images])
 
 

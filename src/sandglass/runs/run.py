@@ -19,7 +19,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,8 +66,14 @@ class Run:
                 f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
             )
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
-        version = self.config.get("format", 1)
-        if version != 1:
+        version = self.config.get("format", 2)
+        if version == 1:
+            raise ConfigError(
+                f"{self.path} was written by Sandglass 0.1, whose weights have other names: read it with "
+                "`pip install sandglass-ml==0.1.0`, or train again by its settings: "
+                f"sandglass train --config {self.path / 'config.yaml'}."
+            )
+        if version != 2:
             raise ConfigError(f"{self.path} was written by a newer Sandglass (format {version}); upgrade to read it.")
         settings.check(self.config, self.path / "config.yaml")
 
@@ -208,25 +214,48 @@ class Run:
         names = [n for n in manifest["files"] if n.endswith(".safetensors")]
         return Checkpoint(step, {n.removesuffix(".safetensors"): read_tensors(folder / n) for n in names}, state)
 
-    def latest_checkpoint(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that verifies, and what was wrong with newer ones."""
+    def latest_checkpoint(self, stages: Collection[str] | None = None) -> tuple[Checkpoint | None, list[str]]:
+        """The newest checkpoint that verifies, of one of these stages if given, and what was wrong with newer ones."""
         problems: list[str] = []
         for step in reversed(self.steps()):
             try:
-                return self.read_checkpoint(step), problems
+                found = self.read_checkpoint(step)
             except CheckpointError as error:
                 problems.append(str(error))
+                continue
+            if stages is None or found.state.get("loop", {}).get("stage") in stages:
+                return found, problems
         return None, problems
 
-    def prune(self, keep: int, best: int | None) -> None:
-        """Deletes all but the newest ``keep`` checkpoints and the best."""
+    def drop_after(self, step: int, *, keep_trained: Collection[str]) -> None:
+        """Deletes the checkpoints after a step, so that an earlier stage can be given more epochs.
+
+        Raises:
+            ConfigError: one of another stage than these holds training, not only a fit, which would be lost.
+        """
+        later = [k for k in self.steps() if k > step]
+        for k in later:
+            state = self.read_checkpoint(k).state["loop"]
+            if state["stage"] not in keep_trained and state["step"]:
+                raise ConfigError(
+                    f"{self.path} is already in its stage '{state['stage']}', whose training would be lost; give that "
+                    f"more epochs with --stage.{state['stage']}.epochs, or start anew with --init-from {self.path}."
+                )
+        for k in later:
+            self._delete(k)
+
+    def prune(self, keep: int, needed: Collection[int | None]) -> None:
+        """Deletes all but the newest ``keep`` checkpoints and those that are needed for their weights."""
         for step in self.steps()[: -max(keep, 1)]:
-            if step != best:
-                # Moved aside first, so that a crash half-way cannot leave a folder that looks whole.
-                gone = self.path / "checkpoints" / f".{self.checkpoint_path(step).name}.tmp-{os.getpid()}"
-                with storage.saving(self.checkpoint_path(step)):
-                    os.rename(self.checkpoint_path(step), gone)
-                shutil.rmtree(gone, ignore_errors=True)
+            if step not in needed:
+                self._delete(step)
+
+    def _delete(self, step: int) -> None:
+        """Moved aside first, so that a crash half-way cannot leave a folder that looks whole."""
+        gone = self.path / "checkpoints" / f".{self.checkpoint_path(step).name}.tmp-{os.getpid()}"
+        with storage.saving(self.checkpoint_path(step)):
+            os.rename(self.checkpoint_path(step), gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def rewind_log(self, size: int) -> None:
         """Cuts ``metrics.jsonl`` back to where it was at a checkpoint."""

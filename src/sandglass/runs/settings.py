@@ -35,7 +35,7 @@ def check(config: Mapping[str, Any], path: Path) -> None:
 def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     """What must not change while a run is resumed, flat: each option by its dotted name, long parts by their SHA-256.
 
-    The number of epochs is not among it, for it may be raised.
+    Numbers of epochs are not among it, for they may be raised.
 
     Example:
         >>> fixed({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
@@ -48,7 +48,7 @@ def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     for section in ("spec", "transform", "classes"):
         if section in config:
             values[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
-    return {k: v for k, v in values.items() if k != "training.epochs"}
+    return {k: v for k, v in values.items() if not (k.startswith("training.") and k.endswith(".epochs"))}
 
 
 def flat(values: Any, prefix: str) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from sandglass.errors import CheckpointError, SaveError
 from sandglass.runs.plain import parse_json, read_bytes
 
 MANIFEST = "MANIFEST.json"
-FORMAT = 1
-NEEDS = "0.1"
+FORMAT = 2
+NEEDS = "0.2"
 """The first version that reads :data:`FORMAT`; it stands in the manifest, for those that cannot."""
 
 _LARGEST = 2**20  # bytes of a manifest
@@ -191,6 +191,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 def _check_manifest(file: Path, values: Mapping[str, Any]) -> None:
     """A good seal says that nothing changed, not that what was sealed makes sense."""
     version = values.get("format")
+    if isinstance(version, int) and version < FORMAT:
+        raise CheckpointError(
+            f"{file.parent} was written by Sandglass 0.1, whose weights have other names: read it with "
+            "`pip install sandglass-ml==0.1.0`, or train again by its settings: sandglass train --config CONFIG.yaml."
+        )
     if isinstance(version, int) and version > FORMAT:
         needs = str(values.get("needs") or "a newer version")[:20]
         raise CheckpointError(

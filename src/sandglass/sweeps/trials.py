@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandglass.metrics.held import Better
+from sandglass.metrics.evaluation import Better
 
 
 @dataclass(frozen=True)

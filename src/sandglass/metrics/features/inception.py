@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sandglass.core import Spec
 from sandglass.errors import DataError, MissingPackageError, NotFoundError
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.extractor import Extractor
-from sandglass.metrics.held import Held
 from sandglass.registry import register
 
 
@@ -28,7 +28,7 @@ class Inception:
 
     Example:
         >>> from sandglass.data.dataset import Split
-        >>> Inception()(Held(split=Split(torch.zeros(3, 2)), spec=Spec((2,))), torch.device("cpu"))
+        >>> Inception()(Evaluation(split=Split(torch.zeros(3, 2)), spec=Spec((2,))), torch.device("cpu"))
         Traceback (most recent call last):
         sandglass.errors.DataError: The features 'inception' are of pictures in [0, 1] with one or three channels.
     """
@@ -38,7 +38,7 @@ class Inception:
         """Never: it is a large download, and its features are of photographs."""
         return False
 
-    def __call__(self, held: Held, device: torch.device) -> Extractor:
+    def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
         """The network with its weights.
 
         Raises:
@@ -46,7 +46,7 @@ class Inception:
             MissingPackageError: torch-fidelity is not installed.
             NotFoundError: the weights could not be downloaded.
         """
-        spec = held.spec
+        spec = evaluation.spec
         if not spec.is_image or spec.support == "real" or spec.shape[0] not in (1, 3):
             raise DataError("The features 'inception' are of pictures in [0, 1] with one or three channels.")
         try:

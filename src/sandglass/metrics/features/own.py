@@ -18,9 +18,9 @@ from sandglass.core import Spec
 from sandglass.data.augment import Augmentation
 from sandglass.data.dataset import Split
 from sandglass.errors import CheckpointError, ConfigError, SaveError
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.extractor import FEW, Extractor
 from sandglass.metrics.features._network import Network, some
-from sandglass.metrics.held import Held
 from sandglass.registry import register
 from sandglass.runs import storage
 from sandglass.runs.weights import fill, read_tensors, tensor_file
@@ -52,8 +52,9 @@ class Own:
 
     Example:
         >>> from sandglass.data.dataset import Split
-        >>> held = Held(split=Split(torch.rand(30, 1, 8, 8), torch.arange(30) % 2), spec=Spec((1, 8, 8), "unit"))
-        >>> Own(dim=5, updates=2)(held, torch.device("cpu")).classes
+        >>> split = Split(torch.rand(30, 1, 8, 8), torch.arange(30) % 2)
+        >>> evaluation = Evaluation(split=split, spec=Spec((1, 8, 8), "unit"))
+        >>> Own(dim=5, updates=2)(evaluation, torch.device("cpu")).classes
         '2 classes of the data'
     """
 
@@ -69,15 +70,15 @@ class Own:
         """Whether ``"auto"`` picks this: for pictures, and for rows of more than 64 numbers."""
         return spec.is_image or spec.size > FEW
 
-    def __call__(self, held: Held, device: torch.device) -> Extractor:
+    def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
         """Learns, or reads what was learnt from this data before."""
-        source = held.train if held.train is not None else held.split
+        source = evaluation.train if evaluation.train is not None else evaluation.split
         classes = int(source.y.max()) + 1 if source.y is not None else 0
         labelled = classes > 1
         with rng.forked("cpu", 0, "features", "own"):
             outputs = classes if labelled else _PROJECTION
-            net = Network(held.spec, dim=self.dim, outputs=outputs, size=self.size)
-        place = self.place(held, classes) if held.fingerprint and held.train is not None else None
+            net = Network(evaluation.spec, dim=self.dim, outputs=outputs, size=self.size)
+        place = self.place(evaluation, classes) if evaluation.fingerprint and evaluation.train is not None else None
         if place is None or not _read(place, net):
             with rng.forked("cpu", 0, "features", "own", "training"), torch.enable_grad():
                 _learn(net, source, self.updates, labelled)
@@ -95,9 +96,9 @@ class Own:
         about = f"{self.dim} features of a classifier, right on {float(net.score):.1%} of unseen examples"
         return Extractor(net, about, classify, f"{classes} classes of the data")
 
-    def place(self, held: Held, classes: int) -> Path:
+    def place(self, evaluation: Evaluation, classes: int) -> Path:
         """Where the weights for this data and these options are kept."""
-        what = [_VERSION, held.fingerprint, held.spec.to_dict(), classes, self.dim, self.size, self.updates]
+        what = [_VERSION, evaluation.fingerprint, evaluation.spec.to_dict(), classes, self.dim, self.size, self.updates]
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
         return storage.cache_folder("features") / name
 

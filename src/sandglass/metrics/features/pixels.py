@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from sandglass.core import Spec
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.extractor import FEW, Extractor
-from sandglass.metrics.held import Held
 from sandglass.registry import register
 
 
@@ -17,8 +17,8 @@ class Pixels:
 
     Example:
         >>> from sandglass.data.dataset import Split
-        >>> held = Held(split=Split(torch.zeros(3, 2)), spec=Spec((2,)))
-        >>> Pixels()(held, torch.device("cpu")).about
+        >>> evaluation = Evaluation(split=Split(torch.zeros(3, 2)), spec=Spec((2,)))
+        >>> Pixels()(evaluation, torch.device("cpu")).about
         'raw values'
     """
 
@@ -27,6 +27,6 @@ class Pixels:
         """Whether ``"auto"`` picks this: for rows of at most 64 numbers."""
         return not spec.is_image and spec.size <= FEW
 
-    def __call__(self, held: Held, device: torch.device) -> Extractor:
+    def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
         """The values, flattened."""
         return Extractor(nn.Flatten(), "raw values")

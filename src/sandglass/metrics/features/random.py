@@ -8,9 +8,9 @@ from torch import nn
 from sandglass import rng
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
+from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.extractor import Extractor
 from sandglass.metrics.features._network import Network, some
-from sandglass.metrics.held import Held
 from sandglass.registry import register
 
 _FITTED = 5_000
@@ -31,8 +31,8 @@ class Random:
 
     Example:
         >>> from sandglass.data.dataset import Split
-        >>> held = Held(split=Split(torch.rand(20, 1, 8, 8)), spec=Spec((1, 8, 8), "unit"))
-        >>> Random(dim=5)(held, torch.device("cpu"))(held.split.batch(slice(0, 3)).x).shape
+        >>> evaluation = Evaluation(split=Split(torch.rand(20, 1, 8, 8)), spec=Spec((1, 8, 8), "unit"))
+        >>> Random(dim=5)(evaluation, torch.device("cpu"))(evaluation.split.batch(slice(0, 3)).x).shape
         torch.Size([3, 5])
     """
 
@@ -46,15 +46,15 @@ class Random:
         """Never."""
         return False
 
-    def __call__(self, held: Held, device: torch.device) -> Extractor:
+    def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
         """Weights of the key, scales of the data."""
         with rng.forked("cpu", self.seed, "features", "random"):
-            net = Network(held.spec, dim=self.dim, outputs=1, size=self.size, activation="relu")
+            net = Network(evaluation.spec, dim=self.dim, outputs=1, size=self.size, activation="relu")
             for module in net.encoder.modules():
                 if isinstance(module, nn.Conv2d | nn.Linear):
                     nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
                     nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        source = held.train if held.train is not None else held.split
+        source = evaluation.train if evaluation.train is not None else evaluation.split
         x = net.gather(source, some(source, _FITTED))
         net.fit_input(x)
         net.fit_output(x)

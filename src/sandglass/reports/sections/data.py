@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from sandglass.census.census import sentence
 from sandglass.reports.counts import class_chart
-from sandglass.reports.section import Material, Section, Table
+from sandglass.reports.section import Material, Section, Table, section
 
 
+@section("data", place=100)
 def data_section(m: Material) -> Section:
     """The data in figures and words.
 

@@ -1,69 +1,20 @@
-"""Looking into a latent space: codes, their principal directions, and what is decoded on a plane through it."""
+"""The mathematics of a latent space: principal directions of codes, planes through them, and embeddings of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from sandglass import rng
-from sandglass.core import Model
-from sandglass.data.dataset import Split
-from sandglass.data.loading import in_order
+from sandglass import registry
+from sandglass.core import Batch, Model
 from sandglass.errors import ConfigError
-from sandglass.registry import require
+from sandglass.running import decode, observing
 
 REACH = 2.5
 """Standard deviations that a plane of principal directions reaches to either side."""
-
-_DECODED = 256  # latents decoded at once
-
-
-@contextmanager
-def observing(model: Model, *key: int | str) -> Iterator[None]:
-    """Eval mode, no gradients and noise of this key; modes of modules and generators are as before afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), rng.forked(model.device, *key):
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def encode(model: Model, split: Split, limit: int = 5000) -> Tensor:
-    """``(N, latent_dim)`` codes of the first ``limit`` examples, float64 on the CPU."""
-    dtype = next(model.parameters()).dtype
-    head = split.take(torch.arange(min(limit, len(split))))
-    with observing(model, 0, "report", "encode"):
-        return torch.cat(
-            [model.encode(make().x).cpu().double() for make in in_order(head, device=model.device, dtype=dtype)]
-        )
-
-
-def rates(model: Model, split: Split, limit: int = 5000) -> Tensor | None:
-    """``(latent_dim,)`` mean KL of every latent dimension over the first ``limit`` examples, in nats.
-
-    None where the model has no ``rates``, or they do not factorise over dimensions.
-    """
-    if not hasattr(model, "rates"):
-        return None
-    dtype = next(model.parameters()).dtype
-    head = split.take(torch.arange(min(limit, len(split))))
-    total: Tensor | None = None
-    with observing(model, 0, "report", "rates"):
-        for make in in_order(head, device=model.device, dtype=dtype):
-            each: Tensor | None = model.rates(make().x)
-            if each is None:
-                return None
-            part = each.cpu().double().sum(0)
-            total = part if total is None else total + part
-    return None if total is None else total / len(head)
 
 
 @dataclass(frozen=True)
@@ -136,8 +87,9 @@ def plane(model: Model, side: int = 20, axes: tuple[int, int] | None = None, cod
         CapabilityError: the model cannot decode.
         ConfigError: one latent dimension only, or an axis that is not there.
     """
-    require(model, "decode")
-    dim = int(getattr(model, "latent_dim", 0))
+    for capability in ("decode", "codes"):
+        registry.require(model, capability)
+    dim = model.code_size
     if dim < 2:
         raise ConfigError("A plane needs a latent with two dimensions or more.")
     if axes is None and dim > 2 and codes is not None:
@@ -180,44 +132,53 @@ def _centre(model: Model, dim: int, codes: Tensor | None) -> tuple[Tensor, Tenso
             try:
                 p = model.prior()
                 return p.mean.cpu().double().expand(dim), p.stddev.cpu().double().expand(dim)
-            except NotImplementedError:
+            except (NotImplementedError, AttributeError):
                 pass  # a prior need not have moments in closed form
     if codes is not None:
         return codes.double().mean(0), codes.double().std(0, unbiased=False)
     return torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
 
 
-def decode(model: Model, z: Tensor) -> Tensor:
-    """``(N, dim)`` latents to ``(N, *shape)`` on the CPU, in pieces."""
-    z = z.to(next(model.parameters()).dtype).to(model.device)
-    with observing(model, 0, "report", "decode"):
-        return torch.cat([model.decode(part).cpu() for part in torch.split(z, _DECODED)])
-
-
-def manifold(model: Model, side: int = 20, axes: tuple[int, int] | None = None, codes: Tensor | None = None) -> Tensor:
+def manifold(
+    model: Model,
+    side: int = 20,
+    axes: tuple[int, int] | None = None,
+    codes: Tensor | None = None,
+    given: Batch | None = None,
+) -> Tensor:
     """What is decoded on a plane through the latent space; see :func:`plane`.
+
+    Args:
+        model: see there.
+        side: see there.
+        axes: see there.
+        codes: see there.
+        given: the one condition that a conditional model decodes under.
 
     Returns:
         ``(side * side, *shape)``, a row of the grid after the other from the top.
 
     Example:
-        >>> from sandglass import registry
         >>> from sandglass.core import Spec
         >>> model = registry.build("vae", Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp")
         >>> manifold(model, side=3).shape
         torch.Size([9, 1, 8, 8])
     """
-    return decode(model, plane(model, side, axes, codes).z)
+    z = plane(model, side, axes, codes).z
+    return decode(model, z, None if given is None else given.map(lambda t: t[:1].expand(len(z), *t.shape[1:])))
 
 
 def has_plane(model: Model) -> bool:
     """Whether latents of the model fill a space through which a plane can be laid."""
-    if "decode" not in model.provides or int(getattr(model, "latent_dim", 0)) < 2:
+    if "decode" not in model.provides or model.code_size < 2 or any(k.support != "real" for k in model.latents):
         return False
     if "prior" not in model.provides:
         return True
     with observing(model, 0, "report", "prior"):
-        draws = model.prior().sample((64,))
+        try:
+            draws = model.prior().sample((64,))
+        except ConfigError:
+            return False  # it is under a condition, and a plane is not
     # A simplex or a box is not such a space: of 64 normal draws some are surely negative.
     return bool((draws < 0).any())
 

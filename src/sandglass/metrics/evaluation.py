@@ -1,4 +1,4 @@
-"""What a model is measured on, and what may be asked of it."""
+"""The examples that a model is measured on, and what a measure may require of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class UnsuitableError(DataError):
 FEW = 30
 """Examples under which a standard error is itself too uncertain to judge by."""
 
-Ask = Literal["images", "labels", "factors", "train", "complete", "mixture"]
+Requirement = Literal["images", "labels", "factors", "train", "complete", "mixture"]
 Better = Literal["higher", "lower"]
 
-_MISSING: Mapping[Ask, str] = {
+_MISSING: Mapping[Requirement, str] = {
     "images": "pictures, and these examples are rows",
     "labels": "a class for every example, and these have none",
-    "factors": "examples whose making is known, as in the data set 'shapes'",
+    "factors": "examples with known generative factors, as in the data set 'shapes'",
     "train": "the examples the model was trained on, and they are not at hand",
     "complete": "examples without gaps, and these have missing values",
     "mixture": "examples drawn around known centres, as in the data set 'ring'",
@@ -34,7 +34,7 @@ _MISSING: Mapping[Ask, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class Evaluation:
     """The examples a model is measured on, and what a measure may compare them with.
 
     Args:
@@ -62,16 +62,16 @@ class Held:
 
         Example:
             >>> import torch
-            >>> held = Held(split=Split(torch.zeros(3, 2)), spec=Spec((2,)))
-            >>> held.once("n", lambda: 3), held.once("n", lambda: 4)
+            >>> evaluation = Evaluation(split=Split(torch.zeros(3, 2)), spec=Spec((2,)))
+            >>> evaluation.once("n", lambda: 3), evaluation.once("n", lambda: 4)
             (3, 3)
         """
         if key not in self.memo:
             self.memo[key] = make()
         return self.memo[key]
 
-    def has(self, ask: Ask) -> bool:
-        """Whether the examples have what a measure asks for."""
+    def has(self, requirement: Requirement) -> bool:
+        """Whether the examples have what a measure requires."""
         return {
             "images": self.spec.is_image,
             "labels": self.split.y is not None,
@@ -79,13 +79,13 @@ class Held:
             "train": self.train is not None,
             "complete": self.split.mask is None,
             "mixture": self.mixture is not None,
-        }[ask]
+        }[requirement]
 
-    def require(self, ask: Ask, measure: str) -> None:
-        """Refuses examples that lack what a measure asks for.
+    def require(self, requirement: Requirement, measure: str) -> None:
+        """Refuses examples that lack what a measure requires.
 
         Raises:
             UnsuitableError: they do.
         """
-        if not self.has(ask):
-            raise UnsuitableError(f"The metric '{measure}' needs {_MISSING[ask]}.")
+        if not self.has(requirement):
+            raise UnsuitableError(f"The metric '{measure}' needs {_MISSING[requirement]}.")

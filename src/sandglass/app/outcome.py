@@ -1,0 +1,168 @@
+"""The outcome of a task as files: a grid or single pictures, a table in its own columns, NumPy arrays."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sandglass.app import files
+from sandglass.data.transform import TableTransform, Transform
+from sandglass.errors import ConfigError
+from sandglass.reports.mosaic import to_images
+from sandglass.tasks.task import Outcome
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+TABLES = (".csv", ".parquet")
+ARRAYS = (".npy", ".npz")
+
+
+def destination(out: str | None, usual: str, makes: str, transform: Transform, separate: bool = False) -> Path:
+    """Where an outcome goes, its ending fit for what it is; a folder, for a file each, has none.
+
+    Args:
+        out: a file or folder that a person named.
+        usual: the name without an ending where none was named.
+        makes: ``"examples"`` or ``"arrays"``.
+        transform: of the model.
+        separate: whether pictures are to be files of their own.
+
+    Raises:
+        ConfigError: an ending that does not fit.
+    """
+    if makes == "arrays":
+        return _named(out, usual, ".npz", (".npz", *TABLES), "a table or archive of what was found out")
+    if separate and not _pictures(transform):
+        raise ConfigError("--separate is for pictures; rows of a table go into one CSV file.")
+    if isinstance(transform, TableTransform):
+        return _named(out, usual, ".csv", (*TABLES, *ARRAYS), "rows of a table", always=True)
+    if not _pictures(transform):
+        return _named(out, usual, ".npy", ARRAYS, "arrays", always=True)
+    if separate or (out and not Path(out).suffix):
+        return Path(out) if out else files.free(Path(usual))
+    return _named(out, usual, ".png", (*PICTURES, *ARRAYS), "pictures")
+
+
+def _named(out: str | None, usual: str, ending: str, known: Sequence[str], what: str, *, always: bool = False) -> Path:
+    path = Path(out) if out else files.free(Path(usual + ending))
+    if always and not path.suffix:
+        path = path.with_suffix(ending)
+    if path.suffix.lower() not in known:
+        listed = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else known[0]
+        raise ConfigError(f"{path} should end in {listed}: it is {what}.")
+    return path
+
+
+def _pictures(transform: Transform) -> bool:
+    return transform.spec().is_image
+
+
+def write(outcome: Outcome, path: Path, transform: Transform) -> Path:
+    """Writes an outcome in the form that the path asks for.
+
+    Args:
+        outcome: what a task made.
+        path: from :func:`destination`.
+        transform: leads back to pictures or rows.
+
+    Returns:
+        What was written.
+    """
+    ending = path.suffix.lower()
+    if outcome.x is None:
+        return _write_arrays(outcome, path)
+    if ending in ARRAYS:
+        return _write_numbers(outcome, path, transform)
+    if isinstance(transform, TableTransform):
+        return _write_rows(outcome, path, transform)
+    if not ending:
+        return files.write_pictures(path, to_images(outcome.x, transform), file_names(outcome.names))
+    parts = list(outcome.parts.values())
+    if len(parts) == 1:
+        return files.sheet(path, transform, parts[0], outcome.width, outcome.rows)
+    width = outcome.width or min(len(outcome.x), 20)
+    blocks = [part[i : i + width] for i in range(0, len(outcome.x), width) for part in parts]
+    return files.sheet(path, transform, torch.cat(_full(blocks, width)), width)
+
+
+def _full(blocks: Sequence[Tensor], width: int) -> list[Tensor]:
+    """Rows of a grid, those of the last examples filled up with white."""
+    return [
+        torch.cat([b, torch.ones(width - len(b), *b.shape[1:], dtype=b.dtype)]) if len(b) < width else b for b in blocks
+    ]
+
+
+def _write_numbers(outcome: Outcome, path: Path, transform: Transform) -> Path:
+    arrays = {}
+    for name, part in outcome.parts.items():
+        raw = transform.inverse(part)
+        arrays[name] = raw.to_numpy() if hasattr(raw, "to_numpy") else raw
+        if arrays[name].dtype.kind not in "biuf":  # NumPy would pickle them
+            raise ConfigError(
+                f"{path} can hold numbers alone, and the table has other columns; write a .csv or .parquet."
+            )
+    if path.suffix.lower() == ".npz" and len(arrays) > 1:
+        return files.write_npz(path, arrays)
+    return files.write_array(path, arrays[outcome.called])
+
+
+def _write_rows(outcome: Outcome, path: Path, transform: TableTransform) -> Path:
+    assert outcome.x is not None
+    columns = dict(outcome.columns)
+    if not outcome.paired:
+        return files.write_rows(path, transform, outcome.x, columns)
+    parts = outcome.parts
+    n = len(outcome.x)
+    x = torch.stack(list(parts.values()), 1).flatten(0, 1)
+    columns = {name: [v for v in values for _ in parts] for name, values in columns.items()}
+    columns["which"] = list(parts) * n
+    full = torch.ones(outcome.x.shape, dtype=torch.bool)
+    mask = torch.stack([outcome.masks.get(name, full) for name in parts], 1).flatten(0, 1) if outcome.masks else None
+    return files.write_rows(path, transform, x, columns, mask)
+
+
+def _write_arrays(outcome: Outcome, path: Path) -> Path:
+    """A table has a column for each number of a wide array: ``codes`` become ``z0``, ``z1``, and so on."""
+    arrays, classes = dict(outcome.arrays), outcome.classes
+    ending = path.suffix.lower()
+    if ending == ".npz":
+        return files.write_npz(path, arrays | ({"classes": np.array(classes)} if classes else {}))
+    flat: dict[str, Sequence[Any]] = {}
+    for name, values in arrays.items():
+        if values.ndim == 1:
+            flat[name] = _words(values) if ending == ".csv" else values.tolist()
+            continue
+        stem = "z" if name == "codes" else name
+        for i, column in enumerate(values.reshape(len(values), -1).T):
+            flat[f"{stem}{i}"] = _words(column) if ending == ".csv" else column.tolist()
+    if "labels" in flat and classes:
+        flat["labels"] = [classes[y] if y >= 0 else "" for y in arrays["labels"].tolist()]
+    return files.write_csv(path, flat) if ending == ".csv" else files.write_parquet(path, flat)
+
+
+def _words(values: np.ndarray[Any, Any]) -> list[Any]:
+    """Numbers no longer than the type they are in needs."""
+    return [str(v) for v in values] if values.dtype.kind == "f" else values.tolist()
+
+
+def file_names(names: Sequence[str]) -> list[str]:
+    """A file name, without its ending, for each example: the last part of where it came from, and unlike all others.
+
+    Example:
+        >>> file_names(["a/cat.png", "b/cat.png", "b/dog.jpg"])
+        ['cat', 'cat-2', 'dog']
+    """
+    made: dict[str, None] = {}
+    for name in names:
+        stem = re.sub(r"[^\w.-]+", "-", Path(name).stem).strip(".-") or "example"
+        number, candidate = 1, stem
+        while candidate in made:
+            number += 1
+            candidate = f"{stem}-{number}"
+        made[candidate] = None
+    return list(made)

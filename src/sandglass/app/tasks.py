@@ -1,0 +1,110 @@
+"""A command for every registered task: its flags are the options of its signature, its outcome goes to a file."""
+
+from __future__ import annotations
+
+import warnings
+from argparse import BooleanOptionalAction, Namespace
+from collections.abc import Sequence
+from typing import Any
+
+from sandglass import registry
+from sandglass.app.flags import is_switch, typed
+from sandglass.app.helping import plain, shown, value_name
+from sandglass.app.outcome import destination, write
+from sandglass.app.output import say
+from sandglass.app.parsing import Parser, output, trained_model
+from sandglass.registry import Option
+from sandglass.tasks.task import Task
+from sandglass.tasks.trained import Trained, opened
+
+_SHORT = {"number": "-n"}
+_FORMS = {
+    "examples": "a .png grid, .csv or .parquet for a table, .npy or .npz for bare arrays, a folder for a file each",
+    "arrays": "a .npz, .parquet or .csv file",
+}
+
+
+def use(name: str, words: Sequence[str]) -> int:
+    """Runs a task on a trained model and writes what it made."""
+    make: type[Task] = registry.entry("task", name).make  # type: ignore[assignment]
+    options = registry.schema("task", name)
+    parser = parser_of(name, make, options)
+    args = parser.parse(words)
+    task = task_of(name, options, args)
+    trained = open_trained(args.run, args.device, args.allow_nonfinite)
+    for capability in make.needs:
+        registry.require(trained.model, capability)
+    separate = getattr(args, "separate", False)
+    path = destination(args.out, make.file, make.makes, trained.transform, separate)
+    outcome = task(trained)
+    if outcome.transform is not None:
+        path = destination(args.out, make.file, make.makes, outcome.transform, separate)
+    path = write(outcome, path, outcome.transform or trained.transform)
+    for note in outcome.notes:
+        say(f"note: {note}")
+    print(f"{path}: {outcome.said}")
+    return 0
+
+
+def parser_of(name: str, make: type[Task], options: Sequence[Option]) -> Parser:
+    """The parser of a task's command line."""
+    parser = Parser(name, described(make), make.examples)
+    trained_model(parser)
+    for option in options:
+        add(parser, option)
+    if make.makes == "examples":
+        parser.add_argument("--separate", action="store_true", help="a PNG file each, in a folder")
+    ending = {"examples": ".png or .csv", "arrays": ".npz"}[make.makes]
+    output(parser, f"{_FORMS[make.makes]} (default: {make.file}{ending})")
+    return parser
+
+
+def described(make: type[Task]) -> str:
+    """What the docstring says before the arguments."""
+    from docstring_parser import parse
+
+    found = parse(make.__doc__ or "")
+    return "\n\n".join(filter(None, (found.short_description, found.long_description)))
+
+
+def add(parser: Parser, option: Option) -> None:
+    """One option as a flag; one that must be given is a word of its own."""
+    about = plain(option.help).rstrip(".").replace("%", "%%")
+    if option.required:
+        parser.add_argument(option.name, metavar=option.name.upper(), help=about)
+        return
+    if option.default not in (None, "", ()):
+        about += f" (default: {shown(option.default)})"
+    short = [_SHORT[option.name]] if option.name in _SHORT else []
+    form = f"--{option.name.replace('_', '-')}"
+    if is_switch(option.type):
+        parser.add_argument(form, dest=option.name, action=BooleanOptionalAction, help=about)
+    else:
+        metavar = value_name(option.type)
+        parser.add_argument(*short, form, dest=option.name, metavar=metavar, help=about)
+
+
+def task_of(name: str, options: Sequence[Option], args: Namespace) -> Task:
+    """The task with the options that were given.
+
+    Raises:
+        ConfigError: a value of the wrong type, or one that makes no sense.
+    """
+    given: dict[str, Any] = {}
+    for option in options:
+        value = getattr(args, option.name)
+        if value is not None:
+            form = option.name.upper() if option.required else f"--{option.name.replace('_', '-')}"
+            given[option.name] = typed(option, form, value) if isinstance(value, str) else value
+    made: Task = registry.resolve("task", {"name": name, **given})
+    return made
+
+
+def open_trained(source: str, device: str, allow_nonfinite: bool) -> Trained:
+    """A trained model; what there is to warn of is said."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trained = opened(source, device, allow_nonfinite)
+    for warning in caught:
+        say(str(warning.message))
+    return trained

@@ -1,0 +1,48 @@
+"""Latent codes of examples."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import numpy as np
+
+from sandglass import running
+from sandglass.registry import OptionsOf, register
+from sandglass.tasks.task import Outcome, Task
+from sandglass.tasks.trained import Source, Trained, chosen
+
+
+@register("encode", kind="task")
+class Encode(Task):
+    """Write the latent codes of examples, with their labels, file names and positions.
+
+    Args:
+        split: which of the examples: train, validation, test or all; all when not given.
+    """
+
+    needs = ("encode",)
+    examples = (
+        "encode runs/vae-digits-1 -o codes.csv",
+        "encode runs/vae-photos-1 --data photos/ -o codes.parquet",
+    )
+    file = "codes"
+    makes = "arrays"
+
+    def __init__(self, *, split: str | None = None, **source: Annotated[Any, OptionsOf(Source)]) -> None:
+        self.split, self.source = split, Source(**source)
+
+    def __call__(self, trained: Trained) -> Outcome:
+        """``codes`` ``(N, D)``, ``index`` in the split, and where there are such ``labels``, ``names``, ``split``."""
+        data = self.source.read(trained)
+        splits = chosen(data, self.split, "all")
+        whole = self.source.examples(trained, self.split, "all")
+        z = running.encode(trained.model, whole).numpy()
+        arrays: dict[str, np.ndarray[Any, Any]] = {"codes": z}
+        if whole.y is not None:
+            arrays["labels"] = whole.y.cpu().numpy()
+        if whole.names:
+            arrays["names"] = np.array(whole.names)
+        arrays["index"] = np.concatenate([np.arange(len(s)) for s in splits.values()])
+        if len(data.splits) > 1:
+            arrays["split"] = np.repeat(list(splits), [len(s) for s in splits.values()])
+        return Outcome(f"{len(z):,} codes of {z.shape[1]} numbers", arrays=arrays, classes=data.classes)
