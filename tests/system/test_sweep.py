@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 import sandglass
 from helpers import rows
-from sandglass import registry
 from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.data.dataset import Dataset, Split
 from sandglass.errors import ConfigError, DataError, MissingPackageError, NotFoundError, SandglassError

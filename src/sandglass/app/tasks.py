@@ -37,7 +37,9 @@ def use(name: str, words: Sequence[str]) -> int:
     separate = getattr(args, "separate", False)
     path = destination(args.out, make.file, make.makes, trained.transform, separate)
     outcome = task(trained)
-    path = write(outcome, path, trained.transform)
+    if outcome.transform is not None:
+        path = destination(args.out, make.file, make.makes, outcome.transform, separate)
+    path = write(outcome, path, outcome.transform or trained.transform)
     for note in outcome.notes:
         say(f"note: {note}")
     print(f"{path}: {outcome.said}")

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from sandglass.data.transform import Transform
 from sandglass.tasks.trained import Trained
 
 
@@ -32,6 +33,7 @@ class Outcome:
         arrays: by name, ``(N, ...)`` what was found out about examples, such as ``codes``.
         classes: the names of class numbers among the arrays.
         notes: what a person must know to use it.
+        transform: leads ``x`` back to pictures or rows, where it is another than that of the model's own examples.
     """
 
     said: str
@@ -48,6 +50,7 @@ class Outcome:
     arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     classes: Sequence[str] = ()
     notes: Sequence[str] = ()
+    transform: Transform | None = None
 
     @property
     def parts(self) -> dict[str, Tensor]:
