@@ -61,8 +61,8 @@ def batch(spec: Spec, n: int = 16, seed: int = 0) -> Batch:
 
 
 def given_of(model: Model, data: Batch) -> Batch:
-    """The conditions alone."""
-    return replace(data, x=None, mask=None, index=None, beside={})
+    """The conditions alone, and the sets beside."""
+    return replace(data, x=None, mask=None, index=None)
 
 
 def dataset(spec: Spec, *, gaps: bool = False) -> Dataset:

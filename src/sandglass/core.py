@@ -497,12 +497,15 @@ class Model(nn.Module, abc.ABC):
         provides: the names out of :data:`CAPABILITIES` that it offers as methods.
         needs: what it asks of the data: ``"labels"``, ``"complete"`` (nothing missing), ``"NAME:image"`` (a companion
             of that name and layout), ``"beside:NAME"`` (a set beside).
+        modelled: those of its needs that it models too, so that examples may lack them and samples are drawn with or
+            without them.
         kind: what the figures of its likelihood are of, None where it has none.
     """
 
     latents: tuple[Latent, ...] = ()
     provides: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    modelled: tuple[str, ...] = ()
     kind: FigureKind | None = None
     spec: Spec
     config: dict[str, Any]
@@ -538,6 +541,12 @@ class Model(nn.Module, abc.ABC):
             if name not in CAPABILITIES:
                 raise
         raise CapabilityError(f"{type(self).__name__} has no '{name}'. `sandglass models` shows which models have it.")
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """What its examples and draws must come with: the labels and companions it needs and does not model itself."""
+        own = {"complete", *self.modelled}
+        return tuple(n for need in self.needs if need not in own and (n := need.partition(":")[0]) != "beside")
 
     @property
     def device(self) -> torch.device:

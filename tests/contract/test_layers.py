@@ -40,7 +40,10 @@ TIERS = (
 )
 TIER = {room: number for number, rooms in enumerate(TIERS) for room in rooms}
 VAGUE = {"utils", "util", "misc", "helpers", "common"}
-DYNAMIC = {"", "registry.names"}  # the package's lazy face and discover(): the only importers of a name made at run time
+DYNAMIC = {
+    "",
+    "registry.names",
+}  # the package's lazy face and discover(): the only importers of a name made at run time
 
 UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {"eval", "exec", "compile", "__import__", "breakpoint"}

@@ -234,6 +234,15 @@ def test_a_vit_sees_where_a_patch_is(options: dict[str, Any]) -> None:
     assert (encoder(x) - encoder(x.roll(4, -1))).abs().max() > 1e-3
 
 
+def test_a_vit_with_a_token_reads_that_token_alone() -> None:
+    """Which knows nothing of the picture where no block lets it look."""
+    encoder = family("vit", {"pool": "token"}).encoder((1, 8, 8), 5)
+    x = torch.rand(2, 1, 8, 8)
+    assert not torch.equal(encoder(x)[0], encoder(x)[1])
+    encoder.body.reader.trunk.blocks = nn.Identity()
+    assert torch.equal(encoder(x)[0], encoder(x)[1])
+
+
 def test_auto_is_conv_for_images_and_mlp_for_rows() -> None:
     assert registry.settle("net", {"name": "auto"}, Spec((1, 8, 8)))["name"] == "conv"
     assert registry.settle("net", {"name": "auto"}, Spec((6,)))["name"] == "mlp"
@@ -363,6 +372,15 @@ def test_maps_that_do_not_belong_are_refused(name: str, options: dict[str, Any])
         net.analysis(shape, cond=5)(torch.randn(2, *shape))
     with pytest.raises(ConfigError, match="built without one"):
         net.synthesis(down.shapes, shape)(down(torch.randn(2, *shape)), torch.randn(2, 5))
+
+
+def test_instance_norm_leaves_brightness_and_a_vector_to_the_first_stage() -> None:
+    """Away from the border, where the padding shows them."""
+    torch.manual_seed(0)
+    net, shape, x, c = family("conv", {"norm": "instance"}), (1, 64, 64), torch.rand(2, 1, 64, 64), torch.rand(2, 5)
+    down = net.analysis(shape, cond=5)
+    for other in (down(x + 1, c), down(x, c + 1)):
+        assert (down(x, c)[0] - other[0])[..., 4:-4, 4:-4].abs().mean() > 0.1
 
 
 def test_maps_may_be_some_of_those_there_are() -> None:

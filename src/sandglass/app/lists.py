@@ -21,9 +21,8 @@ def models(words: Sequence[str]) -> int:
         table(["model", "what it is", "can"], rows, wrap=(1, 2))
         print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
         return 0
-    print(
-        f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *declared(args.model).provides))}\n"
-    )
+    print(f"{args.model}: {entry('model', args.model).summary}")
+    print(f"can: {', '.join(('sample', *declared(args.model).provides))}\n")
     options_table("model", args.model)
     return 0
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from sandglass.core import Condition, Conditional, Likelihood, Net, Spec
+from sandglass.core import Condition, Conditional, FigureKind, Likelihood, Net, Spec
 from sandglass.distributions.location_scale import scale_from
 
 
@@ -63,7 +64,19 @@ class DiagonalGaussian(Conditional):
         return Independent(Normal(mean, scale_from(0.5 * log_variance), validate_args=False), 1, validate_args=False)
 
 
-class Observation(Conditional):
+class ObservationModel(Conditional):
+    """``p(x|z, c)`` over whole examples, given codes ``(B, D)``.
+
+    Attributes:
+        size: numbers that the decoder puts out for an example.
+        kind: what the figures of its likelihood are of.
+    """
+
+    size: int
+    kind: FigureKind
+
+
+class Observation(ObservationModel):
     """``p(x|z)``: a decoder and the likelihood that reads its output.
 
     Args:
@@ -72,20 +85,30 @@ class Observation(Conditional):
         spec: the data.
         likelihood: the head.
         cond: what the decoder is conditioned on beside the latent.
-
-    Attributes:
-        size: numbers that the decoder puts out for an example.
+        part: the ``dim`` places of a longer code that it reads; all of the code when not given.
     """
 
-    def __init__(self, net: Net, dim: int, spec: Spec, likelihood: Likelihood, cond: Condition = 0) -> None:
+    part: Tensor | None
+
+    def __init__(
+        self,
+        net: Net,
+        dim: int,
+        spec: Spec,
+        likelihood: Likelihood,
+        cond: Condition = 0,
+        part: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("part", None if part is None else torch.tensor(part), persistent=False)
         shape = (likelihood.channels(spec), *spec.shape[1:])
         self.trunk = Network.decoder(net, dim, shape, cond)
         self.likelihood = likelihood
         self.size, self.kind = torch.Size(shape).numel(), likelihood.kind(spec)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
-        """The distribution given latents ``(B, dim)`` under ``c``."""
+        """The distribution given latents ``(B, dim)``, or codes that they are a part of, under ``c``."""
+        h = h if self.part is None or h is None else h[..., self.part]
         return self.likelihood(self.trunk(h, c))
 
 

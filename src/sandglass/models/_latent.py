@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, FigureKind, Model
-from sandglass.distributions.conditional import Observation
+from sandglass.distributions.conditional import ObservationModel
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given
 
@@ -23,7 +23,7 @@ class LatentModel(Model):
         given: reads the condition c off a batch.
     """
 
-    p: Observation
+    p: ObservationModel
     given: Given
 
     @abc.abstractmethod

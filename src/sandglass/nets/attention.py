@@ -41,6 +41,7 @@ def attention(
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     allowed = _allowed(q, k, mask, causal)
+    # Kernels differ in what they give a query that may attend to nothing.
     return F.scaled_dot_product_attention(q, k, v, allowed, dropout).masked_fill(~allowed.any(-1, keepdim=True), 0)
 
 

@@ -346,7 +346,7 @@ def levels_of(shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]]) -> tupl
             sizes.append(halved(sizes[-1]))
             if sizes[-1] == (height, width):
                 break
-            if sizes[-1][0] < height or sizes[-1][1] < width or sizes[-1] == (1, 1):
+            if sizes[-1] == (1, 1):
                 raise ConfigError(f"A map of size {height}x{width} is not among the halvings of {shape[1]}x{shape[2]}.")
         levels.append(len(sizes) - 1)
     if not levels:

@@ -13,7 +13,7 @@ from sandglass import rng
 from sandglass.core import Batch, Spec
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
-from sandglass.data.transform import ImageTransform
+from sandglass.data.transform import Transform
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest, require
 from sandglass.tasks.trained import Trained, check_count
@@ -82,7 +82,7 @@ class Condition:
             require(trained.model, "labels")
             chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]
             return [Given(Batch(y=torch.full((n,), k), given=companions), n, class_name(k, trained)) for k in chosen]
-        if "labels" in trained.model.needs:
+        if "labels" in trained.model.conditions:
             y, note = self._in_proportion(trained, n, seed)
             return [Given(Batch(y=y, given=companions), n, note=note)]
         return [Given(Batch(given=companions) if companions else None, n)]
@@ -113,12 +113,18 @@ class Condition:
                 listed = ", ".join(known) or "none"
                 hint = nearest(name, list(known))
                 raise ConfigError(f"The model knows no companion '{name}'.{hint} It has: {listed}.")
-        splits = {name: read_companion(source, known[name]) for name, source in self.given.items()}
+        how = trained.transform.given
+        splits = {name: read_companion(source, known[name], how.get(name)) for name, source in self.given.items()}
         return {name: split.batch(slice(0, len(split))).x for name, split in splits.items()}
 
 
-def read_companion(source: Any, spec: Spec) -> Split:
+def read_companion(source: Any, spec: Spec, transform: Transform | None) -> Split:
     """Companions ``(N, *shape)`` from a file or folder, with their names; a tensor or split is taken as it is.
+
+    Args:
+        source: where they are.
+        spec: what the model reads.
+        transform: how they were prepared in training.
 
     Raises:
         DataError: they do not fit.
@@ -126,10 +132,7 @@ def read_companion(source: Any, spec: Spec) -> Split:
     if isinstance(source, Tensor):
         source = Split(source)
     if not isinstance(source, Split):
-        options: dict[str, Any] = {}
-        if spec.is_image:
-            options["transform"] = ImageTransform((spec.shape[1], spec.shape[2]), spec.shape[0])
-        source = load_data(source, **options, labels=False, validation=0.0, test=0.0).train
+        source = load_data(source, transform=transform, labels=False, validation=0.0, test=0.0).train
     found: Split = source
     if tuple(found.x.shape[1:]) != spec.shape:
         raise DataError(f"These examples have the shape {tuple(found.x.shape[1:])}; the model reads {spec.shape}.")

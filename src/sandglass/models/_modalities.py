@@ -1,0 +1,246 @@
+"""Several modalities of one example: each with an encoder and a likelihood of its own, any of them possibly absent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, constraints
+
+from sandglass.core import Batch, Column, Likelihood, Net, Spec
+from sandglass.distributions.conditional import Network, Observation
+from sandglass.distributions.location_scale import scale_from
+from sandglass.distributions.observed import fill, log_prob
+from sandglass.errors import ConfigError
+from sandglass.models._condition import companion_of
+
+LABELS = "labels"
+"""The name of the classes as a modality."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A Gaussian factor over a part of a latent, by its natural parameters; where it is absent it is constant.
+
+    Args:
+        precision: ``(B, d)``, one over the variance; 0 where absent.
+        shift: ``(B, d)``, precision times mean; 0 where absent.
+    """
+
+    precision: Tensor
+    shift: Tensor
+
+    def where(self, present: Tensor) -> Expert:
+        """The factor, constant in the examples where ``present`` ``(B,)`` is False."""
+        gone = ~present[:, None]
+        return Expert(self.precision.masked_fill(gone, 0), self.shift.masked_fill(gone, 0))
+
+
+def product_of_experts(experts: Sequence[Expert]) -> Normal:
+    """The normalised product of Gaussian factors and of a standard normal prior, which is what is left without any.
+
+    Precisions add up, and so do precisions times means: Hinton 2002, "Training Products of Experts by Minimizing
+    Contrastive Divergence" (Neural Computation 14). With the prior as an expert: Wu and Goodman 2018, "Multimodal
+    Generative Models for Scalable Weakly-Supervised Learning" (arXiv 1802.05335).
+
+    Args:
+        experts: at least one; all ``(B, d)``.
+
+    Example:
+        >>> one = Expert(torch.tensor([[3.0]]), torch.tensor([[3.0]]))  # mean 1, variance 1/3
+        >>> q = product_of_experts([one])
+        >>> q.mean, q.variance
+        (tensor([[0.7500]]), tensor([[0.2500]]))
+    """
+    precision, shift = experts[0].precision + 1, experts[0].shift
+    for expert in experts[1:]:
+        precision, shift = precision + expert.precision, shift + expert.shift
+    return Normal(shift / precision, precision.rsqrt(), validate_args=False)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a batch holds of a modality.
+
+    Args:
+        value: ``(B, *shape)``, 0 where nothing was observed.
+        present: ``(B,)``, True where the example has it.
+        mask: ``(B, *shape)``, True where observed; None where all of it is that is present.
+    """
+
+    value: Tensor
+    present: Tensor
+    mask: Tensor | None = None
+
+    @property
+    def seen(self) -> Tensor:
+        """``(B, *shape)``, True where observed."""
+        return observed(self.present, self.value) if self.mask is None else self.mask
+
+
+def observed(present: Tensor, value: Tensor) -> Tensor:
+    """``(B,)`` spread over ``(B, *shape)``."""
+    return present.view(-1, *[1] * (value.dim() - 1)).expand_as(value)
+
+
+class Modality(nn.Module):
+    """One thing known of an example: its expert for the latents, and its likelihood given them.
+
+    Args:
+        name: ``"x"``, ``"labels"``, or that of a companion.
+        spec: of it.
+        net: the family of its networks.
+        likelihood: the head of p(it | its part of the code).
+        shared: places of the shared latent in the code.
+        private: places of its private one; none without.
+
+    Example:
+        >>> from sandglass import registry
+        >>> spec = spec_of("labels", Spec((2,), classes=3))
+        >>> net, head = (registry.resolve(k, "auto", *a, spec=spec) for k, a in [("net", ()), ("likelihood", (spec,))])
+        >>> labels = Modality("labels", spec, net, head, range(2), ())
+        >>> labels.read(Batch(y=torch.tensor([2, -1])), torch.float32)
+        View(value=tensor([[0., 0., 1.],
+                [0., 0., 0.]]), present=tensor([ True, False]), mask=None)
+    """
+
+    def __init__(
+        self, name: str, spec: Spec, net: Net, likelihood: Likelihood, shared: Sequence[int], private: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.name, self.spec, self.sizes = name, spec, (len(shared), len(private))
+        part = [*shared, *private]
+        self.q = Network.encoder(net, spec.shape, 2 * len(part))
+        self.p = Observation(net, len(part), spec, likelihood, part=part)
+
+    def read(self, batch: Batch, dtype: torch.dtype) -> View:
+        """What the batch holds of it; an x of which nothing was observed is absent."""
+        raw = {"x": batch.x, LABELS: batch.y}.get(self.name, batch.given.get(self.name))
+        if raw is None:
+            n, device = len(batch), next(self.parameters()).device
+            return View(
+                torch.zeros(n, *self.spec.shape, dtype=dtype, device=device),
+                torch.zeros(n, dtype=torch.bool, device=device),
+            )
+        gone = batch.absent.get(self.name)
+        present = torch.ones(len(raw), dtype=torch.bool, device=raw.device) if gone is None else ~gone
+        if self.name == LABELS:
+            present = present & (raw >= 0)
+            return View(F.one_hot(raw.where(present, 0), self.spec.size).to(dtype) * present[:, None], present)
+        mask = batch.mask if self.name == "x" else None
+        if mask is not None:
+            mask = mask & observed(present, mask)
+            present = mask.flatten(1).any(1)
+        value = fill(raw.to(dtype), observed(present, raw) if mask is None else mask)
+        return View(value, present, mask)
+
+    def experts(self, view: View) -> tuple[Expert, Expert]:
+        """Its factors for the shared latent and for its private one, constant where it is absent."""
+        mean, log_precision = self.q(view.value).chunk(2, -1)
+        precision = scale_from(log_precision)
+        both = Expert(precision, mean * (1 + precision)).where(view.present)
+        precisions, shifts = both.precision.split(self.sizes, -1), both.shift.split(self.sizes, -1)
+        return Expert(precisions[0], shifts[0]), Expert(precisions[1], shifts[1])
+
+    def distortion(self, code: Tensor, view: View) -> Tensor:
+        """``(B,)`` minus log p of what was observed of it given the codes ``(B, D)``, in nats; 0 where absent."""
+        return -log_prob(self.p(code), view.value, view.mask).masked_fill(~view.present, 0)
+
+    def filled(self, batch: Batch, p: Distribution, draw: bool) -> Batch:
+        """The batch with it filled in where it is absent or not observed.
+
+        Args:
+            batch: the examples.
+            p: of it given their codes.
+            draw: whether it is drawn; else it is its mean, and of a class the likeliest.
+        """
+        value = p.sample() if draw else p.mean
+        view = self.read(batch, value.dtype)
+        absent = {k: t for k, t in batch.absent.items() if k != self.name}
+        if self.name == LABELS:
+            y = value.argmax(-1)
+            return replace(batch, y=y if batch.y is None else batch.y.where(view.present, y), absent=absent)
+        value = torch.where(view.seen, view.value, value)
+        if self.name == "x":
+            return replace(batch, x=value, mask=None, absent=absent)
+        return replace(batch, given={**batch.given, self.name: value}, absent=absent)
+
+
+class Together(Distribution):
+    """Several observations as one row, each flattened, one after the other.
+
+    ``log_prob`` has a number for each element, whose sum is that of the row. What does not factorise over its elements
+    has all of it at the first of them, so a mask may take it out as a whole.
+
+    Args:
+        parts: distributions over ``(B, *shape)``.
+
+    Example:
+        >>> p = Together([Independent(Normal(torch.zeros(5, *shape), 1.0), len(shape)) for shape in [(2,), (1, 3, 3)]])
+        >>> p.log_prob(torch.zeros(5, 11)).shape
+        torch.Size([5, 11])
+    """
+
+    arg_constraints: ClassVar = {}
+    support = constraints.real
+
+    def __init__(self, parts: Sequence[Distribution]) -> None:
+        self.parts, self.widths = parts, [p.event_shape.numel() for p in parts]
+        super().__init__(torch.Size((*parts[0].batch_shape, sum(self.widths))), validate_args=False)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``(B, N)`` in nats."""
+        each = []
+        for p, part in zip(self.parts, value.split(self.widths, -1), strict=True):
+            part = part.unflatten(-1, p.event_shape)
+            if isinstance(p, Independent):
+                each.append(p.base_dist.log_prob(part).flatten(-len(p.event_shape)))
+            else:
+                each.append(F.pad(p.log_prob(part)[..., None], (0, p.event_shape.numel() - 1)))
+        return torch.cat(each, -1)
+
+
+def spec_of(name: str, spec: Spec) -> Spec:
+    """What a modality looks like; classes are a one-hot row.
+
+    Raises:
+        ConfigError: the data has no such thing.
+
+    Example:
+        >>> spec_of("labels", Spec((1, 8, 8), "unit", classes=3)).shape
+        (3,)
+    """
+    if name == "x":
+        return spec
+    if name != LABELS:
+        return companion_of(spec, name)
+    if not spec.classes:
+        raise ConfigError("A model of labels needs data with classes; name their column with --labels.")
+    names = tuple(str(k) for k in range(spec.classes))
+    return Spec((spec.classes,), columns=(Column(LABELS, "categorical", spec.classes, names),))
+
+
+def named(names: Sequence[str], spec: Spec) -> tuple[str, ...]:
+    """The modalities beside x; when none are named, the labels of data with classes, else all of its companions.
+
+    Raises:
+        ConfigError: there is none, one is named twice, or x is among them.
+
+    Example:
+        >>> named((), Spec((2,), given={"tag": Spec((3,))}))
+        ('tag',)
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"The modalities are a list of names, such as ['{names}'], not '{names}'.")
+    found = tuple(names) or ((LABELS,) if spec.classes else tuple(spec.given))
+    if not found:
+        raise ConfigError(
+            "A joint model needs a second modality: data with classes, or with a companion of each example."
+        )
+    if "x" in found or len(set(found)) < len(found):
+        raise ConfigError(f"The modalities beside x are each named once, and x is not: {', '.join(found)}.")
+    return found
