@@ -190,7 +190,10 @@ class Material:
     @property
     def drawable(self) -> bool:
         """Whether there is all that draws of the model are given."""
-        return not running.conditioned_on(self.model) or self.split is not None
+        beside = running.sets_beside(self.model)
+        if not self.model.conditions and not beside:
+            return True
+        return self.split is not None and set(beside) <= self.split.beside.keys()
 
     def ready(self, x: Tensor) -> Tensor:
         """Examples on the model's device and in its precision."""
