@@ -1,8 +1,8 @@
 """Hooks of MkDocs: which pages the site has, in which order, and where their links lead.
 
 The site is docs/, the four pages beside it (README is its home), and the reference. A folder in docs/ is a section of
-its own, headed by the page of the same name where there is one, so that a new page needs no line anywhere. A link to a file that is not in the site becomes its name, for a
-copy of the site may stand where there is no source.
+its own, headed by the page of the same name where there is one, so that a new page needs no line anywhere. A link to a
+file that is not in the site becomes its name, for a copy of the site may stand where there is no source.
 """
 
 from __future__ import annotations
