@@ -195,15 +195,9 @@ class Material:
             return True
         return self.split is not None and set(beside) <= self.split.beside.keys()
 
-    def ready(self, x: Tensor) -> Tensor:
-        """Examples on the model's device and in its precision."""
-        return x.to(self.model.device, self.model.dtype)
-
     def placed(self, batch: Batch) -> Batch:
         """A batch on the model's device and in its precision."""
-        there = running.placed(self.model, batch)
-        assert there is not None
-        return there
+        return running.placed(self.model, batch)
 
 
 Draw = Callable[[Material], Section | None]
