@@ -142,7 +142,7 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
 
 
 def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | None:
-    """Labels and companions for ``n`` draws of a conditional model; None of a model that needs none.
+    """Labels, companions and sets beside for ``n`` draws of a model; None of a model that needs none.
 
     They are those of examples of the split in random order, so samples have its classes in its proportions. More than
     there are examples go through the split again, in another order; of more the first are the same.
@@ -162,12 +162,24 @@ def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | N
         >>> given.y.bincount(), sample(model, 8, given=given).shape
         (tensor([6, 2]), torch.Size([8, 2]))
     """
-    if not conditioned_on(model):
+    beside = sets_beside(model)
+    if not conditioned_on(model) and not beside:
         return None
+    batch = split.batch(_shuffled(split, n, *key, "conditions"))
+    others = {name: split.beside[name] for name in beside}
+    drawn = {name: other.batch(_shuffled(other, n, *key, "beside", name)) for name, other in others.items()}
+    return replace(batch, x=None, mask=None, index=None, beside=drawn)  # type: ignore[arg-type]
+
+
+def sets_beside(model: Model) -> tuple[str, ...]:
+    """The sets beside that a model needs, which its draws may be made from."""
+    return tuple(need.partition(":")[2] for need in model.needs if need.startswith("beside:"))
+
+
+def _shuffled(split: Split, n: int, *key: int | str) -> Tensor:
+    """``(n,)`` positions in random order, going through the split again where it has fewer."""
     rounds = range(-(-n // len(split)))
-    index = torch.cat([rng.permutation(len(split), *key, "conditions", place) for place in rounds])[:n]
-    batch = split.batch(index.to(split.x.device))
-    return replace(batch, x=None, mask=None, index=None, beside={})  # type: ignore[arg-type]
+    return torch.cat([rng.permutation(len(split), *key, place) for place in rounds])[:n].to(split.x.device)
 
 
 def conditioned_on(model: Model) -> str:
@@ -196,7 +208,10 @@ def placed(model: Model, given: Batch, index: Tensor | None = None) -> Batch: ..
 @overload
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None: ...
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
-    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given."""
+    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given.
+
+    Sets beside are those of :func:`conditions`, an example of each for every draw.
+    """
     if given is None:
         return None
 
@@ -204,7 +219,7 @@ def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Ba
         t = t if index is None else t[index.to(t.device)]
         return t.to(model.device, model.dtype if t.is_floating_point() else t.dtype)
 
-    return replace(given, beside={}).map(there)
+    return given.map(there)
 
 
 def at_once(model: Model) -> int:
