@@ -142,10 +142,11 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
 
 
 def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | None:
-    """Labels and companions for ``n`` draws of a conditional model; None of a model that needs none.
+    """Labels, companions and examples of sets beside for ``n`` draws of a conditional model; None where it needs none.
 
     They are those of examples of the split in random order, so samples have its classes in its proportions. More than
-    there are examples go through the split again, in another order; of more the first are the same.
+    there are examples go through the split again, in another order; of more the first are the same. Sets beside have
+    orders of their own.
 
     Args:
         model: to draw from.
@@ -164,10 +165,14 @@ def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | N
     """
     if not conditioned_on(model):
         return None
-    rounds = range(-(-n // len(split)))
-    index = torch.cat([rng.permutation(len(split), *key, "conditions", place) for place in rounds])[:n]
-    batch = split.batch(index.to(split.x.device))
-    return replace(batch, x=None, mask=None, index=None, beside={})  # type: ignore[arg-type]
+
+    def some(of: Split, *name: str) -> Batch:
+        rounds = range(-(-n // len(of)))
+        index = torch.cat([rng.permutation(len(of), *key, "conditions", *name, place) for place in rounds])[:n]
+        return of.batch(index.to(of.x.device))
+
+    beside = {name: some(other, name) for name, other in split.beside.items() if f"beside:{name}" in model.needs}
+    return replace(some(split), x=None, mask=None, index=None, beside=beside)  # type: ignore[arg-type]
 
 
 def conditioned_on(model: Model) -> str:
@@ -178,8 +183,8 @@ def conditioned_on(model: Model) -> str:
         >>> conditioned_on(registry.declared("cvae")), conditioned_on(registry.declared("gan"))
         ('labels', '')
     """
-    names = (need.partition(":")[0] for need in model.needs if need != "complete")
-    return ", ".join(name for name in names if name != "beside")
+    parts = (need.partition(":") for need in model.needs if need != "complete")
+    return ", ".join(f"set '{what}'" if kind == "beside" else kind for kind, _, what in parts)
 
 
 def filled(index: Tensor, size: int) -> Tensor:
@@ -197,15 +202,21 @@ def placed(model: Model, given: Batch, index: Tensor | None = None) -> Batch: ..
 @overload
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None: ...
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
-    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given."""
+    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given.
+
+    A set beside that has as many examples is taken at the same positions, any other whole.
+    """
     if given is None:
         return None
 
     def there(t: Tensor) -> Tensor:
-        t = t if index is None else t[index.to(t.device)]
         return t.to(model.device, model.dtype if t.is_floating_point() else t.dtype)
 
-    return replace(given, beside={}).map(there)
+    def taken(batch: Batch) -> Batch:
+        return batch if index is None else batch.map(lambda t: t[index.to(t.device)])
+
+    beside = {name: taken(b) if len(b) == len(given) else b for name, b in given.beside.items()}
+    return replace(taken(replace(given, beside={})), beside=beside).map(there)
 
 
 def at_once(model: Model) -> int:
