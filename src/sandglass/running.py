@@ -142,14 +142,18 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
 
 
 def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | None:
-    """Labels, companions and examples of sets beside for ``n`` draws of a conditional model; None where it needs none.
+    """What ``n`` draws of a conditional model are given, by :func:`borrowed`; None where it needs nothing."""
+    return borrowed(split, n, *key) if conditioned_on(model) else None
+
+
+def borrowed(split: Split, n: int, *key: int | str) -> Batch:
+    """Labels, companions and examples of sets beside, for ``n`` draws.
 
     They are those of examples of the split in random order, so samples have its classes in its proportions. More than
     there are examples go through the split again, in another order; of more the first are the same. Sets beside have
     orders of their own.
 
     Args:
-        model: to draw from.
         split: the examples.
         n: how many.
         key: of the order.
@@ -159,19 +163,17 @@ def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | N
         >>> from sandglass.core import Spec
         >>> model = registry.build("cvae", Spec((2,), classes=2), latent_dim=1)
         >>> split = Split(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1]))
-        >>> given = conditions(model, split, 8, 0, "samples")
+        >>> given = borrowed(split, 8, 0, "samples")
         >>> given.y.bincount(), sample(model, 8, given=given).shape
         (tensor([6, 2]), torch.Size([8, 2]))
     """
-    if not conditioned_on(model):
-        return None
 
     def some(of: Split, *name: str) -> Batch:
         rounds = range(-(-n // len(of)))
         index = torch.cat([rng.permutation(len(of), *key, "conditions", *name, place) for place in rounds])[:n]
         return of.batch(index.to(of.x.device))
 
-    beside = {name: some(other, name) for name, other in split.beside.items() if f"beside:{name}" in model.needs}
+    beside = {name: some(other, name) for name, other in split.beside.items()}
     return replace(some(split), x=None, mask=None, index=None, beside=beside)  # type: ignore[arg-type]
 
 
@@ -183,8 +185,8 @@ def conditioned_on(model: Model) -> str:
         >>> conditioned_on(registry.declared("cvae")), conditioned_on(registry.declared("gan"))
         ('labels', '')
     """
-    parts = (need.partition(":") for need in model.needs if need != "complete")
-    return ", ".join(f"set '{what}'" if kind == "beside" else kind for kind, _, what in parts)
+    sets = (f"set '{name}'" for kind, _, name in (need.partition(":") for need in model.needs) if kind == "beside")
+    return ", ".join([*model.conditions, *sets])
 
 
 def filled(index: Tensor, size: int) -> Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 from people import whole
 from sandglass import registry, rng
 from sandglass.core import Spec
-from sandglass.data import derived
+from sandglass.data import derived, trained_on
 from sandglass.data.augment import make_augmentation
 from sandglass.data.companions import read_named
 from sandglass.data.corrupt import make_corruption
@@ -25,7 +25,7 @@ from sandglass.data.fingerprint import fingerprint
 from sandglass.data.load import load_data
 from sandglass.data.loading import Loader, in_order
 from sandglass.data.transform import ImageTransform, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 
 CHANCE = np.random.default_rng(0)
 
@@ -92,7 +92,9 @@ def test_the_fingerprint_knows_every_part(pair: Any) -> None:
     found.add(load_data(folder / "photos", given="source=" + str(folder / "edges"), cache=True).fingerprint)
     assert len(found) == 2  # in memory or in a file is the same
     save(folder / "edges" / "k" / "07.bmp", 12, 10)
-    found |= {load_data(folder / "photos", **options, cache=c).fingerprint for c in (False, True)}
+    changed = {load_data(folder / "photos", **options, cache=c).fingerprint for c in (False, True)}
+    assert len(changed) == 1
+    found |= changed
     assert len(found) == 3  # one companion is another, also where the digest of the pictures is remembered
     (folder / "edges" / "k" / "08.bmp").unlink()
     found.add(load_data(folder / "photos", **options).fingerprint)
@@ -184,10 +186,11 @@ def test_two_pictures_in_one_file(tmp_path: Path, half: Any, size: tuple[int, ..
 def test_halves_in_processes_are_those_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sandglass.data.sources import decoding
 
-    for i in range(6):
+    for i in range(24):
         save(tmp_path / f"{i}.png", 8, 20, 3)
     here = whole(tmp_path, pairs="right")
     monkeypatch.setattr(decoding, "_MANY", 1)
+    monkeypatch.setattr(decoding, "_AT_ONCE", 1)
     monkeypatch.setattr(decoding, "workers", lambda: 2)
     assert whole(tmp_path, pairs="right").fingerprint == here.fingerprint
 
@@ -334,6 +337,30 @@ def test_derived_companions_follow_their_pictures() -> None:
     new = whole(colours[:3], transform=Transform.from_dict(data.transform.to_dict()))
     assert new.train.made == data.train.made
     assert torch.equal(data.transform.given["grey"].apply(colours[0]), (batch_of(new)[0] * 255).byte())
+
+
+def test_a_derivation_and_a_folder_of_its_name(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, photos, edges = pair
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match=r"write '\./edges' for this one, 'edges=' for the derivation"):
+        load_data("photos", given={"source": "edges"})
+    for name in ("./edges", "edges/", Path("edges")):
+        check_pairs(load_data("photos", given={"source": name}), photos, edges)
+    made = load_data("photos", given={"source": "edges="})
+    assert made.spec.given["source"].support == "binary"
+    assert load_data(**made.source).fingerprint == made.fingerprint
+    assert whole("photos", transform=made.transform).train.made == {"source": "edges"}
+    with pytest.raises(DataError, match="the model has it by 'edges', not by 'grey'"):
+        whole("photos", transform=made.transform, given={"source": "grey"})
+
+
+def test_every_derivation_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for name, kind in derived.DERIVED.items():
+        usual = f"{kind.usual:g}" if kind.strength else ""
+        assert f"| `{name}` | {' | '.join((kind.about, kind.strength, usual))} |".replace("  ", " ") in page.replace(
+            "  ", " "
+        )
 
 
 def batch_of(data: Dataset) -> torch.Tensor:
@@ -533,3 +560,33 @@ def test_limit_is_of_every_set() -> None:
     data = arrays(limit=9)
     assert (len(data.train), len(data.train.beside["b"])) == (9, 9)
     assert torch.equal(data.train.batch(slice(0, 9)).given["source"][:, :1], data.train.batch(slice(0, 9)).x)
+
+
+def test_a_model_folder_whose_companion_does_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = arrays()
+    config = {"transform": data.transform.to_dict(), "spec": data.spec.to_dict(), "classes": []}
+    monkeypatch.setattr(trained_on, "config_of", lambda source: json.loads(json.dumps(config)))
+    reading = trained_on.reading_of(tmp_path)
+    assert reading["transform"] == data.transform
+    new = whole(noise(9, 8, 8), given={"source": noise(9, 8, 8, 3)}, beside={"b": noise(7, 8, 8)}, **reading)
+    assert list(new.spec.given) == ["source"] and new.spec.beside == data.spec.beside
+    config["spec"]["given"]["damaged"] = config["spec"]["given"]["source"]  # training added it
+    assert trained_on.transform_of(tmp_path) == data.transform
+    for kind, name in (("given", "tag"), ("beside", "b")):
+        good = config["spec"][kind][name]["shape"]
+        config["spec"][kind][name]["shape"] = [*good[:-1], 7]
+        with pytest.raises(CheckpointError, match=f"the transform of '{name}' makes"):
+            trained_on.transform_of(tmp_path)
+        config["spec"][kind][name]["shape"] = good
+
+
+def test_pairs_for_a_model_of_one_of_them(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / "p" / f"{i}.png", 8, 16, 3)
+    one = load_data(noise(20, 8, 8, 3)).transform
+    new = whole(tmp_path / "p", pairs="left", transform=one)
+    assert not new.spec.given and new.spec.shape == (3, 8, 8)
+    paired = whole(tmp_path / "p", pairs="left")
+    assert whole(tmp_path / "p", pairs="left", transform=paired.transform).fingerprint == paired.fingerprint

@@ -16,6 +16,7 @@ from sandglass.data.matching import Home, Wanted
 from sandglass.data.sources import archives, images, layouts, saved
 from sandglass.data.sources.framing import HALVES
 from sandglass.data.sources.raw import Raw
+from sandglass.data.transform import Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 RESERVED = ("x", "labels", "damaged")
@@ -116,7 +117,8 @@ def attach(raw: Raw, wanted: Wanted) -> tuple[Raw, dict[str, Any] | None]:
             if name not in wanted.known:
                 known = ", ".join(wanted.known) or "none"
                 raise DataError(f"The model knows no companion '{name}' of its examples. It knows: {known}.")
-        given |= {n: t.made for n, t in wanted.known.items() if t.made and n not in given}
+        given |= {n: f"{t.made}=" if "=" not in t.made else t.made
+                  for n, t in wanted.known.items() if t.made and n not in given}  # fmt: skip
         given |= {n: cs for n, cs in matching.known_columns(raw, wanted.known).items() if n not in given}
     for name in wanted.absent:
         if name not in given:
@@ -140,11 +142,7 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
     known = (wanted.known or {}).get(name)
     columns = matching.columns(raw, where)
     if derived.is_derived(where) and not columns:
-        derived.read(where)
-        if known is not None and known.made != where:
-            raise DataError(f"the model has it by '{known.made}', not by '{where}'." if known.made else
-                            f"the model was given it; it is not '{where}' of the example.")  # fmt: skip
-        return replace(raw, made={**raw.made, name: where}), where
+        return _derive(raw, name, where, known)
     own = known.alone() if known is not None else None
     gone = wanted.absent.get(name)
     if columns:
@@ -169,3 +167,18 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
         return matching.by_name(raw, name, wanted, other, own), "" if isinstance(where, Home) else str(where)
     again = str(where) if isinstance(where, Path) else where if path else None
     return matching.by_position(raw, name, where, wanted, own, gone), again
+
+
+def _derive(raw: Raw, name: str, where: str, known: Transform | None) -> tuple[Raw, str]:
+    """A companion that is made of the example."""
+    if "=" not in where and Path(where).exists():
+        raise DataError(
+            f"'{where}' can be what is derived from a picture, and a file or folder here; "
+            f"write './{where}' for this one, '{where}=' for the derivation."
+        )
+    derived.read(where)
+    how = derived.spelt(where)
+    if known is not None and known.made != how:
+        own = f"has it by '{known.made}', not by" if known.made else "was given it, so that it cannot be made by"
+        raise DataError(f"the model {own} '{how}'.")
+    return replace(raw, made={**raw.made, name: how}), how if "=" in how else f"{how}="

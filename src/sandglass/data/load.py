@@ -15,7 +15,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.fingerprint import fingerprint
 from sandglass.data.fitting import read_types
 from sandglass.data.matching import Home, Wanted
-from sandglass.data.preparing import Plan, as_splits, derive, fit_given, prepare
+from sandglass.data.preparing import Plan, as_splits, prepare_all
 from sandglass.data.reading import read
 from sandglass.data.sources import images, tables
 from sandglass.data.sources.raw import as_known
@@ -117,43 +117,33 @@ def load_data(
     plan = Plan(frame, fit, channels, validation, TEST if test is None else test, seed, limit, read_types(types))
     pictured = {"value_range": span, "on_bad": on_bad}
     home, own = home_of(source, pairs)
-    named = read_named("given", given)
-    if own is not None and PAIRED in named:
-        raise ConfigError(f"pairs='{pairs}' makes the companion '{PAIRED}' itself; give other companions other names.")
-    if transform is not None and PAIRED not in transform.given:
-        own = None  # pictures in pairs, for a model that knows only one of each
+    sets = read_named("beside", beside)
+    if home is not None and home.domain and pairs is None:
+        sets = {"b": replace(home, domain="b")} | sets
+    layout = {k: v for k, v in (("half", home.half), ("domain", home.domain)) if v} if home is not None else {}
+    options = {"size": frame, "fit": fit, "channels": channels, "transform": _for_reading(transform)}
+    title, where, raw = read(source, labels, options, pictured | layout, cache)
     wanted = Wanted(
-        ({PAIRED: own} if own is not None else {}) | named,
+        _named(given, own, pairs, transform),
         read_named("absent", absent),
         home,
         {"size": frame, "fit": fit} | pictured,
         cache,
         None if transform is None else transform.given,
     )
-    layout = {"half": home.half, "domain": home.domain} if home is not None else {}
-    options = {"size": frame, "fit": fit, "channels": channels, "transform": _for_reading(transform)}
-    title, where, raw = read(source, labels, options, pictured | {k: v for k, v in layout.items() if v}, cache)
     raw, others = attach(as_known(raw, classes or ()), wanted)
     raw = tables.arrange(raw, drop, groups)
-    held = {str(c) for x in raw.parts["train"].given.values() for c in getattr(x, "columns", ())}
-    own_types = {n: t for n, t in plan.types.items() if n not in held}
-    raw, fitted = prepare(raw, replace(plan, types=own_types), None if transform is None else transform.alone())
-    raw, companions = fit_given(raw, {} if transform is None else transform.given, plan.types)
-    companions |= derive(raw, fitted)
+    raw, fitted, companions = prepare_all(raw, plan, transform)
     if span is not None and getattr(fitted, "value_range", None) is None:
         raise ConfigError("value_range is for files of pictures; bring an array into [0, 1] yourself.")
-    splits = as_splits(raw, fitted, companions)
-    sets = read_named("beside", beside)
-    if home is not None and home.domain and pairs is None:
-        sets = {"b": replace(home, domain="b")} | sets
     besides = read_beside(sets, plan, pictured, cache, transform)
     splits = {
-        s: replace(p, beside={n: b.splits[s] for n, b in besides.items() if s in b.splits}) for s, p in splits.items()
+        s: replace(p, beside={n: b.splits[s] for n, b in besides.items() if s in b.splits})
+        for s, p in as_splits(raw, fitted, companions).items()
     }
-    raw = raw.noted(*_left_out(transform, companions, besides))
     whole = replace(fitted, given=companions, beside={n: b.transform for n, b in besides.items()})
     spec = whole.spec(len(raw.classes))
-    again: dict[str, Any] | None = None
+    again = None
     python = others is None or bool(absent) or any(b.source is None for b in besides.values())
     if where is not None and not python and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
         said = {
@@ -168,6 +158,7 @@ def load_data(
         }  # fmt: skip
         usual = {"validation": 0.1, "seed": 0, "on_bad": "skip"}
         again = {"source": where} | {k: v for k, v in said.items() if v != usual.get(k)}
+    notes = [f"set '{n}' beside: {note}" for n, b in besides.items() for note in b.notes]
     return Dataset(
         name or title,
         spec,
@@ -176,11 +167,22 @@ def load_data(
         classes=raw.classes,
         source=again,
         fingerprint=fingerprint(spec, splits, raw.classes),
-        notes=(*raw.notes, *(f"set '{n}' beside: {note}" for n, b in besides.items() for note in b.notes)),
+        notes=(*raw.notes, *notes, *_left_out(transform, companions, besides)),
         factors=raw.factors,
         bad=(*raw.bad, *((f"{n}: {file}", why) for n, b in besides.items() for file, why in b.bad)),
         mixture=raw.mixture,
     )
+
+
+def _named(given: Any, own: Home | None, pairs: str | None, model: Transform | None) -> dict[str, Any]:
+    """Where companions come from by name, that which the source itself brings included."""
+    named = read_named("given", given)
+    if own is None:
+        return named
+    if PAIRED in named:
+        raise ConfigError(f"pairs='{pairs}' makes the companion '{PAIRED}' itself; give other companions other names.")
+    known = model is None or PAIRED in model.given  # else the model knows only one picture of each pair
+    return ({PAIRED: own} if known else {}) | named
 
 
 def _left_out(model: Transform | None, given: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:

@@ -67,7 +67,20 @@ def prepare(raw: Raw, plan: Plan, transform: Transform | None, stream: Sequence[
     return _fit(raw, transform, plan.types)
 
 
-def fit_given(raw: Raw, known: Mapping[str, Transform], types: Types) -> tuple[Raw, dict[str, Transform]]:
+def prepare_all(raw: Raw, plan: Plan, transform: Transform | None) -> tuple[Raw, Transform, dict[str, Transform]]:
+    """As :func:`prepare`, with the companions of the examples; ``types`` are of the columns of either.
+
+    Returns:
+        The source, the transform of its examples alone, and those of its companions.
+    """
+    others = {str(c) for x in raw.parts["train"].given.values() for c in getattr(x, "columns", ())}
+    types = {name: kind for name, kind in plan.types.items() if name not in others}
+    raw, fitted = prepare(raw, replace(plan, types=types), None if transform is None else transform.alone())
+    raw, given = _fit_given(raw, {} if transform is None else transform.given, plan.types)
+    return raw, fitted, given | _derive(raw, fitted)
+
+
+def _fit_given(raw: Raw, known: Mapping[str, Transform], types: Types) -> tuple[Raw, dict[str, Transform]]:
     """The companions of a prepared source as they are kept, and their transforms.
 
     Args:
@@ -89,7 +102,7 @@ def fit_given(raw: Raw, known: Mapping[str, Transform], types: Types) -> tuple[R
     return raw, found
 
 
-def derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
+def _derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
     """The transforms of companions that are made of the examples.
 
     Raises:
