@@ -49,8 +49,8 @@ class ClassAccuracy:
 
     needs = ("labels",)
     requires = ("labels", "train", "complete")
-    figures = ("class_accuracy", "class_accuracy_examples")
-    better: Mapping[str, Better] = {"class_accuracy": "higher"}
+    figures = ("class_accuracy_samples", "class_accuracy_examples")
+    better: Mapping[str, Better] = {"class_accuracy_samples": "higher"}
     by_default = staticmethod(worth_while)
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
@@ -83,14 +83,15 @@ class ClassAccuracy:
         if not len(truth) or not len(wanted):
             raise UnsuitableError("The metric 'class_accuracy' needs examples whose class is known.")
         if not np.isfinite(samples).all():
-            return [Result("class_accuracy", math.nan, None, n, "1", "the model generates values that are not finite")]
+            note = "the model generates values that are not finite"
+            return [Result("class_accuracy_samples", math.nan, None, n, "1", note)]
         classifier = Linear(fitted, y, 1 + int(max(y.max(), truth.max(), wanted.max())))
         right, right_of_real = (
             classifier.probabilities(x).argmax(1) == k for x, k in ((samples, wanted), (real, truth))
         )
         unsure = "" if classifier.converged else " that did not converge,"
         how = f"a linear classifier{unsure} fitted to {len(y):,} training examples; {extractor.about}"
-        ours = share_result("class_accuracy", torch.from_numpy(right), f"{by_class(right, wanted)}; {how}")
+        ours = share_result("class_accuracy_samples", torch.from_numpy(right), f"{by_class(right, wanted)}; {how}")
         theirs = share_result("class_accuracy_examples", torch.from_numpy(right_of_real), how + scarce(truth))
         return [*with_conditions(model, [ours]), theirs]
 
