@@ -44,8 +44,11 @@ IMAGES_ONLY: set[str] = set()
 
 
 def small(name: str) -> dict[str, Any]:
-    """Few latents, where that is an option."""
-    return {o.name: 3 for o in registry.schema("model", name) if o.name == "latent_dim"}
+    """Few latents and little else, where that is an option; each option refuses 0."""
+    return {o.name: FEW[o.name] for o in registry.schema("model", name) if o.name in FEW}
+
+
+FEW = {"latent_dim": 3, "codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1}
 
 
 def batch(spec: Spec, n: int = 16, seed: int = 0) -> Batch:

@@ -178,8 +178,7 @@ def conditioned_on(model: Model) -> str:
         >>> conditioned_on(registry.declared("cvae")), conditioned_on(registry.declared("gan"))
         ('labels', '')
     """
-    names = (need.partition(":")[0] for need in model.needs if need != "complete")
-    return ", ".join(name for name in names if name != "beside")
+    return ", ".join(model.conditions)
 
 
 def filled(index: Tensor, size: int) -> Tensor:

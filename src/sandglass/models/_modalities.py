@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
 from sandglass.core import Batch, Column, Likelihood, Net, Spec
-from sandglass.distributions.conditional import DiagonalGaussian, Network, Observation
+from sandglass.distributions.conditional import Network, Observation
+from sandglass.distributions.location_scale import scale_from
 from sandglass.distributions.observed import fill, log_prob
 from sandglass.errors import ConfigError
 from sandglass.models._condition import companion_of
@@ -113,7 +114,7 @@ class Modality(nn.Module):
         super().__init__()
         self.name, self.spec, self.sizes = name, spec, (len(shared), len(private))
         part = [*shared, *private]
-        self.q = DiagonalGaussian(Network.encoder(net, spec.shape, 2 * len(part)))
+        self.q = Network.encoder(net, spec.shape, 2 * len(part))
         self.p = Observation(net, len(part), spec, likelihood, part=part)
 
     def read(self, batch: Batch, dtype: torch.dtype) -> View:
@@ -139,10 +140,9 @@ class Modality(nn.Module):
 
     def experts(self, view: View) -> tuple[Expert, Expert]:
         """Its factors for the shared latent and for its private one, constant where it is absent."""
-        q = self.q(view.value)
-        assert isinstance(q, Independent)
-        precision = q.base_dist.scale.square().reciprocal()
-        both = Expert(precision, precision * q.base_dist.loc).where(view.present)
+        mean, log_precision = self.q(view.value).chunk(2, -1)
+        precision = scale_from(log_precision)
+        both = Expert(precision, mean * (1 + precision)).where(view.present)
         precisions, shifts = both.precision.split(self.sizes, -1), both.shift.split(self.sizes, -1)
         return Expert(precisions[0], shifts[0]), Expert(precisions[1], shifts[1])
 

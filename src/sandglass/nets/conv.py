@@ -238,6 +238,10 @@ class Analysis(nn.Module):
             maps.append(stage(maps[-1]))
         return maps[1:]
 
+    def first(self, count: int) -> Analysis:
+        """The same stages, up to the map of that number alone: nothing beyond it is computed or has weights."""
+        return Analysis(self.inputs, list(self.stages)[:count], self.shapes[:count])
+
 
 class Synthesis(nn.Module):
     """Stages from the smallest map outwards, larger maps joining on the way.

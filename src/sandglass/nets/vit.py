@@ -24,7 +24,7 @@ from sandglass.nets._frame import (
     picture_shape,
     resize,
 )
-from sandglass.nets.attention import Attention, check_heads
+from sandglass.nets.attention import Attention, Past, check_heads
 from sandglass.registry import register
 
 Size = tuple[int, int]
@@ -217,15 +217,16 @@ class Block(nn.Module):
         width: of a token.
         heads: of the attention.
         dropout: share silenced in training.
+        causal: whether a token attends to those up to itself alone.
 
     Example:
         >>> Block(8, 2, 0.0)(torch.rand(3, 5, 8)).shape
         torch.Size([3, 5, 8])
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, *, causal: bool = False) -> None:
         super().__init__()
-        self.before, self.attention = nn.LayerNorm(width), Attention(width, heads, dropout=dropout)
+        self.before, self.attention = nn.LayerNorm(width), Attention(width, heads, dropout=dropout, causal=causal)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
@@ -235,6 +236,12 @@ class Block(nn.Module):
         """``(B, T, width) -> (B, T, width)``."""
         x = x + self.silence(self.attention(self.before(x)))
         return x + self.silence(self.mlp(x))
+
+    def extend(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """The same of further tokens of a causal sequence, after those of which ``past`` came back."""
+        found, past = self.attention.extend(self.before(x), past)
+        x = x + self.silence(found)
+        return x + self.silence(self.mlp(x)), past
 
 
 class Trunk(nn.Module):

@@ -13,7 +13,18 @@ Example:
 
 from __future__ import annotations
 
-from sandglass.registry.building import able, build, can, check_needs, declared, outline, require, resolve, settle
+from sandglass.registry.building import (
+    able,
+    build,
+    can,
+    check_needs,
+    declared,
+    name_of,
+    outline,
+    require,
+    resolve,
+    settle,
+)
 from sandglass.registry.names import (
     AUTO,
     Entry,
@@ -56,6 +67,7 @@ __all__ = [
     "expand",
     "kinds",
     "merged",
+    "name_of",
     "names",
     "nearest",
     "outline",

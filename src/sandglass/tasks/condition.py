@@ -82,7 +82,7 @@ class Condition:
             require(trained.model, "labels")
             chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]
             return [Given(Batch(y=torch.full((n,), k), given=companions), n, class_name(k, trained)) for k in chosen]
-        if "labels" in trained.model.needs:
+        if "labels" in trained.model.conditions:
             y, note = self._in_proportion(trained, n, seed)
             return [Given(Batch(y=y, given=companions), n, note=note)]
         return [Given(Batch(given=companions) if companions else None, n)]

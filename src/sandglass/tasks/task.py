@@ -69,7 +69,7 @@ class Task(abc.ABC):
         needs: capabilities that it asks of the model, of :data:`~sandglass.core.CAPABILITIES` or ``"codes"``.
         examples: command lines for its help page, without the leading ``sandglass``.
         file: the file its outcome goes to where none is named, without an ending.
-        makes: ``"examples"`` or ``"arrays"``.
+        makes: ``"examples"``, ``"arrays"``, or ``"either"`` where the options or the model decide.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()

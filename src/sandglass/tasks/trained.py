@@ -112,7 +112,7 @@ class Source:
             CapabilityError: a model that needs classes, and there are none.
         """
         found = joined(chosen(self.read(trained), split, usual))
-        if "labels" in trained.model.needs and found.y is None:
+        if "labels" in trained.model.conditions and found.y is None:
             raise ConfigError(
                 f"The model '{trained.model.config['name']}' needs the class of every example; name the column of a "
                 "table with --labels, or put pictures into a folder for each class."

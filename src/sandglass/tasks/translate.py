@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+import numpy as np
+from torch import Tensor
+
 from sandglass import running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
@@ -20,7 +23,8 @@ _SHOWN = 10
 class Translate(Task):
     """Turn examples of one kind into those of another: sketches into pictures, one domain into the other.
 
-    Into a folder it is a file each, under the names of the sources; else sources over what became of them.
+    Into a folder it is a file each, under the names of the sources; else sources over what became of them. To labels,
+    where a model has them, it is a table of classes and their probabilities.
 
     Args:
         to: which kind they become, where a model knows several: x for what it was trained on, or the name of a set
@@ -34,6 +38,7 @@ class Translate(Task):
     needs = ("translate",)
     examples = ("translate runs/pix2pix-maps-1 --data sketches/ -o pictures/", "translate runs/cycle-gan-1 --to b")
     file = "translations"
+    makes = "either"
 
     def __init__(
         self,
@@ -60,7 +65,10 @@ class Translate(Task):
             return Batch(y=batch.y, index=batch.index, given={reads: batch.x})
 
         sources = running.over(model, split, lambda b: batch_of(b).given[reads] if reads in model.spec.given else b.x)
-        x = running.over(model, split, lambda b: model.translate(batch_of(b), self.to or None))
+        to = {"to": self.to} if self.to else {}
+        x = running.over(model, split, lambda b: model.translate(batch_of(b), **to))
+        if self.to == "labels":
+            return self._labels(trained, x, split)
         before = {"source": sources} if sources.shape == x.shape else {}
         target = self.to or next(iter(model.spec.beside), "x")
         others = {**trained.transform.given, **trained.transform.beside}
@@ -73,6 +81,13 @@ class Translate(Task):
             names=split.names,
             transform=others.get(target),
         )
+
+    def _labels(self, trained: Trained, x: Tensor, split: Split) -> Outcome:
+        """Classes as the model tells them, with their probabilities ``(N, classes)``."""
+        arrays: dict[str, np.ndarray[Any, Any]] = {"labels": x.argmax(1).numpy(), "p": x.numpy()}
+        if split.names:
+            arrays["names"] = np.array(split.names)
+        return Outcome(f"the classes of {len(x):,} examples", arrays=arrays, classes=trained.classes)
 
     def _reads(self, model: Model) -> str:
         """Which kind the examples are of.
@@ -89,8 +104,7 @@ class Translate(Task):
             return self.reads
         if model.spec.beside:  # of two domains, the one that is not made
             return next(iter(model.spec.beside)) if self.to and self.to not in model.spec.beside else "x"
-        needed = (need.partition(":")[0] for need in model.needs if ":" in need)
-        return next((name for name in needed if name in model.spec.given), "x")
+        return next((name for name in model.conditions if name in model.spec.given), "x")
 
     def _examples(self, trained: Trained, reads: str) -> Split:
         others = {**trained.transform.given, **trained.transform.beside}

@@ -19,7 +19,7 @@ _WIDTH = 700
 def classes(m: Material) -> Section | None:
     """A row of samples under each class, of a model that draws under labels."""
     spec = m.model.spec
-    if not spec.is_image or "labels" not in m.model.needs or running.conditioned_on(m.model) != "labels":
+    if not spec.is_image or "labels" not in m.model.needs or set(m.model.conditions) - {"labels"}:
         return None
     shown = min(spec.classes, _ROWS)
     key = (m.seed, "report", "classes")
