@@ -61,7 +61,7 @@ class Chain(Distribution):
         """The flat vector ``(*, D)`` of all parts."""
         return torch.cat([parts[i] for i in range(len(self.sizes))], -1)
 
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:  # type: ignore[override]
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch_shape, D)``."""
         return self.joined(self.draw(sample_shape)[0])
 
@@ -69,7 +69,9 @@ class Chain(Distribution):
         """``(*, B)``, the sum over the parts of their log densities given those before, in nats."""
         own = dict(enumerate(value.split(self.sizes, -1)))
         _, steps = self.follow(lambda i, d: own[i])
-        return sum((steps[i].log_prob(own[i]) for i in self.order[1:]), steps[self.order[0]].log_prob(own[self.order[0]]))
+        return sum(
+            (steps[i].log_prob(own[i]) for i in self.order[1:]), steps[self.order[0]].log_prob(own[self.order[0]])
+        )
 
     @property
     def mean(self) -> Tensor:
