@@ -67,8 +67,8 @@ class ClassAccuracy:
         assert evaluation.train is not None  # it is required
         key, extractor = extractor_of(model, evaluation, self.features)
         n = self.samples or min(len(evaluation.split), MOST)
-        given = given_to(model, evaluation, n)
-        assert given is not None and given.y is not None  # the model needs labels
+        given = given_to(evaluation, n)
+        assert given.y is not None  # labels are required
 
         def of(name: str, split: Split, most: int) -> tuple[np.ndarray, np.ndarray]:
             assert split.y is not None
