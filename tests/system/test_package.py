@@ -132,3 +132,64 @@ def test_wheel_installs_and_its_command_runs(wheel: Path, tmp_path: Path) -> Non
     assert sandglass.__version__ in run("sandglass", "--version")
     assert "vae" in run("sandglass", "models")
     assert "digits" in run("sandglass", "recipes")
+
+
+OUTSIDE = '''
+"""A package of somebody else's, with a use of a trained model and a section of the report."""
+
+import torch
+from sandglass.registry import register
+from sandglass.reports.section import Section, Table, section
+from sandglass.tasks.task import Outcome, Task
+
+
+@register("brighten", kind="task")
+class Brighten(Task):
+    """Draw samples and make them brighter.
+
+    Args:
+        by: how much.
+    """
+
+    examples = ("brighten runs/vae-digits-1 --by 0.5",)
+    file = "bright"
+
+    def __init__(self, *, by: float = 0.1) -> None:
+        self.by = by
+
+    def __call__(self, trained):
+        with torch.no_grad():
+            return Outcome(f"4 samples, brighter by {self.by:g}", (trained.model.sample(4) + self.by).clamp(max=1))
+
+
+@section("weights", place=85)
+def weights(m):
+    """The number of tensors."""
+    return Section("weights", "Tensors", tables=[Table([["tensors", str(len(m.model.state_dict()))]])])
+'''
+
+
+def test_a_task_and_a_section_of_another_package_join_by_themselves(tmp_path: Path) -> None:
+    (tmp_path / "bright.py").write_text(OUTSIDE)
+    about = tmp_path / "bright-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: bright\nVersion: 1.0\n")
+    points = "[sandglass.tasks]\nbrighten = bright\n\n[sandglass.sections]\nweights = bright\n"
+    (about / "entry_points.txt").write_text(points)
+
+    def sandglass_(*words: str) -> subprocess.CompletedProcess[str]:
+        path = os.pathsep.join([str(SOURCE), str(tmp_path)])
+        return python("-m", "sandglass", *words, cwd=tmp_path, PYTHONPATH=path, OMP_NUM_THREADS="1")
+
+    assert "  brighten     of the package bright\n" in sandglass_("--help").stdout
+    shown = sandglass_("brighten", "--help").stdout
+    assert "Draw samples and make them brighter." in shown and "--by X" in shown
+    small = ("--net", "mlp", "--model.net.widths", "8", "--limit", "50", "--epochs", "1", "--no-report")
+    trained = sandglass_("train", "--data", "digits", *small, "--out", "run")
+    assert trained.returncode == 0, trained.stderr
+    done = sandglass_("brighten", "run", "--by", "0.5", "-o", "bright.npy")
+    assert (done.returncode, done.stdout) == (0, "bright.npy: 4 samples, brighter by 0.5\n"), done.stderr
+    wrong = sandglass_("brighten", "run", "--by", "much")
+    assert wrong.returncode == 2 and wrong.stderr == "sandglass: --by must be a number, not much.\n"
+    assert sandglass_("report", "run").returncode == 0
+    assert '<section id="weights"' in (tmp_path / "run" / "report.html").read_text()
