@@ -57,8 +57,8 @@ def test_samples_like_the_examples_of_their_class_score_as_they_do() -> None:
     assert real.value > 0.99 and samples.n == real.n == 1000
     assert samples.stderr is not None and real.stderr is not None
     assert abs(samples.value - real.value) < 4.5 * math.hypot(samples.stderr, real.stderr)
-    assert "by class 0: 1.00" in samples.note and "samples given the labels of the examples" in samples.note
-    assert "samples given" not in real.note
+    assert "by class 0: 1.00" in samples.note and "given the labels of the examples" in samples.note
+    assert "given the labels" not in real.note
 
 
 def test_samples_of_another_class_score_nothing() -> None:

@@ -23,7 +23,6 @@ from sandglass.metrics.samples import (
     of_examples,
     of_samples,
     order,
-    with_conditions,
     worth_while,
 )
 from sandglass.registry import register
@@ -68,7 +67,7 @@ class ClassAccuracy:
         key, extractor = extractor_of(model, evaluation, self.features)
         n = self.samples or min(len(evaluation.split), MOST)
         given = given_to(evaluation, n)
-        assert given.y is not None  # labels are required
+        assert given.y is not None  # they are required
 
         def of(name: str, split: Split, most: int) -> tuple[np.ndarray, np.ndarray]:
             assert split.y is not None
@@ -79,7 +78,7 @@ class ClassAccuracy:
             raise UnsuitableError("The metric 'class_accuracy' needs training examples of at least two classes.")
         fitted, y = of("train", evaluation.train, MOST)
         real, truth = of("real", evaluation.split, n)
-        samples, wanted = labelled(of_samples(model, evaluation, key, extractor, n), given.y)
+        samples, wanted = labelled(of_samples(model, evaluation, key, extractor, n, given), given.y)
         if not len(truth) or not len(wanted):
             raise UnsuitableError("The metric 'class_accuracy' needs examples whose class is known.")
         if not np.isfinite(samples).all():
@@ -91,9 +90,13 @@ class ClassAccuracy:
         )
         unsure = "" if classifier.converged else " that did not converge,"
         how = f"a linear classifier{unsure} fitted to {len(y):,} training examples; {extractor.about}"
-        ours = share_result("class_accuracy_samples", torch.from_numpy(right), f"{by_class(right, wanted)}; {how}")
+        ours = share_result(
+            "class_accuracy_samples",
+            torch.from_numpy(right),
+            f"{by_class(right, wanted)}; given the labels of the examples; {how}",
+        )
         theirs = share_result("class_accuracy_examples", torch.from_numpy(right_of_real), how + scarce(truth))
-        return [*with_conditions(model, [ours]), theirs]
+        return [ours, theirs]
 
 
 def labelled(features: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:
