@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sandglass.reports.data import data_section
 
 import sandglass
 from helpers import pictures as random_pictures
@@ -20,7 +21,6 @@ from pictures import BAD, GOOD, PASSED_OVER, class_folder, odd_folder, save, sce
 from sandglass.census.census import Census
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.reports.census import render_census, write_census
-from sandglass.reports.data import data_section
 from sandglass.reports.section import Material
 
 HOSTILE = "<img src=x onerror=1>"
