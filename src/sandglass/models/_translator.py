@@ -13,7 +13,6 @@ from sandglass.distributions.conditional import Network, at_least_single
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import in_range
 
-
 _LEAST = 1 / 64  # what is nearer to 0 or 1 has the logit of this: black and white stay within reach of a network
 
 
