@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sandglass.reports.data import data_section
 
 import sandglass
 from helpers import pictures as random_pictures
