@@ -76,6 +76,6 @@ def test_what_sandglass_01_wrote_says_what_to_do() -> None:
     old = GOLDEN / "0.1.0" / "vae"
     with pytest.raises(ConfigError, match=r"written by Sandglass 0\.1.*train --config .*config\.yaml"):
         Run(old)
-    with pytest.raises(CheckpointError, match=r"written by Sandglass 0\.1.*sandglass-ml==0\.1\.0"):
+    with pytest.raises(CheckpointError, match=r"written by Sandglass 0\.1.*that version"):
         load_model(old / "model")
     command("train", "--config", str(old / "config.yaml"), "--dry-run")
