@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from helpers import QUICK, digest, fresh, make_loop, pictures, rows
-from made import SPECS, dataset, given_of, small, spec_for, suits
+from made import SPECS, dataset, distinct, given_of, small, spec_for, suits
 from sandglass import registry, rng
 from sandglass.core import Clock, Column, Model, Spec
 from sandglass.data.dataset import Dataset, Mixture
@@ -40,6 +40,8 @@ Options = dict[str, Any]
 VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "given"): ["labels", "other"],
     ("model", "sees"): ["other"],
+    ("model", "codes"): [3],
+    ("model", "revive"): [0.9],
     ("net", "activation"): ["tanh"],
     ("net", "stages"): [1],
     ("net", "decoder_widths"): [(5,)],
@@ -55,6 +57,11 @@ VALUES: dict[tuple[str, str], list[Any]] = {
 BESIDE: dict[tuple[str, str], Options] = {
     ("model", "capacity_schedule"): {"capacity": 2.0},
     ("model", "free_bits"): {"capacity": 0.0},
+    ("model", "levels"): {"quantiser": "fsq"},
+    ("model", "code_dim"): {"quantiser": "ema"},
+    ("model", "commitment"): {"quantiser": "ema"},
+    ("model", "decay"): {"quantiser": "ema"},
+    ("model", "revive"): {"quantiser": "ema"},
     ("net", "activation"): {"widths": [5]},
     ("net", "block"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},
@@ -131,7 +138,8 @@ def candidates(kind: str, option: registry.Option) -> Iterator[Any]:
 
 def every(kind: str) -> list[tuple[str, registry.Option]]:
     """Every option of every name; a choice among one thing is none yet."""
-    found = [(name, option) for name in registry.names(kind) for option in registry.schema(kind, name)]
+    known = distinct() if kind == "model" else registry.names(kind)  # a variant has the options of another
+    found = [(name, option) for name in known for option in registry.schema(kind, name)]
     return [(name, o) for name, o in found if o.kind is None or len(registry.names(o.kind)) > 1]
 
 
