@@ -61,7 +61,7 @@ class Ramp(Schedule):
 
 @register("linear", kind="schedule")
 class Linear(Ramp):
-    """From start to end in a straight line over some epochs, then end; a warm-up unless told otherwise.
+    """From start to end in a straight line over some epochs, then end; a warm-up by default.
 
     As a weight of the rate it is the deterministic warm-up of Sonderby et al. 2016, "Ladder Variational Autoencoders"
     (arXiv 1602.02282).
