@@ -65,7 +65,15 @@ class Given:
             raise ConfigError(f"{n} examples are wanted and {len(found)} conditions were given.")
         if not labelled:
             return found if isinstance(self.cond, tuple) else found.flatten(1)
-        return (found[:, None] == torch.arange(self.classes, device=found.device)).float()
+        return one_hot(found, self.classes)
+
+
+def one_hot(y: Tensor, classes: int) -> Tensor:
+    """``(B, classes)`` floats from class numbers ``(B,)``, all 0 where one is unknown (-1).
+
+    A comparison: PyTorch's own reads the values back to check them, and so waits for the device.
+    """
+    return (y[:, None] == torch.arange(classes, device=y.device)).float()
 
 
 class Sees:
