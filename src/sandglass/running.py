@@ -70,8 +70,8 @@ def over(
         key: of the noise.
         size: examples at once, at most.
         fixed: whether every call is over the same number of examples, the last filled up with copies of its first:
-            matrix products of another size may round in another way, and then an example's figures depend on nothing
-            else that was asked.
+            matrix products of another size may round in another way, and then an example's figures depend on no
+            other example.
 
     Example:
         >>> from sandglass import registry

@@ -36,7 +36,7 @@ _WARMUP = 0.3  # share of the updates over which the learning rate rises
 _PROJECTION = 64
 _TEMPERATURE = 0.5
 _SWAPPED = 0.4  # share of a row's columns that its second view takes from other rows
-_PATIENCE = 3.0  # seconds before a person is informed
+_PATIENCE = 3.0  # seconds before a line is printed
 
 
 @register("own", kind="features")
