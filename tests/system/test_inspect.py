@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sandglass.reports.data import data_section
 
 import sandglass
 from helpers import pictures as random_pictures
@@ -22,6 +21,7 @@ from sandglass.census.census import Census
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.reports.census import render_census, write_census
 from sandglass.reports.section import Material
+from sandglass.reports.sections.data import data_section
 
 HOSTILE = "<img src=x onerror=1>"
 

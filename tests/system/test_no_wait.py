@@ -21,7 +21,7 @@ from sandglass.engine.options import Training
 from sandglass.engine.train import spec_of
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique", "unique_", "lift_fresh")
-"""Reading a value, shapes that depend on values, and tensors made of Python values: each is sent to a GPU on its own."""
+"""Reading a value, shapes that depend on values, and tensors made of Python values: each goes to a GPU on its own."""
 
 
 class Watch(TorchDispatchMode):

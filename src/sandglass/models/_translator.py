@@ -13,13 +13,17 @@ from sandglass.distributions.conditional import Network, at_least_single
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import in_range
 
+_LEAST = 1 / 64  # what is nearer to 0 or 1 has the logit of this: black and white stay within reach of a network
+
 
 class Translator(nn.Module):
     """A network from examples of one kind to examples of another, in the range of the second.
 
     Between pictures it is a U-Net, an analysis and a synthesis over all its maps (Ronneberger, Fischer and Brox 2015,
-    arXiv 1505.04597), where the family of networks has such; a source of another size is resized to the target's. Else
-    it is an encoder whose output is the example.
+    arXiv 1505.04597), where the family of networks has such. A convolution of the source, as logits where both are in
+    [0, 1], is added to the output before it comes into its range, so that what the two pictures share need not go
+    through smaller maps; a source of another size is resized to the target's. Else the network is an encoder whose
+    output is the example.
 
     Args:
         net: the family.
@@ -47,18 +51,24 @@ class Translator(nn.Module):
         if not 0 <= dropout < 1:
             raise ConfigError(f"The dropout must be in [0, 1), not {dropout}.")
         self.target, self.dropout = target, dropout
+        self.logits = "real" not in (source.support, target.support)
         self.maps = target.is_image and isinstance(net, Maps)
         if isinstance(net, Maps) and target.is_image:
             down: Any = net.analysis((source.shape[0], *target.shape[1:]))
             self.down, self.up = down, net.synthesis(down.shapes, target.shape)
+            self.direct = nn.Conv2d(source.shape[0], target.shape[0], 3, padding=1)
+            nn.init.zeros_(self.direct.weight)
         else:
             self.whole: Any = net.encoder(source.shape, target.size)
 
     def forward(self, x: Tensor, noise: bool = False) -> Tensor:
         """``(B, *target.shape)`` from ``(B, *source.shape)``; with ``noise`` the dropout is on in eval mode too."""
         if self.maps:
-            *larger, smallest = self.down(resized(x, self.target.shape))
-            h = self.up([*larger, self._dropped(smallest, noise)])
+            source = resized(x, self.target.shape)
+            *larger, smallest = self.down(source)
+            h = self.up([*larger, self._dropped(smallest, noise)]) + self.direct(
+                torch.logit(source, _LEAST) if self.logits else source
+            )
         else:
             h = self.whole.head(self._dropped(self.whole.body(x), noise)).unflatten(-1, self.target.shape)
         return in_range(at_least_single(h).to(x.dtype), self.target)

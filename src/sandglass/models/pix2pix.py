@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from sandglass.models._condition import Given, companion_of
 from sandglass.models._translator import PatchCritic, Translator, each, error
 from sandglass.registry import NetOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
+
+_NET: Mapping[str, Any] = {"name": "conv", "norm": "instance"}
 
 
 @register("pix2pix")
@@ -37,7 +40,7 @@ class Pix2Pix(Model):
         l1_schedule: what l1 is multiplied by over time.
         adversary: ``non-saturating``, ``hinge`` or ``least-squares``.
         dropout: share of the generator's smallest map that is set to 0.
-        net: network family of the generator; auto is conv for images.
+        net: network family of the generator: conv with instance normalisation, as the paper with its batches of one.
         critic: network family of the critic; its number of stages makes the size of a patch, see
             :class:`~sandglass.models._translator.PatchCritic`.
 
@@ -62,7 +65,7 @@ class Pix2Pix(Model):
         l1_schedule: ScheduleOption = "constant",
         adversary: AdversaryName = "non-saturating",
         dropout: float = 0.5,
-        net: NetOption = "auto",
+        net: NetOption = _NET,
         critic: NetOption = "auto",
     ) -> None:
         super().__init__()
