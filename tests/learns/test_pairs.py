@@ -49,7 +49,7 @@ def test_pairs_are_learnt() -> None:
 
 @pytest.mark.parametrize("seed", [0])
 def test_an_inverse_is_found_without_pairs(seed: int) -> None:
-    """Digits, and other digits as 1 - x: each way the correlation with the true picture, pixel by pixel, is over 0.9."""
+    """Digits, and other digits as 1 - x: each way the correlation with the true pixels is over 0.9."""
     data, x, test = digits(beside={"b": Spec((1, 8, 8), "unit")})
     a, others = x.chunk(2)
     data = replace(data, splits={"train": Split(a, beside={"b": Split(1 - others)})})
