@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/ anew from the registry: ``make tables``.
+"""Writes the tables of the pages in docs/ anew from the registry: ``make tables``.
 
 A table stands between ``<!-- models -->`` and ``<!-- /models -->``, and so for the other kinds. With ``--check``
 nothing is written, and a table that is out of date is an error.
@@ -21,16 +21,13 @@ MARKS = re.compile(r"<!-- (?P<kind>[a-z]+) -->\n.*?<!-- /(?P=kind) -->", re.DOTA
 
 
 def models() -> str:
-    """Name, what it is, what it can do beside sampling."""
-    rows = [
-        (
-            f"`{name}`",
-            registry.entry("model", name).summary,
-            " ".join(f"`{c}`" for c in registry.declared(name).provides),
-        )
-        for name in registry.names("model")
-    ]
-    return table(("model", "what it is", "offers, beside `sample`"), rows)
+    """Name, what it is, what it needs of the data, what it can do beside sampling."""
+    rows = []
+    for name in registry.names("model"):
+        made = registry.declared(name)
+        needs, provides = (" ".join(f"`{word}`" for word in words) for words in (made.needs, made.provides))
+        rows.append((f"`{name}`", registry.entry("model", name).summary, needs, provides))
+    return table(("model", "what it is", "needs", "offers, beside `sample`"), rows)
 
 
 def tasks() -> str:
@@ -100,6 +97,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "schedules": schedules,
     "datasets": datasets,
     "metrics": named("metric"),
+    "sections": named("section"),
     "tasks": tasks,
     "loggers": named("logger"),
     "features": named("features"),

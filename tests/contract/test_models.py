@@ -84,6 +84,11 @@ def test_a_phase_moves_all_of_its_own_parameters_and_no_other(model: Model) -> N
             assert still != (id(value) in own) or (value.numel() == 1 and value.grad is not None), key
 
 
+def test_every_parameter_is_trained_by_some_phase(model: Model) -> None:
+    trained = {id(p) for phase in phases(model) for p in phase.parameters()}
+    assert [key for key, p in model.named_parameters() if p.requires_grad and id(p) not in trained] == []
+
+
 def test_a_loss_says_whether_it_depends_on_the_clock(model: Model) -> None:
     for number, phase in enumerate(phases(model)):
         losses = []

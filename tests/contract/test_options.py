@@ -40,6 +40,8 @@ Options = dict[str, Any]
 VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "given"): ["labels", "other"],
     ("model", "sees"): ["other"],
+    ("model", "codes"): [3],
+    ("model", "revive"): [0.9],
     ("net", "activation"): ["tanh"],
     ("net", "stages"): [1],
     ("net", "decoder_widths"): [(5,)],
@@ -55,6 +57,11 @@ VALUES: dict[tuple[str, str], list[Any]] = {
 BESIDE: dict[tuple[str, str], Options] = {
     ("model", "capacity_schedule"): {"capacity": 2.0},
     ("model", "free_bits"): {"capacity": 0.0},
+    ("model", "levels"): {"quantiser": "fsq"},
+    ("model", "code_dim"): {"quantiser": "ema"},
+    ("model", "commitment"): {"quantiser": "ema"},
+    ("model", "decay"): {"quantiser": "ema"},
+    ("model", "revive"): {"quantiser": "ema"},
     ("net", "activation"): {"widths": [5]},
     ("net", "block"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},

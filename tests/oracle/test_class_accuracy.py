@@ -53,30 +53,30 @@ def figures(draw: Callable[[Tensor], Tensor], **options: Any) -> dict[str, Resul
 
 def test_samples_like_the_examples_of_their_class_score_as_they_do() -> None:
     found = figures(of)
-    samples, real = found["class_accuracy"], found["class_accuracy_examples"]
+    samples, real = found["class_accuracy_samples"], found["class_accuracy_examples"]
     assert real.value > 0.99 and samples.n == real.n == 1000
     assert samples.stderr is not None and real.stderr is not None
     assert abs(samples.value - real.value) < 4.5 * math.hypot(samples.stderr, real.stderr)
-    assert "by class 0: 1.00" in samples.note and "samples given the labels of the examples" in samples.note
-    assert "samples given" not in real.note
+    assert "by class 0: 1.00" in samples.note and "given the labels of the examples" in samples.note
+    assert "given the labels" not in real.note
 
 
 def test_samples_of_another_class_score_nothing() -> None:
-    assert figures(lambda y: of((y + 1) % 3))["class_accuracy"].value < 0.01
+    assert figures(lambda y: of((y + 1) % 3))["class_accuracy_samples"].value < 0.01
 
 
 def test_one_class_alone_scores_its_share_of_the_split() -> None:
     """The labels that samples are given have the proportions of the examples, however these are sorted."""
     split = examples(1000, 1)
-    found = figures(lambda y: of(torch.zeros_like(y)))["class_accuracy"]
+    found = figures(lambda y: of(torch.zeros_like(y)))["class_accuracy_samples"]
     assert found.value == pytest.approx(float((split.y == 0).double().mean()), abs=0.01)
-    few = figures(lambda y: of(torch.zeros_like(y)), class_accuracy={"samples": 200})["class_accuracy"]
+    few = figures(lambda y: of(torch.zeros_like(y)), class_accuracy={"samples": 200})["class_accuracy_samples"]
     assert few.n == 200 and few.value == pytest.approx(0.5, abs=4.5 * math.sqrt(0.25 / 200))
     assert "0: 1.00, 1: 0.00, 2: 0.00" in few.note
 
 
 def test_any_class_scores_by_chance() -> None:
-    found = figures(lambda y: of(torch.randint(3, (len(y),))))["class_accuracy"]
+    found = figures(lambda y: of(torch.randint(3, (len(y),))))["class_accuracy_samples"]
     assert found.stderr is not None and abs(found.value - 1 / 3) < 4.5 * found.stderr
 
 
@@ -93,10 +93,10 @@ def test_what_cannot_be_measured_is_refused() -> None:
     plain = registry.build("gan", SPEC)
     with pytest.raises(CapabilityError, match=r"'gan' draws no samples given labels. Models that do: .*cvae"):
         measure(plain, split, names=["class_accuracy"], train=split)
-    assert "class_accuracy" not in [r.name for r in measure(plain, split, train=split)]
+    assert "class_accuracy_samples" not in [r.name for r in measure(plain, split, train=split)]
     with pytest.raises(CapabilityError, match="needs a class for every example"):
         measure(registry.build("cvae", SPEC), Split(split.x), train=split)
     with pytest.raises(DataError, match="two classes"):
         measure(Given(of), split, names=["class_accuracy"], train=Split(split.x, torch.ones(100, dtype=torch.int64)))
     nan = figures(lambda y: torch.full((len(y), 2), math.nan))
-    assert list(nan) == ["class_accuracy"] and math.isnan(nan["class_accuracy"].value)
+    assert list(nan) == ["class_accuracy_samples"] and math.isnan(nan["class_accuracy_samples"].value)

@@ -61,7 +61,7 @@ class Chain(Distribution):
         """The flat vector ``(*, D)`` of all parts."""
         return torch.cat([parts[i] for i in range(len(self.sizes))], -1)
 
-    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:  # type: ignore[override]
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch_shape, D)``."""
         return self.joined(self.draw(sample_shape)[0])
 

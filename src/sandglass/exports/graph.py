@@ -16,7 +16,6 @@ from torch.distributions import Distribution, Independent
 from sandglass import __version__
 from sandglass.core import Batch, Model
 from sandglass.errors import CapabilityError, ConfigError
-from sandglass.running import conditioned_on
 from sandglass.runs.plain import strict_json
 
 if TYPE_CHECKING:
@@ -83,9 +82,8 @@ LABELS = "y"
 def conditions(model: Model, batch: Batch) -> dict[str, Tensor]:
     """What a model needs of these examples beside ``x`` or a code: by name, ``(B,)`` class numbers or ``(B, ...)``."""
     found = {}
-    for name in conditioned_on(model).split(", "):
-        if name:
-            found[LABELS if name == "labels" else name] = batch.y if name == "labels" else batch.given[name]
+    for name in model.conditions:
+        found[LABELS if name == "labels" else name] = batch.y if name == "labels" else batch.given[name]
     return found  # type: ignore[return-value]
 
 

@@ -23,7 +23,6 @@ from sandglass.metrics.samples import (
     of_examples,
     of_samples,
     order,
-    with_conditions,
     worth_while,
 )
 from sandglass.registry import register
@@ -49,8 +48,8 @@ class ClassAccuracy:
 
     needs = ("labels",)
     requires = ("labels", "train", "complete")
-    figures = ("class_accuracy", "class_accuracy_examples")
-    better: Mapping[str, Better] = {"class_accuracy": "higher"}
+    figures = ("class_accuracy_samples", "class_accuracy_examples")
+    better: Mapping[str, Better] = {"class_accuracy_samples": "higher"}
     by_default = staticmethod(worth_while)
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
@@ -67,8 +66,8 @@ class ClassAccuracy:
         assert evaluation.train is not None  # it is required
         key, extractor = extractor_of(model, evaluation, self.features)
         n = self.samples or min(len(evaluation.split), MOST)
-        given = given_to(model, evaluation, n)
-        assert given is not None and given.y is not None  # the model needs labels
+        given = given_to(evaluation, n)
+        assert given.y is not None  # they are required
 
         def of(name: str, split: Split, most: int) -> tuple[np.ndarray, np.ndarray]:
             assert split.y is not None
@@ -79,20 +78,25 @@ class ClassAccuracy:
             raise UnsuitableError("The metric 'class_accuracy' needs training examples of at least two classes.")
         fitted, y = of("train", evaluation.train, MOST)
         real, truth = of("real", evaluation.split, n)
-        samples, wanted = labelled(of_samples(model, evaluation, key, extractor, n), given.y)
+        samples, wanted = labelled(of_samples(model, evaluation, key, extractor, n, given), given.y)
         if not len(truth) or not len(wanted):
             raise UnsuitableError("The metric 'class_accuracy' needs examples whose class is known.")
         if not np.isfinite(samples).all():
-            return [Result("class_accuracy", math.nan, None, n, "1", "the model generates values that are not finite")]
+            note = "the model generates values that are not finite"
+            return [Result("class_accuracy_samples", math.nan, None, n, "1", note)]
         classifier = Linear(fitted, y, 1 + int(max(y.max(), truth.max(), wanted.max())))
         right, right_of_real = (
             classifier.probabilities(x).argmax(1) == k for x, k in ((samples, wanted), (real, truth))
         )
         unsure = "" if classifier.converged else " that did not converge,"
         how = f"a linear classifier{unsure} fitted to {len(y):,} training examples; {extractor.about}"
-        ours = share_result("class_accuracy", torch.from_numpy(right), f"{by_class(right, wanted)}; {how}")
+        ours = share_result(
+            "class_accuracy_samples",
+            torch.from_numpy(right),
+            f"{by_class(right, wanted)}; given the labels of the examples; {how}",
+        )
         theirs = share_result("class_accuracy_examples", torch.from_numpy(right_of_real), how + scarce(truth))
-        return [*with_conditions(model, [ours]), theirs]
+        return [ours, theirs]
 
 
 def labelled(features: Tensor, y: Tensor) -> tuple[np.ndarray, np.ndarray]:

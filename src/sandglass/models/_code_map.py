@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sandglass.core import Condition, Maps, Net
 from sandglass.errors import ConfigError
-from sandglass.nets._frame import FromCode
+from sandglass.nets.frame import FromCode
 
 _ON_A_MAP = 64
 _IN_A_ROW = 8

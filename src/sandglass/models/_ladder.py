@@ -5,15 +5,24 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 from torch.distributions.transforms import Transform
 
 from sandglass.core import Condition, Likelihood, Net, Spec
 from sandglass.distributions.chain import Chain, Parts
-from sandglass.distributions.conditional import DiagonalGaussian, Network, Observation, ObservationModel
+from sandglass.distributions.conditional import (
+    DiagonalGaussian,
+    Network,
+    Observation,
+    ObservationModel,
+    at_least_single,
+)
+from sandglass.distributions.location_scale import scale_from
 from sandglass.distributions.standard import StandardNormal
 from sandglass.nets.mlp import MLP, Residual
 
@@ -102,14 +111,15 @@ class TopDown(ObservationModel):
 
     def to_levels(self, code: Tensor, c: Tensor | None = None) -> Parts:
         """The levels ``(*, B, size)`` of codes ``(*, B, D)``."""
-        parts, z = code.split(self.dims, -1), {}
+        parts = code.split(self.dims, -1)
+        z: Parts = {}
         for i in reversed(range(len(self.dims))):
             loc, scale = moments(self.prior(i, z, c))
             z[i] = loc + scale * parts[i]
         return z
 
     def to_code(self, z: Parts, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Codes ``(*, B, D)`` of levels, and ``(*, B)`` the summed logarithms of the scales they were divided by."""
+        """Codes ``(*, B, D)`` of levels, and ``(*, B)`` the sum of the logarithms of the scales divided by."""
         parts, logs = [], []
         for i in range(len(self.dims)):
             loc, scale = moments(self.prior(i, z, c))
@@ -153,6 +163,39 @@ class Whitening(Transform):
         return dict(enumerate(z.split(self.model.dims, -1)))
 
 
+class Refinement(NamedTuple):
+    """What the pass up says of a level: a Gaussian in natural parameters, in the unit of the prior's scale.
+
+    With the prior ``N(loc, scale^2)`` it is ``N(scale * location / precision, scale^2 / precision)``. In the unit of z,
+    q would be narrower than p by a fixed amount; p, fitted to q, would become as narrow, and so on: both shrink, and
+    the gradient of the level with them, until it is unused.
+
+    Args:
+        location: ``(B, size)``, the mean times the precision; it counts also where the precision is near 0.
+        precision: ``(B, size)``, 1 for the prior's own.
+    """
+
+    location: Tensor
+    precision: Tensor
+
+
+class Head(nn.Module):
+    """Two numbers for each of a level, from features.
+
+    Args:
+        width: of the features.
+        dim: size of the level.
+    """
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 2 * dim)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """``(B, width) -> (B, 2 dim)``."""
+        return self.linear(F.silu(h))
+
+
 class Inference(nn.Module, abc.ABC):
     """``q(z|x, c)`` over all levels."""
 
@@ -164,8 +207,8 @@ class Inference(nn.Module, abc.ABC):
 class LadderInference(Inference):
     """A deterministic pass up, and draws from the top level down: Sonderby et al. 2016.
 
-    The pass up gives a Gaussian ``N(m_i, s_i^2)`` for each level. The top level is drawn from its own; of each other
-    one, q is its product with the prior p(z_i | z_>i, c), normalised.
+    The pass up gives a Gaussian for each level. The top level is drawn from its own; of each other one, q is its
+    product with the prior p(z_i | z_>i, c), normalised.
 
     Args:
         net: the family the encoder is of.
@@ -180,20 +223,22 @@ class LadderInference(Inference):
         self.dims = tuple(dims)
         self.encoder = Network.encoder(net, shape, width, cond)
         self.up = nn.ModuleList(Residual(width, width, _ACTIVATION) for _ in dims[1:])
-        self.heads = nn.ModuleList(DiagonalGaussian(_head(width, d)) for d in dims)
+        self.heads = nn.ModuleList(Head(width, d) for d in dims[:-1])
+        self.top = DiagonalGaussian(Head(width, dims[-1]))
 
     def forward(self, x: Tensor, c: Tensor | None, model: TopDown) -> Chain:
         """The chain from the top level down."""
-        features = [self.encoder(x, c)]
-        for up in self.up:
-            features.append(up(features[-1]))
-        seen = [head(h) for head, h in zip(self.heads, features, strict=True)]
-        top = len(self.dims) - 1
+        h, seen = self.encoder(x, c), []
+        for head, up in zip(self.heads, self.up, strict=True):
+            location, log_precision = at_least_single(head(h)).chunk(2, -1)
+            seen.append(Refinement(location, scale_from(0.5 * log_precision).square()))
+            h = up(h)
+        top: Distribution = self.top(h)
 
         def step(i: int, z: Parts) -> Distribution:
-            return seen[i] if i == top else product(seen[i], model.prior(i, z, c))
+            return product(seen[i], model.prior(i, z, c)) if i < len(seen) else top
 
-        return Chain(self.dims, range(top, -1, -1), step, torch.Size([len(x)]))
+        return Chain(self.dims, range(len(seen), -1, -1), step, torch.Size([len(x)]))
 
 
 class BottomUpInference(Inference):
@@ -211,7 +256,7 @@ class BottomUpInference(Inference):
         super().__init__()
         self.dims = tuple(dims)
         self.encoder = Network.encoder(net, shape, width, cond)
-        self.head = DiagonalGaussian(_head(width, dims[0]))
+        self.head = DiagonalGaussian(Head(width, dims[0]))
         self.levels = nn.ModuleList(Between(n, d, width, cond) for n, d in pairwise(dims))
 
     def forward(self, x: Tensor, c: Tensor | None, model: TopDown) -> Chain:
@@ -225,10 +270,6 @@ class BottomUpInference(Inference):
         return Chain(self.dims, range(len(self.dims)), step, torch.Size([len(x)]))
 
 
-def _head(width: int, dim: int) -> nn.Module:
-    return nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * dim))
-
-
 def normal(loc: Tensor, scale: Tensor) -> Distribution:
     """Independent normals over the last axis."""
     return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
@@ -240,14 +281,15 @@ def moments(p: Distribution) -> tuple[Tensor, Tensor]:
     return p.base_dist.loc, p.base_dist.scale
 
 
-def product(q: Distribution, p: Distribution) -> Distribution:
-    """The normalised product of the densities of two sets of independent normals: means weighted by precision.
+def product(refinement: Refinement, p: Distribution) -> Distribution:
+    """The normalised product of the prior of a level and the Gaussian of the pass up: means weighted by precision.
 
     Example:
-        >>> one, other = (normal(torch.tensor([m]), torch.tensor([s])) for m, s in [(0.0, 1.0), (4.0, 0.5)])
-        >>> product(one, other).mean, product(one, other).variance
-        (tensor([3.2000]), tensor([0.2000]))
+        >>> p = normal(torch.tensor([1.0]), torch.tensor([0.5]))
+        >>> q = product(Refinement(torch.tensor([6.0]), torch.tensor([3.0])), p)  # p times N(1, 0.5^2 / 3)
+        >>> q.mean, q.variance
+        (tensor([1.]), tensor([0.0625]))
     """
-    (m, s), (loc, scale) = moments(q), moments(p)
-    ratio = (scale / s).square()  # precision of q in units of p's
-    return normal(loc + ratio / (1 + ratio) * (m - loc), scale * (1 + ratio).rsqrt())
+    loc, scale = moments(p)
+    narrower = 1 + refinement.precision
+    return normal((loc + scale * refinement.location) / narrower, scale * narrower.rsqrt())

@@ -15,6 +15,7 @@ from sandglass.distributions.conditional import at_least_single
 from sandglass.errors import ConfigError
 
 _ROUNDS = 20  # of k-means: far more than what it still moves after that is moved by the first updates
+_NEARLY = 0.75  # of the codes asked for must be there before fewer levels a dimension are tried
 _PER_CODE = 256  # vectors a code that k-means looks at
 
 
@@ -227,7 +228,7 @@ class FiniteScalar(Quantiser):
         """``(..., D)`` real numbers that round to a level of each dimension, 0 being in the middle."""
         reach = (self.levels - 1) * (1 - 1e-3) / 2
         offset = 0.5 * (self.levels % 2 == 0)
-        shift = torch.atanh(offset / reach).to(h.dtype)
+        shift = torch.atanh(offset / reach * (self.levels > 2)).to(h.dtype)  # two levels have no middle one
         return torch.tanh(h + shift) * reach.to(h.dtype) - offset.to(h.dtype)
 
     def forward(self, h: Tensor) -> Quantised:
@@ -256,12 +257,12 @@ class FiniteScalar(Quantiser):
 
 
 def levels_for(size: int) -> tuple[int, ...]:
-    """Levels of as many dimensions as make nearly ``size`` codes, and no more; 5 to 8 a dimension where it can be.
+    """Levels of as few dimensions as make nearly ``size`` codes, and no more; 5 to 8 a dimension where that can be.
 
     That at least 5 a dimension works well is what Mentzer et al. 2023 (arXiv 2309.15505) found.
 
     Raises:
-        ConfigError: fewer than 2 codes.
+        ConfigError: fewer than 2 codes, or more than 2^24.
 
     Example:
         >>> levels_for(64), levels_for(1024), levels_for(6)
@@ -269,12 +270,14 @@ def levels_for(size: int) -> tuple[int, ...]:
     """
     if not 2 <= size <= 2**24:
         raise ConfigError(f"A quantiser needs codebook_size >= 2, and at most 2^24, not {size}.")
-    fewest = 5 if size >= 25 else 2
     found: tuple[int, ...] = ()
-    for dims in range(1, 1 + int(math.log(size, fewest) + 1e-9)):
-        for levels in itertools.combinations_with_replacement(range(8, fewest - 1, -1), dims):
-            if math.prod(found) < math.prod(levels) <= size:
-                found = levels
+    for fewest in (5, 4, 3, 2):
+        for dims in range(1, 1 + int(math.log(size, fewest) + 1e-9)):
+            for levels in itertools.combinations_with_replacement(range(8, fewest - 1, -1), dims):
+                if math.prod(found) < math.prod(levels) <= size:
+                    found = levels
+        if found and math.prod(found) >= _NEARLY * size:
+            break
     return found
 
 

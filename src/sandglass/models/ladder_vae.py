@@ -29,11 +29,11 @@ class LadderVAE(LatentModel):
     """Ladder VAE: latents in several levels, each with a prior given those above, and a posterior that refines it.
 
     ``p(x, z) = p(x|z) p(z_1|z_>1) ... p(z_L)``, diagonal Gaussians with p(z_L) standard normal. The encoder goes up
-    without drawing and gives a Gaussian for each level; from the top down, ``q(z_i|x, z_>i)`` is its product with the
-    prior p(z_i|z_>i), normalised. The objective of an example is ``distortion + beta * rate`` in nats, the rate being
-    the sum over levels of ``KL(q(z_i|x, z_>i) || p(z_i|z_>i))``: Sonderby, Raiko, Maaloe, Sonderby and Winther 2016,
-    "Ladder Variational Autoencoders" (arXiv 1602.02282). With bottom-up inference it is the hierarchical VAE that they
-    compare with.
+    without drawing and gives a Gaussian for each level, in the unit of its prior's scale; from the top down,
+    ``q(z_i|x, z_>i)`` is its product with the prior p(z_i|z_>i), normalised. The objective of an example is
+    ``distortion + beta * rate`` in nats, the rate being the sum over levels of ``KL(q(z_i|x, z_>i) || p(z_i|z_>i))``:
+    Sonderby, Raiko, Maaloe, Sonderby and Winther 2016, "Ladder Variational Autoencoders" (arXiv 1602.02282). With
+    bottom-up inference it is the hierarchical VAE that they compare with.
 
     A code has the levels in the coordinates of their priors, ``code_i = (z_i - mean_i(z_>i)) / scale_i(z_>i)``: the
     prior of a code is the standard normal, 0 in a part stands for the prior mean given what is above, and a change in
@@ -57,7 +57,7 @@ class LadderVAE(LatentModel):
         ConfigError: no level, more than 5, an empty one, or free bits with bottom-up inference.
 
     Example:
-        >>> _ = torch.manual_seed(0)
+        >>> import torch
         >>> model = LadderVAE(Spec((1, 8, 8), "unit"), latent_dims=(4, 2), net="mlp", likelihood="bernoulli")
         >>> bound = model.bound(Batch(torch.rand(5, 1, 8, 8)))
         >>> list(bound.rates), model.encode(torch.rand(5, 1, 8, 8)).shape
@@ -183,6 +183,7 @@ class LadderVAE(LatentModel):
         """The levels themselves, ``(B, size)`` by name, of codes ``(B, D)``: the mean and scale of each prior put back.
 
         Example:
+            >>> import torch
             >>> model = LadderVAE(Spec((6,)), latent_dims=(3, 2))
             >>> {name: z.shape for name, z in model.levels(torch.zeros(5, 5)).items()}
             {'z1': torch.Size([5, 3]), 'z2': torch.Size([5, 2])}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
-from sandglass.nets._frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, needed, picture_shape, resize
+from sandglass.nets.frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, needed, picture_shape, resize
 from sandglass.registry import register
 
 _SMALLEST = 4

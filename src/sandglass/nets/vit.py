@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
-from sandglass.nets._frame import (
+from sandglass.nets.attention import Attention, Past, check_heads
+from sandglass.nets.frame import (
     Channels,
     Cond,
     FromCode,
@@ -24,7 +25,6 @@ from sandglass.nets._frame import (
     picture_shape,
     resize,
 )
-from sandglass.nets.attention import Attention, Past, check_heads
 from sandglass.registry import register
 
 Size = tuple[int, int]

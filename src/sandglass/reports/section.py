@@ -190,17 +190,14 @@ class Material:
     @property
     def drawable(self) -> bool:
         """Whether there is all that draws of the model are given."""
-        return not running.conditioned_on(self.model) or self.split is not None
-
-    def ready(self, x: Tensor) -> Tensor:
-        """Examples on the model's device and in its precision."""
-        return x.to(self.model.device, self.model.dtype)
+        if not running.conditioned_on(self.model):
+            return True
+        beside = {need.partition(":")[2] for need in self.model.needs if need.startswith("beside:")}
+        return self.split is not None and beside <= self.split.beside.keys()
 
     def placed(self, batch: Batch) -> Batch:
         """A batch on the model's device and in its precision."""
-        there = running.placed(self.model, batch)
-        assert there is not None
-        return there
+        return running.placed(self.model, batch)
 
 
 Draw = Callable[[Material], Section | None]

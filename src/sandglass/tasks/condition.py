@@ -49,7 +49,8 @@ class Condition:
 
     Args:
         label: a class by its name or number, or each for all of them, a row each.
-        given: companions that the model draws under, as NAME=FILE or NAME=FOLDER, with commas between several.
+        given: companions, or examples of a set beside, that the model draws from, as NAME=FILE or NAME=FOLDER, with
+            commas between several.
     """
 
     def __init__(self, *, label: str = "", given: str | Mapping[str, Any] = "") -> None:
@@ -77,15 +78,18 @@ class Condition:
         count = max((len(t) for t in found.values()), default=0)
         n = n or count or usual
         check_count("The number of examples", n)
-        companions = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
+        turned = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
+        companions = {name: t for name, t in turned.items() if name in trained.model.spec.given}
+        beside = {name: Batch(t) for name, t in turned.items() if name not in companions}
         if self.label:
             require(trained.model, "labels")
             chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]
-            return [Given(Batch(y=torch.full((n,), k), given=companions), n, class_name(k, trained)) for k in chosen]
+            batches = {k: Batch(y=torch.full((n,), k), given=companions, beside=beside) for k in chosen}
+            return [Given(batch, n, class_name(k, trained)) for k, batch in batches.items()]
         if "labels" in trained.model.conditions:
             y, note = self._in_proportion(trained, n, seed)
-            return [Given(Batch(y=y, given=companions), n, note=note)]
-        return [Given(Batch(given=companions) if companions else None, n)]
+            return [Given(Batch(y=y, given=companions, beside=beside), n, note=note)]
+        return [Given(Batch(given=companions, beside=beside) if found else None, n)]
 
     @staticmethod
     def columns(trained: Trained, asked: Sequence[Given]) -> dict[str, list[str]]:
@@ -107,13 +111,13 @@ class Condition:
 
     def _companions(self, trained: Trained) -> dict[str, Tensor]:
         """By name, ``(N, *shape)`` what was given."""
-        known = trained.model.spec.given
+        known = {**trained.model.spec.given, **trained.model.spec.beside}
         for name in self.given:
             if name not in known:
                 listed = ", ".join(known) or "none"
                 hint = nearest(name, list(known))
                 raise ConfigError(f"The model knows no companion '{name}'.{hint} It has: {listed}.")
-        how = trained.transform.given
+        how = {**trained.transform.given, **trained.transform.beside}
         splits = {name: read_companion(source, known[name], how.get(name)) for name, source in self.given.items()}
         return {name: split.batch(slice(0, len(split))).x for name, split in splits.items()}
 

@@ -17,7 +17,7 @@ _DRAWN = 2000
 @section("columns", place=20)
 def columns(m: Material) -> Section | None:
     """Every column of the data against as many draws from the model."""
-    if m.model.spec.is_image or m.split is None:
+    if m.model.spec.is_image or m.split is None or not m.drawable:
         return None
     given = m.conditions(_DRAWN, "columns")
     # Draws of x, not means given the latent: these would be too narrow by the noise.

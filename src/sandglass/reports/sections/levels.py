@@ -21,7 +21,8 @@ def levels(m: Material) -> Section | None:
         found = m.model.bound(batch).rates
         return torch.stack([rate.expand(len(batch)) for rate in found.values()], 1)
 
-    names = list(m.model.bound(m.placed(m.split.batch(slice(0, 1)))).rates)
+    with running.observing(m.model, 0, "report", "levels"):
+        names = list(m.model.bound(m.placed(m.split.batch(slice(0, 1)))).rates)
     mean = running.over(m.model, m.split, rates, key=(0, "report", "levels")).double().mean(0)
     chart = amount_chart(
         "levels", "KL of each latent", list(zip(names, mean.tolist(), strict=True)), "nats per example"
