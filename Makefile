@@ -28,7 +28,7 @@ lint: $(VENV)/installed-dev ## style and types
 format: $(VENV)/installed-dev ## put the code into its style
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-tables: $(VENV)/installed-dev ## write the README's tables anew from the registry
+tables: $(VENV)/installed-dev ## write the tables in docs/ anew from the registry
 	@$(BIN)/python docs/tables.py
 
 docs: $(VENV)/installed-dev ## build the documentation as a site, into build/site

@@ -1,8 +1,8 @@
 """Hooks of MkDocs: which pages the site has, in which order, and where their links lead.
 
 The site is docs/, the four pages beside it (README is its home), and the reference. A folder in docs/ is a section of
-its own, so that a new page needs no line anywhere. A link to a file that is not in the site becomes its name, for a
-copy of the site may stand where there is no source.
+its own, headed by the page of the same name where there is one, so that a new page needs no line anywhere. A link to a
+file that is not in the site becomes its name, for a copy of the site may stand where there is no source.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ BESIDE = {
     "changelog.md": "CHANGELOG.md",
 }
 """Pages that stand beside docs/ in the repository; docs/index.md, the list of pages, gives way to the navigation."""
+ORDER = ("data", "training", "using", "evaluating", "comparing")
+"""The guides in reading order; others follow by their names."""
+SECTIONS = ("models", "nets", "likelihoods", "metrics")
+"""The sections in their order; others follow by their names, and the reference last."""
 LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>(?!https?:|mailto:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
 )
@@ -42,18 +46,28 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def navigation(pages: list[str]) -> list[object]:
-    """The home, then the guides, then a section for each folder, and the project last.
+    """The home, then the guides in reading order, then a section for each folder, and the project last.
 
     Example:
-        >>> navigation(["index.md", "training.md", "metrics/a.md", "reference/library.md", "changelog.md"])[1:3]
-        [{'Guides': ['training.md']}, {'Metrics': ['metrics/a.md']}]
+        >>> navigation(["index.md", "sklearn.md", "data.md", "nets.md", "nets/a.md", "metrics/b.md"])[1:-1]
+        [{'Guides': ['data.md', 'sklearn.md']}, {'Nets': ['nets.md', 'nets/a.md']}, {'Metrics': ['metrics/b.md']}]
     """
-    folders = sorted({posixpath.dirname(page) for page in pages} - {""}, key=lambda f: (f == "reference", f))
-    guides = sorted(page for page in pages if "/" not in page and page not in BESIDE)
-    ordered = sorted(pages, key=lambda page: (page != "reference/library.md", page))
-    sections = [{f.capitalize(): [p for p in ordered if posixpath.dirname(p) == f]} for f in folders]
+    top = [page.removesuffix(".md") for page in pages if "/" not in page and page not in BESIDE]
+    folders = {posixpath.dirname(page) for page in pages} - {""}
+    names = (folders | {*SECTIONS} & {*top}) - {"reference"}
+    guides = [f"{page}.md" for page in sorted(set(top) - names, key=lambda page: place(page, ORDER))]
+    sections = []
+    for name in [*sorted(names, key=lambda name: place(name, SECTIONS)), *({"reference"} & folders)]:
+        own = [page for page in pages if page == f"{name}.md" or posixpath.dirname(page) == name]
+        first = (f"{name}.md", "reference/library.md")
+        sections.append({name.capitalize(): sorted(own, key=lambda page: (page not in first, page))})
     project = [page for page in BESIDE if page != "index.md"]
     return ["index.md", {"Guides": guides}, *sections, {"Project": project}]
+
+
+def place(name: str, order: tuple[str, ...]) -> tuple[int, str]:
+    """A key to sort by: the names in ``order`` as they stand there, others after them by the alphabet."""
+    return order.index(name) if name in order else len(order), name
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:

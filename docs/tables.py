@@ -1,4 +1,4 @@
-"""Writes the tables of README.md and docs/ anew from the registry: ``make tables``.
+"""Writes the tables of the pages in docs/ anew from the registry: ``make tables``.
 
 A table stands between ``<!-- models -->`` and ``<!-- /models -->``, and so for the other kinds. With ``--check``
 nothing is written, and a table that is out of date is an error.
@@ -21,12 +21,22 @@ MARKS = re.compile(r"<!-- (?P<kind>[a-z]+) -->\n.*?<!-- /(?P=kind) -->", re.DOTA
 
 
 def models() -> str:
-    """Name, what it is, what it can do beside sampling."""
-    rows = [
-        (f"`{name}`", registry.entry("model", name).summary, " ".join(f"`{c}`" for c in registry.able(name)))
-        for name in registry.names("model")
-    ]
-    return table(("model", "what it is", "offers, beside `sample`"), rows)
+    """Name, what it is, what it needs of the data, what it can do beside sampling."""
+    rows = []
+    for name in registry.names("model"):
+        made = registry.declared(name)
+        needs, provides = (" ".join(f"`{word}`" for word in words) for words in (made.needs, made.provides))
+        rows.append((f"`{name}`", registry.entry("model", name).summary, needs, provides))
+    return table(("model", "what it is", "needs", "offers, beside `sample`"), rows)
+
+
+def tasks() -> str:
+    """Name, what it is, what it asks of the model."""
+    rows = []
+    for name in registry.names("task"):
+        found = registry.entry("task", name)
+        rows.append((f"`{name}`", found.summary, " ".join(f"`{c}`" for c in found.make.needs) or "`sample`"))
+    return table(("task", "what it does", "of the model"), rows)
 
 
 def named(kind: str) -> Callable[[], str]:
@@ -87,6 +97,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "schedules": schedules,
     "datasets": datasets,
     "metrics": named("metric"),
+    "sections": named("section"),
+    "tasks": tasks,
     "loggers": named("logger"),
     "features": named("features"),
     "recipes": recipes,

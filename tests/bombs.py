@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 
 import sandglass
 from offer import GOLDEN, outcome, sealed
-from sandglass.app import codes
-from sandglass.app.trained import opened
 from sandglass.runs.plain import read_yaml
+from sandglass.tasks import code_files
+from sandglass.tasks.trained import opened
 
 Bombs = Iterator[tuple[str, Callable[[], bytes]]]
 """Names, and what makes the bytes."""
@@ -141,7 +141,7 @@ def readers(folder: Path) -> dict[str, Callable[[Path], object]]:
     return {
         "weights": part("model.safetensors"), "configurations": part("config.json"), "yamls": read_yaml,
         "data": lambda file: sandglass.load_data(file, size=8 if file.suffix == ".png" else None),
-        "codes": lambda file: codes.read(file, 2),
+        "codes": lambda file: code_files.read(file, 2),
     }  # fmt: skip
 
 

@@ -24,11 +24,11 @@ from PIL import Image
 import sandglass
 from offer import GOLDEN, command, outcome, sealed
 from sandglass import api
-from sandglass.app import codes
 from sandglass.runs import storage
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
 from sandglass.runs.verify import verify
+from sandglass.tasks import code_files
 
 TOKENS = (
     b"{", b"}", b"[", b"]", b"null", b"NaN", b"-1", b"1e999", b"99999999999999999999", b'""', b"true", b"\x00", b"\xff",
@@ -141,7 +141,7 @@ def as_data(ending: str) -> Read:
 def as_codes(ending: str) -> Read:
     def read(folder: Path, data: bytes) -> None:
         (folder / f"c.{ending}").write_bytes(data)
-        codes.read(folder / f"c.{ending}", 2)
+        code_files.read(folder / f"c.{ending}", 2)
 
     return read
 

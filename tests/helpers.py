@@ -23,6 +23,7 @@ from sandglass.runs.run import Run
 _FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
+    "class_accuracy": {"class_accuracy": _FEW},
     "dci": {"dci": {"trees": 2}},
     "factor_vae": {"factor_vae": {"votes": 100}},
     "fid": {"fid": _FEW},

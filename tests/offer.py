@@ -19,12 +19,12 @@ from pathlib import Path
 import sandglass
 from hostile import corpus
 from sandglass import api
-from sandglass.app import codes
 from sandglass.app.main import main
 from sandglass.engine.train import start_from
 from sandglass.errors import SandglassError
 from sandglass.runs import storage
 from sandglass.runs.run import Run
+from sandglass.tasks import code_files
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
 SUFFIXES = (
@@ -74,7 +74,7 @@ def places(file: Path, data: bytes, scratch: Path) -> Iterator[tuple[str, Callab
     for suffix in SUFFIXES:
         yield f"data{suffix}", partial(offered_as, sandglass.load_data, scratch / f"as{suffix}", data)
     for suffix in (".npy", ".npz", ".csv", ".parquet", ".pkl"):
-        yield f"codes{suffix}", partial(offered_as, partial(codes.read, dim=2), scratch / f"as{suffix}", data)
+        yield f"codes{suffix}", partial(offered_as, partial(code_files.read, dim=2), scratch / f"as{suffix}", data)
     yield "data folder", partial(sandglass.load_data, folder, size=8)
     yield "config", partial(command, "train", "--config", str(file), "--out", str(scratch / "run"))
     for name in ("config.json", "model.safetensors", "README.md", storage.MANIFEST):

@@ -420,7 +420,10 @@ class Maps(Net, Protocol):
     """A family whose networks go through maps of several sizes."""
 
     def analysis(self, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
-        """A module ``(x, c=None) -> [maps]``, the largest first; its ``shapes`` are their ``(C, H, W)``."""
+        """A module ``(x, c=None) -> [maps]``, the largest first; its ``shapes`` are their ``(C, H, W)``.
+
+        Where there are several, its ``first(n)`` is the module of the first n alone.
+        """
         ...
 
     def synthesis(self, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import overload
 
 import torch
 from torch import Tensor
@@ -141,13 +142,18 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
 
 
 def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | None:
-    """Labels and companions for ``n`` draws of a conditional model; None of a model that needs none.
+    """What ``n`` draws of a conditional model are given, by :func:`borrowed`; None where it needs nothing."""
+    return borrowed(split, n, *key) if conditioned_on(model) else None
+
+
+def borrowed(split: Split, n: int, *key: int | str) -> Batch:
+    """Labels, companions and examples of sets beside, for ``n`` draws.
 
     They are those of examples of the split in random order, so samples have its classes in its proportions. More than
-    there are examples go through the split again, in another order; of more the first are the same.
+    there are examples go through the split again, in another order; of more the first are the same. Sets beside have
+    orders of their own.
 
     Args:
-        model: to draw from.
         split: the examples.
         n: how many.
         key: of the order.
@@ -157,16 +163,18 @@ def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | N
         >>> from sandglass.core import Spec
         >>> model = registry.build("cvae", Spec((2,), classes=2), latent_dim=1)
         >>> split = Split(torch.zeros(4, 2), torch.tensor([0, 0, 0, 1]))
-        >>> given = conditions(model, split, 8, 0, "samples")
+        >>> given = borrowed(split, 8, 0, "samples")
         >>> given.y.bincount(), sample(model, 8, given=given).shape
         (tensor([6, 2]), torch.Size([8, 2]))
     """
-    if not conditioned_on(model):
-        return None
-    rounds = range(-(-n // len(split)))
-    index = torch.cat([rng.permutation(len(split), *key, "conditions", place) for place in rounds])[:n]
-    batch = split.batch(index.to(split.x.device))
-    return replace(batch, x=None, mask=None, index=None, beside={})  # type: ignore[arg-type]
+
+    def some(of: Split, *name: str) -> Batch:
+        rounds = range(-(-n // len(of)))
+        index = torch.cat([rng.permutation(len(of), *key, "conditions", *name, place) for place in rounds])[:n]
+        return of.batch(index.to(of.x.device))
+
+    beside = {name: some(other, name) for name, other in split.beside.items()}
+    return replace(some(split), x=None, mask=None, index=None, beside=beside)  # type: ignore[arg-type]
 
 
 def conditioned_on(model: Model) -> str:
@@ -177,8 +185,8 @@ def conditioned_on(model: Model) -> str:
         >>> conditioned_on(registry.declared("cvae")), conditioned_on(registry.declared("gan"))
         ('labels', '')
     """
-    names = (need.partition(":")[0] for need in model.needs if need != "complete")
-    return ", ".join(name for name in names if name != "beside")
+    sets = (f"set '{name}'" for kind, _, name in (need.partition(":") for need in model.needs) if kind == "beside")
+    return ", ".join([*model.conditions, *sets])
 
 
 def filled(index: Tensor, size: int) -> Tensor:
@@ -191,16 +199,26 @@ def filled(index: Tensor, size: int) -> Tensor:
     return torch.cat([index, index[:1].expand(max(0, size - len(index)))])
 
 
+@overload
+def placed(model: Model, given: Batch, index: Tensor | None = None) -> Batch: ...
+@overload
+def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None: ...
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
-    """Conditions on the model's device and in its precision; those at ``index`` alone, if given."""
+    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given.
+
+    A set beside that has as many examples is taken at the same positions, any other whole.
+    """
     if given is None:
         return None
 
     def there(t: Tensor) -> Tensor:
-        t = t if index is None else t[index.to(t.device)]
         return t.to(model.device, model.dtype if t.is_floating_point() else t.dtype)
 
-    return replace(given, beside={}).map(there)
+    def taken(batch: Batch) -> Batch:
+        return batch if index is None else batch.map(lambda t: t[index.to(t.device)])
+
+    beside = {name: taken(b) if len(b) == len(given) else b for name, b in given.beside.items()}
+    return replace(taken(replace(given, beside={})), beside=beside).map(there)
 
 
 def at_once(model: Model) -> int:

@@ -102,7 +102,7 @@ def test_tables_are_made_anew(tmp_path: Path) -> None:
     assert run_python(script, "--check", cwd=tmp_path).returncode == 1
     assert run_python(script, cwd=tmp_path).returncode == 0
     assert (tmp_path / "README.md").read_text() == text
-    kinds = ("models", "nets", "likelihoods", "priors", "datasets", "metrics", "features", "recipes")
+    kinds = ("models", "nets", "likelihoods", "priors", "datasets", "tasks", "metrics", "features", "recipes")
     assert [kind for kind in kinds if f"<!-- {kind} -->" not in text] == []
 
 

@@ -13,6 +13,7 @@ from sandglass import registry
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets.conv import Trim
+from sandglass.nets.mlp import Gated, Residual
 
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [16]},
@@ -172,6 +173,37 @@ def test_what_a_net_was_not_built_for_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", registry.names("net"))
+@pytest.mark.parametrize("cond", CONDS, ids=str)
+def test_half_precision_and_labels_that_are_whole_numbers(name: str, cond: Any) -> None:
+    """A condition may come in another type than the input, and autocast puts a third between."""
+    net, shape = family(name), (1, 9, 14)
+    encoder, decoder = net.encoder(shape, 3, cond=cond, masked=True), net.decoder(4, shape, cond=cond)
+    x, z, c = torch.randn(2, *shape), torch.randn(2, 4), told(cond, 2)
+    c = None if c is None else (c > 0).float()
+    whole = None if c is None else c.long()
+    assert torch.allclose(encoder(x, whole), encoder(x, c)) and torch.allclose(decoder(z, whole), decoder(z, c))
+    with torch.autocast("cpu", torch.bfloat16):
+        low = encoder(x, c, x > 0), decoder(z, c)
+    for a, b in zip(low, (encoder(x, c, x > 0), decoder(z, c)), strict=True):
+        assert (a.float() - b).abs().max() < 0.05 * b.abs().max()
+    encoder.double(), decoder.double()
+    assert encoder(x.double(), c, x > 0).dtype == decoder(z.double(), c).dtype == torch.float64
+
+
+@pytest.mark.parametrize(("name", "options"), [(n, {}) for n in registry.names("net")] + VARIANTS[-1:], ids=case_id)
+@pytest.mark.parametrize("cond", CONDS, ids=str)
+def test_a_graph_of_it_takes_a_batch_of_any_size(name: str, options: dict[str, Any], cond: Any) -> None:
+    """A Python number that is taken from the batch would stand in the graph that is exported."""
+    net, shape, free = family(name, options), (1, 9, 14), {0: torch.export.Dim("batch")}
+    encoder, decoder = net.encoder(shape, 3, cond=cond, masked=True).eval(), net.decoder(4, shape, cond=cond).eval()
+    for module, masked, size in ((encoder, True, shape), (decoder, False, (4,))):
+        inputs = [(torch.randn(n, *size), told(cond, n), *([torch.rand(n, *size) > 0.5] * masked)) for n in (3, 5)]
+        dims = tuple(None if t is None else free for t in inputs[0])
+        graph = torch.export.export(module, inputs[0], dynamic_shapes=dims).module()
+        assert torch.allclose(graph(*inputs[1]), module(*inputs[1]), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", registry.names("net"))
 def test_a_body_can_be_given_on(name: str) -> None:
     """Whatever its head puts out."""
     net, x = family(name), torch.randn(2, 1, 8, 8)
@@ -182,6 +214,33 @@ def test_a_body_can_be_given_on(name: str) -> None:
     theirs.body.load_state_dict(ours.body.state_dict())
     assert torch.equal(ours.body(x), theirs.body(x)) and theirs(x).shape == (2, 7)
     assert len(ours.state_dict()) == len(ours.body.state_dict()) + len(ours.head.state_dict())
+
+
+def test_a_gated_layer_and_a_residual_block_are_their_formulas() -> None:
+    torch.manual_seed(0)
+    gated, residual, x = Gated(3, 4), Residual(3, 4, "relu"), torch.randn(5, 3)
+    opened = 1 / (1 + torch.exp(-(x @ gated.gate.weight.T + gated.gate.bias)))
+    assert torch.allclose(gated(x), (x @ gated.value.weight.T + gated.value.bias) * opened, atol=1e-6)
+    _, _, first, _, _, second = residual.change
+    h = residual.lift(x)
+    inner = first(nn.functional.layer_norm(h, (4,)).relu())
+    assert torch.allclose(residual(x), h + second(nn.functional.layer_norm(inner, (4,)).relu()), atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"positions": "sine"}, {"pool": "token"}, {}], ids=case_id)
+def test_a_vit_sees_where_a_patch_is(options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    encoder, x = family("vit", options).encoder((1, 8, 8), 5), torch.rand(2, 1, 8, 8)
+    assert (encoder(x) - encoder(x.roll(4, -1))).abs().max() > 1e-3
+
+
+def test_a_vit_with_a_token_reads_that_token_alone() -> None:
+    """Which knows nothing of the picture where no block lets it look."""
+    encoder = family("vit", {"pool": "token"}).encoder((1, 8, 8), 5)
+    x = torch.rand(2, 1, 8, 8)
+    assert not torch.equal(encoder(x)[0], encoder(x)[1])
+    encoder.body.reader.trunk.blocks = nn.Identity()
+    assert torch.equal(encoder(x)[0], encoder(x)[1])
 
 
 def test_auto_is_conv_for_images_and_mlp_for_rows() -> None:
@@ -313,6 +372,15 @@ def test_maps_that_do_not_belong_are_refused(name: str, options: dict[str, Any])
         net.analysis(shape, cond=5)(torch.randn(2, *shape))
     with pytest.raises(ConfigError, match="built without one"):
         net.synthesis(down.shapes, shape)(down(torch.randn(2, *shape)), torch.randn(2, 5))
+
+
+def test_instance_norm_leaves_brightness_and_a_vector_to_the_first_stage() -> None:
+    """Away from the border, where the padding shows them."""
+    torch.manual_seed(0)
+    net, shape, x, c = family("conv", {"norm": "instance"}), (1, 64, 64), torch.rand(2, 1, 64, 64), torch.rand(2, 5)
+    down = net.analysis(shape, cond=5)
+    for other in (down(x + 1, c), down(x, c + 1)):
+        assert (down(x, c)[0] - other[0])[..., 4:-4, 4:-4].abs().mean() > 0.1
 
 
 def test_maps_may_be_some_of_those_there_are() -> None:

@@ -13,6 +13,7 @@ import json
 import tempfile
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,26 @@ import torch
 from torch import Tensor
 
 from helpers import QUICK, digest, fresh, make_loop, pictures, rows
+from made import SPECS, dataset, given_of, small, spec_for, suits
 from sandglass import registry, rng
-from sandglass.core import Batch, Clock, Column, Spec
+from sandglass.core import Clock, Column, Model, Spec
 from sandglass.data.dataset import Dataset, Mixture
+from sandglass.data.loading import Loader
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
+from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
 from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 
 Options = dict[str, Any]
 
 VALUES: dict[tuple[str, str], list[Any]] = {
+    ("model", "given"): ["labels", "other"],
+    ("model", "sees"): ["other"],
+    ("model", "codes"): [3],
+    ("model", "revive"): [0.9],
     ("net", "activation"): ["tanh"],
     ("net", "stages"): [1],
     ("net", "decoder_widths"): [(5,)],
@@ -49,6 +57,11 @@ VALUES: dict[tuple[str, str], list[Any]] = {
 BESIDE: dict[tuple[str, str], Options] = {
     ("model", "capacity_schedule"): {"capacity": 2.0},
     ("model", "free_bits"): {"capacity": 0.0},
+    ("model", "levels"): {"quantiser": "fsq"},
+    ("model", "code_dim"): {"quantiser": "ema"},
+    ("model", "commitment"): {"quantiser": "ema"},
+    ("model", "decay"): {"quantiser": "ema"},
+    ("model", "revive"): {"quantiser": "ema"},
     ("net", "activation"): {"widths": [5]},
     ("net", "block"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},
@@ -90,6 +103,7 @@ TRAINING: dict[str, Options] = {
     "on_save_error": {"on_save_error": "continue", "select": "last"},
     "augment": {"augment": ["flip"]},
     "corrupt": {"corrupt": ["gaussian"]},
+    "stage": {"stage": {"train": {"lr": 0.02}}},
 }
 """By training option, a value to try and what must stand beside it; the rest stands in the run it is compared with."""
 
@@ -158,31 +172,41 @@ def hashed(*tensors: Tensor) -> str:
     return h.hexdigest()
 
 
-def trained(name: str, data: Dataset, **options: Any) -> str:
-    """The losses of three updates at different times, the weights after them, and samples."""
-    model = fresh(name, data, **options)
-    stepper = Stepper(model, Training(device="cpu", lr=0.01))
+def trained(model: Model, data: Dataset) -> str:
+    """The losses of three updates of every stage at different times, the weights after them, and samples."""
     losses = []
-    for step in range(3):
-        batch = data.train.batch(slice(8 * step, 8 * step + 8))
-        stepper(Batch(batch.x, batch.y), Clock(step, 3, torch.tensor(step / 2)), 1.0)
-        losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
+    for stage in model.stages():
+        if stage.fit is not None:
+            stage.fit(lambda: [data.train.batch(slice(0, 24))], None)
+        stepper = Stepper(model, stage, Training(device="cpu", lr=0.01))
+        stepper.train()
+        loader = Loader(data.train, 8, seed=0)
+        for step in range(3 * bool(stage.phases)):
+            stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2)), 1.0)
+            losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
+    given = given_of(model, data.train.batch(slice(0, 3)))
     with rng.forked("cpu", 5):
-        samples = model.eval().sample(3), model.sample(3, noise=True)
+        samples = model.eval().sample(3, given), model.sample(3, given, noise=True)
     return hashed(*losses, *model.state_dict().values(), *samples)
-
-
-SMALL: Options = {"latent_dim": 2, "net": {"name": "mlp", "widths": [8]}}
 
 
 @pytest.mark.parametrize(("name", "option"), **named(every("model")))
 def test_every_option_of_a_model_acts(name: str, option: registry.Option) -> None:
-    def observe(options: Options, data: Dataset) -> str:
-        small = {k: v for k, v in SMALL.items() if k in {o.name for o in registry.schema("model", name)}}
-        return trained(name, data, **small | options)
+    known = {o.name for o in registry.schema("model", name)}
+    gaps = "complete" not in registry.declared(name).needs
 
-    assert any(acts("model", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["image"], DATA["row"]))
+    def observe(options: Options, kind: str) -> str:
+        net = {"net": {"name": "mlp", "widths": [8]}} if "net" in known else {}
+        spec = spec_for(name, kind)
+        spec = replace(spec, classes=3, given={**spec.given, "other": replace(SPECS[kind], classes=0)})
+        data = dataset(spec, gaps=gaps)
+        return trained(fresh(name, data, **{**small(name), **net, **options}), data)
 
+    kinds = [kind for kind in ("grey", "row") if suits(name, kind)]
+    assert any(acts("model", name, option, lambda o, kind=kind: observe(o, kind)) for kind in kinds)
+
+
+SMALL: Options = {"latent_dim": 2, "net": {"name": "mlp", "widths": [8]}}
 
 SMALL_NETS: dict[str, Options] = {
     "conv": {"width": 4, "hidden": 8},
@@ -194,7 +218,7 @@ SMALL_NETS: dict[str, Options] = {
 def test_every_option_of_a_net_acts(name: str, option: registry.Option) -> None:
     def observe(options: Options, data: Dataset) -> str:
         choice = {"name": name, **SMALL_NETS.get(name, {}), **options}
-        return trained("ae", data, latent_dim=2, net=choice)
+        return trained(fresh("ae", data, latent_dim=2, net=choice), data)
 
     assert any(acts("net", name, option, lambda o, d=data: observe(o, d)) for data in (DATA["colour"], DATA["row"]))
 
@@ -267,7 +291,7 @@ def test_every_option_of_a_metric_acts(name: str, option: registry.Option) -> No
         model = fresh("vae", data, **SMALL).eval()
         if not getattr(make, "repeats", True):  # then what it does is seen, and not what it finds
             sample = model.sample
-            model.sample = lambda n: calls.append(n) or sample(n)  # type: ignore[assignment, func-returns-value, method-assign]
+            model.sample = lambda n, *o: calls.append(n) or sample(n, *o)  # type: ignore[assignment, func-returns-value, method-assign]
             calls.clear()
         given = registry.resolve("metric", {"name": name, **QUICK.get(name, {}).get(name, {}), **options})
         with torch.no_grad():
@@ -307,7 +331,8 @@ def run_of(options: str, full: bool) -> tuple[object, ...]:
     with tempfile.TemporaryDirectory() as folder:
         given = {"epochs": 4, "batch_size": 8, **json.loads(options)}
         try:
-            loop, run = make_loop(fresh("vae", data, **SMALL), data, Path(folder) / "run", **given)
+            spec = spec_of(data, Training.of(given))
+            loop, run = make_loop(fresh("vae", replace(data, spec=spec), **SMALL), data, Path(folder) / "run", **given)
         except ConfigError as error:
             return (str(error),)
         written: list[int] = []
@@ -356,5 +381,6 @@ def test_an_option_that_does_nothing_is_found() -> None:
 def test_what_is_observed_repeats() -> None:
     """Otherwise every option would seem to act."""
     data = DATA["image"]
-    assert trained("cyclical-vae", data, **SMALL) == trained("cyclical-vae", data, **SMALL, beta=1.0)
+    one, again = (trained(fresh("cyclical-vae", data, **SMALL, **o), data) for o in ({}, {"beta": 1.0}))
+    assert one == again
     assert run_of("{}", False) == run_of(json.dumps({"lr_warmup": 0.0}), False)

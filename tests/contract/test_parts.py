@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from helpers import QUICK, fresh, pictures, rows
+from helpers import QUICK, fresh, pictures
+from made import MODELS, NETS, dataset, small, spec_for, suits
 from sandglass import registry
 from sandglass.core import Column, Likelihood, Spec
 from sandglass.data.dataset import Mixture
@@ -98,20 +99,25 @@ def test_a_prior_scores_what_it_draws(name: str) -> None:
     assert abs(float(-prior().log_prob(z).mean()) - 3 * 0.5 * math.log(2 * math.pi * math.e)) < 0.3
 
 
+DISTINCT = list({(type(m), m.needs): n for n in reversed(MODELS) if (m := registry.declared(n))}.values())
+"""One model of each class and set of needs: other presets are measured as that one is."""
+
+
 @pytest.mark.parametrize("name", registry.names("metric"))
 @pytest.mark.parametrize("kind", ["row", "image"])
 def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> None:
-    data = pictures() if kind == "image" else rows(torch.randn(50, 6, generator=torch.Generator().manual_seed(0)))
     make = registry.entry("metric", name).make
-    split = dataclasses.replace(data.train, factors=torch.arange(2 * len(data.train)).view(-1, 2) % 3)
-    labels = torch.arange(len(split)) % 2
-    train = dataclasses.replace(data.train, x=data.train.x.flip(1), y=labels)  # others than those that are measured
-    beside: dict[str, Any] = {"train": train, "factors": ("first", "second")}
-    beside |= {"mixture": Mixture(torch.eye(6), 1.0)} if kind == "row" else {}
-    split = dataclasses.replace(split, y=labels)
-    for model_name in registry.names("model"):
-        model = fresh(model_name, data, latent_dim=3, net={"name": "mlp", "widths": [8]})
-        if not set(make.needs) <= set(model.provides):
+    nets = "conv" if kind == "image" else "mlp"
+    for model_name in (n for n in DISTINCT if suits(n, "grey" if kind == "image" else "row")):
+        data = dataset(spec_for(model_name, "grey" if kind == "image" else "row"))
+        labels = torch.arange(len(data.train)) % 2
+        split = dataclasses.replace(data.train, factors=torch.arange(2 * len(data.train)).view(-1, 2) % 3, y=labels)
+        train = dataclasses.replace(data.train, x=data.train.x.flip(1), y=labels)  # others than those measured
+        beside: dict[str, Any] = {"train": train, "factors": ("first", "second")}
+        beside |= {"mixture": Mixture(torch.eye(6), 1.0)} if kind == "row" else {}
+        own = {o.name: {"name": nets, **NETS[nets]} for o in registry.schema("model", model_name) if o.kind == "net"}
+        model = fresh(model_name, data, **small(model_name), **own)
+        if not all(registry.can(model, need) for need in make.needs):
             continue
         evaluation = Evaluation(split=split, spec=model.spec, **beside)
         if lacking := [ask for ask in getattr(make, "requires", ()) if not evaluation.has(ask)]:

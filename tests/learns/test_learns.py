@@ -15,7 +15,10 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 import sandglass
 from helpers import fit, fresh, rows
 from sandglass import registry, rng
+from sandglass.core import Spec
 from sandglass.data.corrupt import make_corruption
+from sandglass.data.dataset import Dataset, Split
+from sandglass.data.transform import ArrayTransform
 
 
 def a_mixture_is_modelled_to_its_entropy(name: str) -> None:
@@ -89,6 +92,40 @@ def samples_have_the_moments_of_the_data(name: str) -> None:
     assert (samples.T.cov() - truth.covariance_matrix).abs().max() < 0.25
 
 
+def a_chain_of_tiles_is_coded_in_its_entropy(name: str) -> None:
+    """Pictures of four tiles, each one of four patterns, a tile like the one before it with probability 0.7.
+
+    Their entropy is 4.21 nats, and that of tiles without their order 5.55. The bound on unseen pictures is within 0.5
+    nats of the former; of 1,000 samples 95 in 100 are four patterns, and tiles are repeated as often as they should be,
+    within four standard errors and 0.02.
+    """
+    with rng.forked("cpu", 1):
+        patterns = (torch.rand(4, 4, 4) > 0.5).float()
+        kinds = [torch.randint(4, (3500,))]
+        for _ in range(3):
+            other = (kinds[-1] + torch.randint(1, 4, (3500,))) % 4
+            kinds.append(torch.where(torch.rand(3500) < 0.7, kinds[-1], other))
+    kind = torch.stack(kinds, 1)
+    x = patterns[kind].view(-1, 2, 2, 4, 4).permute(0, 1, 3, 2, 4).reshape(-1, 1, 8, 8)
+    spec = Spec((1, 8, 8), "binary")
+    data = Dataset("tiles", spec, ArrayTransform(spec.shape), {"train": Split(x[:3000])}, fingerprint="tiles")
+    net = {"name": "conv", "width": 16, "stages": 2}
+    prior = {"prior_width": 32, "prior_depth": 2, "prior_dropout": 0.0}
+    model = fresh(name, data, codes=4, codebook_size=8, net=net, **prior)
+    later = {"stage": {"prior": {"epochs": 8, "lr": 3e-3}}}
+    fit(model, data, epochs=12, batch_size=50, lr=3e-3, schedule="cosine", **later)
+    entropy = math.log(4) - 3 * (0.7 * math.log(0.7) + 0.3 * math.log(0.1))
+    with torch.no_grad(), rng.forked("cpu", 2):
+        reached = float(model.eval().bound(x[3000:]).elbo.mean())
+        drawn = model.sample(1000).view(-1, 2, 4, 2, 4).transpose(2, 3).reshape(1000, 4, 1, 16)
+    far = (drawn - patterns.view(4, 16)).abs().amax(-1)
+    whole, found = (far.amin(-1) < 0.5).all(1), far.argmin(-1)
+    same = float((found[:, 1:] == found[:, :-1]).float().mean())
+    assert -entropy - 0.5 < reached < -entropy + 0.15
+    assert float(whole.float().mean()) > 0.95
+    assert abs(same - 0.7) < 4 * math.sqrt(0.21 / 3000) + 0.02
+
+
 ANSWERS: dict[str, Callable[[str], None]] = {
     "vae": a_mixture_is_modelled_to_its_entropy,
     "beta-vae": a_weight_buys_the_rate_it_should,
@@ -97,6 +134,8 @@ ANSWERS: dict[str, Callable[[str], None]] = {
     "ae": codes_beat_principal_components,
     "gan": samples_have_the_moments_of_the_data,
     "hinge-gan": samples_have_the_moments_of_the_data,
+    "vq-vae": a_chain_of_tiles_is_coded_in_its_entropy,
+    "fsq-vae": a_chain_of_tiles_is_coded_in_its_entropy,
 }
 
 

@@ -18,7 +18,7 @@ def coded(spreads: Tensor, log_variance: float = 0.0) -> Model:
     n = len(spreads)
     model = registry.build("vae", Spec((n,)), net="linear", latent_dim=n).double()
     with torch.no_grad():
-        layer = model.posterior.trunk[1]
+        layer = model.q.trunk.module[1]
         layer.weight.copy_(torch.cat([spreads.diag(), torch.zeros(n, n)]))
         layer.bias.copy_(torch.tensor([100.0] * n + [log_variance] * n))
     return model

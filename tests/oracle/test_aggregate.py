@@ -26,7 +26,7 @@ def linear(a: Tensor = LINEAR, scale: Tensor = SCALE, mean: float = 0.0) -> Mode
     """A VAE in float64 whose q(z|x) is normal around ``a x + mean``."""
     model = registry.build("vae", Spec((a.shape[1],)), net="linear", latent_dim=len(a)).double()
     with torch.no_grad():
-        layer = model.posterior.trunk[1]
+        layer = model.q.trunk.module[1]
         layer.weight.copy_(torch.cat([a, torch.zeros_like(a)]))
         layer.bias.copy_(torch.cat([torch.full((len(a),), mean).double(), 2 * scale.log()]))
     return model
@@ -72,7 +72,7 @@ def test_together_they_are_the_rate() -> None:
     x = torch.randn(3000, 3, generator=torch.Generator().manual_seed(1)).double()
     model = linear(mean=0.5)
     found = figures(model, x)
-    rates = model.rates(x).sum(1)
+    rates = model.bound(x).rate
     together = found["mutual_information"].value + found["marginal_kl"].value
     draws = aggregate.draw(model, evaluation(x))
     error = float((draws.posterior - draws.prior).std()) / 3000**0.5

@@ -38,8 +38,8 @@ def linear_gaussian() -> tuple[VAE, Tensor]:
     torch.manual_seed(0)
     model: VAE = registry.build("vae", Spec((3,)), net="linear", latent_dim=2, likelihood=likelihood).double()  # type: ignore[assignment]
     with torch.no_grad():
-        model.likelihood.trunk[0].weight.copy_(WEIGHT)
-        model.likelihood.trunk[0].bias.zero_()
+        model.p.trunk.module[0].weight.copy_(WEIGHT)
+        model.p.trunk.module[0].bias.zero_()
     return model.eval(), torch.randn(5, 3).double()
 
 
@@ -248,7 +248,7 @@ def test_what_cannot_be_annealed_is_refused_in_a_line() -> None:
     with pytest.raises(CapabilityError, match="log_prob"):
         measure(gan, Split(torch.randn(5, 3)), names=["ais"])
     model, split = one()
-    model.prior.forward = lambda: Independent(Poisson(torch.ones(2)), 1)
+    model.pz.forward = lambda: Independent(Poisson(torch.ones(2)), 1)
     with pytest.raises(CapabilityError, match="real numbers"):
         measure(model, split, names=["ais"])
 
@@ -259,5 +259,5 @@ def test_a_mixture_can_be_the_prior() -> None:
     prior = MixtureSameFamily(Categorical(torch.ones(2).double()), parts)
     covariance = WEIGHT @ WEIGHT.T + NOISE**2 * torch.eye(3).double()
     each = [MultivariateNormal(WEIGHT @ m, covariance).log_prob(x) for m in parts.mean]
-    weights, _ = AnnealedImportance(steps=12, leapfrog=4, chains=4000).weights(Path(prior, model.likelihood, x))
+    weights, _ = AnnealedImportance(steps=12, leapfrog=4, chains=4000).weights(Path(prior, model.p, x))
     assert scores(weights, torch.stack(each).logsumexp(0) - math.log(2)).abs().max() < 5

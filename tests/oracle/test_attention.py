@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sandglass.errors import ConfigError
 from sandglass.nets.attention import Attention, attention, attention_weights
+from sandglass.nets.vit import Block, Grid, sine_positions
 
 
 def theirs(ours: Attention, width: int) -> nn.MultiheadAttention:
@@ -146,3 +147,38 @@ def test_a_context_is_neither_forgotten_nor_ignored() -> None:
         Attention(8, 2, context=5)(x)
     with pytest.raises(ConfigError, match="built without one"):
         Attention(8, 2)(x, words)
+
+
+# the vision transformer
+
+
+def test_a_block_is_pytorch_s_layer_with_the_same_weights() -> None:
+    torch.manual_seed(0)
+    ours, x = Block(8, 2, 0.0).double(), torch.randn(3, 5, 8).double()
+    other = nn.TransformerEncoderLayer(8, 2, 32, 0.0, "gelu", batch_first=True, norm_first=True).double()
+    other.self_attn = theirs(ours.attention, 8)
+    norm, up, _, down = ours.mlp
+    for mine, part in ((ours.before, other.norm1), (norm, other.norm2), (up, other.linear1), (down, other.linear2)):
+        part.load_state_dict(mine.state_dict())
+    with torch.no_grad():
+        for p, q in ((ours.before, other.norm1), (norm, other.norm2)):
+            p.weight.copy_(torch.rand(8)), q.weight.copy_(p.weight)
+    assert torch.allclose(ours(x), other(x), atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 37, 53), (1, 1, 90), (2, 8, 4), (1, 1, 1)])
+def test_patches_are_those_that_a_convolution_would_read(shape: tuple[int, int, int]) -> None:
+    grid, x = Grid.of(shape, 4), torch.randn(2, *shape)
+    patches, (rows, columns), (height, width) = grid.cut(x), grid.size, grid.patch
+    padded = torch.zeros(2, shape[0], rows * height, columns * width)
+    padded[..., : shape[1], : shape[2]] = x
+    assert torch.equal(patches, nn.functional.unfold(padded, grid.patch, stride=grid.patch).transpose(1, 2))
+    assert torch.equal(grid.join(patches), x)
+
+
+def test_sine_positions_are_the_formula_and_tell_every_place_apart() -> None:
+    found = sine_positions((3, 5), 8)
+    for i, (row, column) in enumerate((r, c) for r in range(3) for c in range(5)):
+        expected = [f(v / 10000 ** (k / 2)) for v in (row, column) for f in (math.sin, math.cos) for k in range(2)]
+        assert torch.allclose(found[i], torch.tensor(expected), atol=1e-6)
+    assert float((torch.cdist(found, found) + torch.eye(15)).min()) > 0.5

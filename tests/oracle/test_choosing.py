@@ -37,8 +37,8 @@ def test_a_warm_up_does_not_keep_an_early_epoch(tmp_path: Path) -> None:
 def test_the_weight_follows_the_clock_as_a_tensor() -> None:
     data = pictures()
     model = fresh("vae", data, net="mlp", latent_dim=2, beta=2.0, beta_schedule={"name": "linear", "epochs": 4})
-    assert float(model.beta(Clock(epoch=torch.tensor(1.0)))) == 0.5
-    assert float(model.beta(Clock.final())) == 2.0
+    assert float(model.penalty.beta(Clock(epoch=torch.tensor(1.0)))) == 0.5
+    assert float(model.penalty.beta(Clock.final())) == 2.0
     batch = Batch(torch.rand(4, 1, 8, 8))
     torch.manual_seed(0)
     start = model.elbo(batch, Clock())
@@ -99,7 +99,8 @@ def test_the_average_is_the_closed_form() -> None:
     from sandglass.engine.step import Stepper
 
     data = rows(torch.randn(8, 4))
-    stepper = Stepper(fresh("vae", data, latent_dim=2), Training(ema=0.75, device="cpu"))
+    model = fresh("vae", data, latent_dim=2)
+    stepper = Stepper(model, model.stages()[0], Training(ema=0.75, device="cpu"))
     start = [p.detach().clone() for p in stepper.params]
     with torch.no_grad():
         for p in stepper.params:
@@ -151,6 +152,6 @@ def test_validation_is_in_eval_mode(tmp_path: Path) -> None:
     loop.model.eval()
     x = data.splits["validation"].batch(slice(0, None)).x
     with torch.no_grad():
-        expected = float(-loop.model.likelihood(loop.model.encode(x)).log_prob(x).mean())
+        expected = float(-loop.model.p(loop.model.encode(x)).log_prob(x).mean())
     assert measured is not None
     assert measured["reconstruction", "objective"] == pytest.approx(expected, rel=1e-5)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from helpers import fresh, rows
 from sandglass import registry
-from sandglass.core import Model, Phase, Result, Spec
+from sandglass.core import Batch, Latent, Model, Phase, Result, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics import _subset
@@ -35,20 +35,21 @@ class Through(Model):
     def __init__(self, encode: Callable[[Tensor], Tensor] = lambda x: x, dim: int = 2, way: Any = None) -> None:
         super().__init__()
         self.spec, self.f, self.way = Spec((dim,)), encode, way
+        self.latents = (Latent("z", (dim,)),)
         self.weight = torch.nn.Parameter(torch.zeros(1).double())
 
     def phases(self) -> Sequence[Phase]:
         return ()
 
-    def encode(self, x: Tensor) -> Tensor:
-        return self.f(x)
+    def encode(self, batch: Batch) -> Tensor:
+        return self.f(batch.x)
 
-    def interpolate(self, a: Tensor, b: Tensor, steps: int = 8) -> Tensor:
+    def interpolate(self, a: Batch, b: Batch, steps: int = 8) -> Tensor:
         """``way`` of times ``(steps, 1)`` in [0, 1], the same for every pair."""
-        t = torch.linspace(0, 1, steps, dtype=a.dtype)[:, None]
+        t = torch.linspace(0, 1, steps, dtype=a.x.dtype)[:, None]
         return self.way(t)[None].expand(len(a), -1, -1)
 
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         return torch.zeros(n, *self.spec.shape)
 
 
@@ -211,7 +212,7 @@ def test_the_scale_of_the_data_does_not_matter_to_the_way() -> None:
     for scale in (1.0, 4.0):
         walk = model.interpolate
         scaled = Through(dim=6)
-        scaled.interpolate = lambda a, b, n, walk=walk, s=scale: s * walk(a.float(), b.float(), n)  # type: ignore
+        scaled.interpolate = lambda a, b, n, walk=walk, s=scale: s * walk(a.x.float(), b.x.float(), n)  # type: ignore
         found.append(smooth(scaled))
     assert found[0] == found[1] and 1 < found[0][0] < found[0][1]
 
@@ -226,9 +227,9 @@ def test_ways_are_between_different_examples_and_need_two() -> None:
     seen: list[Tensor] = []
 
     class Asked(Through):
-        def interpolate(self, a: Tensor, b: Tensor, steps: int = 8) -> Tensor:
-            seen.extend([a, b])
-            return torch.linspace(0, 1, steps, dtype=a.dtype)[None, :, None] * (b - a)[:, None]
+        def interpolate(self, a: Batch, b: Batch, steps: int = 8) -> Tensor:
+            seen.extend([a.x, b.x])
+            return torch.linspace(0, 1, steps, dtype=a.x.dtype)[None, :, None] * (b.x - a.x)[:, None]
 
     smooth(Asked(), n=3, pairs=300)
     a, b = seen

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import sandglass
 from helpers import fresh
-from sandglass.core import Model, Phase, Result, Spec
+from sandglass.core import Batch, Latent, Model, Phase, Result, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics._bootstrap import bootstrap
@@ -37,16 +37,17 @@ class Coded(Model):
 
     def __init__(self, dim: int, provides: Sequence[str] = ("encode",)) -> None:
         super().__init__()
-        self.spec, self.provides = Spec((dim,)), tuple(provides)  # type: ignore[misc]
+        self.spec, self.provides = Spec((dim,)), tuple(provides)
+        self.latents = (Latent("z", (dim,)),)
         self.weight = torch.nn.Parameter(torch.zeros(1).double())
 
     def phases(self) -> Sequence[Phase]:
         return ()
 
-    def encode(self, x: Tensor) -> Tensor:
-        return x
+    def encode(self, batch: Batch) -> Tensor:
+        return batch.x
 
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         return torch.zeros(n, *self.spec.shape)
 
 

@@ -59,7 +59,7 @@ def test_of_the_active_units() -> None:
     scales = torch.linspace(0.097, 0.103, 60).double()
     model = registry.build("vae", Spec((60,)), net="linear", latent_dim=60).double()
     with torch.no_grad():
-        model.posterior.trunk[1].weight.copy_(torch.cat([scales.diag(), torch.zeros(60, 60)]))
+        model.q.trunk.module[1].weight.copy_(torch.cat([scales.diag(), torch.zeros(60, 60)]))
 
     def figure(seed: int) -> tuple[float, float | None]:
         (found,) = measure(model, Split(normal(200, 60, seed=seed)), names=["active_units"], seed=seed)

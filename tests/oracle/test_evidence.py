@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sandglass import registry
-from sandglass.core import Spec
+from sandglass.core import Batch, Spec
 from sandglass.data.dataset import Split
 from sandglass.distributions import evidence
 from sandglass.distributions.observed import log_prob
@@ -32,9 +32,7 @@ def make(likelihood: Any = "bernoulli", spec: Spec | None = None, latent_dim: in
 def one_by_one(model: VAE, x: Tensor, k: int, mask: Tensor | None) -> Tensor:
     """The formula, draw by draw."""
     q, p = model.posterior(x if mask is None else x.masked_fill(~mask, 0)), model.prior()
-    weights = [
-        log_prob(model.likelihood(z), x, mask) + p.log_prob(z) - q.log_prob(z) for z in q.rsample(torch.Size([k]))
-    ]
+    weights = [log_prob(model.p(z), x, mask) + p.log_prob(z) - q.log_prob(z) for z in q.rsample(torch.Size([k]))]
     return torch.stack(weights).exp().mean(0).log()
 
 
@@ -51,7 +49,7 @@ def test_any_pieces_are_the_formula(likelihood: Any, gaps: bool, limit: int, mon
     after = torch.get_rng_state()
     monkeypatch.setattr(evidence, "_IN_CACHE", limit)
     torch.manual_seed(1)
-    assert torch.allclose(model.log_prob(x, 11, mask), expected, rtol=1e-12, atol=0)
+    assert torch.allclose(model.log_prob(Batch(x, mask=mask), 11), expected, rtol=1e-12, atol=0)
     assert torch.equal(after, torch.get_rng_state())
 
 
@@ -70,7 +68,7 @@ def test_blocks_of_draws_join(monkeypatch: pytest.MonkeyPatch) -> None:
     # log((1/k) sum exp) of blocks, from what they were made of: constant weights are unmoved however they are cut
     monkeypatch.setattr(evidence, "log_prob", lambda p, x, mask: torch.full((len(x),), -1000.0).double())
     with torch.no_grad():
-        for p in model.posterior.parameters():
+        for p in model.q.parameters():
             p.zero_()  # q(z|x) is the prior
     assert torch.allclose(model.log_prob(x, 11), torch.tensor(-1000.0).double(), rtol=1e-13)
 
@@ -103,7 +101,7 @@ def test_memory_does_not_grow_with_the_draws(likelihood: str, draws: tuple[int, 
 def test_an_example_is_encoded_once_and_draws_are_not_made_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = make(), torch.rand(6, 2, 3, 5)
     seen: list[int] = []
-    model.posterior.trunk.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    model.q.trunk.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
     monkeypatch.setattr(evidence, "_LATENTS", 500)
     monkeypatch.setattr(evidence, "_IN_CACHE", 3000)
     with Largest() as largest:
@@ -140,11 +138,11 @@ def test_bits_are_of_the_seen_numbers_of_discrete_data(gaps: bool) -> None:
 def test_a_fair_coin_is_one_bit() -> None:
     model = make("bernoulli", Spec((6,), "binary"))
     with torch.no_grad():
-        for layer in model.likelihood.trunk:
+        for layer in model.p.trunk.module:
             if isinstance(layer, nn.Linear):
                 layer.weight.zero_()
                 layer.bias.zero_()
-        for p in model.posterior.parameters():
+        for p in model.q.parameters():
             p.zero_()
     (bits,) = measure(model, Split((torch.rand(9, 6) > 0.5).float()), names=["log_prob_bits_per_dim"])
     assert bits.value == pytest.approx(1, abs=1e-6)

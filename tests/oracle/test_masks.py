@@ -18,11 +18,14 @@ from sandglass.data.dataset import Dataset, Split
 from sandglass.data.load import fingerprint
 from sandglass.data.loading import Loader, in_order
 from sandglass.data.transform import ArrayTransform
+from sandglass.distributions.conditional import Network
 from sandglass.distributions.observed import fill, log_prob
 from sandglass.errors import CapabilityError
 from sandglass.metrics.measure import measure
 
-ABLE = [name for name in registry.names("model") if registry.entry("model", name).make.masks]
+ABLE = [name for name in registry.names("model") if set(registry.declared(name).needs) <= {"labels"}]
+"""Models that leave missing values out."""
+
 LIKELIHOODS: list[Any] = ["bernoulli", *({"name": "gaussian", "learn": how} for how in ("none", "shared", "pixel"))]
 
 
@@ -31,21 +34,22 @@ def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
 
 
 def make(name: str, likelihood: Any = "gaussian", spec: Spec | None = None) -> Model:
-    net = {"name": "mlp", "widths": [16]}
+    options = {"latent_dim": 2, "net": {"name": "mlp", "widths": [16]}, "likelihood": likelihood}
+    known = [option.name for option in registry.schema("model", name)]
+    spec = spec or Spec((5,), "unit" if likelihood == "bernoulli" else "real", classes=3)
     with rng.forked("cpu", 0, "weights"):
-        return registry.build(
-            name,
-            spec or Spec((5,), "unit" if likelihood == "bernoulli" else "real"),
-            latent_dim=2,
-            net=net,
-            likelihood=likelihood,
-        )
+        return registry.build(name, spec, **{k: v for k, v in options.items() if k in known})
+
+
+def classes(n: int) -> Tensor:
+    """``(n,)`` for models that need labels."""
+    return torch.arange(n) % 3
 
 
 def terms_of(model: Model, batch: Batch) -> dict[str, Tensor]:
     """Every loss and part, and every gradient."""
     found = {}
-    for phase in model.phases():
+    for phase in (phase for stage in model.stages() for phase in stage.phases):
         model.zero_grad(set_to_none=True)
         with rng.forked("cpu", 7):
             terms = phase.loss(batch, Clock())
@@ -71,8 +75,9 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def test_a_mask_of_everything_changes_no_bit(name: str, likelihood: Any) -> None:
     model, x = make(name, likelihood), random(600, 5)
     everything = torch.ones_like(x, dtype=torch.bool)
-    assert same(terms_of(model, Batch(x)), terms_of(model, Batch(x, mask=everything)))
-    assert figures(model, Split(x)) == figures(model, Split(x, mask=everything))
+    y = classes(600)
+    assert same(terms_of(model, Batch(x, y)), terms_of(model, Batch(x, y, mask=everything)))
+    assert figures(model, Split(x, y)) == figures(model, Split(x, y, mask=everything))
 
 
 @pytest.mark.parametrize("name", ABLE)
@@ -82,11 +87,12 @@ def test_what_was_not_observed_changes_no_bit(name: str, likelihood: Any) -> Non
     mask[0] = False  # an example of which nothing is known
     wild = x.masked_fill(~mask, 1e30)
     zeros = x.masked_fill(~mask, 0.0)
-    expected = terms_of(model, Batch(zeros, mask=mask))
+    y = classes(40)
+    expected = terms_of(model, Batch(zeros, y, mask=mask))
     assert all(torch.isfinite(v).all() for v in expected.values())
-    assert same(expected, terms_of(model, Batch(wild, mask=mask)))
-    assert figures(model, Split(zeros, mask=mask)) == figures(model, Split(wild, mask=mask))
-    assert not same(expected, terms_of(model, Batch(zeros)))  # and the mask does something
+    assert same(expected, terms_of(model, Batch(wild, y, mask=mask)))
+    assert figures(model, Split(zeros, y, mask=mask)) == figures(model, Split(wild, y, mask=mask))
+    assert not same(expected, terms_of(model, Batch(zeros, y)))  # and the mask does something
 
 
 def test_a_product_with_the_mask_would_not_do() -> None:
@@ -135,10 +141,10 @@ def test_importance_weights_reach_the_marginal() -> None:
     model = make("vae", {"name": "gaussian", "learn": "none", "scale": 1.0}).double()
     with rng.forked("cpu", 1):
         linear = torch.nn.Sequential(torch.nn.Linear(2, 5), torch.nn.Unflatten(-1, (5,))).double()
-    model.likelihood.trunk = linear  # type: ignore[union-attr, assignment]
+    model.p.trunk = Network(linear)  # type: ignore[union-attr, assignment]
     x, mask = random(4, 5, dtype=torch.float64) * 2, random(4, 5, seed=1) > 0.4
     with torch.no_grad(), rng.forked("cpu", 0):
-        found = model.log_prob(x, 50000, mask)
+        found = model.log_prob(Batch(x, mask=mask), 50000)
         whole = model.log_prob(fill(x, mask), 1000)
         weight, bias = linear[0].weight.detach(), linear[0].bias.detach()
     for i in range(4):

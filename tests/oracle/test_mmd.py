@@ -83,7 +83,7 @@ def coded(scale: float) -> Model:
     """A VAE whose q(z|x) is normal around x."""
     model = registry.build("vae", Spec((2,)), net="linear", latent_dim=2).double()
     with torch.no_grad():
-        layer = model.posterior.trunk[1]
+        layer = model.q.trunk.module[1]
         layer.weight.copy_(torch.cat([torch.eye(2), torch.zeros(2, 2)]))
         layer.bias.copy_(torch.tensor([0.0, 0.0, *[2 * math.log(scale)] * 2]))
     return model

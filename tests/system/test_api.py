@@ -84,7 +84,7 @@ def test_load_from_the_hub(run: sandglass.Run, tmp_path: Path, monkeypatch: pyte
     hub.snapshot_download = snapshot_download  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
     monkeypatch.setitem(sys.modules, "huggingface_hub.errors", errors)
-    assert sandglass.load("someone/digits-vae").latent_dim == 2
+    assert sandglass.load("someone/digits-vae").code_size == 2
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     for misspelt in ("runs/nope", "models/nope", "./a/b", "nope"):
@@ -131,7 +131,7 @@ def test_resume_gives_more_epochs_and_refuses_other_data(tmp_path: Path) -> None
         sandglass.resume(run.path)
     with pytest.raises(DataError, match=r"not what .* was trained on"):
         sandglass.resume(run.path, data=x + 1)
-    with pytest.raises(ConfigError, match="can be given more"):
+    with pytest.raises(ConfigError, match="can only raise"):
         sandglass.resume(run.path, data=x, epochs=1)
     longer = sandglass.resume(run.path, data=x, epochs=4)
     straight = sandglass.train("vae", x, out=tmp_path / "b", model_options={"latent_dim": 2}, epochs=4, batch_size=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,14 +14,16 @@ import torch
 from PIL import Image
 
 from helpers import digest, fresh, make_loop, pictures, rows, stop_at
+from made import batch, dataset, small, spec_for
 from sandglass import api, registry
 from sandglass.app.main import main
-from sandglass.core import Batch, Clock
+from sandglass.core import Batch, Clock, Model
 from sandglass.data.augment import AUGMENTATIONS, make_augmentation
 from sandglass.data.corrupt import CORRUPTIONS, make_corruption
 from sandglass.data.loading import Loader
 from sandglass.engine.options import Training
 from sandglass.engine.step import batch_shards
+from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError
 from sandglass.reports.facts import facts
 from sandglass.runs.run import Run
@@ -41,39 +44,50 @@ def test_a_batch_is_damaged_and_has_what_it_was() -> None:
     plain = Loader(data.train, 16, seed=3, augment=augment)
     loader = Loader(data.train, 16, seed=3, augment=augment, corrupt=corrupt)
     for step in (0, 3, 5):
-        batch, clean = loader.batch(step), plain.batch(step)
-        assert clean.target is None and torch.equal(clean.clean, clean.x)
-        assert batch.target is not None and torch.equal(batch.clean, clean.x) and torch.equal(batch.y, clean.y)
-        assert torch.equal(batch.x, corrupt(clean.x, batch.index, 3, step // loader.steps_per_epoch))
-        assert not torch.equal(batch.x, batch.target)
-        shards = batch_shards(batch, 3)
-        assert torch.equal(torch.cat([s.clean for s in shards]), batch.target)
+        drawn, clean = loader.batch(step), plain.batch(step)
+        assert "damaged" not in clean.given
+        assert torch.equal(drawn.x, clean.x) and torch.equal(drawn.y, clean.y)
+        damaged = corrupt(clean.x, drawn.index, 3, step // loader.steps_per_epoch)
+        assert torch.equal(drawn.given["damaged"], damaged) and not torch.equal(damaged, clean.x)
+        shards = batch_shards(drawn, 3)
+        assert torch.equal(torch.cat([s.given["damaged"] for s in shards]), damaged)
 
 
-@pytest.mark.parametrize("name", registry.names("model"))
-def test_a_model_that_denoises_compares_with_the_clean_example(name: str) -> None:
-    """And one that does not is none the wiser."""
-    data = pictures()
-    model = fresh(name, data, latent_dim=2, **SMALL)
-    x = data.train.batch(slice(0, 8)).x
+SEEING = [name for name in registry.names("model") if registry.declared(name).config["options"].get("sees") == "auto"]
+
+
+def denoiser(name: str) -> Model:
+    data = dataset(spec_for(name, "grey"))
+    known = registry.declared(name).config["options"]
+    net = {k: v for k, v in SMALL.items() if k in known}
+    return fresh(name, replace(data, spec=spec_of(data, Training(corrupt="gaussian"))), **small(name), **net)
+
+
+@pytest.mark.parametrize("name", SEEING)
+def test_a_model_that_denoises_sees_the_damaged_copy_and_is_compared_with_the_example(name: str) -> None:
+    model = denoiser(name).eval()
+    clean = batch(model.spec, 8)
+    plain = {k: v for k, v in clean.given.items() if k != "damaged"}
     losses = []
-    for batch in (Batch(x), Batch(x, target=x), Batch(x, target=1 - x)):
+    for damaged in (None, clean.x, 1 - clean.x, 9 * clean.x):
         torch.manual_seed(0)
-        losses.append(float(model.phases()[0].loss(batch, Clock()).loss.detach()))
-    assert losses[0] == losses[1]
-    assert (losses[0] != losses[2]) == model.denoises
+        given = plain if damaged is None else {**plain, "damaged": damaged}
+        phase = model.stages()[0].phases[0]
+        losses.append(float(phase.loss(replace(clean, given=given), Clock()).loss.detach()))
+    assert losses[0] == losses[1] and losses[2:] != 2 * losses[:1]
 
 
 def test_the_likelihood_is_asked_for_the_clean_example() -> None:
     data = pictures()
-    model = fresh("vae", data, latent_dim=2, **SMALL)
+    model = denoiser("vae")
+    data = dataset(model.spec)
     clean = data.train.batch(slice(0, 8)).x
     damaged = make_corruption("gaussian")(clean, torch.arange(8), 0, 0)
     torch.manual_seed(0)
-    parts = model.elbo(Batch(damaged, target=clean), Clock()).parts
+    parts = model.elbo(Batch(clean, given={"damaged": damaged}), Clock()).parts
     torch.manual_seed(0)
     q = model.posterior(damaged)
-    expected = -model.likelihood(q.rsample()).log_prob(clean)
+    expected = -model.p(q.rsample()).log_prob(clean)
     assert torch.equal(parts["distortion"], expected.detach())
 
 
@@ -88,7 +102,8 @@ def test_a_run_with_changes_resumes_exactly(kind: str, tmp_path: Path) -> None:
 
     def loop_in(folder: str, **options: object):  # type: ignore[no-untyped-def]
         options = {"epochs": 3, "batch_size": 16, "accumulate": 2, **changes, **options}
-        return make_loop(fresh("vae", data, latent_dim=2, **SMALL), data, tmp_path / folder, **options)
+        seen = replace(data, spec=spec_of(data, Training.of(options)))
+        return make_loop(fresh("vae", seen, latent_dim=2, **SMALL), data, tmp_path / folder, **options)
 
     loop, run = loop_in("straight")
     loop.fit()
@@ -162,8 +177,8 @@ def test_a_preview_shows_what_training_will_see(tmp_path: Path, capsys: pytest.C
     assert not np.array_equal(preview(tmp_path, *words[:-1], "5", out="other.png"), picture)
     data = api.load_data("digits")
     augment, corrupt = make_augmentation("rotate=20,flip"), make_corruption("gaussian=0.3")
-    batch = Loader(data.train, len(data.train), seed=4, augment=augment, corrupt=corrupt).batch(2)
-    seen = (batch.x * 255).round().to(torch.uint8).numpy()
+    batch = Loader(data.train, len(data.train), seed=4, augment=augment, corrupt=corrupt, stream="train").batch(2)
+    seen = (batch.given["damaged"] * 255).round().to(torch.uint8).numpy()
     size = 8 * 12
     last = picture[-16 - size : -16 : 12, -16 - size : -16 : 12, 0]  # one in twelve: the tiles are enlarged
     assert any(np.array_equal(last, one) for one in seen[:, 0])
@@ -219,9 +234,10 @@ def test_reconstructing_damaged_pictures(tmp_path: Path, capsys: pytest.CaptureF
     plain, damaged = str(tmp_path / "p.npz"), str(tmp_path / "d.npz")
     assert main(["reconstruct", run, "-n", "5", "-o", plain]) == 0
     assert main(["reconstruct", run, "-n", "5", "--corrupt", "gaussian=0.3", "-o", damaged]) == 0
-    before, after = np.load(plain)["x"], np.load(damaged)["x"]
-    assert len(before) == 10 and len(after) == 15
-    assert np.array_equal(before[:5], after[10:]) and not np.array_equal(after[:5], after[10:])
+    before, after = np.load(plain), np.load(damaged)
+    assert set(before) == {"original", "reconstruction"} and set(after) == {"corrupted", "denoised", "original"}
+    assert np.array_equal(before["original"], after["original"])
+    assert not np.array_equal(after["corrupted"], after["original"])
     assert main(["reconstruct", run, "--corrupt", "gausian"]) == 2
 
 

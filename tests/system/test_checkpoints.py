@@ -147,7 +147,7 @@ def test_weights_that_are_not_finite_or_do_not_fit_are_refused(run: Run) -> None
         files["model.safetensors"] = lambda path: save_file(tensors, path)
         storage.write_folder(run.path / "model", files, {})
 
-    name = "posterior.trunk.1.weight"
+    name = "q.trunk.module.1.weight"
     rewrite(lambda t: t[name].view(-1)[0].fill_(float("nan")))
     with pytest.raises(CheckpointError, match=f"{name}.*not finite"):
         load_model(run.path / "model")

@@ -17,7 +17,8 @@ from PIL import Image
 
 import sandglass
 from sandglass.api import run_data
-from sandglass.app.main import COMMANDS, main
+from sandglass.app.commands import commands
+from sandglass.app.main import main
 
 Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "16", "--latent-dim", "3", "--limit", "200", "--threads", "1"]
@@ -94,10 +95,10 @@ def test_top_level_is_light(words: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     assert "sandglass" in done.stdout
     if not words or words == ["--help"]:
-        assert all(f"  {c.name} " in done.stdout and c.summary in done.stdout for c in COMMANDS)
+        assert all(f"  {c.name} " in done.stdout and c.summary in done.stdout for c in commands())
 
 
-@pytest.mark.parametrize("command", [c.name for c in COMMANDS if c.name != "train"])
+@pytest.mark.parametrize("command", [c.name for c in commands() if c.name != "train"])
 def test_help_of_every_command_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])
@@ -229,7 +230,7 @@ def test_encode_and_decode(cli: Cli, run: Path, tmp_path: Path, ending: str) -> 
     test = run_data(sandglass.Run(run)).splits["test"]
     model = sandglass.load(run)
     with torch.no_grad():
-        z = model.encode(test.batch(slice(0, len(test))).x)
+        z = model.encode(test.batch(slice(0, len(test))))
         first = (model.decode(z[:1]) * 255).round().numpy()[0, 0]
     assert test.y is not None
     if ending == "npz":

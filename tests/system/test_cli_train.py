@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +237,7 @@ def test_resume_with_more_epochs(cli: Cli, tmp_path: Path) -> None:
     whole, parts = (tmp_path / n / "model" / "model.safetensors" for n in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
     code, _, err = cli("train", "--resume", "parts", "--epochs", "2")
-    assert code == 2 and "can be given more" in err
+    assert code == 2 and "can only raise" in err
 
 
 def test_init_from(cli: Cli, tmp_path: Path) -> None:
@@ -255,3 +255,91 @@ def test_init_from(cli: Cli, tmp_path: Path) -> None:
     assert first[1] < first[0]
     code, _, err = cli(*words, "--latent-dim", "4", "--init-from", "a", "--out", "c")
     assert code == 2 and "do not fit" in err and not (tmp_path / "c").exists()
+
+
+# stages
+
+
+@pytest.fixture
+def staged() -> Iterator[str]:
+    """A model that trains in two stages and is then fitted in closed form."""
+    from sandglass import registry
+    from sandglass.core import Stage
+    from sandglass.models.vae import VAE
+
+    class Twice(VAE):
+        """A VAE that is trained twice."""
+
+        def stages(self) -> Sequence[Stage]:
+            """Twice the same, then a fit."""
+            phases = tuple(self.phases())
+            fit = Stage("count", fit=lambda train, validation: {"examples": float(sum(len(b) for b in train()))})
+            return Stage("first", phases, objective="elbo"), Stage("second", phases, objective="elbo", epochs=2), fit
+
+    registry.register("twice")(Twice)
+    yield "twice"
+    from sandglass.registry.building import _declared
+    from sandglass.registry.names import _entries
+
+    del _entries["model", "twice"]
+    _declared.pop("twice", None)
+
+
+def test_a_stage_has_options_of_its_own(cli: Cli, staged: str, tmp_path: Path) -> None:
+    words = ["--data", "digits", *SMALL, "--epochs", "1", "--stage.second.epochs", "3", "--stage.second.lr", "0.01"]
+    found = configuration(cli, staged, *words, "--stage.first.batch-size", "50")
+    assert found["training"]["stage"] == {"second": {"epochs": 3, "lr": 0.01}, "first": {"batch_size": 50}}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(found))
+    again = configuration(cli, "--config", "own.yaml", "--stage.second.lr", "0.5")["training"]["stage"]
+    assert again == {"second": {"epochs": 3, "lr": 0.5}, "first": {"batch_size": 50}}, "a flag over one of a file"
+    code, out, err = cli("train", staged, *words, "--out", "run")
+    assert code == 0 and "1 epoch of first in batches of 16, then 3 epochs of second in batches of 16" in err
+    stages = {r["stage"]: r["epoch"] for r in sandglass.Run(tmp_path / "run").metrics()}
+    assert stages["first"] == 1 and stages["second"] == 3 and "count" in stages
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "second: objective" in page and "Fitted in closed form: count" in page
+    code, out, _ = cli("train", staged, *words, "--dry-run")
+    assert code == 0 and "a step, second" in out and "(1 + 3 epochs)" in out
+
+
+def test_help_of_train_names_the_stages(cli: Cli, staged: str) -> None:
+    _, out, _ = cli("train", staged, "--help")
+    assert "--stage.first.OPTION" in out and "2 epochs when not given" in out and "fitted in closed form" in out
+    assert "--stage." not in cli("train", "vae", "--help")[1].split("examples:")[0]
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--stage.secnd.epochs", "has no stage 'secnd'. Did you mean 'second'? Its stages: first, second, count."),
+        ("--stage.second.epohcs", "A stage has no option 'epohcs'. Did you mean 'epochs'?"),
+        ("--stage.count.epochs", "fitted in closed form"),
+        ("--stage.second", "A stage has no option ''"),
+    ],
+)
+def test_a_stage_that_is_not_there_is_one_line(cli: Cli, staged: str, flag: str, says: str) -> None:
+    code, out, err = cli("train", staged, "--data", "digits", flag, "3")
+    assert code == 2 and says in err and err.count("\n") == 1 and out == ""
+
+
+def test_data_is_read_and_the_model_loaded_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sandglass.data import load, trained_on
+    from sandglass.runs.run import Run
+
+    calls: list[str] = []
+
+    def counted(where: Any, name: str, what: str) -> None:
+        original = getattr(where, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            calls.append(what)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(where, name, call)
+
+    counted(sandglass.api, "load_data", "data")
+    counted(load, "load_data", "data")
+    counted(trained_on, "load_data", "data")
+    counted(Run, "load_model", "model")
+    code, _, err = cli("train", "--recipe", "digits", *SMALL, "--epochs", "1", "--likelihood", "bernoulli")
+    assert code == 0 and sorted(calls) == ["data", "model"], err

@@ -186,7 +186,7 @@ def test_rows_do_not_read_a_model_of_pictures():
 
 def test_import_is_light():
     code = (
-        "import sys, sandglass.registry as r; r.discover('dataset'); import sandglass.data.load;"
+        "import sys; from sandglass.registry.names import discover; discover('dataset'); import sandglass.data.load;"
         "heavy = ('pandas', 'sklearn', 'PIL', 'pooch', 'requests', 'rich', 'matplotlib');"
         "print([m for m in heavy if m in sys.modules])"
     )

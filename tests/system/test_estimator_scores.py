@@ -43,7 +43,7 @@ def test_together_or_one_by_one_is_the_same_bound(likelihood: str) -> None:
     x = np.random.default_rng(0).integers(0, 256, (20, 5, 6)).astype(np.uint8)
     options = {"likelihood": likelihood}
     estimator = GenerativeModel(**TINY, model_options=options).fit(x)
-    z, _ = estimator._prepared(x)
+    z = estimator._prepared(x).x
     with torch.no_grad(), rng.forked():
         alone = []
         for one in z:
@@ -56,13 +56,13 @@ def test_a_missing_value_is_left_out_of_the_bound() -> None:
     x = rows()
     x[::3, 1] = np.nan
     estimator = GenerativeModel(**TINY).fit(x)
-    z, mask = estimator._prepared(x)
-    assert mask is not None
+    examples = estimator._prepared(x)
+    assert examples.mask is not None
     alone = []
     with torch.no_grad(), rng.forked():
-        for one, seen in zip(z, mask, strict=True):
+        for place in range(len(x)):
             rng.reseed(rng.key(estimator.seed_, "score"), torch.device("cpu"))
-            alone.append(float(estimator.model_.log_prob(one[None], 5, seen[None])))
+            alone.append(float(estimator.model_.log_prob(examples.batch(slice(place, place + 1)), 5)))
     unit = np.nansum(np.where(np.isnan(x), np.nan, np.log(np.nanstd(x, 0))), 1)
     assert np.allclose(estimator.score_samples(x), np.array(alone) - unit, atol=1e-4)
 
@@ -107,8 +107,9 @@ def test_counts_and_categories_have_a_probability_which_knows_no_unit() -> None:
     estimator = GenerativeModel(**TINY).fit(frame)
     visits, size, kind = estimator.input_transform_.spec().columns
     assert (visits.kind, size.kind, kind.kind) == ("count", "numeric", "categorical") and visits.scale != 1
-    x, mask = estimator._prepared(frame)
-    assert np.allclose(layout.log_unit(estimator.input_transform_, x, mask, mixed=True), np.log(size.scale))
+    examples = estimator._prepared(frame)
+    unit = layout.log_unit(estimator.input_transform_, examples.x, examples.mask, mixed=True)
+    assert np.allclose(unit, np.log(size.scale))
 
 
 def test_a_positive_value_counts_in_its_own_unit() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -20,15 +21,15 @@ import sandglass
 from helpers import fresh, pictures, rows
 from sandglass import registry
 from sandglass.app.main import main
-from sandglass.core import Model, Spec
+from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Dataset
 from sandglass.data.transform import Transform
 from sandglass.errors import CapabilityError, ConfigError, MissingPackageError
 from sandglass.exports import graph, parity, write
 from sandglass.runs.run import write_model_folder
 
-ABLE = [n for n in registry.names("model") if {"encode", "decode"} & set(registry.able(n))]
-PRESETS = [n for n in ABLE if registry.entry("model", n).preset]
+ABLE = [n for n in registry.names("model") if {"encode", "decode"} & set(registry.declared(n).provides)]
+PRESETS = [n for n in ABLE if registry.entry("model", n).preset and n != "cvae"]
 CONV = {"name": "conv", "width": 4, "hidden": 8}
 MLP = {"name": "mlp", "widths": [8]}
 
@@ -50,19 +51,22 @@ def agree(model: Model, folder: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     for n in (1, 2, 5, 64, 100):
         x = torch.rand(n, *model.spec.shape, generator=generator)
-        z = torch.randn(n, model.latent_dim, generator=generator)
+        z = torch.randn(n, model.code_size, generator=generator)
+        batch = Batch(x, torch.arange(n) % max(1, model.spec.classes))
+        given = {"y": batch.y.numpy()} if "labels" in model.needs else {}
         with torch.no_grad():
             if "encode" in model.provides:
-                (code,) = session(folder / "encoder.onnx").run(["code"], {"x": x.numpy()})
-                assert np.abs(code - model.encode(x).numpy()).max() < 1e-5
+                (code,) = session(folder / "encoder.onnx").run(["code"], {"x": x.numpy(), **given})
+                assert np.abs(code - model.encode(batch).numpy()).max() < 1e-5
             if "decode" in model.provides:
-                (made,) = session(folder / "decoder.onnx").run(None, {"z": z.numpy()})
-                assert made.shape == x.shape and np.abs(made - model.decode(z).numpy()).max() < 1e-5
+                (made,) = session(folder / "decoder.onnx").run(None, {"z": z.numpy(), **given})
+                assert made.shape == x.shape and np.abs(made - model.decode(z, batch).numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in PRESETS else n for n in ABLE])
 def test_every_model_that_encodes_or_decodes_is_exported(name: str, tmp_path: Path) -> None:
     data = rows(torch.randn(20, 6, generator=torch.Generator().manual_seed(0)))
+    data = dataclasses.replace(data, spec=dataclasses.replace(data.spec, classes=3))
     model = stored(name, data, tmp_path / "model", net=MLP)
     done = sandglass.export(tmp_path / "model", tmp_path / "onnx")
     assert set(done.parts) == {p for p, c in write.PARTS.items() if c in model.provides}
@@ -140,12 +144,26 @@ def test_twice_is_the_same_bytes(part: str, run: Path, done: write.Exported, tmp
     assert (again.path / f"{part}.onnx").read_bytes() == (done.path / f"{part}.onnx").read_bytes()
 
 
+def test_labels_are_an_input(tmp_path: Path) -> None:
+    model = stored("cvae", pictures(), tmp_path / "model", net=MLP)
+    path = sandglass.export(tmp_path / "model", tmp_path / "onnx").path
+    agree(model, path)
+    for part, name in (("encoder", "x"), ("decoder", "z")):
+        inputs = [(i.name, i.type, i.shape[0]) for i in session(path / f"{part}.onnx").get_inputs()]
+        assert inputs == [(name, "tensor(float)", "batch"), ("y", "tensor(int64)", "batch")]
+    run_readme(path, "assert made.shape == x.shape\n")
+
+
 def test_the_readme_runs_without_sandglass(done: write.Exported) -> None:
-    text = (done.path / "README.md").read_text()
+    run_readme(done.path, "assert made.shape == x.shape and about['kind'] == 'image'\n")
+
+
+def run_readme(path: Path, check: str) -> None:
+    text = (path / "README.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert "sandglass" not in code.replace("sandglass.transform", "") and code.count("\n") <= 12
-    code += "assert made.shape == x.shape and about['kind'] == 'image'\nimport sys\nassert 'torch' not in sys.modules\n"
-    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=done.path, check=True)
+    assert "sandglass" not in code.replace("sandglass.transform", "") and code.count("\n") <= 13
+    code += f"{check}import sys\nassert 'torch' not in sys.modules\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=path, check=True)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +231,7 @@ def test_the_largest_difference_and_its_place_are_told() -> None:
                 y[5, 2] += 0.25
             return (y,)
 
-    found = parity.compare(data, Shifted(), torch.zeros(64, 4), "encoder")
+    found = parity.compare(data, Shifted(), {"x": torch.zeros(64, 4)}, "encoder")
     assert (found.value, found.index, found.batch, found.output) == (0.25, (5, 2), 7, "code")
     assert str(found) == "0.25 at code[5, 2] in a batch of 7"
     large = parity.Difference("encoder", "code", 0.05, 1000.0, (0, 0), 1)
@@ -227,7 +245,7 @@ def test_data_that_is_not_at_hand_is_replaced_by_random_examples(tmp_path: Path)
     run = sandglass.train("ae", x, out=tmp_path / "run", epochs=1, model_options={"latent_dim": 2, "net": "linear"})
     assert sandglass.export(run, tmp_path / "onnx", parts=["encoder"]).examples == "64 random examples"
     for support, levels in (("binary", 2), ("unit", 17)):
-        made, _ = write.inputs(tmp_path / "none", Spec((1, 4, 5), support, levels))  # type: ignore[arg-type]
+        made = write.inputs(tmp_path / "none", Spec((1, 4, 5), support, levels))[0].x  # type: ignore[arg-type]
         assert made.shape == (64, 1, 4, 5) and len(made.unique()) == levels and made.min() == 0 and made.max() == 1
 
 
@@ -280,7 +298,7 @@ def test_what_onnx_has_no_operator_for_is_refused_in_one_line(tmp_path: Path, mo
     data = rows(torch.randn(20, 6))
     stored("ae", data, tmp_path / "model", net=MLP)
 
-    def decode(self: Any, z: torch.Tensor) -> torch.Tensor:
+    def decode(self: Any, z: torch.Tensor, given: Any = None) -> torch.Tensor:
         return torch.zeros(len(z), 6) if float(z.sum()) > 0 else torch.ones(len(z), 6)
 
     monkeypatch.setattr(registry.entry("model", "ae").make, "decode", decode)

@@ -20,8 +20,8 @@ from pictures import BAD, GOOD, PASSED_OVER, class_folder, odd_folder, save, sce
 from sandglass.census.census import Census
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.reports.census import render_census, write_census
-from sandglass.reports.data import data_section
 from sandglass.reports.section import Material
+from sandglass.reports.sections.data import data_section
 
 HOSTILE = "<img src=x onerror=1>"
 

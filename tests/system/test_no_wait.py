@@ -11,14 +11,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import fresh, make_loop, pictures, rows
+from helpers import fresh, make_loop, rows
+from made import dataset, small, spec_for
 from sandglass import registry
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import CORRUPTIONS
 from sandglass.data.dataset import Split
+from sandglass.engine.options import Training
+from sandglass.engine.train import spec_of
 
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "_unique", "unique_", "lift_fresh")
-"""Reading a value, shapes that hang on values, and tensors made of Python values: each is sent to a GPU on its own."""
+"""Reading a value, shapes that depend on values, and tensors made of Python values: each goes to a GPU on its own."""
 
 
 class Watch(TorchDispatchMode):
@@ -43,12 +46,15 @@ class Watch(TorchDispatchMode):
 @pytest.mark.parametrize("name", registry.names("model"))
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_a_step_reads_nothing_back(name: str, optimizer: str, tmp_path: Path) -> None:
-    data = pictures()
-    model = fresh(name, data, latent_dim=3, net={"name": "conv", "width": 4, "norm": "batch"})
+    spec = spec_for(name, "colour")
+    data = dataset(spec)
+    known = registry.declared(name).config["options"]
+    net = {"net": {"name": "conv", "width": 4, "norm": "batch"}} if "net" in known else {}
     options: dict[str, Any] = {"epochs": 4, "batch_size": 8, "ema": 0.9, "clip": 1.0, "accumulate": 2}
     options["augment"] = [*AUGMENTATIONS]
     # A JPEG file is made on the host; all else is not.
-    options["corrupt"] = [name for name in CORRUPTIONS if name != "jpeg"] if model.denoises else []
+    options["corrupt"] = [name for name in CORRUPTIONS if name != "jpeg"] if known.get("sees") == "auto" else []
+    model = fresh(name, replace(data, spec=spec_of(data, Training.of(options))), **small(name), **net)
     loop, _ = make_loop(model, data, tmp_path / "run", **options, optimizer=optimizer)
     for _ in range(2):
         loop.step()

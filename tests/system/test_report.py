@@ -19,10 +19,10 @@ from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
 from sandglass.metrics.mig import known_shares
 from sandglass.reports import facts, history
-from sandglass.reports.latent import embed, manifold, plane, principal
 from sandglass.reports.mosaic import enlarge, grid, save_png, to_images
 from sandglass.reports.page import write_report
 from sandglass.runs.run import Run
+from sandglass.tasks.latent_space import embed, manifold, plane, principal
 
 HOSTILE = "<img src=x onerror=1>"
 Trained = Callable[..., tuple[Run, Dataset]]
@@ -120,7 +120,7 @@ def test_weights_that_moved_are_drawn_apart_from_the_objective(
     for name in moved:
         first, second = drawn[f"curve-{name}"].lines[0].curve.values
         assert 0 < first < second
-    objective = history.panels(run.load_model(), curves)
+    objective = history.panels(run.load_model().stages()[0], curves)
     assert [panel.name for panel in objective] == [f"curve-elbo-{t}" for t in ("loss", "distortion", "rate")]
     assert {panel.unit for panel in objective} == {"nats per example"}
 

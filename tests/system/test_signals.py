@@ -49,7 +49,7 @@ def at_call(loop: object, name: str, call: int, number: int, after: bool = False
 
 # (where, which call, step of the checkpoint that must follow)
 MOMENTS = [
-    ("iterate", 1, 0),
+    ("run_stage", 1, 0),
     ("step", 1, 1),
     ("clock", 3, 3),
     ("log_training", 1, 3),
@@ -109,7 +109,7 @@ def test_a_signal_inside_validation_repeats_the_validation(expected: str, tmp_pa
     finally:
         module.in_order = whole
     checkpoint, _ = run.latest_checkpoint()
-    assert checkpoint is not None and checkpoint.step == 4 and checkpoint.state["validated"] == 0
+    assert checkpoint is not None and checkpoint.step == 4 and checkpoint.state["loop"]["validated"] == 0
     loop, run = prepare(tmp_path / "run")
     loop.fit(checkpoint)
     assert digest(loop.model, run) == expected

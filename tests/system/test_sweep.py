@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 import sandglass
 from helpers import rows
-from sandglass import registry
 from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.data.dataset import Dataset, Split
 from sandglass.errors import ConfigError, DataError, MissingPackageError, NotFoundError, SandglassError
-from sandglass.registry import Entry
+from sandglass.registry.names import Entry, _entries, discover
 from sandglass.runs.run import Run
 from sandglass.runs.verify import verify
 from sandglass.sweeps import trial as trials
@@ -46,8 +45,6 @@ class Bowl(Model):
         wrong: what goes wrong.
     """
 
-    objective = "bowl"
-
     def __init__(self, spec: Spec, *, a: float = 0.0, b: int = 4, wrong: str = "nothing") -> None:
         super().__init__()
         if wrong == "options":
@@ -67,15 +64,15 @@ class Bowl(Model):
         each = height + 0 * batch.x.flatten(1).sum(1) * self.weight
         return Terms(each.mean(), {})
 
-    def sample(self, n: int, y: Tensor | None = None, *, noise: bool = False) -> Tensor:
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         return torch.zeros(n, *self.spec.shape)
 
 
 @pytest.fixture(autouse=True)
 def bowl(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model ``bowl``, for one test."""
-    registry.discover("model")
-    monkeypatch.setitem(registry._entries, ("model", "bowl"), Entry("bowl", "model", Bowl, {}))
+    discover("model")
+    monkeypatch.setitem(_entries, ("model", "bowl"), Entry("bowl", "model", Bowl, {}))
 
 
 @pytest.fixture
@@ -277,7 +274,7 @@ def test_nats_of_another_kind_are_not_ranked(tmp_path: Path) -> None:
         ({"vary": {}}, ConfigError, "what to vary"),
         ({"metric": "bound"}, ConfigError, "several figures"),
         ({"metric": "rate"}, ConfigError, "neither more nor less"),
-        ({"metric": "elbo"}, ConfigError, "cannot be asked"),
+        ({"metric": "elbo"}, ConfigError, "has no elbo"),
         ({"metric": "elob"}, ConfigError, "Did you mean"),
         ({"metric": None}, ConfigError, "what to choose by"),
         ({"sampler": "grit"}, ConfigError, "tpe, random, grid"),

@@ -41,6 +41,8 @@ _LAST = (
     Command("runs", "runs", "list the runs of a folder"),
     Command("verify", "runs", "check every file of a run against its checksum"),
     Command("models", "lists", "list the models, what they can do and their options"),
+    Command("nets", "lists", "list the families of networks and their options"),
+    Command("likelihoods", "lists", "list the likelihoods and their options"),
     Command("datasets", "lists", "list the data sets known by name"),
     Command("metrics", "evaluate", "list what a trained model can be measured by"),
     Command("tasks", "lists", "list what a trained model can be used for"),
@@ -71,7 +73,7 @@ def registered(node: ast.ClassDef) -> Iterator[str]:
     r"""The names that a class is registered under as a task.
 
     Example:
-        >>> (node,) = ast.parse('@register("draw", kind="task")\\nclass Draw(Task): ...').body
+        >>> (node,) = ast.parse('@register("draw", kind="task")\nclass Draw(Task): ...').body
         >>> list(registered(node))
         ['draw']
     """

@@ -36,7 +36,7 @@ def data_options() -> tuple[Option, ...]:
     names = str | Sequence[str] | None
     types = {"labels": bool | str | None, "size": int | str | Sequence[int] | None, "drop": names, "groups": str | None}
     types["types"] = str | Mapping[str, str | Sequence[str]] | None
-    options = (o for o in registry.signature(load_data) if o.name not in ("transform", "classes"))
+    options = (o for o in registry.signature(load_data) if o.name not in ("transform", "classes", "absent"))
     return tuple(Option(o.name, types.get(o.name, o.type), o.default, o.help) for o in options)
 
 

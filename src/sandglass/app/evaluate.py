@@ -21,7 +21,7 @@ def evaluate(words: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    examples_from(parser, "test", joined=False)
+    examples_from(parser, "test")
     metrics_from(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")

@@ -1,4 +1,4 @@
-"""What there is to choose from: models, data sets, recipes."""
+"""What there is to choose from: models, nets, likelihoods, data sets, tasks, recipes."""
 
 from __future__ import annotations
 
@@ -14,15 +14,43 @@ def models(words: Sequence[str]) -> int:
     parser.add_argument("model", nargs="?", metavar="MODEL", help="show the options of this one")
     args = parser.parse(words)
 
-    from sandglass.registry import able, entry, names
+    from sandglass.registry import declared, entry, names
 
     if args.model is None:
-        rows = [[n, entry("model", n).summary, ", ".join(able(n))] for n in names("model")]
+        rows = [[n, entry("model", n).summary, ", ".join(declared(n).provides)] for n in names("model")]
         table(["model", "what it is", "can"], rows, wrap=(1, 2))
         print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
         return 0
-    print(f"{args.model}: {entry('model', args.model).summary}\ncan: {', '.join(('sample', *able(args.model)))}\n")
+    print(f"{args.model}: {entry('model', args.model).summary}")
+    print(f"can: {', '.join(('sample', *declared(args.model).provides))}\n")
     options_table("model", args.model)
+    return 0
+
+
+def nets(words: Sequence[str]) -> int:
+    """Lists the families of networks, or the options of one."""
+    return listed("net", words, "List the families of networks; with a name, the options of one.")
+
+
+def likelihoods(words: Sequence[str]) -> int:
+    """Lists the likelihoods, or the options of one."""
+    return listed("likelihood", words, "List the likelihoods; with a name, the options of one.")
+
+
+def listed(kind: str, words: Sequence[str], about: str) -> int:
+    """Lists everything registered of a kind, or the options of one."""
+    from sandglass.registry import entry, names
+
+    known = names(kind)
+    parser = Parser(f"{kind}s", about, [f"{kind}s", f"{kind}s {known[0]}"])
+    parser.add_argument("name", nargs="?", metavar=kind.upper(), help="show the options of this one")
+    args = parser.parse(words)
+    if args.name is None:
+        table([kind, "what it is"], [[name, entry(kind, name).summary] for name in known], wrap=(1,))
+        print(f"\n`sandglass {kind}s NAME` has the options of one.")
+        return 0
+    print(f"{args.name}: {entry(kind, args.name).summary}\n")
+    options_table(kind, args.name)
     return 0
 
 

@@ -79,14 +79,13 @@ def trained_model(parser: Parser) -> None:
     )
 
 
-def examples_from(parser: Parser, split: str, *, joined: bool = True) -> None:
+def examples_from(parser: Parser, split: str) -> None:
     """Adds ``--data``, ``--labels`` and ``--split``."""
     parser.add_argument("--data", metavar="SRC", help="other examples than the run's own, prepared as those were")
     parser.add_argument(
         "--labels", metavar="COL", help="of --data: a table's column of labels, or false to read no labels at all"
     )
-    which = "train, validation, test or all" if joined else "train, validation or test"
-    parser.add_argument("--split", help=f"which of the examples: {which} (default: {split})")
+    parser.add_argument("--split", help=f"which of the examples: train, validation or test (default: {split})")
 
 
 def output(parser: Parser, what: str) -> None:

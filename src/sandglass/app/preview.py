@@ -86,7 +86,7 @@ def _columns(
     def column(name: str, detail: str, changes: Sequence[Change | None], epoch: int = 0, apart: bool = False) -> Shown:
         y: Tensor = x
         for change in changes:
-            y = y if change is None else change(y, index, seed, epoch)
+            y = y if change is None else change(y, index, seed, epoch, "train")
         return Shown(name, detail, to_images(y, data.transform), apart)
 
     columns = [column("original", "", [])]

@@ -35,9 +35,16 @@ def use(name: str, words: Sequence[str]) -> int:
     for capability in make.needs:
         registry.require(trained.model, capability)
     separate = getattr(args, "separate", False)
-    path = destination(args.out, make.file, make.makes, trained.transform, separate)
+    # Before the work, where it is known before what comes of it: an ending that does not fit should not cost an hour.
+    path = None
+    if make.makes != "either":
+        path = destination(args.out, make.file, make.makes, trained.transform, separate)
     outcome = task(trained)
-    path = write(outcome, path, trained.transform)
+    transform = outcome.transform or trained.transform
+    if path is None:
+        makes = "arrays" if outcome.x is None else "examples"
+        path = destination(args.out, make.file, makes, transform, separate)
+    path = write(outcome, path, transform)
     for note in outcome.notes:
         say(f"note: {note}")
     print(f"{path}: {outcome.said}")
@@ -50,10 +57,10 @@ def parser_of(name: str, make: type[Task], options: Sequence[Option]) -> Parser:
     trained_model(parser)
     for option in options:
         add(parser, option)
-    if make.makes == "examples":
+    if make.makes != "arrays":
         parser.add_argument("--separate", action="store_true", help="a PNG file each, in a folder")
-    ending = {"examples": ".png or .csv", "arrays": ".npz"}[make.makes]
-    output(parser, f"{_FORMS[make.makes]} (default: {make.file}{ending})")
+    ending = ".npz" if make.makes == "arrays" else ".png or .csv"
+    output(parser, f"{_FORMS.get(make.makes, _FORMS['examples'])} (default: {make.file}{ending})")
     return parser
 
 

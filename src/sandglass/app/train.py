@@ -205,6 +205,9 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 
 def second(run: Run) -> str:
     """Another command worth trying."""
-    if "reconstruct" in registry.able(run.config["model"]["name"]) and len(run.config["spec"]["shape"]) == 3:
+    if (
+        "reconstruct" in registry.declared(run.config["model"]["name"]).provides
+        and len(run.config["spec"]["shape"]) == 3
+    ):
         return f"sandglass reconstruct {run.path} -n 10"
     return f"sandglass train --resume {run.path} --epochs {2 * run.config['training']['epochs']}"

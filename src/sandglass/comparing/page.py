@@ -10,11 +10,11 @@ from sandglass.comparing.sides import Block, Comparison, Side
 from sandglass.metrics.compared import Ranking
 from sandglass.reports import facts, history
 from sandglass.reports.chart import COLOURS, Chart
-from sandglass.reports.latent import observing
 from sandglass.reports.mosaic import mosaic, to_images
 from sandglass.reports.page import paired, template
 from sandglass.reports.plots import dot_chart, overlay_chart
 from sandglass.reports.section import Section, Strip, Table
+from sandglass.running import conditions, observing, placed, sample
 
 SHADES = ("train", "held", "c3", "c8", "c5", "c0", "c6", "c2", "c7", "c4")
 """A colour a run; more runs than colours begin again."""
@@ -188,20 +188,23 @@ def _axis(c: Ranking) -> str:
 
 
 def _curves(block: Block, suffix: str, after: str) -> Section | None:
-    """The validation objective of every run, those of one sort over each other."""
-    sorts: dict[tuple[str, str], list[tuple[str, str, history.Curve]]] = {}
+    """The validation objective of every run, stage by stage, those of one sort over each other."""
+    sorts: dict[tuple[str, str, str], list[tuple[str, str, history.Curve]]] = {}
     for k, side in enumerate(block.sides):
-        found = history.curves(side.material.records)
-        watched, phase = side.run.config["training"]["watch"], side.material.model.objective or ""
-        curve = found.get((watched, phase, "objective"))
-        if curve is not None:
-            sorts.setdefault((phase, side.kind), []).append((side.name, SHADES[k % len(SHADES)], curve))
+        watched = side.run.config["training"]["watch"]
+        for stage, records in history.by_stage(side.material.model, side.material.records):
+            curve = history.curves(records).get((watched, stage.objective or "", "objective"))
+            if curve is not None:
+                sort = (stage.name, stage.objective or "", side.kind)
+                sorts.setdefault(sort, []).append((side.name, SHADES[k % len(SHADES)], curve))
     if not sorts:
         return None
     charts: list[Chart] = []
-    for (phase, kind), curves in sorts.items():
-        name = f"{phase} objective" + (f" ({KINDS[kind]})" if kind and len(sorts) > 1 else "")
-        charts.append(overlay_chart(f"objective-{phase}-{kind}{suffix}", name, curves, "validation, per example"))
+    for (stage_name, phase, kind), curves in sorts.items():
+        of = f"{stage_name}: " if len({stage for stage, _, _ in sorts}) > 1 else ""
+        name = f"{of}{phase} objective" + (f" ({KINDS[kind]})" if kind and len(sorts) > 1 else "")
+        key = f"objective-{stage_name}-{phase}-{kind}{suffix}"
+        charts.append(overlay_chart(key, name, curves, "validation, per example"))
     how = (
         "What each run was chosen by, measured on its validation split after every epoch; lower is better. Where a "
         "curve rises again, the run began to learn examples by heart; one that still falls at its end would gain from "
@@ -213,19 +216,21 @@ def _curves(block: Block, suffix: str, after: str) -> Section | None:
 
 
 def _samples(c: Comparison, block: Block, suffix: str, after: str) -> Section:
-    """Draws of every model from the same seed."""
-    strips = []
+    """Draws of every model from the same seed, of conditional ones under the same conditions."""
+    strips, conditional = [], False
     for k, side in enumerate(block.sides[:_SHOWN]):
-        model = side.material.model
-        with observing(model, c.seed, "compare", "samples"):
-            drawn = model.sample(_SAMPLES).cpu()
-        images = to_images(drawn, side.material.transform)
+        model, key = side.material.model, (c.seed, "compare", "samples")
+        given = conditions(model, block.examples, _SAMPLES, *key)
+        conditional |= given is not None
+        images = to_images(sample(model, _SAMPLES, key=key, given=given), side.material.transform)
         alt = f"{_SAMPLES} samples of {side.name}"
         strips.append(Strip(mosaic(f"samples-{k}{suffix}", alt, images, _SAMPLES, width=_FULL, pad=8), side.name))
     how = (
         f"{_SAMPLES} draws of each model, none chosen by hand. All begin from the same noise, so models with a latent "
         "of the same size decode the same codes; what they make of a code is each one's own."
     )
+    if conditional:
+        how += " Conditional models draw under the labels and companions of the same examples."
     return Section("samples" + suffix, "Samples" + after, how + _left_out(block), strips=strips)
 
 
@@ -234,19 +239,19 @@ def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
     able = [side for side in block.sides if "reconstruct" in side.material.model.provides][:_SHOWN]
     if not able or able[0].material.examples is None:
         return None
-    x = able[0].material.examples.x
+    batch = able[0].material.examples
     strips = []
-    images = to_images(x, able[0].material.transform)
-    strips.append(Strip(mosaic(f"originals{suffix}", f"{len(x)} examples of the {block.split} split", images, len(x),
-                               width=_FULL, pad=8), "originals"))  # fmt: skip
+    images = to_images(batch.x, able[0].material.transform)
+    strips.append(Strip(mosaic(f"originals{suffix}", f"{len(batch)} examples of the {block.split} split", images,
+                               len(batch), width=_FULL, pad=8), "originals"))  # fmt: skip
     for k, side in enumerate(able):
         m = side.material
         with observing(m.model, 0, "compare", "reconstruct"):
-            rebuilt = m.model.reconstruct(m.ready(x)).cpu()
+            rebuilt = m.model.reconstruct(placed(m.model, batch)).cpu()
         alt = f"the same, rebuilt by {side.name}"
-        strips.append(Strip(mosaic(f"rebuilt-{k}{suffix}", alt, to_images(rebuilt, m.transform), len(x), width=_FULL,
-                                   pad=8), side.name))  # fmt: skip
-    how = f"{len(x)} fixed examples of the {block.split} split, and below what each model rebuilds from its own code."
+        strips.append(Strip(mosaic(f"rebuilt-{k}{suffix}", alt, to_images(rebuilt, m.transform), len(batch),
+                                   width=_FULL, pad=8), side.name))  # fmt: skip
+    how = f"{len(batch)} fixed examples of the {block.split} split, and below what each model rebuilds from its code."
     return Section("reconstructions" + suffix, "Reconstructions" + after, how + _left_out(block), strips=strips)
 
 

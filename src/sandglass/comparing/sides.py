@@ -10,6 +10,7 @@ from typing import Any
 
 from sandglass import registry
 from sandglass.core import Result
+from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.compared import Group, Ranking, rankings
 from sandglass.reports import facts
@@ -64,10 +65,16 @@ class Block:
     grouped: bool = False
 
     @property
-    def n(self) -> int:
-        """Examples of the split."""
+    def examples(self) -> Split:
+        """What all of them were measured on."""
         data = self.sides[0].material.data
-        return len(data.splits[self.split]) if data is not None else 0
+        assert data is not None  # a run was measured
+        return data.splits[self.split]
+
+    @property
+    def n(self) -> int:
+        """How many examples these are."""
+        return len(self.examples)
 
     @cached_property
     def groups(self) -> dict[str, list[Side]]:

@@ -110,7 +110,7 @@ DERIVED: Mapping[str, Derivation] = {
         whole=True,
     ),
 }
-"""What can be derived; ``small=4`` names a strength, ``small`` takes the usual one."""
+"""What can be derived; ``small=4`` names a strength, ``small`` and ``small=`` take the usual one."""
 
 
 def is_derived(word: object) -> bool:
@@ -123,6 +123,17 @@ def is_derived(word: object) -> bool:
     return isinstance(word, str) and word.partition("=")[0].strip() in DERIVED
 
 
+def spelt(word: str) -> str:
+    """A derivation in one spelling.
+
+    Example:
+        >>> spelt("edges="), spelt("small = 2")
+        ('edges', 'small=2')
+    """
+    name, _, text = (part.strip() for part in word.partition("="))
+    return f"{name}={text}" if text else name
+
+
 def read(word: str) -> tuple[Derivation, float]:
     """A derivation and its strength.
 
@@ -133,11 +144,11 @@ def read(word: str) -> tuple[Derivation, float]:
         >>> read("small=2")[1], read("edges")[1]
         (2.0, 0.2)
     """
-    name, equals, text = (part.strip() for part in word.partition("="))
+    name, _, text = (part.strip() for part in word.partition("="))
     if name not in DERIVED:
         raise ConfigError(f"There is no derivation '{name}'. Known: {', '.join(DERIVED)}.")
     found = DERIVED[name]
-    if not equals:
+    if not text:
         return found, found.usual
     if not found.strength:
         raise ConfigError(f"The derivation '{name}' takes no number; write '{name}', not '{word}'.")

@@ -8,20 +8,19 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from sandglass.data.dataset import Dataset, Split
+from sandglass.data.beside import read_beside
+from sandglass.data.companions import PAIRED, attach, home_of, read_named
+from sandglass.data.dataset import Dataset
 from sandglass.data.fingerprint import fingerprint
-from sandglass.data.fitting import Types, read_types
+from sandglass.data.fitting import read_types
+from sandglass.data.matching import Home, Wanted
+from sandglass.data.preparing import Plan, as_splits, prepare_all
 from sandglass.data.reading import read
-from sandglass.data.rows import Rows
 from sandglass.data.sources import images, tables
-from sandglass.data.sources.raw import Raw, as_known
-from sandglass.data.splits import carve, duplicates
-from sandglass.data.transform import FITS, ArrayTransform, ImageTransform, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError
-from sandglass.rng import permutation
+from sandglass.data.sources.raw import as_known
+from sandglass.data.transform import FITS, TableTransform, Transform
+from sandglass.errors import ConfigError
 
 TEST = 0.1
 """Share of the examples that is kept for testing where the source has no test split and nothing else is said."""
@@ -45,6 +44,10 @@ def load_data(
     types: Mapping[str, str | Sequence[str]] | str | None = None,
     drop: Sequence[str] | str | None = None,
     groups: Any = None,
+    given: Mapping[str, Any] | Sequence[str] | str | None = None,
+    absent: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | Sequence[str] | str | None = None,
+    pairs: Literal["left", "right", "top", "bottom", "names"] | None = None,
     transform: Transform | Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Dataset:
@@ -76,6 +79,15 @@ def load_data(
             order.
         drop: columns of a table to leave out, with commas between.
         groups: the name of a table's column, or an array ``(N,)``; examples that agree in it stay in one split.
+        given: what comes with each example, NAME=SOURCE with commas between, or a mapping: a folder of pictures of
+            equal names (source=edges/); an array or table of as many rows; a table's column, or several with + between
+            (tag=age+town); or what is made of the picture itself (grey=grey, edges=edges=0.2, small=small=4).
+        absent: for companions that are arrays or columns, by name booleans ``(N,)``, True where an example has none.
+        beside: other sets that come along without being paired, NAME=SOURCE with commas between, or a mapping; a source
+            as the first, without labels.
+        pairs: how a folder holds pairs. "left", "right", "top" or "bottom": two pictures side by side in each file, of
+            which this one is the example and the other its companion "source". "names": of a folder with trainA and
+            trainB, B's pictures are the examples and A's of equal names their companions "source".
         transform: one that a trained model holds, to read new data as that model does.
         classes: the trained model's, so that labels get its numbers.
 
@@ -102,150 +114,92 @@ def load_data(
         raise ConfigError("size, fit, channels and value_range belong to the transform that is given; leave them out.")
     if transform is not None and types is not None:
         raise ConfigError("The transform that is given knows the types of its columns; leave types out.")
-    options = {"size": frame, "fit": fit, "channels": channels, "transform": transform}
-    title, where, raw = read(source, labels, options, {"value_range": span, "on_bad": on_bad}, cache)
-    raw = tables.arrange(as_known(raw, classes or ()), drop, groups)
-    raw = _bring(raw, frame, fit, channels, transform)
-    raw = _split(raw, validation, TEST if test is None else test, seed)
-    if limit is not None and limit < len(raw.parts["train"]):
-        keep = permutation(len(raw.parts["train"]), seed, "limit")[:limit].sort().values
-        raw = replace(raw, parts={**raw.parts, "train": raw.parts["train"].take(keep)})
-        raw = raw.noted(f"{limit} of the training examples were kept")
-    raw, fitted = _fit(raw, transform, read_types(types))
+    plan = Plan(frame, fit, channels, validation, TEST if test is None else test, seed, limit, read_types(types))
+    pictured = {"value_range": span, "on_bad": on_bad}
+    home, own = home_of(source, pairs)
+    sets = read_named("beside", beside)
+    if home is not None and home.domain and pairs is None:
+        sets = {"b": replace(home, domain="b")} | sets
+    layout = {k: v for k, v in (("half", home.half), ("domain", home.domain)) if v} if home is not None else {}
+    options = {"size": frame, "fit": fit, "channels": channels, "transform": _for_reading(transform)}
+    title, where, raw = read(source, labels, options, pictured | layout, cache)
+    wanted = Wanted(
+        _named(given, own, pairs, transform),
+        read_named("absent", absent),
+        home,
+        {"size": frame, "fit": fit} | pictured,
+        cache,
+        None if transform is None else transform.given,
+    )
+    raw, others = attach(as_known(raw, classes or ()), wanted)
+    raw = tables.arrange(raw, drop, groups)
+    raw, fitted, companions = prepare_all(raw, plan, transform)
     if span is not None and getattr(fitted, "value_range", None) is None:
         raise ConfigError("value_range is for files of pictures; bring an array into [0, 1] yourself.")
-    spec = fitted.spec(len(raw.classes))
-    levels = fitted.levels if isinstance(fitted, ImageTransform) else 256
-    order = [s for s in ("train", "validation", "test") if s in raw.parts]
+    besides = read_beside(sets, plan, pictured, cache, transform)
     splits = {
-        s: Split(p.x, p.y, levels=levels, names=p.names, factors=p.factors, mask=p.mask)
-        for s, p in ((s, raw.parts[s]) for s in order)
+        s: replace(p, beside={n: b.splits[s] for n, b in besides.items() if s in b.splits})
+        for s, p in as_splits(raw, fitted, companions).items()
     }
-    again: dict[str, Any] | None = None
-    if where is not None and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
-        given = {
+    whole = replace(fitted, given=companions, beside={n: b.transform for n, b in besides.items()})
+    spec = whole.spec(len(raw.classes))
+    again = None
+    python = others is None or bool(absent) or any(b.source is None for b in besides.values())
+    if where is not None and not python and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
+        said = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
             "value_range": list(span) if span else None, "on_bad": on_bad,
             "validation": validation, "test": test, "seed": seed, "limit": limit, "cache": cache,
-            "types": read_types(types) or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
-            "groups": groups,
+            "types": plan.types or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
+            "groups": groups, "given": others or None, "pairs": pairs,
+            "beside": {n: b.source for n, b in besides.items() if not isinstance(sets[n], Home)} or None,
             "transform": None if transform is None else transform.to_dict(),
             "classes": list(classes) if classes else None,
         }  # fmt: skip
         usual = {"validation": 0.1, "seed": 0, "on_bad": "skip"}
-        again = {"source": where} | {k: v for k, v in given.items() if v != usual.get(k)}
+        again = {"source": where} | {k: v for k, v in said.items() if v != usual.get(k)}
+    notes = [f"set '{n}' beside: {note}" for n, b in besides.items() for note in b.notes]
     return Dataset(
         name or title,
         spec,
-        fitted,
+        whole if transform is None else transform,
         splits,
         classes=raw.classes,
         source=again,
         fingerprint=fingerprint(spec, splits, raw.classes),
-        notes=raw.notes,
+        notes=(*raw.notes, *notes, *_left_out(transform, companions, besides)),
         factors=raw.factors,
-        bad=raw.bad,
+        bad=(*raw.bad, *((f"{n}: {file}", why) for n, b in besides.items() for file, why in b.bad)),
         mixture=raw.mixture,
     )
 
 
-def _bring(
-    raw: Raw, size: tuple[int, int] | None, fit: str | None, channels: int | None, transform: Transform | None
-) -> Raw:
-    """A registered dataset's examples, which come with a transform of their own, to what was asked for."""
-    old = raw.transform
-    if old is None:
-        return raw
-    if not isinstance(old, ImageTransform):
-        if (size, fit, channels) != (None, None, None):
-            raise ConfigError("size, fit and channels are for pictures, and this dataset has none; leave them out.")
-        if transform is None or transform == old:
-            return raw
-        parts = {s: replace(p, x=transform.apply(old.inverse(p.x))) for s, p in raw.parts.items()}
-        return replace(raw, parts=parts, transform=transform, mixture=None)  # its centres stand elsewhere now
-    new = transform
-    if new is None:
-        size, channels = size or old.size, channels or old.channels
-        if (size, channels) == (old.size, old.channels):
-            return raw
-        new = ImageTransform(size, channels, fit or old.fit)
-    if new == old:
-        return raw
-    if not isinstance(new, ImageTransform):
-        raise DataError(
-            f"The model reads rows or arrays of shape {new.spec().shape}; got pictures of {old.spec().shape}."
-        )
-    parts = {}
-    for split, part in raw.parts.items():
-        pictures = torch.from_numpy(old.inverse(part.x))
-        pictures = pictures[:, None] if old.channels == 1 else pictures.movedim(-1, 1)
-        parts[split] = replace(part, x=new.apply(pictures))
-    note = f"pictures were brought from {_shape(old)} to {_shape(new)} ({new.fit})"
-    return replace(raw, parts=parts, transform=new).noted(note)
+def _named(given: Any, own: Home | None, pairs: str | None, model: Transform | None) -> dict[str, Any]:
+    """Where companions come from by name, that which the source itself brings included."""
+    named = read_named("given", given)
+    if own is None:
+        return named
+    if PAIRED in named:
+        raise ConfigError(f"pairs='{pairs}' makes the companion '{PAIRED}' itself; give other companions other names.")
+    known = model is None or PAIRED in model.given  # else the model knows only one picture of each pair
+    return ({PAIRED: own} if known else {}) | named
 
 
-def _split(raw: Raw, validation: float, test: float, seed: int) -> Raw:
-    """Carves what the source lacks out of its training examples."""
-    train = raw.parts["train"]
-    pictures = isinstance(train.x, Tensor | Rows) and train.x.dim() == 4
-    groups = duplicates(*(p.x for p in raw.parts.values())) if pictures else None
-    if groups is not None:
-        raw = raw.noted(*_copies(dict(zip(raw.parts, groups, strict=True))))
-    wanted = {"validation": validation, "test": test}
-    fractions = {s: f for s, f in wanted.items() if f > 0 and s not in raw.parts}
-    if not fractions:
-        return raw
-    own = groups[list(raw.parts).index("train")] if groups is not None else None
-    own = train.groups if train.groups is not None else own
-    index = carve(len(train), fractions, seed, train.y, own)
-    carved = {s: train.take(i) for s, i in index.items() if len(i)}
-    missing = [s for s in fractions if s not in carved]
-    if missing:
-        what = "examples" if train.groups is None else "groups"
-        raw = raw.noted(
-            f"too few {what} ({len(train)} example{'s' * (len(train) != 1)}) to cut out any for {' and '.join(missing)}"
-        )
-    return replace(raw, parts={**raw.parts, **carved})
+def _left_out(model: Transform | None, given: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
+    """Remarks on what a trained model knows and these data lack."""
+    if model is None:
+        return []
+    notes = [
+        f"the model knows a companion '{n}' of its examples, which was not given" for n in model.given if n not in given
+    ]
+    return notes + [
+        f"the model knows a set '{n}' beside its data, which was not given" for n in model.beside if n not in beside
+    ]
 
 
-def _copies(groups: dict[str, Tensor]) -> list[str]:
-    """Remarks on exact copies within the training pictures, and on test pictures that are among them."""
-    notes = []
-    train = groups["train"]
-    extra = len(train) - len(set(train.tolist()))
-    if extra:
-        which = "is an exact copy of another" if extra == 1 else "are exact copies of others"
-        notes.append(f"{extra} of the training pictures {which}; copies stay in one split")
-    for split, other in groups.items():
-        if split != "train" and (shared := int(torch.isin(other, train).sum())):
-            notes.append(f"{shared} of the {split} pictures are also among those of train, as the source has them")
-    return notes
-
-
-def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Transform]:
-    """Fits what depends on the training examples, and takes every split through it."""
-    train = raw.parts["train"]
-    table = hasattr(train.x, "columns") or (raw.transform is None and train.x.dim() == 2)
-    if types and not hasattr(train.x, "columns"):
-        raise ConfigError("types are of the columns of a table; this source has none.")
-    if raw.transform is not None:
-        return raw, raw.transform
-    if transform is not None:
-        fitted = transform
-        if hasattr(train.x, "columns") and not isinstance(fitted, TableTransform):
-            raise DataError("The model does not read tables; give pictures or arrays.")
-    elif table:
-        rows = {s: p.x if hasattr(p.x, "columns") else p.x.numpy() for s, p in raw.parts.items()}
-        fitted = tables.fit_table(rows["train"], list(rows.values()), types)
-    else:
-        values = train.x.numpy()
-        fitted = ArrayTransform(tuple(values.shape[1:]), float(values.mean()), float(values.std()) or 1.0)
-    seen = {s: fitted.observe(p.x) for s, p in raw.parts.items()}
-    if isinstance(fitted, TableTransform):
-        masks = {s: mask for s, (_, mask) in seen.items()}
-        raw = raw.noted(*tables.remarks(fitted, raw, masks, types, fresh=transform is None))
-    parts = {s: replace(p, x=seen[s][0], mask=seen[s][1]) for s, p in raw.parts.items()}
-    return replace(raw, parts=parts), fitted
+def _for_reading(transform: Transform | None) -> Transform | None:
+    """What a reader is told of a trained model: of its companions only which columns of a table they are."""
+    return transform if transform is None or isinstance(transform, TableTransform) else transform.alone()
 
 
 def _parse_size(size: Any) -> tuple[int, int] | None:
@@ -280,7 +234,3 @@ def _check(fit: Any, channels: Any, on_bad: Any, validation: Any, test: Any, lim
         raise ConfigError(f"limit must be a whole number of at least 1, not {limit!r}.")
     if not isinstance(seed, int) or not math.isfinite(seed):
         raise ConfigError(f"seed must be a whole number, not {seed!r}.")
-
-
-def _shape(transform: ImageTransform) -> str:
-    return "x".join(map(str, transform.spec().shape))

@@ -28,7 +28,8 @@ def read(
         source: anything that :func:`sandglass.load_data` takes.
         labels: as there.
         options: what examples are to become: ``size``, ``fit``, ``channels`` and ``transform``.
-        pictured: what else is of files of pictures: ``value_range``, ``on_bad``.
+        pictured: what else is of files of pictures: ``value_range``, ``on_bad``, and of those that hold pairs ``half``
+            or ``domain``.
         cache: of a folder of pictures, whether to keep them decoded on disk; None where they are many.
 
     Returns:
@@ -37,7 +38,7 @@ def read(
     Raises:
         NotFoundError, DataError, ConfigError, MissingPackageError: as :func:`sandglass.load_data`.
     """
-    if cache and not _is_folder(source):
+    if cache and not is_folder(source):
         raise ConfigError("cache keeps the decoded pictures of a folder or archive; leave it out for other sources.")
     if _is_known(source):
         return _read_known(source, labels)
@@ -69,6 +70,20 @@ def read(
     raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
 
 
+def is_path(source: Any) -> bool:
+    """Whether it is a path, and not the name of a registered dataset."""
+    return isinstance(source, str | os.PathLike) and not _is_known(source)
+
+
+def pictures_at(source: Any) -> Path | None:
+    """The folder, archive or picture that a source is; None where it is something else."""
+    if not is_path(source):
+        return None
+    path = Path(source).expanduser()
+    pictures = path.is_dir() or (path.is_file() and (archives.is_archive(path) or images.is_picture(path)))
+    return path.resolve() if pictures else None
+
+
 def _is_known(source: Any) -> bool:
     """Whether it is a registered name, alone or in a mapping with its options."""
     return source in names("dataset") if isinstance(source, str) else isinstance(source, Mapping) and "name" in source
@@ -84,7 +99,7 @@ def _read_known(source: str | Mapping[str, Any], labels: Any) -> tuple[str, str 
     return title, source if isinstance(source, str) else dict(source), raw
 
 
-def _is_folder(source: Any) -> bool:
+def is_folder(source: Any) -> bool:
     """Whether it is a folder, or an archive of one."""
     if not isinstance(source, str | os.PathLike) or _is_known(source):
         return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,12 @@ from sandglass.rng import permutation
 
 
 def carve(
-    n: int, fractions: dict[str, float], seed: int, y: Tensor | None = None, groups: Tensor | None = None
+    n: int,
+    fractions: dict[str, float],
+    seed: int,
+    y: Tensor | None = None,
+    groups: Tensor | None = None,
+    stream: Sequence[str] = (),
 ) -> dict[str, Tensor]:
     """Cuts ``n`` examples into ``train`` and the named parts.
 
@@ -21,6 +28,7 @@ def carve(
         y: ``(n,)`` class numbers; every part gets its share of every class.
         groups: ``(n,)`` numbers; examples with the same one stay together, and a group counts to the class of one of
             its members. A part for which every group is too large gets the smallest, if another is left to train on.
+        stream: what else the shuffle hangs on.
 
     Returns:
         For each part its indices in ascending order, which together are each of 0 to n - 1 once.
@@ -29,7 +37,7 @@ def carve(
         >>> {k: len(v) for k, v in carve(100, {"validation": 0.1, "test": 0.2}, seed=0).items()}
         {'validation': 10, 'test': 20, 'train': 70}
     """
-    order = permutation(n, seed, "split")
+    order = permutation(n, seed, "split", *stream)
     strata = torch.zeros(n, dtype=torch.int64) if y is None else y
     groups = torch.arange(n) if groups is None else groups
     members: dict[int, list[int]] = {}

@@ -33,20 +33,33 @@ def run_data(run: Run) -> Dataset:
 
 
 def transform_of(source: Run | str | Path) -> Transform:
-    """How a run or model folder prepares a picture or row, and the way back."""
+    """How a run or model folder prepares a picture or row, and the way back; ``.given[name]`` does so for a companion.
+
+    Raises:
+        CheckpointError: the configuration is damaged.
+    """
     config = config_of(source)
     path = source.path if isinstance(source, Run) else Path(source)
     try:
         transform, spec = Transform.from_dict(config["transform"]), Spec.from_dict(config["spec"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: the configuration has no good transform ({error}).") from error
-    if transform.spec().shape != spec.shape:
-        raise CheckpointError(f"{path}: the transform makes {transform.spec().shape}, the model reads {spec.shape}.")
+    made = transform.spec()
+    pairs = [("", made, spec)]
+    for kind in ("given", "beside"):  # what training adds, such as a damaged copy, has no transform
+        read = getattr(spec, kind)
+        pairs += [(f" of '{n}'", one, read[n]) for n, one in getattr(made, kind).items() if n in read]
+    for what, one, wanted in pairs:
+        if one.shape != wanted.shape:
+            raise CheckpointError(f"{path}: the transform{what} makes {one.shape}, the model reads {wanted.shape}.")
     return transform
 
 
 def reading_of(source: Run | str | Path) -> dict[str, Any]:
-    """The options of :func:`load_data` that read new data as a run or model folder does: transform and classes."""
+    """The options of :func:`load_data` that read new data as a run or model folder does: transform and classes.
+
+    Companions that the model derives from its examples are derived again; others come with ``given``, as at first.
+    """
     return {"transform": transform_of(source), "classes": config_of(source).get("classes") or None}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from sandglass.core import Condition, Conditional, Likelihood, Net, Spec
+from sandglass.core import Condition, Conditional, FigureKind, Likelihood, Net, Spec
 from sandglass.distributions.location_scale import scale_from
 
 
@@ -64,7 +64,19 @@ class DiagonalGaussian(Conditional):
         return Independent(Normal(mean, scale_from(0.5 * log_variance), validate_args=False), 1, validate_args=False)
 
 
-class Observation(Conditional):
+class ObservationModel(Conditional):
+    """``p(x|z, c)`` over whole examples, given codes ``(B, D)``.
+
+    Attributes:
+        size: numbers that the decoder puts out for an example.
+        kind: what the figures of its likelihood are of.
+    """
+
+    size: int
+    kind: FigureKind
+
+
+class Observation(ObservationModel):
     """``p(x|z)``: a decoder and the likelihood that reads its output.
 
     Args:
@@ -74,9 +86,6 @@ class Observation(Conditional):
         likelihood: the head.
         cond: what the decoder is conditioned on beside the latent.
         part: the ``dim`` places of a longer code that it reads; all of the code when not given.
-
-    Attributes:
-        size: numbers that the decoder puts out for an example.
     """
 
     part: Tensor | None

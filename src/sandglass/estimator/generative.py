@@ -26,8 +26,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from sandglass import __version__, api, registry, rng
-from sandglass.core import Model
+from sandglass import __version__, api, registry, running
+from sandglass.core import Batch, Model
+from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.data.sources import tables
 from sandglass.data.transform import ImageTransform
@@ -35,24 +36,16 @@ from sandglass.distributions.mixed import Mixed
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
-from sandglass.estimator import layout, running, state
+from sandglass.estimator import layout, state
+from sandglass.estimator.alone import alone
+from sandglass.estimator.options import check_model, joined, offers, takes_gaps
 from sandglass.registry.limits import is_own
 from sandglass.runs import storage
 from sandglass.runs.run import load_model, read_model_config, write_model_folder
 
 Array = np.ndarray[Any, Any]
 
-
-def _offers(capability: str) -> Callable[[Any], bool]:
-    """For ``available_if``: whether the model of the estimator's name has a capability."""
-
-    def check(self: GenerativeModel) -> bool:
-        try:
-            return capability in registry.able(self.model)
-        except ConfigError:
-            return False
-
-    return check
+_ELEMENTS = 2**22  # numbers of model output in memory at once
 
 
 class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
@@ -145,10 +138,10 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         Raises:
             ConfigError: an option that makes no sense, or that is given twice.
             DataError: examples that cannot be read.
-            CapabilityError: missing values, and a model that cannot leave them out.
+            CapabilityError: missing values, and a model that cannot leave them out; or a model that needs labels.
             DivergedError: the numbers stopped being finite.
         """
-        registry.entry("model", self.model)
+        check_model(self.model)
         if self.score_draws < 1:
             raise ConfigError(f"score_draws must be at least 1, not {self.score_draws}.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -156,7 +149,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         data = load_data(source, labels=False, validation=self.validation_fraction, test=0.0, seed=seed)
         options = self._model_options()
         flat = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "device": self.device}
-        training = _joined(flat, self.training_options, "training_options")
+        training = joined(flat, self.training_options, "training_options")
         progress = default_progress() if self.verbose else _Quiet()
         with tempfile.TemporaryDirectory(prefix="sandglass-") as folder:
             run = api.train(
@@ -172,8 +165,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
     def transform(self, X: Any) -> Array:  # noqa: N803
         """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values enter as the mean."""
-        x, _ = self._prepared(X)
-        return running.over(self.model_, self.model_.encode, x).numpy()
+        return self._over(self._prepared(X), self.model_.encode).numpy()
 
     def inverse_transform(self, X: Any) -> Any:  # noqa: N803
         """Codes ``(n, latent_dim)`` to examples in the unit and layout of the training data; a DataFrame of one."""
@@ -181,12 +173,11 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         z = torch.from_numpy(np.array(X, np.float64, ndmin=2))
         if z.shape[1:] != (self._n_features_out,):
             raise DataError(f"Codes must be (n, {self._n_features_out}), not {tuple(z.shape)}.")
-        return self._given_back(running.over(self.model_, self.model_.decode, z))
+        return self._given_back(running.decode(self.model_, z, fixed=True))
 
     def reconstruct(self, X: Any) -> Any:  # noqa: N803
         """What the model makes of examples, in their unit and layout; where a value was missing there is one."""
-        x, _ = self._prepared(X)
-        return self._given_back(running.over(self.model_, self.model_.reconstruct, x))
+        return self._given_back(self._over(self._prepared(X), self.model_.reconstruct))
 
     def score_samples(self, X: Any) -> Array:  # noqa: N803
         """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.
@@ -196,12 +187,11 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         depends on nothing but the example. The price is that their errors do not cancel in the mean: for a figure with
         a standard error use :func:`sandglass.evaluate`.
         """
-        x, mask = self._prepared(X)
-        bound = running.alone(self.model_, self.score_draws, self.seed_)
-        values = running.over(self.model_, bound, x, mask, draws=self.score_draws)
-        likelihood = getattr(getattr(self.model_, "likelihood", None), "likelihood", None)
-        mixed = isinstance(likelihood, Mixed)
-        return (values.double() - layout.log_unit(self.input_transform_, x, mask, mixed=mixed)).numpy()
+        examples = self._prepared(X)
+        values = self._over(examples, alone(self.model_, self.score_draws, self.seed_), draws=self.score_draws)
+        mixed = isinstance(getattr(getattr(self.model_, "p", None), "likelihood", None), Mixed)
+        whole = examples.batch(slice(None))
+        return (values.double() - layout.log_unit(self.input_transform_, whole.x, whole.mask, mixed=mixed)).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """The mean of :meth:`score_samples`, in nats an example: larger is better."""
@@ -220,10 +210,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             raise ConfigError(f"n_samples must be at least 1, not {n_samples}.")
         given = self.random_state if random_state is None else random_state
         seed = int(check_random_state(given).randint(2**31 - 1))
-        with torch.no_grad(), rng.forked(self.model_.device, seed, "sample"):
-            pieces = [min(running.ROWS, n_samples - start) for start in range(0, n_samples, running.ROWS)]
-            drawn = torch.cat([self.model_.sample(n, noise=noise).cpu() for n in pieces])
-        return self._given_back(drawn)
+        return self._given_back(running.sample(self.model_, n_samples, key=(seed, "sample"), noise=noise))
 
     # persistence
 
@@ -302,13 +289,13 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             model, self.input_transform_ = state.built(stored, own)
             self.model_ = model.to(settle_device(self.device))
 
-    # what scikit-learn asks
+    # of scikit-learn
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
-        tags.input_tags.allow_nan = self._takes_gaps()
-        if _offers("encode")(self):
+        tags.input_tags.allow_nan = takes_gaps(self.model)
+        if offers("encode")(self):
             tags.transformer_tags.preserves_dtype = []  # codes come in the precision of the model
         else:
             tags.transformer_tags = None
@@ -316,16 +303,10 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
     @property
     def _n_features_out(self) -> int:
-        return int(self.model_.latent_dim)
-
-    def _takes_gaps(self) -> bool:
-        try:
-            return bool(registry.entry("model", self.model).make.masks)  # type: ignore[attr-defined]
-        except ConfigError:
-            return False
+        return self.model_.code_size
 
     def _model_options(self) -> dict[str, Any]:
-        return _joined({"latent_dim": self.latent_dim, "net": self.net}, self.model_options, "model_options")
+        return joined({"latent_dim": self.latent_dim, "net": self.net}, self.model_options, "model_options")
 
     # from X to examples and back
 
@@ -339,7 +320,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             return frame if reset or getattr(self.input_transform_, "frame", False) else frame.to_numpy()
         x = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
         flat = getattr(x, "ndim", 2) < 3 and self.image_shape is None
-        finite: bool | str = "allow-nan" if flat and self._takes_gaps() else True
+        finite: bool | str = "allow-nan" if flat and takes_gaps(self.model) else True
         array = validate_data(self, x, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=finite)
         if array.dtype.kind == "c":
             raise DataError("Complex data not supported; give real numbers.")
@@ -353,16 +334,20 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     def _given_back(self, x: Tensor) -> Any:
         return layout.given_back(self.input_transform_, self._shape, self._top, x)
 
-    def _prepared(self, x: Any) -> tuple[Tensor, Tensor | None]:
-        """``X`` as the model reads it, and the mask."""
+    def _over(self, examples: Split, f: Callable[[Batch], Tensor], *, draws: int = 1) -> Tensor:
+        """``f`` of every example, so that what comes out for one does not depend on the others."""
+        size = max(1, min(running.ROWS, _ELEMENTS // (draws * self.model_.spec.size)))
+        return running.over(self.model_, examples, f, size=size, fixed=True)
+
+    def _prepared(self, x: Any) -> Split:
+        """``X`` as the model reads it."""
         check_is_fitted(self, "model_")
         raw, transform = self._read(x, reset=False), self.input_transform_
         made, mask = transform.observe(raw)
-        if mask is not None:
-            registry.require_masks(self.model_)
+        registry.check_needs(self.model_, self.model_.spec, gaps=mask is not None)
         if isinstance(transform, ImageTransform) and made.dtype == torch.uint8:
             made = made.float() / (transform.levels - 1)
-        return made, mask
+        return Split(made, mask=mask)
 
 
 # Put on from outside, for scikit-learn wraps ``transform`` while it makes the class and would hide what is within.
@@ -374,7 +359,7 @@ for _method, _capability in {
     "score_samples": "log_prob",
     "score": "log_prob",
 }.items():
-    setattr(GenerativeModel, _method, available_if(_offers(_capability))(getattr(GenerativeModel, _method)))
+    setattr(GenerativeModel, _method, available_if(offers(_capability))(getattr(GenerativeModel, _method)))
 
 
 class _Quiet(Silent):
@@ -385,16 +370,3 @@ class _Quiet(Silent):
 
     def say(self, text: str) -> None:
         self.said.append(text)
-
-
-def _joined(flat: Mapping[str, Any], rest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """Parameters that were given, with those of a mapping.
-
-    Raises:
-        ConfigError: one is in both.
-    """
-    given = {key: value for key, value in flat.items() if value is not None}
-    twice = sorted(set(given) & set(rest or {}))
-    if twice:
-        raise ConfigError(f"'{twice[0]}' is given twice, as itself and in {name}.")
-    return given | dict(rest or {})

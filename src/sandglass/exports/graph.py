@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from sandglass import __version__
-from sandglass.core import Model
+from sandglass.core import Batch, Model
 from sandglass.errors import CapabilityError, ConfigError
 from sandglass.runs.plain import strict_json
 
@@ -25,19 +26,20 @@ _OLDEST = 18  # the opset that the exporter's operators are written in
 
 
 class Encoder(nn.Module):
-    """``x`` to the code and, where there is a posterior, its other parameters.
+    """``x``, and what the model needs beside it, to the code and, where there is a posterior, its other parameters.
 
     Args:
         model: with an encoder, in eval mode.
-        x: one batch, to see what the posterior has.
+        batch: some examples, to see what the posterior has.
     """
 
-    def __init__(self, model: Model, x: Tensor) -> None:
+    def __init__(self, model: Model, batch: Batch) -> None:
         super().__init__()
         self.model = model
-        code, extras = model.encode(x), {}
+        self.inputs = ("x", *conditions(model, batch))
+        code, extras = model.encode(batch), {}
         if "posterior" in model.provides:
-            found = parameters_of(model.posterior(x))
+            found = parameters_of(model.posterior(batch))
             extras = {k: v for k, v in found.items() if v.shape != code.shape or not torch.equal(v, code)}
         self.extras = tuple(extras)
 
@@ -46,28 +48,49 @@ class Encoder(nn.Module):
         """Names of what it puts out."""
         return ("code", *self.extras)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """``(B, *shape)`` to ``(B, latent_dim)`` codes and the rest."""
-        extras = parameters_of(self.model.posterior(x)) if self.extras else {}
-        return (self.model.encode(x), *(extras[name] for name in self.extras))
+    def forward(self, x: Tensor, given: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
+        """``(B, *shape)`` and conditions to ``(B, D)`` codes and the rest."""
+        batch = replace(given_as(self.inputs[1:], given), x=x)
+        extras = parameters_of(self.model.posterior(batch)) if self.extras else {}
+        return (self.model.encode(batch), *(extras[name] for name in self.extras))
 
 
 class Decoder(nn.Module):
-    """Codes to examples.
+    """Codes, and what the model needs beside them, to examples.
 
     Args:
         model: with a decoder, in eval mode.
+        batch: some examples, to see what it needs.
     """
 
     outputs = ("x",)
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, batch: Batch) -> None:
         super().__init__()
         self.model = model
+        self.inputs = ("z", *conditions(model, batch))
 
-    def forward(self, z: Tensor) -> tuple[Tensor]:
-        """``(B, latent_dim)`` to means ``(B, *shape)``."""
-        return (self.model.decode(z),)
+    def forward(self, z: Tensor, given: tuple[Tensor, ...] = ()) -> tuple[Tensor]:
+        """``(B, D)`` and conditions to means ``(B, *shape)``."""
+        return (self.model.decode(z, given_as(self.inputs[1:], given)),)
+
+
+LABELS = "y"
+"""The input that labels have, ``(B,)`` class numbers; a companion has its own name."""
+
+
+def conditions(model: Model, batch: Batch) -> dict[str, Tensor]:
+    """What a model needs of these examples beside ``x`` or a code: by name, ``(B,)`` class numbers or ``(B, ...)``."""
+    found = {}
+    for name in model.conditions:
+        found[LABELS if name == "labels" else name] = batch.y if name == "labels" else batch.given[name]
+    return found  # type: ignore[return-value]
+
+
+def given_as(names: Sequence[str], values: Sequence[Tensor]) -> Batch:
+    """A batch of conditions alone, the inverse of :func:`conditions`."""
+    given = dict(zip(names, values, strict=True))
+    return Batch(y=given.pop(LABELS, None), given=given)
 
 
 def parameters_of(q: Distribution) -> dict[str, Tensor]:
@@ -84,8 +107,14 @@ def parameters_of(q: Distribution) -> dict[str, Tensor]:
     return {name: made[name] for name in q.arg_constraints if isinstance(made.get(name), Tensor) and made[name].dim()}
 
 
-def convert(module: nn.Module, given: Tensor, part: str, opset: int | None) -> ModelProto:
+def convert(module: nn.Module, given: Mapping[str, Tensor], part: str, opset: int | None) -> ModelProto:
     """The graph of a module, its first axis free.
+
+    Args:
+        module: an :class:`Encoder` or :class:`Decoder`.
+        given: its inputs by name.
+        part: what it is, for messages.
+        opset: version of ONNX's operators, None for the exporter's choice.
 
     Raises:
         CapabilityError: it does something that ONNX has no operator for, or weighs too much for one file.
@@ -94,15 +123,17 @@ def convert(module: nn.Module, given: Tensor, part: str, opset: int | None) -> M
     size = sum(p.nbytes for p in [*module.parameters(), *module.buffers()])
     if size > _LARGEST:
         raise CapabilityError(f"The model has {size / 2**30:.1f} GiB of weights; an ONNX file holds 2.")
-    name = "z" if part == "decoder" else "x"
+    batch = torch.export.Dim("batch")
+    first, *rest = (t[:3] for t in given.values())
+    shapes = ({0: batch}, tuple({0: batch} for _ in rest))
     try:
         with quiet():
             program = torch.onnx.export(
                 module.eval(),
-                (given[:3],),
+                (first, tuple(rest)) if rest else (first,),
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=[name],
+                dynamic_shapes=shapes if rest else shapes[:1],
+                input_names=list(given),
                 output_names=list(module.outputs),  # type: ignore[arg-type]
                 opset_version=opset,
                 verbose=False,
@@ -130,6 +161,7 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*LeafSpec.* is deprecated", FutureWarning)
+            warnings.filterwarnings("ignore", r".*axis name: batch will not be used", UserWarning)  # all share it
             yield
     finally:
         log.removeFilter(without_torchvision)

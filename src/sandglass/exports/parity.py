@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,8 +48,14 @@ class Difference:
         return f"{self.value:.2g} at {self.output}[{place}] in a batch of {self.batch}"
 
 
-def compare(data: bytes, module: nn.Module, given: Tensor, part: str) -> Difference:
+def compare(data: bytes, module: nn.Module, given: Mapping[str, Tensor], part: str) -> Difference:
     """The largest difference between a graph and its module over :data:`BATCHES`.
+
+    Args:
+        data: the graph.
+        module: what it was made from.
+        given: inputs by name; a graph has no input for what its module makes no use of.
+        part: what it is, for messages.
 
     Raises:
         CapabilityError: the graph does not run, or puts out another shape.
@@ -61,11 +68,13 @@ def compare(data: bytes, module: nn.Module, given: Tensor, part: str) -> Differe
     worst: list[Difference] = []
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
+        names = {i.name for i in session.get_inputs()}
         for batch in BATCHES:
-            piece = given[:batch].contiguous()
-            found = session.run(None, {name: piece.numpy()})
-            for output, ours, theirs in zip(module.outputs, module(piece), found, strict=True):  # type: ignore[arg-type]
+            piece = {name: t[:batch].contiguous() for name, t in given.items()}
+            found = session.run(None, {name: t.numpy() for name, t in piece.items() if name in names})
+            first, *rest = piece.values()
+            made = module(first, tuple(rest)) if rest else module(first)
+            for output, ours, theirs in zip(module.outputs, made, found, strict=True):  # type: ignore[arg-type]
                 worst.append(_difference(part, str(output), ours.numpy(), np.asarray(theirs), batch))
     except Exception as error:  # ONNX Runtime's errors have no common base but this one
         if isinstance(error, CapabilityError):

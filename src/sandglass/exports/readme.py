@@ -5,41 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from sandglass import __version__
 from sandglass.core import Model
 from sandglass.data.transform import Transform
+from sandglass.exports.graph import LABELS
 
 
 def readme(modules: Mapping[str, Any], model: Model, transform: Transform) -> str:
     """Markdown on what is in the folder and how to use it."""
-    shape = ", ".join(map(str, model.spec.shape))
-    lines = []
+    lines, use = [], []
     for part, (module, given) in modules.items():
-        name, of = ("z", f"(B, {given.shape[1]})") if part == "decoder" else ("x", f"(B, {shape})")
-        lines.append(f"* `{part}.onnx`: `{name}` {of} to {', '.join(f'`{o}`' for o in module.outputs)}")
-    use = []
+        inputs = ", ".join(f"`{name}` (B{''.join(f', {n}' for n in t.shape[1:])})" for name, t in given.items())
+        lines.append(f"* `{part}.onnx`: {inputs} to {', '.join(f'`{o}`' for o in module.outputs)}")
+    given = next(iter(modules.values()))[1]
+    beside = [name for name in given if name not in ("x", "z")]
+    use += [f"{name} = {_zeros(given[name])}" for name in beside]
+    feeds = "".join(f', "{name}": {name}' for name in beside)
     if "encoder" in modules:
         use += [
             'encoder = onnxruntime.InferenceSession("encoder.onnx", providers=["CPUExecutionProvider"])',
-            f"x = np.zeros((7, {shape}), np.float32)  # seven examples",
-            'code = encoder.run(["code"], {"x": x})[0]',
+            f"x = {_zeros(modules['encoder'][1]['x'])}  # seven examples",
+            f'code = encoder.run(["code"], {{"x": x{feeds}}})[0]',
             'about = json.loads(encoder.get_modelmeta().custom_metadata_map["sandglass.transform"])',
         ]
     if "decoder" in modules:
-        width = modules["decoder"][1].shape[1]
         use += [
             'decoder = onnxruntime.InferenceSession("decoder.onnx", providers=["CPUExecutionProvider"])',
-            *([] if "encoder" in modules else [f"code = np.zeros((7, {width}), np.float32)"]),
-            'made = decoder.run(["x"], {"z": code})[0]',
+            *([] if "encoder" in modules else [f"code = {_zeros(modules['decoder'][1]['z'])}"]),
+            f'made = decoder.run(["x"], {{"z": code{feeds}}})[0]',
         ]
     code = "\n".join(["import json", "", "import numpy as np", "import onnxruntime", "", *use])
     code = code if "encoder" in modules else code.replace("import json\n\n", "")
     listing = "\n".join(lines)
+    whole = "" if LABELS not in beside else f", but the class numbers `{LABELS}`, which are int64"
     return f"""# {model.config["name"]}, exported by Sandglass {__version__}
 
 {listing}
 
-All numbers are float32, B is any number of examples. {prepared(transform)}
+All numbers are float32{whole}, B is any number of examples. {prepared(transform)}
 
 ```python
 {code}
@@ -48,6 +53,12 @@ All numbers are float32, B is any number of examples. {prepared(transform)}
 The metadata of each graph holds, as JSON, `sandglass.model` (what it is), `sandglass.spec` (one example) and
 `sandglass.transform` (the way from raw data to `x` and back). `MANIFEST.json` has a SHA-256 of each file.
 """
+
+
+def _zeros(t: Tensor) -> str:
+    """Code for seven examples of an input."""
+    dtype = "float32" if t.is_floating_point() else "int64"
+    return f"np.zeros(({', '.join(map(str, (7, *t.shape[1:])))}{',' * (t.dim() == 1)}), np.{dtype})"
 
 
 def prepared(transform: Transform) -> str:

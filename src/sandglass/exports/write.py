@@ -6,7 +6,7 @@ A graph is written only after it has been run, at several batch sizes, beside th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from sandglass import __version__, registry, rng
-from sandglass.core import Model, Spec
+from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.data.trained_on import run_data, transform_of
 from sandglass.errors import CapabilityError, ConfigError, DataError, MissingPackageError
-from sandglass.exports.graph import Decoder, Encoder, annotate, check_opset, convert
+from sandglass.exports.graph import Decoder, Encoder, annotate, check_opset, conditions, convert
 from sandglass.exports.parity import BATCHES, TOLERANCE, Difference, check, compare
 from sandglass.exports.readme import readme
 from sandglass.runs import storage
@@ -60,7 +60,8 @@ def export(
     """Writes the encoder and the decoder of a trained model as ONNX graphs for any batch size.
 
     Inputs and outputs are float32 and have the names ``x`` and ``code``, ``z`` and ``x``; the parameters of a posterior
-    beside its mean follow the code by their names in ``torch.distributions`` (``scale``). The graphs hold the model's
+    beside its mean follow the code by their names in ``torch.distributions`` (``scale``). A conditional model's labels
+    are the input ``y``, int64, and a companion has its own name. The graphs hold the model's
     configuration, the data's :class:`~sandglass.core.Spec` and its transform as JSON in their metadata. Each is run in
     ONNX Runtime and in PyTorch on up to 64 of the run's own examples, or on random ones where those are not at hand.
 
@@ -97,21 +98,22 @@ def export(
     model = load(source, **own).float()
     chosen = chosen_parts(model, parts)
     transform = transform_of(source)
-    x, examples = inputs(source, model.spec)
+    batch, examples = inputs(source, model.spec)
     about = {"model": model.config, "spec": model.spec.to_dict(), "transform": transform.to_dict()}
     files: dict[str, storage.Content] = {}
     differences = []
     with torch.no_grad(), rng.forked("cpu", 0, "export"):
         modules: dict[str, Any] = {}
+        given = conditions(model, batch)
         if "encoder" in chosen:
-            modules["encoder"] = Encoder(model, x[:2]), x
+            modules["encoder"] = Encoder(model, batch.map(lambda t: t[:2])), {"x": batch.x, **given}
         if "decoder" in chosen:
-            modules["decoder"] = Decoder(model), codes(model, x)
-        for part, (module, given) in modules.items():
-            graph = convert(module, given, part, opset)
+            modules["decoder"] = Decoder(model, batch), {"z": codes(model, batch), **given}
+        for part, (module, values) in modules.items():
+            graph = convert(module, values, part, opset)
             annotate(graph, {**about, "part": part})
             data = graph.SerializeToString(deterministic=True)
-            differences.append(compare(data, module, given, part))
+            differences.append(compare(data, module, values, part))
             check(differences[-1], tolerance)
             files[f"{part}.onnx"] = data
     files["README.md"] = readme(modules, model, transform).encode()
@@ -172,8 +174,8 @@ def chosen_parts(model: Model, parts: Sequence[str]) -> list[str]:
     return found
 
 
-def inputs(source: Run | str | Path, spec: Spec) -> tuple[Tensor, str]:
-    """``(64, *shape)`` examples to try a graph on, and in words where they are from."""
+def inputs(source: Run | str | Path, spec: Spec) -> tuple[Batch, str]:
+    """64 examples to try a graph on, and in words where they are from."""
     n = max(BATCHES)
     path = source.path if isinstance(source, Run) else Path(source)
     if isinstance(source, Run) or (path / "config.yaml").is_file():
@@ -181,25 +183,36 @@ def inputs(source: Run | str | Path, spec: Spec) -> tuple[Tensor, str]:
             data = run_data(source if isinstance(source, Run) else Run(path))
             name = "test" if "test" in data.splits else "train"
             split: Split = data.splits[name]
-            x = split.batch(torch.arange(n) % len(split)).x.float()
-            if x.shape[1:] == spec.shape:
-                return x, f"{min(n, len(split))} {name} examples of {data.name}"
+            batch = replace(split.batch(torch.arange(n) % len(split)), mask=None, beside={})
+            if batch.x.shape[1:] == spec.shape:
+                single = batch.map(lambda t: t.float() if t.is_floating_point() else t)
+                return single, f"{min(n, len(split))} {name} examples of {data.name}"
         except (DataError, ConfigError, FileNotFoundError, OSError):
             pass  # the data is not where it was, or was handed over in Python
     generator = rng.generator(0, "export")
+    x = made_up(spec, n, generator)
+    y = torch.randint(spec.classes, (n,), generator=generator) if spec.classes else None
+    given = {name: made_up(other, n, generator) for name, other in spec.given.items()}
+    return Batch(x, y, given=given), f"{n} random examples"
+
+
+def made_up(spec: Spec, n: int, generator: torch.Generator) -> Tensor:
+    """``(n, *shape)`` random values such as the data has."""
     if spec.support == "real":
-        return torch.randn(n, *spec.shape, generator=generator), f"{n} random examples"
+        return torch.randn(n, *spec.shape, generator=generator)
     levels = 2 if spec.support == "binary" else spec.levels
-    x = torch.randint(levels, (n, *spec.shape), generator=generator) / (levels - 1)
-    return x, f"{n} random examples"
+    drawn = torch.randint(levels, (n, *spec.shape), generator=generator)
+    return drawn if spec.support == "index" else drawn / (levels - 1)
 
 
-def codes(model: Model, x: Tensor) -> Tensor:
+def codes(model: Model, batch: Batch) -> Tensor:
     """Codes to try a decoder on: of examples, every other one beyond where those lie; draws of the prior without."""
     if "encode" not in model.provides:
-        drawn = "prior" in model.provides
-        return model.prior().sample((len(x),)) if drawn else torch.randn(len(x), int(model.latent_dim))
-    z = model.encode(x).clone()
-    if z.is_floating_point():  # codes alone lie close together in a model that has learnt little
+        if "prior" not in model.provides:
+            return torch.randn(len(batch), model.code_size)
+        prior = model.prior(batch)
+        return prior.sample(torch.Size([] if prior.batch_shape else [len(batch)]))
+    z = model.encode(batch).clone()
+    if registry.can(model, "codes"):  # codes alone lie close together in a model that has learnt little
         z[1::2] = z.mean(0) + (1 + z.std(0)) * torch.randn_like(z[1::2])
     return z

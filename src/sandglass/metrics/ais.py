@@ -70,8 +70,8 @@ class AnnealedImportance:
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """log p(x) in nats an example, a lower bound in expectation."""
-        if not isinstance(getattr(model, "p", None), Conditional) or len(model.latents) > 1:
-            raise CapabilityError(f"ais needs p(x|z) of one latent z, which {type(model).__name__} does not have.")
+        if not isinstance(getattr(model, "p", None), Conditional):
+            raise CapabilityError(f"ais needs p(x|z), which {type(model).__name__} does not have.")
         split = at_random(evaluation, self.images)
         rows = decoded_at_once(self.chains * model.spec.size, model.device)
 

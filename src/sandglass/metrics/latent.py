@@ -39,7 +39,9 @@ def points_of(model: Model, evaluation: Evaluation) -> Tensor:
             "points", lambda: per_example(model, evaluation, "codes", lambda batch: model.embed(model.encode(batch)))
         )
     if not registry.can(model, "codes"):
-        raise UnsuitableError(f"The codes of '{model.config['name']}' are indices, between which there is no distance.")
+        raise UnsuitableError(
+            f"The codes of '{registry.name_of(model)}' are indices, between which there is no distance."
+        )
     return codes_of(model, evaluation)
 
 

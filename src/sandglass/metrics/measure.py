@@ -113,8 +113,10 @@ def check(model: Model, split: Split) -> None:
     """
     first = split.batch(slice(0, 1))
     given = {name: spec for name, spec in model.spec.given.items() if name in first.given}
+    beside = {name: spec for name, spec in model.spec.beside.items() if name in split.beside}
     classes = 0 if first.y is None else model.spec.classes
-    registry.check_needs(model, replace(model.spec, classes=classes, given=given), gaps=split.mask is not None)
+    found = replace(model.spec, classes=classes, given=given, beside=beside)
+    registry.check_needs(model, found, gaps=split.mask is not None)
 
 
 def beside(data: Dataset) -> dict[str, Any]:

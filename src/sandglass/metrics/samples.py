@@ -18,7 +18,7 @@ from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Evaluation, Requirement, UnsuitableError
 from sandglass.metrics.extractor import Extractor, FeaturesOption
-from sandglass.running import conditioned_on, conditions, sample
+from sandglass.running import borrowed, conditioned_on, sample
 
 T = TypeVar("T")
 
@@ -152,25 +152,35 @@ def order(split: Split, name: str, most: int) -> Tensor:
     return rng.permutation(len(split), 0, "samples", name)[:most]
 
 
-def of_samples(model: Model, evaluation: Evaluation, key: str, extractor: Extractor, n: int) -> Tensor:
-    """``(n, D)`` features of samples; the first of more are the same."""
+def of_samples(
+    model: Model, evaluation: Evaluation, key: str, extractor: Extractor, n: int, given: Batch | None = None
+) -> Tensor:
+    """``(n, D)`` features of :func:`drawn` samples; the first of more are the same."""
 
     def make() -> Tensor:
-        parts = drawn(model, evaluation, n).split(batch_size(evaluation))
+        parts = drawn(model, evaluation, n, given).split(batch_size(evaluation))
         return torch.cat([extractor(part.to(model.device)) for part in parts])
 
-    return evaluation.once(("features", key, "samples", n), make)
+    other = given is not None and not conditioned_on(model)
+    return evaluation.once(("features", key, "samples given" if other else "samples", n), make)
 
 
-def drawn(model: Model, evaluation: Evaluation, n: int) -> Tensor:
-    """``(n, *shape)`` samples on the CPU, of a conditional model under :func:`given_to` them; pictures as means."""
-    key = (evaluation.seed, "samples")
-    return sample(model, n, key=key, given=given_to(model, evaluation, n), noise=not evaluation.spec.is_image)
+def drawn(model: Model, evaluation: Evaluation, n: int, given: Batch | None = None) -> Tensor:
+    """``(n, *shape)`` samples on the CPU; pictures as means.
+
+    Args:
+        model: to draw from.
+        evaluation: the examples.
+        n: how many.
+        given: :func:`given_to`, for a model that may be given labels and needs none; others always are.
+    """
+    given = given_to(evaluation, n) if conditioned_on(model) else given
+    return sample(model, n, key=(evaluation.seed, "samples"), given=given, noise=not evaluation.spec.is_image)
 
 
-def given_to(model: Model, evaluation: Evaluation, n: int) -> Batch | None:
+def given_to(evaluation: Evaluation, n: int) -> Batch:
     """The labels and companions that ``n`` samples are drawn given: those of examples in random order."""
-    return conditions(model, evaluation.split, n, evaluation.seed, "samples")
+    return borrowed(evaluation.split, n, evaluation.seed, "samples")
 
 
 def with_conditions(model: Model, results: Sequence[Result]) -> list[Result]:

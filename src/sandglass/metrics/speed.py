@@ -14,7 +14,7 @@ from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import median
 from sandglass.metrics.evaluation import Evaluation
 from sandglass.registry import register
-from sandglass.running import placed
+from sandglass.running import conditions, placed
 
 
 @register("speed", kind="metric")
@@ -43,7 +43,8 @@ class Speed:
         """A median for each that the model can do; fewer examples than a batch are taken several times."""
         index = torch.arange(self.batch_size) % len(evaluation.split)
         batch = placed(model, evaluation.split.batch(index.to(evaluation.split.x.device)))
-        work: dict[str, Callable[[], Tensor]] = {"sample_speed": lambda: model.sample(self.batch_size, batch)}
+        given = placed(model, conditions(model, evaluation.split, self.batch_size, evaluation.seed, "speed"))
+        work: dict[str, Callable[[], Tensor]] = {"sample_speed": lambda: model.sample(self.batch_size, given)}
         if "encode" in model.provides:
             work["encode_speed"] = lambda: model.encode(batch)
         if "decode" in model.provides:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor
 
 from sandglass.core import Batch, Condition, Spec
@@ -25,7 +25,6 @@ class Given:
         ConfigError: the data has no such thing.
 
     Example:
-        >>> import torch
         >>> Given("labels", Spec((2,), classes=3))(Batch(torch.zeros(2, 2), torch.tensor([2, -1])))
         tensor([[0., 0., 1.],
                 [0., 0., 0.]])
@@ -62,11 +61,19 @@ class Given:
         if found is None:
             how = "labels (--label 3, or --label each)" if labelled else f"'{self.name}' (--given {self.name}=FILE)"
             raise ConfigError(f"This model draws x given {how}, and they were not given.")
-        if n is not None and len(found) != n:
+        if n is not None and found.shape[0] != n:  # len() would fix the size of an exported graph
             raise ConfigError(f"{n} examples are wanted and {len(found)} conditions were given.")
         if not labelled:
             return found if isinstance(self.cond, tuple) else found.flatten(1)
-        return F.one_hot(found.clamp(min=0), self.classes).float() * (found >= 0)[:, None]
+        return one_hot(found, self.classes)
+
+
+def one_hot(y: Tensor, classes: int) -> Tensor:
+    """``(B, classes)`` floats from class numbers ``(B,)``, all 0 where one is unknown (-1).
+
+    A comparison: PyTorch's own reads the values back to check them, and so waits for the device.
+    """
+    return (y[:, None] == torch.arange(classes, device=y.device)).float()
 
 
 class Sees:

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from sandglass.core import Batch, FigureKind, Model
-from sandglass.distributions.conditional import Observation
+from sandglass.distributions.conditional import ObservationModel
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given
 
@@ -22,7 +23,7 @@ class LatentModel(Model):
         given: reads the condition c off a batch.
     """
 
-    p: Observation
+    p: ObservationModel
     given: Given
 
     @abc.abstractmethod
@@ -40,7 +41,11 @@ class LatentModel(Model):
 
     def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
         """``(B, D)`` to the means ``(B, *shape)``."""
-        return self.p(code, self.given(given, len(code))).mean
+        return self.observation(code, self.given(given, code.shape[0])).mean
+
+    def observation(self, code: Tensor, c: Tensor | None) -> Distribution:
+        """p(x|z, c) of ``(B, D)`` codes under the conditions c."""
+        return self.p(code, c)
 
     def reconstruct(self, batch: Batch) -> Tensor:
         """``decode(encode(x))``."""
@@ -62,7 +67,7 @@ class LatentModel(Model):
         if not draws:
             return replace(batch, x=torch.where(mask, x, self.reconstruct(batch)), mask=None)
         many = batch.map(lambda t: t.repeat(draws, *[1] * (t.dim() - 1)))
-        drawn = self.p(self.infer(many), self.given(many)).sample()
+        drawn = self.observation(self.infer(many), self.given(many)).sample()
         seen = mask.repeat(draws, *[1] * (mask.dim() - 1))
         return replace(many, x=torch.where(seen, many.x, drawn), mask=None)
 
@@ -81,13 +86,17 @@ class LatentModel(Model):
         if steps < 2:
             raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
         start, end = self.encode(a), self.encode(b)  # type: ignore[arg-type]
-        t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
-        z = start[:, None] * (1 - t) + end[:, None] * t
+        t = torch.linspace(0, 1, steps, device=start.device, dtype=self.dtype)[None, :, None]
+        z = self.between(start, end, t)
         given = a.map(lambda v: v.repeat_interleave(steps, 0)) if isinstance(a, Batch) else None
         return self.decode(z.flatten(0, 1), given).unflatten(0, z.shape[:2])
+
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """``(B, T, D)`` codes on the way from codes ``(B, D)`` to others, at shares ``(1, T, 1)`` of it."""
+        return a[:, None] * (1 - t) + b[:, None] * t
 
     @torch.no_grad()
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         """``(n, *shape)`` means at new codes, or draws of x around them with ``noise``."""
-        p = self.p(self.draw(n, given), self.given(given, n))
+        p = self.observation(self.draw(n, given), self.given(given, n))
         return p.sample() if noise else p.mean

@@ -16,7 +16,7 @@ from sandglass.distributions.conditional import Network, Observation
 from sandglass.distributions.location_scale import scale_from
 from sandglass.distributions.observed import fill, log_prob
 from sandglass.errors import ConfigError
-from sandglass.models._condition import companion_of
+from sandglass.models._condition import companion_of, one_hot
 
 LABELS = "labels"
 """The name of the classes as a modality."""
@@ -130,7 +130,7 @@ class Modality(nn.Module):
         present = torch.ones(len(raw), dtype=torch.bool, device=raw.device) if gone is None else ~gone
         if self.name == LABELS:
             present = present & (raw >= 0)
-            return View(F.one_hot(raw.where(present, 0), self.spec.size).to(dtype) * present[:, None], present)
+            return View(one_hot(raw.where(present, -1), self.spec.size).to(dtype), present)
         mask = batch.mask if self.name == "x" else None
         if mask is not None:
             mask = mask & observed(present, mask)

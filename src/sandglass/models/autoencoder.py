@@ -33,6 +33,7 @@ class Autoencoder(LatentModel):
         likelihood: what the reconstruction is judged by; auto is bernoulli for values in [0, 1], gaussian for real
             ones, and mixed for tables with columns of other kinds.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
+        masked: whether the encoder also reads which values are missing; otherwise they are 0 to it.
 
     Example:
         >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
@@ -50,15 +51,16 @@ class Autoencoder(LatentModel):
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
         sees: str = "auto",
+        masked: bool = False,
     ) -> None:
         super().__init__()
         if latent_dim < 1:
             raise ConfigError(f"An autoencoder needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
         self.given, self.sees = Given("", spec), Sees(sees, spec)
-        self.needs = self.sees.needs
+        self.needs, self.masked = self.sees.needs, masked
         nets = resolve("net", net, spec=spec)
-        self.encoder = Network.encoder(nets, self.sees.spec.shape, latent_dim)
+        self.encoder = Network.encoder(nets, self.sees.spec.shape, latent_dim, masked=masked)
         self.p = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
         self.density = GaussianDensity(latent_dim)
 
@@ -83,7 +85,7 @@ class Autoencoder(LatentModel):
 
     def encode(self, batch: Batch) -> Tensor:
         """``(B, latent_dim)`` codes."""
-        return self.encoder(self.sees(batch))
+        return self.encoder(self.sees(batch), mask=batch.mask if self.masked else None)
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, latent_dim)`` draws from the density that was fitted to the training codes."""

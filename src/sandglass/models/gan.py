@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Clock, Condition, Latent, Model, Net, Phase, Spec, Terms
 from sandglass.distributions.conditional import Network
 from sandglass.errors import ConfigError
+from sandglass.models._adversary import OPTIM, Adversary, AdversaryName, in_range
 from sandglass.models._condition import Given
 from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
-
-_OPTIM = {"lr": 2e-4, "betas": (0.5, 0.999)}
 
 
 @register("gan")
@@ -29,8 +27,9 @@ class GAN(Model):
     """Generative adversarial network: a generator from noise, and a critic that tells its images from real ones.
 
     Goodfellow et al. 2014, "Generative Adversarial Networks" (arXiv 1406.2661), with its non-saturating generator loss;
-    ``hinge`` is Lim and Ye 2017, "Geometric GAN" (arXiv 1705.02894); ``r1`` is the gradient penalty on real images of
-    Mescheder, Geiger and Nowozin 2018, "Which Training Methods for GANs do actually Converge?" (arXiv 1801.04406).
+    ``hinge`` is Lim and Ye 2017, "Geometric GAN" (arXiv 1705.02894), and ``least-squares`` Mao et al. 2017 (arXiv
+    1611.04076); ``r1`` is the gradient penalty on real images of Mescheder, Geiger and Nowozin 2018, "Which Training
+    Methods for GANs do actually Converge?" (arXiv 1801.04406).
 
     Given a condition c, the generator draws under it and the critic judges the pair of x and c, by the projection of
     Miyato and Koyama 2018, "cGANs with Projection Discriminator" (arXiv 1802.05637): the score is that of x alone plus
@@ -42,7 +41,8 @@ class GAN(Model):
     Args:
         spec: the data.
         latent_dim: size of the noise.
-        adversary: ``non-saturating`` or ``hinge``.
+        adversary: ``non-saturating``, ``hinge`` or ``least-squares``, see
+            :class:`~sandglass.models._adversary.Adversary`.
         r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``; 0 is the form of 2014, which collapses.
         r1_schedule: what r1 is multiplied by over time.
         net: network family of generator and critic; auto is conv for images and mlp for rows.
@@ -62,7 +62,7 @@ class GAN(Model):
         spec: Spec,
         *,
         latent_dim: int = 32,
-        adversary: Literal["non-saturating", "hinge"] = "non-saturating",
+        adversary: AdversaryName = "non-saturating",
         r1: float = 1.0,
         r1_schedule: ScheduleOption = "constant",
         net: NetOption = "auto",
@@ -70,11 +70,9 @@ class GAN(Model):
         given: str = "",
     ) -> None:
         super().__init__()
-        if adversary not in ("non-saturating", "hinge"):
-            raise ConfigError(f"The adversary is one of non-saturating, hinge, not '{adversary}'.")
         if latent_dim < 1:
             raise ConfigError(f"A GAN needs latent_dim >= 1, not {latent_dim}.")
-        self.spec, self.latents, self.adversary = spec, (Latent("z", (latent_dim,)),), adversary
+        self.spec, self.latents, self.adversary = spec, (Latent("z", (latent_dim,)),), Adversary(adversary)
         self.r1 = Weight("r1", r1, r1_schedule)
         self.given = Given(given, spec)
         self.needs = ("complete", *self.given.needs)
@@ -86,16 +84,15 @@ class GAN(Model):
     def phases(self) -> Sequence[Phase]:
         """The critic's turn, then the generator's."""
         return (
-            Phase("critic", (self.critic,), self.criticise, optim=_OPTIM, scheduled=self.r1.moves),
-            Phase("generator", (self.generator,), self.generate, optim=_OPTIM, scheduled=False),
+            Phase("critic", (self.critic,), self.criticise, optim=OPTIM, scheduled=self.r1.moves),
+            Phase("generator", (self.generator,), self.generate, optim=OPTIM, scheduled=False),
         )
 
     def criticise(self, batch: Batch, clock: Clock) -> Terms:
         """The critic's loss: to score real images high and generated ones low."""
         x, c = batch.x.detach().requires_grad_(self.r1.value > 0 and torch.is_grad_enabled()), self.given(batch)
         real, fake = self.critic(x, c), self.critic(self.decode(self.draw(len(x)), batch).detach(), c)
-        hinge = self.adversary == "hinge"
-        loss = F.relu(1 - real) + F.relu(1 + fake) if hinge else F.softplus(-real) + F.softplus(fake)
+        loss = self.adversary.critic(real, fake)
         parts = {"critic": loss.detach(), "real": real.detach(), "fake": fake.detach()}
         if x.requires_grad:
             (slope,) = torch.autograd.grad(real.sum(), x, create_graph=True)
@@ -107,7 +104,7 @@ class GAN(Model):
     def generate(self, batch: Batch, clock: Clock) -> Terms:
         """The generator's loss: to have its images scored high."""
         fake = self.critic(self.decode(self.draw(len(batch)), batch), self.given(batch))
-        loss = -fake if self.adversary == "hinge" else F.softplus(-fake)
+        loss = self.adversary.generator(fake)
         return Terms(loss.mean(), {"generator": loss.detach()})
 
     def prior(self, given: Batch | None = None) -> Distribution:
@@ -120,8 +117,7 @@ class GAN(Model):
 
     def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
         """``(B, latent_dim)`` noise to ``(B, *shape)``, in [0, 1] where the data is."""
-        h = self.generator(code, self.given(given, len(code))).to(code.dtype)
-        return h if self.spec.support == "real" else torch.sigmoid(h)
+        return in_range(self.generator(code, self.given(given, code.shape[0])).to(code.dtype), self.spec)
 
     @torch.no_grad()
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:

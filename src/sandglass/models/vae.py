@@ -45,6 +45,7 @@ class VAE(LatentModel):
         prior: p(z).
         given: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
+        masked: whether the encoder also reads which values are missing; otherwise they are 0 to it.
         penalty: what the objective makes of the rate.
 
     Example:
@@ -80,6 +81,7 @@ class VAE(LatentModel):
         prior: PriorOption = "standard",
         given: str = "",
         sees: str = "auto",
+        masked: bool = False,
         **penalty: Annotated[Any, OptionsOf(RatePenalty)],
     ) -> None:
         super().__init__()
@@ -87,9 +89,10 @@ class VAE(LatentModel):
             raise ConfigError(f"A VAE needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
         self.given, self.sees, self.penalty = Given(given, spec), Sees(sees, spec), RatePenalty(**penalty)
-        self.needs = (*self.given.needs, *self.sees.needs)
+        self.needs, self.masked = (*self.given.needs, *self.sees.needs), masked
         nets = resolve("net", net, spec=spec)
-        self.q = DiagonalGaussian(Network.encoder(nets, self.sees.spec.shape, 2 * latent_dim, self.given.cond))
+        seen = self.sees.spec.shape
+        self.q = DiagonalGaussian(Network.encoder(nets, seen, 2 * latent_dim, self.given.cond, masked=masked))
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = Observation(nets, latent_dim, spec, head, self.given.cond)
         self.pz = resolve("prior", prior, latent_dim)
@@ -135,7 +138,7 @@ class VAE(LatentModel):
 
     def posterior(self, batch: Batch) -> Distribution:
         """q(z|x, c) over ``(B, latent_dim)``; what is missing enters as 0."""
-        return self.q(self.sees(batch), self.given(batch))
+        return self.q(self.sees(batch), self.given(batch), batch.mask if self.masked else None)
 
     def prior(self, given: Batch | None = None) -> Distribution:
         """p(z) over ``(latent_dim,)``."""

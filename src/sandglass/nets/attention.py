@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from sandglass.errors import ConfigError
 
+Past = tuple[Tensor, Tensor]
+"""Keys and values ``(B, heads, S, D / heads)`` of the positions of a sequence so far."""
+
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False, dropout: float = 0.0
@@ -38,6 +41,7 @@ def attention(
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     allowed = _allowed(q, k, mask, causal)
+    # Kernels differ in what they give a query that may attend to nothing.
     return F.scaled_dot_product_attention(q, k, v, allowed, dropout).masked_fill(~allowed.any(-1, keepdim=True), 0)
 
 
@@ -69,6 +73,18 @@ def _allowed(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
     return allowed if mask is None else allowed & mask
 
 
+def check_heads(width: int, heads: int, dropout: float) -> None:
+    """Refuses options that no attention has.
+
+    Raises:
+        ConfigError: heads that do not divide the width, or a dropout outside [0, 1).
+    """
+    if heads < 1 or width < 1 or width % heads:
+        raise ConfigError(f"The heads must divide the width, and {heads} does not divide {width}.")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"The dropout must be in [0, 1), not {dropout}.")
+
+
 class Attention(nn.Module):
     """Multi-head attention: of a sequence to itself, causal or not, or to a context.
 
@@ -96,10 +112,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, *, context: int = 0, causal: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
-        if heads < 1 or width < 1 or width % heads:
-            raise ConfigError(f"The heads must divide the width, and {heads} does not divide {width}.")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"The dropout must be in [0, 1), not {dropout}.")
+        check_heads(width, heads, dropout)
         if context and causal:
             raise ConfigError("Attention to a context has no order to be causal in.")
         self.heads, self.context, self.causal, self.dropout = heads, context, causal, dropout
@@ -122,6 +135,36 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         found = attention(q, k, v, _per_head(mask), causal=self.causal, dropout=dropout)
         return self.out(found.transpose(1, 2).flatten(2))
+
+    def extend(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """What further positions of a causal sequence find, those before them not being computed again.
+
+        Args:
+            x: ``(B, T, D)``, the further positions.
+            past: what the call for the positions before returned; None at the first.
+
+        Returns:
+            ``(B, T, D)``, what :meth:`forward` of the whole sequence has there, and what the next call needs.
+
+        Raises:
+            ConfigError: it is not causal.
+
+        Example:
+            >>> attend, x = Attention(8, 2, causal=True).eval(), torch.rand(2, 5, 8)
+            >>> first, past = attend.extend(x[:, :3])
+            >>> bool(torch.allclose(attend(x)[:, 3:], attend.extend(x[:, 3:], past)[0], atol=1e-6))
+            True
+        """
+        if not self.causal:
+            raise ConfigError("Only a causal sequence can be extended; build the attention with `causal`.")
+        q, k, v = self._heads(x, None)
+        if past is not None:
+            k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
+        before = k.shape[2] - x.shape[1]
+        seen = torch.ones(x.shape[1], k.shape[2], dtype=torch.bool, device=x.device).tril(before)
+        dropout = self.dropout if self.training else 0.0
+        found = attention(q, k, v, None if len(seen) == 1 else seen, dropout=dropout)
+        return self.out(found.transpose(1, 2).flatten(2)), (k, v)
 
     def weights(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """``(B, heads, T, S)``: how much each position attends to each; arguments as in :meth:`forward`.

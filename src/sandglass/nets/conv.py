@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
-from sandglass.nets._frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, needed, picture_shape, resize
+from sandglass.nets.frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, needed, picture_shape, resize
 from sandglass.registry import register
 
 _SMALLEST = 4
@@ -238,6 +238,10 @@ class Analysis(nn.Module):
             maps.append(stage(maps[-1]))
         return maps[1:]
 
+    def first(self, count: int) -> Analysis:
+        """The same stages, up to the map of that number alone: nothing beyond it is computed or has weights."""
+        return Analysis(self.inputs, list(self.stages)[:count], self.shapes[:count])
+
 
 class Synthesis(nn.Module):
     """Stages from the smallest map outwards, larger maps joining on the way.
@@ -271,7 +275,7 @@ class Synthesis(nn.Module):
         if self.guide is None:
             joining[self.levels[-1]] = [self.inputs(maps[-1], c)]
         else:
-            for level, h in enumerate(self.guide(c)):
+            for level, h in enumerate(self.guide(c, maps[-1].dtype)):
                 joining.setdefault(level, []).append(h)
         first, *stages = self.stages
         h = first(torch.cat(joining.pop(self.levels[-1]), 1))
@@ -293,13 +297,13 @@ class Guide(nn.Module):
         self.cond, self.analysis = cond, analysis
         self.shapes = [analysis.inputs.shape, *analysis.shapes]
 
-    def forward(self, c: Tensor | None) -> list[Tensor]:
-        """The picture and its maps, from the largest to the smallest, of conditions ``(B, *cond)``.
+    def forward(self, c: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
+        """The picture and its maps, from the largest to the smallest, of conditions ``(B, *cond)``, as floats so wide.
 
         Raises:
             ConfigError: no condition, or one of another shape.
         """
-        picture = resize(needed(c, self.cond), self.analysis.inputs.size)
+        picture = resize(needed(c, self.cond).to(dtype), self.analysis.inputs.size)
         return [picture, *self.analysis(picture)]
 
 
@@ -342,7 +346,7 @@ def levels_of(shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]]) -> tupl
             sizes.append(halved(sizes[-1]))
             if sizes[-1] == (height, width):
                 break
-            if sizes[-1][0] < height or sizes[-1][1] < width or sizes[-1] == (1, 1):
+            if sizes[-1] == (1, 1):
                 raise ConfigError(f"A map of size {height}x{width} is not among the halvings of {shape[1]}x{shape[2]}.")
         levels.append(len(sizes) - 1)
     if not levels:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
-from sandglass.nets._frame import Cond, Flat, Guided, Layers, cond_shape
+from sandglass.nets.frame import Cond, Flat, Guided, Layers, cond_shape
 from sandglass.registry import register
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
-from sandglass.nets._frame import (
+from sandglass.nets.attention import Attention, Past, check_heads
+from sandglass.nets.frame import (
     Channels,
     Cond,
     FromCode,
@@ -24,10 +25,13 @@ from sandglass.nets._frame import (
     picture_shape,
     resize,
 )
-from sandglass.nets.attention import Attention
 from sandglass.registry import register
 
 Size = tuple[int, int]
+
+_SPREAD = (
+    0.5  # of learned positions at first, about that of sines: from 0.02 a small vit is long blind to where it looks
+)
 
 
 @register("vit", kind="net")
@@ -87,9 +91,9 @@ class ViT:
             raise ConfigError(f"The pool is one of mean, token, not '{pool}'.")
         if positions == "sine" and width % 4:
             raise ConfigError(f"Sine positions need a width that 4 divides, not {width}.")
+        check_heads(width, heads, dropout)
         self.width, self.depth, self.heads, self.patch = width, depth, heads, patch
         self.positions, self.pool, self.dropout = positions, pool, dropout
-        Attention(width, heads, dropout=dropout)  # refuses what does not fit
 
     @staticmethod
     def natural(spec: Spec) -> bool:
@@ -213,15 +217,16 @@ class Block(nn.Module):
         width: of a token.
         heads: of the attention.
         dropout: share silenced in training.
+        causal: whether a token attends to those up to itself alone.
 
     Example:
         >>> Block(8, 2, 0.0)(torch.rand(3, 5, 8)).shape
         torch.Size([3, 5, 8])
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, *, causal: bool = False) -> None:
         super().__init__()
-        self.before, self.attention = nn.LayerNorm(width), Attention(width, heads, dropout=dropout)
+        self.before, self.attention = nn.LayerNorm(width), Attention(width, heads, dropout=dropout, causal=causal)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
@@ -231,6 +236,12 @@ class Block(nn.Module):
         """``(B, T, width) -> (B, T, width)``."""
         x = x + self.silence(self.attention(self.before(x)))
         return x + self.silence(self.mlp(x))
+
+    def extend(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
+        """The same of further tokens of a causal sequence, after those of which ``past`` came back."""
+        found, past = self.attention.extend(self.before(x), past)
+        x = x + self.silence(found)
+        return x + self.silence(self.mlp(x)), past
 
 
 class Trunk(nn.Module):
@@ -249,7 +260,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.count = math.prod(size)
         if net.positions == "learned":
-            self.positions = nn.Parameter(0.02 * torch.randn(self.count, net.width))
+            self.positions = nn.Parameter(_SPREAD * torch.randn(self.count, net.width))
         else:
             self.register_buffer("positions", sine_positions(size, net.width))
         self.summary = nn.Parameter(0.02 * torch.randn(1, 1, net.width)) if summary else None
@@ -266,7 +277,7 @@ class Trunk(nn.Module):
         """
         row = [tokens + self.positions]
         if self.summary is not None:
-            row.append(self.summary.expand(len(tokens), -1, -1))
+            row.append(self.summary.expand(tokens.shape[0], -1, -1))
         if self.told is not None:
             row.append(self.told(needed(c, self.cond).to(tokens.dtype))[:, None])
         tokens = self.blocks(torch.cat(row, 1) if len(row) > 1 else row[0])

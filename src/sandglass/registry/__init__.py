@@ -13,7 +13,18 @@ Example:
 
 from __future__ import annotations
 
-from sandglass.registry.building import able, build, can, check_needs, declared, outline, require, resolve, settle
+from sandglass.registry.building import (
+    able,
+    build,
+    can,
+    check_needs,
+    declared,
+    name_of,
+    outline,
+    require,
+    resolve,
+    settle,
+)
 from sandglass.registry.names import (
     AUTO,
     Entry,
@@ -24,6 +35,7 @@ from sandglass.registry.names import (
     OptionsOf,
     PriorOption,
     ScheduleOption,
+    entries,
     entry,
     expand,
     kinds,
@@ -50,10 +62,12 @@ __all__ = [
     "can",
     "check_needs",
     "declared",
+    "entries",
     "entry",
     "expand",
     "kinds",
     "merged",
+    "name_of",
     "names",
     "nearest",
     "outline",

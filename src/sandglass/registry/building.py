@@ -160,18 +160,23 @@ def require(model: Model, capability: str) -> None:
     """
     if capability == "codes":
         if not model.latents or any(latent.support == "index" for latent in model.latents):
-            raise CapabilityError(f"The model '{model.config['name']}' has no codes of real numbers.")
+            raise CapabilityError(f"The model '{name_of(model)}' has no codes of real numbers.")
     elif capability == "labels":
         if capability not in model.needs:
             conditional = ", ".join(name for name in names("model") if capability in declared(name).needs)
             raise CapabilityError(
-                f"The model '{model.config['name']}' draws no samples given labels. Models that do: {conditional}."
+                f"The model '{name_of(model)}' draws no samples given labels. Models that do: {conditional}."
             )
     elif capability not in model.provides:
         raise CapabilityError(
-            f"The model '{model.config['name']}' cannot '{capability}'. Models that can: "
+            f"The model '{name_of(model)}' cannot '{capability}'. Models that can: "
             f"{', '.join(able(capability)) or 'none'}."
         )
+
+
+def name_of(model: Model) -> str:
+    """The name that a model was built by; that of its class where it was made without one."""
+    return str(getattr(model, "config", {}).get("name", type(model).__name__))
 
 
 def can(model: Model, capability: str) -> bool:
@@ -206,7 +211,7 @@ def check_needs(model: Model, spec: Spec, *, gaps: bool) -> None:
             "labels": "needs a class for every example; name their column with --labels",
             "beside": f"needs a second set of examples, '{what}'",
         }.get(kind, f"needs with each example the {what} '{kind}'")
-        raise CapabilityError(f"The model '{model.config['name']}' {why}, or choose one of: {free or 'none'}.")
+        raise CapabilityError(f"The model '{name_of(model)}' {why}, or choose one of: {free or 'none'}.")
 
 
 def _make(found: Entry, args: tuple[Any, ...], options: Mapping[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""The figures and settings of a run: verdict, metrics, timings, configuration."""
+"""The figures of a run that lead its page, and how figures are written."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sandglass.metrics.latent import COLLAPSED
-from sandglass.reports.section import Material, Section, Table
+from sandglass.reports.section import Material
 
 MINUS = "\N{MINUS SIGN}"
 """What figures are shown with: a hyphen is too short beside a digit."""
@@ -90,7 +90,7 @@ def verdict(m: Material) -> str:
             said.append(f"{figure(units['value'])} {of} active{collapsed}")
     if said:
         return "; ".join(said) + "."
-    if m.model.objective is None:
+    if not any(stage.objective for stage in m.model.stages()):
         return "This model has no likelihood to measure: judge it by its samples, and by what compares them with data."
     return "Nothing has been measured yet; run evaluate to see how good it is."
 
@@ -170,72 +170,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def metrics_section(m: Material) -> Section | None:
-    """What was measured."""
-    rows = []
-    for report in m.reports:
-        for name, r in report["metrics"].items():
-            unit = {"1": "", "dB": "dB"}.get(r["unit"], r["unit"])
-            rows.append([called(name), report["split"], figure(r["value"], r["stderr"]), unit, f"{r['n']:,}",
-                         r.get("note", "")])  # fmt: skip
-    if not rows:
-        return None
-    step = ", ".join(dict.fromkeys(f"{r['step']:,}" for r in m.reports))
-    how = (
-        f"Measured on the weights of step {step}: mean ± standard error over n examples. The error says how far "
-        "another "
-        "draw of as many examples would move the figure, not how far another training would."
-    )
-    if any(row[5].startswith("grey values") for row in rows):
-        how += (
-            " Grey values in a Bernoulli give figures that compare only among such figures, not with other likelihoods."
-        )
-    head = ["measure", "split", "value ± standard error", "unit", "n", "note"]
-    return Section("metrics", "Measures", how, tables=[Table(rows, head, numbers=(2, 4))])
-
-
-def timing_section(m: Material) -> Section:
-    """How long it took, and how large it is."""
-    stops = [e for e in m.events if e["event"] == "stop"]
-    seconds = sum(e.get("seconds", 0.0) for e in stops)
-    steps = sum(e.get("steps", 0) for e in stops)
-    seen = sum(r["n"] for r in m.records if r["split"] == "train" and r["term"] == "loss" and r["phase"] == _first(m))
-    last = max((r["step"] for r in m.records), default=0)
-    training = m.run.config["training"]
-    environment = m.run.config["environment"]
-    rows = [["wall time", duration(seconds)], ["updates", f"{last:,}"]]
-    if seconds > 0 and steps:
-        rows.append(["updates a second", f"{steps / seconds:,.1f}"])
-        rows.append(["examples a second, all included", f"{seen * min(1.0, steps / max(last, 1)) / seconds:,.0f}"])
-    rows += [
-        [
-            "device",
-            f"{environment.get('gpu') or training['device']}, {training['precision']}, {training['threads']} threads",
-        ],
-        ["parameters", f"{parameters(m):,}"],
-    ]
-    for name, child in m.model.named_children():
-        count = sum(p.numel() for p in child.parameters())
-        if count:
-            rows.append([f"· {name}", f"{count:,}"])
-    return Section("timings", "Time and size", half=True, tables=[Table(rows, numbers=(1,))])
-
-
-def configuration_section(m: Material) -> Section:
-    """Every setting, folded."""
-    config = m.run.config
-    data = {k: v for k, v in config["data"].items() if k != "notes"}
-    tables = [
-        Table(flat(config["model"]), title="Model", folded=True),
-        Table(flat(config["training"]), title="Training", folded=True),
-        Table(flat(data), title="Data", folded=True),
-        Table(flat(config["transform"]), title="How raw data becomes an example", folded=True),
-        Table(flat(config["environment"]), title="Environment", folded=True),
-    ]
-    how = "Everything needed to repeat the run; the same is in config.yaml."
-    return Section("configuration", "Configuration", how, half=True, tables=[t for t in tables if t.rows])
-
-
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[list[str]]:
     """Nested settings as rows of (dotted name, value).
 
@@ -261,7 +195,3 @@ def _text(value: Any) -> str:
         shown = ", ".join(_text(v) for v in value[:40])
         return shown + (f", and {len(value) - 40} more" if len(value) > 40 else "") or "none"
     return str(value)
-
-
-def _first(m: Material) -> str:
-    return next((r["phase"] for r in m.records if r["split"] == "train"), "")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from sandglass.core import Model
+from sandglass.core import Model, Stage
 from sandglass.runs.run import Run
 
 _UPKEEP = {
@@ -88,12 +88,38 @@ def curves(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], C
     }
 
 
-def panels(model: Model, found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
-    """The loss curves of a model: the objective and each of its parts, or the players of a game together."""
-    phases = list(dict.fromkeys(phase for _, phase, _ in found))
-    if model.objective is None and len(phases) > 1:
+def stage_of(record: Mapping[str, Any]) -> str:
+    """The stage that a record is of; runs of before there were stages had one."""
+    return str(record.get("stage", "train"))
+
+
+def by_stage(model: Model, records: Iterable[Mapping[str, Any]]) -> list[tuple[Stage, list[Mapping[str, Any]]]]:
+    """The stages of a model, each with its records."""
+    stages = list(model.stages())
+    found: dict[str, list[Mapping[str, Any]]] = {stage.name: [] for stage in stages}
+    for record in records:
+        found.get(stage_of(record), found[stages[0].name]).append(record)
+    return [(stage, found[stage.name]) for stage in stages]
+
+
+def panels(stage: Stage, found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
+    """The loss curves of a stage: the objective and each of its parts, or the players of a game together.
+
+    Args:
+        stage: of a model.
+        found: its :func:`curves`.
+    """
+    own = [phase.name for phase in stage.phases]
+    phases = [phase for phase in dict.fromkeys(phase for _, phase, _ in found) if phase in own]
+    if stage.objective is None and len(phases) > 1:
         return _game(phases, found)
     return [panel for phase in phases for panel in _objective(phase, found, len(phases) > 1)]
+
+
+def of_stage(panel: Panel, name: str) -> Panel:
+    """The panel under the name of its stage, for a model that has several."""
+    title = f"{name}: {panel.title[:1].lower()}{panel.title[1:]}"
+    return replace(panel, name=panel.name.replace("curve-", f"curve-{name}-", 1), title=title)
 
 
 def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several: bool) -> list[Panel]:

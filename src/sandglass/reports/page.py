@@ -7,19 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from sandglass import __version__
 from sandglass.core import Model
 from sandglass.data.dataset import Dataset
-from sandglass.metrics.bound import kind_of_bound
-from sandglass.reports import facts, history
+from sandglass.registry import entries
+from sandglass.reports import facts
 from sandglass.reports.chart import COLOURS
-from sandglass.reports.columns import column_sections
-from sandglass.reports.data import data_section
 from sandglass.reports.mosaic import make_folder
-from sandglass.reports.pictures import picture_sections
-from sandglass.reports.plots import curve_chart
 from sandglass.reports.section import Material, Section
-from sandglass.reports.structure import structure_sections
 from sandglass.runs import storage
 from sandglass.runs.run import Run
 
@@ -67,11 +64,10 @@ def reports(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def gather(m: Material) -> list[Section]:
     """The sections that this model and its data allow, in the order of the page."""
-    own = picture_sections(m) if m.model.spec.is_image else column_sections(m)
-    sections = [curve_section(m), *own, *structure_sections(m), facts.metrics_section(m)]
-    found = [s for s in sections if s is not None]
-    found += [data_section(m), facts.timing_section(m), facts.configuration_section(m)]
-    return paired(found)
+    draws = [entry.make for entry in entries("section")]
+    with torch.no_grad():
+        found = [draw(m) for draw in sorted(draws, key=lambda draw: draw.place)]  # type: ignore[attr-defined]
+    return paired([section for section in found if section is not None])
 
 
 def paired(sections: list[Section]) -> list[Section]:
@@ -89,33 +85,6 @@ def paired(sections: list[Section]) -> list[Section]:
         waiting = section.half and not waiting
         made.append(section)
     return made[:-1]
-
-
-def curve_section(m: Material) -> Section | None:
-    """How training went."""
-    found = history.curves(m.records)
-    best = history.best_epoch(m.run, m.records)
-    shown = history.panels(m.model, found)
-    if not shown:
-        return None
-    charts = [curve_chart(panel, best if k == 0 else None) for k, panel in enumerate(shown)]
-    charts += [curve_chart(panel) for panel in history.upkeep(found)]
-    if m.model.objective is None:
-        how = (
-            "Each player's loss, mean over an epoch. In a game neither should run away: a critic near zero has won, "
-            "and the "
-            "generator learns little from it. These curves do not say how good the samples are."
-        )
-    else:
-        how = (
-            "Lower is better. The training curve is the mean over an epoch while the weights change; the other is "
-            "measured "
-            "after it, with the objective at its final weights. Where they part, the model begins to learn examples "
-            "by heart."
-        )
-        kind = kind_of_bound(m.model, m.split)
-        how += f" The nats are those of {kind}." if kind else ""
-    return Section("curves", "Training", how, charts=charts)
 
 
 def render(m: Material, sections: list[Section]) -> str:

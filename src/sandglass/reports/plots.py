@@ -340,3 +340,19 @@ def share_chart(name: str, title: str, shares: Sequence[tuple[str, float]]) -> C
         axes.set(title=title)
 
     return draw(name, title, paint, height=90 + 24 * len(shares))
+
+
+def amount_chart(name: str, title: str, amounts: Sequence[tuple[str, float]], unit: str) -> Chart:
+    """Horizontal bars of amounts, by name, in the given order."""
+
+    def paint(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator
+
+        axes.barh(range(len(amounts)), [amount for _, amount in amounts], height=0.7, color=colour("train"))
+        axes.set_yticks(range(len(amounts)), [short(label, 22) for label, _ in amounts])
+        axes.set_ylim(len(amounts) - 0.4, -0.6)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+        axes.grid(axis="y", visible=False)
+        axes.set(title=title, xlabel=unit)
+
+    return draw(name, title, paint, height=96 + 24 * len(amounts))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sandglass import rng
+from sandglass import registry, rng, running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import Transform
-from sandglass.reports import latent
+from sandglass.registry import register
 from sandglass.reports.chart import Chart
 from sandglass.reports.mosaic import Mosaic
 from sandglass.runs.run import Run
 
 EXAMPLES = 10
 """Fixed examples that are rebuilt and walked between."""
+
+FULL = 1020
+"""Width of a page's full column, in CSS pixels."""
 
 _CODES = 5000
 
@@ -163,12 +166,53 @@ class Material:
 
     @cached_property
     def codes(self) -> Tensor | None:
-        """``(N, latent_dim)`` codes of :attr:`split`, None where the model does not encode."""
-        if self.split is None or "encode" not in self.model.provides:
+        """``(N, D)`` codes of :attr:`split` in float64, None where the model has none of real numbers."""
+        if self.split is None or "encode" not in self.model.provides or not registry.can(self.model, "codes"):
             return None
-        codes = latent.encode(self.model, self.split, _CODES)
-        return codes if codes.dim() == 2 and bool(torch.isfinite(codes).all()) else None
+        codes = running.encode(self.model, self.split).double()
+        return codes if bool(torch.isfinite(codes).all()) else None
 
-    def ready(self, x: Tensor) -> Tensor:
-        """Examples on the model's device and in its precision."""
-        return x.to(self.model.device, next(self.model.parameters()).dtype)
+    @cached_property
+    def points(self) -> Tensor | None:
+        """``(N, E)`` codes of :attr:`split` as points whose distances mean something; None where there are none."""
+        if self.split is None or not {"encode", "embed"} <= set(self.model.provides):
+            return self.codes
+        model = self.model
+        points = running.over(model, self.split, lambda batch: model.embed(model.encode(batch))).flatten(1).double()
+        return points if bool(torch.isfinite(points).all()) else None
+
+    def conditions(self, n: int, what: str) -> Batch | None:
+        """What ``n`` draws of a conditional model are given: the labels and companions of examples; else None."""
+        if self.split is None or not len(self.split):
+            return None
+        return running.conditions(self.model, self.split, n, self.seed, "report", what)
+
+    @property
+    def drawable(self) -> bool:
+        """Whether there is all that draws of the model are given."""
+        if not running.conditioned_on(self.model):
+            return True
+        beside = {need.partition(":")[2] for need in self.model.needs if need.startswith("beside:")}
+        return self.split is not None and beside <= self.split.beside.keys()
+
+    def placed(self, batch: Batch) -> Batch:
+        """A batch on the model's device and in its precision."""
+        return running.placed(self.model, batch)
+
+
+Draw = Callable[[Material], Section | None]
+
+
+def section(name: str, place: int) -> Callable[[Draw], Draw]:
+    """Registers a function as a section of the report.
+
+    Args:
+        name: of the section, and its anchor.
+        place: sections stand in the order of their places; those of Sandglass are 10 apart.
+    """
+
+    def decorate(draw: Draw) -> Draw:
+        draw.place = place  # type: ignore[attr-defined]
+        return register(name, kind="section")(draw)
+
+    return decorate

@@ -70,7 +70,7 @@ class Run:
         if version == 1:
             raise ConfigError(
                 f"{self.path} was written by Sandglass 0.1, whose weights have other names: read it with "
-                "`pip install sandglass-ml==0.1.0`, or train again by its settings: "
+                "that version, or train again by its settings: "
                 f"sandglass train --config {self.path / 'config.yaml'}."
             )
         if version != 2:

@@ -194,7 +194,7 @@ def _check_manifest(file: Path, values: Mapping[str, Any]) -> None:
     if isinstance(version, int) and version < FORMAT:
         raise CheckpointError(
             f"{file.parent} was written by Sandglass 0.1, whose weights have other names: read it with "
-            "`pip install sandglass-ml==0.1.0`, or train again by its settings: sandglass train --config CONFIG.yaml."
+            "that version, or train again by its settings: sandglass train --config CONFIG.yaml."
         )
     if isinstance(version, int) and version > FORMAT:
         needs = str(values.get("needs") or "a newer version")[:20]

@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sandglass import rng
+from sandglass.core import Model
 from sandglass.errors import ConfigError, MissingPackageError, NotFoundError
 from sandglass.metrics.evaluation import Better
 from sandglass.runs import storage
@@ -33,6 +34,17 @@ SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("none", "median", "halving")
 OBJECTIVE = "objective"
 """The name of the watched validation objective, among the figures to choose by."""
+
+
+def deciding_stage(model: Model) -> str | None:
+    """The stage whose objective trials are compared by: the last that has one; None where none has.
+
+    Example:
+        >>> from sandglass import registry
+        >>> deciding_stage(registry.declared("ae")), deciding_stage(registry.declared("gan"))
+        ('train', None)
+    """
+    return next((stage.name for stage in reversed(model.stages()) if stage.objective is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True)

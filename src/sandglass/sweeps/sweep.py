@@ -18,7 +18,7 @@ from sandglass.data.trained_on import as_dataset
 from sandglass.engine.options import Training
 from sandglass.engine.train import next_folder
 from sandglass.errors import ConfigError, DataError, SandglassError
-from sandglass.metrics.compared import better
+from sandglass.metrics.compared import better, can
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.measure import wanted
 from sandglass.registry.limits import is_own
@@ -26,7 +26,7 @@ from sandglass.runs import storage
 from sandglass.runs.plain import to_yaml
 from sandglass.sweeps.page import page
 from sandglass.sweeps.space import Dimension, space_of
-from sandglass.sweeps.study import OBJECTIVE, Plan, Study
+from sandglass.sweeps.study import OBJECTIVE, Plan, Study, deciding_stage
 from sandglass.sweeps.trials import Swept, Trial
 from sandglass.sweeps.worker import work
 
@@ -159,15 +159,15 @@ def figure_of(model: str, metric: str | None) -> tuple[str, Better]:
         >>> figure_of("vae", None), figure_of("ae", "mse")
         (('elbo', 'higher'), ('mse', 'lower'))
     """
-    able = registry.able(model)
+    able = registry.declared(model)
     if metric is None:
-        metric = "elbo" if "bound_parts" in able else "mse" if "reconstruct" in able else ""
+        metric = "elbo" if "bound" in able.provides else "mse" if "reconstruct" in able.provides else ""
         if not metric:
             raise ConfigError(
                 f"Say what to choose by: nothing ranks a '{model}' by itself. `sandglass metrics` lists all."
             )
     if metric == OBJECTIVE:
-        if registry.entry("model", model).make.objective is None:  # type: ignore[attr-defined]
+        if deciding_stage(able) is None:
             raise ConfigError(f"The model '{model}' has no objective to choose by; name a metric.")
         return metric, "lower"
     [(measure, figures)] = wanted([metric]).items()
@@ -177,8 +177,8 @@ def figure_of(model: str, metric: str | None) -> tuple[str, Better]:
     direction = better(name)
     if direction is None:
         raise ConfigError(f"Of {name} neither more nor less is better; choose by another figure.")
-    if not set(registry.entry("metric", measure).make.needs) <= set(able):  # type: ignore[attr-defined]
-        raise ConfigError(f"The model '{model}' cannot be asked for {name}; choose by another figure.")
+    if not can(able, measure):
+        raise ConfigError(f"The model '{model}' has no {name}; choose by another figure.")
     return name, direction
 
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Mapping
 
+from sandglass import registry
 from sandglass.data.dataset import Dataset
 from sandglass.engine.progress import Silent
 from sandglass.engine.train import resume, train
@@ -16,7 +17,7 @@ from sandglass.metrics.compared import kind_of, of_likelihood
 from sandglass.metrics.measure import beside, measure
 from sandglass.runs.run import Run
 from sandglass.sweeps.space import laid
-from sandglass.sweeps.study import OBJECTIVE, Claim, Study
+from sandglass.sweeps.study import OBJECTIVE, Claim, Study, deciding_stage
 
 _SPLIT = "validation"
 
@@ -31,23 +32,22 @@ class Watch(Silent):
     Args:
         claim: the trial.
         better: whether the sweep seeks a higher or a lower figure.
+        stage: of the model, whose objective is compared; others are trained to their end.
         parent: the process without which this one must not go on; None for none.
     """
 
-    def __init__(self, claim: Claim, better: str, parent: int | None) -> None:
-        self.claim, self.better, self.parent = claim, better, parent
+    def __init__(self, claim: Claim, better: str, stage: str | None, parent: int | None) -> None:
+        self.claim, self.better, self.stage, self.parent = claim, better, stage, parent
+        self.compared = False
         self.reported = set(claim.reported)
         self.epoch, self.per_epoch, self.hopeless = 0.0, 1, False
         self.last: float | None = None
-        self.first: str | None = None
-        self.compared = True
 
     def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
-        """Training begins or goes on; trials are compared, and ended, by their first stage."""
-        self.first = stage if self.first is None else self.first
-        self.compared = stage == self.first
+        """A stage begins or goes on; it has a name where there are several."""
         self.per_epoch, self.epoch = steps_per_epoch, step / steps_per_epoch
-        self.hopeless = bool(self.reported) and step < total and self.claim.trial.should_prune()
+        self.compared = self.stage is not None and stage in ("", self.stage)
+        self.hopeless = self.compared and bool(self.reported) and step < total and self.claim.trial.should_prune()
 
     def advance(self, step: int, examples: int) -> None:
         """A step is done. Ends a hopeless trial here, after the checkpoint of the epoch that decided it.
@@ -62,7 +62,7 @@ class Watch(Silent):
             signal.raise_signal(signal.SIGTERM)  # answered at the next step boundary, with a checkpoint
 
     def show(self, split: str, terms: Mapping[str, float]) -> None:
-        """After an epoch, the pruner is told the objective."""
+        """After an epoch, passes the objective on to the pruner."""
         value = watched(terms)
         epoch = round(self.epoch)
         if split != _SPLIT or value is None or not self.compared:
@@ -103,7 +103,7 @@ def run_trial(study: Study, claim: Claim, data: Dataset, parent: int | None = No
         KeyboardInterrupt, SystemExit: training was stopped by a signal.
         SandglassError: what would be in the way of any other trial as well.
     """
-    watch = Watch(claim, study.plan.better, parent)
+    watch = Watch(claim, study.plan.better, _stage(study, claim, data), parent)
     path = study.path(claim.number)
     try:
         run = _train(study, claim, data, watch)
@@ -121,6 +121,16 @@ def run_trial(study: Study, claim: Claim, data: Dataset, parent: int | None = No
         )
     else:
         study.finish(claim, "finished", value, stderr=stderr, **_length(run))
+
+
+def _stage(study: Study, claim: Claim, data: Dataset) -> str | None:
+    """The stage that the trial's model is compared by; None of one that cannot be built, as training will say."""
+    model = laid({"model": study.plan.model, "training": {}}, study.values(claim))["model"]
+    try:
+        outline = registry.outline(model["name"], data.spec, **model["options"])
+    except ConfigError:
+        return None
+    return deciding_stage(outline or registry.declared(model["name"]))
 
 
 def _train(study: Study, claim: Claim, data: Dataset, watch: Watch) -> Run:
@@ -145,7 +155,8 @@ def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]
     """
     name = study.plan.metric
     if name == OBJECTIVE:
-        records = [r for r in run.metrics() if r["split"] == _SPLIT and r["term"] == OBJECTIVE]
+        stage = deciding_stage(run.load_model())
+        records = [r for r in run.metrics() if (r["split"], r["stage"], r["term"]) == (_SPLIT, stage, OBJECTIVE)]
         found = [r["value"] for r in records if r["value"] is not None]
         if not found:
             raise ConfigError("Its validation objective is not finite.")
@@ -164,4 +175,7 @@ def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]
 def _length(run: Run) -> dict[str, float]:
     """Epochs and seconds that a run has."""
     seconds = sum(e.get("seconds", 0.0) for e in run.events() if e["event"] == "stop")
-    return {"epochs": max((r["epoch"] for r in run.metrics()), default=0.0), "seconds": round(seconds, 3)}
+    epochs: dict[str, float] = {}
+    for r in run.metrics():
+        epochs[r["stage"]] = max(r["epoch"], epochs.get(r["stage"], 0.0))
+    return {"epochs": sum(epochs.values()), "seconds": round(seconds, 3)}

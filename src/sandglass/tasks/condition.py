@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from sandglass import rng
-from sandglass.core import Batch, Model, Spec
+from sandglass.core import Batch, Spec
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
-from sandglass.data.transform import ImageTransform
+from sandglass.data.transform import Transform
 from sandglass.errors import ConfigError, DataError
-from sandglass.registry import declared, names, nearest
+from sandglass.registry import nearest, require
 from sandglass.tasks.trained import Trained, check_count
 
 EACH = "each"
@@ -49,7 +49,8 @@ class Condition:
 
     Args:
         label: a class by its name or number, or each for all of them, a row each.
-        given: companions that the model draws under, as NAME=FILE or NAME=FOLDER, with commas between several.
+        given: companions, or examples of a set beside, that the model draws from, as NAME=FILE or NAME=FOLDER, with
+            commas between several.
     """
 
     def __init__(self, *, label: str = "", given: str | Mapping[str, Any] = "") -> None:
@@ -77,29 +78,24 @@ class Condition:
         count = max((len(t) for t in found.values()), default=0)
         n = n or count or usual
         check_count("The number of examples", n)
-        companions = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
+        turned = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
+        companions = {name: t for name, t in turned.items() if name in trained.model.spec.given}
+        beside = {name: Batch(t) for name, t in turned.items() if name not in companions}
         if self.label:
-            self._check_label(trained)
+            require(trained.model, "labels")
             chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]
-            return [Given(Batch(y=torch.full((n,), k), given=companions), n, class_name(k, trained)) for k in chosen]
-        if "labels" in trained.model.needs:
+            batches = {k: Batch(y=torch.full((n,), k), given=companions, beside=beside) for k in chosen}
+            return [Given(batch, n, class_name(k, trained)) for k, batch in batches.items()]
+        if "labels" in trained.model.conditions:
             y, note = self._in_proportion(trained, n, seed)
-            return [Given(Batch(y=y, given=companions), n, note=note)]
-        return [Given(Batch(given=companions) if companions else None, n)]
+            return [Given(Batch(y=y, given=companions, beside=beside), n, note=note)]
+        return [Given(Batch(given=companions, beside=beside) if found else None, n)]
 
     @staticmethod
     def columns(trained: Trained, asked: Sequence[Given]) -> dict[str, list[str]]:
         """The class of every example, where they were drawn under one."""
         found = [g.batch.y for g in asked if g.batch is not None and g.batch.y is not None]
         return {"class": [class_name(int(k), trained) for y in found for k in y]} if found else {}
-
-    def _check_label(self, trained: Trained) -> None:
-        model = trained.model
-        if "labels" not in model.needs:
-            able = [name for name in names("model") if "labels" in declared(name).needs]
-            raise ConfigError(
-                f"The model '{model.config['name']}' draws under no label. Models that do: {', '.join(able) or 'none'}."
-            )
 
     def _in_proportion(self, trained: Trained, n: int, seed: int) -> tuple[Tensor, str]:
         """``(n,)`` classes drawn as often as the training data has them, and how to say so."""
@@ -115,18 +111,24 @@ class Condition:
 
     def _companions(self, trained: Trained) -> dict[str, Tensor]:
         """By name, ``(N, *shape)`` what was given."""
-        known = trained.model.spec.given
+        known = {**trained.model.spec.given, **trained.model.spec.beside}
         for name in self.given:
             if name not in known:
                 listed = ", ".join(known) or "none"
                 hint = nearest(name, list(known))
                 raise ConfigError(f"The model knows no companion '{name}'.{hint} It has: {listed}.")
-        splits = {name: read_companion(source, known[name]) for name, source in self.given.items()}
+        how = {**trained.transform.given, **trained.transform.beside}
+        splits = {name: read_companion(source, known[name], how.get(name)) for name, source in self.given.items()}
         return {name: split.batch(slice(0, len(split))).x for name, split in splits.items()}
 
 
-def read_companion(source: Any, spec: Spec) -> Split:
+def read_companion(source: Any, spec: Spec, transform: Transform | None) -> Split:
     """Companions ``(N, *shape)`` from a file or folder, with their names; a tensor or split is taken as it is.
+
+    Args:
+        source: where they are.
+        spec: what the model reads.
+        transform: how they were prepared in training.
 
     Raises:
         DataError: they do not fit.
@@ -134,10 +136,7 @@ def read_companion(source: Any, spec: Spec) -> Split:
     if isinstance(source, Tensor):
         source = Split(source)
     if not isinstance(source, Split):
-        options: dict[str, Any] = {}
-        if spec.is_image:
-            options["transform"] = ImageTransform((spec.shape[1], spec.shape[2]), spec.shape[0])
-        source = load_data(source, **options, labels=False, validation=0.0, test=0.0).train
+        source = load_data(source, transform=transform, labels=False, validation=0.0, test=0.0).train
     found: Split = source
     if tuple(found.x.shape[1:]) != spec.shape:
         raise DataError(f"These examples have the shape {tuple(found.x.shape[1:])}; the model reads {spec.shape}.")
@@ -175,28 +174,6 @@ def class_counts(split: Split, classes: int) -> Tensor:
     if not len(known):
         raise DataError("No example has a class.")
     return known.bincount(minlength=classes)[:classes]
-
-
-def like(model: Model, split: Split | None, n: int, *key: int | str) -> Batch | None:
-    """Conditions of ``n`` examples that are drawn from a split; None for a model without, or without a split.
-
-    What a conditional model is shown under where nobody asks for anything: the classes and companions of real examples.
-    """
-    if not is_conditional(model) or split is None or not len(split):
-        return None
-    index = torch.arange(len(split))
-    if split.y is not None and "labels" in model.needs:
-        index = index[split.y.cpu() >= 0]
-    if not len(index):
-        return None
-    drawn = index[torch.randint(len(index), (n,), generator=rng.generator(*key))]
-    batch = split.batch(drawn.to(split.x.device))
-    return Batch(y=batch.y, given=batch.given)
-
-
-def is_conditional(model: Model) -> bool:
-    """Whether the model needs classes or companions of its examples."""
-    return any(need == "labels" or (":" in need and not need.startswith("beside:")) for need in model.needs)
 
 
 def _named(text: str) -> dict[str, str]:

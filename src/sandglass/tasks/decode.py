@@ -44,7 +44,7 @@ class Decode(Task):
         if model.latents and all(latent.support == "index" for latent in model.latents):
             z = z.round().long()
         labels = None if self.condition.label else code_files.read_labels(self.codes, trained.classes)
-        if labels is not None and "labels" in model.needs:
+        if labels is not None and "labels" in model.conditions:
             asked = [Given(Batch(y=labels), len(z))]
         else:
             asked = self.condition(trained, len(z))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from sandglass.data.transform import Transform
 from sandglass.tasks.trained import Trained
 
 
@@ -32,6 +33,7 @@ class Outcome:
         arrays: by name, ``(N, ...)`` what was found out about examples, such as ``codes``.
         classes: the names of class numbers among the arrays.
         notes: what a person must know to use it.
+        transform: leads ``x`` back to pictures or rows, where it is another than that of the model's own examples.
     """
 
     said: str
@@ -48,6 +50,7 @@ class Outcome:
     arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     classes: Sequence[str] = ()
     notes: Sequence[str] = ()
+    transform: Transform | None = None
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -66,7 +69,7 @@ class Task(abc.ABC):
         needs: capabilities that it asks of the model, of :data:`~sandglass.core.CAPABILITIES` or ``"codes"``.
         examples: command lines for its help page, without the leading ``sandglass``.
         file: the file its outcome goes to where none is named, without an ending.
-        makes: ``"examples"`` or ``"arrays"``.
+        makes: ``"examples"``, ``"arrays"``, or ``"either"`` where the options or the model decide.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,11 @@ class Source:
     Args:
         data: other examples than the run's own, prepared as those were: a folder, a file, a name.
         labels: of data: a table's column of labels, or false to read no labels at all.
+        given: of data: the companions that a model needs with each example, NAME=SOURCE with commas between.
     """
 
-    def __init__(self, *, data: str | Dataset | None = None, labels: str | None = None) -> None:
-        self.data, self.labels = data, labels
+    def __init__(self, *, data: str | Dataset | None = None, labels: str | None = None, given: str = "") -> None:
+        self.data, self.labels, self.given = data, labels, given
 
     def read(self, trained: Trained) -> Dataset:
         """The run's own data, or the other.
@@ -98,9 +99,10 @@ class Source:
         if isinstance(self.data, Dataset):
             return self.data
         if self.data is not None:
-            return new_data(trained.reading, self.data, self.labels)
-        if self.labels is not None:
-            raise ConfigError("--labels goes with --data; a run's own labels are what it was trained on.")
+            return new_data(trained.reading, self.data, self.labels, self.given)
+        for option in ("labels", "given"):
+            if getattr(self, option):
+                raise ConfigError(f"--{option} goes with --data; a run's own {option} are what it was trained on.")
         return trained.own
 
     def examples(self, trained: Trained, split: str | None, usual: str = "test") -> Split:
@@ -110,7 +112,7 @@ class Source:
             CapabilityError: a model that needs classes, and there are none.
         """
         found = joined(chosen(self.read(trained), split, usual))
-        if "labels" in trained.model.needs and found.y is None:
+        if "labels" in trained.model.conditions and found.y is None:
             raise ConfigError(
                 f"The model '{trained.model.config['name']}' needs the class of every example; name the column of a "
                 "table with --labels, or put pictures into a folder for each class."
@@ -154,15 +156,17 @@ def find_run(source: str) -> Path:
     return Path(source)
 
 
-def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None) -> Dataset:
+def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None, given: str = "") -> Dataset:
     """Other examples than a run's own, prepared and their classes numbered as those were, and kept together.
 
     Args:
         reading: see :func:`sandglass.data.trained_on.reading_of`.
         source: where they are.
         labels: a column, ``"false"`` for no labels, None for what the source has.
+        given: their companions, ``NAME=SOURCE`` with commas between.
     """
-    return load_data(source, **reading, labels=False if labels == "false" else labels, validation=0.0, test=0.0)
+    chosen_labels = False if labels == "false" else labels
+    return load_data(source, **reading, labels=chosen_labels, given=given or None, validation=0.0, test=0.0)
 
 
 def chosen(data: Dataset, split: str | None, usual: str) -> dict[str, Split]:
@@ -189,17 +193,33 @@ def joined(splits: Mapping[str, Split]) -> Split:
     parts = list(splits.values())
     if len(parts) == 1:
         return parts[0]
-    labelled = all(p.y is not None for p in parts)
-    y = torch.cat([p.y for p in parts if p.y is not None]) if labelled else None
-    names = tuple(n for p in parts for n in p.names)
-    return Split(rows.joined([p.x for p in parts]), y, levels=parts[0].levels, names=names, mask=_masks(parts))
+    first = parts[0]
+    return replace(
+        first,
+        x=rows.joined([p.x for p in parts]),
+        y=_together([p.y for p in parts]),
+        names=tuple(n for p in parts for n in p.names),
+        factors=_together([p.factors for p in parts]),
+        mask=None
+        if all(p.mask is None for p in parts)
+        else _filled([p.mask for p in parts], [tuple(p.x.shape) for p in parts], True),
+        given={name: rows.joined([p.given[name] for p in parts]) for name in first.given},
+        absent={
+            name: _filled([p.absent.get(name) for p in parts], [(len(p),) for p in parts], False)
+            for name in dict.fromkeys(n for p in parts for n in p.absent)
+        },
+    )
 
 
-def _masks(parts: Sequence[Split]) -> Tensor | None:
-    """The masks of several splits as one; True for a split that is complete."""
-    if all(p.mask is None for p in parts):
-        return None
-    return torch.cat([torch.ones(p.x.shape, dtype=torch.bool) if p.mask is None else p.mask for p in parts])
+def _together(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    """One after the other; None where some part has none."""
+    there = [t for t in tensors if t is not None]
+    return torch.cat(there) if len(there) == len(tensors) else None
+
+
+def _filled(tensors: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]], usual: bool) -> Tensor:
+    """Booleans one after the other, those of a part without any being the usual."""
+    return torch.cat([torch.full(s, usual) if t is None else t.cpu() for t, s in zip(tensors, shapes, strict=True)])
 
 
 def positions(total: int, n: int) -> Tensor:

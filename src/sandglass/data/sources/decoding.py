@@ -65,8 +65,8 @@ class Decoded:
 class Worker(Protocol):
     """Decodes some pictures at a time."""
 
-    def __call__(self, contents: Sequence[Any], frame: framing.Frame) -> Decoded:
-        """Those pictures, in order, as ``frame`` has them."""
+    def __call__(self, contents: Sequence[Any], frame: framing.Frame, half: str = "") -> Decoded:
+        """Those pictures, or one half of each, in order, as ``frame`` has them."""
         ...
 
     def close(self) -> None:
@@ -77,14 +77,14 @@ class Worker(Protocol):
 class Here:
     """Decodes in the thread that asks."""
 
-    def __call__(self, contents: Sequence[Any], frame: framing.Frame) -> Decoded:
+    def __call__(self, contents: Sequence[Any], frame: framing.Frame, half: str = "") -> Decoded:
         """Decodes files (paths) or Pillow pictures."""
         rows: list[bytes] = []
         bad: dict[int, str] = {}
         remarks: Counter[str] = Counter()
         seen: set[tuple[int, int, bool]] = set()
         for place, content in enumerate(contents):
-            image, done = load(content, frame.value_range)
+            image, done = load(content, frame.value_range, half)
             if image is None:
                 bad[place] = done
                 continue
@@ -116,20 +116,21 @@ class Apart:
         )
         _widen(self.process)
 
-    def __call__(self, contents: Sequence[Any], frame: framing.Frame) -> Decoded:
+    def __call__(self, contents: Sequence[Any], frame: framing.Frame, half: str = "") -> Decoded:
         """Decodes files (paths)."""
         if self.process is not None:
             try:
-                return self._ask(self.process, [os.fspath(path) for path in contents], frame)
+                return self._ask(self.process, [os.fspath(path) for path in contents], frame, half)
             except (OSError, ValueError, KeyError):
                 self.close()
-        return Here()(contents, frame)
+        return Here()(contents, frame, half)
 
     @staticmethod
-    def _ask(process: subprocess.Popen[bytes], paths: list[str], frame: framing.Frame) -> Decoded:
+    def _ask(process: subprocess.Popen[bytes], paths: list[str], frame: framing.Frame, half: str) -> Decoded:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(_line({"paths": paths, "frame": {name: getattr(frame, name) for name in _FRAME}}))
+        values = {name: getattr(frame, name) for name in _FRAME}
+        process.stdin.write(_line({"paths": paths, "frame": values, "half": half}))
         process.stdin.flush()
         found = json.loads(process.stdout.readline())
         data, digests = bytearray(int(found["bytes"])), bytearray(16 * int(found["count"]))
@@ -171,11 +172,12 @@ class Crew:
             others = [_apart() if self.processes else Here() for _ in range(workers() - 1)]
             self.workers = [Here(), *others]
 
-    def decode(self, frame: framing.Frame) -> Iterator[Decoded]:
+    def decode(self, frame: framing.Frame, half: str = "") -> Iterator[Decoded]:
         """The pictures as bytes, in order; only some are held at a time.
 
         Args:
             frame: what they are brought to.
+            half: of pictures that hold two side by side: which one, see :data:`sandglass.data.sources.framing.HALVES`.
 
         Yields:
             Parts, each of neighbours.
@@ -185,7 +187,7 @@ class Crew:
         step = max(1, min(_AT_ONCE, _BYTES_AT_ONCE // row))
         parts = (self.contents[i : i + step] for i in range(0, len(self.contents), step))
         if len(self.workers) < 2:
-            yield from (self.workers[0](part, frame) for part in parts)
+            yield from (self.workers[0](part, frame, half) for part in parts)
             return
         free: SimpleQueue[Worker] = SimpleQueue()
         for worker in self.workers:
@@ -194,7 +196,7 @@ class Crew:
         def one(part: Sequence[Any]) -> Decoded:
             worker = free.get()
             try:
-                return worker(part, frame)
+                return worker(part, frame, half)
             finally:
                 free.put(worker)
 
@@ -229,12 +231,17 @@ def ahead(f: Callable[[T], R], things: Iterable[T], crew: int) -> Iterator[R]:
                 future.cancel()
 
 
-def load(content: Any, value_range: tuple[float, float] | None) -> tuple[Any, Any]:
-    """The normal picture of a path or Pillow picture and remarks on it, or None and why it cannot be had."""
+def load(content: Any, value_range: tuple[float, float] | None, half: str = "") -> tuple[Any, Any]:
+    """The normal picture, or half, of a path or Pillow picture and remarks on it, or None and why it cannot be had."""
     try:
         if isinstance(content, str | Path):
-            return images.load(content, value_range)
-        return images.normal(content, value_range=value_range)
+            image, done = images.load(content, value_range)
+        else:
+            image, done = images.normal(content, value_range=value_range)
+        if half:
+            image, remarks = framing.halved(image, half)
+            done |= remarks
+        return image, done
     except DataError as error:
         reason = str(error)
         if isinstance(content, str | Path):
@@ -261,7 +268,7 @@ def main() -> None:
         for line in sys.stdin.buffer:
             asked = json.loads(line)
             values = {k: tuple(v) if isinstance(v, list) else v for k, v in asked["frame"].items()}
-            found = here(asked["paths"], SimpleNamespace(**values))
+            found = here(asked["paths"], SimpleNamespace(**values), asked["half"])
             about = {"bad": found.bad, "remarks": found.remarks, "seen": sorted(found.seen)}
             out.write(_line({"count": found.count, "bytes": len(found.data)} | about))
             out.write(found.data)

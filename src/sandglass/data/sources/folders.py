@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sandglass.data import cache
 from sandglass.data.rows import Rows, cut
-from sandglass.data.sources import decoding, images
+from sandglass.data.sources import decoding, framing, images
 from sandglass.data.sources.layouts import Item, list_splits
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform, Transform
@@ -29,23 +29,24 @@ _AT_ONCE = 64
 _FITS = 2 * 2**30  # bytes that are taken into memory where there is no cache to be had
 
 
-def read_folder(folder: Path, *, labels: bool, **options: Any) -> Raw:
+def read_folder(folder: Path, *, labels: bool, domain: str = "", **options: Any) -> Raw:
     """A folder of pictures: flat, or with a folder a class, or with ``train``, ``validation`` and ``test`` at the top.
 
     Args:
         folder: where.
         labels: whether folders name classes.
+        domain: which of two, see :func:`sandglass.data.sources.layouts.domains`.
         options: see :func:`read_items`.
 
     Raises:
         DataError: no picture in it, or as :func:`read_items`.
     """
-    items, notes = list_splits(folder, labels=labels)
+    items, notes = list_splits(folder, labels=labels, domain=domain)
     if not items["train"]:
         raise DataError(
             f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
         )
-    raw = read_items(items, folder=folder, **options)
+    raw = read_items(items, folder=folder, role=domain, **options)
     return replace(raw, notes=(*notes, *raw.notes))
 
 
@@ -60,6 +61,8 @@ def read_items(
     on_bad: str = "skip",
     folder: Path | None = None,
     cache: bool | None = None,
+    half: str = "",
+    role: str = "",
 ) -> Raw:
     """Pictures to bytes of one size.
 
@@ -73,6 +76,8 @@ def read_items(
         on_bad: ``"skip"`` leaves out pictures that cannot be read, with a note; ``"stop"`` refuses them all.
         folder: the root of all files, where they are files.
         cache: whether to keep the pixels in the cache and read them from there; None for where they are large.
+        half: of pictures that hold two side by side: which one.
+        role: what these are of all pictures of the folder; others of the same folder have a place of their own.
 
     Returns:
         Parts of uint8 ``(N, C, H, W)``.
@@ -84,7 +89,7 @@ def read_items(
     """
     every = [item for found in items.values() for item in found]
     with images.quiet():
-        read = _read(every, Asked(size, fit, channels, value_range, transform), folder, cache)
+        read = _read(every, Asked(size, fit, channels, value_range, transform, half, role), folder, cache)
     places = iter(range(len(every)))
     kept = {
         s: [i for i, place in zip(found, places, strict=False) if place not in read.bad] for s, found in items.items()
@@ -119,6 +124,8 @@ class Asked:
     channels: int | None
     value_range: tuple[float, float] | None
     transform: ImageTransform | None
+    half: str = ""
+    role: str = ""
 
     def made(self, size: tuple[int, int], channels: int) -> ImageTransform:
         """The transform, once size and channels are known."""
@@ -127,13 +134,14 @@ class Asked:
     def plain(self) -> dict[str, Any]:
         """Plain values."""
         transform = None if self.transform is None else self.transform.to_dict()
-        return {
+        usual = {
             "size": self.size,
             "fit": self.fit,
             "channels": self.channels,
             "value_range": self.value_range,
             "transform": transform,
         }
+        return usual | {name: value for name in ("half", "role") if (value := getattr(self, name))}
 
 
 @dataclass(frozen=True)
@@ -203,7 +211,7 @@ def _guess(first: Item, asked: Asked) -> _Way | None:
         return _Way(asked.transform)
     if asked.size is not None and asked.channels is not None:
         return _Way(asked.made(asked.size, asked.channels))
-    seen = _probe(first)
+    seen = _probe(first, asked.half)
     if seen is None:
         return None
     size, grey = seen
@@ -273,7 +281,7 @@ def _parts(job: _Job, way: _Way, bad: dict[int, str], remarks: Counter[str]) -> 
     """
     start = 0
     with _bar(len(job.every)) as show:
-        for part in job.crew.decode(way.transform):
+        for part in job.crew.decode(way.transform, job.asked.half):
             if way.guessed and not _as_guessed(part.seen, job.asked, way.transform):
                 raise _Otherwise
             bad.update({start + place: why for place, why in part.bad.items()})
@@ -312,18 +320,18 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     """The transform that suits the pictures' headers."""
     size, channels = asked.size, asked.channels
     parts = (every[i : i + _AT_ONCE] for i in range(0, len(every), _AT_ONCE))
-    found = decoding.ahead(lambda part: [_probe(item) for item in part], parts, decoding.workers())
+    found = decoding.ahead(lambda part: [_probe(item, asked.half) for item in part], parts, decoding.workers())
     probed = [p for part in found for p in part]
     seen = [p for p in probed if p is not None]
     if not seen:
-        why = decoding.load(every[0].content, asked.value_range)[1]
+        why = decoding.load(every[0].content, asked.value_range, asked.half)[1]
         raise DataError(f"None of the {len(every)} pictures can be read. The first: {every[0].name}: {why}")
     sizes = Counter(s for s, _ in seen)
     if size is None and len(sizes) > 1:
         # A damaged file may claim any size: only pictures that decode count.
         common = sizes.most_common(1)[0][0]
         odd = (item.content for item, p in zip(every, probed, strict=True) if p is not None and p[0] != common)
-        if all(decoding.load(content, asked.value_range)[0] is None for content in odd):
+        if all(decoding.load(content, asked.value_range, asked.half)[0] is None for content in odd):
             seen = [p for p in seen if p[0] == common]
             sizes = Counter([common])
     if size is None and len(sizes) > 1:
@@ -338,14 +346,17 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     return asked.made(size or next(iter(sizes)), channels)
 
 
-def _probe(item: Item) -> tuple[tuple[int, int], bool] | None:
+def _probe(item: Item, half: str) -> tuple[tuple[int, int], bool] | None:
     try:
         if isinstance(item.content, str | Path):
-            return images.probe(item.content)
-        width, height = images.normal(item.content)[0].size
-        return (height, width), images.is_grey(item.content)
+            size, grey = images.probe(item.content)
+        else:
+            width, height = images.normal(item.content)[0].size
+            size, grey = (height, width), images.is_grey(item.content)
     except DataError:
         return None
+    size = framing.half_size(size, half)
+    return (size, grey) if min(size) else None
 
 
 def _count(n: int, what: str) -> str:

@@ -9,12 +9,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sandglass.data.sources import images
+from sandglass.errors import DataError
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
 _SMALL = 2**14  # bytes of a picture up to which slices are as fast as NumPy
+
+
+HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+"""The halves of a picture that holds two side by side, and which is the other one."""
+
+
+def half_size(size: tuple[int, int], half: str) -> tuple[int, int]:
+    """Height and width of a half of a picture; an empty text stands for the whole.
+
+    Example:
+        >>> half_size((64, 128), "left"), half_size((64, 128), "")
+        ((64, 64), (64, 128))
+    """
+    height, width = size
+    return (height // 2, width) if half in ("top", "bottom") else (height, width // 2) if half else size
+
+
+def halved(image: Image, half: str) -> tuple[Image, frozenset[str]]:
+    """One half of a picture, and a remark where a line in the middle belongs to none.
+
+    Raises:
+        DataError: it is a single pixel across.
+    """
+    height, width = half_size((image.height, image.width), half)
+    if not height * width:
+        raise DataError(f"a picture of {image.height}x{image.width} has no two halves")
+    left, top = image.width - width if half == "right" else 0, image.height - height if half == "bottom" else 0
+    odd = (image.width if half in ("left", "right") else image.height) % 2
+    remarks = frozenset({"an odd side, whose middle line belongs to no half"} if odd else ())
+    return image.crop((left, top, left + width, top + height)), remarks
 
 
 def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -> tuple[Image, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ _SPLITS = {
     "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
     "test": "test", "testing": "test",
 }  # fmt: skip
+_DOMAIN = re.compile(rf"({'|'.join(_SPLITS)})[_-]?([ab])", re.IGNORECASE)
 IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
 """Names, in small letters, of what systems leave in folders."""
 
@@ -32,14 +34,16 @@ class Item:
         content: its file (a path), or a Pillow picture.
         name: what messages call it.
         label: its class, or None.
+        key: where it lies below the folder of its split, by which its companions are found.
     """
 
     content: Any
     name: str
     label: str | int | None = None
+    key: str = ""
 
 
-def list_splits(folder: Path, *, labels: bool) -> tuple[dict[str, list[Item]], tuple[str, ...]]:
+def list_splits(folder: Path, *, labels: bool, domain: str = "") -> tuple[dict[str, list[Item]], tuple[str, ...]]:
     """The pictures of a folder by split, and notes on its layout and on what was passed over.
 
     A folder is flat, or has a folder a class, or either below ``train``, ``validation`` and ``test``. One that holds
@@ -49,6 +53,7 @@ def list_splits(folder: Path, *, labels: bool) -> tuple[dict[str, list[Item]], t
     Args:
         folder: where.
         labels: whether folders name classes.
+        domain: of a folder of two domains, see :func:`domains`, the one to read: ``"a"`` or ``"b"``; without classes.
 
     Returns:
         ``train``, which may be empty, and the other splits that have pictures.
@@ -58,23 +63,36 @@ def list_splits(folder: Path, *, labels: bool) -> tuple[dict[str, list[Item]], t
     """
     try:
         base = _unwrapped(folder)
-        roots = _roots(base)
+        roots = domains(folder)[domain] if domain else _roots(base)
     except OSError as error:
         raise DataError(f"{images.shown(folder)} cannot be read: {error.strerror}.") from error
     passed: Counter[str] = Counter()
     files = {split: [(root, file) for root in found for file in walk(root, passed)] for split, found in roots.items()}
     files = {split: found for split, found in files.items() if found or split == "train"}
     tops = {split: [_top(root, file) for root, file in found] for split, found in files.items()}
-    classed = _classed(tops) if labels else ()
+    classed = _classed(tops) if labels and not domain else ()
     start = len(os.path.join(folder, ""))
     items = {
         split: [
-            Item(file, images.shown(file[start:]), top if split in classed else None)
-            for (_, file), top in zip(found, tops[split], strict=True)
+            Item(file, images.shown(file[start:]), top if split in classed else None, _below(root, file))
+            for (root, file), top in zip(found, tops[split], strict=True)
         ]
         for split, found in files.items()
     }
-    return items, (*_remarks(base, tops, classed), *_passed_over(passed))
+    return items, (*(() if domain else _remarks(base, tops, classed)), *_passed_over(passed))
+
+
+def domains(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """The folders of two unpaired domains: ``trainA`` and ``trainB``, ``testA`` and ``testB``, as for CycleGAN.
+
+    Returns:
+        For ``"a"`` and ``"b"`` the folders of each split; nothing where it has no such layout.
+    """
+    found: dict[str, dict[str, list[Path]]] = {"a": {}, "b": {}}
+    for path in _folders(_unwrapped(folder)):
+        if match := _DOMAIN.fullmatch(path.name):
+            found[match[2].lower()].setdefault(_SPLITS[match[1].lower()], []).append(path)
+    return found if all("train" in splits for splits in found.values()) else {}
 
 
 def walk(folder: Path, passed: Counter[str]) -> list[str]:
@@ -201,8 +219,13 @@ def _listed(names: list[str]) -> str:
 
 def _top(root: Path, file: str) -> str | None:
     """The folder right below ``root`` that a file is in, as a class is called; None for a file beside them."""
-    inner = file[len(os.path.join(root, "")) :]  # pathlib takes as long for this as a small picture takes to decode
+    inner = _below(root, file)
     return _class(inner.split(os.sep, 1)[0]) if os.sep in inner else None
+
+
+def _below(root: Path, file: str) -> str:
+    """The path of a file below a folder; pathlib takes as long for this as a small picture takes to decode."""
+    return file[len(os.path.join(root, "")) :]
 
 
 @functools.lru_cache(maxsize=4096)

@@ -196,6 +196,7 @@ def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:
         raise DataError(
             f"The model reads pictures or arrays; got a table with the columns {', '.join(frame.columns[:8])}."
         )
-    known = {c["name"] for c in transform.columns}
+    companions = (t for t in transform.given.values() if isinstance(t, TableTransform))
+    known = {c["name"] for t in (transform, *companions) for c in t.columns}
     extra = [c for c in frame.columns if c not in known]
     return (f"columns that the model does not know were left out: {', '.join(extra)}",) if extra else ()

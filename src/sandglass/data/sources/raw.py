@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ class Part:
         factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
         mask: ``(N, ...)`` booleans, True where observed, or None. A table's is found when its transform is fitted.
         groups: ``(N,)`` numbers; examples with the same one are not to be parted. None where they are by themselves.
+        given: companions of each example by name, as ``x``.
+        absent: ``(N,)`` booleans by name, True where an example lacks that companion; for every one there is.
     """
 
     x: Any
@@ -43,18 +45,25 @@ class Part:
     factors: Tensor | None = None
     mask: Tensor | None = None
     groups: Tensor | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    absent: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.x)
 
     def take(self, index: Tensor) -> Part:
         """The examples at ``index``, in that order."""
-        x = self.x.iloc[index.numpy()] if hasattr(self.x, "iloc") else take(self.x, index)
+        x, given = _rows(self.x, index), {name: _rows(t, index) for name, t in self.given.items()}
+        absent = {name: t[index] for name, t in self.absent.items()}
         names = tuple(self.names[i] for i in index.tolist()) if self.names else ()
         y, factors, mask, groups = (
             None if t is None else t[index] for t in (self.y, self.factors, self.mask, self.groups)
         )
-        return Part(x, y, names=names, factors=factors, mask=mask, groups=groups)
+        return Part(x, y, names=names, factors=factors, mask=mask, groups=groups, given=given, absent=absent)
+
+
+def _rows(x: Any, index: Tensor) -> Any:
+    return x.iloc[index.numpy()] if hasattr(x, "iloc") else take(x, index)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,8 @@ class Raw:
         factors: names of the columns of the parts' ``factors``.
         bad: name of and reason for each file that was left out.
         mixture: what the parts were drawn from, where that is known.
+        given: by name of the parts' companions what they have been through, None where it is still to be fitted.
+        made: companions that are derived from the examples, by name: how.
     """
 
     parts: Mapping[str, Part]
@@ -79,6 +90,8 @@ class Raw:
     factors: tuple[str, ...] = ()
     bad: tuple[tuple[str, str], ...] = ()
     mixture: Mixture | None = None
+    given: Mapping[str, Transform | None] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
 
     def noted(self, *notes: str) -> Raw:
         """With more notes."""

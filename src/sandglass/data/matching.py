@@ -1,0 +1,252 @@
+"""How companions find their examples: by the names of files, by position, or as columns of the same table."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sandglass.data import cells, reading
+from sandglass.data.rows import take
+from sandglass.data.sources import archives, arrays, folders, images, layouts
+from sandglass.data.sources.layouts import Item
+from sandglass.data.sources.raw import SPLITS, Part, Raw
+from sandglass.data.transform import ImageTransform, TableTransform, Transform
+from sandglass.errors import DataError
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where the examples themselves came from, where that is files of pictures.
+
+    Args:
+        place: the folder, archive or picture.
+        domain: which of two, see :func:`sandglass.data.sources.layouts.domains`.
+        half: which half of each picture.
+    """
+
+    place: Path
+    domain: str = ""
+    half: str = ""
+
+    def listed(self) -> dict[str, list[Item]]:
+        """Its pictures by split."""
+        if self.place.is_file() and not archives.is_archive(self.place):
+            return {"train": [Item(self.place, images.shown(self.place.name))]}
+        return layouts.list_splits(self.folder, labels=False, domain=self.domain)[0]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the pictures are in."""
+        if self.place.is_dir():
+            return self.place
+        return archives.unpack(self.place)[0] if archives.is_archive(self.place) else self.place.parent
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked for beside the examples.
+
+    Args:
+        given: by name where companions come from: a path, an array, columns, a derivation, or another :class:`Home`.
+        absent: ``(N,)`` booleans by name.
+        home: where the examples came from, None where that is no pictures in files.
+        options: of pictures: ``size``, ``fit``, ``value_range``, ``on_bad``.
+        cache: whether pictures are kept decoded on disk.
+        known: the transforms of a trained model, by name; None without one.
+    """
+
+    given: Mapping[str, Any]
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    home: Home | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    cache: bool | None = None
+    known: Mapping[str, Transform] | None = None
+
+
+def by_name(raw: Raw, name: str, wanted: Wanted, other: Home, known: Transform | None) -> Raw:
+    """Pictures that lie where the examples' own do in another folder, whatever their names end in."""
+    assert wanted.home is not None
+    keys = {split: {item.name: item.key for item in found} for split, found in wanted.home.listed().items()}
+    theirs = _Listing(other)
+    found = {s: [theirs.find(s, keys[s][n]) for n in part.names] for s, part in raw.parts.items()}
+    items = {item.name: item for some in found.values() for item in some if item is not None}
+    if not items:
+        split, part = next(iter(raw.parts.items()))
+        raise DataError(
+            f"no picture in {images.shown(other.place)} has the name of one in {images.shown(wanted.home.place)}; "
+            f"there is none for {part.names[0]}, for example."
+        )
+    if known is not None and not isinstance(known, ImageTransform):
+        raise DataError(f"the model reads rows or arrays of shape {known.spec().shape}; got pictures.")
+    options = dict(wanted.options) | ({"size": None, "fit": None, "value_range": None} if known is not None else {})
+    read = folders.read_items(
+        {"train": list(items.values())},
+        **options,
+        transform=known,
+        folder=other.folder,
+        cache=wanted.cache if other.place.is_dir() or archives.is_archive(other.place) else False,
+        half=other.half,
+        role=f"given {other.domain}",
+    )
+    x, places = read.parts["train"].x, {n: i for i, n in enumerate(read.parts["train"].names)}
+    rows = {s: [places.get(i.name, -1) if i is not None else -1 for i in some] for s, some in found.items()}
+    parts = {}
+    for split, part in raw.parts.items():
+        index = torch.tensor(rows[split], dtype=torch.int64)
+        parts[split] = _with(part, name, take(x, index.clamp(min=0)), index < 0)
+    lacking = [n for s, part in raw.parts.items() for n, row in zip(part.names, rows[s], strict=True) if row < 0]
+    notes = [f"companion '{name}': {note}" for note in read.notes]
+    if lacking:
+        n, total = len(lacking), sum(map(len, rows.values()))
+        notes.append(f"companion '{name}': {n} of the {total} pictures lack{'s' * (n == 1)} it, such as {lacking[0]}")
+    bad = tuple((f"{name}: {file}", why) for file, why in read.bad)
+    raw = replace(raw, parts=parts, bad=(*raw.bad, *bad), given={**raw.given, name: read.transform})
+    return raw.noted(*notes)
+
+
+class _Listing:
+    """Pictures by where they lie below the folder of their split, with and without the ending of their names."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.exact: dict[tuple[str, str], Item] = {}
+        self.stems: dict[tuple[str, str], list[Item]] = {}
+        for split, items in home.listed().items():
+            for item in items:
+                self.exact[split, item.key] = item
+                self.stems.setdefault((split, _stem(item.key)), []).append(item)
+
+    def find(self, split: str, key: str) -> Item | None:
+        """The picture for one that lies there.
+
+        Raises:
+            DataError: several could be meant.
+        """
+        if (split, key) in self.exact:
+            return self.exact[split, key]
+        found = self.stems.get((split, _stem(key)), [])
+        if len(found) > 1:
+            raise DataError(
+                f"{images.shown(self.home.place)} has {len(found)} pictures for {images.shown(key)}: "
+                f"{', '.join(item.name for item in found[:3])}; keep one of them."
+            )
+        return found[0] if found else None
+
+
+def _stem(key: str) -> str:
+    return os.path.splitext(key)[0]
+
+
+def by_position(raw: Raw, name: str, where: Any, wanted: Wanted, known: Transform | None, gone: Any) -> Raw:
+    """Arrays, tables and the like, as many and in the same order as the examples."""
+    absent, pieces = flags(gone, raw), _pieces(where)
+    if pieces is not None:
+        pieces, absent = _without_gaps(pieces, absent)
+        where = pieces
+    rows = pieces is not None and any(np.ndim(x) == 2 for x in pieces.values())
+    fixed = rows or known is not None
+    options = {"size": None, "fit": None} if fixed else {k: wanted.options.get(k) for k in ("size", "fit")}
+    pictured = {k: v for k, v in wanted.options.items() if k == "on_bad" or (k == "value_range" and known is None)}
+    read = reading.read(where, False, {**options, "channels": None, "transform": known}, pictured)[2]
+    sizes, own = ({s: len(p) for s, p in r.parts.items()} for r in (read, raw))
+    if sizes != own:
+        raise DataError(f"it has {_counted(sizes)}, the examples are {_counted(own)}; give one for each, in order.")
+    parts = {s: _with(part, name, read.parts[s].x, absent[s]) for s, part in raw.parts.items()}
+    raw = replace(raw, parts=parts, given={**raw.given, name: read.transform})
+    return raw.noted(*(f"companion '{name}': {note}" for note in read.notes))
+
+
+def _pieces(where: Any) -> dict[str, Any] | None:
+    """Arrays or tables by split; None for other sources."""
+    by_split = where if isinstance(where, Mapping) and not hasattr(where, "columns") else {"train": where}
+    if not all(str(split) in SPLITS for split in by_split):
+        return None
+    found = {SPLITS[str(split)]: x for split, x in by_split.items()}
+    listed = [isinstance(x, list) and bool(x) and not hasattr(x[0], "convert") for x in found.values()]
+    able = [hasattr(x, "columns") or isinstance(x, np.ndarray | Tensor) for x in found.values()]
+    return found if all(a or b for a, b in zip(able, listed, strict=True)) else None
+
+
+def _without_gaps(pieces: Mapping[str, Any], absent: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The same with 0 in those arrays that are absent or nothing but missing values, and which these are."""
+    found, gone = dict(pieces), dict(absent)
+    for split, x in pieces.items():
+        if hasattr(x, "columns"):
+            continue
+        array = arrays.plain(x)
+        array = array[:, None] if array.ndim == 1 else array
+        if split in gone and len(gone[split]) == len(array):
+            if array.dtype.kind == "f":
+                gone[split] = gone[split] | torch.from_numpy(np.isnan(array.reshape(len(array), -1)).all(1))
+            if gone[split].any():
+                array = array.copy()
+                array[gone[split].numpy()] = 0
+        found[split] = torch.from_numpy(np.array(array)) if isinstance(x, Tensor) else array
+    return found, gone
+
+
+def from_columns(raw: Raw, name: str, columns: list[str], absent: Mapping[str, Tensor]) -> Raw:
+    """Columns of the table itself, which are then no part of the rows."""
+    parts = {}
+    for split, part in raw.parts.items():
+        rows = replace(part, x=part.x.drop(columns=columns))
+        parts[split] = _with(rows, name, part.x[columns], absent[split])
+    return replace(raw, parts=parts, given={**raw.given, name: None})
+
+
+def columns(raw: Raw, where: Any) -> list[str]:
+    """Which columns of the table are meant: a name, several with + between, or a list of them; none if not all are."""
+    frame = raw.parts["train"].x
+    if not hasattr(frame, "columns") or not isinstance(where, str | list | tuple):
+        return []
+    names = [where] if isinstance(where, str) and where in frame.columns else where
+    names = names.split("+") if isinstance(names, str) else list(names)
+    if not all(isinstance(n, str) for n in names):
+        return []
+    lacking = [n for n in names if n not in frame.columns]
+    if not lacking:
+        return names
+    if isinstance(where, str) and (len(lacking) == len(names) or (reading.is_path(where) and Path(where).exists())):
+        return []
+    raise DataError(f"the table has no column '{lacking[0]}'. It has: {cells.listed(frame.columns)}.")
+
+
+def known_columns(raw: Raw, known: Mapping[str, Transform]) -> dict[str, list[str]]:
+    """The companions of a trained model that the table holds as columns."""
+    frame = raw.parts["train"].x
+    if not hasattr(frame, "columns"):
+        return {}
+    named = {n: [c["name"] for c in t.columns] for n, t in known.items() if isinstance(t, TableTransform) and t.frame}
+    return {name: columns for name, columns in named.items() if set(columns) <= set(frame.columns)}
+
+
+def flags(gone: Any, raw: Raw) -> dict[str, Tensor]:
+    """``(N,)`` booleans by split, all False where nothing is said."""
+    found = {s: torch.zeros(len(part), dtype=torch.bool) for s, part in raw.parts.items()}
+    if gone is None:
+        return found
+    by_split = (
+        {SPLITS.get(str(s), str(s)): v for s, v in gone.items()} if isinstance(gone, Mapping) else {"train": gone}
+    )
+    for split, values in by_split.items():
+        array = arrays.plain(values, "absent")
+        if split not in found or array.shape != (len(found[split]),) or not np.isin(array, (0, 1)).all():
+            own = ", ".join(f"{s}: ({len(f)},)" for s, f in found.items())
+            raise DataError(f"absent must be true or false for every example, {own}; got {split}: {array.shape}.")
+        found[split] = torch.from_numpy(array.astype(bool))
+    return found
+
+
+def _with(part: Part, name: str, x: Any, gone: Tensor) -> Part:
+    return replace(part, given={**part.given, name: x}, absent={**part.absent, name: gone})
+
+
+def _counted(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{n} ({split})" for split, n in sizes.items())

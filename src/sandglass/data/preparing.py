@@ -1,0 +1,289 @@
+"""What was read, made into examples: brought to the size asked for, split, cut down, and fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from sandglass.data import derived
+from sandglass.data.dataset import Split
+from sandglass.data.fitting import Types
+from sandglass.data.rows import Rows
+from sandglass.data.sources import tables
+from sandglass.data.sources.raw import Raw
+from sandglass.data.splits import carve, duplicates
+from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
+from sandglass.errors import ConfigError, DataError
+from sandglass.rng import permutation
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What examples are to become; see :func:`sandglass.load_data`.
+
+    Args:
+        size: height and width of pictures.
+        fit: how they come to that size.
+        channels: of pictures.
+        validation: share of the examples.
+        test: the same.
+        seed: of the split.
+        limit: examples to keep for training, or None.
+        types: of a table's columns.
+    """
+
+    size: tuple[int, int] | None
+    fit: str | None
+    channels: int | None
+    validation: float
+    test: float
+    seed: int
+    limit: int | None
+    types: Types
+
+
+def prepare(raw: Raw, plan: Plan, transform: Transform | None, stream: Sequence[str] = ()) -> tuple[Raw, Transform]:
+    """The splits of a source as they are kept, and the transform that they went through.
+
+    Args:
+        raw: what was read.
+        plan: what it is to become.
+        transform: a fitted one of a trained model, or None.
+        stream: what the splits hang on beside the seed.
+
+    Raises:
+        DataError: examples that cannot be encoded, or do not fit ``transform``.
+        ConfigError: options for other data.
+    """
+    raw = _split(_bring(raw, plan.size, plan.fit, plan.channels, transform), plan, stream)
+    train = raw.parts["train"]
+    if plan.limit is not None and plan.limit < len(train):
+        keep = permutation(len(train), plan.seed, "limit", *stream)[: plan.limit].sort().values
+        raw = replace(raw, parts={**raw.parts, "train": train.take(keep)})
+        raw = raw.noted(f"{plan.limit} of the training examples were kept")
+    return _fit(raw, transform, plan.types)
+
+
+def prepare_all(raw: Raw, plan: Plan, transform: Transform | None) -> tuple[Raw, Transform, dict[str, Transform]]:
+    """As :func:`prepare`, with the companions of the examples; ``types`` are of the columns of either.
+
+    Returns:
+        The source, the transform of its examples alone, and those of its companions.
+    """
+    others = {str(c) for x in raw.parts["train"].given.values() for c in getattr(x, "columns", ())}
+    types = {name: kind for name, kind in plan.types.items() if name not in others}
+    raw, fitted = prepare(raw, replace(plan, types=types), None if transform is None else transform.alone())
+    raw, given = _fit_given(raw, {} if transform is None else transform.given, plan.types)
+    return raw, fitted, given | _derive(raw, fitted)
+
+
+def _fit_given(raw: Raw, known: Mapping[str, Transform], types: Types) -> tuple[Raw, dict[str, Transform]]:
+    """The companions of a prepared source as they are kept, and their transforms.
+
+    Args:
+        raw: the source.
+        known: transforms of a trained model.
+        types: of columns.
+
+    Raises:
+        DataError: companions that cannot be encoded, or of which a part is missing.
+    """
+    found: dict[str, Transform] = {}
+    for name, transform in raw.given.items():
+        if transform is None:
+            try:
+                raw, transform = _fit_rows(raw, name, known.get(name), types)
+            except DataError as error:
+                raise DataError(f"The companion '{name}': {error}") from error
+        found[name] = transform
+    return raw, found
+
+
+def _derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
+    """The transforms of companions that are made of the examples.
+
+    Raises:
+        DataError: the examples are no pictures, or cannot have such a companion.
+    """
+    found: dict[str, Transform] = {}
+    for name, how in raw.made.items():
+        made, strength = derived.read(how)
+        if not isinstance(transform, ImageTransform):
+            raise DataError(f"The companion '{name}': '{how}' is made of pictures, and these examples are none.")
+        shape = (transform.channels, *transform.size)
+        new = made.shape(shape, strength)
+        if new == shape and made.levels == transform.levels:
+            raise DataError(f"The companion '{name}': '{how}' of these pictures is no other than they are.")
+        if min(transform.size) < (strength if made.whole else 1):
+            raise DataError(f"The companion '{name}': pictures of {_shape(transform)} are too small for '{how}'.")
+        found[name] = replace(
+            transform.alone(), size=new[1:], channels=new[0], levels=made.levels, continuous=False, made=how
+        )  # type: ignore[call-arg]
+    return found
+
+
+def _fit_rows(raw: Raw, name: str, known: Transform | None, types: Types) -> tuple[Raw, Transform]:
+    """Companions that are rows or arrays of real numbers."""
+    xs = {s: p.given[name] for s, p in raw.parts.items()}
+    there = {s: (~p.absent[name]).nonzero()[:, 0] for s, p in raw.parts.items()}
+    present = {s: x.iloc[there[s].numpy()] if hasattr(x, "iloc") else x[there[s]] for s, x in xs.items()}
+    if not len(present["train"]):
+        raise DataError("no example to train on has it.")
+    fitted = known
+    if fitted is None:
+        rows = {s: x if hasattr(x, "columns") else x.numpy() for s, x in present.items()}
+        if hasattr(xs["train"], "columns") or xs["train"].dim() == 2:
+            own = list(getattr(rows["train"], "columns", ()))
+            fitted = tables.fit_table(rows["train"], list(rows.values()), {n: t for n, t in types.items() if n in own})
+        else:
+            values = rows["train"]
+            fitted = ArrayTransform(tuple(values.shape[1:]), float(values.mean()), float(values.std()) or 1.0)
+    parts = {}
+    for split, part in raw.parts.items():
+        gone = part.absent[name].clone()
+        x = torch.zeros(len(part), *fitted.spec().shape)
+        if len(there[split]):
+            x[there[split]], mask = fitted.observe(present[split])
+            if mask is not None:
+                seen = mask.flatten(1)
+                gone[there[split]] = ~seen.any(1)
+                if lacking := int((seen.any(1) & ~seen.all(1)).sum()):
+                    raise DataError(
+                        f"{lacking} of its rows in {split} are complete but for some cells; "
+                        "fill these, or empty the whole row, which makes it absent."
+                    )
+        parts[split] = replace(part, given={**part.given, name: x}, absent={**part.absent, name: gone})
+    return replace(raw, parts=parts), fitted
+
+
+def as_splits(raw: Raw, transform: Transform, given: Mapping[str, Transform]) -> dict[str, Split]:
+    """The parts of a source that is prepared, as splits.
+
+    Args:
+        raw: the source.
+        transform: of its examples.
+        given: of its companions, by name; those that are derived say how.
+    """
+    levels = {name: t.levels for name, t in given.items() if isinstance(t, ImageTransform)}
+    made = {name: t.made for name, t in given.items() if name in raw.made}
+    return {
+        s: Split(
+            p.x,
+            p.y,
+            levels=transform.levels if isinstance(transform, ImageTransform) else 256,
+            names=p.names,
+            factors=p.factors,
+            mask=p.mask,
+            given=p.given,
+            given_levels={name: levels[name] for name in p.given if levels.get(name, 256) != 256},
+            absent={name: gone for name, gone in p.absent.items() if gone.any()},
+            made=made,
+        )
+        for s, p in ((s, raw.parts[s]) for s in ("train", "validation", "test") if s in raw.parts)
+    }
+
+
+def _bring(
+    raw: Raw, size: tuple[int, int] | None, fit: str | None, channels: int | None, transform: Transform | None
+) -> Raw:
+    """A registered dataset's examples, which come with a transform of their own, to what was asked for."""
+    old = raw.transform
+    if old is None:
+        return raw
+    if not isinstance(old, ImageTransform):
+        if (size, fit, channels) != (None, None, None):
+            raise ConfigError("size, fit and channels are for pictures, and this dataset has none; leave them out.")
+        if transform is None or transform == old:
+            return raw
+        parts = {s: replace(p, x=transform.apply(old.inverse(p.x))) for s, p in raw.parts.items()}
+        return replace(raw, parts=parts, transform=transform, mixture=None)  # its centres stand elsewhere now
+    new = transform
+    if new is None:
+        size, channels = size or old.size, channels or old.channels
+        if (size, channels) == (old.size, old.channels):
+            return raw
+        new = ImageTransform(size, channels, fit or old.fit)
+    if new == old:
+        return raw
+    if not isinstance(new, ImageTransform):
+        raise DataError(
+            f"The model reads rows or arrays of shape {new.spec().shape}; got pictures of {old.spec().shape}."
+        )
+    parts = {}
+    for split, part in raw.parts.items():
+        pictures = torch.from_numpy(old.inverse(part.x))
+        pictures = pictures[:, None] if old.channels == 1 else pictures.movedim(-1, 1)
+        parts[split] = replace(part, x=new.apply(pictures))
+    note = f"pictures were brought from {_shape(old)} to {_shape(new)} ({new.fit})"
+    return replace(raw, parts=parts, transform=new).noted(note)
+
+
+def _split(raw: Raw, plan: Plan, stream: Sequence[str]) -> Raw:
+    """Carves what the source lacks out of its training examples."""
+    train = raw.parts["train"]
+    pictures = isinstance(train.x, Tensor | Rows) and train.x.dim() == 4
+    groups = duplicates(*(p.x for p in raw.parts.values())) if pictures else None
+    if groups is not None:
+        raw = raw.noted(*_copies(dict(zip(raw.parts, groups, strict=True))))
+    wanted = {"validation": plan.validation, "test": plan.test}
+    fractions = {s: f for s, f in wanted.items() if f > 0 and s not in raw.parts}
+    if not fractions:
+        return raw
+    own = groups[list(raw.parts).index("train")] if groups is not None else None
+    own = train.groups if train.groups is not None else own
+    index = carve(len(train), fractions, plan.seed, train.y, own, stream)
+    carved = {s: train.take(i) for s, i in index.items() if len(i)}
+    missing = [s for s in fractions if s not in carved]
+    if missing:
+        what = "examples" if train.groups is None else "groups"
+        raw = raw.noted(
+            f"too few {what} ({len(train)} example{'s' * (len(train) != 1)}) to cut out any for {' and '.join(missing)}"
+        )
+    return replace(raw, parts={**raw.parts, **carved})
+
+
+def _copies(groups: dict[str, Tensor]) -> list[str]:
+    """Remarks on exact copies within the training pictures, and on test pictures that are among them."""
+    notes = []
+    train = groups["train"]
+    extra = len(train) - len(set(train.tolist()))
+    if extra:
+        which = "is an exact copy of another" if extra == 1 else "are exact copies of others"
+        notes.append(f"{extra} of the training pictures {which}; copies stay in one split")
+    for split, other in groups.items():
+        if split != "train" and (shared := int(torch.isin(other, train).sum())):
+            notes.append(f"{shared} of the {split} pictures are also among those of train, as the source has them")
+    return notes
+
+
+def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Transform]:
+    """Fits what depends on the training examples, and takes every split through it."""
+    train = raw.parts["train"]
+    table = hasattr(train.x, "columns") or (raw.transform is None and train.x.dim() == 2)
+    if types and not hasattr(train.x, "columns"):
+        raise ConfigError("types are of the columns of a table; this source has none.")
+    if raw.transform is not None:
+        return raw, raw.transform
+    if transform is not None:
+        fitted = transform
+        if hasattr(train.x, "columns") and not isinstance(fitted, TableTransform):
+            raise DataError("The model does not read tables; give pictures or arrays.")
+    elif table:
+        rows = {s: p.x if hasattr(p.x, "columns") else p.x.numpy() for s, p in raw.parts.items()}
+        fitted = tables.fit_table(rows["train"], list(rows.values()), types)
+    else:
+        values = train.x.numpy()
+        fitted = ArrayTransform(tuple(values.shape[1:]), float(values.mean()), float(values.std()) or 1.0)
+    seen = {s: fitted.observe(p.x) for s, p in raw.parts.items()}
+    if isinstance(fitted, TableTransform):
+        masks = {s: mask for s, (_, mask) in seen.items()}
+        raw = raw.noted(*tables.remarks(fitted, raw, masks, types, fresh=transform is None))
+    parts = {s: replace(p, x=seen[s][0], mask=seen[s][1]) for s, p in raw.parts.items()}
+    return replace(raw, parts=parts), fitted
+
+
+def _shape(transform: ImageTransform) -> str:
+    return "x".join(map(str, transform.spec().shape))

@@ -1,0 +1,42 @@
+"""Bounds of examples that depend on nothing but the example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from sandglass import rng
+from sandglass.core import Batch, Model
+
+
+def alone(model: Model, draws: int, seed: int) -> Callable[[Batch], Tensor]:
+    """The bound on log p(x) of a batch as ``(B,)`` nats: each example by itself, under the same noise.
+
+    Args:
+        model: with ``log_prob``.
+        draws: of the latent an example.
+        seed: of the noise.
+    """
+
+    def one(x: Tensor, *mask: Tensor) -> Tensor:
+        return model.log_prob(Batch(x[None], mask=mask[0][None] if mask else None), draws)[0]
+
+    def reseed() -> None:
+        rng.reseed(rng.key(seed, "score"), model.device)
+
+    def bound(batch: Batch) -> Tensor:
+        parts = (batch.x,) if batch.mask is None else (batch.x, batch.mask)
+        with rng.forked(model.device):
+            try:
+                reseed()
+                return torch.func.vmap(one, randomness="same")(*parts)
+            except RuntimeError:  # a model may do what cannot be vectorised; one after the other is the same
+                found = []
+                for example in zip(*parts, strict=True):
+                    reseed()
+                    found.append(one(*example))
+                return torch.stack(found)
+
+    return bound

@@ -1,0 +1,69 @@
+"""What every model with a critic shares: the losses of the two sides, and how both are optimised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sandglass.core import Spec
+from sandglass.errors import ConfigError
+
+AdversaryName = Literal["non-saturating", "hinge", "least-squares"]
+
+OPTIM: Mapping[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999)}
+"""Of critic and generator, by Adam: Radford, Metz and Chintala 2016 (arXiv 1511.06434)."""
+
+
+class Adversary:
+    """The losses of a critic and of a generator, element by element of the critic's scores.
+
+    ``non-saturating`` is cross-entropy with the generator's loss ``-log D``: Goodfellow et al. 2014, "Generative
+    Adversarial Networks" (arXiv 1406.2661). ``hinge`` is Lim and Ye 2017, "Geometric GAN" (arXiv 1705.02894).
+    ``least-squares`` is Mao et al. 2017, "Least Squares Generative Adversarial Networks" (arXiv 1611.04076), with
+    targets 1 for real and 0 for generated.
+
+    Args:
+        name: one of these.
+
+    Raises:
+        ConfigError: another name.
+
+    Example:
+        >>> adversary = Adversary("hinge")
+        >>> adversary.critic(torch.tensor([2.0]), torch.tensor([0.5])), adversary.generator(torch.tensor([0.5]))
+        (tensor([1.5000]), tensor([-0.5000]))
+    """
+
+    def __init__(self, name: str) -> None:
+        known = get_args(AdversaryName)
+        if name not in known:
+            raise ConfigError(f"The adversary is one of {', '.join(known)}, not '{name}'.")
+        self.name = name
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """The critic's loss of the scores of a real and a generated example; low where real ones score higher."""
+        if self.name == "hinge":
+            return F.relu(1 - real) + F.relu(1 + fake)
+        if self.name == "least-squares":
+            return (1 - real).square() + fake.square()
+        return F.softplus(-real) + F.softplus(fake)
+
+    def generator(self, fake: Tensor) -> Tensor:
+        """The generator's loss of the scores of its examples; low where they score high."""
+        if self.name == "hinge":
+            return -fake
+        return (1 - fake).square() if self.name == "least-squares" else F.softplus(-fake)
+
+
+def in_range(h: Tensor, spec: Spec) -> Tensor:
+    """A generator's output in the range of the data: as it is for real numbers, else in [0, 1].
+
+    Example:
+        >>> in_range(torch.zeros(1, 2), Spec((2,), "unit"))
+        tensor([[0.5000, 0.5000]])
+    """
+    return h if spec.support == "real" else torch.sigmoid(h)

@@ -1,0 +1,141 @@
+"""Networks between examples and a map, or a row, of vectors that are to be quantised."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sandglass.core import Condition, Maps, Net
+from sandglass.errors import ConfigError
+from sandglass.nets.frame import FromCode
+
+_ON_A_MAP = 64
+_IN_A_ROW = 8
+_BLOCKS = 2
+
+
+class CodeMap:
+    """A family of networks whose codes are ``n`` vectors of ``dim`` numbers, one after the other.
+
+    Of a family with maps it takes the largest of at most so many places, and puts two residual blocks beside it on
+    either side, as in van den Oord et al. 2017 (arXiv 1711.00937, section 4.1); a code then stands for a region of the
+    picture. Of another family the vectors are a row, of no order in space.
+
+    Args:
+        net: the family.
+        shape: of what the encoder reads.
+        codes: how many vectors: at most so many on a map, exactly so many in a row; 64 and 8 when not given.
+        dim: of a vector.
+
+    Attributes:
+        size: ``(h, w)`` of the map, or ``(n,)``.
+
+    Raises:
+        ConfigError: no vectors.
+
+    Example:
+        >>> import torch
+        >>> from sandglass.nets.conv import Conv
+        >>> net = CodeMap(Conv(width=4), (1, 28, 28), None, 3)
+        >>> net.size, net.encoder((1, 28, 28), 7 * 7 * 3)(torch.zeros(2, 1, 28, 28)).shape
+        ((7, 7), torch.Size([2, 147]))
+    """
+
+    def __init__(self, net: Net, shape: tuple[int, ...], codes: int | None, dim: int) -> None:
+        if codes is not None and codes < 1:
+            raise ConfigError(f"An example needs codes >= 1, not {codes}.")
+        self.net, self.dim, self.level = net, dim, 0
+        self.maps: Maps | None = net if isinstance(net, Maps) and len(shape) == 3 else None
+        self.size: tuple[int, ...] = (codes or _IN_A_ROW,)
+        if self.maps is not None:
+            shapes: Sequence[tuple[int, ...]] = self.maps.analysis(shape).shapes  # type: ignore[assignment]
+            fit = [i for i, (_, h, w) in enumerate(shapes) if h * w <= (codes or _ON_A_MAP)]
+            self.level = fit[0] if fit else len(shapes) - 1
+            self.width, *size = shapes[self.level]
+            self.last, self.size = self.level == len(shapes) - 1, tuple(size)
+
+    def encoder(self, shape: tuple[int, ...], out: int, *, cond: Condition = 0, masked: bool = False) -> nn.Module:
+        """``(B, *shape)`` to ``(B, n * dim)``, the vectors one after the other."""
+        if self.maps is None:
+            return self.net.encoder(shape, out, cond=cond, masked=masked)
+        analysis: Any = self.maps.analysis(shape, cond=cond)
+        head = nn.Sequential(*_blocks(self.width), nn.ReLU(), nn.Conv2d(self.width, self.dim, 1))
+        return ToVectors(analysis if self.last else analysis.first(self.level + 1), head)
+
+    def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
+        """``(B, n * dim)`` to ``(B, *shape)``."""
+        if self.maps is None:
+            return self.net.decoder(dim, shape, cond=cond)
+        stem = nn.Sequential(
+            FromVectors(self.size, self.dim), nn.Conv2d(self.dim, self.width, 3, padding=1), *_blocks(self.width)
+        )
+        return FromCode(stem, self.maps.synthesis([(self.width, *self.size)], shape, cond=cond))
+
+
+def _blocks(width: int) -> list[nn.Module]:
+    return [ResidualBlock(width) for _ in range(_BLOCKS)]
+
+
+class ResidualBlock(nn.Module):
+    """A 3x3 convolution and a 1x1 one, each after a ReLU, whose result is added.
+
+    Args:
+        width: channels.
+
+    Example:
+        >>> import torch
+        >>> ResidualBlock(4)(torch.zeros(2, 4, 3, 5)).shape
+        torch.Size([2, 4, 3, 5])
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.region, self.place = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, h, w) -> (B, C, h, w)``."""
+        return x + self.place(F.relu(self.region(F.relu(x))))
+
+
+class ToVectors(nn.Module):
+    """The last map of an analysis as vectors, row by row.
+
+    Args:
+        analysis: pictures, and a condition, to maps.
+        head: the last of them to ``(B, dim, h, w)``.
+    """
+
+    def __init__(self, analysis: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = analysis, head
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, h * w * dim)``."""
+        maps = self.body(x) if c is None else self.body(x, c)
+        return self.head(maps[-1]).flatten(2).transpose(1, 2).flatten(1)
+
+
+class FromVectors(nn.Module):
+    """Vectors, row by row, as a map.
+
+    Args:
+        size: ``(h, w)``.
+        dim: of a vector.
+
+    Example:
+        >>> import torch
+        >>> FromVectors((2, 3), 4)(torch.zeros(5, 24)).shape
+        torch.Size([5, 4, 2, 3])
+    """
+
+    def __init__(self, size: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        self.size, self.dim, self.count = size, dim, math.prod(size)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """``(B, h * w * dim)`` to ``(B, dim, h, w)``."""
+        return z.unflatten(1, (self.count, self.dim)).transpose(1, 2).unflatten(2, self.size)

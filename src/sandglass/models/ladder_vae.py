@@ -1,0 +1,192 @@
+"""The ladder variational autoencoder: several levels of latents, inferred from the top down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sandglass.core import Batch, Bound, Clock, Latent, Phase, Spec, Terms
+from sandglass.distributions.chain import Transformed
+from sandglass.distributions.evidence import importance_weighted
+from sandglass.distributions.observed import log_prob
+from sandglass.distributions.rate import rate, rate_per_dimension
+from sandglass.distributions.standard import StandardNormal
+from sandglass.errors import ConfigError
+from sandglass.models._condition import Given, Sees
+from sandglass.models._ladder import BottomUpInference, Inference, LadderInference, TopDown, Whitening
+from sandglass.models._latent import LatentModel
+from sandglass.models._penalty import RatePenalty
+from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
+
+_MOST = 5
+
+
+@register("ladder-vae")
+class LadderVAE(LatentModel):
+    """Ladder VAE: latents in several levels, each with a prior given those above, and a posterior that refines it.
+
+    ``p(x, z) = p(x|z) p(z_1|z_>1) ... p(z_L)``, diagonal Gaussians with p(z_L) standard normal. The encoder goes up
+    without drawing and gives a Gaussian for each level, in the unit of its prior's scale; from the top down,
+    ``q(z_i|x, z_>i)`` is its product with the prior p(z_i|z_>i), normalised. The objective of an example is
+    ``distortion + beta * rate`` in nats, the rate being the sum over levels of ``KL(q(z_i|x, z_>i) || p(z_i|z_>i))``:
+    Sonderby, Raiko, Maaloe, Sonderby and Winther 2016, "Ladder Variational Autoencoders" (arXiv 1602.02282). With
+    bottom-up inference it is the hierarchical VAE that they compare with.
+
+    A code has the levels in the coordinates of their priors, ``code_i = (z_i - mean_i(z_>i)) / scale_i(z_>i)``: the
+    prior of a code is the standard normal, 0 in a part stands for the prior mean given what is above, and a change in
+    one level moves those below along. :meth:`levels` gives the levels themselves. Rates, bounds and likelihoods are the
+    same in either.
+
+    Args:
+        spec: the data.
+        latent_dims: sizes of the levels, the one next to the data first; 1 to 5 of them.
+        inference: ``ladder``, or ``bottom-up`` for q(z_1|x) q(z_2|z_1) and so on.
+        skips: whether each level, and x, is given all levels above it; otherwise the next one alone, as in the paper.
+        width: of the features and hidden layers between the levels.
+        net: network family of the encoder to the features and of the decoder; auto is conv for images and mlp for rows.
+        likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
+            with columns of other kinds.
+        given: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
+        sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
+        penalty: what the objective makes of the rate.
+
+    Raises:
+        ConfigError: no level, more than 5, an empty one, or free bits with bottom-up inference.
+
+    Example:
+        >>> import torch
+        >>> model = LadderVAE(Spec((1, 8, 8), "unit"), latent_dims=(4, 2), net="mlp", likelihood="bernoulli")
+        >>> bound = model.bound(Batch(torch.rand(5, 1, 8, 8)))
+        >>> list(bound.rates), model.encode(torch.rand(5, 1, 8, 8)).shape
+        (['z1', 'z2'], torch.Size([5, 6]))
+    """
+
+    provides = (
+        "encode",
+        "decode",
+        "reconstruct",
+        "posterior",
+        "prior",
+        "interpolate",
+        "bound",
+        "log_prob",
+        "score",
+        "embed",
+        "complete",
+    )
+    p: TopDown
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        latent_dims: Sequence[int] = (16, 8),
+        inference: Literal["ladder", "bottom-up"] = "ladder",
+        skips: bool = True,
+        width: int = 128,
+        net: NetOption = "auto",
+        likelihood: LikelihoodOption = "auto",
+        given: str = "",
+        sees: str = "auto",
+        **penalty: Annotated[Any, OptionsOf(RatePenalty)],
+    ) -> None:
+        super().__init__()
+        dims = tuple(int(d) for d in latent_dims)
+        if not 1 <= len(dims) <= _MOST or min(dims) < 1:
+            raise ConfigError(f"latent_dims are the sizes of 1 to {_MOST} levels, each at least 1, not {list(dims)}.")
+        if width < 1:
+            raise ConfigError(f"A ladder VAE needs width >= 1, not {width}.")
+        if inference not in ("ladder", "bottom-up"):
+            raise ConfigError(f"The inference is one of ladder, bottom-up, not '{inference}'.")
+        self.spec, self.latents = spec, tuple(Latent(f"z{i + 1}", (d,)) for i, d in enumerate(dims))
+        self.given, self.sees, self.penalty = Given(given, spec), Sees(sees, spec), RatePenalty(**penalty)
+        self.needs = (*self.given.needs, *self.sees.needs)
+        self.closed = inference == "ladder" or len(dims) == 1
+        if self.penalty.free_bits and not self.closed:
+            raise ConfigError("free_bits needs the inference 'ladder', where every level's rate is a KL by dimension.")
+        nets, cond = resolve("net", net, spec=spec), self.given.cond
+        make = LadderInference if inference == "ladder" else BottomUpInference
+        self.q: Inference = make(nets, self.sees.spec.shape, dims, width, cond)
+        head = resolve("likelihood", likelihood, spec, spec=spec)
+        self.p = TopDown(nets, dims, spec, head, width=width, skips=skips, cond=cond)
+        self.pz = StandardNormal(sum(dims))
+
+    def phases(self) -> Sequence[Phase]:
+        """One player: everything, on the weighted bound."""
+        return (Phase("elbo", (self,), self.elbo, scheduled=self.penalty.moves),)
+
+    def elbo(self, batch: Batch, clock: Clock) -> Terms:
+        """``distortion + beta * rate``, or with its capacity or free bits: the batch mean, one draw of z each."""
+        bound = self.bound(batch)
+        loss = (bound.distortion + self.penalty(bound, clock)).mean()
+        rates = {f"rate_{name}": each.detach() for name, each in bound.rates.items()} if len(bound.rates) > 1 else {}
+        parts = {"distortion": bound.distortion.detach(), "rate": bound.rate.detach(), **rates}
+        return Terms(loss, parts, self.penalty.scalars(clock))
+
+    def bound(self, batch: Batch) -> Bound:
+        """The evidence bound from one draw of z an example, with the rate of every level, ``z1`` the lowest.
+
+        A rate is a KL in closed form given the draw of the levels above it, and a sum over dimensions. With bottom-up
+        inference that holds for the top level alone; the others are ``log q - log p`` of the draw.
+        """
+        c = self.given(batch)
+        z, steps = self.q(self.sees(batch), c, self.p).draw()
+        rates, each = {}, {}
+        for i, latent in enumerate(self.latents):
+            q, p = steps[i], self.p.prior(i, z, c)
+            if self.closed or i == len(self.latents) - 1:
+                found = rate_per_dimension(q, p)
+                assert found is not None
+                each[latent.name], rates[latent.name] = found, rate(q, p, z[i], found)
+            else:
+                rates[latent.name] = q.log_prob(z[i]) - p.log_prob(z[i])
+        return Bound({"x": -log_prob(self.p.observe(z, c), batch.x, batch.mask)}, rates, each)
+
+    def log_prob(self, batch: Batch, k: int = 1) -> Tensor:
+        """``(B,)`` lower bound on log p(x) in nats from ``k`` importance-weighted draws; it rises to log p(x) with k.
+
+        Of the observed entries alone where some are missing. Burda, Grosse and Salakhutdinov 2016, "Importance Weighted
+        Autoencoders" (arXiv 1509.00519).
+        """
+        q, c = self.posterior(batch), self.given(batch)
+        return importance_weighted(q, self.prior(), self.p, batch.x, k, batch.mask, c=c, size=self.p.size)
+
+    def score(self, batch: Batch) -> Tensor:
+        """``(B,)`` how unusual each example is: the negative bound, in nats, from one draw."""
+        return -self.bound(batch).elbo
+
+    def posterior(self, batch: Batch) -> Distribution:
+        """q(code|x, c) over ``(B, D)``; what is missing enters as 0."""
+        c = self.given(batch)
+        return Transformed(self.q(self.sees(batch), c, self.p), Whitening(self.p, c))
+
+    def prior(self, given: Batch | None = None) -> Distribution:
+        """p(code) over ``(D,)``: the standard normal."""
+        return self.pz()
+
+    def encode(self, batch: Batch) -> Tensor:
+        """``(B, D)`` codes of the posterior means, each level's given the means of those drawn before it."""
+        return self.posterior(batch).mean
+
+    def infer(self, batch: Batch) -> Tensor:
+        """``(B, D)`` draws from the posterior."""
+        return self.posterior(batch).sample()
+
+    def draw(self, n: int, given: Batch | None = None) -> Tensor:
+        """``(n, D)`` draws from the prior."""
+        return self.prior(given).sample((n,))
+
+    def levels(self, code: Tensor, given: Batch | None = None) -> dict[str, Tensor]:
+        """The levels themselves, ``(B, size)`` by name, of codes ``(B, D)``: the mean and scale of each prior put back.
+
+        Example:
+            >>> import torch
+            >>> model = LadderVAE(Spec((6,)), latent_dims=(3, 2))
+            >>> {name: z.shape for name, z in model.levels(torch.zeros(5, 5)).items()}
+            {'z1': torch.Size([5, 3]), 'z2': torch.Size([5, 2])}
+        """
+        z = self.p.to_levels(code, self.given(given, len(code)))
+        return {latent.name: z[i] for i, latent in enumerate(self.latents)}

@@ -1,0 +1,41 @@
+"""Draws under every class."""
+
+from __future__ import annotations
+
+import torch
+
+from sandglass import running
+from sandglass.core import Batch
+from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.reports.plots import short
+from sandglass.reports.section import Framed, Material, Section, section
+
+_COLUMNS, _ROWS = 10, 20
+_WIDTH = 700
+"""On the page, in CSS pixels."""
+
+
+@section("classes", place=45)
+def classes(m: Material) -> Section | None:
+    """A row of samples under each class, of a model that draws under labels."""
+    spec = m.model.spec
+    if not spec.is_image or "labels" not in m.model.needs or set(m.model.conditions) - {"labels"}:
+        return None
+    shown = min(spec.classes, _ROWS)
+    key = (m.seed, "report", "classes")
+    drawn = [
+        running.sample(m.model, _COLUMNS, key=key, given=Batch(y=torch.full((_COLUMNS,), k))) for k in range(shown)
+    ]
+    images = to_images(torch.cat(drawn), m.transform)
+    alt = f"{_COLUMNS} samples under each of {shown} classes"
+    picture = mosaic("classes", alt, images, _COLUMNS, width=_WIDTH, pad=6)
+    names = [m.classes[k] if k < len(m.classes) else str(k) for k in range(shown)]
+    # The first row is the topmost: places are counted from below.
+    ticks = [(round(100 * (1 - (k + 0.5) / shown), 2), short(name, 12)) for k, name in enumerate(names)]
+    how = (
+        "A row for every class. All pictures of a column are drawn from the same noise, so what changes down it is the "
+        "class, and what stays is what the model keeps apart from it."
+    )
+    note = f"The first {shown} of {spec.classes} classes." if spec.classes > shown else ""
+    framed = Framed(picture, "samples", "class", [], ticks)
+    return Section("classes", "Samples of each class", how, framed=framed, note=note)

@@ -1,0 +1,47 @@
+"""The codes in two dimensions."""
+
+from __future__ import annotations
+
+from sandglass.reports.plots import colour_of_classes, scatter_chart
+from sandglass.reports.section import Material, Section, section
+from sandglass.tasks import latent_space
+
+_SHOWN = 1500
+
+
+@section("codes", place=60)
+def codes_section(m: Material) -> Section | None:
+    """The codes in two dimensions, by class."""
+    if m.points is None or m.split is None or m.points.shape[1] < 2:
+        return None
+    codes = m.points[:_SHOWN]
+    y = None if m.split.y is None else m.split.y[: len(codes)].cpu()
+    legend = colour_of_classes(y, m.classes)
+    if codes.shape[1] == 2:
+        names = ("latent dimension 1", "latent dimension 2")
+        charts = [scatter_chart("codes", "Codes as they are", codes, y, legend, names)]
+        what = "Every point is the code of one example; the latent has two dimensions, so this is all of it."
+    else:
+        found = latent_space.principal(codes)
+        first, second = (f"direction {k + 1}, {share:.0%} of variance" for k, share in enumerate(found.share.tolist()))
+        charts = [
+            scatter_chart("codes-pca", "Principal directions (PCA)", found.project(codes), y, legend, (first, second))
+        ]
+        what = (
+            "Every point is the code of one example. PCA is a plain projection: distances in it are real, but only two "
+            "directions are seen."
+        )
+        embedded = latent_space.embed(codes, m.seed)
+        if embedded is not None:
+            names = ("t-SNE 1, no unit", "t-SNE 2, no unit")
+            charts.append(
+                scatter_chart("codes-tsne", "Neighbourhoods (t-SNE)", embedded, y, legend, names, ticks=False)
+            )
+            what += (
+                " t-SNE keeps neighbours together: clumps mean something, their sizes and the gaps between them do not."
+            )
+    if y is not None:
+        what += " Unless the model is conditional it never saw the labels: classes that part are structure it found."
+    how = f"{what} {len(codes):,} examples of the {m.split_name} split."
+    shared = [(name, shade) for _, name, shade in legend] if y is not None else []
+    return Section("codes", "Codes", how, half=len(charts) == 1, legend=shared, charts=charts)

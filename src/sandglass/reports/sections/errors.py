@@ -1,0 +1,53 @@
+"""How far each column is from its reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sandglass import running
+from sandglass.reports.chart import Chart
+from sandglass.reports.columns import series
+from sandglass.reports.plots import error_chart, short
+from sandglass.reports.section import Material, Section, section
+
+
+@section("errors", place=22)
+def errors(m: Material) -> Section | None:
+    """How far each column is from its reconstruction."""
+    if m.model.spec.is_image or m.split is None or "reconstruct" not in m.model.provides:
+        return None
+    real = m.split.batch(slice(0, len(m.split))).x
+    rebuilt = running.over(m.model, m.split, m.model.reconstruct, key=(m.seed, "report", "reconstruct"))
+    numeric: list[tuple[str, float]] = []
+    chosen: list[tuple[str, float]] = []
+    for a, b in zip(series(real, m, m.split.mask), series(rebuilt, m), strict=True):
+        seen = ~np.isnan(a.values)
+        before, after = a.values[seen], b.values[seen]
+        if not len(before):
+            continue
+        if a.categories:
+            chosen.append((a.name, float((before != after).mean())))
+        elif (spread := float(before.std())) > 0:
+            numeric.append((a.name, float(np.sqrt(np.square(before - after).mean()) / spread)))
+    charts = _error_charts(numeric, chosen)
+    how = (
+        "How well each column survives the way through the code. Numbers: root mean squared error in standard "
+        "deviations "
+        "of the column, where 1 is no better than always answering the mean. Categories: the share rebuilt wrongly."
+    )
+    return Section("errors", "Reconstruction error by column", how, charts=charts) if charts else None
+
+
+def _error_charts(numeric: Sequence[tuple[str, float]], chosen: Sequence[tuple[str, float]]) -> list[Chart]:
+    charts = []
+    if numeric:
+        labels, values = zip(*numeric, strict=True)
+        charts.append(error_chart("errors-numeric", "Columns of numbers", labels, np.array(values),
+                                  "RMSE / standard deviation", 1.0, "always the mean"))  # fmt: skip
+    if chosen:
+        labels, values = zip(*chosen, strict=True)
+        charts.append(error_chart("errors-categorical", "Columns of categories", [short(v, 22) for v in labels],
+                                  np.array(values), "share rebuilt wrongly", 1.0, "all wrong"))  # fmt: skip
+    return charts

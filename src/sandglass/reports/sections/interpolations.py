@@ -1,0 +1,70 @@
+"""Walks between examples."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sandglass.core import Batch
+from sandglass.reports.mosaic import Mosaic, Pixels, enlarge, fitting, grid, to_images, with_alpha
+from sandglass.reports.section import FULL, Material, Section, Strip, section
+from sandglass.running import observing
+
+_STEPS = 8
+
+
+@section("interpolations", place=50)
+def interpolations(m: Material) -> Section | None:
+    """Straight lines between the codes of pairs of examples, between the originals themselves."""
+    if not m.model.spec.is_image or m.examples is None or "interpolate" not in m.model.provides or len(m.examples) < 2:
+        return None
+    x, y = m.examples.x, m.examples.y
+    half = len(x) // 2
+    pairs = [(k, k + half) for k in range(half) if y is None or y[k] != y[k + half]]
+    if not pairs:
+        return None
+    first, last = (torch.tensor(index, device=x.device) for index in zip(*pairs, strict=True))
+    a, b = (m.placed(_at(m.examples, index)) for index in (first, last))
+    with observing(m.model, m.seed, "report", "interpolate"):
+        between = m.model.interpolate(a, b, _STEPS).cpu()
+    rows = [to_images(part, m.transform) for part in (x[first], between.flatten(0, 1), x[last])]
+    picture, ends = _walks(rows[0], rows[1].reshape(len(pairs), _STEPS, *rows[1].shape[1:]), rows[2])
+    of = "examples of different classes" if y is not None else "examples"
+    how = (
+        f"Each row walks in a straight line from the code of one example to that of another, between {of}. The framed "
+        "ends are the real pictures; everything between them is decoded. A good space passes through believable "
+        "pictures."
+    )
+    return Section("interpolations", "Interpolations", how, strips=[Strip(picture, ends=ends)])
+
+
+def _at(batch: Batch, index: Tensor) -> Batch:
+    return batch.map(lambda t: t[index])
+
+
+def _walks(first: Pixels, between: Pixels, last: Pixels) -> tuple[Mosaic, str]:
+    """Rows of original, decoded steps and original ``(R, S, H, W, C)``, and the widths of the three as CSS."""
+    rows, steps = between.shape[:2]
+    frame, gap, pad = 6, 24, 6
+    times = fitting(between.shape[3], steps + 2, FULL, 2 * pad)
+    tiles = [with_alpha(enlarge(part, times)) for part in (first, between.reshape(-1, *between.shape[2:]), last)]
+    left, right = (grid(_frame(part, frame), 1, pad, 0) for part in (tiles[0], tiles[2]))
+    centre = grid(np.pad(tiles[1], ((0, 0), (frame, frame), (0, 0), (0, 0))), steps, pad, 0)
+    if left.shape[-1] != centre.shape[-1]:
+        centre = np.concatenate([np.repeat(centre[..., :1], 3, -1), centre[..., 1:]], -1)
+    space = np.zeros((len(centre), gap, centre.shape[-1]), np.uint8)
+    pixels = np.concatenate([left, space, centre, space, right], axis=1)
+    ends = f"{left.shape[1] + gap}fr {centre.shape[1]}fr {right.shape[1] + gap}fr"
+    return Mosaic("interpolations", f"{rows} walks between pairs of examples", pixels, FULL), ends
+
+
+def _frame(images: Pixels, width: int) -> Pixels:
+    """``(N, H, W, C)`` with alpha, as RGBA in an amber frame that shows on light and dark paper."""
+    if images.shape[-1] == 2:
+        images = np.concatenate([np.repeat(images[..., :1], 3, -1), images[..., 1:]], -1)
+    n, height, across, _ = images.shape
+    framed = np.empty((n, height + 2 * width, across + 2 * width, 4), np.uint8)
+    framed[:] = (217, 130, 43, 255)
+    framed[:, width:-width, width:-width] = images
+    return framed

@@ -1,0 +1,44 @@
+"""How long it took, and how large it is."""
+
+from __future__ import annotations
+
+from sandglass.reports.facts import duration, parameters
+from sandglass.reports.history import stage_of
+from sandglass.reports.section import Material, Section, Table, section
+
+
+@section("timings", place=110)
+def timings(m: Material) -> Section:
+    """How long it took, and how large it is."""
+    stops = [e for e in m.events if e["event"] == "stop"]
+    seconds = sum(e.get("seconds", 0.0) for e in stops)
+    steps = sum(e.get("steps", 0) for e in stops)
+    seen = examples_seen(m)
+    last = max((r["step"] for r in m.records), default=0)
+    training = m.run.config["training"]
+    environment = m.run.config["environment"]
+    rows = [["wall time", duration(seconds)], ["updates", f"{last:,}"]]
+    if seconds > 0 and steps:
+        rows.append(["updates a second", f"{steps / seconds:,.1f}"])
+        rows.append(["examples a second, all included", f"{seen * min(1.0, steps / max(last, 1)) / seconds:,.0f}"])
+    rows += [
+        [
+            "device",
+            f"{environment.get('gpu') or training['device']}, {training['precision']}, {training['threads']} threads",
+        ],
+        ["parameters", f"{parameters(m):,}"],
+    ]
+    for name, child in m.model.named_children():
+        count = sum(p.numel() for p in child.parameters())
+        if count:
+            rows.append([f"· {name}", f"{count:,}"])
+    return Section("timings", "Time and size", half=True, tables=[Table(rows, numbers=(1,))])
+
+
+def examples_seen(m: Material) -> int:
+    """Examples that passed through training, each as often as it did."""
+    losses = [r for r in m.records if r["split"] == "train" and r["term"] == "loss"]
+    first: dict[str, str] = {}  # of the players of a stage, all see the same examples
+    for r in losses:
+        first.setdefault(stage_of(r), r["phase"])
+    return sum(r["n"] for r in losses if r["phase"] == first[stage_of(r)])

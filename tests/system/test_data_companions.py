@@ -1,0 +1,592 @@
+"""What comes with examples and stands beside them: read, matched, split, stored, and drawn by the step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from PIL import Image
+
+from people import whole
+from sandglass import registry, rng
+from sandglass.core import Spec
+from sandglass.data import derived, trained_on
+from sandglass.data.augment import make_augmentation
+from sandglass.data.companions import read_named
+from sandglass.data.corrupt import make_corruption
+from sandglass.data.dataset import Dataset, Split
+from sandglass.data.fingerprint import fingerprint
+from sandglass.data.load import load_data
+from sandglass.data.loading import Loader, in_order
+from sandglass.data.transform import ImageTransform, TableTransform, Transform
+from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
+
+CHANCE = np.random.default_rng(0)
+
+
+def noise(*shape: int) -> np.ndarray:
+    return CHANCE.integers(0, 256, shape, np.uint8)
+
+
+def save(path: Path, *shape: int) -> np.ndarray:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = noise(*shape)
+    Image.fromarray(array).save(path)
+    return array
+
+
+def planes(array: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(array if array.ndim == 3 else array[..., None]).movedim(-1, 0)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Photos and edges by name; the edges are grey, of another format, and of one there is none."""
+    photos = {f"{i:02}": save(tmp_path / "photos" / "k" / f"{i:02}.png", 12, 10, 3) for i in range(20)}
+    edges = {f"{i:02}": save(tmp_path / "edges" / "k" / f"{i:02}.bmp", 12, 10) for i in range(20) if i != 3}
+    return tmp_path, photos, edges
+
+
+def check_pairs(data: Dataset, photos: dict[str, np.ndarray], edges: dict[str, np.ndarray]) -> set[str]:
+    """Every example of every split has its own companion."""
+    seen = set()
+    for split in data.splits.values():
+        batch = split.batch(torch.arange(len(split)))
+        gone = batch.absent.get("source", torch.zeros(len(split), dtype=torch.bool))
+        for name, x, source, lacks in zip(split.names, batch.x, batch.given["source"], gone.tolist(), strict=True):
+            key = Path(name).stem
+            seen.add(key)
+            assert torch.equal((x * 255).round().byte(), planes(photos[key]))
+            assert lacks == (key not in edges)
+            assert torch.equal(
+                (source * 255).round().byte(), planes(edges[key]) * 1 if not lacks else source.byte() * 0
+            )
+    return seen
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_pictures_of_equal_names_stay_together(pair: Any, cached: bool) -> None:
+    folder, photos, edges = pair
+    data = load_data(folder / "photos", given={"source": folder / "edges"}, cache=cached)
+    assert data.spec.given == {"source": Spec((1, 12, 10), "unit")} and not data.spec.beside
+    assert {s: len(part) for s, part in data.splits.items()} == {"train": 16, "validation": 2, "test": 2}
+    assert len(check_pairs(data, photos, edges)) == 20
+    assert sum(int(split.absent["source"].sum()) for split in data.splits.values() if split.absent) == 1
+    assert any(note == "companion 'source': 1 of the 20 pictures lacks it, such as k/03.png" for note in data.notes)
+    again = load_data(**json.loads(json.dumps(data.source)))
+    assert again.fingerprint == data.fingerprint and again.spec == data.spec
+    alone = load_data(folder / "photos", cache=cached)
+    assert alone.train.names == data.train.names and alone.fingerprint != data.fingerprint
+
+
+def test_the_fingerprint_knows_every_part(pair: Any) -> None:
+    folder, _, _ = pair
+    options = {"given": {"source": folder / "edges"}}
+    found = {load_data(folder / "photos", **options).fingerprint, load_data(folder / "photos").fingerprint}
+    found.add(load_data(folder / "photos", given="source=" + str(folder / "edges"), cache=True).fingerprint)
+    assert len(found) == 2  # in memory or in a file is the same
+    save(folder / "edges" / "k" / "07.bmp", 12, 10)
+    changed = {load_data(folder / "photos", **options, cache=c).fingerprint for c in (False, True)}
+    assert len(changed) == 1
+    found |= changed
+    assert len(found) == 3  # one companion is another, also where the digest of the pictures is remembered
+    (folder / "edges" / "k" / "08.bmp").unlink()
+    found.add(load_data(folder / "photos", **options).fingerprint)
+    found.add(load_data(folder / "photos", given="grey").fingerprint)
+    found.add(load_data(folder / "photos", given="small=small=2").fingerprint)
+    found.add(load_data(folder / "photos", beside={"b": folder / "edges"}).fingerprint)
+    assert len(found) == 7
+
+
+def test_a_fingerprint_without_companions_is_what_it_was() -> None:
+    """That of the digits in a run of version 0.1.0."""
+    assert load_data("digits").fingerprint == "15e12fa0aec1ff970f60d6d519c5978a99bf811d7d4a038b880864c6035eb51a"
+    split = Split(torch.zeros(2, 3), given={"a": torch.zeros(2, 1)}, absent={"a": torch.tensor([False, True])})
+    spec = Spec((3,), given={"a": Spec((1,))})
+    other = {"train": Split(split.x, given=split.given)}
+    assert fingerprint(spec, {"train": split}) != fingerprint(spec, other)
+
+
+def test_what_cannot_be_matched_is_said(pair: Any) -> None:
+    folder, _, _ = pair
+    save(folder / "other" / "a.png", 12, 10)
+    with pytest.raises(DataError, match=r"'source': no picture in .*other has the name of one in .*photos.*k/00\.png"):
+        load_data(folder / "photos", given={"source": folder / "other"})
+    with pytest.raises(NotFoundError, match=r"'source': there is no file or folder 'nowhere'"):
+        load_data(folder / "photos", given="source=nowhere")
+    with pytest.raises(DataError, match="pictures of equal names in another folder"):
+        load_data(folder / "photos", given={"source": np.zeros((20, 12, 10), np.uint8)})
+    save(folder / "edges" / "k" / "05.png", 12, 10)
+    with pytest.raises(DataError, match=r"has 2 pictures for 05\.webp: k/05\.bmp, k/05\.png; keep one"):
+        (folder / "photos" / "k" / "05.png").rename(folder / "photos" / "k" / "05.webp")
+        load_data(folder / "photos", given={"source": folder / "edges"})
+    (folder / "edges" / "k" / "05.png").unlink()
+    save(folder / "edges" / "k" / "06.bmp", 9, 9)
+    with pytest.raises(DataError, match=r"The companion 'source': The pictures have 2 sizes"):
+        load_data(folder / "photos", given={"source": folder / "edges"})
+    assert load_data(folder / "photos", given={"source": folder / "edges"}, size=8).spec.given["source"].shape[1:] == (
+        8,
+        8,
+    )
+
+
+def test_a_companion_that_cannot_be_read_is_absent(pair: Any) -> None:
+    folder, photos, edges = pair
+    (folder / "edges" / "k" / "11.bmp").write_bytes(b"nothing")
+    (folder / "photos" / "k" / "12.png").write_bytes(b"nothing")
+    data = load_data(folder / "photos", given={"source": folder / "edges"})
+    del photos["12"], edges["11"]
+    assert check_pairs(data, photos, edges) == set(photos)
+    assert data.bad == (("k/12.png", "not a picture of a known format"),
+                        ("source: k/11.bmp", "not a picture of a known format"))  # fmt: skip
+    with pytest.raises(DataError, match="cannot be read"):
+        load_data(folder / "photos", given={"source": folder / "edges"}, on_bad="stop")
+
+
+def test_splits_and_classes_of_both_folders(tmp_path: Path) -> None:
+    for split, n in (("train", 12), ("test", 4)):
+        for label in "ab":
+            for i in range(n):
+                save(tmp_path / "x" / split / label / f"{i}.png", 6, 6, 3)
+                save(tmp_path / "y" / split / label / f"{i}.png", 6, 6)
+    data = load_data(tmp_path / "x", given={"source": tmp_path / "y"})
+    assert data.classes == ("a", "b") and not data.train.absent and len(data.splits["test"]) == 8
+    for name, source in zip(data.splits["test"].names, data.splits["test"].given["source"], strict=True):
+        assert torch.equal(source, planes(np.array(Image.open(tmp_path / "y" / name))))
+
+
+@pytest.mark.parametrize(
+    ("half", "size", "own"),
+    [("left", (8, 20, 3), np.s_[:, :10]), ("right", (8, 20, 3), np.s_[:, 10:]), ("top", (20, 8), np.s_[:10]),
+     ("bottom", (21, 8), np.s_[11:])],
+)  # fmt: skip
+def test_two_pictures_in_one_file(tmp_path: Path, half: Any, size: tuple[int, ...], own: Any) -> None:
+    files = [save(tmp_path / "p" / f"{i:02}.png", *size) for i in range(12)]
+    data = whole(tmp_path / "p", pairs=half)
+    other = {"left": np.s_[:, 10:], "right": np.s_[:, :10], "top": np.s_[10:], "bottom": np.s_[:10]}[half]
+    assert torch.equal(data.train.x, torch.stack([planes(a[own]) for a in files]))
+    assert torch.equal(data.train.given["source"], torch.stack([planes(a[other]) for a in files]))
+    assert any("whose middle line belongs to no half" in note for note in data.notes) == (half == "bottom")
+    kept = whole(tmp_path / "p", pairs=half, cache=True)
+    assert torch.equal(kept.train.x[:], data.train.x) and torch.equal(
+        kept.train.given["source"][:], data.train.given["source"]
+    )
+    assert kept.fingerprint == data.fingerprint == load_data(**data.source).fingerprint
+    one = whole(tmp_path / "p" / "03.png", pairs=half)
+    assert torch.equal(one.train.given["source"][0], data.train.given["source"][3])
+    assert whole(tmp_path / "p", pairs=half, size=4).spec.given["source"].shape[1:] == (4, 4)
+
+
+def test_halves_in_processes_are_those_of_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sandglass.data.sources import decoding
+
+    for i in range(24):
+        save(tmp_path / f"{i}.png", 8, 20, 3)
+    here = whole(tmp_path, pairs="right")
+    monkeypatch.setattr(decoding, "_MANY", 1)
+    monkeypatch.setattr(decoding, "_AT_ONCE", 1)
+    monkeypatch.setattr(decoding, "workers", lambda: 2)
+    assert whole(tmp_path, pairs="right").fingerprint == here.fingerprint
+
+
+def test_a_picture_without_halves_is_left_out(tmp_path: Path) -> None:
+    for i in range(5):
+        save(tmp_path / f"{i}.png", 8, 20)
+    save(tmp_path / "thin.png", 8, 1)
+    data = whole(tmp_path, pairs="left")
+    assert data.bad[0] == ("thin.png", "a picture of 8x1 has no two halves")
+    with pytest.raises(ConfigError, match="pairs must be one of left, right, top, bottom and names, not 'up'"):
+        load_data(tmp_path, pairs="up")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="pairs are of pictures in files"):
+        load_data(noise(9, 8, 8), pairs="left")
+    with pytest.raises(ConfigError, match="makes the companion 'source' itself"):
+        load_data(tmp_path, pairs="left", given={"source": "grey"})
+    with pytest.raises(ConfigError, match="is for a folder with trainA and trainB"):
+        load_data(tmp_path, pairs="names")
+
+
+@pytest.fixture
+def domains(tmp_path: Path) -> Path:
+    """As CycleGAN's data lies: 20 of A and 14 of B to train on, 5 and 4 to test; equal names are pairs."""
+    for split, counts in (("train", {"A": 20, "B": 14}), ("test", {"A": 5, "B": 4})):
+        for domain, n in counts.items():
+            for i in range(n):
+                save(tmp_path / "two" / f"{split}{domain}" / f"{i}.png", 6, 6, 3)
+    return tmp_path / "two"
+
+
+def test_a_folder_of_two_domains(domains: Path) -> None:
+    data = load_data(domains)
+    assert not data.spec.classes and data.spec.beside == {"b": Spec((3, 6, 6), "unit")}
+    sizes = {s: (len(part), len(part.beside["b"])) for s, part in data.splits.items()}
+    assert sizes == {"train": (18, 13), "validation": (2, 1), "test": (5, 4)}
+    assert all(name.startswith("testB/") for name in data.splits["test"].beside["b"].names)
+    assert load_data(**data.source).fingerprint == data.fingerprint
+    assert load_data(domains, cache=True).fingerprint == data.fingerprint
+    pairs = load_data(domains, pairs="names")
+    assert not pairs.spec.beside and list(pairs.spec.given) == ["source"] and not pairs.train.absent
+    for split in pairs.splits.values():
+        for name, x, source in zip(split.names, split.x[:], split.given["source"][:], strict=True):
+            assert torch.equal(x, planes(np.array(Image.open(domains / name))))
+            assert torch.equal(source, planes(np.array(Image.open(domains / name.replace("B/", "A/")))))
+    assert load_data(**pairs.source).fingerprint == pairs.fingerprint
+
+
+def test_domains_need_both(domains: Path) -> None:
+    for file in (domains / "trainB").iterdir():
+        file.unlink()
+    with pytest.raises(DataError, match=r"The set 'b' beside: .* holds no picture"):
+        load_data(domains)
+    (domains / "trainB").rmdir()
+    assert load_data(domains).classes == ("testA", "testB", "trainA")  # no such layout
+
+
+def arrays(n: int = 50, **options: Any) -> Dataset:
+    chance = np.random.default_rng(1)
+    x = chance.integers(0, 256, (n, 8, 8), np.uint8)
+    given = {"source": np.stack([x] * 3, -1), "tag": x[:, 0, :2].astype(np.float64)}
+    beside = {"b": chance.integers(0, 256, (30, 8, 8), np.uint8)}
+    return load_data(x, given=given, beside=beside, absent={"tag": np.arange(n) % 5 == 0}, **options)
+
+
+def test_arrays_by_position() -> None:
+    data = arrays()
+    assert data.source is None and data.spec.given["source"].shape == (3, 8, 8) and data.spec.given["tag"].shape == (2,)
+    assert {s: (len(p), len(p.beside["b"])) for s, p in data.splits.items()} == {
+        "train": (40, 24), "validation": (5, 3), "test": (5, 3),
+    }  # fmt: skip
+    assert sum(int(p.absent["tag"].sum()) for p in data.splits.values() if "tag" in p.absent) == 10
+    tag = data.transform.given["tag"]
+    for split in data.splits.values():
+        batch = split.batch(slice(0, len(split)))
+        assert torch.equal(batch.given["source"], batch.x.expand(-1, 3, -1, -1))
+        there = ~batch.absent["tag"] if "tag" in batch.absent else torch.ones(len(split), dtype=torch.bool)
+        back = torch.from_numpy(tag.inverse(batch.given["tag"]))
+        assert torch.allclose(back[there], batch.x[there, 0, 0, :2].double() * 255, atol=1e-3)
+        assert not batch.given["tag"][~there].any()
+    train = data.train
+    there = ~train.absent["tag"]
+    assert train.given["tag"][there].mean(0).abs().max() < 1e-5  # by the training examples that have it
+
+
+def test_gaps_make_companions_absent() -> None:
+    x = torch.from_numpy(noise(30, 1, 8, 8))
+    rows, maps = torch.randn(30, 3), torch.rand(30, 2, 8, 8)
+    rows[4], maps[5] = float("nan"), float("nan")
+    data = whole(x, given={"rows": rows, "maps": maps, "one": np.arange(30.0)})
+    assert data.train.absent["rows"].nonzero().tolist() == [[4]] and data.train.absent["maps"].nonzero().tolist() == [
+        [5]
+    ]
+    assert "one" not in data.train.absent and data.spec.given["one"].shape == (1,)
+    assert torch.isfinite(data.train.batch(slice(0, 30)).given["maps"]).all()
+    rows[6, 1] = float("nan")
+    with pytest.raises(DataError, match=r"companion 'rows': 1 of its rows in train are complete but for some cells"):
+        whole(x, given={"rows": rows})
+
+
+def test_splits_of_a_source_have_companions_of_their_own() -> None:
+    x = {"train": noise(20, 8, 8), "test": noise(6, 8, 8)}
+    data = load_data(x, given={"source": {s: 255 - v for s, v in x.items()}}, validation=0)
+    for split in data.splits.values():
+        assert torch.equal(split.given["source"], 255 - split.x)
+    with pytest.raises(DataError, match=r"it has 20 \(train\), the examples are 20 \(train\), 6 \(test\)"):
+        load_data(x, given={"source": x["train"]})
+
+
+def test_columns_of_the_table(tmp_path: Path) -> None:
+    people = pd.DataFrame({"age": CHANCE.integers(18, 90, 60), "size": CHANCE.normal(size=60)})
+    people["town"] = CHANCE.choice(["Ulm", "Bern"], 60)
+    people.loc[7, ["town", "size"]] = None
+    people.to_csv(tmp_path / "people.csv", index=False)
+    data = load_data(tmp_path / "people.csv", given="where=town+size", types="age=numeric,size=numeric")
+    assert [c.name for c in data.spec.columns] == ["age"]
+    assert [c.name for c in data.spec.given["where"].columns] == ["town", "size"]
+    assert sum(int(p.absent["where"].sum()) for p in data.splits.values() if p.absent) == 1
+    assert load_data(**data.source).fingerprint == data.fingerprint
+    new = whole(people.iloc[:9], transform=data.transform)  # the model knows which columns they are
+    assert new.spec.given.keys() == {"where"} and not any("left out" in note for note in new.notes)
+    assert isinstance(data.transform.given["where"], TableTransform)
+    back = data.transform.given["where"].inverse(new.train.given["where"])
+    assert back["town"].tolist()[:7] == people["town"].tolist()[:7]
+    with pytest.raises(DataError, match="'where': the table has no column 'twon'"):
+        load_data(tmp_path / "people.csv", given={"where": ["town", "twon"]})
+
+
+def test_derived_companions_follow_their_pictures() -> None:
+    colours = torch.from_numpy(noise(40, 3, 16, 12))
+    data = load_data(colours, given="grey,edges,small=small=4")
+    shapes = {name: (s.shape, s.support) for name, s in data.spec.given.items()}
+    assert shapes == {"grey": ((1, 16, 12), "unit"), "edges": ((1, 16, 12), "binary"), "small": ((3, 4, 3), "unit")}
+    batch = data.train.batch(torch.arange(5))
+    for x, grey in zip(data.train.x, batch.given["grey"], strict=False):
+        pillow = Image.fromarray(x.movedim(0, -1).numpy()).convert("L")
+        assert torch.equal((grey[0] * 255).round().byte(), torch.from_numpy(np.array(pillow)))
+    blocks = data.train.x[:5].double().unflatten(3, (3, 4)).unflatten(2, (4, 4)).mean((3, 5))
+    assert (batch.given["small"] * 255 - blocks).abs().max() <= 0.5 + 1e-4
+    assert set(batch.given["edges"].unique().tolist()) == {0.0, 1.0}
+    loader = Loader(data.train, 8, seed=0, augment=make_augmentation("flip=1,shift=0.3,brightness=0.5"))
+    changed = loader.batch(1)
+    assert all(torch.equal(t, derived.make(data.train.made[n], changed.x)) for n, t in changed.given.items())
+    assert not torch.equal(changed.given["small"], data.train.batch(changed.index).given["small"])
+    new = whole(colours[:3], transform=Transform.from_dict(data.transform.to_dict()))
+    assert new.train.made == data.train.made
+    assert torch.equal(data.transform.given["grey"].apply(colours[0]), (batch_of(new)[0] * 255).byte())
+
+
+def test_a_derivation_and_a_folder_of_its_name(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, photos, edges = pair
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match=r"write '\./edges' for this one, 'edges=' for the derivation"):
+        load_data("photos", given={"source": "edges"})
+    for name in ("./edges", "edges/", Path("edges")):
+        check_pairs(load_data("photos", given={"source": name}), photos, edges)
+    made = load_data("photos", given={"source": "edges="})
+    assert made.spec.given["source"].support == "binary"
+    assert load_data(**made.source).fingerprint == made.fingerprint
+    assert whole("photos", transform=made.transform).train.made == {"source": "edges"}
+    with pytest.raises(DataError, match="the model has it by 'edges', not by 'grey'"):
+        whole("photos", transform=made.transform, given={"source": "grey"})
+
+
+def test_every_derivation_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text()
+    for name, kind in derived.DERIVED.items():
+        usual = f"{kind.usual:g}" if kind.strength else ""
+        assert f"| `{name}` | {' | '.join((kind.about, kind.strength, usual))} |".replace("  ", " ") in page.replace(
+            "  ", " "
+        )
+
+
+def batch_of(data: Dataset) -> torch.Tensor:
+    return data.train.batch(slice(0, len(data.train))).given["grey"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"given": "grey"}, "'grey' of these pictures is no other than they are"),
+        ({"given": "a=small=1"}, "must be a whole number from 2 to 64"),
+        ({"given": "a=small=9"}, "are too small for 'small=9'"),
+        ({"given": "a=grey=2"}, "takes no number"),
+        ({"given": "source"}, "must be NAME=SOURCE"),
+        ({"given": "a=edges,a=grey"}, "names 'a' twice"),
+        ({"given": {"labels": "grey"}}, "cannot have the name 'labels'"),
+        ({"given": {"x": "grey"}}, "cannot have the name 'x'"),
+        ({"given": {"damaged": "grey"}}, "cannot have the name 'damaged'"),
+        ({"beside": {"a b": "digits"}}, "cannot have the name 'a b'"),
+        ({"given": 3}, "must be a mapping of names to sources, not a int"),
+        ({"absent": {"tag": [True]}}, "speaks of 'tag', which is not among the companions"),
+        ({"given": {"tag": np.ones((9, 2))}, "absent": {"tag": [True]}}, r"absent must be true or false for every"),
+        ({"given": {"tag": np.ones((8, 2))}}, r"it has 8 \(train\), the examples are 9 \(train\)"),
+        ({"beside": "b=nowhere/"}, "The set 'b' beside: There is no file"),
+    ],
+)
+def test_bad_options_are_named(options: dict[str, Any], words: str) -> None:
+    with pytest.raises((ConfigError, DataError, NotFoundError), match=words):
+        whole(torch.from_numpy(noise(9, 1, 8, 8)), **options)
+
+
+def test_rows_have_nothing_derived() -> None:
+    with pytest.raises(DataError, match="'grey' is made of pictures, and these examples are none"):
+        load_data(np.random.default_rng(0).normal(size=(9, 3)), given="grey")
+
+
+def test_a_flag_a_list_and_a_mapping_say_the_same() -> None:
+    text = "source=edges/,grey,small=small=4"
+    assert (
+        read_named("given", text)
+        == read_named("given", text.split(","))
+        == read_named("given", read_named("given", text))
+    )
+    parser = ArgumentParser(exit_on_error=False)
+    for option in registry.signature(load_data):
+        if option.name in ("given", "beside", "pairs"):
+            assert option.help
+            parser.add_argument(f"--{option.name}", type=option.type, default=None)
+    found = parser.parse_args([f"--given={text}", "--beside=b=horses/", "--pairs=left"])
+    assert (found.given, found.beside, found.pairs) == (text, "b=horses/", "left")
+
+
+def test_a_model_folder_alone_reads_a_companion(pair: Any, tmp_path: Path) -> None:
+    folder, _, edges = pair
+    data = load_data(folder / "photos", given={"source": folder / "edges", "grey": "grey"}, size=8)
+    held = Transform.from_dict(json.loads(json.dumps(data.transform.to_dict())))
+    assert held == data.transform and held.spec() == data.spec
+    source = held.given["source"]
+    assert source.apply(Image.fromarray(edges["00"])).shape == (1, 8, 8)
+    assert source.inverse(torch.rand(2, 1, 8, 8)).shape == (2, 8, 8)
+    new = whole(folder / "edges", transform=source)
+    assert new.spec == Spec((1, 8, 8), "unit")
+    for name, place in (("source", folder / "edges"), ("grey", folder / "edges")):
+        new = whole(folder / "photos", transform=held, given={name: place})
+        assert list(new.spec.given) == [name, *(n for n in ["grey"] if n != name)] and new.spec.given[name].shape == (
+            1,
+            8,
+            8,
+        )
+        assert new.transform == held
+    new = whole(folder / "photos", transform=held)
+    assert list(new.spec.given) == ["grey"]
+    assert "the model knows a companion 'source' of its examples, which was not given" in new.notes
+    with pytest.raises(DataError, match=r"knows no companion 'other' of its examples\. It knows: source, grey"):
+        load_data(folder / "photos", transform=held, given={"other": folder / "edges"})
+    with pytest.raises(DataError, match=r"knows no set 'b' beside its data\. It knows: none"):
+        load_data(folder / "photos", transform=held, beside={"b": folder / "edges"})
+
+
+def test_a_transform_without_companions_is_stored_as_before() -> None:
+    kept = ImageTransform((4, 6), 3).to_dict()
+    assert not {"given", "beside", "made"} & kept.keys()
+    assert {ImageTransform((4, 6), 3), ImageTransform((4, 6), 3)} == {ImageTransform((4, 6), 3)}
+    for bad in ({"given": 3}, {"given": {"a": {"kind": "image"}}}, {"given": {"a": kept | {"given": {"b": kept}}}}):
+        with pytest.raises(ConfigError):
+            Transform.from_dict(kept | bad)
+
+
+# The loader
+
+
+def test_companions_move_with_their_pictures() -> None:
+    x = torch.from_numpy(noise(40, 3, 16, 16))
+    split = Split(x, given={"same": x[:, :1].clone(), "tag": torch.rand(40, 2)}, absent={"same": torch.arange(40) < 5})
+    for words in ("flip,vflip,shift=0.3", "rotate,scale,shift", "crop=0.5", "mixup=1"):
+        batch = Loader(split, 16, seed=3, augment=make_augmentation(words)).batch(1)
+        there = ~batch.absent["same"]
+        assert torch.allclose(batch.given["same"][there], batch.x[there, :1], atol=1e-5), words
+        assert not batch.given["same"][~there].any() and there.any()
+        assert torch.equal(batch.given["tag"], split.given["tag"][batch.index])
+        alone = Loader(Split(x), 16, seed=3, augment=make_augmentation(words)).batch(1)
+        assert torch.equal(alone.x, batch.x)  # companions change no picture
+    bright = Loader(split, 16, seed=3, augment=make_augmentation("brightness,contrast")).batch(0)
+    assert torch.equal(bright.given["same"], split.batch(bright.index).given["same"])
+    assert not torch.equal(bright.x, split.batch(bright.index).x)
+
+
+def test_a_picture_mixed_with_one_that_lacks_a_companion_lacks_it() -> None:
+    x = torch.from_numpy(noise(40, 1, 8, 8))
+    split = Split(x, given={"same": x.clone()}, absent={"same": torch.arange(40) % 2 == 0})
+    batch = Loader(split, 40, seed=0, augment=make_augmentation("mixup=1")).batch(0)
+    assert 20 < int(batch.absent["same"].sum()) < 40
+
+
+def test_companions_of_another_size_are_not_left_behind() -> None:
+    split = Split(torch.rand(9, 1, 8, 8), given={"small": torch.rand(9, 1, 4, 4)})
+    with pytest.raises(ConfigError, match="cannot move their companions 'small' of 4x4"):
+        Loader(split, 4, seed=0, augment=make_augmentation("flip"))
+    assert len(Loader(split, 4, seed=0, augment=make_augmentation("brightness")).batch(0)) == 4
+
+
+def test_sets_beside_are_drawn_by_the_step() -> None:
+    """Every own epoch is a permutation, they follow without a break, and a step alone decides."""
+    for n, own, size in ((50, 30, 16), (50, 120, 16), (10, 3, 8)):
+        split = Split(torch.arange(n).float()[:, None], beside={"b": Split(torch.arange(own).float()[:, None])})
+        loader = Loader(split, size, seed=5)
+        steps = range(4 * loader.steps_per_epoch)
+        drawn = [loader.batch(step).beside["b"] for step in steps]
+        assert [len(b) for b in drawn] == [len(loader.indices(step)) for step in steps]
+        every = torch.cat([b.index for b in drawn])
+        for epoch in range(len(every) // own):
+            order = rng.permutation(own, 5, "order", "beside", "b", epoch)
+            assert torch.equal(every[epoch * own : (epoch + 1) * own], order)
+        assert torch.equal(torch.cat([b.x for b in drawn])[:, 0], every.float())
+        for step in reversed(steps):  # as a run would that begins there
+            assert torch.equal(Loader(split, size, seed=5).batch(step).beside["b"].index, drawn[step].index)
+
+
+def test_order_and_draws_without_a_stream_are_what_they_were() -> None:
+    x = torch.from_numpy(noise(30, 1, 8, 8))
+    changes = {"augment": make_augmentation("flip,crop,mixup"), "corrupt": make_corruption("gaussian")}
+    plain = Loader(Split(x, beside={"b": Split(x)}), 8, seed=2, **changes)
+    named = Loader(Split(x, beside={"b": Split(x)}), 8, seed=2, **changes, stream="prior")
+    for step, epoch in ((0, 0), (5, 1)):
+        start = step % 4 * 8
+        assert torch.equal(plain.indices(step), rng.permutation(30, 2, "order", epoch)[start : start + 8])
+        assert torch.equal(named.indices(step), rng.permutation(30, 2, "order", "prior", epoch)[start : start + 8])
+        index = plain.indices(step)
+        clean = changes["augment"](x[index] / 255, index, 2, epoch)
+        assert torch.equal(plain.batch(step).x, clean)
+        assert torch.equal(plain.batch(step).given["damaged"], changes["corrupt"](clean, index, 2, epoch))
+        mine = changes["augment"](x[named.indices(step)] / 255, named.indices(step), 2, epoch, "prior")
+        assert torch.equal(named.batch(step).x, mine)
+        damaged = changes["corrupt"](mine, named.indices(step), 2, epoch, "prior")
+        assert torch.equal(named.batch(step).given["damaged"], damaged)
+        other = changes["augment"](x[named.indices(step)] / 255, named.indices(step), 2, epoch)
+        assert not torch.equal(other, mine)
+    first = rng.permutation(30, 2, "order", "prior", "beside", "b", 0)[:8]
+    assert torch.equal(named.batch(0).beside["b"].index, first)
+
+
+def test_pictures_beside_are_changed_too() -> None:
+    x = torch.from_numpy(noise(30, 1, 8, 8))
+    split = Split(x, beside={"b": Split(x), "row": Split(torch.rand(7, 2))})
+    augment = make_augmentation("flip=1")
+    batch = Loader(split, 8, seed=0, augment=augment).batch(5)
+    assert torch.equal(batch.beside["b"].x, (x[batch.beside["b"].index] / 255).flip(-1))
+    assert torch.equal(batch.beside["row"].x, split.beside["row"].x[batch.beside["row"].index])
+    half = Loader(split, 30, seed=0, augment=make_augmentation("flip"), dtype=torch.float64).batch(0)
+    own, beside = ((b.x - x[b.index] / 255).abs().amax((1, 2, 3)) < 1e-6 for b in (half, half.beside["b"]))
+    same = own[half.index.argsort()] == beside[half.beside["b"].index.argsort()]
+    assert half.beside["b"].x.dtype == torch.float64 and not same.all()  # by draws of their own
+
+
+def test_what_is_measured_comes_with_everything() -> None:
+    data = arrays()
+    found = [make() for make in in_order(data.splits["train"], 16, dtype=torch.float64)]
+    assert [len(b) for b in found] == [16, 16, 8]
+    positions = torch.cat([b.beside["b"].index for b in found])
+    assert torch.equal(positions, torch.arange(40) % 24)
+    assert torch.equal(torch.cat([b.given["tag"] for b in found]), data.train.given["tag"].double())
+    assert torch.equal(torch.cat([b.absent["tag"] for b in found]), data.train.absent["tag"])
+    assert all(b.given["source"].dtype == b.beside["b"].x.dtype == torch.float64 for b in found)
+
+
+def test_a_split_is_taken_and_moved_whole() -> None:
+    train = arrays().train
+    index = torch.tensor([3, 1])
+    some = train.take(index).to("cpu")
+    assert len(some) == 2 and len(some.beside["b"]) == 24
+    assert torch.equal(some.given["source"], train.given["source"][index])
+    assert torch.equal(some.absent["tag"], train.absent["tag"][index])
+    assert train.nbytes > train.x.nbytes + train.given["source"].nbytes
+
+
+def test_limit_is_of_every_set() -> None:
+    data = arrays(limit=9)
+    assert (len(data.train), len(data.train.beside["b"])) == (9, 9)
+    assert torch.equal(data.train.batch(slice(0, 9)).given["source"][:, :1], data.train.batch(slice(0, 9)).x)
+
+
+def test_a_model_folder_whose_companion_does_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = arrays()
+    config = {"transform": data.transform.to_dict(), "spec": data.spec.to_dict(), "classes": []}
+    monkeypatch.setattr(trained_on, "config_of", lambda source: json.loads(json.dumps(config)))
+    reading = trained_on.reading_of(tmp_path)
+    assert reading["transform"] == data.transform
+    new = whole(noise(9, 8, 8), given={"source": noise(9, 8, 8, 3)}, beside={"b": noise(7, 8, 8)}, **reading)
+    assert list(new.spec.given) == ["source"] and new.spec.beside == data.spec.beside
+    config["spec"]["given"]["damaged"] = config["spec"]["given"]["source"]  # training added it
+    assert trained_on.transform_of(tmp_path) == data.transform
+    for kind, name in (("given", "tag"), ("beside", "b")):
+        good = config["spec"][kind][name]["shape"]
+        config["spec"][kind][name]["shape"] = [*good[:-1], 7]
+        with pytest.raises(CheckpointError, match=f"the transform of '{name}' makes"):
+            trained_on.transform_of(tmp_path)
+        config["spec"][kind][name]["shape"] = good
+
+
+def test_pairs_for_a_model_of_one_of_them(tmp_path: Path) -> None:
+    for i in range(12):
+        save(tmp_path / "p" / f"{i}.png", 8, 16, 3)
+    one = load_data(noise(20, 8, 8, 3)).transform
+    new = whole(tmp_path / "p", pairs="left", transform=one)
+    assert not new.spec.given and new.spec.shape == (3, 8, 8)
+    paired = whole(tmp_path / "p", pairs="left")
+    assert whole(tmp_path / "p", pairs="left", transform=paired.transform).fingerprint == paired.fingerprint
