@@ -54,7 +54,7 @@ def colour(options: argparse.Namespace) -> dict[str, float]:
     """Grey CIFAR pictures to colour."""
     data = sandglass.load_data(options.cifar, given={"source": "grey"}, cache=False)
     wanted = torch.tensor([data.classes.index(name) for name in CLASSES])
-    splits = {name: split.take(torch.isin(split.y, wanted).nonzero()[:, 0]) for name, split in data.splits.items()}
+    splits = {name: of_classes(split, wanted) for name, split in data.splits.items()}
     splits["train"] = splits["train"].take(torch.arange(len(splits["train"]))[: options.limit])
     test, model = paired(replace(data, splits=splits), options, 12, "pix2pix-colour")
     train = splits["train"].batch(slice(None))
@@ -66,6 +66,12 @@ def colour(options: argparse.Namespace) -> dict[str, float]:
         "L1 of the mean picture": train.x.mean(0),
     }
     return compared(model, test, baselines, options.out / "colour.png")
+
+
+def of_classes(split: Split, wanted: Tensor) -> Split:
+    """The examples of some classes."""
+    assert split.y is not None
+    return split.take(torch.isin(split.y, wanted).nonzero()[:, 0])
 
 
 def edges(options: argparse.Namespace) -> dict[str, float]:
@@ -105,7 +111,8 @@ def cycle(options: argparse.Namespace) -> dict[str, float]:
     data = sandglass.load_data("mnist", size=14, limit=3000)
     digits = data.train.batch(slice(None)).x
     spec = replace(data.spec, classes=0)
-    split = Split(digits[:1500], beside={"b": Split(thick(digits[1500:]))})
+    own, other = digits[:1500], thick(digits[1500:])
+    split = Split(own, beside={"b": Split(other)})
     unpaired = replace(data, spec=replace(spec, beside={"b": spec}), splits={"train": split}, classes=(), source=None)
     run = sandglass.train(
         "cycle-gan", unpaired, out=free(options.out / "cycle-gan"), epochs=options.epochs or 25, batch_size=32, lr=1e-3,
@@ -125,8 +132,8 @@ def cycle(options: argparse.Namespace) -> dict[str, float]:
         "correlation, to a": correlation(to_a, a),
         "cycle error from a": l1(back, a),
         "cycle error from b": l1(forth, b),
-        "L1 of the mean of b": l1(split.beside["b"].x.mean(0), b),
-        "L1 of the mean of a": l1(split.x.mean(0), a),
+        "L1 of the mean of b": l1(other.mean(0), b),
+        "L1 of the mean of a": l1(own.mean(0), a),
         "L1 of inverting alone": l1(1 - a, b),
     }
 

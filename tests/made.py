@@ -80,7 +80,7 @@ def batch(spec: Spec, n: int = 16, seed: int = 0) -> Batch:
     x = torch.randn(n, *spec.shape, generator=torch.Generator().manual_seed(seed))
     x = x if spec.support == "real" else (x > 0).float() if spec.support == "binary" else x.sigmoid()
     y = torch.arange(n) % spec.classes if spec.classes else None
-    given = {name: batch(s, n, seed + 1).x for name, s in spec.given.items()}
+    given = {name: batch(s, n, seed + 101 + i).x for i, (name, s) in enumerate(spec.given.items())}
     return Batch(x, y, given=given, beside={name: batch(s, n, seed + 2) for name, s in spec.beside.items()})
 
 

@@ -26,7 +26,7 @@ from made import SPECS, dataset, distinct, given_of, small, spec_for, suits
 from sandglass import registry, rng
 from sandglass.core import Clock, Column, Model, Spec
 from sandglass.data.dataset import Dataset, Mixture
-from sandglass.data.loading import Loader
+from sandglass.data.loading import Loader, in_order
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import Training
@@ -40,6 +40,7 @@ Options = dict[str, Any]
 VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "given"): ["labels", "other"],
     ("model", "sees"): ["other"],
+    ("model", "source"): ["other"],
     ("model", "codes"): [3],
     ("model", "revive"): [0.9],
     ("net", "activation"): ["tanh"],
@@ -57,6 +58,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
 BESIDE: dict[tuple[str, str], Options] = {
     ("model", "capacity_schedule"): {"capacity": 2.0},
     ("model", "free_bits"): {"capacity": 0.0},
+    ("model", "identity_schedule"): {"identity": 1.0},
     ("model", "levels"): {"quantiser": "fsq"},
     ("model", "code_dim"): {"quantiser": "ema"},
     ("model", "commitment"): {"quantiser": "ema"},
@@ -185,7 +187,7 @@ def trained(model: Model, data: Dataset) -> str:
         for step in range(3 * bool(stage.phases)):
             stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2)), 1.0)
             losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
-    given = given_of(model, data.train.batch(slice(0, 3)))
+    given = given_of(model, in_order(data.train, 3)[0]())
     with rng.forked("cpu", 5):
         samples = model.eval().sample(3, given), model.sample(3, given, noise=True)
     return hashed(*losses, *model.state_dict().values(), *samples)

@@ -109,9 +109,10 @@ def test_losses_at_scores_of_zero(name: str, critic: float, generator: float) ->
     assert loss_of(terms) == pytest.approx(2 * generator + (7 + 3) * sum(away), rel=1e-5)
 
 
-def test_each_side_pulls_the_scores_its_way() -> None:
+@pytest.mark.parametrize("name", ["non-saturating", "least-squares", "hinge"])
+def test_each_side_pulls_the_scores_its_way(name: str) -> None:
     """Trained against a fixed other side, critics tell the two apart, and generators raise their scores."""
-    for model, data in (pix2pix(l1=0.0), cycle_gan(cycle=0.0)):
+    for model, data in (pix2pix(l1=0.0, adversary=name), cycle_gan(cycle=0.0, adversary=name)):
         for phase in model.phases():
             losses = []
             optimizer = torch.optim.Adam(phase.parameters(), 0.01)
@@ -168,6 +169,29 @@ def test_a_patch_is_as_large_as_it_is_said_to_be(stages: int) -> None:
         rows, columns = (grad[0, 0] != 0).nonzero().T
         side = 2 ** (stages + 1) - 1
         assert int(rows.max() - rows.min()) + 1 == side and int(columns.max() - columns.min()) + 1 == side
+
+
+def test_the_critic_is_shown_the_source_with_both() -> None:
+    """Real and generated pictures are judged beside their own source, by critic and generator alike."""
+    model, data = pix2pix(dropout=0.0)
+
+    class Asked(nn.Module):
+        """Keeps what it was shown."""
+
+        def __init__(self, critic: nn.Module) -> None:
+            super().__init__()
+            self.critic, self.shown = critic, list[tuple[Tensor, Tensor]]()
+
+        def forward(self, x: Tensor, c: Tensor) -> Tensor:
+            self.shown.append((x.detach(), c))
+            return self.critic(x, c)
+
+    model.critic = Asked(model.critic)
+    model.criticise(data, Clock())
+    model.generate(data, Clock())
+    made = model.translate(data).detach()
+    assert [torch.equal(x, y) for (x, _), y in zip(model.critic.shown, (data.x, made, made), strict=True)] == [True] * 3
+    assert all(torch.equal(c, data.given["source"]) for _, c in model.critic.shown)
 
 
 def test_the_dropout_is_on_in_training_and_where_noise_is_asked_for() -> None:
