@@ -102,4 +102,4 @@ def shown(value: Any) -> str:
     """A default as a person would write it."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return "none" if value is None or value == "" else str(value).lower() if isinstance(value, bool) else str(value)
