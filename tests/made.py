@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 
 from sandglass import registry
@@ -20,6 +22,28 @@ SPECS = {
 }
 MODELS = registry.names("model")
 NETS = {"conv": {"width": 4, "hidden": 16}, "mlp": {"widths": [16]}}
+
+
+def distinct() -> list[str]:
+    """Names of models that differ in class, needs or weights; all other names are variants of these."""
+    found: dict[Any, str] = {}
+    for name in sorted(MODELS, key=lambda name: bool(registry.entry("model", name).preset)):
+        model = registry.declared(name)
+        weights = tuple((key, tuple(value.shape)) for key, value in model.state_dict().items())
+        found.setdefault((type(model), model.needs, weights), name)
+    return list(found.values())
+
+
+def tiered(kinds: Sequence[str], names: Sequence[str] | None = None) -> list[Any]:
+    """(name, kind) of every model and the data it suits; a variant's are slow ones, but for the first kind."""
+    first = set(distinct())
+    made = []
+    for name in MODELS if names is None else names:
+        suited = [kind for kind in kinds if suits(name, kind)]
+        for place, kind in enumerate(suited):
+            slow = [pytest.mark.slow] if name not in first and place else []
+            made.append(pytest.param((name, kind), id=f"{name}-{kind}", marks=slow))
+    return made
 
 
 def spec_for(name: str, kind: str) -> Spec:

@@ -70,8 +70,8 @@ def over(
         key: of the noise.
         size: examples at once, at most.
         fixed: whether every call is over the same number of examples, the last filled up with copies of its first:
-            matrix products of another size may round in another way, and then an example's figures depend on nothing
-            else that was asked.
+            matrix products of another size may round in another way, and then an example's figures depend on no
+            other example.
 
     Example:
         >>> from sandglass import registry
@@ -206,7 +206,7 @@ def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Ba
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
     """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given.
 
-    A set beside that has as many examples is taken at the same positions, any other whole.
+    A set beside that has as many examples, or that is all there is, is taken at the same positions, any other whole.
     """
     if given is None:
         return None
@@ -217,7 +217,7 @@ def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Ba
     def taken(batch: Batch) -> Batch:
         return batch if index is None else batch.map(lambda t: t[index.to(t.device)])
 
-    beside = {name: taken(b) if len(b) == len(given) else b for name, b in given.beside.items()}
+    beside = {name: taken(b) if len(given) in (0, len(b)) else b for name, b in given.beside.items()}
     return replace(taken(replace(given, beside={})), beside=beside).map(there)
 
 

@@ -1,4 +1,4 @@
-"""Every page of prose is true: its Python runs, its commands run, its tables and links are up to date."""
+"""Every page of prose is true: its Python runs, its commands run or parse, its tables and links are up to date."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,12 +35,21 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("sandglass ")]
 
 
+def mentioned(page: Path) -> list[str]:
+    """The ``sandglass`` commands in the text of a page, outside of blocks."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    code = [" ".join(m.split()) for m in re.findall(r"`([^`]+)`", text)]
+    return [line for line in code if re.match(r"sandglass (?!NAME|TASK|COMMAND)\S", line)]
+
+
 def ids(pages: list[Path]) -> list[str]:
     return [str(p.relative_to(ROOT)) for p in pages]
 
 
 WITH_PYTHON = [p for p in PAGES if blocks(p, "python")]
 WITH_COMMANDS = [p for p in PAGES if commands(p)]
+WITH_MENTIONS = [p for p in PAGES if commands(p) or mentioned(p)]
+LISTS = ("models", "nets", "likelihoods", "datasets", "metrics", "tasks", "recipes")
 
 
 def run_python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -67,7 +77,9 @@ def test_commands_on_the_page_run(
     from sandglass.app.main import main
 
     monkeypatch.chdir(photos.parent)
-    (photos.parent / "table.csv").write_text("a,b\n" + "\n".join(f"{i},{i * i % 7}" for i in range(60)) + "\n")
+    rows = [f"{i},{i * i % 7}" for i in range(60)]
+    (photos.parent / "table.csv").write_text("\n".join(["a,b", *rows]) + "\n")
+    (photos.parent / "gaps.csv").write_text("\n".join(["a,b", *rows, ",3", "17,"]) + "\n")
     for command in commands(page):
         words = shlex.split(command, comments=True)[1:]
         if words[0] == "train" and "--resume" not in words and "--help" not in words:
@@ -77,6 +89,109 @@ def test_commands_on_the_page_run(
         except SystemExit as stop:
             code = stop.code
         assert not code, f"{command}\n{capsys.readouterr().err}"
+
+
+@pytest.mark.parametrize("page", WITH_MENTIONS, ids=ids(WITH_MENTIONS))
+def test_commands_on_the_page_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The cheap check of every command, also of those in the text, which are not run: nothing is read or trained."""
+    lines = [*commands(page), *mentioned(page)]
+    assert {line: why for line in dict.fromkeys(lines) if (why := misfit(line, capsys))} == {}
+
+
+def misfit(line: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is wrong with the words of a command; empty where they parse. A word in capitals is a placeholder."""
+    from sandglass.app.evaluate import dotted, typed
+    from sandglass.metrics.measure import wanted
+
+    words = [w for w in shlex.split(line, comments=True)[1:] if not re.fullmatch(r"[A-Z_]+|\.\.\.", w)]
+    words = words[:-1] if words[-1] in ("--data", "--recipe", "--resume") else words
+    command = words[0]
+    if command == "train" and not {"--resume", "--config", "--help"} & {*words}:
+        return said([*words, "--print_config"], capsys)[1]
+    if command.startswith("-"):
+        return said(words, capsys)[1]
+    page, wrong = said([command, "--help"], capsys)
+    if command in ("evaluate", "compare") and not wrong:
+        words, options = dotted(words)
+        for metric, given in options.items():
+            typed(metric, given)
+        if "--metrics" in words:
+            wanted(words[words.index("--metrics") + 1].split(","), [])
+    if command == "sweep":
+        page += said(["train", "--help"], capsys)[0]
+    given = {w.partition("=")[0] for w in words[1:] if re.match(r"--?[a-z]", w)} - {"--help"}
+    known = {*re.findall(r"(?<![\w-])--?[\w.-]+", page)}
+    unknown = [w for w in sorted(given - known) if not (command == "train" and w.startswith("--stage."))]
+    return wrong or f"no option {', '.join(unknown)}" * bool(unknown)
+
+
+def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
+    """What a command prints, and its complaint where it ends with one."""
+    from sandglass.app.main import main
+
+    capsys.readouterr()
+    try:
+        code = main(words)
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return out, err or f"ended with {code}" if code else ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "sandglass trian vae",
+        "sandglass train vea --data digits",
+        "sandglass train vae --data digits --lattent-dim 2",
+        "sandglass train vae --data digits --likelihood gaussian --likelihood.spread 2",
+        "sandglass generate RUN --labels each",
+        "sandglass train --resume RUN --epoch 3",
+        "sandglass sweep vae --varry lr=1,2",
+    ],
+)
+def test_the_check_of_commands_can_find(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert misfit(line, capsys) != ""
+
+
+def test_the_check_of_metrics_can_find(capsys: pytest.CaptureFixture[str]) -> None:
+    from sandglass.errors import ConfigError
+
+    for line in ("sandglass evaluate RUN --metrics bond", "sandglass evaluate RUN --fid.sampels 3"):
+        with pytest.raises(ConfigError):
+            misfit(line, capsys)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_what_else_is_typed_is_there(page: Path) -> None:
+    """Targets of make, scripts, and extras of pip."""
+    text = page.read_text()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    shown = [code for _, block in blocks(page, "sh") for code in block.splitlines()] + re.findall(r"`([^`\n]+)`", text)
+    for code in shown:
+        if found := re.match(r"make ([a-z-]+)", code):
+            assert found[1] in targets, code
+        elif found := re.match(r"python (\S+\.py)", code):
+            assert (ROOT / found[1]).is_file(), code
+        elif found := re.match(r"pip install '[^\[]+\[(\w+)\]'", code):
+            assert found[1] in extras, code
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_a_list_names_everything_there_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from sandglass import recipes, registry
+    from sandglass.app.main import main
+
+    assert main([command]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:1].strip()}
+    names = recipes.names() if command == "recipes" else registry.names(command.removesuffix("s"))
+    assert set(names) <= listed
+
+
+def test_the_readme_is_short_and_leaves_tables_to_the_site() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 150 and "<!--" not in text
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=ids(EXAMPLES))
@@ -96,14 +211,19 @@ def test_tables_are_up_to_date(tmp_path: Path) -> None:
 def test_tables_are_made_anew(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     shutil.copy(ROOT / "docs" / "tables.py", tmp_path / "docs")
-    text = (ROOT / "README.md").read_text()
-    (tmp_path / "README.md").write_text(text.replace("| `vae` |", "| `vea` |"))
+    shutil.copy(ROOT / "README.md", tmp_path)
+    text = (ROOT / "docs" / "models.md").read_text()
+    (tmp_path / "docs" / "models.md").write_text(text.replace("| `vae` |", "| `vea` |"))
     script = str(tmp_path / "docs" / "tables.py")
     assert run_python(script, "--check", cwd=tmp_path).returncode == 1
     assert run_python(script, cwd=tmp_path).returncode == 0
-    assert (tmp_path / "README.md").read_text() == text
-    kinds = ("models", "nets", "likelihoods", "priors", "datasets", "tasks", "metrics", "features", "recipes")
-    assert [kind for kind in kinds if f"<!-- {kind} -->" not in text] == []
+    assert (tmp_path / "docs" / "models.md").read_text() == text
+
+
+def test_every_table_is_on_a_page() -> None:
+    kinds = re.findall(r'^    "(\w+)": ', (ROOT / "docs" / "tables.py").read_text(), re.MULTILINE)
+    text = "".join(page.read_text() for page in PAGES)
+    assert len(kinds) > 12 and [kind for kind in kinds if text.count(f"<!-- {kind} -->") != 1] == []
 
 
 def test_exit_codes_are_documented() -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from helpers import QUICK, digest, fresh, make_loop, pictures, rows
-from made import SPECS, dataset, given_of, small, spec_for, suits
+from made import SPECS, dataset, distinct, given_of, small, spec_for, suits
 from sandglass import registry, rng
 from sandglass.core import Clock, Column, Model, Spec
 from sandglass.data.dataset import Dataset, Mixture
@@ -140,7 +140,8 @@ def candidates(kind: str, option: registry.Option) -> Iterator[Any]:
 
 def every(kind: str) -> list[tuple[str, registry.Option]]:
     """Every option of every name; a choice among one thing is none yet."""
-    found = [(name, option) for name in registry.names(kind) for option in registry.schema(kind, name)]
+    known = distinct() if kind == "model" else registry.names(kind)  # a variant has the options of another
+    found = [(name, option) for name in known for option in registry.schema(kind, name)]
     return [(name, o) for name, o in found if o.kind is None or len(registry.names(o.kind)) > 1]
 
 

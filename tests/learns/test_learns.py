@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 import sandglass
 from helpers import fit, fresh, rows
 from sandglass import registry, rng
-from sandglass.core import Spec
+from sandglass.core import Batch, Spec
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
@@ -126,6 +127,31 @@ def a_chain_of_tiles_is_coded_in_its_entropy(name: str) -> None:
     assert abs(same - 0.7) < 4 * math.sqrt(0.21 / 3000) + 0.02
 
 
+def digits_and_their_labels_fill_each_other_in(name: str) -> None:
+    """Half of the labels are absent: 85 % of those filled in and 80 % of pictures drawn given a label are right.
+
+    A support vector machine on all of the training pictures judges the drawn ones; it is right about 98.9 % of unseen
+    digits. The digits that are drawn of a label differ from each other.
+    """
+    from sklearn.svm import SVC
+
+    data = sandglass.load_data("digits")
+    y = data.train.y
+    assert y is not None
+    judge = SVC().fit(data.train.batch(slice(0, None)).x.flatten(1).numpy(), y.numpy())
+    known = torch.rand(len(y), generator=torch.Generator().manual_seed(0)) < 0.5
+    data = replace(data, splits={**data.splits, "train": replace(data.train, y=y.where(known, -1))})
+    model = fresh(name, data, weights=(1, 5), net={"name": "mlp", "widths": [256, 128], "activation": "silu"})
+    fit(model, data, epochs=40, batch_size=64, lr=2e-3, schedule="cosine")
+    test, wanted = data.splits["test"].batch(slice(0, None)), torch.arange(10).repeat_interleave(50)
+    with torch.no_grad(), rng.forked("cpu", 2):
+        filled = model.eval().complete(replace(test, y=None)).y
+        drawn = model.sample(500, Batch(y=wanted))
+    assert float((filled == test.y).float().mean()) > 0.85
+    assert float((torch.tensor(judge.predict(drawn.flatten(1).numpy())) == wanted).float().mean()) > 0.8
+    assert float(drawn.unflatten(0, (10, 50)).std(1).mean()) > 0.04
+
+
 ANSWERS: dict[str, Callable[[str], None]] = {
     "vae": a_mixture_is_modelled_to_its_entropy,
     "beta-vae": a_weight_buys_the_rate_it_should,
@@ -135,6 +161,7 @@ ANSWERS: dict[str, Callable[[str], None]] = {
     "gan": samples_have_the_moments_of_the_data,
     "hinge-gan": samples_have_the_moments_of_the_data,
     "vq-vae": a_chain_of_tiles_is_coded_in_its_entropy,
+    "joint-vae": digits_and_their_labels_fill_each_other_in,
     "fsq-vae": a_chain_of_tiles_is_coded_in_its_entropy,
 }
 

@@ -75,6 +75,28 @@ def test_the_mean_of_the_weights_is_the_likelihood() -> None:
         assert (accepted > 0.3).all()
 
 
+def test_under_a_condition_it_is_the_likelihood_given_that() -> None:
+    """A linear decoder moved by the class: log p(x|c) in closed form; under another class it is far off."""
+    torch.manual_seed(0)
+    likelihood = {"name": "gaussian", "learn": "none", "scale": NOISE}
+    options = {"net": "linear", "latent_dim": 2, "likelihood": likelihood, "given": "labels"}
+    model: VAE = registry.build("vae", Spec((3,), classes=2), **options).double().eval()  # type: ignore[assignment]
+    x, y = torch.randn(4, 3).double(), torch.tensor([0, 1, 1, 0])
+    with torch.no_grad():
+        for p in model.p.trunk.parameters():
+            p.mul_(3)
+        points = torch.cat([torch.zeros(1, 2), torch.eye(2)]).double()
+        means = torch.stack([model.p(points, c.double().expand(3, 2)).mean for c in torch.eye(2)])
+    at_zero, w = means[:, 0], (means[:, 1:] - means[:, :1]).transpose(1, 2)
+    covariance = w @ w.transpose(1, 2) + NOISE**2 * torch.eye(3).double()
+    truth = MultivariateNormal(at_zero[y], covariance[y]).log_prob(x)
+    measure = AnnealedImportance(steps=12, leapfrog=4, chains=4000)
+    weights, _ = measure.weights(Path.of(model, Batch(x, y)))
+    assert scores(weights, truth).abs().max() < 5
+    other, _ = measure.weights(Path.of(model, Batch(x, 1 - y)))
+    assert scores(other, truth).abs().max() > 20
+
+
 def test_it_is_a_lower_bound_from_the_prior_and_an_upper_one_from_the_posterior() -> None:
     """One chain each: the mean of 2,000 logs. Jensen's gap is many standard errors, and narrows with steps."""
     model, x = linear_gaussian()

@@ -100,6 +100,20 @@ def test_the_objective_trained_is_the_bound_reported(name: str) -> None:
     assert results["elbo"] == pytest.approx(-(results["rate"] + results["distortion"]), abs=1e-9)
 
 
+def test_several_latents_and_distortions_have_their_means_in_the_notes() -> None:
+    spec = Spec((6,), classes=3)
+    x, y = torch.randn(40, 6), torch.arange(40) % 3
+    for name, of in (("ladder-vae", "rate"), ("joint-vae", "distortion")):
+        model = registry.build(name, spec, net={"name": "mlp", "widths": [8]})
+        results = {r.name: r for r in measure(model, Split(x, y), names=["bound"])}
+        parts = [part.rsplit(" ", 1) for part in results[of].note.split(", ")]
+        assert [part[0] for part in parts] == (["z1", "z2"] if of == "rate" else ["x", "labels"])
+        assert sum(float(part[1]) for part in parts) == pytest.approx(results[of].value, rel=1e-3)
+        assert results["elbo"].value == pytest.approx(-(results["rate"].value + results["distortion"].value), abs=1e-9)
+    plain = measure(registry.build("vae", spec), Split(x, y), names=["rate", "distortion"])
+    assert [r.note for r in plain] == ["", ""]
+
+
 def test_one_draw_of_log_prob_is_the_bound_in_expectation() -> None:
     model, x = linear_gaussian()
     with torch.no_grad():

@@ -275,8 +275,13 @@ def test_a_line_between_codes_ends_in_them(name: str) -> None:
     model = fresh(name, data, **SMALL).eval()
     a, b = (data.train.batch(s) for s in (slice(0, 3), slice(3, 6)))
     with torch.no_grad():
+        last = model.encoder.module.head[-1]
+        last.weight *= 50  # so that codes differ before any training
+        last.bias -= model.vectors(a).mean((0, 1))
+        assert not torch.equal(model.encode(a), model.encode(b))
         way = model.interpolate(a, b, 5)
         ends = torch.stack([model.reconstruct(a), model.reconstruct(b)], 1)
+    assert not torch.allclose(ends[:, 0], ends[:, 1], atol=1e-4)
     assert torch.allclose(way[:, [0, -1]], ends, atol=1e-6)
 
 
@@ -340,8 +345,9 @@ def test_an_update_that_is_not_finite_leaves_the_codebook_as_it_was() -> None:
 
 def test_the_prior_starts_from_the_best_codes_and_leaves_them_to_the_bit(tmp_path: Path) -> None:
     data = pictures(64)
-    model = fresh("vq-vae", data, **SMALL, decay=0.5)
-    options = {"epochs": 6, "batch_size": 16, "lr": 1.0, "keep": 20, "stage": {"prior": {"epochs": 2, "lr": 0.01}}}
+    model = fresh("vq-vae", data, **SMALL, decay=0.5, net={"name": "conv", "width": 4, "norm": "batch"})
+    later = {"epochs": 2, "lr": 0.01, "early_stopping": 0}
+    options = {"epochs": 20, "batch_size": 16, "lr": 0.1, "keep": 20, "early_stopping": 1, "stage": {"prior": later}}
     loop, run = make_loop(model, data, tmp_path / "run", **options)
     loop.fit()
     measured = {r["step"]: r["value"] for r in run.metrics() if r["term"] == "objective" and r["stage"] == "codes"}

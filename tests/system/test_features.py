@@ -84,8 +84,8 @@ def test_rows_are_learnt_from_too() -> None:
     draws = torch.randn(300, 70, generator=torch.Generator().manual_seed(0))
     draws[:, 35:] = draws[:, :35]
     evaluation = Evaluation(split=Split(draws), spec=Spec((70,)))
-    extractor = Own(updates=100)(evaluation, CPU)
-    assert float(extractor.about.split("finds ")[1].split("%")[0]) > 50
+    extractor = Own()(evaluation, CPU)
+    assert float(extractor.about.split("finds ")[1].split("%")[0]) > 50, "by chance it is one in 30"
     assert registry.settle("features", {"name": "auto"}, evaluation.spec)["name"] == "own"
     assert registry.settle("features", {"name": "auto"}, Spec((64,)))["name"] == "pixels"
     assert registry.settle("features", {"name": "auto"}, Spec((1, 8, 8)))["name"] == "own"

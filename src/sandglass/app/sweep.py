@@ -28,7 +28,7 @@ def sweep(words: Sequence[str]) -> int:
     given = sort(rest)
     begun: dict[int, None] = {}
 
-    def told(trial: Trial, study: Study) -> None:
+    def on_trial(trial: Trial, study: Study) -> None:
         begun[trial.number] = None
         best = next((t for t in study.trials() if t.value is not None), None)
         said = trial.reason if trial.value is None else f"{study.plan.metric} {figure(trial.value, trial.stderr)}"
@@ -37,7 +37,7 @@ def sweep(words: Sequence[str]) -> int:
         say(f"{place} {trial.state}, {settings(trial)}: {said}, {duration(trial.seconds)}{found}")
 
     try:
-        found = resumed(parser, args, given, told) if args.resume else begin(args, given, told)
+        found = resumed(parser, args, given, on_trial) if args.resume else begin(args, given, on_trial)
     except KeyboardInterrupt:
         folder = args.resume or args.out or "the newest folder of sweeps/"
         say(f"Stopped; what was finished is kept. Go on with: sandglass sweep --resume {folder}")
@@ -87,7 +87,7 @@ def make_parser() -> Parser:
     return parser
 
 
-def begin(args: Any, given: Any, told: Any) -> Swept:
+def begin(args: Any, given: Any, on_trial: Any) -> Swept:
     """A new sweep.
 
     Raises:
@@ -120,10 +120,10 @@ def begin(args: Any, given: Any, told: Any) -> Swept:
         f"{trials} trial{'s' * (trials != 1)} of {name} on {data.name}, {epochs} epoch{'s' * (epochs != 1)} each, "
         f"in {study.folder}"
     )
-    return conduct(study, data, args.jobs, told)
+    return conduct(study, data, args.jobs, on_trial)
 
 
-def resumed(parser: Parser, args: Any, given: Any, told: Any) -> Swept:
+def resumed(parser: Parser, args: Any, given: Any, on_trial: Any) -> Swept:
     """A sweep that goes on.
 
     Raises:
@@ -136,7 +136,7 @@ def resumed(parser: Parser, args: Any, given: Any, told: Any) -> Swept:
     extra = [*(f"--{k}" for k in changed), *given.switches, *given.own, *(form for form, _ in given.settings)]
     if extra or given.model:
         raise ConfigError(f"--resume goes on with the sweep as it is; leave out {[*extra, given.model][0]}.")
-    return run(resume=args.resume, trials=args.trials, jobs=args.jobs, told=told)
+    return run(resume=args.resume, trials=args.trials, jobs=args.jobs, on_trial=on_trial)
 
 
 def dimension(own: Flags, text: str) -> Dimension:

@@ -42,7 +42,7 @@ def compare(
 
     Args:
         runs: two or more runs or their folders.
-        metrics: which measures, or figures of theirs; each is left out of a run whose model cannot be asked for it.
+        metrics: which measures, or figures of theirs; each is left out of a run whose model does not have it.
             All that apply, but for the slow ones, when empty.
         split: which examples; test where every run has it, then validation, then train, when not given.
         group: whether runs that differ in their seed alone are one: median and range.
@@ -53,7 +53,7 @@ def compare(
 
     Raises:
         ConfigError: fewer than two runs, one twice, or a measure that there is not.
-        CapabilityError: a measure that none of the models can be asked for.
+        CapabilityError: a measure that none of the models has.
         DataError: there is no such split, or data that cannot be read again.
 
     Example:
@@ -83,7 +83,7 @@ def compare(
     for run, name, own in zip(found, names, data, strict=True):
         sides.append(_side(run, name, own, split, metrics, seed, device, options))
     if metrics and not any(side.results for side in sides):
-        raise CapabilityError(f"None of these models can be asked for {', '.join(metrics)}.")
+        raise CapabilityError(f"None of these models has {', '.join(metrics)}.")
     blocks: dict[str, list[Side]] = {}
     for side in sides:
         blocks.setdefault(side.examples, []).append(side)
@@ -122,11 +122,11 @@ def _side(
             f"There is no split '{split}' in '{data.name}' of {run.path}; it has: {', '.join(data.splits)}."
         )
     model = run.load_model(device=device)
-    asked = [m for m in metrics if all(can(model, name) for name in wanted([m]))]
+    named = [m for m in metrics if all(can(model, name) for name in wanted([m]))]
     own = {k: v for k, v in options.items() if can(model, k)}
     results = []
-    if asked or own or not metrics:
-        names = [*asked, *(own if metrics else ())]
+    if named or own or not metrics:
+        names = [*named, *(own if metrics else ())]
         about: dict[str, Any] = {**beside(data), **own}
         results = measure(model, data.splits[split], names=names, seed=seed, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)

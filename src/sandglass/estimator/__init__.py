@@ -1,4 +1,4 @@
-"""The scikit-learn face; imported when it is asked for, never by ``import sandglass``."""
+"""The scikit-learn face; imported by name, never by ``import sandglass``."""
 
 from sandglass.estimator.generative import GenerativeModel
 

@@ -140,7 +140,7 @@ def require_packages() -> None:
 
 
 def folder_for(source: Run | str | Path, out: str | Path | None) -> Path:
-    """The folder to write: the one asked for, or the next free one.
+    """The folder to write: the one given, or the next free one.
 
     Raises:
         ConfigError: there is something in it.

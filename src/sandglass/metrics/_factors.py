@@ -51,7 +51,7 @@ def known(model: Model, evaluation: Evaluation, measure: str, least: int = 1) ->
     Args:
         model: it encodes.
         evaluation: the examples, with their factors.
-        measure: who asks, for messages.
+        measure: its name, for messages.
         least: factors that must vary.
 
     Raises:

@@ -151,7 +151,7 @@ def rankings(groups: Sequence[Group]) -> list[Ranking]:
         several = of_likelihood(figure) and len({group.kind for group in having}) > 1
         for group in having:
             results = group.figures[figure]
-            unit = results[0].unit if better(figure) else ""  # what ranks nobody may stand together in any unit
+            unit = results[0].unit if better(figure) else ""  # else units may differ
             found.setdefault((figure, group.kind if several else "", unit), {})[group.name] = results
     return [Ranking(*key[:2], _common(results), results) for key, results in found.items()]
 

@@ -33,7 +33,7 @@ def disentanglement(importance: np.ndarray) -> float:
 
 
 def completeness(importance: np.ndarray) -> float:
-    """Of ``(D, F)`` importances: 1 when every factor is told by one dimension alone; factors count by their share.
+    """Of ``(D, F)`` importances: 1 when every factor is predicted by one dimension alone; factors count by their share.
 
     Example:
         >>> completeness(np.array([[0.5, 0.0], [0.5, 0.0]])), completeness(np.array([[0.5, 0.0], [0.0, 0.5]]))

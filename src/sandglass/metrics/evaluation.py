@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class UnsuitableError(DataError):
-    """A measure cannot be taken on these examples; one that nobody named is then left out."""
+    """A measure cannot be taken on these examples; one that was not named is then left out."""
 
 
 FEW = 30

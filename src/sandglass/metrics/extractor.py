@@ -1,4 +1,4 @@
-"""From examples to features: what every source of features hands out, and what it is asked by."""
+"""From examples to features: what every source of features returns, and the option that names one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Extractor:
         net: ``(B, *shape) -> (B, D)``, in eval mode on the device to work on.
         about: what the features are, for the note of a figure.
         classify: ``(B, D)`` features to ``(B, K)`` log probabilities, None where the network is no classifier.
-        classes: what is told apart, in words.
+        classes: what it classifies into, in words.
 
     Example:
         >>> Extractor(nn.Flatten(), "raw values")(torch.zeros(3, 1, 2, 2)).shape
@@ -51,7 +51,7 @@ class Features(Protocol):
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether this is what ``"auto"`` stands for with such data."""
+        """Whether ``"auto"`` chooses this for such data."""
         ...
 
     def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:

@@ -19,13 +19,13 @@ _RESAMPLES = 20
 
 @register("factor_vae", kind="metric")
 class FactorVAEScore:
-    """FactorVAE score: how well the dimension that varies least tells which factor was held fixed.
+    """FactorVAE score: how well the dimension that varies least predicts which factor was held fixed.
 
     Kim and Mnih 2018, "Disentangling by Factorising" (arXiv 1802.05983).
 
     Args:
         votes: on each of which one factor is held fixed; the first half choose each dimension's factor, the other half
-            are told by it.
+            are predicted by it.
         examples: that a vote is over.
 
     Raises:
@@ -43,15 +43,15 @@ class FactorVAEScore:
         self.votes, self.examples = votes, examples
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The share of votes that are told rightly; the error is over resampled examples, with new votes on each."""
+        """The share of votes predicted rightly; the error is over resampled examples, with new votes on each."""
         seen = known(model, evaluation, "factor_vae", least=2)
         generator = np.random.default_rng(rng.key(evaluation.seed, "factor_vae"))
 
         def score(weights: np.ndarray) -> np.ndarray:
             pool = np.repeat(np.arange(len(weights)), weights.astype(np.int64))
-            told, asked = (self.poll(seen, pool, generator) for _ in range(2))
-            factor_of = told.argmax(0)
-            return np.array([asked[factor_of, np.arange(asked.shape[1])].sum() / asked.sum()])
+            fitted, tested = (self.poll(seen, pool, generator) for _ in range(2))
+            factor_of = fitted.argmax(0)
+            return np.array([tested[factor_of, np.arange(tested.shape[1])].sum() / tested.sum()])
 
         value, error = bootstrap(score, len(seen.codes), evaluation.seed, "factor_vae", times=_RESAMPLES)
         fewest = min(int(np.bincount(column).min()) for column in seen.factors.T)

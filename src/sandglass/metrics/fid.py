@@ -21,7 +21,7 @@ class Fid(OfSamples):
     """Fréchet distance between normals fitted to features of samples and of examples.
 
     Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (arXiv
-    1706.08500), on features of the data's own unless others are asked for.
+    1706.08500), on features of the data's own unless others are named.
 
     Args:
         features: where the features come from; auto is own for pictures and pixels for rows of few numbers.

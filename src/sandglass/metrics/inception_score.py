@@ -21,7 +21,7 @@ class InceptionScore(OfSamples):
     """Inception score: how sure a classifier is of each sample, and how evenly they fall into its classes.
 
     Salimans et al. 2016, "Improved Techniques for Training GANs" (arXiv 1606.03498), by a classifier of the data's own
-    classes unless Inception is asked for. From 1 to the number of classes.
+    classes unless Inception is named. From 1 to the number of classes.
 
     Args:
         features: where the classifier comes from: own, of data with labels, or inception.

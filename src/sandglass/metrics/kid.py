@@ -30,7 +30,7 @@ class Kid(OfSamples):
     figures = ("kid",)
     better: Mapping[str, Better] = {"kid": "lower"}
     least = 2 * _BLOCKS
-    by_default = False  # it tells what the Fréchet distance tells
+    by_default = False  # it measures what the Fréchet distance measures
 
     def results(self, sets: Compared) -> Sequence[Result]:
         """The mean over blocks that share no example, so its standard error is that of independent values."""

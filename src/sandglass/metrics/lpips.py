@@ -47,7 +47,7 @@ def network(name: str) -> nn.Module:
         NotFoundError: its weights are not on this machine and could not be fetched.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision's, of how lpips asks it for weights
+        warnings.simplefilter("ignore")  # torchvision's, of the argument by which lpips names weights
         try:
             import lpips  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError as error:

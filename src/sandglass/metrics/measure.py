@@ -1,4 +1,4 @@
-"""Measuring a model on a split: every registered measure that it can be asked for."""
+"""Measuring a model on a split: every registered measure that applies to it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def beside(data: Dataset) -> dict[str, Any]:
 
 
 def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[str]]:
-    """By measure, the figures that are wanted; a measure's name stands for all of its figures.
+    """By measure, the figures that are wanted; a measure's name means all of its figures.
 
     Args:
         names: of measures and of figures.
@@ -215,7 +215,7 @@ def _usual() -> list[str]:
 
 
 def _applies(name: str, model: Model, evaluation: Evaluation) -> bool:
-    """Whether it is taken when nobody names a measure."""
+    """Whether it is taken when no measure is named."""
     by_default = getattr(registry.entry("metric", name).make, "by_default", True)
     able = all(registry.can(model, need) for need in _needs(name))
     able = able and all(map(evaluation.has, _requires(name)))

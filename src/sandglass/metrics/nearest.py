@@ -28,7 +28,7 @@ from sandglass.registry import register
 _LEVEL = 0.01  # share of unseen examples that lie as near to a training example as a copy
 _MOST = 2_000  # samples, and unseen examples, whose nearest training example is looked for
 _ROWS = 250
-_CHEAP = 2**25  # distances up to which it is taken unasked
+_CHEAP = 2**25  # distances up to which it is taken by default
 _SOUND = 500
 
 

@@ -1,4 +1,4 @@
-"""How well classes are told by simple classifiers on the codes."""
+"""How well simple classifiers on the codes predict the classes."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Probe:
             fitted += ", and tested on the same"
         fitted += scarce(truth)
         results = []
-        for name, tell in (("probe_knn", nearest), ("probe_linear", linear)):
-            told, _ = tell(codes, y, test_codes, classes)
-            plain, converged = tell(inputs, y, test_inputs, classes)
+        for name, classify in (("probe_knn", nearest), ("probe_linear", linear)):
+            predicted, _ = classify(codes, y, test_codes, classes)
+            plain, converged = classify(inputs, y, test_inputs, classes)
             unsure = "" if converged else " (not converged)"
             note = f"on the inputs {float(np.mean(plain == truth)):.3f}{unsure}; {fitted}"
-            results.append(share_result(name, torch.from_numpy(told == truth), note))
+            results.append(share_result(name, torch.from_numpy(predicted == truth), note))
         return results
 
 

@@ -80,7 +80,7 @@ class Speed:
 
 
 def wait(device: torch.device) -> None:
-    """Until the device has done all that it was asked for."""
+    """Returns when the device has finished its queue."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -32,8 +32,8 @@ from sandglass.sweeps.worker import work
 
 _TRIALS = 20  # where no number is given
 
-Told = Callable[[Trial, "Study"], None]
-"""Told of every trial that ended."""
+OnTrial = Callable[[Trial, "Study"], None]
+"""Called with every trial that ended, and its sweep."""
 
 
 def sweep(
@@ -50,7 +50,7 @@ def sweep(
     resume: str | Path | None = None,
     model_options: Mapping[str, Any] | None = None,
     data_options: Mapping[str, Any] | None = None,
-    told: Told | None = None,
+    on_trial: OnTrial | None = None,
     **options: Any,
 ) -> Swept:
     """Trains a model with many settings, and says which is best on the validation split.
@@ -72,7 +72,7 @@ def sweep(
         resume: a sweep folder to go on with; of all else only ``trials``, ``jobs`` and ``data`` can be given.
         model_options: of the model, for every trial.
         data_options: of :func:`sandglass.load_data`.
-        told: called with every trial that ended.
+        on_trial: called with every trial that ended.
         options: of the training, for every trial.
 
     Raises:
@@ -102,7 +102,7 @@ def sweep(
             jobs=jobs, model_options=model_options or {}, options=options,
         )  # fmt: skip
         study = Study.create(Path(out) if out is not None else next_folder(model, found.name, "sweeps"), plan)
-    return conduct(study, found, jobs, told or (lambda trial, study: None))
+    return conduct(study, found, jobs, on_trial or (lambda trial, study: None))
 
 
 def plan_of(
@@ -198,7 +198,7 @@ def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, Dataset]
     return Study(folder), dataset
 
 
-def conduct(study: Study, data: Dataset, jobs: int, told: Told) -> Swept:
+def conduct(study: Study, data: Dataset, jobs: int, on_trial: OnTrial) -> Swept:
     """Runs all trials that are left, and writes the page; also when it is stopped, of what there is.
 
     Raises:
@@ -206,17 +206,17 @@ def conduct(study: Study, data: Dataset, jobs: int, told: Told) -> Swept:
     """
     known = {t.number for t in study.trials() if t.state != "unfinished"}
 
-    def tell() -> None:
+    def report() -> None:
         for trial in sorted(study.trials(), key=lambda t: t.number):
             if trial.state != "unfinished" and trial.number not in known:
                 known.add(trial.number)
-                told(trial, study)
+                on_trial(trial, study)
 
     try:
         if jobs == 1:
-            work(study, data, after=tell)
+            work(study, data, after=report)
         else:
-            _parallel(study, jobs, tell)
+            _parallel(study, jobs, report)
     finally:
         found = swept(study)
         study.close()
@@ -239,7 +239,7 @@ def swept(study: Study) -> Swept:
     )  # fmt: skip
 
 
-def _parallel(study: Study, jobs: int, tell: Callable[[], None]) -> None:
+def _parallel(study: Study, jobs: int, report: Callable[[], None]) -> None:
     """Several processes that each take trials; a stop is passed on to them, and waited for."""
     command = [sys.executable, "-m", "sandglass.sweeps.worker", str(study.folder)]
     # In sessions of their own, so that a Ctrl-C reaches them once, through this process.
@@ -247,7 +247,7 @@ def _parallel(study: Study, jobs: int, tell: Callable[[], None]) -> None:
     try:
         while any(worker.poll() is None for worker in workers):
             time.sleep(0.2)
-            tell()
+            report()
     except BaseException:
         for worker in workers:
             if worker.poll() is None:
@@ -256,7 +256,7 @@ def _parallel(study: Study, jobs: int, tell: Callable[[], None]) -> None:
             worker.wait()
         raise
     finally:
-        tell()
+        report()
     codes = [worker.returncode for worker in workers if worker.returncode]
     if codes:
         raise SandglassError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sandglass import rng
-from sandglass.core import Spec
+from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.data.augment import Augmentation
 from sandglass.data.dataset import Split
-from sandglass.errors import CheckpointError, ConfigError, SaveError
+from sandglass.engine.learn import learn
+from sandglass.engine.options import Settled
+from sandglass.errors import CapabilityError, CheckpointError, ConfigError, SaveError
 from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.extractor import FEW, Extractor
 from sandglass.metrics.features._network import Network, some
@@ -25,13 +29,14 @@ from sandglass.registry import register
 from sandglass.runs import storage
 from sandglass.runs.weights import fill, read_tensors, tensor_file
 
-_VERSION = 1  # of the network and its training; what another version learnt is learnt anew
+_VERSION = 2  # of the network and its training; what another version learnt is learnt anew
 _MOST = 20_000  # examples learnt from
 _BATCH, _RATE, _DECAY = 128, 2e-3, 1e-2
+_WARMUP = 0.3  # share of the updates over which the learning rate rises
 _PROJECTION = 64
 _TEMPERATURE = 0.5
 _SWAPPED = 0.4  # share of a row's columns that its second view takes from other rows
-_PATIENCE = 3.0  # seconds before a person is told what takes so long
+_PATIENCE = 3.0  # seconds before a line is printed
 
 
 @register("own", kind="features")
@@ -48,7 +53,7 @@ class Own:
     Args:
         dim: features.
         size: sides in pixels that larger pictures are averaged down to; what is finer is not seen.
-        updates: of the training, in batches of 128.
+        updates: of the training, in batches of about 128.
 
     Example:
         >>> from sandglass.data.dataset import Split
@@ -80,8 +85,7 @@ class Own:
             net = Network(evaluation.spec, dim=self.dim, outputs=outputs, size=self.size)
         place = self.place(evaluation, classes) if evaluation.fingerprint and evaluation.train is not None else None
         if place is None or not _read(place, net):
-            with rng.forked("cpu", 0, "features", "own", "training"), torch.enable_grad():
-                _learn(net, source, self.updates, labelled)
+            _learn(net, source, self.updates, labelled)
             if place is not None:
                 with suppress(SaveError):  # then they are learnt again next time
                     _write(place, net)
@@ -119,6 +123,47 @@ def _write(place: Path, net: Network) -> None:
     storage.write_folder(place, {"net.safetensors": tensor_file(net.state_dict())}, {"torch": str(torch.__version__)})
 
 
+class Learner(Model):
+    """The network with what it is trained by: classes where there are any, else views that are to be found alike.
+
+    Args:
+        net: changed by training.
+        spec: of the examples as the network shrinks them.
+        labelled: whether it learns classes.
+    """
+
+    def __init__(self, net: Network, spec: Spec, labelled: bool) -> None:
+        super().__init__()
+        self.net, self.spec, self.labelled = net, spec, labelled
+
+    def phases(self) -> Sequence[Phase]:
+        """One player: the network."""
+        return (Phase("features", (self.net,), self.loss, scheduled=False),)
+
+    def loss(self, batch: Batch, clock: Clock) -> Terms:
+        """The cross-entropy of the classes, or of finding each view's other."""
+        if self.labelled:
+            assert batch.y is not None
+            loss = F.cross_entropy(self.project(batch.x), batch.y, ignore_index=-1)
+        else:
+            assert batch.index is not None
+            loss = contrast(*(self.project(view) for view in views(batch.x, batch.index, clock.step)))
+        return Terms(loss, {})
+
+    def project(self, x: Tensor) -> Tensor:
+        """``(B, ...)`` shrunk examples to ``(B, outputs)``."""
+        projected: Tensor = self.net.head(self.net.encode(x))
+        return projected
+
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
+        """Nothing.
+
+        Raises:
+            CapabilityError: always; features are no generator.
+        """
+        raise CapabilityError("The network of the features 'own' draws no samples.")
+
+
 def _learn(net: Network, source: Split, updates: int, labelled: bool) -> None:
     """Trains the network in place, on the CPU: the same weights for the same examples and thread count."""
     index = some(source, _MOST)
@@ -127,33 +172,33 @@ def _learn(net: Network, source: Split, updates: int, labelled: bool) -> None:
     tried = min(max(1, len(x) // 10), 2_000)
     kept = slice(tried, None) if len(x) > tried else slice(None)
     net.fit_input(x[kept])
-    optimizer = torch.optim.AdamW(net.parameters(), lr=_RATE, weight_decay=_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=updates + 1)
-    begun, told = time.monotonic(), not sys.stderr.isatty()  # as all progress: nothing in a pipe
-    examples, labels = x[kept], None if y is None else y[kept]
-    order = torch.empty(0, dtype=torch.int64)
-    for update in range(updates):
-        if len(order) < min(_BATCH, len(examples)):
-            order = torch.cat([order, rng.permutation(len(examples), 0, "features", "order", update)])
-        batch, order = order[:_BATCH], order[_BATCH:]
-        optimizer.zero_grad(set_to_none=True)
-        if labels is not None:
-            loss = F.cross_entropy(net.head(net.encode(examples[batch])), labels[batch])
-        else:
-            loss = contrast(*(net.head(net.encode(v)) for v in views(examples[batch], batch, update)))
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        if not told and time.monotonic() - begun > _PATIENCE:
-            told = True
-            print(
-                f"Learning features of the data to compare samples by, once: {update + 1} of {updates} updates done",
-                file=sys.stderr,
-                flush=True,
-            )
-    net.eval()
+    examples = Split(x[kept], None if y is None else y[kept])
+    batches = max(1, round(len(examples) / _BATCH))
+    batch, epochs = math.ceil(len(examples) / batches), updates / batches  # all of one size, as contrasts need
+    options = Settled(
+        epochs=math.ceil(epochs), batch_size=batch, lr=_RATE, optimizer="adamw", weight_decay=_DECAY,
+        schedule="cosine", lr_warmup=_WARMUP * epochs, device="cpu",
+    )  # fmt: skip
+    learn(Learner(net, Spec(tuple(x.shape[1:])), labelled), examples, options, updates, _Patience(updates))
     net.fit_output(x[kept])
     net.score.copy_(_score(net, x[:tried], None if y is None else y[:tried]))
+
+
+class _Patience:
+    """Says once, in a terminal, what takes so long."""
+
+    def __init__(self, updates: int) -> None:
+        self.updates, self.begun, self.said = updates, time.monotonic(), not sys.stderr.isatty()
+
+    def __call__(self, done: int) -> None:
+        if self.said or time.monotonic() - self.begun <= _PATIENCE:
+            return
+        self.said = True
+        print(
+            f"Learning features of the data to compare samples by, once: {done} of {self.updates} updates done",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 @torch.no_grad()
@@ -173,7 +218,7 @@ def views(x: Tensor, index: Tensor, update: int) -> tuple[Tensor, Tensor]:
     Args:
         x: ``(B, C, H, W)`` pictures, or ``(B, D)`` rows.
         index: ``(B,)`` the examples' positions.
-        update: which time it is; the draws hang on it and the position.
+        update: which time it is; the draws are keyed by it and the position.
     """
     if x.dim() == 4:
         change = Augmentation(crop=0.7, rotate=15.0, brightness=0.2, contrast=0.4, unit=False)

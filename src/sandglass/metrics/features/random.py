@@ -20,9 +20,9 @@ _FITTED = 5_000
 class Random:
     """A network with random weights, the same for the same seed: no training, no labels, no opinion.
 
-    Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797), who find that
-    random embeddings tell more than pretrained ones where the data is not what those were trained on. Weights are
-    drawn as in He et al. 2015 (arXiv 1502.01852).
+    Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797), who find
+    random embeddings more informative than pretrained ones where the data is not what those were trained on. Weights
+    are drawn as in He et al. 2015 (arXiv 1502.01852).
 
     Args:
         dim: features.
