@@ -1,6 +1,6 @@
 """Translations on real pictures, beside trivial baselines: grey to colour, edges to digits, digits to other digits.
 
-    python benchmarks/pairs.py colour --cifar CIFAR_FOLDER_OR_ZIP [--epochs 12]
+    python benchmarks/pairs.py colour --cifar CIFAR_FOLDER_OR_ZIP [--epochs 16]
     python benchmarks/pairs.py edges [--epochs 6]
     python benchmarks/pairs.py cycle [--epochs 25]
 
@@ -26,6 +26,7 @@ from torch import Tensor
 import sandglass
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset, Split
+from sandglass.rng import permutation
 from sandglass.running import observing
 
 INSTANCE = {"name": "conv", "norm": "instance"}
@@ -55,8 +56,8 @@ def colour(options: argparse.Namespace) -> dict[str, float]:
     data = sandglass.load_data(options.cifar, given={"source": "grey"}, cache=False)
     wanted = torch.tensor([data.classes.index(name) for name in CLASSES])
     splits = {name: of_classes(split, wanted) for name, split in data.splits.items()}
-    splits["train"] = splits["train"].take(torch.arange(len(splits["train"]))[: options.limit])
-    test, model = paired(replace(data, splits=splits), options, 12, "pix2pix-colour")
+    splits["train"] = splits["train"].take(torch.arange(options.limit))
+    test, model = paired(replace(data, splits=splits), options, 16, "pix2pix-colour")
     train = splits["train"].batch(slice(None))
     offset = (train.x - train.given["source"]).mean((0, 2, 3))[:, None, None]
     grey = test.given["source"]
@@ -69,9 +70,10 @@ def colour(options: argparse.Namespace) -> dict[str, float]:
 
 
 def of_classes(split: Split, wanted: Tensor) -> Split:
-    """The examples of some classes."""
+    """The examples of some classes, in any order."""
     assert split.y is not None
-    return split.take(torch.isin(split.y, wanted).nonzero()[:, 0])
+    found = torch.isin(split.y, wanted).nonzero()[:, 0]
+    return split.take(found[permutation(len(found), 0)])
 
 
 def edges(options: argparse.Namespace) -> dict[str, float]:

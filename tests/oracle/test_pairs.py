@@ -111,7 +111,13 @@ def test_losses_at_scores_of_zero(name: str, critic: float, generator: float) ->
 
 @pytest.mark.parametrize("name", ["non-saturating", "least-squares", "hinge"])
 def test_each_side_pulls_the_scores_its_way(name: str) -> None:
-    """Trained against a fixed other side, critics tell the two apart, and generators raise their scores."""
+    """Losses fall with real scores for the critic and with generated ones for the generator, in training too."""
+    real, fake = torch.zeros(2, 3, requires_grad=True)
+    adversary = Adversary(name)
+    assert bool((torch.autograd.grad(adversary.critic(real, fake.detach()).sum(), real)[0] < 0).all())
+    if name != "least-squares":  # whose target for generated ones is the score 0
+        assert bool((torch.autograd.grad(adversary.critic(real.detach(), fake).sum(), fake)[0] > 0).all())
+    assert bool((torch.autograd.grad(adversary.generator(fake).sum(), fake)[0] < 0).all())
     for model, data in (pix2pix(l1=0.0, adversary=name), cycle_gan(cycle=0.0, adversary=name)):
         for phase in model.phases():
             losses = []
@@ -143,8 +149,8 @@ def test_inverses_come_back_and_identity_is_not_inversion() -> None:
 
 
 def test_the_two_ways_are_two() -> None:
-    """a to b is the inverse, b to a the identity: each translation takes its own."""
-    model, data = cycle_gan()
+    """a to b is the inverse, b to a the identity: each translation and each error takes its own."""
+    model, data = cycle_gan(identity=1.0)
     pointwise(model.generators["b"], -1.0)
     pointwise(model.generators["a"], 1.0)
     x, b = data.x, data.beside["b"].x
@@ -156,6 +162,8 @@ def test_the_two_ways_are_two() -> None:
     parts = model.generate(data, Clock()).parts
     assert torch.allclose(parts["cycle_a"], (1 - 2 * x).abs().mean((1, 2, 3)), atol=1e-6)
     assert torch.allclose(parts["cycle_b"], (1 - 2 * b).abs().mean((1, 2, 3)), atol=1e-6)
+    assert torch.allclose(parts["identity_b"], (1 - 2 * b).abs().mean((1, 2, 3)), atol=1e-6)
+    assert float(parts["identity_a"].max()) < 1e-6
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3])
