@@ -19,6 +19,7 @@ from onnx import numpy_helper
 
 import sandglass
 from helpers import fresh, pictures, rows
+from made import MODELS, small, suits
 from sandglass import registry
 from sandglass.app.main import main
 from sandglass.core import Batch, Model, Spec
@@ -28,7 +29,7 @@ from sandglass.errors import CapabilityError, ConfigError, MissingPackageError
 from sandglass.exports import graph, parity, write
 from sandglass.runs.run import write_model_folder
 
-ABLE = [n for n in registry.names("model") if {"encode", "decode"} & set(registry.declared(n).provides)]
+ABLE = [n for n in MODELS if {"encode", "decode"} & set(registry.declared(n).provides) and suits(n, "row")]
 PRESETS = [n for n in ABLE if registry.entry("model", n).preset and n != "cvae"]
 CONV = {"name": "conv", "width": 4, "hidden": 8}
 MLP = {"name": "mlp", "widths": [8]}
@@ -36,7 +37,7 @@ MLP = {"name": "mlp", "widths": [8]}
 
 def stored(name: str, data: Dataset, path: Path, **options: Any) -> Model:
     """A model folder with fresh weights."""
-    model = fresh(name, data, **{"latent_dim": 3, **options}).eval()
+    model = fresh(name, data, **{**small(name), **options}).eval()
     config = {"model": model.config, "spec": data.spec.to_dict(), "transform": data.transform.to_dict(), "step": 0}
     write_model_folder(path, config, model.state_dict(), "card")
     return model
@@ -52,6 +53,8 @@ def agree(model: Model, folder: Path) -> None:
     for n in (1, 2, 5, 64, 100):
         x = torch.rand(n, *model.spec.shape, generator=generator)
         z = torch.randn(n, model.code_size, generator=generator)
+        if not registry.can(model, "codes"):
+            z = torch.randint(model.latents[0].levels, z.shape, generator=generator)
         batch = Batch(x, torch.arange(n) % max(1, model.spec.classes))
         given = {"y": batch.y.numpy()} if "labels" in model.needs else {}
         with torch.no_grad():

@@ -58,6 +58,7 @@ def compare(
 
     Example:
         >>> import tempfile
+        >>> from sandglass.engine.train import train
         >>> folder = tempfile.mkdtemp()
         >>> runs = [train("vae", "digits", out=f"{folder}/{d}", model_options={"latent_dim": d}, epochs=1)
         ...         for d in (1, 8)]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sandglass import __version__
+from sandglass import __version__, registry
 from sandglass.core import Model
 from sandglass.data.transform import Transform
 from sandglass.exports.graph import LABELS
@@ -39,7 +39,8 @@ def readme(modules: Mapping[str, Any], model: Model, transform: Transform) -> st
     code = "\n".join(["import json", "", "import numpy as np", "import onnxruntime", "", *use])
     code = code if "encoder" in modules else code.replace("import json\n\n", "")
     listing = "\n".join(lines)
-    whole = "" if LABELS not in beside else f", but the class numbers `{LABELS}`, which are int64"
+    integers = [f"class numbers `{LABELS}`"] * (LABELS in beside) + ["codes"] * (not registry.can(model, "codes"))
+    whole = f", but the {' and '.join(integers)}, which are int64" if integers else ""
     return f"""# {model.config["name"]}, exported by Sandglass {__version__}
 
 {listing}

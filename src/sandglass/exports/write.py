@@ -83,6 +83,7 @@ def export(
 
     Example:
         >>> import tempfile
+        >>> from sandglass.engine.train import train
         >>> folder = Path(tempfile.mkdtemp())
         >>> options = {"latent_dim": 2, "net": "linear"}
         >>> run = train("ae", "digits", out=folder / "run", epochs=1, model_options=options)

@@ -72,6 +72,7 @@ def measure(
         DataError: a named measure requires what the examples do not have.
 
     Example:
+        >>> import torch
         >>> from sandglass.core import Spec
         >>> model = registry.build("vae", Spec((6,)), latent_dim=2)
         >>> results = measure(model, Split(torch.randn(100, 6)), names=["bound"])
@@ -164,6 +165,7 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
     """The mean of ``(N,)`` values with its standard error.
 
     Example:
+        >>> import torch
         >>> mean_result("a", torch.tensor([1.0, 3.0]).double(), "1").stderr
         1.0
     """
@@ -179,6 +181,7 @@ def share_result(name: str, hits: Tensor, note: str = "") -> Result:
     Coull 1998, "Approximate is Better than 'Exact' for Interval Estimation of Binomial Proportions".
 
     Example:
+        >>> import torch
         >>> found = share_result("a", torch.tensor([True, True, True, True]))
         >>> found.value, round(found.stderr, 4)
         (1.0, 0.1531)

@@ -51,7 +51,7 @@ class Between(nn.Module):
     def forward(self, z: Tensor, c: Tensor | None = None) -> Distribution:
         """Over ``(*, B, out)`` given ``(*, B, dim)``, under conditions ``(B, ...)``."""
         if c is not None:
-            z = z.expand(*z.shape[:-2], len(c), z.shape[-1])
+            z = z.expand(*z.shape[:-2], c.shape[0], z.shape[-1])
             c = c.expand(*z.shape[:-2], *c.shape).flatten(0, z.dim() - 2)
         flat = self.gaussian(z.flatten(0, -2), c).base_dist
         return normal(*(t.unflatten(0, z.shape[:-1]) for t in (flat.loc, flat.scale)))
@@ -238,7 +238,7 @@ class LadderInference(Inference):
         def step(i: int, z: Parts) -> Distribution:
             return product(seen[i], model.prior(i, z, c)) if i < len(seen) else top
 
-        return Chain(self.dims, range(len(seen), -1, -1), step, torch.Size([len(x)]))
+        return Chain(self.dims, range(len(seen), -1, -1), step, torch.Size([x.shape[0]]))
 
 
 class BottomUpInference(Inference):
@@ -267,7 +267,7 @@ class BottomUpInference(Inference):
             found: Distribution = self.levels[i - 1](z[i - 1], c) if i else first
             return found
 
-        return Chain(self.dims, range(len(self.dims)), step, torch.Size([len(x)]))
+        return Chain(self.dims, range(len(self.dims)), step, torch.Size([x.shape[0]]))
 
 
 def normal(loc: Tensor, scale: Tensor) -> Distribution:

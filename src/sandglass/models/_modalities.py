@@ -127,7 +127,7 @@ class Modality(nn.Module):
                 torch.zeros(n, dtype=torch.bool, device=device),
             )
         gone = batch.absent.get(self.name)
-        present = torch.ones(len(raw), dtype=torch.bool, device=raw.device) if gone is None else ~gone
+        present = torch.ones(raw.shape[0], dtype=torch.bool, device=raw.device) if gone is None else ~gone
         if self.name == LABELS:
             present = present & (raw >= 0)
             return View(one_hot(raw.where(present, -1), self.spec.size).to(dtype), present)
