@@ -29,7 +29,8 @@ def a_mixture_is_modelled_to_its_entropy(name: str) -> None:
     truth = MixtureSameFamily(Categorical(torch.ones(2)), blobs)
     with rng.forked("cpu", 1):
         x, held_out = truth.sample((4000,)), truth.sample((2000,))
-    model = fresh(name, rows(x), latent_dim=2, net={"name": "mlp", "widths": [64, 64], "activation": "silu"})
+    several = {"latent_dims": (2, 2)} if name == "ladder-vae" else {"latent_dim": 2}
+    model = fresh(name, rows(x), net={"name": "mlp", "widths": [64, 64], "activation": "silu"}, **several)
     fit(model, rows(x), epochs=60, batch_size=200, lr=3e-3, schedule="cosine")
     with torch.no_grad(), rng.forked("cpu", 2):
         reached = float(model.eval().log_prob(held_out, 200).mean())
@@ -157,6 +158,7 @@ ANSWERS: dict[str, Callable[[str], None]] = {
     "beta-vae": a_weight_buys_the_rate_it_should,
     "cyclical-vae": a_mixture_is_modelled_to_its_entropy,
     "capacity-vae": a_capacity_is_kept_to,
+    "ladder-vae": a_mixture_is_modelled_to_its_entropy,
     "ae": codes_beat_principal_components,
     "gan": samples_have_the_moments_of_the_data,
     "hinge-gan": samples_have_the_moments_of_the_data,

@@ -16,6 +16,17 @@ Step = Callable[[int, Parts], Distribution]
 """The distribution of one part over ``(*, B, size)``, given the parts drawn before it."""
 
 
+def joined(parts: Parts) -> Tensor:
+    """The flat vector ``(*, B, D)`` of all parts, each of them as often as the others.
+
+    Example:
+        >>> joined({1: torch.zeros(7, 5, 2), 0: torch.zeros(7, 1, 3)}).shape
+        torch.Size([7, 5, 5])
+    """
+    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts.values()))
+    return torch.cat([parts[i].expand(*shape, -1) for i in range(len(parts))], -1)
+
+
 class Chain(Distribution):
     """Parts of one flat vector, each of them drawn given those before: a product of conditional distributions.
 
@@ -57,13 +68,9 @@ class Chain(Distribution):
         shape = torch.Size(sample_shape) + self.batch_shape
         return self.follow(lambda i, d: d.expand(shape).rsample())
 
-    def joined(self, parts: Parts) -> Tensor:
-        """The flat vector ``(*, D)`` of all parts."""
-        return torch.cat([parts[i] for i in range(len(self.sizes))], -1)
-
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch_shape, D)``."""
-        return self.joined(self.draw(sample_shape)[0])
+        return joined(self.draw(sample_shape)[0])
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``(*, B)``, the sum over the parts of their log densities given those before, in nats."""
@@ -79,7 +86,7 @@ class Chain(Distribution):
 
         It is the mean of the whole where every mean is a linear function of the parts before, and else stands near it.
         """
-        return self.joined(self.follow(lambda i, d: d.mean.expand(*self.batch_shape, self.sizes[i]))[0])
+        return joined(self.follow(lambda i, d: d.mean.expand(*self.batch_shape, self.sizes[i]))[0])
 
 
 class Transformed(TransformedDistribution):

@@ -14,7 +14,7 @@ from torch.distributions import Distribution, Independent, Normal, constraints
 from torch.distributions.transforms import Transform
 
 from sandglass.core import Condition, Likelihood, Net, Spec
-from sandglass.distributions.chain import Chain, Parts
+from sandglass.distributions.chain import Chain, Parts, joined
 from sandglass.distributions.conditional import (
     DiagonalGaussian,
     Network,
@@ -120,13 +120,10 @@ class TopDown(ObservationModel):
 
     def to_code(self, z: Parts, c: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Codes ``(*, B, D)`` of levels, and ``(*, B)`` the sum of the logarithms of the scales divided by."""
-        parts, logs = [], []
-        for i in range(len(self.dims)):
-            loc, scale = moments(self.prior(i, z, c))
-            parts.append((z[i] - loc) / scale)
-            logs.append(scale.log().sum(-1))
-        shape = torch.broadcast_shapes(*(p.shape[:-1] for p in parts))
-        return torch.cat([p.expand(*shape, p.shape[-1]) for p in parts], -1), sum(logs[1:], logs[0])
+        priors = [moments(self.prior(i, z, c)) for i in range(len(self.dims))]
+        code = joined({i: (z[i] - loc) / scale for i, (loc, scale) in enumerate(priors)})
+        first, *rest = (scale.log().sum(-1) for _, scale in priors)
+        return code, sum(rest, first)
 
     def _seen(self, i: int, z: Parts) -> Tensor:
         """What level i - 1 is given (x where i is 0): level i, and with skips those above it."""
@@ -152,8 +149,7 @@ class Whitening(Transform):
         return self.model.to_code(self._parts(x), self.c)[0]
 
     def _inverse(self, y: Tensor) -> Tensor:
-        z = self.model.to_levels(y, self.c)
-        return torch.cat([z[i] for i in range(len(z))], -1)
+        return joined(self.model.to_levels(y, self.c))
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """``(*, B)``: each level was divided by its prior's scale."""
