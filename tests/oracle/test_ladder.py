@@ -100,7 +100,7 @@ def test_a_linear_ladder_at_its_exact_posterior_gives_the_evidence_with_every_dr
     model, x, truth = linear_ladder()
     for k in (1, 1, 7):
         assert torch.allclose(model.log_prob(Batch(x), k), truth.log_prob(x), atol=1e-9, rtol=0)
-    bounds = torch.stack([model.bound(Batch(x)).elbo for _ in range(20_000)])
+    bounds = torch.stack([model.bound(Batch(x)).elbo for _ in range(4000)])
     z = (bounds.mean(0) - truth.log_prob(x)) / (bounds.std(0) / math.sqrt(len(bounds)))
     assert float(z.abs().max()) < 5  # 8 of them: 5e-6 to fail with nothing wrong
 
@@ -111,12 +111,12 @@ def test_bounds_of_a_wrong_posterior_rise_with_k_to_the_exact_marginal() -> None
     model.q.heads[0].bias[2:] -= 0.3  # type: ignore[index]
     model.q.top.trunk.bias += 0.3  # type: ignore[union-attr, operator]
     exact = truth.log_prob(x)
-    draws = {k: torch.stack([model.log_prob(Batch(x), k) for _ in range(400)]) for k in (1, 8, 64)}
+    draws = {k: torch.stack([model.log_prob(Batch(x), k) for _ in range(150)]) for k in (1, 8, 64)}
     errors = [float(exact.mean() - draws[k].mean()) for k in draws]
     assert errors[0] > errors[1] > errors[2] > -1e-3 and errors[0] > 0.05
     for values in draws.values():
-        assert (values.mean(0) < exact + 5 * values.std(0) / math.sqrt(400)).all()
-    assert torch.allclose(model.log_prob(Batch(x), 100_000), exact, atol=0.02)
+        assert (values.mean(0) < exact + 5 * values.std(0) / math.sqrt(150)).all()
+    assert torch.allclose(model.log_prob(Batch(x), 20_000), exact, atol=0.03)
 
 
 @torch.no_grad()

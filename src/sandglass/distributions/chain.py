@@ -76,9 +76,8 @@ class Chain(Distribution):
         """``(*, B)``, the sum over the parts of their log densities given those before, in nats."""
         own = dict(enumerate(value.split(self.sizes, -1)))
         _, steps = self.follow(lambda i, d: own[i])
-        return sum(
-            (steps[i].log_prob(own[i]) for i in self.order[1:]), steps[self.order[0]].log_prob(own[self.order[0]])
-        )
+        first, *rest = (steps[i].log_prob(own[i]) for i in self.order)
+        return sum(rest, first)
 
     @property
     def mean(self) -> Tensor:
