@@ -26,7 +26,7 @@ from sandglass.runs import storage
 from sandglass.runs.run import Run
 from sandglass.tasks import code_files
 
-GOLDEN = Path(__file__).parent / "golden" / "0.1.0"
+GOLDEN = Path(__file__).parent / "golden" / sandglass.__version__
 SUFFIXES = (
     ".npy", ".npz", ".csv", ".tsv", ".png", ".tif", ".pt", ".pth", ".pkl", ".joblib", ".safetensors", ".yaml", ".json",
     ".parquet", ".zip", ".tar", ".tar.gz", ".h5", "",

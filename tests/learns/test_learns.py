@@ -20,6 +20,8 @@ from sandglass.core import Batch, Spec
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
+from sandglass.engine.options import Training
+from sandglass.engine.train import spec_of
 
 
 def a_mixture_is_modelled_to_its_entropy(name: str) -> None:
@@ -47,7 +49,7 @@ def a_weight_buys_the_rate_it_should(name: str) -> None:
         model = fresh(beta_name, rows(x), **options)
         fit(model, rows(x), epochs=120, batch_size=200, lr=0.03, schedule="cosine")
         with torch.no_grad():
-            rate = float(model.rates(x).mean())
+            rate = float(model.bound(x).rates["z"].mean())
         assert rate == pytest.approx(0.5 * math.log(v / (beta * 0.25)), abs=0.03)
 
 
@@ -59,7 +61,7 @@ def a_capacity_is_kept_to(name: str) -> None:
     model = fresh(name, rows(x), latent_dim=2, capacity=2.5, net=net)
     fit(model, rows(x), epochs=25, batch_size=100, lr=3e-3, schedule="cosine")
     with torch.no_grad():
-        rates = model.rates(x).sum(1)
+        rates = model.bound(x).rates["z"]
     assert float((rates - 2.5).abs().mean()) < 0.05
 
 
@@ -153,6 +155,22 @@ def digits_and_their_labels_fill_each_other_in(name: str) -> None:
     assert float(drawn.unflatten(0, (10, 50)).std(1).mean()) > 0.04
 
 
+def samples_are_of_their_label(name: str) -> None:
+    """Three blobs in 2-D, a label each: 95 % of samples given a label lie nearest to its centre, their mean on it."""
+    centres = torch.tensor([[2.0, 0.0], [-1.0, 2.0], [-1.0, -2.0]])
+    with rng.forked("cpu", 1):
+        y = torch.randint(3, (3000,))
+        x = centres[y] + 0.5 * torch.randn(3000, 2)
+    data = Dataset("blobs", Spec((2,), classes=3), ArrayTransform((2,)), {"train": Split(x, y)}, fingerprint="blobs")
+    model = fresh(name, data, latent_dim=2, net={"name": "mlp", "widths": [64, 64], "activation": "leaky-relu"})
+    fit(model, data, epochs=40, batch_size=100, lr=1e-3, schedule="cosine")
+    wanted = torch.arange(3).repeat_interleave(1000)
+    with torch.no_grad(), rng.forked("cpu", 2):
+        drawn = model.eval().sample(3000, Batch(y=wanted), noise=True)
+    assert float((torch.cdist(drawn, centres).argmin(1) == wanted).float().mean()) > 0.95
+    assert float((drawn.unflatten(0, (3, 1000)).mean(1) - centres).abs().max()) < 0.25
+
+
 ANSWERS: dict[str, Callable[[str], None]] = {
     "vae": a_mixture_is_modelled_to_its_entropy,
     "beta-vae": a_weight_buys_the_rate_it_should,
@@ -160,6 +178,9 @@ ANSWERS: dict[str, Callable[[str], None]] = {
     "capacity-vae": a_capacity_is_kept_to,
     "ladder-vae": a_mixture_is_modelled_to_its_entropy,
     "ae": codes_beat_principal_components,
+    "cvae": samples_are_of_their_label,
+    "conditional-gan": samples_are_of_their_label,
+    "projection-gan": samples_are_of_their_label,
     "gan": samples_have_the_moments_of_the_data,
     "hinge-gan": samples_have_the_moments_of_the_data,
     "vq-vae": a_chain_of_tiles_is_coded_in_its_entropy,
@@ -189,7 +210,7 @@ def test_autoencoder_samples_follow_the_codes() -> None:
     fit(model, rows(x), epochs=30, batch_size=100, lr=0.02, schedule="cosine")
     model.eval()
     with torch.no_grad(), rng.forked("cpu", 2):
-        codes, drawn = model.encode(x), model.codes.sample(20_000)
+        codes, drawn = model.encode(x), model.density.sample(20_000)
     scale = float(codes.T.cov().diagonal().max())
     assert (codes.mean(0) - drawn.mean(0)).abs().max() < 0.1 * math.sqrt(scale)
     assert (codes.T.cov() - drawn.T.cov()).abs().max() < 0.1 * scale
@@ -203,7 +224,8 @@ def test_it_learns_to_denoise(name: str, options: dict[str, float]) -> None:
     noisy = make_corruption("gaussian=0.5")(clean, torch.arange(len(clean)), 1, 0)
     errors = {}
     for corrupt in ("gaussian=0.5", ""):
-        model = fresh(name, data, latent_dim=12, net={"name": "mlp", "widths": [128], "activation": "silu"}, **options)
+        seen = replace(data, spec=spec_of(data, Training(corrupt=corrupt)))
+        model = fresh(name, seen, latent_dim=12, net={"name": "mlp", "widths": [128], "activation": "silu"}, **options)
         fit(model, data, epochs=20, batch_size=64, lr=3e-3, schedule="cosine", corrupt=corrupt)
         with torch.no_grad():
             errors[corrupt] = float((model.eval().reconstruct(noisy) - clean).square().mean())

@@ -59,7 +59,7 @@ def test_generated_rows_have_the_frequencies_and_conditional_means_of_the_data()
         assert abs(len(own) / len(rows) - SHARE[i]) < 0.06, town
         assert abs(np.log(own["income"]).mean() - LOG_INCOME[i]) < 0.35, town  # towns are 0.8 apart
         assert np.log(own["income"]).std() < SPREAD + 0.25, town  # without the town it is 0.73
-        assert abs(own["visits"].mean() / VISITS[i] - 1) < 0.35, town
+        assert abs(own["visits"].mean() / VISITS[i] - 1) < 0.6, town  # without the town: 1.2 for two
         assert abs(own["member"].mean() - MEMBER[i]) < 0.12, town
     assert rows["visits"].dtype == np.int64 and rows["visits"].min() == 0 and rows["income"].min() > 0
 

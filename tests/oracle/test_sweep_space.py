@@ -82,8 +82,8 @@ def test_a_mistake_is_one_line(vary: dict[str, Any], message: str) -> None:
     [
         ("lr", "training.lr"),
         ("training.lr", "training.lr"),
-        ("beta", "model.penalty.beta"),
-        ("model.penalty.beta", "model.penalty.beta"),
+        ("beta", "model.beta"),
+        ("model.beta", "model.beta"),
         ("net", "model.net.name"),
         ("model.net", "model.net.name"),
         ("net.name", "model.net.name"),

@@ -92,7 +92,7 @@ def test_no_text_of_a_model_configuration_is_ever_imported_or_asked_for(
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     sandglass.load(model), api.transform_of(model), outcome(lambda: sandglass.load(model / "no"))
     for kind in ("model", "net", "likelihood", "prior", "schedule"):
-        registry.discover(kind)
+        registry.names(kind)
     watch = Watch(monkeypatch)
     for number, path in enumerate(places(config)):
         for turn in range(2):
@@ -346,5 +346,5 @@ def test_laying_a_model_out_moves_no_generator() -> None:
 
 def test_every_model_can_be_laid_out() -> None:
     for name in registry.names("model"):
-        found = registry.outline(name, Spec((1, 16, 16), "unit"))
+        found = registry.outline(name, registry.declared(name).spec)
         assert found is not None, name

@@ -55,8 +55,8 @@ def agree(model: Model, folder: Path) -> None:
         z = torch.randn(n, model.code_size, generator=generator)
         if not registry.can(model, "codes"):
             z = torch.randint(model.latents[0].levels, z.shape, generator=generator)
-        batch = Batch(x, torch.arange(n) % max(1, model.spec.classes))
-        given = {"y": batch.y.numpy()} if "labels" in model.needs else {}
+        y = torch.arange(n) % max(1, model.spec.classes)
+        batch, given = (Batch(x, y), {"y": y.numpy()}) if "labels" in model.conditions else (Batch(x), {})
         with torch.no_grad():
             if "encode" in model.provides:
                 (code,) = session(folder / "encoder.onnx").run(["code"], {"x": x.numpy(), **given})

@@ -21,6 +21,7 @@ from sandglass import registry
 from sandglass.engine.mirror import Point
 from sandglass.engine.options import Training
 from sandglass.errors import ConfigError, MissingPackageError
+from sandglass.registry.names import _entries
 from sandglass.runs.run import Run
 
 Series = dict[str, list[tuple[int, float]]]
@@ -157,7 +158,7 @@ class Broken:
 def test_a_logger_that_fails_is_named_once_and_dropped(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry._entries, ("logger", "broken"), registry.Entry("broken", "logger", Broken, {}))
+    monkeypatch.setitem(_entries, ("logger", "broken"), registry.Entry("broken", "logger", Broken, {}))
     monkeypatch.setattr(Broken, "fails_at", place)
     data, quiet = pictures(32), Quiet()
     model = fresh("vae", data, latent_dim=2, net=NET)

@@ -89,7 +89,8 @@ class Training:
             (1 to 5): gaussian, salt-pepper, blur, mask, jpeg.
         log_to: where figures are copied to beside the run's own log: tensorboard, mlflow.
         stage: options of single stages of a model that has several, by name: ``{"prior": {"epochs": 30}}``. The
-            number of epochs above is that of the first stage; all else above holds for every stage.
+            number of epochs above is that of the first stage, and of others that have none of their own; all else
+            above holds for every stage.
 
     Example:
         >>> small = Training().settled(["validation"], examples=1500)
@@ -213,7 +214,7 @@ class Training:
         decided: dict[str, Any] = {
             "batch_size": batch_size,
             "epochs": self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs,
-            "stage": settle_stages(self.stage, stages, epochs),
+            "stage": settle_stages(self.stage, stages, self.epochs or epochs),
             "device": device,
             "precision": precision,
             "watch": watch,

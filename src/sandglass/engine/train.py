@@ -156,9 +156,12 @@ def resume(
         if longer != training:
             if checkpoint is not None:
                 run.drop_after(checkpoint.step, keep_trained=last)
+            for name in (s.name for s in model.stages() if s.phases):
+                before, after = training.of_stage(name).epochs, longer.of_stage(name).epochs
+                if before != after:
+                    progress.say(f"The stage '{name}' is given {after} epochs instead of {before}.")
             training, config = longer, {**config, "training": longer.to_dict()}
             run.rewrite(config)
-            progress.say(f"{run.path} is given more epochs.")
         changed = [*(run.changes(checkpoint) if checkpoint else ()), *differences(config["environment"], environment())]
         for difference in changed:
             progress.say(f"Not as when the run began, so bits may differ: {difference}")

@@ -121,7 +121,8 @@ class Modality(nn.Module):
         """What the batch holds of it; an x of which nothing was observed is absent."""
         raw = {"x": batch.x, LABELS: batch.y}.get(self.name, batch.given.get(self.name))
         if raw is None:
-            n, device = len(batch), next(self.parameters()).device
+            n = batch.x.shape[0] if isinstance(batch.x, Tensor) else len(batch)  # len() would fix it in a graph
+            device = next(self.parameters()).device
             return View(
                 torch.zeros(n, *self.spec.shape, dtype=dtype, device=device),
                 torch.zeros(n, dtype=torch.bool, device=device),

@@ -131,7 +131,10 @@ class Codebook(Quantiser):
     def nearest(self, points: Tensor) -> Tensor:
         """``(...)`` the codes nearest to ``(..., D)`` by Euclidean distance, each by itself: exact in any batch."""
         flat = points.detach().reshape(-1, self.dim).to(self.vectors.dtype)
-        distance = torch.cdist(flat, self.vectors, compute_mode="donot_use_mm_for_euclid_dist")
+        if torch.compiler.is_compiling():  # an exported graph has no cdist; this takes D times the memory
+            distance = (flat[:, None] - self.vectors).square().sum(-1)
+        else:
+            distance = torch.cdist(flat, self.vectors, compute_mode="donot_use_mm_for_euclid_dist")
         return distance.argmin(1).view(points.shape[:-1])
 
     def lookup(self, codes: Tensor) -> Tensor:
