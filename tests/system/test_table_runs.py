@@ -17,6 +17,8 @@ from sandglass.data.transform import TableTransform
 from sandglass.errors import CapabilityError
 from sandglass.reports import columns
 from sandglass.reports.section import Material
+from sandglass.reports.sections.columns import columns as column_section
+from sandglass.reports.sections.errors import errors as error_section
 
 
 def test_a_table_with_gaps_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +65,7 @@ def test_a_report_passes_over_what_is_missing(tmp_path: Path) -> None:
         assert np.isnan(s.values).sum() == int((~m.split.mask[:, i]).sum()), s.name
     years = real[1].values[~np.isnan(real[1].values)]
     assert 2019 < years.min() and years.max() < 2021
-    histograms, errors = columns.histograms(m), columns.errors(m)
+    histograms, errors = column_section(m), error_section(m)
     assert histograms is not None and len(histograms.charts) == 5
     assert errors is not None and "NaN" not in str(errors.charts) and "nan" not in str(errors.tables)
 

@@ -35,7 +35,7 @@ def build(name: str, spec: Spec, *, seed: int | None = None, **options: Any) -> 
         options: of that model.
 
     Example:
-        >>> build("vae", Spec((1, 28, 28), "unit"), latent_dim=2, seed=0).latent_dim
+        >>> build("vae", Spec((1, 28, 28), "unit"), latent_dim=2, seed=0).code_size
         2
     """
     if seed is None:

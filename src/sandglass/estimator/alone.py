@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -31,7 +32,9 @@ def alone(model: Model, draws: int, seed: int) -> Callable[[Batch], Tensor]:
         with rng.forked(model.device):
             try:
                 reseed()
-                return torch.func.vmap(one, randomness="same")(*parts)
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "There is a performance drop")  # the answer is the same
+                    return torch.func.vmap(one, randomness="same")(*parts)
             except RuntimeError:  # a model may do what cannot be vectorised; one after the other is the same
                 found = []
                 for example in zip(*parts, strict=True):
