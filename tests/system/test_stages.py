@@ -303,7 +303,7 @@ def test_what_a_later_stage_learnt_is_not_thrown_away(data: Dataset, tmp_path: P
     assert longer.epochs == 9 and last == ["code"]
     checkpoint, _ = run.latest_checkpoint(last)
     with pytest.raises(ConfigError, match=r"already in its stage 'prior'.*--stage.prior.epochs"):
-        run.drop_after(checkpoint.step if checkpoint else 0, keep_trained=last)
+        run.drop_after(checkpoint, keep_trained=last)
     assert lengthened(settled, chain().stages(), None, {"prior": {"epochs": 12}})[1] == ["code", "centre", "prior"]
     with pytest.raises(ConfigError, match="can only raise"):
         lengthened(settled, chain().stages(), 2, {})
@@ -321,3 +321,19 @@ def test_the_border_does_not_move_with_the_length_of_a_later_stage(data: Dataset
     assert isinstance(first, Chain) and isinstance(second, Chain)
     for name, value in first.before[0].items():
         assert torch.equal(value, second.before[0][name]), name
+
+
+def test_more_epochs_of_a_stage_whose_checkpoints_are_gone_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    """It began again from nothing, and what had been trained was deleted."""
+    small = {"codes": 2, "codebook_size": 4, "net": {"name": "mlp", "widths": [8]}, "prior_width": 8, "prior_heads": 2}
+    data = load_data("digits")
+    own: dict[str, Any] = {"out": tmp_path / "vq", "epochs": 2, "threads": 1, "model_options": small}
+    deep = sandglass.train("vq-vae", data, progress=Quiet(), save_seconds=0.0, **own)
+    flat = ae(tmp_path / "ae", epochs=2, keep=1, select="last")
+    for run, why in ((deep, "already in its stage 'prior'"), (flat, "no checkpoint of its stage 'train' is kept")):
+        before = {f: f.read_bytes() for f in sorted(run.path.rglob("*")) if f.is_file() and f.name != "run.lock"}
+        with pytest.raises(ConfigError, match=why):
+            sandglass.resume(run.path, epochs=3, progress=Quiet(), data=data)
+        assert before == {
+            f: f.read_bytes() for f in sorted(run.path.rglob("*")) if f.is_file() and f.name != "run.lock"
+        }

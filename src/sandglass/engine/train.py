@@ -154,8 +154,7 @@ def resume(
         if checkpoint is None and problems:
             raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
         if longer != training:
-            if checkpoint is not None:
-                run.drop_after(checkpoint.step, keep_trained=last)
+            run.drop_after(checkpoint, keep_trained=last)
             for name in (s.name for s in model.stages() if s.phases):
                 before, after = training.of_stage(name).epochs, longer.of_stage(name).epochs
                 if before != after:

@@ -227,13 +227,18 @@ class Run:
                 return found, problems
         return None, problems
 
-    def drop_after(self, step: int, *, keep_trained: Collection[str]) -> None:
-        """Deletes the checkpoints after a step, so that an earlier stage can be given more epochs.
+    def drop_after(self, checkpoint: Checkpoint | None, *, keep_trained: Sequence[str]) -> None:
+        """Deletes the checkpoints after one, so that an earlier stage can be given more epochs.
+
+        Args:
+            checkpoint: to go on from; None where none of the stage is kept.
+            keep_trained: the stages up to the one that is given more.
 
         Raises:
-            ConfigError: one of another stage than these holds training, not only a fit, which would be lost.
+            ConfigError: one of another stage than these holds training, not only a fit, which would be lost, or there
+                is no checkpoint to go on from. Nothing is deleted then.
         """
-        later = [k for k in self.steps() if k > step]
+        later = [k for k in self.steps() if checkpoint is None or k > checkpoint.step]
         for k in later:
             state = self.read_checkpoint(k).state["loop"]
             if state["stage"] not in keep_trained and state["step"]:
@@ -241,6 +246,11 @@ class Run:
                     f"{self.path} is already in its stage '{state['stage']}', whose training would be lost; give that "
                     f"more epochs with --stage.{state['stage']}.epochs, or start anew with --init-from {self.path}."
                 )
+        if later and checkpoint is None:
+            raise ConfigError(
+                f"{self.path}: no checkpoint of its stage '{keep_trained[-1]}' is kept that could go on; "
+                f"start anew with --init-from {self.path}."
+            )
         for k in later:
             self._delete(k)
 
