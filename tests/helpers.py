@@ -19,6 +19,7 @@ from sandglass.engine.loop import Loop
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Silent
 from sandglass.runs.run import Run
+from sandglass.runs.specification import to_plain
 
 _FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
@@ -74,7 +75,7 @@ def make_loop(
     )
     config = {
         "model": getattr(model, "config", {}),
-        "spec": data.spec.to_dict(),
+        "spec": to_plain(data.spec),
         "transform": data.transform.to_dict(),
         "classes": list(data.classes),
         "training": training.to_dict(),

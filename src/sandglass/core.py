@@ -12,11 +12,10 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, get_args, overload, runtime_checkable
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from sandglass.errors import CapabilityError, ConfigError
 
@@ -76,18 +75,6 @@ class Column:
         """Whether it holds one of finitely or countably many values."""
         return self.kind in ("count", "categorical", "ordinal")
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Column:
-        """From plain values; a mean and a scale were not always written.
-
-        Raises:
-            ValueError, KeyError, TypeError: values that no column has.
-        """
-        mean, scale = float(values.get("mean", 0.0)), float(values.get("scale", 1.0))
-        if values["kind"] not in get_args(ColumnKind) or not (math.isfinite(mean) and 0 < scale < math.inf):
-            raise ValueError(f"a column of kind {values['kind']!r}, mean {mean}, scale {scale}")
-        return cls(values["name"], values["kind"], int(values["width"]), tuple(values["categories"]), mean, scale)
-
 
 @dataclass(frozen=True)
 class Spec:
@@ -131,39 +118,6 @@ class Spec:
     def is_image(self) -> bool:
         """Whether examples are ``(C, H, W)``."""
         return self.layout == "image"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON and YAML."""
-        columns = [vars(c) | {"categories": list(c.categories)} for c in self.columns]
-        others = {k: {n: s.to_dict() for n, s in getattr(self, k).items()} for k in ("given", "beside")}
-        return vars(self) | {"shape": list(self.shape), "columns": columns} | others
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Spec:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            ValueError, KeyError, TypeError: values that no data has.
-        """
-        if values["support"] not in get_args(Support) or int(values["levels"]) < 2 or int(values["classes"]) < 0:
-            raise ValueError(f"support {values['support']!r}, levels {values['levels']}, classes {values['classes']}")
-        if not values["shape"] or min(int(n) for n in values["shape"]) < 1:
-            raise ValueError(f"shape {values['shape']}")
-        layout = values.get("layout", "")
-        if layout and (layout not in get_args(Layout) or (layout == "image") != (len(values["shape"]) == 3)):
-            raise ValueError(f"layout {layout!r} of shape {values['shape']}")
-        others: dict[str, Any] = {
-            k: {str(n): cls.from_dict(s) for n, s in values.get(k, {}).items()} for k in ("given", "beside")
-        }
-        return cls(
-            tuple(int(n) for n in values["shape"]),
-            values["support"],
-            int(values["levels"]),
-            int(values["classes"]),
-            tuple(map(Column.from_dict, values.get("columns", ()))),
-            layout,
-            **others,
-        )
 
 
 @dataclass(frozen=True)
@@ -391,98 +345,6 @@ def check_optim(optim: Mapping[str, Any], whose: str) -> None:
             raise ConfigError(f"{whose} sets '{name}' of its optimiser, which has: {', '.join(OPTIM)}.")
 
 
-Condition = int | tuple[int, ...]
-"""What a network is conditioned on: the width of a vector, 0 for nothing, or the ``(C, H, W)`` of a picture."""
-
-
-@runtime_checkable
-class Net(Protocol):
-    """A family of networks in both directions, for any example shape."""
-
-    def encoder(self, shape: tuple[int, ...], out: int, *, cond: Condition = 0, masked: bool = False) -> nn.Module:
-        """A module ``(x, c=None, mask=None) -> (B, out)`` for x ``(B, *shape)``, with a ``body`` and a ``head``.
-
-        Args:
-            shape: of an example.
-            out: numbers put out.
-            cond: what ``c`` is.
-            masked: whether it is told, by ``mask`` ``(B, *shape)``, where x was observed.
-        """
-        ...
-
-    def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
-        """A module ``(z, c=None) -> (B, *shape)`` for z ``(B, dim)``; ``shape`` as the likelihood asks for."""
-        ...
-
-
-@runtime_checkable
-class Maps(Net, Protocol):
-    """A family whose networks go through maps of several sizes."""
-
-    def analysis(self, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
-        """A module ``(x, c=None) -> [maps]``, the largest first; its ``shapes`` are their ``(C, H, W)``.
-
-        Where there are several, its ``first(n)`` is the module of the first n alone.
-        """
-        ...
-
-    def synthesis(self, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
-        """A module ``([maps], c=None) -> (B, *shape)``; over all the maps of an analysis it is a U-Net."""
-        ...
-
-
-class Conditional(nn.Module, abc.ABC):
-    """A distribution that may depend on something: q(z|x, c), p(x|z, c) and p(z|c) are one type."""
-
-    @abc.abstractmethod
-    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
-        """The distribution given ``h`` under the condition ``c``; ``mask`` says what of h was observed."""
-
-
-class Likelihood(nn.Module, abc.ABC):
-    """How a network's output becomes a distribution over ``x``; made from a :class:`Spec`."""
-
-    @staticmethod
-    def natural(spec: Spec) -> bool:
-        """Whether this is what ``"auto"`` stands for with such data."""
-        return False
-
-    @staticmethod
-    def kind(spec: Spec) -> FigureKind:
-        """What its figure is of: a ``"density"``, a probability (``"mass"``), or neither (``"cross-entropy"``)."""
-        return "density"
-
-    @abc.abstractmethod
-    def channels(self, spec: Spec) -> int:
-        """Channels (or columns, for a row) that the decoder must put out for this data."""
-
-    @abc.abstractmethod
-    def forward(self, h: Tensor) -> Distribution:
-        """``(B, channels, ...)`` to a distribution over ``(B, *spec.shape)``, the event being the whole example."""
-
-
-class Schedule(abc.ABC):
-    """A factor that follows time: a pure function of it, so a run that goes on meets the values it would have met.
-
-    Attributes:
-        final: the factor at the end of time; None where it never comes to rest, which suits a learning rate alone.
-    """
-
-    final: float | None = None
-
-    @overload
-    def __call__(self, t: Tensor) -> Tensor: ...
-    @overload
-    def __call__(self, t: float) -> float: ...
-    def __call__(self, t: Tensor | float) -> Tensor | float:
-        """The factor after ``t`` epochs: a 0-d tensor for such a tensor, a number (by float64) for a number."""
-        return self.at(t) if isinstance(t, Tensor) else float(self.at(torch.tensor(t, dtype=torch.float64)))
-
-    @abc.abstractmethod
-    def at(self, t: Tensor) -> Tensor:
-        """The factor after ``t`` epochs, element by element, of the type and device of ``t``; ``final`` at infinity."""
-
-
 class Model(nn.Module, abc.ABC):
     """A generative model: stages to train it by, samples to draw from it, and the capabilities it declares.
 
@@ -579,54 +441,3 @@ def _taking_arrays(capability: Callable[..., Any]) -> Callable[..., Any]:
         return capability(self, batch, *args, **kwargs)
 
     return call
-
-
-@dataclass(frozen=True)
-class Result:
-    """One measured figure.
-
-    Args:
-        name: what was measured.
-        value: the figure.
-        stderr: its standard error, or None where it has none.
-        n: examples it is over.
-        unit: ``"nats"``, ``"bits/dim"``, ``"1"``, ...
-        note: what a reader must know to use it.
-        each: ``(n,)`` what it is the mean of, None where it is no mean; two models measured on the same examples are
-            compared by the difference of these.
-
-    Example:
-        >>> Result("elbo", -102.5, 0.4, 10000, "nats").to_dict()["unit"]
-        'nats'
-    """
-
-    name: str
-    value: float
-    stderr: float | None
-    n: int
-    unit: str
-    note: str = ""
-    each: Tensor | None = field(default=None, repr=False, compare=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values; a non-finite figure becomes None, for JSON has no NaN."""
-        value, stderr = (v if v is not None and math.isfinite(v) else None for v in (self.value, self.stderr))
-        note = {"note": self.note} if self.note else {}
-        return {"value": value, "stderr": stderr, "n": self.n, "unit": self.unit} | note
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that is wrong, or right, with a run, in plain words.
-
-    Args:
-        name: the illness.
-        level: ``"info"``, ``"warning"`` or ``"problem"``.
-        message: what was seen, with figures.
-        advice: what to do about it.
-    """
-
-    name: str
-    level: Literal["info", "warning", "problem"]
-    message: str
-    advice: str = ""

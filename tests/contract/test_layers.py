@@ -212,7 +212,7 @@ def test_the_source_keeps_the_rules(check: str) -> None:
 def test_there_is_something_to_check() -> None:
     modules = tree_of(SOURCE)
     found = {(module, i.target) for module, tree in modules.items() for i in imports(module, tree, modules)}
-    assert ("registry.names", "core") in found
+    assert ("registry.building", "core") in found
     assert ("models.vae", "distributions.rate") in found
     assert ("engine.loop", "data.loading") in found
 

@@ -21,6 +21,7 @@ from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
 from sandglass.errors import CapabilityError, ConfigError
 from sandglass.runs.run import load_model, write_model_folder
+from sandglass.runs.specification import to_plain
 
 
 def make(name: str, spec: Spec, **options: Any) -> Model:
@@ -219,7 +220,7 @@ def test_a_saved_model_gives_the_same_bits(model: Model, tmp_path: Path) -> None
             stage.fit(lambda: [batch(model.spec)], None)
         if stage.phases:
             Stepper(model, stage, Training(device="cpu"))(batch(model.spec), Clock(), 1.0)
-    config = {"model": model.config, "spec": model.spec.to_dict(), "transform": {}, "classes": [], "step": 1}
+    config = {"model": model.config, "spec": to_plain(model.spec), "transform": {}, "classes": [], "step": 1}
     write_model_folder(tmp_path / "model", config, model.state_dict(), "card")
     loaded = load_model(tmp_path / "model")
     model.eval()

@@ -14,8 +14,9 @@ import torch
 from helpers import QUICK, fresh, pictures
 from made import MODELS, NETS, dataset, small, spec_for, suits
 from sandglass import registry
-from sandglass.core import Column, Likelihood, Spec
+from sandglass.core import Column, Spec
 from sandglass.data.dataset import Mixture
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 from sandglass.metrics.evaluation import FEW, Evaluation
 from sandglass.metrics.measure import measure

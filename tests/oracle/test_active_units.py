@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from sandglass import registry
-from sandglass.core import Model, Result, Spec
+from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.metrics.measure import measure
+from sandglass.runs.result import Result
 
 
 def coded(spreads: Tensor, log_variance: float = 0.0) -> Model:

@@ -11,12 +11,13 @@ from torch import Tensor
 from torch.distributions import Beta, Independent, Laplace, MultivariateNormal, Normal, kl_divergence
 
 from sandglass import registry
-from sandglass.core import Model, Result, Spec
+from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics import aggregate
 from sandglass.metrics.aggregate import aggregate_log_prob, pairwise_log_prob
 from sandglass.metrics.measure import measure
+from sandglass.runs.result import Result
 
 LINEAR = torch.tensor([[0.8, 0.3, 0.0], [-0.2, 0.6, 0.5]]).double()
 SCALE = torch.tensor([0.7, 0.9]).double()

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from helpers import Draws
 from sandglass import registry
-from sandglass.core import Batch, Result, Spec
+from sandglass.core import Batch, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import CapabilityError, DataError
 from sandglass.metrics.measure import measure
+from sandglass.runs.result import Result
 
 SPEC = Spec((2,), classes=3)
 CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])

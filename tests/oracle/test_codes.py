@@ -16,7 +16,7 @@ from torch import Tensor
 
 from helpers import fresh, rows
 from sandglass import registry
-from sandglass.core import Batch, Latent, Model, Phase, Result, Spec
+from sandglass.core import Batch, Latent, Model, Phase, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics import _subset
@@ -25,6 +25,7 @@ from sandglass.metrics._linear import Linear
 from sandglass.metrics.clustering import accuracy, adjusted_rand, normalised_information
 from sandglass.metrics.measure import measure
 from sandglass.metrics.probe import linear, nearest
+from sandglass.runs.result import Result
 
 
 class Through(Model):

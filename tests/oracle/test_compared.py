@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sandglass.core import Result
 from sandglass.metrics.compared import Difference, Group, Ranking, better, difference, of_likelihood, rankings
 from sandglass.metrics.measure import mean_result
+from sandglass.runs.result import Result
 
 Drawn = Callable[..., list[Tensor]]
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import sandglass
 from helpers import fresh
-from sandglass.core import Batch, Latent, Model, Phase, Result, Spec
+from sandglass.core import Batch, Latent, Model, Phase, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics._bootstrap import bootstrap
@@ -25,6 +25,7 @@ from sandglass.metrics._information import contingency, entropy, mutual_informat
 from sandglass.metrics.dci import completeness, disentanglement
 from sandglass.metrics.measure import measure
 from sandglass.metrics.modularity import Ranking, modularity
+from sandglass.runs.result import Result
 
 FAST = ("mig", "factor_vae", "sap", "modularity")
 NAMES = ("a", "b", "c")

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from helpers import Draws
 from sandglass import registry
-from sandglass.core import Result, Spec
+from sandglass.core import Spec
 from sandglass.data.dataset import Mixture, Split
 from sandglass.metrics._bootstrap import median
 from sandglass.metrics.measure import measure, share_result
+from sandglass.runs.result import Result
 
 TIMES = 300
 """Repetitions, of which a spread is known to 4 %; the seeds are fixed."""

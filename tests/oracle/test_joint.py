@@ -20,6 +20,7 @@ from sandglass.errors import CapabilityError, ConfigError
 from sandglass.models._modalities import Expert, product_of_experts
 from sandglass.models.joint_vae import JointVAE
 from sandglass.runs.run import load_model, write_model_folder
+from sandglass.runs.specification import to_plain
 
 S, PX, PT, DX, DT = 2, 1, 1, 5, 4
 SIGMA = {"x": 0.7, "tag": 0.4}
@@ -276,7 +277,7 @@ def test_pictures_and_vectors_as_companions_step_save_and_load(tmp_path: Path) -
     assert [latent.name for latent in model.latents] == ["shared", "x", "tag", "edges"]
     Stepper(model, model.stages()[0], Training(device="cpu"))(batch, Clock(), 1.0)
     assert all(torch.isfinite(p).all() for p in model.parameters())
-    config = {"model": model.config, "spec": model.spec.to_dict(), "transform": {}, "classes": [], "step": 1}
+    config = {"model": model.config, "spec": to_plain(model.spec), "transform": {}, "classes": [], "step": 1}
     write_model_folder(tmp_path / "model", config, model.state_dict(), "card")
     loaded = load_model(tmp_path / "model")
     assert torch.equal(model.eval().encode(batch), loaded.encode(batch))

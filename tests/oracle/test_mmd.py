@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from sandglass import registry
-from sandglass.core import Model, Result, Spec
+from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.measure import measure
 from sandglass.metrics.mmd import KERNELS, WIDTHS, mmd_blocks
+from sandglass.runs.result import Result
 
 
 def normal(*shape: int, seed: int) -> Tensor:

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from helpers import Draws
-from sandglass.core import Result, Spec
+from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics import modes, nearest
 from sandglass.metrics.measure import measure
+from sandglass.runs.result import Result
 
 
 def normal(*shape: int, seed: int) -> Tensor:

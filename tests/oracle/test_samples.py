@@ -13,12 +13,13 @@ from torch import Tensor
 
 from helpers import Draws
 from sandglass import registry
-from sandglass.core import Model, Result, Spec
+from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, DataError
 from sandglass.metrics import fid, inception_score, kid, prdc
 from sandglass.metrics.measure import measure
 from sandglass.metrics.samples import squared_distances
+from sandglass.runs.result import Result
 
 
 def normal(*shape: int, seed: int) -> Tensor:

@@ -17,13 +17,14 @@ from torch.optim import lr_scheduler
 import sandglass
 from helpers import fresh, make_loop, rows
 from sandglass import registry, rng
-from sandglass.core import Batch, Clock, Conditional, Model, Schedule, Spec
-from sandglass.distributions.conditional import DiagonalGaussian
+from sandglass.core import Batch, Clock, Model, Spec
+from sandglass.distributions.conditional import Conditional, DiagonalGaussian
 from sandglass.engine.options import SCHEDULES as RATES
 from sandglass.engine.options import Settled
 from sandglass.engine.schedules import make_factor
 from sandglass.engine.validate import validate
 from sandglass.errors import ConfigError
+from sandglass.schedules.schedule import Schedule
 
 SCHEDULES = registry.names("schedule")
 AT_REST = [name for name in SCHEDULES if registry.resolve("schedule", name).final is not None]

@@ -26,6 +26,7 @@ from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, DataError
 from sandglass.reports import columns
 from sandglass.reports.section import Material
+from sandglass.runs.specification import from_plain, to_plain
 
 KINDS = {"income": "positive", "visits": "count"}
 
@@ -176,15 +177,15 @@ def test_a_damaged_count_is_refused(change: dict[str, Any]) -> None:
 
 def test_a_spec_of_an_earlier_version_reads_and_a_strange_one_does_not() -> None:
     spec = Spec((2,), columns=(Column("n", "count", 1, (), 3.0, 4.0), Column("g", "ordinal", 1, ("a", "b"), 0.5, 0.5)))
-    values = json.loads(json.dumps(spec.to_dict()))
-    assert Spec.from_dict(values) == spec
+    values = json.loads(json.dumps(to_plain(spec)))
+    assert from_plain(values) == spec
     old = {**values, "columns": [{k: c[k] for k in ("name", "kind", "width", "categories")} for c in values["columns"]]}
-    assert [(c.kind, c.mean, c.scale) for c in Spec.from_dict(old).columns] == [("count", 0, 1), ("ordinal", 0, 1)]
+    assert [(c.kind, c.mean, c.scale) for c in from_plain(old).columns] == [("count", 0, 1), ("ordinal", 0, 1)]
     splits = {"train": Split(torch.zeros(3, 2))}
-    assert fingerprint(Spec.from_dict(old), splits) == fingerprint(spec, splits)  # so that it can be gone on with
+    assert fingerprint(from_plain(old), splits) == fingerprint(spec, splits)  # so that it can be gone on with
     for change in ({"kind": "sum"}, {"scale": 0.0}, {"scale": math.inf}, {"mean": math.nan}):
         with pytest.raises(ValueError, match="a column of kind"):
-            Spec.from_dict({**values, "columns": [values["columns"][0] | change]})
+            from_plain({**values, "columns": [values["columns"][0] | change]})
 
 
 def test_a_mixed_table_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

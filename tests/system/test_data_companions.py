@@ -26,6 +26,7 @@ from sandglass.data.load import load_data
 from sandglass.data.loading import Loader, in_order
 from sandglass.data.transform import ImageTransform, TableTransform, Transform
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
+from sandglass.runs.specification import to_plain
 
 CHANCE = np.random.default_rng(0)
 
@@ -566,7 +567,7 @@ def test_a_model_folder_whose_companion_does_not_fit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = arrays()
-    config = {"transform": data.transform.to_dict(), "spec": data.spec.to_dict(), "classes": []}
+    config = {"transform": data.transform.to_dict(), "spec": to_plain(data.spec), "classes": []}
     monkeypatch.setattr(trained_on, "config_of", lambda source: json.loads(json.dumps(config)))
     reading = trained_on.reading_of(tmp_path)
     assert reading["transform"] == data.transform

@@ -28,6 +28,7 @@ from sandglass.data.transform import Transform
 from sandglass.errors import CapabilityError, ConfigError, MissingPackageError
 from sandglass.exports import graph, parity, write
 from sandglass.runs.run import write_model_folder
+from sandglass.runs.specification import from_plain, to_plain
 
 ABLE = [n for n in MODELS if {"encode", "decode"} & set(registry.declared(n).provides) and suits(n, "row")]
 PRESETS = [n for n in ABLE if registry.entry("model", n).preset and n != "cvae"]
@@ -38,7 +39,7 @@ MLP = {"name": "mlp", "widths": [8]}
 def stored(name: str, data: Dataset, path: Path, **options: Any) -> Model:
     """A model folder with fresh weights."""
     model = fresh(name, data, **{**small(name), **options}).eval()
-    config = {"model": model.config, "spec": data.spec.to_dict(), "transform": data.transform.to_dict(), "step": 0}
+    config = {"model": model.config, "spec": to_plain(data.spec), "transform": data.transform.to_dict(), "step": 0}
     write_model_folder(path, config, model.state_dict(), "card")
     return model
 
@@ -122,7 +123,7 @@ def test_a_stranger_finds_what_to_do(run: Path, done: write.Exported) -> None:
         assert about["sandglass.part"] == part and about["sandglass.version"] == sandglass.__version__
         config = sandglass.Run(run).config
         assert Transform.from_dict(json.loads(about["sandglass.transform"])).to_dict() == config["transform"]
-        assert Spec.from_dict(json.loads(about["sandglass.spec"])) == Spec.from_dict(config["spec"])
+        assert from_plain(json.loads(about["sandglass.spec"])) == from_plain(config["spec"])
         assert json.loads(about["sandglass.model"]) == config["model"]
     encoder = session(done.path / "encoder.onnx")
     assert [(i.name, i.type, i.shape) for i in encoder.get_inputs()] == [("x", "tensor(float)", ["batch", 1, 8, 8])]
@@ -275,7 +276,7 @@ def test_the_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_a_model_in_double_precision_is_exported_in_single(tmp_path: Path) -> None:
     data = rows(torch.randn(20, 6))
     model = fresh("ae", data, latent_dim=3, net=MLP).double().eval()
-    config = {"model": model.config, "spec": data.spec.to_dict(), "transform": data.transform.to_dict(), "step": 0}
+    config = {"model": model.config, "spec": to_plain(data.spec), "transform": data.transform.to_dict(), "step": 0}
     write_model_folder(tmp_path / "model", config, model.state_dict(), "card")
     done = sandglass.export(tmp_path / "model", tmp_path / "onnx", parts=["encoder"])
     x = torch.randn(5, 6)

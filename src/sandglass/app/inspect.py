@@ -13,7 +13,7 @@ from sandglass.app.parsing import Parser
 
 if TYPE_CHECKING:
     from sandglass.census.census import Census
-    from sandglass.core import Finding
+    from sandglass.runs.finding import Finding
 
 _COLUMNS = 30
 _NAME = 12

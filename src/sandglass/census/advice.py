@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sandglass.census.census import listed, some
-from sandglass.core import Finding
+from sandglass.runs.finding import Finding
 
 Facts = Mapping[str, Any]
 

@@ -10,9 +10,9 @@ import numpy as np
 from sandglass.census.advice import balance
 from sandglass.census.census import Census, ordered, sentence, some
 from sandglass.census.table import table_facts, table_findings
-from sandglass.core import Finding
 from sandglass.data.dataset import Dataset
 from sandglass.data.splits import duplicates
+from sandglass.runs.finding import Finding
 
 _COLUMNS = 1000
 

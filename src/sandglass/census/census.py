@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sandglass.core import Finding
+from sandglass.runs.finding import Finding
 
 FORMAT = 1
 """Of :meth:`Census.to_dict`; it grows when a key goes or changes its meaning, not when one is added."""

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from sandglass.census.advice import balance
 from sandglass.census.census import NAMED, listed, sentence, some
-from sandglass.core import Finding
 from sandglass.data.cells import is_date, plain, seconds
 from sandglass.data.fitting import PADDED, leave_out
 from sandglass.data.sources.images import shown
+from sandglass.runs.finding import Finding
 
 Column = npt.NDArray[Any]
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from sandglass.census import advice, arrays, files, pictures, table
 from sandglass.census.census import Census, ordered, sentence
 from sandglass.census.pictures import Entry
-from sandglass.core import Finding
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.sources import archives, images, layouts, numpy_files, tables
 from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.runs.finding import Finding
 
 
 def inspect(source: Any, *, labels: Any = None, name: str | None = None, progress: bool = False) -> Census:

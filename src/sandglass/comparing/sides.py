@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from sandglass import registry
-from sandglass.core import Result
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.compared import Group, Ranking, rankings
@@ -17,6 +16,7 @@ from sandglass.reports import facts
 from sandglass.reports.section import Material
 from sandglass.runs import settings
 from sandglass.runs.plain import strict_json
+from sandglass.runs.result import Result
 from sandglass.runs.run import Run
 
 _NO_MATTER = ("training.seed", "training.threads", "training.device")  # several seeds of one configuration differ so

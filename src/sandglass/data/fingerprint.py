@@ -12,6 +12,7 @@ from torch import Tensor
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.data.rows import Rows, Store, common_store
+from sandglass.runs.specification import to_plain
 
 Content = Callable[[Tensor | Rows], Iterable[memoryview]]
 
@@ -44,7 +45,7 @@ def _digest(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...], c
 
 def _nature(spec: Spec) -> dict[str, Any]:
     """The spec in plain values, without what follows from the examples or was not always there."""
-    nature = spec.to_dict()
+    nature = to_plain(spec)
     for column in nature["columns"]:
         del column["mean"], column["scale"]
     if spec.layout != "sequence":

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sandglass.core import Spec
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import Transform
 from sandglass.errors import CheckpointError, ConfigError, DataError
 from sandglass.runs.load import config_of
 from sandglass.runs.run import Run
+from sandglass.runs.specification import from_plain
 
 
 def run_data(run: Run) -> Dataset:
@@ -41,7 +41,7 @@ def transform_of(source: Run | str | Path) -> Transform:
     config = config_of(source)
     path = source.path if isinstance(source, Run) else Path(source)
     try:
-        transform, spec = Transform.from_dict(config["transform"]), Spec.from_dict(config["spec"])
+        transform, spec = Transform.from_dict(config["transform"]), from_plain(config["spec"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: the configuration has no good transform ({error}).") from error
     made = transform.spec()

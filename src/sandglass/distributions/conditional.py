@@ -1,7 +1,8 @@
-"""A network and a head: what turns an input into a distribution."""
+"""Distributions that depend on something, and their networks: q(z|x, c), p(x|z, c) and p(z|c)."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from sandglass.core import Condition, Conditional, FigureKind, Likelihood, Net, Spec
+from sandglass.core import FigureKind, Spec
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.distributions.location_scale import scale_from
+from sandglass.nets.net import Condition, Net
+
+
+class Conditional(nn.Module, abc.ABC):
+    """A distribution that may depend on something: q(z|x, c), p(x|z, c) and p(z|c) are one type."""
+
+    @abc.abstractmethod
+    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
+        """The distribution given ``h`` under the condition ``c``; ``mask`` says what of h was observed."""
 
 
 class Network(nn.Module):

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 from torch.types import _size
 
-from sandglass.core import Likelihood, Spec
+from sandglass.core import Spec
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, constraints
 from torch.types import _size
 
-from sandglass.core import FigureKind, Likelihood, Spec
+from sandglass.core import FigureKind, Spec
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.errors import ConfigError
 
 

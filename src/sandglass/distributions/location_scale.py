@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
-from sandglass.core import Likelihood, Spec
+from sandglass.core import Spec
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.errors import ConfigError
 
 LOG_SCALE_BOUND = 10.0

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, NegativeBinomial, Normal, constraints
 from torch.types import _size
 
-from sandglass.core import Column, FigureKind, Likelihood, Spec
+from sandglass.core import Column, FigureKind, Spec
 from sandglass.distributions.categorical import Choice
 from sandglass.distributions.levels import OnLevels
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.distributions.location_scale import scale_from
 from sandglass.errors import ConfigError
 from sandglass.registry import register

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 from torch.distributions.kl import register_kl
 
-from sandglass.core import Conditional
+from sandglass.distributions.conditional import Conditional
 from sandglass.registry import register
 
 

@@ -17,6 +17,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
 from sandglass.runs import storage
 from sandglass.runs.run import Run
+from sandglass.runs.specification import to_plain
 
 BAD_FILES = "bad_files.csv"
 """In a run folder, the files that were left out of the data and why."""
@@ -36,7 +37,7 @@ def describe(model: Model, data: Dataset, training: Training, recipe: str | None
         },
         "training": training.to_dict(),
         "recipe": recipe,
-        "spec": model.spec.to_dict(),
+        "spec": to_plain(model.spec),
         "transform": data.transform.to_dict(),
         "classes": list(data.classes),
         "environment": environment(),

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from sandglass.core import Schedule
 from sandglass.engine.options import Settled
 from sandglass.registry import resolve, schema
 from sandglass.schedules.ramps import Linear
+from sandglass.schedules.schedule import Schedule
 
 
 def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float]:

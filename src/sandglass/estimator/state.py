@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from sandglass import registry
-from sandglass.core import Model, Spec
+from sandglass.core import Model
 from sandglass.data.transform import Transform
+from sandglass.runs.specification import from_plain, to_plain
 from sandglass.runs.weights import fill
 
 
@@ -18,7 +19,7 @@ def plain(model: Model, transform: Transform) -> dict[str, Any]:
     """Configuration, spec and transform as in a model folder, and the weights as arrays."""
     return {
         "model": model.config,
-        "spec": model.spec.to_dict(),
+        "spec": to_plain(model.spec),
         "transform": transform.to_dict(),
         "weights": {k: v.detach().cpu().numpy().copy() for k, v in model.state_dict().items()},
     }
@@ -35,7 +36,7 @@ def built(stored: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Model, Tra
         CheckpointError: the weights do not fit.
     """
     options = {**stored["model"]["options"], **own}
-    model = registry.build(stored["model"]["name"], Spec.from_dict(stored["spec"]), **options)
+    model = registry.build(stored["model"]["name"], from_plain(stored["spec"]), **options)
     fill(model, {k: torch.from_numpy(v.copy()) for k, v in stored["weights"].items()}, "the pickled estimator")
     return model.eval(), Transform.from_dict(stored["transform"])
 

@@ -25,6 +25,7 @@ from sandglass.exports.readme import readme
 from sandglass.runs import storage
 from sandglass.runs.load import load
 from sandglass.runs.run import Run
+from sandglass.runs.specification import to_plain
 
 PARTS = {"encoder": "encode", "decoder": "decode"}
 """What can be exported, and the capability that it needs."""
@@ -100,7 +101,7 @@ def export(
     chosen = chosen_parts(model, parts)
     transform = transform_of(source)
     batch, examples = inputs(source, model.spec)
-    about = {"model": model.config, "spec": model.spec.to_dict(), "transform": transform.to_dict()}
+    about = {"model": model.config, "spec": to_plain(model.spec), "transform": transform.to_dict()}
     files: dict[str, storage.Content] = {}
     differences = []
     with torch.no_grad(), rng.forked("cpu", 0, "export"):

@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from sandglass import rng
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _PAIRS = 2**18  # of a draw and a component, held at once: what a cache holds
 _CLOSE = 0.8  # of log N; above it the mutual information is what N allows

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.distributions import Distribution, MixtureSameFamily, biject_to
 from torch.distributions.constraints import Constraint
 
-from sandglass.core import Batch, Conditional, Model, Result
+from sandglass.core import Batch, Model
+from sandglass.distributions.conditional import Conditional
 from sandglass.distributions.evidence import decoded_at_once
 from sandglass.distributions.observed import log_prob
 from sandglass.errors import CapabilityError, ConfigError
@@ -23,6 +24,7 @@ from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
 from sandglass.running import over
+from sandglass.runs.result import Result
 
 _ACCEPT = 0.65  # of the proposals, where Hamiltonian steps get furthest (Neal 2011; Beskos et al. 2013)
 _FIRST, _GAIN = 0.2, 0.2  # the first step size, and by how much its logarithm follows the acceptance

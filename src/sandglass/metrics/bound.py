@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, Model, Result, Spec
+from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 OBSERVED = "of the observed values alone"
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics._linear import Linear
@@ -26,6 +26,7 @@ from sandglass.metrics.samples import (
     worth_while,
 )
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _SHOWN = 20  # classes whose accuracies are in the note; of more, the lowest
 

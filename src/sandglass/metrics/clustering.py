@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, sklearn_seed
 from sandglass.metrics._information import contingency, entropy, mutual_information
 from sandglass.metrics._subset import points_and_inputs, scarce, subset
 from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 
 def accuracy(table: np.ndarray) -> float:

@@ -10,8 +10,9 @@ from statistics import NormalDist, median
 from typing import Any
 
 from sandglass import registry
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.metrics.evaluation import FEW, Better
+from sandglass.runs.result import Result
 
 _ERROR = 0.025
 """How often, at most, a model is called best by chance though another is as good."""

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, halves, sklearn_seed
 from sandglass.metrics._factors import Known, known
 from sandglass.metrics._information import entropy
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _RESAMPLES = 10
 

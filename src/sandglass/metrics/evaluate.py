@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import as_dataset, reading_of, run_data
 from sandglass.engine.mirror import copy_results
@@ -14,6 +14,7 @@ from sandglass.engine.progress import Silent
 from sandglass.errors import DataError
 from sandglass.metrics.measure import beside, measure
 from sandglass.runs.load import kept_step
+from sandglass.runs.result import Result
 from sandglass.runs.run import Run
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Result
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _BLOCKS = 20  # that are left out in turn for the standard error and for the bias
 _ENOUGH = 20  # times as many samples as features have little bias

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from sandglass.core import Result
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.fid import estimate
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 
 @register("fid_infinity", kind="metric")

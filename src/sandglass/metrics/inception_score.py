@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Result
 from sandglass.metrics.evaluation import Better, UnsuitableError
 from sandglass.metrics.extractor import FeaturesOption
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _SPLITS = 10
 

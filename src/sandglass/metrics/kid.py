@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Result
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _BLOCKS = 10  # at least, whose distances give the mean and its standard error
 _SIZE = 1_000  # examples in a block at most

@@ -8,11 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from sandglass import registry
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics.evaluation import FEW, Evaluation, UnsuitableError
 from sandglass.metrics.measure import per_example
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 ACTIVE = 0.01
 """A unit is active when the variance of its posterior mean over the data is above this."""

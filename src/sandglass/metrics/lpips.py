@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.errors import ConfigError, MissingPackageError, NotFoundError
 from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 NETS = ("alex", "vgg", "squeeze")
 SIDE = 64

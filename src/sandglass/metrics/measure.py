@@ -9,11 +9,12 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from sandglass import registry
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset, Mixture, Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import FEW, Evaluation, Requirement, UnsuitableError
 from sandglass.running import observing, over
+from sandglass.runs.result import Result
 
 
 class Measure(Protocol):

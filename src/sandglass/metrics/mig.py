@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics._factors import Known, binned, by_chance, entropies, gap, information, known, numbered
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 BINS = 20
 

@@ -10,13 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.errors import ConfigError
 from sandglass.metrics.aggregate import at_random
 from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 from sandglass.running import conditions, placed
+from sandglass.runs.result import Result
 
 WIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Of the kernels that are averaged, in squared distances between two draws of the prior."""

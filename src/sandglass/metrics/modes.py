@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import share_result
 from sandglass.metrics.samples import drawn, with_conditions
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _NEAR = 3.0  # standard deviations from a centre within which a sample is of high quality
 

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, halves
 from sandglass.metrics._factors import Known, binned, by_chance, information, known
 from sandglass.metrics._linear import Linear
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _NOTHING = 1e-9  # nats that rounding can leave of a dimension and a factor that are independent
 

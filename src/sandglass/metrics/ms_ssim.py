@@ -8,12 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sandglass.core import Batch, Model, Result, Spec
+from sandglass.core import Batch, Model, Spec
 from sandglass.errors import ConfigError
 from sandglass.metrics._windows import WINDOW, data_range, range_note, similarity
 from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the five scales, finest first: what people's judgements gave (section 3.2 of the paper)."""

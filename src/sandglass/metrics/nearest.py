@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import median
 from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
@@ -24,6 +24,7 @@ from sandglass.metrics.samples import (
     with_conditions,
 )
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _LEVEL = 0.01  # share of unseen examples that lie as near to a training example as a copy
 _MOST = 2_000  # samples, and unseen examples, whose nearest training example is looked for

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Result
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.extractor import FeaturesOption
 from sandglass.metrics.measure import mean_result, share_result
 from sandglass.metrics.samples import Compared, OfSamples, squared_distances
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 _MOST = 5_000  # of each are compared: the work grows with the square
 _ROWS = 1_000  # of a table of distances held at once

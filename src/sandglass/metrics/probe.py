@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.data.dataset import Split
 from sandglass.metrics._linear import Linear
 from sandglass.metrics._subset import points_and_inputs, scarce, subset
 from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import share_result
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 NEIGHBOURS = 5
 

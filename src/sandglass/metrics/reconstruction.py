@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.metrics.bound import OBSERVED
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 
 @register("reconstruction", kind="metric")

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from sandglass import registry, rng
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Evaluation, Requirement, UnsuitableError
 from sandglass.metrics.extractor import Extractor, FeaturesOption
 from sandglass.running import borrowed, conditioned_on, sample
+from sandglass.runs.result import Result
 
 T = TypeVar("T")
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.metrics._bootstrap import bootstrap, halves
 from sandglass.metrics._factors import balanced, gap, known
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 
 @register("sap", kind="metric")

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from sandglass import rng
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 from sandglass.registry import register
 from sandglass.running import placed
+from sandglass.runs.result import Result
 
 _FRAMES = 2**22  # numbers of decoder output held at once
 _FEW = 100  # examples under which the pairs repeat themselves, and their error is too small

@@ -9,12 +9,13 @@ from time import perf_counter
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import median
 from sandglass.metrics.evaluation import Evaluation
 from sandglass.registry import register
 from sandglass.running import conditions, placed
+from sandglass.runs.result import Result
 
 
 @register("speed", kind="metric")

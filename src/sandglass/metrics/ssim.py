@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from sandglass.core import Batch, Model, Result
+from sandglass.core import Batch, Model
 from sandglass.metrics._windows import WINDOW, data_range, largest_window, range_note, similarity
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 
 @register("ssim", kind="metric")

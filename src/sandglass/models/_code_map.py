@@ -9,9 +9,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sandglass.core import Condition, Maps, Net
 from sandglass.errors import ConfigError
 from sandglass.nets.frame import FromCode
+from sandglass.nets.net import Condition, Maps, Net
 
 _ON_A_MAP = 64
 _IN_A_ROW = 8

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.core import Condition, Conditional, Net
-from sandglass.distributions.conditional import at_least_single
+from sandglass.distributions.conditional import Conditional, at_least_single
 from sandglass.errors import ConfigError
 from sandglass.nets.attention import Past
+from sandglass.nets.net import Condition, Net
 from sandglass.nets.vit import Block
 
 _ONE = torch.Size()

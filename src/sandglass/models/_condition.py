@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sandglass.core import Batch, Condition, Spec
+from sandglass.core import Batch, Spec
 from sandglass.distributions.observed import fill
 from sandglass.errors import ConfigError
+from sandglass.nets.net import Condition
 
 
 class Given:

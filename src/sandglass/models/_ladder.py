@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 from torch.distributions.transforms import Transform
 
-from sandglass.core import Condition, Likelihood, Net, Spec
+from sandglass.core import Spec
 from sandglass.distributions.chain import Chain, Parts, joined
 from sandglass.distributions.conditional import (
     DiagonalGaussian,
@@ -22,9 +22,11 @@ from sandglass.distributions.conditional import (
     ObservationModel,
     at_least_single,
 )
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.distributions.location_scale import scale_from
 from sandglass.distributions.standard import StandardNormal
 from sandglass.nets.mlp import MLP, Residual
+from sandglass.nets.net import Condition, Net
 
 _ACTIVATION = "silu"
 

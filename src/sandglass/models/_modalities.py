@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
-from sandglass.core import Batch, Column, Likelihood, Net, Spec
+from sandglass.core import Batch, Column, Spec
 from sandglass.distributions.conditional import Network, Observation
+from sandglass.distributions.likelihood import Likelihood
 from sandglass.distributions.location_scale import scale_from
 from sandglass.distributions.observed import fill, log_prob
 from sandglass.errors import ConfigError
 from sandglass.models._condition import companion_of, one_hot
+from sandglass.nets.net import Net
 
 LABELS = "labels"
 """The name of the classes as a modality."""

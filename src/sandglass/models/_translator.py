@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sandglass.core import Condition, Maps, Net, Spec
+from sandglass.core import Spec
 from sandglass.distributions.conditional import Network, at_least_single
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import in_range
+from sandglass.nets.net import Condition, Maps, Net
 
 _LEAST = 1 / 64  # what is nearer to 0 or 1 has the logit of this: black and white stay within reach of a network
 

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Clock, Condition, Latent, Model, Net, Phase, Spec, Terms
+from sandglass.core import Batch, Clock, Latent, Model, Phase, Spec, Terms
 from sandglass.distributions.conditional import Network
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import OPTIM, Adversary, AdversaryName, in_range
 from sandglass.models._condition import Given
+from sandglass.nets.net import Condition, Net
 from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
 

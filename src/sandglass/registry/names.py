@@ -14,7 +14,6 @@ from typing import Annotated, Any, TypeVar
 
 from docstring_parser import parse
 
-from sandglass.core import Conditional, Likelihood, Net, Schedule
 from sandglass.errors import ConfigError
 
 T = TypeVar("T")
@@ -52,10 +51,10 @@ class OptionsOf:
     make: type
 
 
-NetOption = Annotated[Net | str | Mapping[str, Any], Kind("net")]
-LikelihoodOption = Annotated[Likelihood | str | Mapping[str, Any], Kind("likelihood")]
-PriorOption = Annotated[Conditional | str | Mapping[str, Any], Kind("prior")]
-ScheduleOption = Annotated[Schedule | str | Mapping[str, Any], Kind("schedule")]
+NetOption = Annotated[Any, Kind("net")]
+LikelihoodOption = Annotated[Any, Kind("likelihood")]
+PriorOption = Annotated[Any, Kind("prior")]
+ScheduleOption = Annotated[Any, Kind("schedule")]
 
 
 @dataclass(frozen=True)

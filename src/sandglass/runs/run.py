@@ -31,10 +31,11 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from sandglass import __version__, registry
-from sandglass.core import Model, Spec
+from sandglass.core import Model
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
 from sandglass.runs import settings, storage
 from sandglass.runs.plain import read_json, read_jsonl, read_yaml, strict_json, to_yaml
+from sandglass.runs.specification import from_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
 
 _STEP = re.compile(r"^step-(\d{8,})$")
@@ -405,7 +406,7 @@ def _assemble(
     """The model of a configuration; the header of its weights is compared before memory is taken for either."""
     try:
         name, options = config["model"]["name"], dict(config["model"]["options"])
-        spec = Spec.from_dict(config["spec"])
+        spec = from_plain(config["spec"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{source}: the configuration lacks its model or spec ({error}).") from error
     for key, value in options.items():

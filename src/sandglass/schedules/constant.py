@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sandglass.core import Schedule
 from sandglass.registry import register
+from sandglass.schedules.schedule import Schedule
 
 
 @register("constant", kind="schedule")

@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sandglass.core import Schedule
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 from sandglass.schedules._checks import check
 from sandglass.schedules.ramps import SHAPES
+from sandglass.schedules.schedule import Schedule
 
 
 @register("cyclical", kind="schedule")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sandglass.core import Schedule
 from sandglass.registry import register
 from sandglass.schedules._checks import check
+from sandglass.schedules.schedule import Schedule
 
 
 @register("step", kind="schedule")

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from sandglass.core import Schedule
 from sandglass.registry import register
 from sandglass.schedules._checks import check
+from sandglass.schedules.schedule import Schedule
 
 _STEEPNESS = 12.0  # the logistic function from -6 to 6, as in the code of Fu et al. 2019
 

@@ -12,9 +12,9 @@ import abc
 import torch
 from torch import Tensor
 
-from sandglass.core import Schedule
 from sandglass.registry import register
 from sandglass.schedules._checks import check
+from sandglass.schedules.schedule import Schedule
 
 
 class Waves(Schedule):

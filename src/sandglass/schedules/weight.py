@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
-from sandglass.core import Clock, Schedule
+from sandglass.core import Clock
 from sandglass.errors import ConfigError
 from sandglass.registry import names, resolve
 from sandglass.schedules.constant import Constant
+from sandglass.schedules.schedule import Schedule
 
 
 class Weight:

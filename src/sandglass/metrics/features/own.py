@@ -27,6 +27,7 @@ from sandglass.metrics.extractor import FEW, Extractor
 from sandglass.metrics.features._network import Network, some
 from sandglass.registry import register
 from sandglass.runs import storage
+from sandglass.runs.specification import to_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
 
 _VERSION = 2  # of the network and its training; what another version learnt is learnt anew
@@ -102,7 +103,7 @@ class Own:
 
     def place(self, evaluation: Evaluation, classes: int) -> Path:
         """Where the weights for this data and these options are kept."""
-        what = [_VERSION, evaluation.fingerprint, evaluation.spec.to_dict(), classes, self.dim, self.size, self.updates]
+        what = [_VERSION, evaluation.fingerprint, to_plain(evaluation.spec), classes, self.dim, self.size, self.updates]
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
         return storage.cache_folder("features") / name
 

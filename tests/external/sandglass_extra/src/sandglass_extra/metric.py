@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from sandglass import running
-from sandglass.core import Model, Result
+from sandglass.core import Model
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
+from sandglass.runs.result import Result
 
 
 @register("brightness", kind="metric")
