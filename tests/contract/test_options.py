@@ -38,7 +38,7 @@ from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 Options = dict[str, Any]
 
 VALUES: dict[tuple[str, str], list[Any]] = {
-    ("model", "given"): ["labels", "other"],
+    ("model", "condition"): ["labels", "other"],
     ("model", "sees"): ["other"],
     ("model", "source"): ["other"],
     ("model", "codes"): [3],

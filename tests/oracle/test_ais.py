@@ -79,7 +79,7 @@ def test_under_a_condition_it_is_the_likelihood_given_that() -> None:
     """A linear decoder moved by the class: log p(x|c) in closed form; under another class it is far off."""
     torch.manual_seed(0)
     likelihood = {"name": "gaussian", "learn": "none", "scale": NOISE}
-    options = {"net": "linear", "latent_dim": 2, "likelihood": likelihood, "given": "labels"}
+    options = {"net": "linear", "latent_dim": 2, "likelihood": likelihood, "condition": "labels"}
     model: VAE = registry.build("vae", Spec((3,), classes=2), **options).double().eval()  # type: ignore[assignment]
     x, y = torch.randn(4, 3).double(), torch.tensor([0, 1, 1, 0])
     with torch.no_grad():

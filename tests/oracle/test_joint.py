@@ -306,7 +306,7 @@ def test_options_that_make_no_sense_are_refused(options: dict[str, Any], said: s
 def test_data_of_one_modality_and_a_wrong_number_of_conditions_are_refused() -> None:
     with pytest.raises(ConfigError, match="second modality"):
         make(Spec((4,)), modalities=())
-    with pytest.raises(ConfigError, match="3 examples are wanted"):
+    with pytest.raises(ConfigError, match="3 examples were asked for"):
         make().sample(3, Batch(y=torch.zeros(2, dtype=torch.int64)))
     with pytest.raises(ConfigError, match="no modality 'sound'"):
         make().translate(mixed_batch(), "sound")

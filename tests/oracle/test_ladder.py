@@ -237,7 +237,7 @@ def test_bad_levels_are_refused(bad: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("inference", ["ladder", "bottom-up"])
 @pytest.mark.parametrize("given", ["labels", "hint"])
 def test_a_condition_reaches_encoder_levels_and_decoder(given: str, inference: str) -> None:
-    model = make((3, 2), Spec((6,), classes=3, given={"hint": Spec((2,))}), given=given, inference=inference)
+    model = make((3, 2), Spec((6,), classes=3, given={"hint": Spec((2,))}), condition=given, inference=inference)
     hint = torch.randn(4, 2).double()
     one = Batch(data(4), torch.tensor([0, 1, 2, 0]), given={"hint": hint})
     other = Batch(one.x, torch.tensor([1, 2, 0, 1]), given={"hint": hint + 1})

@@ -322,5 +322,5 @@ def test_directions_and_sources_that_are_not_there_are_refused() -> None:
         both.translate(pair, "c")
     with pytest.raises(ConfigError, match="were not given"):
         both.sample(6)
-    with pytest.raises(ConfigError, match="5 examples are wanted and 6"):
+    with pytest.raises(ConfigError, match="5 examples were asked for, and 6"):
         both.sample(5, pair)

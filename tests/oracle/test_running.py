@@ -31,7 +31,7 @@ def make(**options: object) -> Model:
 
 @pytest.mark.parametrize("given", ["", "labels", "tag"])
 def test_of_more_samples_the_first_are_the_same(given: str) -> None:
-    model, split = make(given=given), examples(40)
+    model, split = make(condition=given), examples(40)
     key = (3, "test")
 
     def draws(n: int) -> Tensor:
@@ -44,7 +44,7 @@ def test_of_more_samples_the_first_are_the_same(given: str) -> None:
 
 
 def test_conditions_have_the_proportions_of_the_split() -> None:
-    model, split = make(given="labels"), examples(30)
+    model, split = make(condition="labels"), examples(30)
     given = running.conditions(model, split, 60, 0)
     assert given is not None and given.x is None and given.y is not None
     assert given.y.bincount().tolist() == [20, 20, 20] and len(given) == 60

@@ -364,7 +364,7 @@ def test_a_prior_of_a_picture_condition() -> None:
     """The grey copy conditions prior and decoder; encode needs it not."""
     grey = Spec((1, 8, 8), "unit")
     with rng.forked("cpu", 0, "weights"):
-        model = registry.build("vq-vae", Spec((3, 8, 8), "unit", given={"grey": grey}), given="grey", **SMALL)
+        model = registry.build("vq-vae", Spec((3, 8, 8), "unit", given={"grey": grey}), condition="grey", **SMALL)
     x = torch.rand(4, 3, 8, 8)
     given = Batch(None, given={"grey": x.mean(1, keepdim=True)})  # type: ignore[arg-type]
     assert model.eval().sample(4, given).shape == x.shape and model.encode(x).shape == (4, 16)

@@ -35,7 +35,9 @@ class Given:
         self.name, self.classes, self.cond, self.needs = name, spec.classes, 0, ()
         if name == "labels":
             if not spec.classes:
-                raise ConfigError("A model given labels needs data with classes; name their column with --labels.")
+                raise ConfigError(
+                    "A model conditioned on labels needs data with classes; name their column with --labels."
+                )
             self.cond, self.needs = spec.classes, ("labels",)
         elif name:
             companion = companion_of(spec, name)
@@ -61,9 +63,9 @@ class Given:
         found = None if batch is None else batch.y if labelled else batch.given.get(self.name)
         if found is None:
             how = "labels (--label 3, or --label each)" if labelled else f"'{self.name}' (--given {self.name}=FILE)"
-            raise ConfigError(f"This model draws x given {how}, and they were not given.")
+            raise ConfigError(f"This model is conditioned on {how}, and they were not given.")
         if n is not None and found.shape[0] != n:  # len() would fix the size of an exported graph
-            raise ConfigError(f"{n} examples are wanted and {len(found)} conditions were given.")
+            raise ConfigError(f"{n} examples were asked for, and {len(found)} conditions were given.")
         if not labelled:
             return found if isinstance(self.cond, tuple) else found.flatten(1)
         return one_hot(found, self.classes)

@@ -134,7 +134,7 @@ class CycleGAN(Model):
             ConfigError: there are none.
         """
         if batch is None or "b" not in batch.beside:
-            raise ConfigError("This model draws x given examples of the set 'b' beside it, and they were not given.")
+            raise ConfigError("This model translates examples of the set 'b' beside it, and they were not given.")
         return batch.beside["b"].x
 
     def translate(self, batch: Batch, to: str | None = None) -> Tensor:
@@ -166,6 +166,6 @@ class CycleGAN(Model):
         """
         source = self.beside(given)
         if len(source) != n:
-            raise ConfigError(f"{n} examples are wanted and {len(source)} of the set 'b' were given.")
+            raise ConfigError(f"{n} examples were asked for, and {len(source)} of the set 'b' were given.")
         made: Tensor = self.generators["a"](source)
         return made

@@ -22,8 +22,8 @@ from sandglass.schedules.weight import Weight
 
 @register("gan")
 @register("hinge-gan", adversary="hinge")
-@register("conditional-gan", given="labels")
-@register("projection-gan", given="labels")
+@register("conditional-gan", condition="labels")
+@register("projection-gan", condition="labels")
 class GAN(Model):
     """Generative adversarial network: a generator from noise, and a critic that tells its images from real ones.
 
@@ -48,7 +48,7 @@ class GAN(Model):
         r1_schedule: what r1 is multiplied by over time.
         net: network family of generator and critic; auto is conv for images and mlp for rows.
         prior: the noise.
-        given: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
+        condition: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
 
     Example:
         >>> model = GAN(Spec((1, 8, 8), "unit"), latent_dim=4, net="mlp")
@@ -68,14 +68,14 @@ class GAN(Model):
         r1_schedule: ScheduleOption = "constant",
         net: NetOption = "auto",
         prior: PriorOption = "standard",
-        given: str = "",
+        condition: str = "",
     ) -> None:
         super().__init__()
         if latent_dim < 1:
             raise ConfigError(f"A GAN needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latents, self.adversary = spec, (Latent("z", (latent_dim,)),), Adversary(adversary)
         self.r1 = Weight("r1", r1, r1_schedule)
-        self.given = Given(given, spec)
+        self.given = Given(condition, spec)
         self.needs = ("complete", *self.given.needs)
         nets = resolve("net", net, spec=spec)
         self.generator = Network.decoder(nets, latent_dim, spec.shape, self.given.cond)

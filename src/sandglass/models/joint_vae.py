@@ -273,7 +273,7 @@ class JointVAE(LatentModel):
         if given is None:
             return self.prior().sample((n,))
         if len(given) != n:
-            raise ConfigError(f"{n} examples are wanted and {len(given)} conditions were given.")
+            raise ConfigError(f"{n} examples were asked for, and {len(given)} conditions were given.")
         return self.infer(_without(given, "x"))
 
     def complete(self, batch: Batch, draws: int = 0) -> Batch:

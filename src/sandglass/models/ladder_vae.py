@@ -49,7 +49,7 @@ class LadderVAE(LatentModel):
         net: network family of the encoder to the features and of the decoder; auto is conv for images and mlp for rows.
         likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
             with columns of other kinds.
-        given: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
+        condition: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
         penalty: what the objective makes of the rate.
 
@@ -89,7 +89,7 @@ class LadderVAE(LatentModel):
         width: int = 128,
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
-        given: str = "",
+        condition: str = "",
         sees: str = "auto",
         **penalty: Annotated[Any, OptionsOf(RatePenalty)],
     ) -> None:
@@ -102,7 +102,7 @@ class LadderVAE(LatentModel):
         if inference not in ("ladder", "bottom-up"):
             raise ConfigError(f"The inference is one of ladder, bottom-up, not '{inference}'.")
         self.spec, self.latents = spec, tuple(Latent(f"z{i + 1}", (d,)) for i, d in enumerate(dims))
-        self.given, self.sees, self.penalty = Given(given, spec), Sees(sees, spec), RatePenalty(**penalty)
+        self.given, self.sees, self.penalty = Given(condition, spec), Sees(sees, spec), RatePenalty(**penalty)
         self.needs = (*self.given.needs, *self.sees.needs)
         self.closed = inference == "ladder" or len(dims) == 1
         if self.penalty.free_bits and not self.closed:

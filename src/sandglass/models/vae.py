@@ -25,7 +25,7 @@ from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOpti
 @register("beta-vae", beta=4.0)
 @register("cyclical-vae", beta_schedule="cyclical")
 @register("capacity-vae", beta=1000.0, capacity=25.0)
-@register("cvae", given="labels")
+@register("cvae", condition="labels")
 class VAE(LatentModel):
     """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
 
@@ -43,7 +43,7 @@ class VAE(LatentModel):
         likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
             with columns of other kinds.
         prior: p(z).
-        given: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
+        condition: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
         masked: whether the encoder also reads which values are missing; otherwise they are 0 to it.
         penalty: what the objective makes of the rate.
@@ -79,7 +79,7 @@ class VAE(LatentModel):
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
         prior: PriorOption = "standard",
-        given: str = "",
+        condition: str = "",
         sees: str = "auto",
         masked: bool = False,
         **penalty: Annotated[Any, OptionsOf(RatePenalty)],
@@ -88,7 +88,7 @@ class VAE(LatentModel):
         if latent_dim < 1:
             raise ConfigError(f"A VAE needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
-        self.given, self.sees, self.penalty = Given(given, spec), Sees(sees, spec), RatePenalty(**penalty)
+        self.given, self.sees, self.penalty = Given(condition, spec), Sees(sees, spec), RatePenalty(**penalty)
         self.needs, self.masked = (*self.given.needs, *self.sees.needs), masked
         nets = resolve("net", net, spec=spec)
         seen = self.sees.spec.shape

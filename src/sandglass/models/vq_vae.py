@@ -49,7 +49,7 @@ class VQVAE(LatentModel):
         net: network family of encoder and decoder; auto is conv for images and mlp for rows.
         likelihood: p(x|k); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
             with columns of other kinds.
-        given: what prior and decoder are conditioned on: labels, or a companion of each example; nothing when empty.
+        condition: what prior and decoder are conditioned on: labels, or a companion of each example; nothing if empty.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
         prior: the transformer over codes.
 
@@ -88,7 +88,7 @@ class VQVAE(LatentModel):
         levels: Sequence[int] = (),
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
-        given: str = "",
+        condition: str = "",
         sees: str = "auto",
         **prior: Annotated[Any, OptionsOf(CodePrior)],
     ) -> None:
@@ -107,7 +107,7 @@ class VQVAE(LatentModel):
             if quantiser == "ema"
             else FiniteScalar([int(n) for n in levels] or levels_for(codebook_size))
         )
-        self.given, self.sees = Given(given, spec), Sees(sees, spec)
+        self.given, self.sees = Given(condition, spec), Sees(sees, spec)
         self.needs = (*self.given.needs, *self.sees.needs)
         nets = resolve("net", net, spec=spec)
         size, dim = self.quantiser.size, self.quantiser.dim
