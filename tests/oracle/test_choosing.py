@@ -88,7 +88,7 @@ def test_the_average_is_what_is_validated_and_kept(tmp_path: Path) -> None:
     loop.fit()
     kept, last = run.load_model(), loop.model
     assert any(not torch.equal(a, b) for a, b in zip(kept.parameters(), last.parameters(), strict=True))
-    average = dict(zip((n for n, _ in last.named_parameters()), loop.stepper.ema, strict=True))
+    average = loop.stepper.average.named()
     if run.pointed("BEST") == loop.now.step:
         for name, p in kept.named_parameters():
             assert torch.equal(p, average[name])
@@ -105,9 +105,9 @@ def test_the_average_is_the_closed_form() -> None:
     with torch.no_grad():
         for p in stepper.params:
             p.add_(1.0)
-    stepper.average(torch.tensor(True))
-    stepper.average(torch.tensor(False))
-    for p, average in zip(start, stepper.ema, strict=True):
+    stepper.average.follow(torch.tensor(True))
+    stepper.average.follow(torch.tensor(False))
+    for p, average in zip(start, stepper.average.values, strict=True):
         assert torch.allclose(average, p + 0.25, atol=1e-6)
 
 

@@ -182,10 +182,10 @@ def test_a_server_that_is_away_stops_nothing(tmp_path: Path, monkeypatch: pytest
 def test_figures_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
     data = pictures(32)
     loop, run = make_loop(fresh("vae", data, net=NET), data, tmp_path / "run", epochs=1, log_to="tensorboard,mlflow")
-    loop.mirror.start(0)
-    loop.log([loop.record("train", "elbo", "loss", value, 1) for value in (math.nan, 2.5, math.inf)])
+    loop.recorder.mirror.start(0)
+    loop.recorder.log([loop.record("train", "elbo", "loss", value, 1) for value in (math.nan, 2.5, math.inf)])
     there = [READ[name](run) for name in READ]  # before anything is closed: a process may be killed at any time
-    loop.mirror.stop(False)
+    loop.recorder.mirror.stop(False)
     assert there == [READ[name](run) for name in READ] == [{"train/elbo/loss": [(0, 2.5)]}] * 2
     client, number = mlflow_of(run)
     assert client.get_run(number).info.status == "KILLED"

@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers import Quiet, fresh, make_loop, pictures, rows
 from sandglass.core import Model
 from sandglass.data.dataset import Dataset
+from sandglass.engine import snapshot
 from sandglass.engine.loop import Loop
 from sandglass.errors import DivergedError
 from sandglass.runs.run import Run
@@ -84,7 +85,7 @@ def test_a_skipped_update_changes_nothing(optimizer: str, bad_step: int, tmp_pat
 
     def watched() -> None:
         def state() -> dict[str, Tensor]:
-            files = loop.stepper.tensors()
+            files = snapshot.tensors(loop.stepper)
             return {f"{f}/{k}": v.clone() for f in ("model", "optim", "ema") for k, v in files[f].items()}
 
         at = loop.now.step

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from helpers import digest, fresh, make_loop, pictures, stop_at
+from sandglass.engine import snapshot
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import SCHEDULES
 from sandglass.errors import CheckpointError
@@ -75,7 +76,7 @@ def digest_all(loop, run) -> str:  # type: ignore[no-untyped-def]
     import hashlib
 
     h = hashlib.sha256(digest(loop.model, run).encode())
-    for file, tensors in sorted(loop.stepper.tensors().items()):
+    for file, tensors in sorted(snapshot.tensors(loop.stepper).items()):
         for name, value in sorted(tensors.items()):
             h.update(f"{file}/{name}".encode() + value.numpy().tobytes())
     return h.hexdigest()

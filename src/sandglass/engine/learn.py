@@ -11,6 +11,7 @@ from sandglass import rng
 from sandglass.core import Clock, Model
 from sandglass.data.dataset import Split
 from sandglass.data.loading import Loader
+from sandglass.engine import snapshot
 from sandglass.engine.options import Settled
 from sandglass.engine.schedules import make_factor
 from sandglass.engine.step import Stepper
@@ -55,5 +56,5 @@ def learn(
             after(step + 1)
     model.requires_grad_(True)
     model.eval()
-    if not stepper.finite():
+    if not snapshot.finite(stepper):
         raise DivergedError("Training diverged: weights are not finite.")

@@ -11,7 +11,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -22,13 +22,15 @@ from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.loading import Loader, in_order
+from sandglass.engine import snapshot
 from sandglass.engine.meter import Bad
-from sandglass.engine.mirror import Mirror
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
 from sandglass.engine.progress import Progress, Silent, watching
+from sandglass.engine.recorder import Recorder
 from sandglass.engine.schedules import make_factor
 from sandglass.engine.signals import Signals
+from sandglass.engine.state import State
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
 from sandglass.errors import CheckpointError, DivergedError, SaveError
@@ -36,33 +38,6 @@ from sandglass.runs.run import Checkpoint, Run
 from sandglass.runs.weights import fill
 
 _HOPELESS = 10  # so many updates in a row that are not finite end the run
-
-
-@dataclass
-class State:
-    """What the loop remembers beside the stepper: plain values, stored in ``state.json``.
-
-    Steps are counted within the stage; ``offset`` is how many all stages before had, a fit being one.
-    """
-
-    stage: str = "train"
-    offset: int = 0
-    fitted: bool = False
-    step: int = 0
-    validated: int = 0
-    best: float = math.inf
-    best_step: int | None = None
-    stale: int = 0
-    plateau: float = 1.0
-    plateau_stale: int = 0
-    seconds: float = 0.0
-    stopped_early: bool = False
-    start: int | None = None
-
-    @property
-    def total(self) -> int:
-        """Steps done in all stages: what checkpoints and records are numbered by."""
-        return self.offset + self.step
 
 
 class Loop:
@@ -92,11 +67,10 @@ class Loop:
         self.model = model.to(self.device, dtype)
         self.data, self.run, self.options, self.card = data, run, options, card
         self.progress = progress or Silent()
-        self.mirror = Mirror(options.log_to, run, self.progress.say)
+        self.recorder = Recorder(run, options, self.progress.say)
         self.stages = tuple(model.stages())
         self.watched = None if options.watch == "none" else data.splits[options.watch]
         self.signals = Signals()
-        self._unlogged: list[dict[str, Any]] = []
         self._saved: int | None = None
         self._saved_at = time.perf_counter()
         self._before = 0.0
@@ -140,7 +114,7 @@ class Loop:
         first = self.now.total
         with self.signals, rng.forked(self.device), settings(self.options), watching(self.progress):
             self.run.event("resume" if resume else "start", step=first)
-            self.mirror.start(first)
+            self.recorder.mirror.start(first)
             try:
                 self.run_stage()
                 while not self.is_last():
@@ -148,7 +122,7 @@ class Loop:
                     self.run_stage()
             finally:
                 self.model.requires_grad_(True)
-                self.mirror.stop(self.is_last() and self.is_over())
+                self.recorder.mirror.stop(self.is_last() and self.is_over())
                 seconds = time.perf_counter() - self.begun
                 done = self.now.total - first
                 self.run.event("stop", step=self.now.total, steps=done, seconds=round(seconds - self._before, 3))
@@ -190,7 +164,9 @@ class Loop:
         figures = self.stage.fit(batches["train"], batches.get("validation"))
         self.now.fitted, self.now.offset = True, self.now.offset + 1
         n = len(self.data.train)
-        self.log([self.record("train", self.stage.name, term, float(value), n) for term, value in figures.items()])
+        self.recorder.log(
+            [self.record("train", self.stage.name, term, float(value), n) for term, value in figures.items()]
+        )
         self.progress.show("train", figures)
         if self.stage.phases:
             self.save()
@@ -206,7 +182,7 @@ class Loop:
             tensors = self.run.read_checkpoint(best).tensors
             fill(self.model, tensors.get("ema") or tensors["model"], str(self.run.checkpoint_path(best)))
         elif self.own.ema:
-            self.model.load_state_dict(self.stepper.kept())
+            self.model.load_state_dict(snapshot.kept(self.stepper))
         stage = self.stages[self.stages.index(self.stage) + 1]
         self.run.event("stage", step=self.now.total, stage=stage.name)
         self.begin(State(stage.name, self.now.total, start=best))
@@ -254,7 +230,7 @@ class Loop:
             lr = self.stepper.optimizer(phase).param_groups[0]["lr"]
             values = {**reading.means, "lr": lr} | ({"skipped": reading.skipped} if reading.skipped else {})
             records += [self.record("train", phase.name, term, value, reading.n) for term, value in values.items()]
-        self.log(records)
+        self.recorder.log(records)
         shown = {k: v for r in readings.values() for k, v in r.means.items() if k != "grad_norm"}
         self.progress.show("train", shown)
         for reading in readings.values():
@@ -293,7 +269,7 @@ class Loop:
             return False
         split = self.options.watch
         values = [self.record(split, phase, term, v, len(self.watched)) for (phase, term), v in measured.items()]
-        self.log(values)
+        self.recorder.log(values)
         self.progress.show(split, {term: v for (_, term), v in measured.items()})
         objective = measured.get((self.stage.objective or "", "objective"))
         if objective is not None and self.own.select == "best":
@@ -314,16 +290,6 @@ class Loop:
             self.now.plateau_stale = 0
         if self.own.early_stopping and self.now.stale >= self.own.early_stopping:
             self.now.stopped_early = True
-
-    def log(self, records: list[dict[str, Any]]) -> None:
-        """Writes records, and those that could not be written before."""
-        self.mirror.log(records)
-        self._unlogged += records
-        try:
-            self.run.log(self._unlogged)
-            self._unlogged = []
-        except SaveError as error:
-            self.tolerate(error)
 
     def record(self, split: str, phase: str, term: str, value: float, n: int) -> dict[str, Any]:
         """One line of the log; steps count through all stages, epochs within one."""
@@ -350,10 +316,9 @@ class Loop:
             return
         self.save()
         self.keep_model()
-        of = f" of the stage '{self.stage.name}'" if len(self.stages) > 1 else ""
-        self.progress.say(
-            f"Stopped at step {self.now.step} of {self.total}{of}; go on with: sandglass train --resume {self.run.path}"
-        )
+        of = f"{self.total} of the stage '{self.stage.name}'" if len(self.stages) > 1 else self.total
+        again = f"sandglass train --resume {self.run.path}"
+        self.progress.say(f"Stopped at step {self.now.step} of {of}; go on with: {again}")
         if self.signals.stop == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.signals.stop)
@@ -366,10 +331,10 @@ class Loop:
         """
         if self._saved == self.now.total:
             return
-        if not self.stepper.finite():
+        if not snapshot.finite(self.stepper):
             raise DivergedError(self.diverged("weights are not finite"))
         self.now.seconds = time.perf_counter() - self.begun
-        now = vars(self.now) | {"best": _plain(self.now.best)}
+        now = vars(self.now) | {"best": self.now.best if math.isfinite(self.now.best) else None}
         state = {"loop": now, "meter": self.stepper.meter.state()}
         step = self.now.total
         about = {
@@ -379,7 +344,7 @@ class Loop:
             "device": str(self.device),
         }
         try:
-            self.run.save_checkpoint(step, self.stepper.tensors(), state, about)
+            self.run.save_checkpoint(step, snapshot.tensors(self.stepper), state, about)
             self._saved = step
             if self._new_best:
                 self.keep_best()
@@ -388,7 +353,7 @@ class Loop:
         except SaveError as error:
             if self.signals.stop is not None or self.is_over():
                 raise
-            self.tolerate(error)
+            self.recorder.tolerate(error)
             if self._new_best:  # its weights will be gone: the next epoch is compared with those that are there
                 self.now.best, self.now.best_step = self._stored
         self._new_best = False
@@ -404,26 +369,15 @@ class Loop:
             needed.add(self.now.start)
         self.run.prune(self.options.keep, needed)
 
-    def tolerate(self, error: SaveError) -> None:
-        """Goes on after a failed write where that was asked for and an older checkpoint is good.
-
-        Raises:
-            SaveError: otherwise.
-        """
-        kept, _ = self.run.latest_checkpoint() if self.options.on_save_error == "continue" else (None, [])
-        if kept is None:
-            raise error
-        self.progress.say(f"{error} Training goes on; the checkpoint of step {kept.step} is kept.")
-
     def keep_best(self) -> None:
         """The weights of this step are the best so far: points at them and writes them as the kept model."""
         self.run.point("BEST", self.now.total)
-        self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.total)
+        self.run.write_model(snapshot.kept(self.stepper), self.card(self.run), self.now.total)
 
     def keep_model(self) -> None:
         """With nothing to choose by, the newest weights are the kept ones."""
         if self.own.select == "last" or self.now.best_step is None:
-            self.run.write_model(self.stepper.kept(), self.card(self.run), self.now.total)
+            self.run.write_model(snapshot.kept(self.stepper), self.card(self.run), self.now.total)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Puts everything back as it was after ``checkpoint.step`` steps.
@@ -438,13 +392,9 @@ class Loop:
             best = values["best"]
             fill(self.model, checkpoint.tensors["model"], where)
             self.begin(State(**values | {"best": math.inf if best is None else best}))
-            self.stepper.load(checkpoint.tensors, state.pop("meter"))
+            snapshot.load(self.stepper, checkpoint.tensors, state.pop("meter"))
             self.run.rewind_log(state.pop("log_bytes"))
             self._stored = (self.now.best, self.now.best_step)
         except (KeyError, TypeError, StopIteration) as error:
             raise CheckpointError(f"{where} does not fit this run: {error}.") from error
         self._before = self.now.seconds
-
-
-def _plain(value: float) -> float | None:
-    return value if math.isfinite(value) else None

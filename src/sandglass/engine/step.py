@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from sandglass import rng
 from sandglass.core import Batch, Clock, Model, Phase, Stage, Terms
+from sandglass.engine.average import Average
 from sandglass.engine.meter import Meter
-from sandglass.engine.optimizers import (
-    load_optimizer_tensors,
-    make_optimizers,
-    masked_step,
-    optimizer_tensors,
-)
+from sandglass.engine.optimizers import make_optimizers, masked_step, total_norm
 from sandglass.engine.options import Training
+from sandglass.engine.precision import autocast
 
 
 class Stepper:
@@ -46,7 +40,7 @@ class Stepper:
         self.buffers = [t for t in model.buffers() if t.is_floating_point()]
         moved = {id(p) for own in self.own.values() for p in own}
         self.trained = {name: p for name, p in model.named_parameters() if id(p) in moved}
-        self.ema = [p.detach().clone() for p in self.trained.values()] if options.ema else []
+        self.average = Average(self.trained, options.ema)
 
     def __call__(self, batch: Batch, clock: Clock, lr_factor: float) -> None:
         """Every due phase takes its turn; then the average follows, if any update was good."""
@@ -55,8 +49,8 @@ class Stepper:
             for number, phase in enumerate(self.phases)
             if clock.step % phase.every == 0
         ]
-        if self.ema and good:
-            self.average(torch.stack(good).any())
+        if self.average and good:
+            self.average.follow(torch.stack(good).any())
 
     def train(self) -> None:
         """Train mode for what this stage trains, eval mode for all else."""
@@ -113,49 +107,6 @@ class Stepper:
             totals = values
         return names, totals
 
-    @torch.no_grad()
-    def average(self, good: Tensor) -> None:
-        """Moves the average towards the weights, if an update was good."""
-        weight = good.to(self.ema[0].dtype) * (1 - self.options.ema)
-        difference = torch._foreach_sub(list(self.trained.values()), self.ema)
-        torch._foreach_mul_(difference, weight)
-        torch._foreach_add_(self.ema, difference)
-
-    def swap_average(self) -> None:
-        """Exchanges weights and average, for validating and keeping the average; a second call undoes the first."""
-        for p, average in zip(self.trained.values(), self.ema, strict=True):
-            kept = p.detach().clone()
-            p.data.copy_(average)
-            average.copy_(kept)
-
-    def finite(self) -> bool:
-        """Whether every weight and every buffer is finite."""
-        tensors = [*self.params, *self.buffers, *self.ema]
-        return bool(torch.stack([torch.isfinite(t).all() for t in tensors]).all())
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Everything a step changes, by file."""
-        optim: dict[str, Tensor] = {}
-        for name, optimizer in self.optimizers.items():
-            optim |= optimizer_tensors(optimizer, name)
-        files = {"model": dict(self.model.state_dict()), "optim": optim, "meter": self.meter.tensors()}
-        return files | ({"ema": self.kept()} if self.ema else {})
-
-    def kept(self) -> dict[str, Tensor]:
-        """The weights that validation saw and that are worth keeping: the average if there is one."""
-        state = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-        if self.ema:
-            state |= dict(zip(self.trained, self.ema, strict=True))
-        return state
-
-    def load(self, tensors: Mapping[str, Mapping[str, Tensor]], meter: Mapping[str, Any]) -> None:
-        """The inverse of :meth:`tensors`; the model's own weights are put in by the caller."""
-        for name, optimizer in self.optimizers.items():
-            load_optimizer_tensors(optimizer, name, tensors["optim"])
-        self.meter.load(tensors["meter"], meter)
-        for average, name in zip(self.ema, self.trained, strict=False):
-            average.copy_(tensors["ema"][name])
-
 
 def batch_shards(batch: Batch, count: int) -> list[Batch]:
     """The batch cut into at most ``count`` parts of nearly equal size."""
@@ -171,16 +122,3 @@ def term_values(terms: Terms) -> tuple[list[str], list[Tensor]]:
     dtype = torch.float64 if terms.loss.dtype == torch.float64 else torch.float32
     values = [terms.loss.detach(), *(part.mean() for part in terms.parts.values()), *terms.scalars.values()]
     return ["loss", *terms.parts, *terms.scalars], [v.to(dtype) for v in values]
-
-
-def total_norm(gradients: list[Tensor]) -> Tensor:
-    """The Euclidean norm of all gradients together; on a CPU by BLAS, which is twice as fast as the norm kernel."""
-    if gradients[0].device.type != "cpu":
-        return torch.nn.utils.get_total_norm(gradients)
-    flat = [g.reshape(-1) for g in gradients]
-    return torch.stack([torch.dot(g, g) for g in flat]).sum().sqrt()
-
-
-def autocast(options: Training, device: torch.device) -> AbstractContextManager[object]:
-    """The precision of a forward pass."""
-    return torch.autocast(device.type, torch.bfloat16) if options.precision == "bf16" else nullcontext()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,7 +11,8 @@ from sandglass import rng
 from sandglass.core import Clock
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
-from sandglass.engine.step import Stepper, autocast, term_values
+from sandglass.engine.precision import autocast
+from sandglass.engine.step import Stepper, term_values
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def validate(
     final = Clock.final(clock.total, device)
     sums: dict[tuple[str, str], Tensor] = {}
     stepper.model.eval()
-    with averaged(stepper), rng.forked(device):
+    with stepper.average.in_place(), rng.forked(device):
         for place, make in enumerate(in_order(split, device=device, dtype=dtype)):
             if interrupted():
                 return None
@@ -54,17 +54,3 @@ def validate(
     keys = list(sums)
     totals = torch.stack([sums[k] for k in keys]).tolist()
     return {key: total / len(split) for key, total in zip(keys, totals, strict=True)}
-
-
-@contextmanager
-def averaged(stepper: Stepper) -> Iterator[None]:
-    """The moving average in the place of the weights, if there is one."""
-    if not stepper.ema:
-        with nullcontext():
-            yield
-        return
-    stepper.swap_average()
-    try:
-        yield
-    finally:
-        stepper.swap_average()

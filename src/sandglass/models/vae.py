@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Bound, Clock, Latent, Phase, Spec, Terms
+from sandglass.core import Batch, Bound, Clock, Latent, Spec, Terms
 from sandglass.distributions.conditional import DiagonalGaussian, Network, Observation
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
-from sandglass.models._latent import LatentModel
 from sandglass.models._penalty import RatePenalty
+from sandglass.models._variational import VariationalModel
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOption, register, resolve
 
 
@@ -26,7 +25,7 @@ from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOpti
 @register("cyclical-vae", beta_schedule="cyclical")
 @register("capacity-vae", beta=1000.0, capacity=25.0)
 @register("cvae", condition="labels")
-class VAE(LatentModel):
+class VAE(VariationalModel):
     """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
 
     The objective of an example is ``distortion + beta * rate`` in nats, with distortion ``-E[log p(x|z)]`` summed over
@@ -57,20 +56,6 @@ class VAE(LatentModel):
         (['distortion', 'rate'], torch.Size([5, 2]))
     """
 
-    provides = (
-        "encode",
-        "decode",
-        "reconstruct",
-        "posterior",
-        "prior",
-        "interpolate",
-        "bound",
-        "log_prob",
-        "score",
-        "embed",
-        "complete",
-    )
-
     def __init__(
         self,
         spec: Spec,
@@ -100,10 +85,6 @@ class VAE(LatentModel):
             some_q = DiagonalGaussian(nn.Identity())(torch.zeros(1, 2 * latent_dim))
             self.penalty.check(self._bound_of(some_q, some_q.mean, torch.zeros(1)))
 
-    def phases(self) -> Sequence[Phase]:
-        """One player: everything, on the weighted bound."""
-        return (Phase("elbo", (self,), self.elbo, scheduled=self.penalty.moves),)
-
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
         """``distortion + beta * rate``, or with its capacity or free bits: the batch mean, one draw of z each."""
         bound = self.bound(batch)
@@ -132,25 +113,9 @@ class VAE(LatentModel):
         q, c = self.posterior(batch), self.given(batch)
         return importance_weighted(q, self.prior(), self.p, batch.x, k, batch.mask, c=c, size=self.p.size)
 
-    def score(self, batch: Batch) -> Tensor:
-        """``(B,)`` how unusual each example is: the negative bound, in nats, from one draw."""
-        return -self.bound(batch).elbo
-
     def posterior(self, batch: Batch) -> Distribution:
         """q(z|x, c) over ``(B, latent_dim)``; what is missing enters as 0."""
         return self.q(self.sees(batch), self.given(batch), batch.mask if self.masked else None)
-
-    def prior(self, given: Batch | None = None) -> Distribution:
-        """p(z) over ``(latent_dim,)``."""
-        return self.pz()
-
-    def encode(self, batch: Batch) -> Tensor:
-        """``(B, latent_dim)`` posterior means; the same for the same examples."""
-        return self.posterior(batch).mean
-
-    def infer(self, batch: Batch) -> Tensor:
-        """``(B, latent_dim)`` draws from the posterior."""
-        return self.posterior(batch).sample()
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, latent_dim)`` draws from the prior."""

@@ -1,0 +1,65 @@
+"""The exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """The moving average of the parameters that a stage trains; validated and kept in their place.
+
+    Args:
+        parameters: by name.
+        decay: share of the average that is kept at every update; 0 for no average.
+
+    Example:
+        >>> weight = nn.Parameter(torch.zeros(1))
+        >>> average = Average({"w": weight}, 0.75)
+        >>> weight.data += 4
+        >>> average.follow(torch.tensor(True))
+        >>> average.named()["w"]
+        tensor([1.])
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.parameters, self.decay = dict(parameters), decay
+        self.values = [p.detach().clone() for p in self.parameters.values()] if decay else []
+
+    def __bool__(self) -> bool:
+        return bool(self.values)
+
+    @torch.no_grad()
+    def follow(self, good: Tensor) -> None:
+        """One update towards the weights where the 0-d tensor ``good`` is True."""
+        weight = good.to(self.values[0].dtype) * (1 - self.decay)
+        difference = torch._foreach_sub(list(self.parameters.values()), self.values)
+        torch._foreach_mul_(difference, weight)
+        torch._foreach_add_(self.values, difference)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The average in the place of the weights, if there is one."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def named(self) -> dict[str, Tensor]:
+        """The average by the names of the parameters; empty where there is none."""
+        return dict(zip(self.parameters, self.values, strict=True)) if self.values else {}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """The inverse of :meth:`named`; other tensors are left alone."""
+        for name, value in self.named().items():
+            value.copy_(tensors[name])
+
+    def _swap(self) -> None:
+        for value, p in zip(self.values, self.parameters.values(), strict=False):
+            kept = p.detach().clone()
+            p.data.copy_(value)
+            value.copy_(kept)

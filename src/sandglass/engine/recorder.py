@@ -1,0 +1,51 @@
+"""What a run writes down while it trains, and the failed writes that it goes on after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sandglass.engine.mirror import Mirror
+from sandglass.engine.options import Settled
+from sandglass.errors import SaveError
+from sandglass.runs.run import Run
+
+
+class Recorder:
+    """Writes figures to the log of the run and to its mirrors.
+
+    Args:
+        run: whose.
+        options: settled; ``on_save_error`` says whether training goes on after a write that failed.
+        say: tells a person.
+    """
+
+    def __init__(self, run: Run, options: Settled, say: Callable[[str], None]) -> None:
+        self.run, self.options, self.say = run, options, say
+        self.mirror = Mirror(options.log_to, run, say)
+        self._unwritten: list[dict[str, Any]] = []
+
+    def log(self, records: list[dict[str, Any]]) -> None:
+        """Writes records, and those that could not be written before.
+
+        Raises:
+            SaveError: they could not be, and that is not tolerated.
+        """
+        self.mirror.log(records)
+        self._unwritten += records
+        try:
+            self.run.log(self._unwritten)
+            self._unwritten = []
+        except SaveError as error:
+            self.tolerate(error)
+
+    def tolerate(self, error: SaveError) -> None:
+        """Goes on after a failed write where that was asked for and an older checkpoint is good.
+
+        Raises:
+            SaveError: otherwise.
+        """
+        kept, _ = self.run.latest_checkpoint() if self.options.on_save_error == "continue" else (None, [])
+        if kept is None:
+            raise error
+        self.say(f"{error} Training goes on; the checkpoint of step {kept.step} is kept.")

@@ -1,0 +1,62 @@
+"""What every model with a posterior over codes and a bound does in the same way."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.distributions import Distribution
+
+from sandglass.core import Batch, Bound, Clock, Phase, Terms
+from sandglass.models._latent import LatentModel
+from sandglass.models._penalty import RatePenalty
+
+
+class VariationalModel(LatentModel):
+    """A posterior q(z|x, c), a prior p(z) and a bound on log p(x), trained together by one phase.
+
+    Attributes:
+        penalty: what the objective makes of the rate.
+        pz: the prior.
+    """
+
+    provides: tuple[str, ...] = (
+        *("encode", "decode", "reconstruct", "posterior", "prior", "interpolate"),
+        *("bound", "log_prob", "score", "embed", "complete"),
+    )
+    penalty: RatePenalty
+    pz: Any
+
+    @abc.abstractmethod
+    def elbo(self, batch: Batch, clock: Clock) -> Terms:
+        """The objective."""
+
+    @abc.abstractmethod
+    def bound(self, batch: Batch) -> Bound:
+        """The evidence bound from one draw an example."""
+
+    @abc.abstractmethod
+    def posterior(self, batch: Batch) -> Distribution:
+        """q over codes ``(B, D)``."""
+
+    def phases(self) -> Sequence[Phase]:
+        """One player: everything, on the weighted bound."""
+        return (Phase("elbo", (self,), self.elbo, scheduled=self.penalty.moves),)
+
+    def score(self, batch: Batch) -> Tensor:
+        """``(B,)`` how unusual each example is: the negative bound, in nats, from one draw."""
+        return -self.bound(batch).elbo
+
+    def prior(self, given: Batch | None = None) -> Distribution:
+        """p over codes ``(D,)``."""
+        return self.pz()
+
+    def encode(self, batch: Batch) -> Tensor:
+        """``(B, D)`` posterior means; the same for the same examples."""
+        return self.posterior(batch).mean
+
+    def infer(self, batch: Batch) -> Tensor:
+        """``(B, D)`` draws from the posterior."""
+        return self.posterior(batch).sample()
