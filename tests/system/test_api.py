@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import sandglass
+from sandglass.engine.train import bodies, build, start_from
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 SMALL = {"epochs": 2, "batch_size": 64}
@@ -147,9 +148,23 @@ def test_start_from_the_weights_of_another_run(run: sandglass.Run, tmp_path: Pat
         assert torch.allclose(a, b, atol=1e-8)
     with pytest.raises(ConfigError, match="do not fit this model"):
         sandglass.train(
-            "vae", "digits", out=tmp_path / "c", init_from=run.path, model_options={"latent_dim": 3}, **SMALL
+            "vae", "digits", out=tmp_path / "c", init_from=run.path, model_options={"net": "linear"}, **SMALL
         )
     assert not (tmp_path / "c").exists()
+
+
+def test_start_from_the_body_of_another_model(run: sandglass.Run) -> None:
+    source = run.load_model()
+    options = {**OPTIONS, "latent_dim": 5}
+    for name in ("vae", "ae"):  # an encoder with another number of outputs, and one of another model
+        model = build(name, source.spec, seed=9, **options)
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        copied = start_from(model, run.path)
+        assert len(copied) == 1
+        mine, theirs = bodies(model)[copied[0]], bodies(source)["q.trunk.module"]
+        assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
+        moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+        assert moved and all(key.startswith(copied[0]) for key in moved), "all else starts anew"
 
 
 def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:

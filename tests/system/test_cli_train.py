@@ -254,7 +254,9 @@ def test_init_from(cli: Cli, tmp_path: Path) -> None:
     ]
     assert first[1] < first[0]
     code, _, err = cli(*words, "--latent-dim", "4", "--init-from", "a", "--out", "c")
-    assert code == 2 and "do not fit" in err and not (tmp_path / "c").exists()
+    assert code == 0 and "started from the bodies of q" in err
+    code, _, err = cli(*words, "--model.net.widths", "8", "--init-from", "a", "--out", "d")
+    assert code == 2 and "do not fit" in err and not (tmp_path / "d").exists()
 
 
 # stages

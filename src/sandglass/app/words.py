@@ -22,7 +22,7 @@ OWN = {
     "--out": ("DIR", "the run folder itself; the next free runs/<model>-<data>-<number> when not given"),
     "--recipe": ("NAME", "start from a ready-made configuration; `sandglass recipes` lists them"),
     "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags win over it"),
-    "--init-from": ("RUN", "start from the weights of another run"),
+    "--init-from": ("RUN", "start from the weights of another run, or from the network bodies that fit"),
     "--resume": ("RUN", "go on with a run, to the same bits as never stopping; --epochs can raise its total"),
 }
 _SYNONYMS = {

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from sandglass import registry, rng
 from sandglass.core import Model, Spec, Stage
 from sandglass.data.augment import make_augmentation
@@ -64,7 +67,7 @@ def train(
         out: the run folder; the next free ``runs/<model>-<data>-<number>`` when not given.
         model_options: of the named model.
         data_options: of :func:`load_data`.
-        init_from: a run or model folder whose weights to start from.
+        init_from: a run or model folder whose weights to start from: all of them, or the network bodies that fit.
         progress: what shows it; a bar in a terminal or notebook, nothing in a pipe when not given.
         recipe: the name of the recipe these options came from, for the record.
         options: of :class:`~sandglass.engine.options.Training`.
@@ -98,8 +101,8 @@ def train(
     for weight in weights_of(model):
         if warning := weight.unreached(training.epochs):
             progress.say(warning)
-    if init_from is not None:
-        start_from(model, init_from)
+    if init_from is not None and (copied := start_from(model, init_from)):
+        progress.say(f"Not all weights of {init_from} fit: started from the bodies of {', '.join(copied)} alone.")
     config = describe(model, dataset, training, recipe)
     path = Path(out) if out is not None else next_folder(model.config["name"], dataset.name)
     with hold(path):
@@ -255,17 +258,49 @@ def check_changes(model: Model, data: Dataset, training: Training) -> None:
         )
 
 
-def start_from(model: Model, source: str | Path) -> None:
-    """Copies the weights of another run or model folder into ``model``.
+def start_from(model: Model, source: str | Path) -> list[str]:
+    """Copies the weights of another run or model folder into ``model``: all of them, or else the bodies that fit.
+
+    A body is a network without its last layer. So a model with a larger latent, another likelihood or another objective
+    starts from the features that an encoder has already learnt.
+
+    Returns:
+        The names of the networks whose bodies were copied; empty where all weights were.
 
     Raises:
-        ConfigError: they do not fit.
+        ConfigError: no body fits.
     """
-    try:
-        model.load_state_dict(load(source).state_dict())
-    except RuntimeError as error:
-        first = str(error).split("\n\t")[-1]
-        raise ConfigError(f"The weights of {source} do not fit this model: {first}") from error
+    theirs = load(source)
+    if _layout(theirs) == _layout(model):
+        model.load_state_dict(theirs.state_dict())
+        return []
+    copied, unused = [], list(bodies(theirs).values())
+    for name, body in bodies(model).items():
+        layout = _layout(body)
+        found = next((other for other in unused if layout and _layout(other) == layout), None)
+        if found is not None:
+            body.load_state_dict(found.state_dict())
+            unused.remove(found)
+            copied.append(name)
+    if not copied:
+        here, there = dict(_layout(model)), dict(_layout(theirs))
+        name = next(name for name in [*here, *there] if here.get(name) != there.get(name))
+        shapes = [f"of shape {tuple(shapes[name])}" if name in shapes else "missing" for shapes in (here, there)]
+        raise ConfigError(
+            f"The weights of {source} do not fit this model, not even the body of a network: "
+            f"'{name}' is {shapes[0]} in the model and {shapes[1]} there."
+        )
+    return copied
+
+
+def bodies(model: Model) -> dict[str, nn.Module]:
+    """The bodies of a model's encoders, by name: of all networks whose last layer, the head, is linear."""
+    found = {name: m for name, m in model.named_modules() if isinstance(getattr(m, "head", None), nn.Linear)}
+    return {name: m.body for name, m in found.items() if isinstance(m.body, nn.Module)}
+
+
+def _layout(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, value.shape) for name, value in module.state_dict().items()]
 
 
 def next_folder(model: str, data: str, within: str = "runs") -> Path:
