@@ -38,7 +38,7 @@ def resumed(path: Path) -> tuple[list[str], list[str]]:
     quiet = Quiet()
     run = sandglass.resume(path, epochs=2, progress=quiet)
     kept = [line for e in run.events() if e["event"] == "changed" for line in e["what"]]
-    return [line for line in quiet.said if "Not as when" in line], kept
+    return [line for line in quiet.said if "Changed since the run began" in line], kept
 
 
 EDITS = {

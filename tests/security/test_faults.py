@@ -206,7 +206,7 @@ def test_a_failed_save_stops_unless_such_errors_are_tolerated(tmp_path: Path, fa
     assert isinstance(end, SaveError) and run.steps() == [2]
     run, quiet, loop = trained(tmp_path / "go", failing, {2, 3}, on_save_error="continue")
     assert run.steps() == [2, 8, 9] and loop.now.total == 9  # the last is the density
-    assert len([line for line in quiet.said if "Training goes on" in line and "step 2 is kept" in line]) == 2
+    assert len([line for line in quiet.said if "Training continues" in line and "step 2 is kept" in line]) == 2
     assert run.pointed("BEST") == loop.now.start and loop.now.start in run.steps()
     assert [p for _, p in verify(Run(run.path)) if p] == []
 

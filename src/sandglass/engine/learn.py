@@ -1,4 +1,4 @@
-"""Training that leaves nothing behind but weights: no run folder, nothing logged, nothing to go on from."""
+"""Training without a run folder: nothing is logged, and it cannot be resumed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from sandglass.errors import DivergedError
 def learn(
     model: Model, split: Split, options: Settled, updates: int, after: Callable[[int], None] = lambda done: None
 ) -> None:
-    """Trains the first stage of a small model for so many updates, and leaves it in eval mode.
+    """Trains the first stage of a small model for a number of updates, and leaves it in eval mode.
 
-    Batches, noise and learning rates are those of a run with these options.
+    Batches, noise and learning rates are the same as in a run with these options.
 
     Args:
         model: on its device; changed in place.
         split: the examples.
         options: of the training.
         updates: how many.
-        after: called after each update with the number of those done.
+        after: called after each update with the number of updates done.
 
     Raises:
         DivergedError: weights are not finite.
@@ -44,7 +44,7 @@ def learn(
         >>> bool((model.reconstruct(x) - x).square().mean() < 0.1)
         True
     """
-    # The record of steps has a place for every update, since nobody reads it in between.
+    # The meter must hold every update, since it is never read.
     stepper = Stepper(model, model.stages()[0], replace(options, log_every=updates))
     loader = Loader(split, options.batch_size, seed=options.seed, device=model.device, dtype=model.dtype)
     factor = make_factor(options, loader.steps_per_epoch)

@@ -1,8 +1,8 @@
 """The one training loop, through the stages of a model.
 
-At every step boundary the state is a function of the configuration and the number of steps alone: batches, noise and
-learning rates are looked up by step, and all else that a step changes is in the checkpoint. So stopping anywhere and
-going on gives the same bits, on CPU, with the same versions and thread count.
+At every step boundary the state depends only on the configuration and the number of steps: batches, noise and learning
+rates are functions of the step, and everything else that a step changes is in the checkpoint. So a run that is stopped
+and resumed gives the same bits, on CPU, with the same versions and thread count.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from sandglass.errors import CheckpointError, DivergedError, SaveError
 from sandglass.runs.run import Checkpoint, Run
 from sandglass.runs.weights import fill
 
-_HOPELESS = 10  # so many updates in a row that are not finite end the run
+_HOPELESS = 10  # consecutive non-finite updates that end the run
 
 
 class Loop:
@@ -48,8 +48,8 @@ class Loop:
         data: with a ``train`` split.
         run: where everything is written; its ``config`` is complete.
         options: settled.
-        card: text of the model card, asked for when the model is written.
-        progress: what a person sees.
+        card: makes the text of the model card, called when the model is written.
+        progress: shows the progress of training.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Loop:
         self.begin(State(self.stages[0].name))
 
     def begin(self, state: State) -> None:
-        """Makes ready for a stage: its options, optimisers, batches and learning rates."""
+        """Sets up a stage: its options, optimisers, batches and learning rates."""
         self.now = state
         self.stage = next(stage for stage in self.stages if stage.name == state.stage)
         self.own = self.options.of_stage(state.stage)
@@ -101,15 +101,15 @@ class Loop:
         """Trains to the end, or until a signal.
 
         Raises:
-            DivergedError: updates were not finite and stayed so; the last good checkpoint is kept.
-            KeyboardInterrupt: Ctrl-C, after a checkpoint of this very step.
-            SystemExit: with 143 on SIGTERM, after such a checkpoint.
-            SaveError: a checkpoint could not be written; earlier ones are untouched.
+            DivergedError: too many consecutive updates were not finite; the last good checkpoint is kept.
+            KeyboardInterrupt: Ctrl-C, after a checkpoint of the current step.
+            SystemExit: with 143 on SIGTERM, after a checkpoint of the current step.
+            SaveError: a checkpoint could not be written; earlier ones are intact.
         """
         if resume is not None:
             self.load(resume)
             if self.now.best_step == self.now.total:
-                self.keep_best()  # a crash may have come between the checkpoint and the kept model
+                self.keep_best()  # a crash may have come between writing the checkpoint and the model
         self.begun = time.perf_counter() - self.now.seconds
         first = self.now.total
         with self.signals, rng.forked(self.device), settings(self.options), watching(self.progress):
@@ -129,11 +129,11 @@ class Loop:
         self.model.eval()
 
     def is_last(self) -> bool:
-        """Whether no stage follows this one."""
+        """Whether this is the last stage."""
         return self.stage is self.stages[-1]
 
     def is_over(self) -> bool:
-        """Whether this stage has nothing more to do."""
+        """Whether this stage is finished."""
         return self.now.step >= self.total or self.now.stopped_early
 
     def run_stage(self) -> None:
@@ -156,7 +156,7 @@ class Loop:
         self.keep_model()
 
     def fit_stage(self) -> None:
-        """The fit in closed form that a stage begins with, or consists of; it counts as one step."""
+        """The stage's fit in closed form, before its training if it has any; it counts as one step."""
         assert self.stage.fit is not None
         batches = {name: self.batches(split) for name, split in self.data.splits.items()}
         self.model.eval()
@@ -172,11 +172,11 @@ class Loop:
             self.save()
 
     def batches(self, split: Split) -> Batches:
-        """A split as often as a fit asks for it."""
+        """The batches of a split, from the first one at every call."""
         return lambda: (make() for make in in_order(split, device=self.device, dtype=self.model.dtype))
 
     def next_stage(self) -> None:
-        """Goes on to the stage that follows, from the best weights of this one."""
+        """Begins the next stage from the best weights of this one."""
         best = self.now.best_step if self.own.select == "best" else None
         if best is not None and (best != self.now.total or self.own.ema):
             tensors = self.run.read_checkpoint(best).tensors
@@ -205,11 +205,11 @@ class Loop:
         return Clock(self.now.step, self.total, torch.full((), epoch, dtype=self.model.dtype, device=self.device))
 
     def at_epoch_end(self) -> bool:
-        """Whether the steps done make whole epochs."""
+        """Whether an epoch has just ended."""
         return self.now.step > 0 and self.now.step % self.loader.steps_per_epoch == 0
 
     def end_epoch(self) -> None:
-        """Validates, remembers the best, saves."""
+        """Validates, updates the best weights, saves."""
         if self.watched is not None and not self.validate():
             return
         self.now.validated = self.now.step
@@ -222,7 +222,7 @@ class Loop:
     # figures
 
     def log_training(self) -> None:
-        """Reads the meter: the host waits for the device here."""
+        """Logs the meter's means; this synchronises with the device."""
         readings = self.stepper.meter.read()
         records = []
         for phase in [p for p in self.stage.phases if p.name in readings]:
@@ -240,7 +240,7 @@ class Loop:
             raise DivergedError(self.diverged("the last updates were all not finite"))
 
     def report_bad(self, bad: Bad, count: int) -> None:
-        """Says which update was not finite, on which examples."""
+        """Reports the update that was not finite, and its examples."""
         step, phase, term = bad.step, bad.phase, bad.term
         split = self.loader.split
         index = self.loader.indices(step).tolist()
@@ -260,7 +260,7 @@ class Loop:
         return f"Training diverged by step {self.now.total}: {why}. {kept} Try a lower --lr, or --clip 1."
 
     def validate(self) -> bool:
-        """Measures the watched split; False if a signal came in between, and it must be done again."""
+        """Validates on the watched split; False if a signal interrupted it, and it must be repeated."""
         assert self.watched is not None
         self._training = False
         measured = validate(self.stepper, self.watched, self.clock(), interrupted=lambda: self.signals.stop is not None)
@@ -277,7 +277,7 @@ class Loop:
         return True
 
     def compare(self, objective: float) -> None:
-        """Best weights, early stopping and the plateau all look at the objective at its final weights."""
+        """Updates best weights, early stopping and the plateau schedule from the objective at its final weights."""
         if objective < self.now.best:
             self.now.best, self.now.best_step = objective, self.now.total
             self.now.stale = self.now.plateau_stale = 0
@@ -308,7 +308,7 @@ class Loop:
     # signals and checkpoints
 
     def answer_signals(self) -> None:
-        """At a step boundary: saves and leaves, or saves and goes on."""
+        """At a step boundary: saves, and stops if a signal asked for it."""
         if self.signals.save:
             self.signals.save = False
             self.save()
@@ -318,16 +318,16 @@ class Loop:
         self.keep_model()
         of = f"{self.total} of the stage '{self.stage.name}'" if len(self.stages) > 1 else self.total
         again = f"sandglass train --resume {self.run.path}"
-        self.progress.say(f"Stopped at step {self.now.step} of {of}; go on with: {again}")
+        self.progress.say(f"Stopped at step {self.now.step} of {of}; resume with: {again}")
         if self.signals.stop == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + self.signals.stop)
 
     def save(self) -> None:
-        """A checkpoint of this step; the first of a new best also becomes the kept model.
+        """Writes a checkpoint of this step; with new best weights, also the model folder.
 
         Raises:
-            SaveError: it could not be written, and this is the end of a stage or no such error is tolerated.
+            SaveError: it could not be written, and either this is the end of a stage or the options do not tolerate it.
         """
         if self._saved == self.now.total:
             return
@@ -354,15 +354,15 @@ class Loop:
             if self.signals.stop is not None or self.is_over():
                 raise
             self.recorder.tolerate(error)
-            if self._new_best:  # its weights will be gone: the next epoch is compared with those that are there
+            if self._new_best:  # they were not saved: compare the next epoch with the best on disk
                 self.now.best, self.now.best_step = self._stored
         self._new_best = False
         self._saved_at = time.perf_counter()
 
     def prune(self) -> None:
-        """Keeps the newest checkpoints and the best, and what the stage before began this one with while it may go on.
+        """Keeps the newest checkpoints, the best, and the one this stage began from as long as it may be needed.
 
-        A checkpoint of the stage before is of use only with its best weights.
+        To resume from a checkpoint of the previous stage takes that stage's best weights as well.
         """
         needed = {self.now.best_step}
         if any(step <= self.now.offset for step in self.run.steps()[-self.options.keep :]):
@@ -370,17 +370,17 @@ class Loop:
         self.run.prune(self.options.keep, needed)
 
     def keep_best(self) -> None:
-        """The weights of this step are the best so far: points at them and writes them as the kept model."""
+        """Marks the weights of this step as the best, and writes them to the model folder."""
         self.run.point("BEST", self.now.total)
         self.run.write_model(snapshot.kept(self.stepper), self.card(self.run), self.now.total)
 
     def keep_model(self) -> None:
-        """With nothing to choose by, the newest weights are the kept ones."""
+        """Writes the newest weights to the model folder where no objective chooses."""
         if self.own.select == "last" or self.now.best_step is None:
             self.run.write_model(snapshot.kept(self.stepper), self.card(self.run), self.now.total)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Puts everything back as it was after ``checkpoint.step`` steps.
+        """Restores the state after ``checkpoint.step`` steps.
 
         Raises:
             CheckpointError: it does not fit this model.

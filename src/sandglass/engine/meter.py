@@ -1,6 +1,6 @@
-"""Means of what the phases report, and a record of what was not finite: kept on the device, read rarely.
+"""Means of the logged terms, and a record of non-finite updates, kept on the device and read at log points.
 
-A step only writes a row and asks of it, on the device, whether it is finite; all sums are taken when the rows are read.
+A step only writes a row and tests on the device whether it is finite; means are taken when the rows are read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Bad:
-    """The first update that was not finite: where, and in which term."""
+    """The first non-finite update: its step, phase and term."""
 
     step: int
     phase: str
@@ -24,13 +24,13 @@ class Bad:
 
 @dataclass
 class Reading:
-    """What one phase did since the last reading.
+    """The terms of one phase since the last reading.
 
     Args:
         means: by term, over the good updates and weighted by examples.
         n: examples in good updates.
-        skipped: updates that were not finite.
-        bad: the first of these, or None.
+        skipped: number of updates that were not finite.
+        bad: the first of them, or None.
     """
 
     means: dict[str, float]
@@ -41,7 +41,7 @@ class Reading:
 
 @dataclass
 class Rows:
-    """The updates of one phase since the last reading: a row of values each, with its step and examples."""
+    """The updates of one phase since the last reading: for each a row of values, its step and number of examples."""
 
     names: list[str]
     values: Tensor
@@ -50,11 +50,11 @@ class Rows:
 
 
 class Meter:
-    """The rows of every phase.
+    """Rows of logged values, by phase.
 
     Args:
-        capacity: the most updates between two readings.
-        device: where the terms are.
+        capacity: maximum number of updates between two readings.
+        device: of the terms.
     """
 
     def __init__(self, capacity: int, device: torch.device) -> None:
@@ -63,12 +63,12 @@ class Meter:
         self.streaks: dict[str, int] = {}
 
     def add(self, phase: str, step: int, names: Sequence[str], values: Sequence[Tensor], n: int) -> Tensor:
-        """Takes in one update.
+        """Records one update.
 
         Args:
-            phase: whose.
-            step: which.
-            names: of the values; the same ones every time.
+            phase: its name.
+            step: its number.
+            names: of the values; the same at every call.
             values: 0-d means over ``n`` examples.
             n: examples.
 
@@ -86,7 +86,7 @@ class Meter:
         return torch.isfinite(row).all()
 
     def read(self) -> dict[str, Reading]:
-        """By phase, what happened since the last reading; starts anew. The host waits for the device here."""
+        """What happened since the last reading, by phase, and clears the rows. Synchronises with the device."""
         readings = {}
         for phase, rows in self.rows.items():
             if rows.steps:
@@ -112,11 +112,11 @@ class Meter:
         return Reading(means, n, int((~good).sum()), bad)
 
     def longest_streak(self) -> int:
-        """How many updates in a row, up to the last reading, were not finite."""
+        """The number of consecutive non-finite updates up to the last reading."""
         return max(self.streaks.values(), default=0)
 
     def tensors(self) -> dict[str, Tensor]:
-        """The rows not yet read, for a checkpoint: what is not finite as 0, and which those were."""
+        """The unread rows, for a checkpoint; non-finite values as 0 with a mask, since no file holds them."""
         tensors = {}
         for phase, rows in self.rows.items():
             values = rows.values[: len(rows.steps)]
@@ -125,7 +125,7 @@ class Meter:
         return tensors
 
     def state(self) -> dict[str, Any]:
-        """The plain rest, for a checkpoint."""
+        """Everything else, as plain values for a checkpoint."""
         rows = {k: {"names": r.names, "steps": r.steps, "counts": r.counts} for k, r in self.rows.items()}
         return {"rows": rows, "streaks": self.streaks}
 

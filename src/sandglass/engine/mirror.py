@@ -1,4 +1,4 @@
-"""Copies of what a run logs, for tools that a person looks at runs with. ``metrics.jsonl`` stays the truth."""
+"""Copies of a run's figures for experiment trackers; ``metrics.jsonl`` remains the complete log."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Point:
 
 
 class Logger(Protocol):
-    """A place that figures are copied to, registered as kind ``logger`` and made of a run.
+    """An experiment tracker that figures are copied to, registered as kind ``logger``.
 
     Args:
         run: whose figures.
-        after: training goes on after this step, and what was copied of later steps is void; None to add to what is
-            there after training.
+        after: training continues after this step, and what was logged for later steps is discarded; None to add to
+            a run whose training has ended.
 
     Attributes:
-        package: that it needs; the extra ``logging`` brings it.
+        package: the package it needs, installed by the extra ``logging``.
     """
 
     package: str
@@ -41,21 +41,21 @@ class Logger(Protocol):
     def __init__(self, run: Run, after: int | None) -> None: ...
 
     def log(self, points: Sequence[Point]) -> None:
-        """Takes in figures, all finite, and keeps them even if the process is killed right after."""
+        """Logs figures, all finite; they must survive if the process is killed right after."""
         ...
 
     def close(self, finished: bool | None) -> None:
-        """Ends: training came to its end or did not; None where nothing was trained."""
+        """Closes the log: whether training finished; None where nothing was trained."""
         ...
 
 
 class Mirror:
-    """The loggers of a run. One that fails, in whatever way, is named once and dropped; the run goes on.
+    """The loggers of a run. A logger that fails is reported once and dropped; training continues.
 
     Args:
         names: of the loggers.
         run: whose figures.
-        say: tells a person.
+        say: shows a message.
     """
 
     def __init__(self, names: Sequence[str], run: Run, say: Callable[[str], None]) -> None:
@@ -69,7 +69,7 @@ class Mirror:
                 self.loggers[name] = registry.resolve("logger", name, self.run, after)
 
     def log(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Copies records of ``metrics.jsonl``; figures that are not finite, which are null there, are left out."""
+        """Copies records of ``metrics.jsonl``, without those that are not finite."""
         self.copy([Point("/".join((r["split"], r["phase"], r["term"])), r["value"], r["step"]) for r in records])
 
     def stop(self, finished: bool | None) -> None:
@@ -80,7 +80,7 @@ class Mirror:
         self.loggers = {}
 
     def copy(self, points: Sequence[Point]) -> None:
-        """Copies figures, those that are not finite left out."""
+        """Copies the finite ones of these figures."""
         finite = [p for p in points if p.value is not None and math.isfinite(p.value)]
         for name, logger in list(self.loggers.items()):
             with self._guarded(name):
@@ -90,16 +90,16 @@ class Mirror:
     def _guarded(self, name: str) -> Iterator[None]:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of packages that we only hand figures to
+                warnings.simplefilter("ignore")  # those of the tracker's own package
                 yield
         except Exception as error:
             self.loggers.pop(name, None)
             reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-            self.say(f"Logging to {name} failed and is left off; metrics.jsonl has every figure. The reason: {reason}")
+            self.say(f"Logging to {name} failed and is switched off; metrics.jsonl has every figure. Reason: {reason}")
 
 
 def copy_results(run: Run, report: Mapping[str, Any], say: Callable[[str], None]) -> None:
-    """Copies what was measured on a split to the loggers of a run, at the step of the measured weights."""
+    """Copies the results of an evaluation to the loggers of a run, at the step of the evaluated weights."""
     names = run.config.get("training", {}).get("log_to")
     mirror = Mirror(names if isinstance(names, list) else (), run, say)
     mirror.start(None)

@@ -1,4 +1,4 @@
-"""Optimisers by name, and updates that can be masked on the device."""
+"""Optimisers by name, and updates that are masked on the device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.0, "momentum":
 
 
 class Adam(torch.optim.Optimizer):
-    """Adam and AdamW by PyTorch's fused kernel, called without the bookkeeping that costs as much as a small update.
+    """Adam and AdamW by PyTorch's fused kernel, without the overhead of its ``step()``.
 
     Kingma and Ba 2015, "Adam: A Method for Stochastic Optimization" (arXiv 1412.6980); with ``decoupled`` weight decay
     Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization" (arXiv 1711.05101).
@@ -56,7 +56,7 @@ class Adam(torch.optim.Optimizer):
             params = [p for p in group["params"] if p.grad is not None]
             states = [self.state[p] or self._begin(p) for p in params]
             steps = [s["step"] for s in states]
-            torch._foreach_add_(steps, [counts] * len(steps))  # as one tensor the host would read it
+            torch._foreach_add_(steps, [counts] * len(steps))  # a single tensor would be read by the host
             self.kernel(
                 params,
                 [p.grad for p in params],
@@ -82,7 +82,7 @@ class Adam(torch.optim.Optimizer):
 
 
 def make_optimizers(stage: Stage, options: Training) -> dict[str, torch.optim.Optimizer]:
-    """The optimisers of a stage by name, one for all phases that share it."""
+    """The optimisers of a stage by name; phases that name the same one share it."""
     sharing: dict[str, list[Phase]] = {}
     for phase in stage.phases:
         sharing.setdefault(phase.optimizer or phase.name, []).append(phase)
@@ -90,9 +90,9 @@ def make_optimizers(stage: Stage, options: Training) -> dict[str, torch.optim.Op
 
 
 def make_optimizer(phases: Sequence[Phase], stage: Stage, options: Training) -> torch.optim.Optimizer:
-    """The optimiser of phases that share it.
+    """The optimiser of the phases that share it.
 
-    A setting is the run's where the run has it, else the phase's, else the stage's, else the usual one.
+    Each setting comes from the run if it is set there, else from the phase, the stage, or the default.
     """
     params = list(dict.fromkeys(p for phase in phases for p in phase.parameters()))
     given = {name: value for name in OPTIM if (value := getattr(options, name, None)) is not None}
@@ -109,9 +109,9 @@ def make_optimizer(phases: Sequence[Phase], stage: Stage, options: Training) -> 
 
 
 def masked_step(optimizer: torch.optim.Optimizer, good: Tensor) -> None:
-    """One update where the 0-d tensor ``good`` is True, none where it is False, without asking the host which.
+    """One update where the 0-d tensor ``good`` is True, none where it is False, without a synchronisation.
 
-    The fused kernels of Adam take such a flag themselves; elsewhere everything is put back afterwards.
+    The fused kernels of Adam take such a flag; for other optimisers the old values are restored afterwards.
     """
     if isinstance(optimizer, Adam):
         optimizer.update(good)

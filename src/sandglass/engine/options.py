@@ -1,4 +1,4 @@
-"""How a run is trained: every option, checked, and settled before the first step."""
+"""The options of training, checked and settled before the first step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STAGE_OPTIONS = (
     "early_stopping",
     "select",
 )
-"""What a single stage can have otherwise than the run."""
+"""Options that a stage can set for itself."""
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp64")
 
@@ -61,36 +61,35 @@ class Training:
             triangular2 (each half as high) and exp_range (ever lower).
         lr_warmup: epochs over which the learning rate rises from near 0, before any schedule begins.
         schedule_every: epochs between the drops of step; epochs without improvement before a drop of plateau; epochs
-            of half a cycle, up or down.
-        schedule_factor: what a drop of step or plateau multiplies the learning rate by; what half a cycle of exp_range
-            multiplies the height of the cycles by.
-        schedule_peak: the top of the first cycle, in learning rates.
+            in half a cycle.
+        schedule_factor: factor of the learning rate at a drop of step or plateau; factor of the height of the cycles
+            in half a cycle of exp_range.
+        schedule_peak: factor of the learning rate at the top of the first cycle.
         clip: largest global norm of a phase's gradient; none when not given.
-        accumulate: parts that each batch is cut into, one after the other, to save memory; the update is the same
-            but for noise and batch statistics.
+        accumulate: number of parts that each batch is cut into to save memory; the update is the same, apart from
+            noise and batch statistics.
         ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none.
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
-        seed: decides the initial weights, the order of the data and all noise.
+        seed: determines the initial weights, the order of the data and all noise.
         device: auto, cpu, cuda, cuda:N or mps.
         precision: auto (fp32; tf32 on CUDA), fp32, tf32, bf16 or fp64.
-        threads: CPU threads; PyTorch's choice when not given. Bits depend on it, so it is kept with the run.
+        threads: CPU threads; PyTorch's choice when not given. Results depend on it, so it is stored with the run.
         log_every: steps between logged training figures; the end of an epoch always is.
         watch: the split validated after every epoch: auto (validation, if there is one), validation, test or none.
         select: which weights to keep: best (by the watched objective at its final weights) or last. The test split
             never chooses.
         save_every: epochs between checkpoints. A new best, the end and a stop always write one.
-        save_seconds: least time between the checkpoints of ``save_every``, so that short epochs are not spent writing.
+        save_seconds: minimum seconds between the checkpoints of ``save_every``, so that short epochs are not slowed.
         save_steps: also save a checkpoint every so many steps; none when not given.
-        keep: newest checkpoints kept, beside the best.
+        keep: number of newest checkpoints kept, in addition to the best.
         on_save_error: stop, or continue with a warning, when a checkpoint cannot be written and an older one is good.
         augment: random changes of training images, by name or name=strength: flip, vflip, shift, rotate, scale, crop,
             brightness, contrast, mixup.
         corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
             (1 to 5): gaussian, salt-pepper, blur, mask, jpeg.
-        log_to: where figures are copied to beside the run's own log: tensorboard, mlflow.
-        stage: options of single stages of a model that has several, by name: ``{"prior": {"epochs": 30}}``. The
-            number of epochs above is that of the first stage, and of others that have none of their own; all else
-            above holds for every stage.
+        log_to: experiment trackers that figures are also logged to: tensorboard, mlflow.
+        stage: options of single stages of a model, by name: ``{"prior": {"epochs": 30}}``. ``epochs`` is that of the
+            first stage, and of later ones that set none; all other options hold for every stage.
 
     Example:
         >>> small = Training().settled(["validation"], examples=1500)
@@ -146,7 +145,7 @@ class Training:
                 if option not in STAGE_OPTIONS:
                     hint = nearest(option, list(STAGE_OPTIONS))
                     raise ConfigError(f"The stage '{name}' takes no option '{option}'.{hint}")
-            dataclasses.replace(self, **own, stage={})  # refuses values that make no sense
+            dataclasses.replace(self, **own, stage={})  # checks their values
         for name in ("lr", "clip", "threads", "save_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
@@ -186,15 +185,15 @@ class Training:
             raise ConfigError(f"A training option has a value of the wrong type: {error}.") from error
 
     def settled(self, watchable: Sequence[str], examples: int, stages: Sequence[Stage] = ()) -> Settled:
-        """With all that was left open decided; nothing is decided again on resume.
+        """The options with every open one decided; on resume they are not decided again.
 
         Args:
-            watchable: splits that the data has beside train.
-            examples: to train on.
+            watchable: splits of the data other than train.
+            examples: number of training examples.
             stages: of the model.
 
         Raises:
-            ConfigError: a device, split or stage that is not there.
+            ConfigError: a device, split or stage that does not exist.
             MissingPackageError: a logger needs a package that is not installed.
         """
         require(self.log_to)
@@ -230,23 +229,23 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled(Training):
-    """A :class:`Training` with nothing left open."""
+    """A :class:`Training` in which every option is decided."""
 
     epochs: int = 20
     batch_size: int = 128
 
     def of_stage(self, name: str) -> Settled:
-        """The options of one stage: its own laid over the run's."""
+        """The options of one stage: its own, else the run's."""
         return dataclasses.replace(self, **self.stage.get(name, {}), stage={})
 
 
 def settle_stages(
     given: Mapping[str, Mapping[str, Any]], stages: Sequence[Stage], epochs: int
 ) -> dict[str, dict[str, Any]]:
-    """Every later stage's own options, its number of epochs written out.
+    """The options that stages set for themselves, with the number of epochs of every later stage.
 
     Raises:
-        ConfigError: a stage that the model does not have, or options of one that is fitted in closed form.
+        ConfigError: a stage that the model does not have, or one that is fitted in closed form.
     """
     known = {stage.name: stage for stage in stages}
     for name in given:
@@ -272,7 +271,7 @@ def settle_batch_size(examples: int) -> int:
 
 
 def settle_epochs(examples: int, batch_size: int) -> int:
-    """20 epochs, or as many as make 2,000 updates, up to 500: on small data 20 epochs are far too few to learn.
+    """20 epochs, or enough for 2,000 updates, at most 500: on small data 20 epochs are too few.
 
     Example:
         >>> settle_epochs(60000, 128), settle_epochs(1500, 64), settle_epochs(50, 16)
@@ -283,10 +282,10 @@ def settle_epochs(examples: int, batch_size: int) -> int:
 
 
 def settle_device(name: str) -> str:
-    """A device that is there; ``auto`` is the first of cuda, mps, cpu.
+    """An available device; ``auto`` is the first available of cuda, mps, cpu.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: the device is not available.
     """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a bar in a terminal, a line in a notebook, nothing in a pipe."""
+"""Progress of training: a bar in a terminal, a line in a notebook, nothing in a pipe."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Protocol
 
-_WIDE = 130  # columns from which all terms of two splits fit
+_WIDE = 130  # columns that all terms of two splits need
 
 
 class Progress(Protocol):
-    """What the loop tells about its progress."""
+    """Shows the progress of training; called by the loop."""
 
     def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
-        """A stage begins, or goes on, at ``step`` of ``total``; it is named where there are several."""
+        """A stage begins or resumes at ``step`` of ``total``; it is named if the model has several."""
 
     def advance(self, step: int, examples: int) -> None:
-        """A step over so many examples is done."""
+        """A step on this many examples is done."""
 
     def show(self, split: str, terms: Mapping[str, float]) -> None:
-        """Means of the terms since the last time."""
+        """Shows the means of the terms since the last call."""
 
     def say(self, text: str) -> None:
-        """Something a person should know."""
+        """Shows a message."""
 
     def stop(self) -> None:
         """Training ended."""
 
 
 class Silent:
-    """Shows nothing but warnings, which go to standard error."""
+    """Shows messages only, on standard error."""
 
     def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
         """Nothing."""
@@ -53,7 +53,7 @@ class Silent:
 class Bar:
     """A bar with the epoch, examples a second, the time left and the terms (rich).
 
-    Where there is no room for every term, what is minimised is shown; the rest is in the log and the report.
+    If the terminal is too narrow for every term, only the loss is shown; the log and the report have the rest.
     """
 
     def __init__(self) -> None:
@@ -113,8 +113,8 @@ class Bar:
         return f"epoch {min(step // self.steps_per_epoch + 1, self.epochs)}/{self.epochs}" if self.epochs else "fit"
 
 
-class watching:  # noqa: N801 (reads as a phrase at the place of use)
-    """Stops a progress display however the block ends."""
+class watching:  # noqa: N801 (a context manager)
+    """Stops the progress display when the block ends, with or without an error."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -129,7 +129,7 @@ class watching:  # noqa: N801 (reads as a phrase at the place of use)
 
 
 class Line(Silent):
-    """One line that is written over, for notebooks: they need no widgets for it."""
+    """One line that is overwritten, for notebooks; it needs no widgets."""
 
     def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
         """A stage begins."""

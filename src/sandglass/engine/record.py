@@ -1,4 +1,4 @@
-"""What a run writes down of itself: the model, the data, the options and the machine it ran on."""
+"""The configuration of a run: the model, the data, the options and the environment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sandglass.runs.run import Run
 from sandglass.runs.specification import to_plain
 
 BAD_FILES = "bad_files.csv"
-"""In a run folder, the files that were left out of the data and why."""
+"""File in the run folder that lists the source files left out of the data, and why."""
 
 
 def describe(model: Model, data: Dataset, training: Training, recipe: str | None) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def describe(model: Model, data: Dataset, training: Training, recipe: str | None
 
 
 def write_bad_files(run: Run, data: Dataset) -> None:
-    """Lists the files that were left out of the data, each with its reason, in ``bad_files.csv``; none, no list."""
+    """Lists the files that were left out of the data, each with its reason, in ``bad_files.csv``, if there are any."""
     if data.bad:
         lines = io.StringIO(newline="")
         csv.writer(lines).writerows([("path", "reason"), *data.bad])
@@ -53,7 +53,7 @@ def write_bad_files(run: Run, data: Dataset) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, as far as they decide bits."""
+    """The versions and the machine, as far as results depend on them."""
     import numpy
 
     values = {
@@ -69,5 +69,5 @@ def environment() -> dict[str, Any]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What changed between two environments, a line each."""
+    """The differences between two environments, one line each."""
     return [f"{k} was {before.get(k)}, is {v}" for k, v in now.items() if before.get(k) != v]

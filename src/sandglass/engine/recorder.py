@@ -1,4 +1,4 @@
-"""What a run writes down while it trains, and the failed writes that it goes on after."""
+"""The log of a run while it trains, and which failed writes are tolerated."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Recorder:
 
     Args:
         run: whose.
-        options: settled; ``on_save_error`` says whether training goes on after a write that failed.
-        say: tells a person.
+        options: settled; ``on_save_error`` says whether training continues after a failed write.
+        say: shows a message.
     """
 
     def __init__(self, run: Run, options: Settled, say: Callable[[str], None]) -> None:
@@ -40,7 +40,7 @@ class Recorder:
             self.tolerate(error)
 
     def tolerate(self, error: SaveError) -> None:
-        """Goes on after a failed write where that was asked for and an older checkpoint is good.
+        """Continues after a failed write if the options allow it and an older checkpoint is intact.
 
         Raises:
             SaveError: otherwise.
@@ -48,4 +48,4 @@ class Recorder:
         kept, _ = self.run.latest_checkpoint() if self.options.on_save_error == "continue" else (None, [])
         if kept is None:
             raise error
-        self.say(f"{error} Training goes on; the checkpoint of step {kept.step} is kept.")
+        self.say(f"{error} Training continues; the checkpoint of step {kept.step} is kept.")

@@ -1,4 +1,4 @@
-"""Learning rate over time: pure functions of the step, except plateau, which remembers what it saw."""
+"""Learning rate over time: pure functions of the step, except plateau, which depends on the validation objective."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sandglass.schedules.schedule import Schedule
 
 
 def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float]:
-    """What the learning rate is multiplied by at a step; the plateau's own factor is kept by the loop.
+    """The factor of the learning rate by step; that of plateau is part of the loop's state.
 
-    A warm-up of n steps rises in a straight line from 1 / (n + 1); the schedule begins after it.
+    A warm-up of n steps rises linearly from 1 / (n + 1); the schedule begins after it.
 
     Args:
         options: settled ones.
@@ -32,7 +32,7 @@ def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float
 
     @lru_cache(maxsize=1)
     def of_epoch(epoch: int) -> list[float]:
-        """Of its steps, all at once: a step makes no tensor of a number, and the host waits for none."""
+        """The factors of all steps of an epoch at once, so that a step needs no tensor operations for it."""
         first = epoch * steps_per_epoch
         t = torch.arange(first, first + steps_per_epoch, dtype=torch.float64, device="cpu") / steps_per_epoch
         factors = schedule.at((t - warm).clamp(min=0))
@@ -45,7 +45,7 @@ def make_factor(options: Settled, steps_per_epoch: int) -> Callable[[int], float
 
 
 def _after_warmup(options: Settled) -> Schedule:
-    """The registered schedule of that name with the run's options; the cosine falls until the end of the run."""
+    """The registered schedule of that name with the run's options; cosine falls until the end of the run."""
     if options.schedule == "plateau":
         return _made("constant", {})
     if options.schedule == "cosine":

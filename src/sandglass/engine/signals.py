@@ -1,4 +1,4 @@
-"""Signals become requests that the loop answers at the next step boundary."""
+"""Signals, handled by the loop at the next step boundary."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 class Signals:
-    """While entered, SIGTERM and the first Ctrl-C ask for a stop, SIGUSR1 for a save; a second Ctrl-C leaves at once.
+    """In this context SIGTERM and the first Ctrl-C request a stop, SIGUSR1 a save; a second Ctrl-C exits at once.
 
-    Handlers are set only in the main thread, and the ones found are put back.
+    Handlers are set in the main thread only; the previous ones are restored at the end.
 
     Attributes:
-        stop: the number of the signal that asked for a stop, or None.
-        save: whether a save was asked for.
+        stop: number of the signal that requested a stop, or None.
+        save: whether a save was requested.
     """
 
     def __init__(self) -> None:

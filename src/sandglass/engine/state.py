@@ -1,4 +1,4 @@
-"""Where a run stands, in plain values."""
+"""The state of the training loop, in plain values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 @dataclass
 class State:
-    """What the loop remembers beside the stepper: plain values, stored in ``state.json``.
+    """The loop's own state, stored in ``state.json``; the stepper's is in tensors.
 
-    Steps are counted within the stage; ``offset`` is how many all stages before had, a fit being one.
+    ``step`` counts within the stage; ``offset`` is the number of steps of all earlier stages, a fit counting as one.
     """
 
     stage: str = "train"
@@ -29,5 +29,5 @@ class State:
 
     @property
     def total(self) -> int:
-        """Steps done in all stages: what checkpoints and records are numbered by."""
+        """Steps done in all stages; checkpoints and records are numbered by it."""
         return self.offset + self.step

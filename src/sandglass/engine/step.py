@@ -1,4 +1,4 @@
-"""One step: every phase that is due takes its turn on one batch."""
+"""One step: every phase that is due makes an update on one batch."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sandglass.engine.precision import autocast
 
 
 class Stepper:
-    """The model in one of its stages, its optimisers, the moving average and the meter: all that a step changes.
+    """All that a training step changes: the model in one of its stages, its optimisers, its average and its meter.
 
-    Noise is drawn under a key of (seed, stage, step, phase, shard), and a batch is always cut into the same shards. A
-    loss, gradient or part that is not finite leaves weights, optimiser, average and running statistics as they were;
-    that is decided on the device, and the meter keeps the count.
+    Noise is keyed by (seed, stage, step, phase, shard), and a batch is always cut into the same shards. After a loss,
+    gradient or part that is not finite, weights, optimiser, average and running statistics stay as they were; this is
+    decided on the device, and the meter counts it.
 
     Args:
-        model: on its device already.
-        stage: one of the model's.
-        options: the settled ones of that stage.
+        model: already on its device.
+        stage: one of the model's stages.
+        options: of that stage, settled.
     """
 
     def __init__(self, model: Model, stage: Stage, options: Training) -> None:
@@ -43,7 +43,7 @@ class Stepper:
         self.average = Average(self.trained, options.ema)
 
     def __call__(self, batch: Batch, clock: Clock, lr_factor: float) -> None:
-        """Every due phase takes its turn; then the average follows, if any update was good."""
+        """Updates every phase that is due; then the average, if any update was finite."""
         good = [
             self.turn(number, phase, batch, clock, lr_factor)
             for number, phase in enumerate(self.phases)
@@ -53,17 +53,17 @@ class Stepper:
             self.average.follow(torch.stack(good).any())
 
     def train(self) -> None:
-        """Train mode for what this stage trains, eval mode for all else."""
+        """Train mode for the modules that this stage trains, eval mode for all others."""
         self.model.eval()
         for module in dict.fromkeys(m for p in self.phases for m in p.trains if isinstance(m, torch.nn.Module)):
             module.train()
 
     def optimizer(self, phase: Phase) -> torch.optim.Optimizer:
-        """That of a phase, which others may share."""
+        """The optimiser of a phase; phases may share one."""
         return self.optimizers[phase.optimizer or phase.name]
 
     def turn(self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float) -> Tensor:
-        """One phase: loss, gradient, masked update, record; whether all was finite comes back, a 0-d bool."""
+        """One phase: loss, gradient, masked update, record. Returns a 0-d bool, whether everything was finite."""
         own = self.own[phase.name]
         self.clear(own)
         before = [b.clone() for b in self.buffers]
@@ -81,7 +81,7 @@ class Stepper:
         return good
 
     def clear(self, own: list[torch.nn.Parameter]) -> None:
-        """Lets gradients flow to these parameters only, and clears them."""
+        """Enables gradients for these parameters only, and clears them."""
         if len(own) != len(self.params):
             for p in self.params:
                 p.requires_grad_(False)
@@ -90,7 +90,7 @@ class Stepper:
             p.grad = None
 
     def backward(self, number: int, phase: Phase, batch: Batch, clock: Clock) -> tuple[list[str], list[Tensor]]:
-        """Gradients of the batch, shard by shard; the loss and the means of the parts."""
+        """Accumulates the gradients shard by shard; returns the names and values of the loss and its parts."""
         shards = batch_shards(batch, self.options.accumulate)
         totals: list[Tensor] = []
         names: list[str] = []

@@ -1,4 +1,4 @@
-"""Training a model into a run folder, and going on with a run."""
+"""Training a model into a run folder, and resuming a run."""
 
 from __future__ import annotations
 
@@ -68,17 +68,17 @@ def train(
         model_options: of the named model.
         data_options: of :func:`load_data`.
         init_from: a run or model folder whose weights to start from: all of them, or the network bodies that fit.
-        progress: what shows it; a bar in a terminal or notebook, nothing in a pipe when not given.
-        recipe: the name of the recipe these options came from, for the record.
+        progress: shows the progress; by default a bar in a terminal, a line in a notebook, nothing in a pipe.
+        recipe: name of the recipe these options came from, written to the configuration.
         options: of :class:`~sandglass.engine.options.Training`.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError, DataError: before anything is written, when something does not fit.
+        ConfigError, DataError: before anything is written, if options, model and data do not fit.
         LockedError: another process trains in that folder.
-        DivergedError: the numbers stopped being finite.
+        DivergedError: training produced values that are not finite.
 
     Example:
         >>> import tempfile
@@ -87,16 +87,16 @@ def train(
         >>> sorted(f.name for f in run.path.iterdir() if f.name in ("model", "metrics.jsonl"))
         ['metrics.jsonl', 'model']
     """
-    asked = Training.of(options)
+    given = Training.of(options)
     dataset = as_dataset(data, data_options)
     if isinstance(model, str):
-        model = build(model, spec_of(dataset, asked), seed=asked.seed, **(model_options or {}))
+        model = build(model, spec_of(dataset, given), seed=given.seed, **(model_options or {}))
     elif model_options:
         raise ConfigError("model_options go with a model's name; this model is built already.")
     check_fit(model, dataset)
-    check_changes(model, dataset, asked)
+    check_changes(model, dataset, given)
     watchable = [s for s in dataset.splits if s != "train"]
-    training = asked.settled(watchable, len(dataset.train), model.stages())
+    training = given.settled(watchable, len(dataset.train), model.stages())
     progress = progress or default_progress()
     for weight in weights_of(model):
         if warning := weight.unreached(training.epochs):
@@ -122,19 +122,19 @@ def resume(
     progress: Progress | None = None,
     **parts: Any,
 ) -> Run:
-    """Goes on with a run from its newest checkpoint that verifies, to the same bits as never stopping.
+    """Resumes a run from its newest intact checkpoint; the result has the same bits as without the interruption.
 
     Args:
         path: the run folder.
-        data: the data again, where the run cannot load it by itself because it was handed over in Python.
-        epochs: a new, larger total of the first stage; everything else stays as it was.
-        stage: new totals of later stages: ``{"prior": {"epochs": 60}}``.
+        data: the data, if it was given in Python and the run cannot load it by itself.
+        epochs: a new, larger number of epochs of the first stage; all other options stay.
+        stage: new numbers of epochs of later stages: ``{"prior": {"epochs": 60}}``.
         progress: as for :func:`train`.
-        parts: objects of your own that the model was built with, such as ``net=...``.
+        parts: your own objects that the model was built with, such as ``net=...``.
 
     Raises:
         CheckpointError: no checkpoint can be read.
-        DataError: the data is not what the run was trained on.
+        DataError: the data differs from what the run was trained on.
         LockedError: another process trains in that folder.
     """
     run = Run(path)
@@ -144,8 +144,8 @@ def resume(
         dataset = as_dataset(data, None) if data is not None else run_data(run)
         if dataset.fingerprint != config["data"]["fingerprint"]:
             raise DataError(
-                f"The data is not what {run.path} was trained on: its fingerprint is {dataset.fingerprint[:12]}, "
-                f"the run's {config['data']['fingerprint'][:12]}. Restore the data, or start anew with --init-from."
+                f"The data differs from what {run.path} was trained on: its fingerprint is {dataset.fingerprint[:12]}, "
+                f"the run's {config['data']['fingerprint'][:12]}. Restore it, or start a new run with --init-from."
             )
         training = Settled.of(config["training"])
         spec = spec_of(dataset, training)
@@ -153,7 +153,7 @@ def resume(
         longer, last = lengthened(training, model.stages(), epochs, stage or {})
         checkpoint, problems = run.latest_checkpoint(last)
         for problem in problems:
-            progress.say(f"Passed over a damaged checkpoint: {problem}")
+            progress.say(f"Skipped a damaged checkpoint: {problem}")
         if checkpoint is None and problems:
             raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
         if longer != training:
@@ -166,7 +166,7 @@ def resume(
             run.rewrite(config)
         changed = [*(run.changes(checkpoint) if checkpoint else ()), *differences(config["environment"], environment())]
         for difference in changed:
-            progress.say(f"Not as when the run began, so bits may differ: {difference}")
+            progress.say(f"Changed since the run began, so bits may differ: {difference}")
         if changed:
             run.event("changed", what=changed)
         if checkpoint is None:
@@ -179,16 +179,16 @@ def resume(
 def lengthened(
     training: Settled, stages: Sequence[Stage], epochs: int | None, stage: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Settled, Sequence[str]]:
-    """The options with more epochs, and the stages up to the first that is given more: all of them if none is.
+    """The options with more epochs, and the names of the stages up to the first one that gets more (all if none does).
 
     Raises:
-        ConfigError: fewer epochs than before, a stage that is not there, or another option than its epochs.
+        ConfigError: fewer epochs than before, an unknown stage, or an option other than its epochs.
     """
     trained = [s.name for s in stages if s.phases]
     wanted = {trained[0]: epochs} if epochs is not None else {}
     for name, options in stage.items():
         if name not in trained or set(options) != {"epochs"}:
-            raise ConfigError(f"A run that goes on can be given more epochs of its stages {', '.join(trained)} alone.")
+            raise ConfigError(f"Only the epochs of a resumed run can be raised, in its stages: {', '.join(trained)}.")
         wanted[name] = options["epochs"]
     before = {name: training.of_stage(name).epochs for name in trained}
     changed = {name: n for name, n in wanted.items() if n != before[name]}
@@ -207,7 +207,7 @@ def lengthened(
 
 
 def spec_of(data: Dataset, training: Training) -> Spec:
-    """What a model is told of the data: where training inputs are damaged, each example comes with a damaged copy."""
+    """The spec of the data; if training inputs are damaged, each example also has a damaged copy."""
     if make_corruption(training.corrupt, data.spec) is None:
         return data.spec
     damaged = dataclasses.replace(data.spec, classes=0, given={}, beside={})
@@ -215,7 +215,7 @@ def spec_of(data: Dataset, training: Training) -> Spec:
 
 
 def weights_of(model: Model) -> list[Weight]:
-    """Every weight of a model's objectives that may follow a schedule."""
+    """All weights in a model's objectives that can follow a schedule."""
     found = [w for value in vars(model).values() for w in (value, *getattr(value, "weights", ()))]
     return [w for w in found if isinstance(w, Weight)]
 
@@ -228,7 +228,7 @@ def check_fit(model: Model, data: Dataset) -> None:
         CapabilityError: the data lacks what the model needs.
     """
     if not hasattr(model, "config"):
-        raise ConfigError("Build the model with sandglass.build(name, spec, ...), so that it knows its configuration.")
+        raise ConfigError("Build the model with sandglass.build(name, spec, ...), which sets its configuration.")
     if model.spec.shape != data.spec.shape or model.spec.support != data.spec.support:
         raise ConfigError(
             f"The model was built for {model.spec.support} examples of shape {model.spec.shape}; "
@@ -242,18 +242,18 @@ def check_fit(model: Model, data: Dataset) -> None:
 
 
 def check_changes(model: Model, data: Dataset, training: Training) -> None:
-    """Refuses changes of the training examples that this data or this model cannot have.
+    """Refuses augmentations and corruptions that do not suit this data or model.
 
     Raises:
-        ConfigError: pictures are changed in a way that is not for such data, or inputs are damaged for a model that
-            compares nothing with the whole ones.
+        ConfigError: an augmentation that is not for such data, or corrupted inputs for a model that does not
+            reconstruct.
     """
     make_augmentation(training.augment, data.spec)
     sees = model.config["options"].get("sees")
     if make_corruption(training.corrupt, data.spec) is not None and sees not in ("auto", "damaged"):
         able = [n for n in registry.names("model") if "sees" in registry.declared(n).config["options"]]
         raise ConfigError(
-            f"The model '{model.config['name']}' does not rebuild its input, so it cannot learn to undo --corrupt. "
+            f"The model '{model.config['name']}' does not reconstruct its input, so it cannot learn to undo --corrupt. "
             f"Models that can: {', '.join(able)}."
         )
 
@@ -304,7 +304,7 @@ def _layout(module: nn.Module) -> list[tuple[str, torch.Size]]:
 
 
 def next_folder(model: str, data: str, within: str = "runs") -> Path:
-    """The next free ``runs/<model>-<data>-<number>``, or so in another folder."""
+    """The next free ``<model>-<data>-<number>`` in a folder."""
     stem = re.sub(r"[^\w.-]+", "-", f"{model}-{data}").strip("-") or "run"
     taken = [
         int(m[1]) for p in Path(within).glob(f"{stem}-*") if (m := re.fullmatch(rf"{re.escape(stem)}-(\d+)", p.name))

@@ -21,11 +21,11 @@ def validate(
 ) -> dict[tuple[str, str], float] | None:
     """Means over a split of every phase's terms at this clock, and of its loss at the final clock (``objective``).
 
-    The noise depends on the seed and the batch alone, so that epochs compare. With a moving average, the average is
-    measured.
+    The noise depends on the seed and the batch alone, so that epochs are comparable. With a moving average, the average
+    is validated.
 
     Returns:
-        ``{(phase, term): mean}``, or None if ``interrupted()`` became true.
+        ``{(phase, term): mean}``, or None if ``interrupted()`` returned True.
     """
     device, options = stepper.device, stepper.options
     dtype = stepper.params[0].dtype

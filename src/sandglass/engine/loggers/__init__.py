@@ -1,1 +1,1 @@
-"""Where a run's figures are copied to beside its own log; one logger a file."""
+"""Experiment trackers that the figures of a run are copied to; one a file."""

@@ -16,11 +16,11 @@ EXPERIMENT = "sandglass"
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ALLOW_FILE_STORE": "true",  # a folder needs no database packages
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # a server that is away must not hold training up for minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # an unreachable server must not delay training for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
-"""Settings of MLflow's that hold where the person has set nothing else."""
-_AT_ONCE = 100  # parameters in a request; the limit of MLflow's servers
+"""Defaults for MLflow's environment variables."""
+_AT_ONCE = 100  # parameters in a request, the limit of MLflow servers
 _LONGEST = 500  # characters of a parameter; older servers take no more
 
 
@@ -29,8 +29,8 @@ class MLflow:
     """A run of MLflow under $MLFLOW_TRACKING_URI, or in the folder RUN/mlflow when that is not set.
 
     The experiment is $MLFLOW_EXPERIMENT_NAME, or sandglass. The run is named after the folder; its id is kept in
-    RUN/mlflow/run_id, so that a resumed run and its results go to the same one. MLflow keeps every point it is given,
-    so of a name only steps beyond those it has are added.
+    RUN/mlflow/run_id, so that a resumed run and its results go to the same one. MLflow never overwrites a point, so
+    only steps after the last one of each figure are added.
     """
 
     package = "mlflow"
@@ -64,7 +64,7 @@ class MLflow:
         return made
 
     def log(self, points: Sequence[Point]) -> None:
-        """Sends the figures that are not there yet."""
+        """Sends the figures that MLflow does not have yet."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
@@ -74,19 +74,19 @@ class MLflow:
         self.last |= {metric.key: metric.step for metric in new}
 
     def last_step(self, name: str) -> int:
-        """The newest step of which the run has a figure, -1 for none."""
+        """The last logged step of a figure, -1 for none."""
         if name not in self.last:
             self.last[name] = max((m.step for m in self.client.get_metric_history(self.id, name)), default=-1)
         return self.last[name]
 
     def close(self, finished: bool | None) -> None:
-        """Says how training ended."""
+        """Sets the status of the run."""
         if finished is not None:
             self.client.set_terminated(self.id, "FINISHED" if finished else "KILLED")
 
 
 def parameters(run: Run) -> dict[str, object]:
-    """What a run is made of, flat: model, training, data and environment."""
+    """The configuration as flat parameters: model, training, data and environment."""
     data = run.config.get("data", {})
     parts = {k: run.config.get(k, {}) for k in ("model", "training", "environment")}
     parts["data"] = {k: data[k] for k in ("name", "fingerprint", "examples") if k in data}

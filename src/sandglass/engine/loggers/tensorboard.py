@@ -14,7 +14,7 @@ from sandglass.runs.run import Run
 class TensorBoard:
     """Event files in RUN/tensorboard, a scalar for each figure; look with `tensorboard --logdir RUN`.
 
-    A resumed run adds a file, which declares void what was written of later steps than it goes on from.
+    A resumed run adds a file that discards the figures of steps after the one it resumes from.
     """
 
     package = "tensorboard"
