@@ -1,8 +1,8 @@
-"""The vocabulary that every room speaks: what data looks like, what a model is trained by, and what it can do.
+"""The vocabulary of the whole package: data, training, and what a model can do.
 
-A model is mathematics. It is built from a :class:`Spec` alone and says how it is trained as a list of :class:`Stage`
-objects, each of :class:`Phase` objects that turn a :class:`Batch` and the :class:`Clock` into :class:`Terms`. Nothing
-here knows a file, a loop or a metric.
+A model is built from a :class:`Spec` alone. It is trained in a list of :class:`Stage` objects, each with
+:class:`Phase` objects whose losses turn a :class:`Batch` and the :class:`Clock` into :class:`Terms`. It does not depend
+on files, the training loop or metrics.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ CAPABILITIES = (
     "complete",
     "translate",
 )
-"""What a model may offer beyond :meth:`Model.sample`; each is a method of that name."""
+"""What a model may offer in addition to :meth:`Model.sample`; each is a method of that name."""
 
 _OF_EXAMPLES = {"encode", "reconstruct", "posterior", "bound", "log_prob", "score", "classify", "complete", "translate"}
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table, or one group of columns that a category was spread over.
+    """One column of a table, and how it is encoded.
 
     Args:
         name: the header.
         kind: ``"numeric"``, ``"positive"`` (its logarithm), ``"count"``, ``"categorical"`` (one-hot), ``"ordinal"`` (a
             rank), ``"date"`` or ``"sequence"``.
-        width: how many numbers of the encoded row it fills.
-        categories: the values of a categorical or ordinal column, in the order of its code.
-        mean: of a number, logarithm, count, rank or date, what was subtracted first; 0 for categories.
-        scale: what it was divided by next; 1 for categories.
+        width: how many numbers of the encoded row it takes.
+        categories: the values of a categorical or ordinal column, in the order of their codes.
+        mean: subtracted first from a number, logarithm, count, rank or date; 0 for categories.
+        scale: then divided by; 1 for categories.
     """
 
     name: str
@@ -67,29 +67,29 @@ class Column:
 
     @property
     def real(self) -> bool:
-        """Whether it holds any real numbers."""
+        """Whether its values are real numbers of either sign."""
         return self.kind in ("numeric", "date", "sequence")
 
     @property
     def discrete(self) -> bool:
-        """Whether it holds one of finitely or countably many values."""
+        """Whether it has finitely or countably many values."""
         return self.kind in ("count", "categorical", "ordinal")
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The shape and nature of one example; all that a model is told about the data.
+    """The shape and type of one example: all of the data that a model is built from.
 
     Args:
         shape: ``(C, H, W)`` for images, ``(D,)`` for rows.
         support: ``"real"`` (any number), ``"unit"`` (in [0, 1]), ``"binary"`` (0 or 1), ``"levels"`` (``levels``
-            equally spaced values in [0, 1], to be modelled as such) or ``"index"`` (whole numbers below ``levels``).
+            equally spaced values in [0, 1], modelled as discrete) or ``"index"`` (whole numbers below ``levels``).
         levels: how many values a unit, level-valued or index element can take (256 for bytes).
         classes: number of classes, 0 without labels.
-        columns: names and kinds for a table.
-        layout: ``"image"``, ``"row"`` or ``"sequence"``; by the shape when not given.
-        given: what comes with each example, by name: another picture, a vector, another modality.
-        beside: another set with examples of its own number, by name: the other domain, unlabelled pictures.
+        columns: names and kinds of a table's columns.
+        layout: ``"image"``, ``"row"`` or ``"sequence"``; from the shape by default.
+        given: companions of each example, by name: another picture, a vector, another modality.
+        beside: other, unpaired sets of examples, by name: another domain, unlabelled pictures.
 
     Example:
         >>> Spec((1, 28, 28), "unit").size, Spec((1, 28, 28), "unit").layout
@@ -122,24 +122,24 @@ class Spec:
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples, and all that is known of them, as they reach a loss or a capability.
+    """Examples with their labels, masks and companions, as a loss or a capability gets them.
 
     Args:
-        x: ``(B, *spec.shape)``, what is modelled; images in [0, 1]. None where only what comes with it is known.
+        x: ``(B, *spec.shape)``, what is modelled; images in [0, 1]. None in a batch of conditions alone.
         y: ``(B,)`` class numbers, -1 where unknown; None without labels.
-        mask: ``(B, *spec.shape)``, True where observed; None when everything is.
+        mask: ``(B, *spec.shape)``, True where observed; None if nothing is missing.
         index: ``(B,)`` positions in the split, or None.
-        given: what comes with each example, by name, ``(B, *spec.given[name].shape)``. A damaged, grey or small copy of
+        given: companions of the examples, by name, ``(B, *spec.given[name].shape)``. A damaged, grey or small copy of
             ``x`` is ``given["damaged"]``, ``given["grey"]`` and so on.
-        absent: ``(B,)`` by name, True where an example lacks that companion; none is lacking when not there.
-        beside: batches of other sets, of their own lengths.
+        absent: ``(B,)`` by name, True where an example has no such companion; by default all have it.
+        beside: batches of the unpaired sets, of their own lengths.
 
     Example:
         >>> len(Batch(torch.zeros(5, 2), given={"tag": torch.zeros(5, 3)}))
         5
     """
 
-    x: Tensor = None  # type: ignore[assignment]  # of all batches that a loss sees it is there
+    x: Tensor = None  # type: ignore[assignment]  # a loss always gets it
     y: Tensor | None = None
     mask: Tensor | None = None
     index: Tensor | None = None
@@ -151,7 +151,7 @@ class Batch:
         return next((len(t) for t in (self.x, self.y, self.index, *self.given.values()) if isinstance(t, Tensor)), 0)
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with ``f`` applied to every tensor in it, and to those of the sets beside it."""
+        """The batch with ``f`` applied to every tensor, those of unpaired sets included."""
         changes: dict[str, Any] = {k: f(t) for k, t in vars(self).items() if isinstance(t, Tensor)}
         changes |= {k: {n: f(t) for n, t in getattr(self, k).items()} for k in ("given", "absent")}
         return replace(self, **changes, beside={k: b.map(f) for k, b in self.beside.items()})
@@ -159,13 +159,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class Latent:
-    """A part of a model's code; the parts stand one after the other in one ``(B, D)`` tensor.
+    """A part of a model's code, a ``(B, D)`` tensor in which the parts are concatenated.
 
     Args:
-        name: of the part: ``"z"``, ``"z2"``, ``"shared"``, ``"codes"``.
+        name: ``"z"``, ``"z2"``, ``"shared"``, ``"codes"``.
         shape: ``(d,)``, or ``(h, w)`` for a map.
         support: ``"real"``, ``"simplex"``, ``"sphere"`` or ``"index"`` (whole numbers below ``levels``).
-        levels: how many values an index can take.
+        levels: number of values of an index.
     """
 
     name: str
@@ -181,10 +181,10 @@ class Latent:
 
 @dataclass(frozen=True)
 class Bound:
-    """A bound on log p(x) of each example, in nats, as what it consists of.
+    """A lower bound on log p(x) of each example, in nats, by its parts.
 
     Args:
-        distortions: ``(B,)`` by modality, mask or label: ``-E[log p]`` of it.
+        distortions: ``(B,)`` by what is reconstructed (``"x"``, a companion, the labels): ``-E[log p]``.
         rates: ``(B,)`` by latent: its KL to the prior.
         per_dimension: ``(B, d)`` by latent, where its rate is a sum over dimensions.
 
@@ -199,12 +199,12 @@ class Bound:
 
     @property
     def distortion(self) -> Tensor:
-        """``(B,)``, all of them together."""
+        """``(B,)``, the sum of the distortions."""
         return total(self.distortions)
 
     @property
     def rate(self) -> Tensor:
-        """``(B,)``, all of them together."""
+        """``(B,)``, the sum of the rates."""
         return total(self.rates)
 
     @property
@@ -221,15 +221,15 @@ def total(parts: Mapping[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class Clock:
-    """Where training stands.
+    """The progress of training.
 
-    ``step`` and ``total`` are Python numbers, for deciding what runs. ``epoch`` is a 0-d tensor on the model's device,
-    for arithmetic inside a loss: a captured graph would freeze a Python number.
+    ``step`` and ``total`` are Python numbers, for control flow. ``epoch`` is a 0-d tensor on the model's device, for
+    arithmetic in a loss: a captured graph would freeze a Python number.
 
     Args:
         step: updates done before this one.
         total: updates planned.
-        epoch: ``step`` in epochs, fractional; infinite at the end of time.
+        epoch: ``step`` in epochs, fractional; infinite in the final clock.
 
     Example:
         >>> float((Clock.final().epoch / 10).clamp(max=1))  # a warm-up over ten epochs has ended
@@ -248,12 +248,12 @@ class Clock:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a phase minimises, and what it consists of.
+    """A loss and its parts.
 
     Args:
-        loss: ``()``, the scalar that is differentiated.
-        parts: named per-example parts ``(B,)``, detached, in nats where they are likelihoods.
-        scalars: named ``()`` values that belong to no example: beta, the perplexity of a codebook.
+        loss: ``()``, the scalar that is minimised.
+        parts: per-example values ``(B,)`` by name, detached, in nats where they are likelihoods.
+        scalars: other values ``()`` by name: beta, the perplexity of a codebook.
     """
 
     loss: Tensor
@@ -263,20 +263,20 @@ class Terms:
 
 @dataclass(frozen=True)
 class Phase:
-    """One player's turn in a step.
+    """A loss and the parameters that it updates.
 
     Args:
-        name: names the logged terms.
-        trains: modules and parameters that this phase moves; no others move.
+        name: of its logged terms.
+        trains: modules and parameters that this phase updates; it changes no others.
         loss: from a batch and the clock to :class:`Terms`.
         every: run on every n-th step only.
-        optim: this phase's optimiser settings where the run leaves them open, of :data:`OPTIM`
+        optim: optimiser settings of :data:`OPTIM` that hold unless the run sets them
             (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
-        optimizer: name of its optimiser, which phases may share; its own when not given.
-        scheduled: whether the loss depends on the clock; then it is also validated at the final one.
+        optimizer: name of its optimiser, which phases may share; its own by default.
+        scheduled: whether the loss depends on the clock; then it is also validated at the final clock.
 
     Raises:
-        ConfigError: a setting that no optimiser has.
+        ConfigError: an unknown optimiser setting.
     """
 
     name: str
@@ -291,30 +291,30 @@ class Phase:
         check_optim(self.optim, f"The phase '{self.name}'")
 
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters this phase moves, each once."""
+        """The parameters that this phase updates, each once."""
         found = (t.parameters() if isinstance(t, nn.Module) else (t,) for t in self.trains)
         return list(dict.fromkeys(p for some in found for p in some))
 
 
 Batches = Callable[[], Iterable[Batch]]
-"""A split as often as one asks: every call begins again with its first batch, in order and without changes."""
+"""The batches of a split: every call iterates over them from the first, in order, without augmentation."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Phases that train together, or a fit in closed form, or first the one and then the other.
+    """Phases that train together, a fit in closed form, or a fit followed by training.
 
-    Stages follow each other, each from the best weights of the one before; each has epochs, a clock, optimisers,
-    averages, best weights and early stopping of its own.
+    Each stage begins from the best weights of the one before, and has its own epochs, clock, optimisers, average, best
+    weights and early stopping.
 
     Args:
         name: ``--stage.NAME.epochs`` and the like set its options.
-        phases: in the order of their turns; none where it is only fitted.
-        fit: from the training batches, and those of validation or None, to figures; it changes the model's tensors.
-        objective: name of the phase whose loss at its final weights chooses the best weights; None when no loss can
-            (a GAN's): then the last weights are kept.
-        epochs: passes over the data where the run leaves them open.
-        optim: settings where neither the run nor a phase has them, of :data:`OPTIM`.
+        phases: in the order of their updates; empty if the stage is only fitted.
+        fit: from the batches of training, and of validation or None, to figures; it sets tensors of the model.
+        objective: name of the phase whose loss, at the final clock, chooses the best weights; None if no loss can, as
+            for a GAN: then the last weights are kept.
+        epochs: passes over the data, unless the run sets them.
+        optim: settings of :data:`OPTIM` that hold unless the run or a phase sets them.
     """
 
     name: str
@@ -331,37 +331,36 @@ class Stage:
 
 
 OPTIM = ("lr", "betas", "weight_decay", "momentum")
-"""What a phase or stage may set of its optimiser."""
+"""Optimiser settings of a phase or stage."""
 
 
 def check_optim(optim: Mapping[str, Any], whose: str) -> None:
-    """Refuses a setting that no optimiser has.
+    """Checks the names of optimiser settings.
 
     Raises:
-        ConfigError: there is one.
+        ConfigError: an unknown one.
     """
     for name in optim:
         if name not in OPTIM:
-            raise ConfigError(f"{whose} sets '{name}' of its optimiser, which has: {', '.join(OPTIM)}.")
+            raise ConfigError(f"{whose} sets '{name}' of its optimiser; the settings are {', '.join(OPTIM)}.")
 
 
 class Model(nn.Module, abc.ABC):
-    """A generative model: stages to train it by, samples to draw from it, and the capabilities it declares.
+    """A generative model: the stages of its training, samples, and the capabilities it declares.
 
-    A capability takes a :class:`Batch`, all that is known of the examples; a bare tensor or array of a person's becomes
-    one on the way. A code is one ``(B, D)`` tensor, whatever the model; ``latents`` says how it divides.
+    A capability takes a :class:`Batch`; a bare tensor or array of examples is converted to one. A code is a ``(B, D)``
+    tensor for every model; ``latents`` describes its parts.
 
     Attributes:
         spec: the data it was built for.
-        config: ``{"name": ..., "options": {...}}`` in plain values, enough to build it again; set by
+        config: ``{"name": ..., "options": {...}}`` in plain values, from which it can be built again; set by
             :func:`sandglass.registry.build`.
-        latents: the parts of its code, in order; empty where it has none.
-        provides: the names out of :data:`CAPABILITIES` that it offers as methods.
-        needs: what it asks of the data: ``"labels"``, ``"complete"`` (nothing missing), ``"NAME:image"`` (a companion
-            of that name and layout), ``"beside:NAME"`` (a set beside).
-        modelled: those of its needs that it models too, so that examples may lack them and samples are drawn with or
-            without them.
-        kind: what the figures of its likelihood are of, None where it has none.
+        latents: the parts of its code, in order; empty if it has no code.
+        provides: the names of :data:`CAPABILITIES` that it offers as methods.
+        needs: what the data must have: ``"labels"``, ``"complete"`` (no missing values), ``"NAME:image"`` (a companion
+            of that name and layout), ``"beside:NAME"`` (an unpaired set).
+        modelled: those of its needs that it also models, so that they may be absent and samples do not require them.
+        kind: whether its likelihood is a density or a probability; None if it has none.
     """
 
     latents: tuple[Latent, ...] = ()
@@ -378,22 +377,22 @@ class Model(nn.Module, abc.ABC):
             setattr(cls, name, _taking_arrays(vars(cls)[name]))
 
     def stages(self) -> Sequence[Stage]:
-        """How it is trained; one stage of its phases, judged by the loss if there is but one, when not overridden."""
+        """The stages of its training; by default one, of its phases, with the loss of a single phase as objective."""
         phases = tuple(self.phases())
         return (Stage("train", phases, objective=phases[0].name if len(phases) == 1 else None),)
 
     def phases(self) -> Sequence[Phase]:
-        """The players of its only stage, in the order of their turns."""
+        """The phases of its only stage, in the order of their updates."""
         raise TypeError(f"{type(self).__name__} overrides neither stages() nor phases().")
 
     @abc.abstractmethod
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
-        """Draws ``(n, *spec.shape)``; with ``noise`` a draw of x, else the mean given the latent.
+        """Draws ``(n, *spec.shape)``.
 
         Args:
-            n: how many.
+            n: number of samples.
             given: labels and companions ``(n, ...)`` of a conditional model.
-            noise: whether x itself is drawn.
+            noise: whether x is drawn from p(x|z); otherwise it is the mean.
         """
 
     def __getattr__(self, name: str) -> Any:
@@ -406,33 +405,33 @@ class Model(nn.Module, abc.ABC):
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """What its examples and draws must come with: the labels and companions it needs and does not model itself."""
+        """The labels and companions that its examples and samples require: those it needs and does not model."""
         own = {"complete", *self.modelled}
         return tuple(n for need in self.needs if need not in own and (n := need.partition(":")[0]) != "beside")
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters live."""
+        """The device of its parameters."""
         return next(iter(self.parameters())).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """What its parameters are in."""
+        """The type of its parameters."""
         return next(iter(self.parameters())).dtype
 
     @property
     def code_size(self) -> int:
-        """Numbers in a code, 0 without latents."""
+        """Size D of a code, 0 without latents."""
         return sum(latent.size for latent in self.latents)
 
     def split_code(self, code: Tensor) -> dict[str, Tensor]:
-        """``(B, D)`` codes as ``(B, *shape)`` parts by latent."""
+        """The parts ``(B, *shape)`` of codes ``(B, D)``, by latent."""
         parts = code.split([latent.size for latent in self.latents], 1)
         return {k.name: part.unflatten(1, k.shape) for k, part in zip(self.latents, parts, strict=True)}
 
 
 def _taking_arrays(capability: Callable[..., Any]) -> Callable[..., Any]:
-    """A capability that also takes bare tensors and arrays of examples."""
+    """The capability, with a conversion of bare tensors and arrays to a batch."""
 
     @functools.wraps(capability)
     def call(self: Model, batch: Any, *args: Any, **kwargs: Any) -> Any:

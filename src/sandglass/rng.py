@@ -1,7 +1,7 @@
-"""Keyed randomness: every draw is a function of where it is made, so nothing random is ever stored.
+"""Keyed randomness: every draw is a function of its place in the run, so no generator state is stored.
 
 Noise inside a step is a function of (seed, stage, step, phase, shard); the order of the data of (seed, epoch); an
-example's augmentation of (seed, epoch, index). Stopping and going on therefore cannot change a draw.
+example's augmentation of (seed, epoch, index). So stopping and resuming cannot change a draw.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
 def key(*parts: int | str) -> int:
-    """A 63-bit seed from a path of names and numbers.
+    """A 63-bit seed from a sequence of names and numbers.
 
     Example:
         >>> key(0, "noise", 3) == key(0, "noise", 3), key(0, "noise", 3) == key(0, "noise", 4)
@@ -36,7 +36,7 @@ def generator(*parts: int | str) -> torch.Generator:
 
 
 def reseed(seed: int, device: torch.device) -> None:
-    """Seeds the global generators that draws on ``device`` use; call it inside :func:`forked`."""
+    """Seeds the global generators of ``device``; call it inside :func:`forked`."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
@@ -46,7 +46,7 @@ def reseed(seed: int, device: torch.device) -> None:
 
 @contextmanager
 def forked(device: torch.device | str = "cpu", *parts: int | str) -> Iterator[None]:
-    """Leaves the global generators as they were found; with ``parts``, seeds them by that key on entry.
+    """Restores the global generators on exit; with ``parts``, seeds them by that key on entry.
 
     Example:
         >>> with forked("cpu", 0, "a"):
@@ -71,7 +71,7 @@ def forked(device: torch.device | str = "cpu", *parts: int | str) -> Iterator[No
 
 
 def permutation(n: int, *parts: int | str) -> Tensor:
-    """``(n,)`` an order of ``n`` things that depends on the key alone."""
+    """A permutation ``(n,)`` that depends on the key alone."""
     return torch.randperm(n, generator=generator(*parts))
 
 
@@ -79,7 +79,7 @@ def uniform(index: Tensor, n: int, *parts: int | str) -> Tensor:
     """``(B, n)`` numbers in [0, 1) that depend, row by row, on the key and that row's index alone.
 
     A counter-based generator (splitmix64: Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-    OOPSLA 2014), so that an example's draws do not depend on the batch it stands in.
+    OOPSLA 2014), so that an example's draws do not depend on the rest of the batch.
 
     Args:
         index: ``(B,)`` integers.

@@ -1,4 +1,4 @@
-"""The one runner of a trained model over examples, codes and draws: batch by batch, in eval mode, under keyed noise."""
+"""Runs a trained model over examples and codes: batch by batch, in eval mode, with keyed noise."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
 
 ROWS = 256
-"""Codes decoded, or examples drawn, at once at most."""
+"""Maximum number of codes decoded, or examples sampled, at once."""
 
-_ELEMENTS = 2**24  # numbers of them held at once
+_ELEMENTS = 2**24  # maximum number of values in memory at once
 
 Key = tuple[int | str, ...]
-"""A path that noise is keyed by, such as ``(seed, "generate")``; the place of the batch is added to it."""
+"""The key of the noise, such as ``(seed, "generate")``; the number of the batch is appended to it."""
 
 
 @contextmanager
 def observing(model: Model, *key: int | str) -> Iterator[None]:
-    """Eval mode and no gradients; afterwards the modes of all modules and the global generators are as they were.
+    """Eval mode without gradients; on exit the modes of all modules and the global generators are restored.
 
     Args:
-        model: to look at.
-        key: of the noise within; none leaves the generators to go on.
+        model: to run.
+        key: of the noise; without one the global generators are not seeded.
 
     Example:
         >>> from sandglass import registry
@@ -61,17 +61,16 @@ def over(
     size: int = 512,
     fixed: bool = False,
 ) -> Tensor:
-    """``f`` of every batch of a split, joined: ``(N, ...)`` on the CPU.
+    """Applies ``f`` to every batch of a split and concatenates: ``(N, ...)`` on the CPU.
 
     Args:
         model: to run.
         split: the examples.
         f: from a batch, on the model's device and in its precision, to ``(B, ...)``.
         key: of the noise.
-        size: examples at once, at most.
-        fixed: whether every call is over the same number of examples, the last filled up with copies of its first:
-            matrix products of another size may round in another way, and then an example's figures depend on no
-            other example.
+        size: maximum number of examples at once.
+        fixed: whether every call gets the same number of examples, the last batch being padded. Matrix products of
+            different sizes may round differently; with this an example's figures depend on no other example.
 
     Example:
         >>> from sandglass import registry
@@ -99,12 +98,12 @@ def encode(model: Model, split: Split) -> Tensor:
 
 
 def reconstruct(model: Model, split: Split) -> Tensor:
-    """``(N, *shape)`` what the model makes of the examples, on the CPU."""
+    """``(N, *shape)`` reconstructions of the examples, on the CPU."""
     return over(model, split, model.reconstruct)
 
 
 def decode(model: Model, codes: Tensor, given: Batch | None = None, *, fixed: bool = False) -> Tensor:
-    """``(N, *shape)`` on the CPU from ``(N, D)`` codes.
+    """Decodes ``(N, D)`` codes to ``(N, *shape)``, on the CPU.
 
     Args:
         model: to decode with.
@@ -123,11 +122,11 @@ def decode(model: Model, codes: Tensor, given: Batch | None = None, *, fixed: bo
 
 
 def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None, noise: bool = False) -> Tensor:
-    """``(n, *shape)`` draws on the CPU: the same for the same key, and of more the first are the same.
+    """``(n, *shape)`` samples on the CPU: the same for the same key, and a larger n only adds samples.
 
     Args:
-        model: to draw from.
-        n: how many.
+        model: to sample from.
+        n: number of samples.
         key: of the noise.
         given: the ``n`` conditions of a conditional model.
         noise: see :meth:`~sandglass.core.Model.sample`.
@@ -142,20 +141,19 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
 
 
 def conditions(model: Model, split: Split, n: int, *key: int | str) -> Batch | None:
-    """What ``n`` draws of a conditional model are given, by :func:`borrowed`; None where it needs nothing."""
+    """Conditions for ``n`` samples of a conditional model, by :func:`borrowed`; None for an unconditional one."""
     return borrowed(split, n, *key) if conditioned_on(model) else None
 
 
 def borrowed(split: Split, n: int, *key: int | str) -> Batch:
-    """Labels, companions and examples of sets beside, for ``n`` draws.
+    """Labels, companions and unpaired examples of a split, as conditions for ``n`` samples.
 
-    They are those of examples of the split in random order, so samples have its classes in its proportions. More than
-    there are examples go through the split again, in another order; of more the first are the same. Sets beside have
-    orders of their own.
+    They are taken from the split in random order, so samples have its class proportions. If n is larger than the split,
+    it is gone through again in another order; a larger n only adds conditions. Unpaired sets have their own orders.
 
     Args:
         split: the examples.
-        n: how many.
+        n: number of conditions.
         key: of the order.
 
     Example:
@@ -178,7 +176,7 @@ def borrowed(split: Split, n: int, *key: int | str) -> Batch:
 
 
 def conditioned_on(model: Model) -> str:
-    """In words, what a model draws samples given; nothing where it needs nothing.
+    """What the samples of a model are conditional on, in words; empty for an unconditional model.
 
     Example:
         >>> from sandglass import registry
@@ -190,7 +188,7 @@ def conditioned_on(model: Model) -> str:
 
 
 def filled(index: Tensor, size: int) -> Tensor:
-    """Positions, and copies of the first of them up to ``size``.
+    """Pads positions up to ``size`` with copies of the first.
 
     Example:
         >>> filled(torch.tensor([4, 5]), 4)
@@ -204,9 +202,9 @@ def placed(model: Model, given: Batch, index: Tensor | None = None) -> Batch: ..
 @overload
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None: ...
 def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Batch | None:
-    """Examples or conditions on the model's device and in its precision; those at ``index`` alone, if given.
+    """Examples or conditions on the model's device and in its type; only those at ``index``, if given.
 
-    A set beside that has as many examples, or that is all there is, is taken at the same positions, any other whole.
+    An unpaired set is indexed too if it has as many examples or is all there is; otherwise it is kept whole.
     """
     if given is None:
         return None
@@ -222,5 +220,5 @@ def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Ba
 
 
 def at_once(model: Model) -> int:
-    """How many examples of this size are made at once."""
+    """How many examples of this size are processed at once."""
     return max(1, min(ROWS, _ELEMENTS // model.spec.size))

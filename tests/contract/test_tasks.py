@@ -171,7 +171,7 @@ def test_labels_by_name_number_and_each() -> None:
 @pytest.mark.parametrize(
     ("model", "options", "says"),
     [
-        ("vae", {"label": "1"}, "draws no samples given labels"),
+        ("vae", {"label": "1"}, "is not conditional on labels"),
         ("cvae", {"label": "9"}, "Known: a, b, c"),
         ("cvae", {"label": "each", "number": 0}, "at least 1"),
         ("vae", {"given": "source=x.png"}, "knows no companion 'source'"),

@@ -92,7 +92,7 @@ def test_unknown_classes_are_left_out() -> None:
 def test_what_cannot_be_measured_is_refused() -> None:
     split = examples(100, 1)
     plain = registry.build("gan", SPEC)
-    with pytest.raises(CapabilityError, match=r"'gan' draws no samples given labels. Models that do: .*cvae"):
+    with pytest.raises(CapabilityError, match=r"'gan' is not conditional on labels. Models that are: .*cvae"):
         measure(plain, split, names=["class_accuracy"], train=split)
     assert "class_accuracy_samples" not in [r.name for r in measure(plain, split, train=split)]
     with pytest.raises(CapabilityError, match="needs a class for every example"):

@@ -1,4 +1,4 @@
-"""Objects from names and plain options, models above all, and what data a model asks for."""
+"""Objects from names and plain options, above all models, and checks of what data a model needs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged
 
 
 def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any:
-    """An object from a choice: a name, a mapping with a name and options, or an object already, which is returned.
+    """An object from a choice: a name, a mapping with a name and options, or an object, which is returned.
 
     Args:
         kind: ``"net"``, ``"likelihood"``, ``"prior"``, ...
         choice: the choice.
-        args: what the object is made from, such as the :class:`~sandglass.core.Spec`.
-        spec: the data, which decides where the choice is ``"auto"``.
+        args: positional arguments, such as the :class:`~sandglass.core.Spec`.
+        spec: of the data, needed for the choice ``"auto"``.
 
     Example:
         >>> resolve("net", {"name": "mlp", "widths": [32]}).widths
@@ -37,7 +37,7 @@ def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any
 
 
 def build(name: str, spec: Spec, /, **options: Any) -> Model:
-    """A model of a registered name for data of this kind, weights at PyTorch's default initialisation.
+    """Builds a model by name for this data, with PyTorch's default initialisation.
 
     Args:
         name: see ``sandglass models``.
@@ -45,7 +45,7 @@ def build(name: str, spec: Spec, /, **options: Any) -> Model:
         options: options of that model; a nested choice is a name, a mapping, or (for ``net``) an object of your own.
 
     Raises:
-        ConfigError: an unknown name or option, a value that makes no sense, or more weights than there is memory for.
+        ConfigError: an unknown name or option, an invalid value, or more weights than fit in memory.
 
     Example:
         >>> build("vae", Spec((1, 28, 20), "unit"), latent_dim=8).sample(3).shape
@@ -56,7 +56,7 @@ def build(name: str, spec: Spec, /, **options: Any) -> Model:
 
 
 def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
-    """The same model without memory: its tensors have names, types and shapes, on the device ``meta``.
+    """Builds the model on the device ``meta``: its tensors have names, types and shapes, but take no memory.
 
     Args:
         name: see :func:`build`.
@@ -64,10 +64,10 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
         options: of that model.
 
     Returns:
-        The model; None where it cannot be laid out so, as with parts of a person's own.
+        The model; None if it cannot be built so, as with your own objects among the options.
 
     Raises:
-        ConfigError: an unknown name or option, or more weights than there is memory for.
+        ConfigError: an unknown name or option, or more weights than fit in memory.
 
     Example:
         >>> outline("vae", Spec((1, 28, 28), "unit"), latent_dim=2).device
@@ -80,12 +80,12 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
         return None
     counter = Counter(f"The model '{name}' with these options")
     try:
-        # A constructor that draws on the CPU in spite of the device must not move the person's generator.
+        # A constructor that draws on the CPU in spite of the device must not change the global generator.
         with torch.random.fork_rng(devices=[]), counter, torch.device("meta"):
             return _build(name, spec, options)
     except ConfigError:
         raise
-    except Exception:  # what a constructor computes with, a tensor without values may refuse; then build() will tell
+    except Exception:  # a constructor may compute with values, which meta tensors lack; build() will report real errors
         return None
 
 
@@ -100,7 +100,7 @@ def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
 
 
 def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
-    """The choice with ``"auto"`` replaced by what is natural for the data; of several, by that of highest ``priority``.
+    """Replaces ``"auto"`` by the entry that is natural for the data, of several the one of highest ``priority``.
 
     Example:
         >>> settle("net", {"name": "auto"}, Spec((1, 28, 28), "unit"))["name"]
@@ -109,9 +109,9 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     if choice["name"] != AUTO:
         return dict(choice)
     rest = {k: v for k, v in choice.items() if k != "name"}
-    fit: dict[int, Entry] = {}  # by priority; of one priority, the class before its other names
+    fit: dict[int, Entry] = {}  # by priority; the first entry of each
     for found in entries(kind):
-        natural = getattr(found.make, "natural", None)  # a prior or a schedule has none
+        natural = getattr(found.make, "natural", None)  # priors and schedules have none
         if natural is not None and not found.preset and natural(spec):
             fit.setdefault(int(getattr(found.make, "priority", 0)), found)
     if fit:
@@ -121,7 +121,7 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
 
 
 def declared(name: str) -> Model:
-    """A model of that name laid out for data that has everything, to ask what it can do and what it needs.
+    """The outline of a model for data with labels and companions, from which capabilities and needs are read.
 
     Example:
         >>> declared("ae").provides[:3], [stage.name for stage in declared("ae").stages()]
@@ -137,26 +137,26 @@ def declared(name: str) -> Model:
 
 
 COMPANIONS = ("source", "grey", "edges")
-"""Names that companions of an example often have."""
+"""Common names of companions."""
 
 _declared: dict[str, Model] = {}
 
 
 def able(what: str) -> list[str]:
-    """The names of models, presets among them, that offer a capability."""
+    """The names of the models and presets with a capability."""
     return [name for name in names("model") if what in declared(name).provides]
 
 
 def require(model: Model, capability: str) -> None:
-    """Refuses a model that does not declare a capability, naming those that do.
+    """Checks that a model declares a capability.
 
     Args:
         model: the model.
         capability: one of :data:`~sandglass.core.CAPABILITIES`, ``"codes"`` for codes of real numbers, or ``"labels"``
-            for samples given labels.
+            for samples conditional on labels.
 
     Raises:
-        CapabilityError: it does not.
+        CapabilityError: it does not; the message names the models that do.
     """
     if capability == "codes":
         if not model.latents or any(latent.support == "index" for latent in model.latents):
@@ -165,7 +165,7 @@ def require(model: Model, capability: str) -> None:
         if capability not in model.needs:
             conditional = ", ".join(name for name in names("model") if capability in declared(name).needs)
             raise CapabilityError(
-                f"The model '{name_of(model)}' draws no samples given labels. Models that do: {conditional}."
+                f"The model '{name_of(model)}' is not conditional on labels. Models that are: {conditional}."
             )
     elif capability not in model.provides:
         raise CapabilityError(
@@ -175,12 +175,12 @@ def require(model: Model, capability: str) -> None:
 
 
 def name_of(model: Model) -> str:
-    """The name that a model was built by; that of its class where it was made without one."""
+    """The registered name of a model; the name of its class if it was built without the registry."""
     return str(getattr(model, "config", {}).get("name", type(model).__name__))
 
 
 def can(model: Model, capability: str) -> bool:
-    """Whether :func:`require` would let it pass."""
+    """Whether a model declares a capability; see :func:`require`."""
     try:
         require(model, capability)
     except CapabilityError:
@@ -189,15 +189,15 @@ def can(model: Model, capability: str) -> bool:
 
 
 def check_needs(model: Model, spec: Spec, *, gaps: bool) -> None:
-    """Refuses data that lacks what a model needs.
+    """Checks that the data has what a model needs.
 
     Args:
         model: the model.
         spec: the data.
-        gaps: whether values are missing in it.
+        gaps: whether it has missing values.
 
     Raises:
-        CapabilityError: it lacks something; the message says what, and which models do without.
+        CapabilityError: something is missing; the message says what, and which models do not need it.
     """
     companions = {f"{name}:{s.layout}" for name, s in spec.given.items()} | {f"beside:{name}" for name in spec.beside}
     has = companions | ({"labels"} if spec.classes else set()) | (set() if gaps else {"complete"})
@@ -224,7 +224,7 @@ def _make(found: Entry, args: tuple[Any, ...], options: Mapping[str, Any]) -> An
 
 
 def _plain(value: Any) -> Any:
-    """What a configuration file holds for a value; an object of a person's own is named, not stored."""
+    """A value as stored in a configuration file; of your own objects only the class name is stored."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):

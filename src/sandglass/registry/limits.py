@@ -1,4 +1,4 @@
-"""What a model may ask of a machine, found before anything is taken."""
+"""Limits on the size of a model, checked before memory is allocated."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn.modules.module import (
 
 from sandglass.errors import ConfigError
 
-_MOST_TENSORS = 20_000  # in one model; each takes its time to be made
+_MOST_TENSORS = 20_000  # in one model; each takes time to construct
 
 
 class Counter:
-    """Counts the tensors that modules register and their bytes, and stops at more than this machine could hold.
+    """Counts the tensors that modules register and their bytes, up to what fits in the memory of this machine.
 
     Args:
-        what: is counted, for the message.
+        what: the name of the model in the message.
 
     Example:
         >>> import torch
@@ -43,10 +43,10 @@ class Counter:
             handle.remove()
 
     def add(self, module: Any, name: str, value: Any) -> None:
-        """One more tensor.
+        """Counts a tensor.
 
         Raises:
-            ConfigError: it is one too many.
+            ConfigError: too many tensors or bytes.
         """
         if value is None:
             return
@@ -61,7 +61,7 @@ class Counter:
 
 
 def memory() -> int:
-    """Bytes of memory in this machine; a terabyte where the system does not say."""
+    """Bytes of memory in this machine; a terabyte if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
@@ -69,7 +69,7 @@ def memory() -> int:
 
 
 def is_own(value: Any) -> bool:
-    """Whether a value is, or has in it, an object of a person's own."""
+    """Whether a value is or contains an object that is not plain data."""
     if isinstance(value, Mapping):
         return any(is_own(v) for v in value.values())
     if isinstance(value, list | tuple):

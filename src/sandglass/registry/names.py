@@ -34,19 +34,19 @@ _ROOMS = {
 
 
 AUTO = "auto"
-"""A choice that the data makes: the first registered thing whose ``natural(spec)`` holds."""
+"""The choice that suits the data: of the registered ones with ``natural(spec)``, that of highest ``priority``."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Marks an option whose value is itself a registered thing."""
+    """Marks an option whose value is a registered object."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """Marks ``**options`` that are those of another class, so that what several things share is written once."""
+    """Marks ``**options`` that are the options of another class, so that shared options are written once."""
 
     make: type
 
@@ -59,7 +59,7 @@ ScheduleOption = Annotated[Any, Kind("schedule")]
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered name: what it makes, and the options that the name alone sets."""
+    """A registered name: its class or function, and the options that the name presets."""
 
     name: str
     kind: str
@@ -68,7 +68,7 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """The first line of its docstring, or what distinguishes a preset from its class."""
+        """The first line of its docstring, with the preset options if there are any."""
         same = [e.name for e in _entries.values() if e.kind == self.kind and e.make is self.make and not e.preset]
         if not self.preset and same[0] != self.name:
             return f"Another name of `{same[0]}`"
@@ -79,7 +79,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a registered thing, as a flag, a YAML key or a form field would show it."""
+    """One option of a registered object, as needed for a flag, a YAML key or a form field."""
 
     name: str
     type: Any
@@ -89,7 +89,7 @@ class Option:
 
     @property
     def required(self) -> bool:
-        """Whether it must be given."""
+        """Whether it has no default."""
         return self.default is inspect.Parameter.empty
 
 
@@ -98,7 +98,7 @@ _discovered: set[str] = set()
 
 
 def register(name: str, kind: str = "model", **preset: Any) -> Callable[[T], T]:
-    """Registers the decorated class or function as ``name``; ``preset`` are the options that this name sets."""
+    """Registers the decorated class or function as ``name``; ``preset`` are options that the name sets."""
 
     def decorate(make: T) -> T:
         existing = _entries.get((kind, name))
@@ -111,7 +111,7 @@ def register(name: str, kind: str = "model", **preset: Any) -> Callable[[T], T]:
 
 
 def discover(kind: str) -> None:
-    """Loads every file of the kind's room, and what other installed packages offer, once."""
+    """Imports every module of the kind's package, and the entry points of other packages, once."""
     if kind in _discovered:
         return
     _discovered.add(kind)
@@ -124,7 +124,7 @@ def discover(kind: str) -> None:
 
 
 def kinds() -> list[str]:
-    """What can be registered, in the order of the rooms."""
+    """The kinds of objects that can be registered."""
     return list(_ROOMS)
 
 
@@ -135,16 +135,16 @@ def names(kind: str = "model") -> list[str]:
 
 
 def entries(kind: str) -> list[Entry]:
-    """Everything registered of a kind, in the order of its registration."""
+    """All entries of a kind, in the order of registration."""
     discover(kind)
     return [found for found in _entries.values() if found.kind == kind]
 
 
 def entry(kind: str, name: str) -> Entry:
-    """What stands behind a name.
+    """The entry of a name.
 
     Raises:
-        ConfigError: no such name; the message offers the nearest.
+        ConfigError: an unknown name; the message suggests the nearest.
     """
     discover(kind)
     found = _entries.get((kind, name)) if isinstance(name, str) else None
@@ -154,7 +154,7 @@ def entry(kind: str, name: str) -> Entry:
 
 
 def schema(kind: str, name: str) -> tuple[Option, ...]:
-    """The options of a registered thing, from its signature, with the preset's values as defaults.
+    """The options of a registered name, from its signature, with preset values as defaults.
 
     Example:
         >>> [o.name for o in schema("likelihood", "gaussian")]
@@ -169,7 +169,7 @@ def signature(make: Callable[..., Any], preset: Mapping[str, Any] | None = None)
 
     Args:
         make: the class or function.
-        preset: values that replace the signature's defaults.
+        preset: values that replace defaults of the signature.
     """
     hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make, include_extras=True)
     helps = {p.arg_name: " ".join((p.description or "").split()) for p in parse(inspect.getdoc(make) or "").params}
@@ -205,10 +205,10 @@ def expand(kind: str, choice: str | Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of a name with ``given`` laid over its defaults; the complete, plain configuration.
+    """The complete options of a name: ``given``, else the defaults.
 
     Raises:
-        ConfigError: an option that the signature does not have.
+        ConfigError: an unknown option.
     """
     known = {option.name: option for option in schema(kind, name)}
     for key in given:
