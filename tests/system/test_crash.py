@@ -80,6 +80,29 @@ def test_kills_with_the_temporary_folder_elsewhere(tmp_path: Path, monkeypatch: 
     survive(tmp_path, kills=10, seed=2)
 
 
+def test_killed_in_its_second_stage_a_run_ends_the_same(tmp_path: Path) -> None:
+    """Kills the training of a VQ-VAE in the first, second and later steps of its prior."""
+    straight = subprocess.run(
+        [*VICTIM, "finish", str(tmp_path / "vq-vae-straight")], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.split()
+    border = next(r["step"] for r in Run(tmp_path / "vq-vae-straight").metrics() if r["stage"] == "prior")
+    folders = [tmp_path / f"vq-vae-{more}" for more in (0, 1, 5)]
+    for more, path in zip((0, 1, 5), folders, strict=True):
+        process = subprocess.Popen([*VICTIM, "train", str(path)], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        while not (line := process.stdout.readline().strip()).isdigit() or int(line) < border + more:
+            assert line, "it ended before it could be killed"
+        process.kill()
+        process.communicate(timeout=60)
+        newest, problems = Run(path).latest_checkpoint()
+        assert not problems and newest is not None and newest.step >= border + more
+        assert newest.state["loop"]["stage"] == "prior"
+    finished = subprocess.run(
+        [*VICTIM, "finish", *map(str, folders)], capture_output=True, text=True, check=True, timeout=240
+    ).stdout.split()
+    assert finished == straight * 3
+
+
 def test_the_naive_save_does_lose_its_file(tmp_path: Path) -> None:
     """The control: written in place, the only copy is cut in at least one of five kills."""
     chance = random.Random(0)
