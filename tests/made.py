@@ -34,9 +34,12 @@ def distinct() -> list[str]:
     return list(found.values())
 
 
-def tiered(kinds: Sequence[str], names: Sequence[str] | None = None) -> list[Any]:
-    """(name, kind) of every model and the data it suits; a variant's are slow ones, but for the first kind."""
-    first = set(distinct())
+def tiered(kinds: Sequence[str], names: Sequence[str] | None = None, full: Sequence[str] | None = None) -> list[Any]:
+    """(name, kind) of every model and the data it suits, as parameters of a test.
+
+    Kinds after the first are slow ones, except for the models in ``full``, by default all distinct ones.
+    """
+    first = set(distinct() if full is None else full)
     made = []
     for name in MODELS if names is None else names:
         suited = [kind for kind in kinds if suits(name, kind)]

@@ -38,11 +38,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return make
 
 
-@pytest.mark.parametrize("kind", ["row", "grey"])
-@pytest.mark.parametrize("model", made.MODELS)
-def test_every_section_draws_every_model_or_nothing(model: str, kind: str, material: Runs) -> None:
-    if not made.suits(model, kind):
-        pytest.skip("not for such data")
+@pytest.mark.parametrize("which", made.tiered(["grey", "row"], full=["ae", "vae", "gan", "joint-vae"]))
+def test_every_section_draws_every_model_or_nothing(which: tuple[str, str], material: Runs) -> None:
+    model, kind = which
     m = material(model, kind)
     torch.manual_seed(0)
     before = torch.get_rng_state()

@@ -158,7 +158,8 @@ def test_an_option_of_a_metric_asks_for_it(runs: Mapping[str, Path]) -> None:
 
 def test_the_page_stands_alone(runs: Mapping[str, Path], tmp_path: Path) -> None:
     file = tmp_path / "deep" / "page.html"
-    sandglass.compare([runs[n] for n in ("two", "eight", "normal", "<b>other", "gan")], out=file)
+    names = ("two", "<b>other", "gan")
+    sandglass.compare([runs[n] for n in names], out=file)
     text = file.read_text()
     page = Page(text)
     assert [link for link in page.links if not link.startswith(("data:", "#"))] == []
@@ -166,7 +167,7 @@ def test_the_page_stands_alone(runs: Mapping[str, Path], tmp_path: Path) -> None
     assert "script" not in page.tags and "<b>other" not in text and "&lt;b&gt;other" in text
     for said in ("Learning curves", "Samples", "Reconstructions", "What differs", "latent_dim", "Size and time"):
         assert said in text, said
-    sandglass.compare([runs[n] for n in ("two", "eight", "normal", "<b>other", "gan")], out=tmp_path / "again.html")
+    sandglass.compare([runs[n] for n in names], out=tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == text
 
 

@@ -27,11 +27,11 @@ def finish(*folders: Path) -> list[str]:
     return done.stdout.split()
 
 
-def test_five_stops_each_resumed_in_a_new_process(tmp_path: Path) -> None:
+def test_stops_each_resumed_in_a_new_process(tmp_path: Path) -> None:
     """Each stop is made here, each end in another process, and all ends are those of a third that never stopped."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    folders = [tmp_path / f"stop{k}" for k in (1, 4, 17, 30, 47)]
+    folders = [tmp_path / f"stop{k}" for k in (1, 17, 46)]
     for folder in folders:
         loop, _ = prepare(folder)
         stop_at(loop, int(folder.name.removeprefix("stop")), lambda loop=loop: setattr(loop.signals, "stop", 15))
