@@ -202,7 +202,7 @@ class Negative(Model):
 
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
         if given is None or "source" not in given.given:
-            raise ConfigError("This model is conditioned on 'source' (--given source=FILE), and it was not given.")
+            raise ConfigError("This model is conditioned on source: give --given source=FILE.")
         return 1 - given.given["source"]
 
     def translate(self, batch: Batch, to: str | None = None) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import types
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import sandglass
 from sandglass import recipes
 from sandglass.app.main import main
 from sandglass.app.words import sort
+from sandglass.core import Spec
+from sandglass.runs.specification import to_plain
 
 Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "16", "--latent-dim", "3", "--limit", "200", "--threads", "1"]
@@ -213,6 +217,26 @@ def test_train_closes_with_figures_report_and_what_next(cli: Cli, tmp_path: Path
     assert "elbo" in json.loads((run / "results.json").read_text())["test"]["metrics"]
     (run / "report.html").unlink()
     assert cli("report", run)[0] == 0 and (run / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "hint"),
+    [
+        ("vae", {}, "generate run -n 64"),
+        ("cvae", {}, "generate run --label each"),
+        ("vae", {"condition": "grey"}, "generate run --given grey=FILE"),
+        ("pix2pix", {"source": "grey"}, "translate run"),
+        ("cycle-gan", {}, "translate run"),
+        ("joint-vae", {}, "generate run -n 64"),
+    ],
+)
+def test_the_command_to_try_next_suits_the_model(model: str, options: dict[str, Any], hint: str) -> None:
+    from sandglass.app.train import first
+
+    picture = Spec((1, 8, 8), "unit", classes=2)
+    spec = dataclasses.replace(picture, given={"grey": picture}, beside={"b": picture})
+    config = {"model": {"name": model, "options": options}, "spec": to_plain(spec)}
+    assert first(types.SimpleNamespace(path="run", config=config)) == f"sandglass {hint}"  # type: ignore[arg-type]
 
 
 def test_length_and_batches_follow_the_data_and_a_short_run_is_told(cli: Cli, tmp_path: Path) -> None:

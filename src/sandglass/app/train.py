@@ -21,6 +21,7 @@ from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
+from sandglass.runs.specification import from_plain
 from sandglass.tasks.trained import find_run, of_run
 
 _FEW = 300  # of fewer updates in all nothing good can be expected
@@ -200,7 +201,20 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
     print(f"run     {run.path}")
     if page is not None:
         print(f"report  {page}")
-    print(f"\nnext:\n  sandglass generate {run.path} -n 64\n  {second(run)}")
+    print(f"\nnext:\n  {first(run)}\n  {second(run)}")
+
+
+def first(run: Run) -> str:
+    """The command that shows what the model makes: samples, under its condition, or translations."""
+    settings = run.config["model"]
+    model = registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
+    if model is None:
+        return f"sandglass generate {run.path} -n 64"
+    if "translate" in model.provides and not model.latents:
+        return f"sandglass translate {run.path}"
+    companions = [name for name in model.conditions if name != "labels"]
+    words = [f"--given {name}=FILE" for name in companions] or ["--label each" if model.conditions else "-n 64"]
+    return " ".join(["sandglass generate", str(run.path), *words])
 
 
 def second(run: Run) -> str:

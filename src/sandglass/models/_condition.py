@@ -62,8 +62,12 @@ class Given:
         labelled = self.name == "labels"
         found = None if batch is None else batch.y if labelled else batch.given.get(self.name)
         if found is None:
-            how = "labels (--label 3, or --label each)" if labelled else f"'{self.name}' (--given {self.name}=FILE)"
-            raise ConfigError(f"This model is conditioned on {how}, and they were not given.")
+            how = (
+                "labels: give --label 3, or --label each"
+                if labelled
+                else f"'{self.name}': give --given {self.name}=FILE"
+            )
+            raise ConfigError(f"This model is conditioned on {how}.")
         if n is not None and found.shape[0] != n:  # len() would fix the size of an exported graph
             raise ConfigError(f"{n} examples were asked for, and {len(found)} conditions were given.")
         if not labelled:
