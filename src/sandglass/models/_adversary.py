@@ -1,4 +1,4 @@
-"""What every model with a critic shares: the losses of the two sides, and how both are optimised."""
+"""What all models with a critic share: adversarial losses and optimiser settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sandglass.errors import ConfigError
 AdversaryName = Literal["non-saturating", "hinge", "least-squares"]
 
 OPTIM: Mapping[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999)}
-"""Of critic and generator, by Adam: Radford, Metz and Chintala 2016 (arXiv 1511.06434)."""
+"""Optimiser settings of critic and generator: Radford, Metz and Chintala 2016 (arXiv 1511.06434)."""
 
 
 class Adversary:
-    """The losses of a critic and of a generator, element by element of the critic's scores.
+    """The losses of critic and generator, elementwise in the scores of the critic.
 
     ``non-saturating`` is cross-entropy with the generator's loss ``-log D``: Goodfellow et al. 2014, "Generative
     Adversarial Networks" (arXiv 1406.2661). ``hinge`` is Lim and Ye 2017, "Geometric GAN" (arXiv 1705.02894).
@@ -45,7 +45,7 @@ class Adversary:
         self.name = name
 
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
-        """The critic's loss of the scores of a real and a generated example; low where real ones score higher."""
+        """The loss of the critic, from the scores of real and generated examples."""
         if self.name == "hinge":
             return F.relu(1 - real) + F.relu(1 + fake)
         if self.name == "least-squares":
@@ -53,14 +53,14 @@ class Adversary:
         return F.softplus(-real) + F.softplus(fake)
 
     def generator(self, fake: Tensor) -> Tensor:
-        """The generator's loss of the scores of its examples; low where they score high."""
+        """The loss of the generator, from the scores of its examples."""
         if self.name == "hinge":
             return -fake
         return (1 - fake).square() if self.name == "least-squares" else F.softplus(-fake)
 
 
 def in_range(h: Tensor, spec: Spec) -> Tensor:
-    """A generator's output in the range of the data: as it is for real numbers, else in [0, 1].
+    """Maps the output of a generator to the range of the data: a sigmoid, unless the data is real-valued.
 
     Example:
         >>> in_range(torch.zeros(1, 2), Spec((2,), "unit"))

@@ -1,4 +1,4 @@
-"""What a model is conditioned on: the classes of its examples, or a companion of theirs."""
+"""The condition of a model: the classes of its examples, or a companion."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from sandglass.nets.net import Condition
 
 
 class Given:
-    """Reads the condition off a batch.
+    """Reads the condition from a batch.
 
     Args:
         name: ``"labels"``, the name of a companion, or an empty text for no condition.
         spec: the data.
 
     Attributes:
-        cond: what a network is told to be conditioned on.
-        needs: what a model with it asks of the data.
+        cond: width or shape of the condition, for the networks.
+        needs: the ``needs`` of a model with this condition.
 
     Raises:
-        ConfigError: the data has no such thing.
+        ConfigError: the data has no labels or no such companion.
 
     Example:
         >>> Given("labels", Spec((2,), classes=3))(Batch(torch.zeros(2, 2), torch.tensor([2, -1])))
@@ -48,14 +48,14 @@ class Given:
     needs: tuple[str, ...]
 
     def __call__(self, batch: Batch | None, n: int | None = None) -> Tensor | None:
-        """``(B, classes)`` one-hot classes, 0 where unknown, or ``(B, ...)`` companions; None without a condition.
+        """``(B, classes)`` one-hot classes, 0 for unknown ones, or ``(B, ...)`` companions; None without a condition.
 
         Args:
             batch: the examples.
-            n: how many are wanted, for the message.
+            n: the expected number, if there is one.
 
         Raises:
-            ConfigError: the batch lacks it, or has another number.
+            ConfigError: the batch has no condition, or not ``n``.
         """
         if not self.name:
             return None
@@ -76,22 +76,22 @@ class Given:
 
 
 def one_hot(y: Tensor, classes: int) -> Tensor:
-    """``(B, classes)`` floats from class numbers ``(B,)``, all 0 where one is unknown (-1).
+    """``(B, classes)`` floats from class numbers ``(B,)``, all 0 for unknown ones (-1).
 
-    A comparison: PyTorch's own reads the values back to check them, and so waits for the device.
+    Without a synchronisation, unlike ``torch.nn.functional.one_hot``, which checks the values on the host.
     """
     return (y[:, None] == torch.arange(classes, device=y.device)).float()
 
 
 class Sees:
-    """Reads what an encoder sees off a batch: the example itself, or a companion such as a damaged or grey copy.
+    """Reads the input of an encoder from a batch: the example itself, or a companion such as a damaged copy.
 
     Args:
         name: of the companion, ``"x"``, or ``"auto"`` for the damaged copy where there is one.
         spec: the data.
 
     Attributes:
-        spec: of what is seen.
+        spec: of the input.
 
     Raises:
         ConfigError: the data has no such companion.
@@ -103,9 +103,9 @@ class Sees:
         self.needs = () if self.name in ("x", "damaged") else (f"{self.name}:{self.spec.layout}",)
 
     def __call__(self, batch: Batch) -> Tensor:
-        """``(B, *shape)``, 0 where x is missing; an example that nothing was done to is its own damaged copy."""
+        """``(B, *shape)``, 0 where x is missing; without a damaged copy the example itself is used."""
         if self.name not in batch.given and self.name not in ("x", "damaged"):
-            raise ConfigError(f"This model sees '{self.name}' of each example, and it was not given.")
+            raise ConfigError(f"This model encodes the companion '{self.name}' of each example, which is missing.")
         x = batch.given.get(self.name, batch.x)
         return fill(x, batch.mask) if self.name in ("x", "damaged") else x
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class GaussianDensity(nn.Module):
-    """A Gaussian with the mean and covariance of the codes it was fitted to; standard normal before.
+    """A Gaussian with the mean and covariance of the codes it is fitted to; standard normal before.
 
     Args:
         dim: size of a code.
@@ -31,7 +31,7 @@ class GaussianDensity(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: Tensor) -> dict[str, float]:
-        """Takes mean and covariance of ``(N, dim)`` codes; returns their mean log density in nats and their number."""
+        """Fits mean and covariance to codes ``(N, dim)``; returns their mean log density in nats and their number."""
         z = codes.double()
         mean = z.mean(0)
         values, vectors = torch.linalg.eigh((z - mean).T @ (z - mean) / len(z))

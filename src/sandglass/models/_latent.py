@@ -1,4 +1,4 @@
-"""What every model with an encoder and a decoder does in the same way."""
+"""What all models with an encoder and a decoder share."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sandglass.models._condition import Given
 
 
 class LatentModel(Model):
-    """An encoder to a latent code and a likelihood ``p(x|z, c)`` back; all that follows from the two.
+    """A model with an encoder to a code and a likelihood ``p(x|z, c)``, and the capabilities that follow.
 
     Attributes:
         p: ``p(x|z, c)``.
-        given: reads the condition c off a batch.
+        given: reads the condition c from a batch.
     """
 
     p: ObservationModel
@@ -36,7 +36,7 @@ class LatentModel(Model):
 
     @property
     def kind(self) -> FigureKind:  # type: ignore[override]
-        """What its figures are of: those of its likelihood."""
+        """The kind of its likelihood."""
         return self.p.kind
 
     def decode(self, code: Tensor, given: Batch | None = None) -> Tensor:
@@ -52,15 +52,15 @@ class LatentModel(Model):
         return self.decode(self.encode(batch), batch)
 
     def embed(self, code: Tensor) -> Tensor:
-        """``(B, D)`` codes as points whose distances mean something: themselves."""
+        """``(B, D)`` points whose distances are meaningful: the codes themselves."""
         return code
 
     def complete(self, batch: Batch, draws: int = 0) -> Batch:
-        """The examples with what was missing filled in.
+        """The examples with missing values filled in.
 
         Args:
-            batch: the examples; their mask says what is missing.
-            draws: 0 fills in the mean given the code; n draws n completions of all examples, one after the other.
+            batch: the examples, with a mask.
+            draws: 0 for the mean given the code; n for n random completions of all examples, concatenated.
         """
         x = batch.x
         mask = torch.ones_like(x, dtype=torch.bool) if batch.mask is None else batch.mask
@@ -72,13 +72,13 @@ class LatentModel(Model):
         return replace(many, x=torch.where(seen, many.x, drawn), mask=None)
 
     def infer(self, batch: Batch) -> Tensor:
-        """``(B, D)`` codes drawn for the examples; the only one where encoding draws nothing."""
+        """``(B, D)`` codes sampled for the examples; the code itself for a deterministic encoder."""
         return self.encode(batch)
 
     def interpolate(self, a: Batch | Tensor, b: Batch | Tensor, steps: int = 8) -> Tensor:
         """``(B, steps, *shape)``: decoded points on the straight line between the codes of ``a`` and ``b``.
 
-        Under a condition it is that of ``a`` all the way.
+        A conditional model uses the condition of ``a``.
 
         Raises:
             ConfigError: fewer than 2 steps.
@@ -92,7 +92,7 @@ class LatentModel(Model):
         return self.decode(z.flatten(0, 1), given).unflatten(0, z.shape[:2])
 
     def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
-        """``(B, T, D)`` codes on the way from codes ``(B, D)`` to others, at shares ``(1, T, 1)`` of it."""
+        """``(B, T, D)`` codes between codes ``(B, D)``, at fractions ``(1, T, 1)`` of the way."""
         return a[:, None] * (1 - t) + b[:, None] * t
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What an objective makes of the rate: its weight, a capacity, free bits."""
+"""The penalty on the rate: its weight, a capacity, free bits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandglass.schedules.weight import Weight
 
 
 class RatePenalty:
-    """The rate as an objective weighs it; the parts, the reports and the bound keep the rate itself.
+    """The penalty on the rate in an objective; logged parts, reports and the bound have the rate itself.
 
     With beta = 1 the objective is the negative bound of Kingma and Welling 2014, "Auto-Encoding Variational Bayes"
     (arXiv 1312.6114); other weights are Higgins et al. 2017, "beta-VAE" (ICLR 2017). A capacity C makes it
@@ -24,13 +24,13 @@ class RatePenalty:
 
     Args:
         beta: weight of the rate; above 1 constrains the latent space, below 1 favours reconstruction.
-        beta_schedule: what beta is multiplied by over time.
-        capacity: rate that each example is held to, in nats; 0 for none.
-        capacity_schedule: what the capacity is multiplied by over time.
+        beta_schedule: schedule of beta.
+        capacity: target rate of each example, in nats; 0 for none.
+        capacity_schedule: schedule of the capacity.
         free_bits: rate of a latent dimension, in nats, below which it is not penalised; 0 for none.
 
     Raises:
-        ConfigError: a value that makes no sense, or both a capacity and free bits.
+        ConfigError: an invalid value, or both a capacity and free bits.
 
     Example:
         >>> import torch
@@ -58,7 +58,7 @@ class RatePenalty:
 
     @property
     def weights(self) -> tuple[Weight, ...]:
-        """All that may move with the clock."""
+        """The weights that can follow a schedule."""
         return self.beta, self.capacity
 
     @property
@@ -67,10 +67,10 @@ class RatePenalty:
         return any(weight.moves for weight in self.weights)
 
     def __call__(self, bound: Bound, clock: Clock) -> Tensor:
-        """``(B,)``, or ``()`` with free bits: what is added to the distortion.
+        """``(B,)``, or ``()`` with free bits: the penalty that is added to the distortion.
 
         Raises:
-            ConfigError: free bits, and a rate that is no sum over latent dimensions.
+            ConfigError: free bits, and a rate that is not a sum over latent dimensions.
         """
         return self.beta(clock) * self._rate(bound, clock)
 
@@ -83,14 +83,14 @@ class RatePenalty:
         return total({k: each.mean(0).clamp(min=self.free_bits).sum() for k, each in bound.per_dimension.items()})
 
     def check(self, bound: Bound) -> None:
-        """Refuses free bits of a bound whose rates are no sums over dimensions.
+        """Checks that free bits are possible: that all rates of a bound are sums over dimensions.
 
         Raises:
-            ConfigError: it is such a bound.
+            ConfigError: they are not.
         """
         if self.free_bits and bound.per_dimension.keys() != bound.rates.keys():
             raise ConfigError("free_bits needs a prior with a rate for each latent dimension, such as standard.")
 
     def scalars(self, clock: Clock) -> dict[str, Tensor]:
-        """The weights that move, at this time."""
+        """The current values of the weights that follow a schedule."""
         return {name: value for weight in self.weights for name, value in weight.scalar(clock).items()}

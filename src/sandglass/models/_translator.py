@@ -1,4 +1,4 @@
-"""Networks from one example to another, and critics that judge them patch by patch."""
+"""Translation networks, and critics of patches."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from sandglass.errors import ConfigError
 from sandglass.models._adversary import in_range
 from sandglass.nets.net import Condition, Maps, Net
 
-_LEAST = 1 / 64  # what is nearer to 0 or 1 has the logit of this: black and white stay within reach of a network
+_LEAST = 1 / 64  # logits are clamped here, so that a network can undo those of black and white
 
 
 class Translator(nn.Module):
-    """A network from examples of one kind to examples of another, in the range of the second.
+    """A network from examples of one kind to examples of another, with outputs in the range of the second.
 
     Between pictures it is a U-Net, an analysis and a synthesis over all its maps (Ronneberger, Fischer and Brox 2015,
-    arXiv 1505.04597), where the family of networks has such. A convolution of the source, as logits where both are in
-    [0, 1], is added to the output before it comes into its range, so that what the two pictures share need not go
-    through smaller maps; a source of another size is resized to the target's. Else the network is an encoder whose
-    output is the example.
+    arXiv 1505.04597), if the network family has them. A convolution of the source (of its logits if both are in [0, 1])
+    is added to the output before the sigmoid, so that what the two pictures share need not pass through smaller maps. A
+    source of another size is resized to that of the target. For rows the network is an encoder whose output is the
+    example.
 
     Args:
         net: the family.
-        source: what it reads.
-        target: what it makes.
-        dropout: share of the smallest map (of the last hidden layer, where there are no maps) that is set to 0 in
-            training.
+        source: spec of the input.
+        target: spec of the output.
+        dropout: probability of dropout in the smallest map (in the last hidden layer if there are no maps).
 
     Raises:
-        ConfigError: a picture on one side and none on the other, or no share.
+        ConfigError: a picture on one side only, or a dropout outside [0, 1).
 
     Example:
         >>> from sandglass.nets.conv import Conv
@@ -79,16 +78,16 @@ class Translator(nn.Module):
 
 
 class PatchCritic(nn.Module):
-    """Scores of how real an example is, alone or as a pair with a condition: of pictures one for each patch.
+    """Scores of how real an example is, or an example with its condition; of a picture, one for each patch.
 
-    The patches are what the elements of the smallest map of an analysis see: with k stages of the net ``conv``
+    A patch is the receptive field of an element of the smallest map of an analysis: with k stages of the net ``conv``
     ``2^(k + 1) - 1`` pixels square. Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial
     Networks" (arXiv 1611.07004). A family of networks without maps gives one score.
 
     Args:
         net: the family.
         spec: the examples.
-        cond: of the condition, which stands beside the example as further channels.
+        cond: of the condition, which is concatenated as further channels.
 
     Example:
         >>> from sandglass.nets.conv import Conv
@@ -113,13 +112,13 @@ class PatchCritic(nn.Module):
 
 
 def resized(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Pictures ``(B, C, H, W)`` at the height and width of ``shape``, averaged where they shrink."""
+    """Pictures ``(B, C, H, W)`` resized to the height and width of ``shape``, with antialiasing."""
     size = tuple(shape[1:])
     return x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def each(t: Tensor) -> Tensor:
-    """``(B,)`` the mean over all of an example."""
+    """``(B,)`` the mean over each example."""
     return t.flatten(1).mean(1)
 
 
@@ -134,16 +133,16 @@ def error(made: Tensor, true: Tensor) -> Tensor:
 
 
 class History(nn.Module):
-    """Generated examples of earlier steps: half of those shown to a critic come from there.
+    """A buffer of generated examples of earlier steps, from which half of those shown to a critic are taken.
 
     Shrivastava et al. 2017, "Learning from Simulated and Unsupervised Images through Adversarial Training" (arXiv
-    1612.07828), as Zhu et al. 2017 (arXiv 1703.10593) have it: until it is full it keeps what it sees and gives it
-    back; then every example is given back with probability 1/2, and else changes places with a kept one. Of a batch
-    that is larger the rest is given back. It acts and changes in train mode alone, and its draws are those of the step.
+    1612.07828), as in Zhu et al. 2017 (arXiv 1703.10593): until it is full it stores and returns its input; then each
+    example is returned with probability 1/2, and otherwise exchanged with a stored one. The part of a batch that
+    exceeds the buffer is returned. It acts in train mode only.
 
     Args:
-        size: how many it keeps; 0 for none.
-        shape: of one.
+        size: number of stored examples; 0 for none.
+        shape: of an example.
 
     Example:
         >>> history = History(2, (1,))
@@ -160,11 +159,11 @@ class History(nn.Module):
             raise ConfigError(f"A history keeps 0 or more examples, not {size}.")
         self.size = size
         self.register_buffer("kept", torch.zeros(size, *shape))
-        self.register_buffer("filled", torch.zeros(size))  # of floats: a step that is not finite is taken back in those
+        self.register_buffer("filled", torch.zeros(size))  # floats: a skipped step restores only those
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
-        """``(B, *shape)``, of which some are from earlier."""
+        """``(B, *shape)``, some of them from earlier steps."""
         if not (self.size and self.training):
             return x
         places = torch.randperm(self.size, device=x.device)[: len(x)]

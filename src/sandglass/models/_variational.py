@@ -1,4 +1,4 @@
-"""What every model with a posterior over codes and a bound does in the same way."""
+"""What all variational models share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class VariationalModel(LatentModel):
     """A posterior q(z|x, c), a prior p(z) and a bound on log p(x), trained together by one phase.
 
     Attributes:
-        penalty: what the objective makes of the rate.
+        penalty: on the rate, in the objective.
         pz: the prior.
     """
 
@@ -42,7 +42,7 @@ class VariationalModel(LatentModel):
         """q over codes ``(B, D)``."""
 
     def phases(self) -> Sequence[Phase]:
-        """One player: everything, on the weighted bound."""
+        """One phase: all parameters, on the weighted bound."""
         return (Phase("elbo", (self,), self.elbo, scheduled=self.penalty.moves),)
 
     def score(self, batch: Batch) -> Tensor:

@@ -19,9 +19,9 @@ from sandglass.registry import LikelihoodOption, NetOption, register, resolve
 
 @register("ae")
 class Autoencoder(LatentModel):
-    """Autoencoder: an encoder to a code, a decoder back, trained to reconstruct.
+    """Autoencoder: an encoder to a code and a decoder, trained to reconstruct.
 
-    The objective of an example is ``-log p(x|z)`` in nats at its own code z, summed over elements: binary cross-entropy
+    The objective of an example is ``-log p(x|z)`` in nats at its code z, summed over elements: binary cross-entropy
     with the Bernoulli, half the squared error plus a constant with a Gaussian of fixed scale 1. It has no prior, so
     ``sample`` draws codes from a Gaussian with the mean and covariance of the training codes, fitted in a second stage
     (an ex-post density, as in Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436).
@@ -30,10 +30,10 @@ class Autoencoder(LatentModel):
         spec: the data.
         latent_dim: size of the code.
         net: network family of encoder and decoder; auto is conv for images and mlp for rows.
-        likelihood: what the reconstruction is judged by; auto is bernoulli for values in [0, 1], gaussian for real
-            ones, and mixed for tables with columns of other kinds.
-        sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
-        masked: whether the encoder also reads which values are missing; otherwise they are 0 to it.
+        likelihood: p(x|z), of which the loss is the negative logarithm; auto is bernoulli for values in [0, 1],
+            gaussian for real ones, and mixed for tables with columns of other kinds.
+        sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
+        masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
 
     Example:
         >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
@@ -65,17 +65,17 @@ class Autoencoder(LatentModel):
         self.density = GaussianDensity(latent_dim)
 
     def stages(self) -> Sequence[Stage]:
-        """Encoder and decoder on the reconstruction; then a density, fitted to the codes in closed form."""
+        """Training of encoder and decoder, then the fit of a density to the codes in closed form."""
         phase = Phase("reconstruction", (self.encoder, self.p), self.reconstruction, scheduled=False)
         return Stage("train", (phase,), objective="reconstruction"), Stage("density", fit=self.fit_density)
 
     def reconstruction(self, batch: Batch, clock: Clock) -> Terms:
-        """``-log p(x|z)`` of what was observed, averaged over the batch."""
+        """``-log p(x|z)`` of the observed values, averaged over the batch."""
         distortion = self.score(batch)
         return Terms(distortion.mean(), {"distortion": distortion.detach()})
 
     def fit_density(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
-        """A Gaussian over the codes of the training examples."""
+        """Fits a Gaussian to the codes of the training examples."""
         with torch.no_grad():
             return self.density.fit(torch.cat([self.encode(batch) for batch in train()]))
 
@@ -88,5 +88,5 @@ class Autoencoder(LatentModel):
         return self.encoder(self.sees(batch), mask=batch.mask if self.masked else None)
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
-        """``(n, latent_dim)`` draws from the density that was fitted to the training codes."""
+        """``(n, latent_dim)`` draws from the density fitted to the training codes."""
         return self.density.sample(n)

@@ -1,4 +1,4 @@
-"""CycleGAN: between two kinds of examples and back, learnt without pairs."""
+"""CycleGAN: unpaired translation between two domains."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _OTHER = {"a": "b", "b": "a"}
 
 @register("cycle-gan")
 class CycleGAN(Model):
-    """CycleGAN: generators between two kinds of examples, learnt without pairs from critics and from coming back.
+    """CycleGAN: generators between two domains, trained without pairs by critics and cycle consistency.
 
     Zhu, Park, Isola and Efros 2017, "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks"
-    (arXiv 1703.10593). Kind a is the data itself, kind b the set beside it of the name ``b``, which may have other
-    channels and another size. A generator each way is trained to fool the critic of the kind it makes, and both
-    together to return every example: ``adversarial losses + cycle * (|G_a(G_b(a)) - a| + |G_b(G_a(b)) - b|)``, and
-    with an identity weight ``identity * (|G_a(a) - a| + |G_b(b) - b|)``, each a mean absolute difference.
+    (arXiv 1703.10593). Domain a is the data itself, domain b the unpaired set of that name, which may have another
+    number of channels and another size. The generator into each domain is trained against the critic of that domain,
+    and both together to reconstruct every example: ``adversarial losses + cycle * (|G_a(G_b(a)) - a| + |G_b(G_a(b)) -
+    b|)``, and with an identity weight ``identity * (|G_a(a) - a| + |G_b(b) - b|)``, each a mean absolute difference.
 
-    All players use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate. No loss of
-    a GAN can choose the best weights, so the last are kept. The data must be complete.
+    All networks use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate. No loss of
+    a GAN can choose the best weights, so the last are kept. The data must have no missing values.
 
     Args:
-        spec: the data; its ``beside["b"]`` is the other kind.
-        cycle: weight of the cycle error. The paper's 10 is for pictures in [-1, 1] and comes to 20 for those in [0, 1].
-        cycle_schedule: what it is multiplied by over time.
-        identity: weight of the error of translating what is already of the kind; it keeps colours, and needs both kinds
-            in one shape. 0 as in most of the paper, half of ``cycle`` as for its paintings.
-        identity_schedule: what it is multiplied by over time.
+        spec: the data; ``spec.beside["b"]`` is domain b.
+        cycle: weight of the cycle error. The paper's 10, for pictures in [-1, 1], corresponds to 20 for [0, 1].
+        cycle_schedule: schedule of that weight.
+        identity: weight of the identity error, of translating an example into its own domain; it preserves colours and
+            needs domains of one shape. The paper has 0, and half of ``cycle`` for paintings.
+        identity_schedule: schedule of that weight.
         adversary: ``least-squares``, ``non-saturating`` or ``hinge``.
-        history: how many earlier translations of each kind the critics also see, as in the paper, whose batches are of
-            one example; 0 for none.
+        history: number of earlier translations of each domain that are also shown to its critic, as in the paper, which
+            has batches of one example; 0 for none.
         net: network family of the generators; auto is conv for images and mlp for rows.
-        critic: network family of the critics; its number of stages makes the size of a patch, see
+        critic: network family of the critics; its number of stages sets the size of a patch, see
             :class:`~sandglass.models._translator.PatchCritic`.
 
     Raises:
-        ConfigError: no set ``b`` beside the data, or a value that makes no sense.
+        ConfigError: the data has no unpaired set ``b``, or an invalid value.
 
     Example:
         >>> spec = Spec((1, 8, 8), "unit", beside={"b": Spec((3, 9, 7), "unit")})
@@ -73,11 +73,11 @@ class CycleGAN(Model):
     ) -> None:
         super().__init__()
         if "b" not in spec.beside:
-            raise ConfigError("A CycleGAN needs a second set of examples, 'b', beside the data.")
+            raise ConfigError("A CycleGAN needs a second set of examples named 'b': give it with --beside b=SOURCE.")
         kinds = {"a": spec, "b": spec.beside["b"]}
         if identity and kinds["a"].shape != kinds["b"].shape:
             shapes = " and ".join(str(kind.shape) for kind in kinds.values())
-            raise ConfigError(f"An identity weight needs both kinds in one shape, not {shapes}; set identity to 0.")
+            raise ConfigError(f"An identity weight needs domains of one shape, not {shapes}; set identity to 0.")
         self.spec, self.adversary = spec, Adversary(adversary)
         self.cycle = Weight("cycle", cycle, cycle_schedule)
         self.identity = Weight("identity", identity, identity_schedule)
@@ -87,7 +87,7 @@ class CycleGAN(Model):
         self.history = nn.ModuleDict({kind: History(history, kinds[kind].shape) for kind in kinds})
 
     def phases(self) -> Sequence[Phase]:
-        """The turn of both critics, then that of both generators."""
+        """The update of both critics, then that of both generators."""
         moves = self.cycle.moves or self.identity.moves
         return (
             Phase("critics", (self.critics, self.history), self.criticise, optim=OPTIM, scheduled=False),
@@ -95,7 +95,7 @@ class CycleGAN(Model):
         )
 
     def criticise(self, batch: Batch, clock: Clock) -> Terms:
-        """The critics' loss: to score real examples of their kind high and translations to it low."""
+        """The loss of the critics, on real examples and translations of each domain."""
         real = self.both(batch)
         losses = {}
         for kind, x in real.items():
@@ -106,7 +106,7 @@ class CycleGAN(Model):
         return Terms(losses["a"].mean() + losses["b"].mean(), parts)
 
     def generate(self, batch: Batch, clock: Clock) -> Terms:
-        """The generators' loss: to have translations scored high, and to come back to where they began."""
+        """The loss of the generators: adversarial, cycle and identity terms."""
         real = self.both(batch)
         made = {to: self.generators[to](real[_OTHER[to]]) for to in real}
         losses = {f"adversary_{to}": each(self.adversary.generator(self.critics[to](x))) for to, x in made.items()}
@@ -120,32 +120,32 @@ class CycleGAN(Model):
         return Terms(loss, {name: part.detach() for name, part in (losses | errors).items()}, scalars)
 
     def both(self, batch: Batch) -> dict[str, Tensor]:
-        """``(B, *shape)`` and ``(B', *shape)``, the examples of both kinds.
+        """``(B, *shape)`` and ``(B', *shape)``, the examples of both domains.
 
         Raises:
-            ConfigError: the batch has no set beside.
+            ConfigError: the batch has none of b.
         """
         return {"a": batch.x, "b": self.beside(batch)}
 
     def beside(self, batch: Batch | None) -> Tensor:
-        """``(B', *shape)`` examples of kind b.
+        """``(B', *shape)`` examples of domain b.
 
         Raises:
             ConfigError: there are none.
         """
         if batch is None or "b" not in batch.beside:
-            raise ConfigError("This model translates examples of the set 'b' beside it, and they were not given.")
+            raise ConfigError("This model translates examples of the set 'b', and none were given.")
         return batch.beside["b"].x
 
     def translate(self, batch: Batch, to: str | None = None) -> Tensor:
-        """``(B, *shape of that kind)`` translations; the same for the same examples.
+        """``(B, *shape)`` translations into a domain; deterministic in eval mode.
 
         Args:
-            batch: with examples of the other kind as its x.
-            to: ``"b"``, also when not given; or ``"a"``, or ``"x"`` for the same.
+            batch: its x are examples of the other domain.
+            to: ``"b"``, the default, or ``"a"``, which ``"x"`` is another name of.
 
         Raises:
-            ConfigError: another kind.
+            ConfigError: another domain.
         """
         if to not in (None, "a", "b", "x"):
             raise ConfigError(f"A CycleGAN translates to b, or to a (also named x), not to '{to}'.")
@@ -153,16 +153,16 @@ class CycleGAN(Model):
         return translated
 
     def reconstruct(self, batch: Batch) -> Tensor:
-        """``(B, *shape)`` examples of kind a translated to b and back."""
+        """``(B, *shape)`` examples of domain a translated to b and back."""
         back: Tensor = self.generators["a"](self.translate(batch))
         return back
 
     @torch.no_grad()
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
-        """``(n, *shape)`` translations to a of given examples of b, ``given.beside["b"]``; nothing is drawn at random.
+        """``(n, *shape)`` translations to a of the examples ``given.beside["b"]``; nothing is random.
 
         Raises:
-            ConfigError: none are given, or another number.
+            ConfigError: none are given, or not ``n``.
         """
         source = self.beside(given)
         if len(source) != n:

@@ -32,12 +32,12 @@ class GAN(Model):
     1611.04076); ``r1`` is the gradient penalty on real images of Mescheder, Geiger and Nowozin 2018, "Which Training
     Methods for GANs do actually Converge?" (arXiv 1801.04406).
 
-    Given a condition c, the generator draws under it and the critic judges the pair of x and c, by the projection of
+    With a condition c, the generator gets it as input and the critic judges the pair of x and c, by the projection of
     Miyato and Koyama 2018, "cGANs with Projection Discriminator" (arXiv 1802.05637): the score is that of x alone plus
     the product of an embedding of c with the features of x.
 
-    Both players use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate. The data
-    must be complete: the critic would tell it by its gaps.
+    Both networks use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate. The data
+    must have no missing values, by which the critic would tell it from samples.
 
     Args:
         spec: the data.
@@ -45,10 +45,10 @@ class GAN(Model):
         adversary: ``non-saturating``, ``hinge`` or ``least-squares``, see
             :class:`~sandglass.models._adversary.Adversary`.
         r1: weight of the gradient penalty ``r1 / 2 * |grad critic(x)|^2``; 0 is the form of 2014, which collapses.
-        r1_schedule: what r1 is multiplied by over time.
+        r1_schedule: schedule of that weight.
         net: network family of generator and critic; auto is conv for images and mlp for rows.
         prior: the noise.
-        condition: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
+        condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
 
     Example:
         >>> model = GAN(Spec((1, 8, 8), "unit"), latent_dim=4, net="mlp")
@@ -83,14 +83,14 @@ class GAN(Model):
         self.pz = resolve("prior", prior, latent_dim)
 
     def phases(self) -> Sequence[Phase]:
-        """The critic's turn, then the generator's."""
+        """The update of the critic, then that of the generator."""
         return (
             Phase("critic", (self.critic,), self.criticise, optim=OPTIM, scheduled=self.r1.moves),
             Phase("generator", (self.generator,), self.generate, optim=OPTIM, scheduled=False),
         )
 
     def criticise(self, batch: Batch, clock: Clock) -> Terms:
-        """The critic's loss: to score real images high and generated ones low."""
+        """The loss of the critic, on real and generated images, with the gradient penalty."""
         x, c = batch.x.detach().requires_grad_(self.r1.value > 0 and torch.is_grad_enabled()), self.given(batch)
         real, fake = self.critic(x, c), self.critic(self.decode(self.draw(len(x)), batch).detach(), c)
         loss = self.adversary.critic(real, fake)
@@ -103,7 +103,7 @@ class GAN(Model):
         return Terms(loss.mean(), parts, self.r1.scalar(clock, "r1_weight"))
 
     def generate(self, batch: Batch, clock: Clock) -> Terms:
-        """The generator's loss: to have its images scored high."""
+        """The loss of the generator."""
         fake = self.critic(self.decode(self.draw(len(batch)), batch), self.given(batch))
         loss = self.adversary.generator(fake)
         return Terms(loss.mean(), {"generator": loss.detach()})
@@ -122,7 +122,7 @@ class GAN(Model):
 
     @torch.no_grad()
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
-        """``(n, *shape)`` generated examples; the generator adds no noise of its own."""
+        """``(n, *shape)`` generated examples; ``noise`` changes nothing."""
         return self.decode(self.draw(n), given)
 
 

@@ -1,4 +1,4 @@
-"""Pix2pix: from a picture to another, learnt from pairs."""
+"""Pix2pix: paired translation from one picture to another."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ _NET: Mapping[str, Any] = {"name": "conv", "norm": "instance"}
 
 @register("pix2pix")
 class Pix2Pix(Model):
-    """Pix2pix: a generator from a source picture to x, learnt from pairs, and a critic of patches of the two.
+    """Pix2pix: a generator from a source picture to x, trained on pairs, and a critic of patches of both.
 
     Isola, Zhu, Zhou and Efros 2017, "Image-to-Image Translation with Conditional Adversarial Networks" (arXiv
     1611.07004). The generator is a U-Net and minimises ``adversarial loss + l1 * mean |G(source) - x|``; the critic
-    sees the source beside x or G(source) and scores every patch. The dropout in the generator is the paper's noise:
-    here it is on in training, and in ``sample`` with ``noise``, so that translations are the same for the same sources.
+    gets the source together with x or G(source) and scores every patch. The dropout in the generator is the paper's
+    noise: here it is on in training, and in ``sample`` with ``noise``; otherwise translations are deterministic.
 
-    Both players use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate. No loss of
-    a GAN can choose the best weights, so the last are kept; the L1 error is logged as a part beside them. An example
-    whose source is absent counts in no loss.
+    Both networks use Adam with learning rate 2e-4 and betas (0.5, 0.999) unless the run sets a learning rate. No loss
+    of a GAN can choose the best weights, so the last are kept; the L1 error is logged as a part. An example whose
+    source is absent is left out of all losses.
 
     Args:
         spec: the data.
         source: name of the companion that is translated.
-        l1: weight of the mean absolute difference to x, in units of x. The paper's 100 is for pictures in [-1, 1] and
-            comes to 200 for those in [0, 1].
-        l1_schedule: what l1 is multiplied by over time.
+        l1: weight of the mean absolute difference to x, in units of x. The paper's 100, for pictures in [-1, 1],
+            corresponds to 200 for [0, 1].
+        l1_schedule: schedule of that weight.
         adversary: ``non-saturating``, ``hinge`` or ``least-squares``.
         dropout: share of the generator's smallest map that is set to 0.
         net: network family of the generator: conv with instance normalisation, as the paper with its batches of one.
-        critic: network family of the critic; its number of stages makes the size of a patch, see
+        critic: network family of the critic; its number of stages sets the size of a patch, see
             :class:`~sandglass.models._translator.PatchCritic`.
 
     Raises:
-        ConfigError: the data has no such companion, or a value that makes no sense.
+        ConfigError: the data has no such companion, or an invalid value.
 
     Example:
         >>> spec = Spec((3, 8, 8), "unit", given={"grey": Spec((1, 8, 8), "unit")})
@@ -79,14 +79,14 @@ class Pix2Pix(Model):
         self.critic = PatchCritic(nets[1], spec, self.given.cond)
 
     def phases(self) -> Sequence[Phase]:
-        """The critic's turn, then the generator's."""
+        """The update of the critic, then that of the generator."""
         return (
             Phase("critic", (self.critic,), self.criticise, optim=OPTIM, scheduled=False),
             Phase("generator", (self.generator,), self.generate, optim=OPTIM, scheduled=self.l1.moves),
         )
 
     def criticise(self, batch: Batch, clock: Clock) -> Terms:
-        """The critic's loss: to score patches of real pairs high and those of generated ones low."""
+        """The loss of the critic, on patches of real and generated pairs."""
         source, there = self.source(batch), self.paired(batch)
         with torch.no_grad():
             made = self.generator(source)
@@ -96,7 +96,7 @@ class Pix2Pix(Model):
         return Terms(loss.mean(), {k: v.detach() for k, v in parts.items()})
 
     def generate(self, batch: Batch, clock: Clock) -> Terms:
-        """The generator's loss: to have its patches scored high, and to be near the true picture."""
+        """The loss of the generator: the adversarial term of its patches and the L1 error."""
         source, there = self.source(batch), self.paired(batch)
         made = self.generator(source)
         fooled = each(self.adversary.generator(self.critic(made, source))) * there
@@ -105,7 +105,7 @@ class Pix2Pix(Model):
         return Terms((fooled + self.l1(clock) * l1).mean(), parts, self.l1.scalar(clock, "l1_weight"))
 
     def source(self, batch: Batch | None, n: int | None = None) -> Tensor:
-        """``(B, *source shape)`` the sources of a batch.
+        """The sources ``(B, *source shape)`` of a batch.
 
         Raises:
             ConfigError: there are none, or not ``n``.
@@ -120,14 +120,14 @@ class Pix2Pix(Model):
         return torch.ones_like(batch.x[:, 0].flatten(1)[:, 0]) if absent is None else (~absent).to(batch.x.dtype)
 
     def translate(self, batch: Batch, to: str | None = None) -> Tensor:
-        """``(B, *shape)`` the pictures x for the sources of a batch; the same for the same sources in eval mode.
+        """Pictures ``(B, *shape)`` for the sources of a batch; deterministic in eval mode.
 
         Args:
-            batch: with the sources among its companions; its x is not read.
-            to: ``"x"``, the only kind it makes, or None.
+            batch: with the sources among its companions; its x is not used.
+            to: ``"x"`` or None.
 
         Raises:
-            ConfigError: another kind, or no sources.
+            ConfigError: another target, or no sources.
         """
         if to not in (None, "x"):
             raise ConfigError(f"This model translates '{self.given.name}' to x, not to '{to}'.")

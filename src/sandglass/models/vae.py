@@ -32,8 +32,8 @@ class VAE(VariationalModel):
     elements and rate ``KL(q(z|x) || p(z))`` summed over latent dimensions: Kingma and Welling 2014, "Auto-Encoding
     Variational Bayes" (arXiv 1312.6114). A capacity or free bits replace the rate in the objective, and nowhere else.
 
-    Given a condition c, all of it is under c: q(z|x, c) and p(x|z, c). Sohn, Lee and Yan 2015, "Learning Structured
-    Output Representation using Deep Conditional Generative Models" (NeurIPS 2015).
+    With a condition c, encoder and decoder depend on it: q(z|x, c) and p(x|z, c). Sohn, Lee and Yan 2015, "Learning
+    Structured Output Representation using Deep Conditional Generative Models" (NeurIPS 2015).
 
     Args:
         spec: the data.
@@ -42,10 +42,10 @@ class VAE(VariationalModel):
         likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
             with columns of other kinds.
         prior: p(z).
-        condition: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
-        sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
-        masked: whether the encoder also reads which values are missing; otherwise they are 0 to it.
-        penalty: what the objective makes of the rate.
+        condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
+        sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
+        masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
+        penalty: on the rate, in the objective.
 
     Example:
         >>> _ = torch.manual_seed(0)
@@ -93,7 +93,7 @@ class VAE(VariationalModel):
         return Terms(loss, parts, self.penalty.scalars(clock))
 
     def bound(self, batch: Batch) -> Bound:
-        """The evidence bound from one draw of z an example; of the observed entries alone where some are missing."""
+        """The evidence bound from one draw of z per example, of the observed values if some are missing."""
         q = self.posterior(batch)
         z = q.rsample()
         return self._bound_of(q, z, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask))
@@ -106,7 +106,7 @@ class VAE(VariationalModel):
     def log_prob(self, batch: Batch, k: int = 1) -> Tensor:
         """``(B,)`` lower bound on log p(x) in nats from ``k`` importance-weighted draws; it rises to log p(x) with k.
 
-        Of the observed entries alone where some are missing. Burda, Grosse and Salakhutdinov 2016, "Importance Weighted
+        Missing values are left out. Burda, Grosse and Salakhutdinov 2016, "Importance Weighted
         Autoencoders" (arXiv 1509.00519). Each example is encoded once, and the draws are decoded in pieces, so memory
         does not grow with k.
         """
@@ -114,7 +114,7 @@ class VAE(VariationalModel):
         return importance_weighted(q, self.prior(), self.p, batch.x, k, batch.mask, c=c, size=self.p.size)
 
     def posterior(self, batch: Batch) -> Distribution:
-        """q(z|x, c) over ``(B, latent_dim)``; what is missing enters as 0."""
+        """q(z|x, c) over ``(B, latent_dim)``; missing values of x are 0."""
         return self.q(self.sees(batch), self.given(batch), batch.mask if self.masked else None)
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
