@@ -104,7 +104,7 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
         for item in items
     ]
     census = _pictures(entries, title, each, passed)
-    return _noted(census, [n for n in notes if not n.startswith("passed over")])  # those are counted one by one
+    return _noted(census, [n for n in notes if not n.startswith("skipped")])  # ``passed`` has these with reasons
 
 
 def _archive(path: Path, title: str, labels: Any, each: Any) -> Census:
