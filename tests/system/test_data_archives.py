@@ -232,7 +232,7 @@ def test_bombs_are_refused_before_anything_is_written(tmp_path, cache):
     refused(zipped(tmp_path / "liar.zip", body, [1000]), cache, "liar.zip cannot be unpacked")
     assert len(zlib.decompress(body, -15)) == 40 * 2**20  # the control: what a reader that believes nothing gets
     inner = pack(tmp_path / "inner.zip", {"a.png": picture()}).read_bytes()
-    refused(pack(tmp_path / "nested.zip", {f"{i}.zip": inner for i in range(9)}), cache, "no picture .*no pictures by")
+    refused(pack(tmp_path / "nested.zip", {f"{i}.zip": inner for i in range(9)}), cache, "no picture .*without a")
     refused(pack(tmp_path / "zeros.tgz", {"a.png": bytes(20 * 2**20)}), cache, "like a decompression bomb")
     refused(pack(tmp_path / "zeros.tar.xz", {"a.bin": bytes(20 * 2**20)}), cache, "like a decompression bomb")
 

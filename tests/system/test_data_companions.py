@@ -352,7 +352,7 @@ def test_a_derivation_and_a_folder_of_its_name(pair: Any, monkeypatch: pytest.Mo
     assert made.spec.given["source"].support == "binary"
     assert load_data(**made.source).fingerprint == made.fingerprint
     assert whole("photos", transform=made.transform).train.made == {"source": "edges"}
-    with pytest.raises(DataError, match="the model has it by 'edges', not by 'grey'"):
+    with pytest.raises(DataError, match="derived by 'edges'; it cannot be derived by 'grey'"):
         whole("photos", transform=made.transform, given={"source": "grey"})
 
 

@@ -186,7 +186,7 @@ def test_what_may_not_be_read_is_left_out(tmp_path):
     fill(tmp_path / "locked").chmod(0)
     data = load_data(tmp_path, validation=0, test=0)
     assert data.bad == (("1.png", "no permission to read it"),)
-    assert data.notes[0] == "passed over: folders that cannot be read (1)"
+    assert data.notes[0] == "skipped: folders that cannot be read (1)"
 
 
 def test_what_the_system_refuses_is_left_out(tmp_path, monkeypatch):
