@@ -86,14 +86,14 @@ def test_the_same_examples_after_other_training_compare_with_a_word(runs: Mappin
     assert len(found.blocks) == 1 and "trained on different ones" in found.warnings[0]
 
 
-def test_other_examples_stand_apart(runs: Mapping[str, Path]) -> None:
+def test_different_examples_are_not_ranked_together(runs: Mapping[str, Path]) -> None:
     found = sandglass.compare([runs["two"], runs["<b>other"]], metrics=["mse"])
     assert [[s.name for s in block.sides] for block in found.blocks] == [["two"], ["<b>other"]]
     assert all(ranking.best is None for block in found.blocks for ranking in block.rankings)
     assert "not all runs" in found.warnings[0].lower()
 
 
-def test_other_kinds_of_nats_stand_apart(runs: Mapping[str, Path]) -> None:
+def test_kinds_of_likelihood_are_not_ranked_together(runs: Mapping[str, Path]) -> None:
     found = sandglass.compare([runs["eight"], runs["normal"]])
     rankings = {(c.figure, c.kind): list(c.results) for c in found.blocks[0].rankings}
     assert rankings["elbo", "cross-entropy"] == ["eight"] and rankings["elbo", "density"] == ["normal"]
