@@ -1,8 +1,8 @@
-"""scikit-learn's digits and their labels as two modalities, half of the labels absent in training.
+"""Joint VAEs of scikit-learn's digits and their labels, with half of the training labels missing.
 
-By the terms of the objective: labels filled in for test digits, digits drawn given a label as a support vector machine
-on all training pictures judges them, how much the drawn ones of a label differ, and the bound on log p(x). Beside them
-the same machine taught by the labels that are there, and one Gaussian for each label. Run it as
+For each objective: accuracy of predicted labels on the test set, accuracy of samples given a label as classified by a
+support vector machine trained on all labels, diversity of the samples of a label, and the bound on log p(x). Baselines
+are a support vector machine trained on the known labels, and a Gaussian for each label. Run it as
 ``python benchmarks/digits_joint.py [--seeds 0 1 2] [--pictures FOLDER]``.
 """
 
@@ -37,7 +37,7 @@ LABELS = torch.arange(10).repeat_interleave(50)
 
 
 def digits() -> tuple[Dataset, SVC, SVC]:
-    """The data with half of the training labels absent, a judge that knew all of them, and one that knew the half."""
+    """The data with half of the training labels missing, and classifiers trained on all and on the known labels."""
     data = sandglass.load_data("digits")
     x, y = data.train.batch(slice(0, None)).x.flatten(1).numpy(), data.train.y
     assert y is not None
@@ -48,17 +48,17 @@ def digits() -> tuple[Dataset, SVC, SVC]:
 
 
 def right(judge: SVC, x: Tensor, y: Tensor) -> float:
-    """The share of ``(N, ...)`` that the judge takes for their labels."""
+    """The accuracy of a classifier on ``(N, ...)``."""
     return float((torch.tensor(judge.predict(x.flatten(1).numpy())) == y).float().mean())
 
 
 def spread(x: Tensor, y: Tensor) -> float:
-    """The standard deviation of a pixel within a label, over all of them."""
+    """The standard deviation of pixels within a label, averaged over pixels and labels."""
     return float(torch.stack([x[y == k].flatten(1).std(0) for k in range(10)]).mean())
 
 
 def figures(model: Model, data: Dataset, judge: SVC) -> dict[str, float]:
-    """What one model reaches on the test digits."""
+    """The figures of a model on the test digits."""
     test = data.splits["test"]
     assert test.y is not None
     filled = running.over(model, test, lambda b: model.classify(b).argmax(1))
@@ -73,7 +73,7 @@ def figures(model: Model, data: Dataset, judge: SVC) -> dict[str, float]:
 
 
 def gaussians(data: Dataset) -> Tensor:
-    """``(500, 1, 8, 8)`` draws of one Gaussian a label, from the training digits that have it."""
+    """``(500, 1, 8, 8)`` samples of a Gaussian for each label, fitted to the training digits with that label."""
     torch.manual_seed(0)
     train, drawn = data.train.batch(slice(0, None)), []
     for k in range(10):
@@ -84,7 +84,7 @@ def gaussians(data: Dataset) -> Tensor:
 
 
 def sheet(x: Tensor, path: Path) -> None:
-    """A picture of ten of each label, a row each."""
+    """Saves a picture of ten samples of each label, one row per label."""
     rows = torch.nn.functional.pad(x.view(10, 50, 8, 8)[:, :10], (1, 1, 1, 1))
     pixels = (rows.permute(0, 2, 1, 3).reshape(100, 100).clamp(0, 1) * 255).byte().numpy()
     Image.fromarray(pixels).resize((600, 600), Image.Resampling.NEAREST).save(path)

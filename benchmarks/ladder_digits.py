@@ -1,8 +1,8 @@
-"""A ladder VAE against the VAE of equal size on scikit-learn's digits: the bound on 350 validation images, in nats.
+"""A ladder VAE compared with a VAE of equal size on scikit-learn's digits: bounds on 350 validation images, in nats.
 
 Split, likelihood and training are those of ``digits_categorical.py``; both models have the same decoder layers and, to
-within 5 percent, the same number of weights. The figures are the negative bound, from one draw of z an example and the
-mean of 20 such draws; its rate by level; and the importance-weighted bound from 100 draws. Run it as
+within 5 percent, the same number of weights. The figures are the negative ELBO, averaged over 20 samples of z; the rate
+of each level; and the negative importance-weighted bound with 100 samples. Run it as
 ``python benchmarks/ladder_digits.py [--seeds 0 1 2]``.
 """
 
@@ -34,7 +34,7 @@ _DRAWS, _WEIGHTED = 20, 100
 
 
 def trained(name: str, data: Dataset, seed: int, **training: Any) -> Model:
-    """A model at its best weights on the validation images."""
+    """A trained model with its best weights by the validation images."""
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         options = {**TRAINING, "threads": 1, **training}
@@ -44,7 +44,7 @@ def trained(name: str, data: Dataset, seed: int, **training: Any) -> Model:
 
 @torch.no_grad()
 def figures(model: Model, data: Dataset) -> dict[str, float]:
-    """Negative bound, rates and negative importance-weighted bound on the validation images, in nats an image."""
+    """Negative ELBO, rates and negative importance-weighted bound on the validation images, in nats per image."""
     batch = data.splits["validation"].batch(slice(0, None))
     with rng.forked("cpu", 0, "figures"):
         bounds = [model.bound(batch) for _ in range(_DRAWS)]

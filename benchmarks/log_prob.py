@@ -1,9 +1,9 @@
-"""The importance-weighted log-likelihood of MNIST images beside pythae's ``get_nll``: same weights, images and draws.
+"""The importance-weighted log-likelihood of MNIST images compared with pythae's ``get_nll``.
 
-A 784-512-16 VAE is trained for an epoch, its weights and the images are handed over as ``.npy``, and the two take
-turns, block of images by block. pythae runs in an interpreter of its own, without recording gradients, and importing is
-not counted. Run it as ``python benchmarks/log_prob.py --pythae /path/to/python [--images 1000] [--k 1000] [--device
-cuda]``, where that interpreter has ``torch`` and ``pythae``.
+A 784-512-16 VAE is trained for an epoch. Both libraries use its weights, the same images and the same number of
+samples, and alternate between blocks of images. pythae runs in its own interpreter, without gradients; imports are not
+timed. Run it as ``python benchmarks/log_prob.py --pythae /path/to/python [--images 1000] [--k 1000] [--device cuda]``,
+where that interpreter has ``torch`` and ``pythae``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 
 LATENT, HIDDEN = 16, 512
 
-# our name of a layer's weights: theirs; the encoder's last layer is two of theirs, means above log variances
+# names of layers here and in pythae; the last encoder layer here is two there, for means and log variances
 SAME = {
     "posterior.trunk.1": "encoder.layers.0.0",
     "likelihood.trunk.0": "decoder.layers.0.0",
@@ -43,7 +43,7 @@ def train(folder: Path) -> Any:
 
 
 def hand_over(model: Any, folder: Path) -> None:
-    """Writes the weights under pythae's names."""
+    """Saves the weights with pythae's names."""
     state = model.state_dict()
     for end in ("weight", "bias"):
         for ours, theirs in SAME.items():
@@ -53,7 +53,7 @@ def hand_over(model: Any, folder: Path) -> None:
 
 
 def peer(folder: Path, k: int, batch: int, device: str) -> dict[str, Any]:
-    """pythae's turn, in its own interpreter: nats of each image, and the seconds it took."""
+    """Evaluates pythae, in its own interpreter: nats of each image, and the time in seconds."""
     from pythae.models import VAE, VAEConfig
 
     model = VAE(VAEConfig(input_dim=(1, 28, 28), latent_dim=LATENT, reconstruction_loss="bce")).eval()
@@ -62,7 +62,7 @@ def peer(folder: Path, k: int, batch: int, device: str) -> dict[str, Any]:
     model.to(device)
     x = torch.from_numpy(np.load(folder / "images.npy")).to(device)
     with torch.no_grad():
-        model.get_nll(x[:1], k, batch)  # the first call also wakes threads and memory
+        model.get_nll(x[:1], k, batch)  # warm-up
         start = time.perf_counter()
         values = [float(model.get_nll(x[i : i + 1], k, batch)) for i in range(len(x))]
     return {"values": values, "seconds": time.perf_counter() - start}
@@ -72,7 +72,7 @@ def ask_peer(python: str, folder: Path, k: int, batch: int, threads: int, device
     """Runs :func:`peer` in another interpreter."""
     options = {"peer": folder, "k": k, "batch": batch, "threads": threads, "device": device}
     command = [python, __file__, *(str(word) for name, value in options.items() for word in (f"--{name}", value))]
-    # without this one's PYTHONPATH, for what is there belongs to this interpreter
+    # without PYTHONPATH, which is for this interpreter
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
@@ -82,7 +82,7 @@ def ask_peer(python: str, folder: Path, k: int, batch: int, threads: int, device
 
 @torch.no_grad()
 def ours(model: Any, x: torch.Tensor, k: int) -> dict[str, Any]:
-    """Our turn."""
+    """Evaluates Sandglass."""
     model.log_prob(x[:1], k)
     start = time.perf_counter()
     values = model.log_prob(x, k).tolist()
@@ -90,7 +90,7 @@ def ours(model: Any, x: torch.Tensor, k: int) -> dict[str, Any]:
 
 
 def compare(python: str, images: int, k: int, batches: list[int], blocks: int, threads: int, device: str) -> None:
-    """Trains, lets the two take turns, and prints what each block and all of them gave."""
+    """Trains a model, evaluates both libraries alternately, and prints the results."""
     import sandglass
 
     test = sandglass.load_data("mnist").splits["test"]
@@ -117,7 +117,7 @@ def compare(python: str, images: int, k: int, batches: list[int], blocks: int, t
 
 
 def report(name: str, one: dict[str, list[Any]], own: dict[str, list[Any]]) -> None:
-    """One row: nats, difference to ours with its standard error over images, seconds, how many times ours."""
+    """Prints a row: nats, difference from ours with its standard error over images, seconds, and time ratio to ours."""
     values, difference = np.array(one["values"]), np.array(one["values"]) - np.array(own["values"])
     times = [a / b for a, b in zip(one["seconds"], own["seconds"], strict=True)]
     error = difference.std(ddof=1) / len(difference) ** 0.5
@@ -133,11 +133,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pythae", metavar="PYTHON", help="an interpreter with torch and pythae")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--k", type=int, default=1000, help="draws an image, a multiple of the batch sizes")
+    parser.add_argument("--k", type=int, default=1000, help="samples per image, a multiple of the batch sizes")
     parser.add_argument(
         "--batch", type=int, nargs="+", help="pythae's batch_size; its default (100) and k when not given"
     )
-    parser.add_argument("--blocks", type=int, default=5, help="turns that the two take")
+    parser.add_argument("--blocks", type=int, default=5, help="number of blocks of images")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
@@ -152,7 +152,7 @@ def main() -> None:
     elif args.pythae:
         compare(args.pythae, args.images, args.k, batches, args.blocks, args.threads, args.device)
     else:
-        parser.error("--pythae names an interpreter that has torch and pythae.")
+        parser.error("--pythae must name an interpreter with torch and pythae.")
 
 
 if __name__ == "__main__":

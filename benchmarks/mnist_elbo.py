@@ -1,6 +1,6 @@
-"""The test bound of the MNIST recipes after ten epochs: median of three seeds, in nats.
+"""The test ELBO of the MNIST recipes after ten epochs: median of three seeds, in nats.
 
-Grey values in a Bernoulli: these figures compare among themselves only. Run it as
+The Bernoulli likelihood is applied to grey values, so the figures are comparable only among themselves. Run it as
 ``python benchmarks/mnist_elbo.py [--seeds 0 1 2]``.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import sandglass
 from sandglass import recipes
 
-# (recipe, changes to its model, the least that the median must reach)
+# (recipe, changed model options, minimum of the median)
 ROWS: list[tuple[str, dict[str, Any], float]] = [
     ("mnist-512-2", {}, -156.5),
     ("mnist-128-64-2", {}, -155.5),
@@ -26,7 +26,7 @@ ROWS: list[tuple[str, dict[str, Any], float]] = [
 
 
 def train(name: str, changes: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
-    """One run of a recipe; its ELBO on the test split."""
+    """Trains a recipe; returns its ELBO on the test split."""
     recipe = recipes.read(name)
     options = {k: v for k, v in recipe["model"].items() if k != "name"}
     options = {**options.pop("options", {}), **options, **changes}

@@ -1,7 +1,7 @@
-"""Ten epochs of the recipe ``mnist-512-2`` beside a plain PyTorch loop, interleaved epoch by epoch in one run.
+"""Ten epochs of the recipe ``mnist-512-2`` compared with a plain PyTorch loop, interleaved by epoch.
 
-The plain loop is the one a good engineer would write: images as bytes on the device, shuffled by index, one fused loss,
-Adam; it logs, checks and saves nothing. Run it as ``python benchmarks/mnist_speed.py [--epochs 10] [--device cpu]``.
+The plain loop is optimised: images as bytes on the device, shuffled by index, one fused loss, Adam, and no logging,
+checks or checkpoints. Run it as ``python benchmarks/mnist_speed.py [--epochs 10] [--device cpu]``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ BATCH, RATE = 256, 1e-3
 
 
 class PlainVAE(nn.Module):
-    """784-512-2-512-784, by hand."""
+    """A 784-512-2-512-784 VAE in plain PyTorch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PlainVAE(nn.Module):
         self.hidden, self.out = nn.Linear(2, 512), nn.Linear(512, 784)
 
     def loss(self, x: Tensor) -> Tensor:
-        """Binary cross-entropy plus KL, in nats an image."""
+        """Binary cross-entropy plus KL divergence, in nats per image."""
         mean, log_variance = self.heads(F.relu(self.encoder(x))).chunk(2, 1)
         z = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
         logits = self.out(F.relu(self.hidden(z)))
@@ -49,7 +49,7 @@ class PlainVAE(nn.Module):
 
 
 class PlainLoop:
-    """One epoch a call."""
+    """A training loop for :class:`PlainVAE`."""
 
     def __init__(self, images: Tensor, device: str) -> None:
         torch.manual_seed(0)
@@ -58,7 +58,7 @@ class PlainLoop:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=RATE)
 
     def epoch(self) -> None:
-        """Every image once."""
+        """Trains for one epoch."""
         order = torch.randperm(len(self.images), device=self.images.device)
         for index in order.split(BATCH):
             x = self.images[index].float().div_(255)
@@ -68,14 +68,14 @@ class PlainLoop:
 
 
 class Interleaved(Loop):
-    """Our loop, which lets the plain one run between its epochs and keeps the two times apart."""
+    """Our loop, which runs an epoch of the plain loop after each of its own, and times both."""
 
     between: Callable[[], None]
     times: list[float]
     other: list[float]
 
     def end_epoch(self) -> None:
-        """Times our epoch, checkpoint included, then the other's."""
+        """Times our epoch, including its checkpoint, then an epoch of the plain loop."""
         super().end_epoch()
         self.times.append(lap(self.device, self.mark))
         start = now(self.device)
@@ -85,14 +85,14 @@ class Interleaved(Loop):
 
 
 def now(device: torch.device) -> float:
-    """The time, after all work on the device is done."""
+    """The time, after synchronising the device."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter()
 
 
 def lap(device: torch.device, since: float) -> float:
-    """Seconds since then."""
+    """Seconds since a time."""
     return now(device) - since
 
 
@@ -109,7 +109,7 @@ def make(data: Dataset, folder: Path, epochs: int, device: str) -> Interleaved:
 
 
 def where_the_time_goes(loop: Loop) -> dict[str, float]:
-    """Shares of an epoch's steps, by wrapping what a step is made of; the work of a CPU is done when a call returns."""
+    """A CPU profile of the steps of an epoch, as fractions of the time, by wrapping the parts of a step."""
     spent: dict[str, float] = {}
 
     def wrap(owner: Any, name: str, label: str) -> Callable[[], None]:
@@ -165,7 +165,7 @@ def main() -> None:
         loop.between = plain.epoch
         loop.mark = now(loop.device)
         loop.fit()
-        # The first epoch of each warms caches and allocators, and is not counted.
+        # The first epoch of each is a warm-up, and not counted.
         ours, theirs = loop.times[1:], loop.other[1:]
         print(
             f"{options.epochs} epochs, batch {BATCH}, {torch.get_num_threads()} threads, {options.device}, "
@@ -177,7 +177,7 @@ def main() -> None:
             print(f"{name:14}{sum(times):10.2f}{statistics.median(times):16.3f}{rate:12,.0f}")
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
         total, median = sum(ours) / sum(theirs), statistics.median(ratios)
-        least = min(ours) / min(theirs)  # the epochs that other work on the machine disturbed least
+        least = min(ours) / min(theirs)  # the epochs least disturbed by other processes
         print(f"sandglass / plain: total {total:.3f}, median of epochs {median:.3f}, fastest epochs {least:.3f}")
         if options.device == "cpu":
             for label, share in sorted(where_the_time_goes(loop).items(), key=lambda item: -item[1]):

@@ -1,13 +1,13 @@
-"""Translations on real pictures, beside trivial baselines: grey to colour, edges to digits, digits to other digits.
+"""Image translation compared with trivial baselines: grey to colour, edges to digits, digits to other digits.
 
     python benchmarks/pairs.py colour --cifar CIFAR_FOLDER_OR_ZIP [--epochs 16]
     python benchmarks/pairs.py edges [--epochs 6]
     python benchmarks/pairs.py cycle [--epochs 25]
 
 ``colour`` trains pix2pix on 2,000 frogs, horses and ships; ``edges`` on 2,000 MNIST digits at 28x28. ``cycle`` trains
-cycle-gan on 1,500 MNIST digits at 14x14 and on 1,500 others, thickened and inverted, and knows the true translation of
-each. All figures are of test pictures that nothing was learnt from or chosen by; L1 is the mean absolute difference, 1
-from black to white. Sheets of pictures are left in ``--out``: source, made, true; for ``cycle`` also the way back.
+cycle-gan on 1,500 MNIST digits at 14x14 and on 1,500 others, thickened and inverted, so that the correct translations
+are known. All figures are on held-out test pictures; L1 is the mean absolute difference, 1 from black to white. Sheets
+of pictures are saved in ``--out``: source, translation, target; for ``cycle`` also the cycle reconstruction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CLASSES = ("frog", "horse", "ship")
 
 
 def main() -> None:
-    """Trains, measures, draws."""
+    """Trains, evaluates and saves sheets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("colour", "edges", "cycle"))
     parser.add_argument("--cifar", help="a folder or zip of CIFAR-10 as pictures in class folders")
@@ -70,14 +70,14 @@ def colour(options: argparse.Namespace) -> dict[str, float]:
 
 
 def of_classes(split: Split, wanted: Tensor) -> Split:
-    """The examples of some classes, in any order."""
+    """The examples of some classes, in random order."""
     assert split.y is not None
     found = torch.isin(split.y, wanted).nonzero()[:, 0]
     return split.take(found[permutation(len(found), 0)])
 
 
 def edges(options: argparse.Namespace) -> dict[str, float]:
-    """Edges of MNIST digits to the digits."""
+    """Edges to MNIST digits."""
     data = sandglass.load_data("mnist", given={"source": "edges"}, limit=options.limit)
     test, model = paired(data, options, 6, "pix2pix-edges")
     train = data.train.batch(slice(None))
@@ -92,7 +92,7 @@ def edges(options: argparse.Namespace) -> dict[str, float]:
 
 
 def paired(data: Dataset, options: argparse.Namespace, epochs: int, name: str) -> tuple[Batch, Model]:
-    """Test pairs, and a pix2pix that was trained on the others."""
+    """Test pairs, and a pix2pix model trained on the training pairs."""
     run = sandglass.train(
         "pix2pix", data, out=free(options.out / name), epochs=options.epochs or epochs, batch_size=16, lr=1e-3,
         schedule="cosine", threads=1, seed=options.seed, model_options={"critic": LEAKY | {"norm": "instance"}},
@@ -101,7 +101,7 @@ def paired(data: Dataset, options: argparse.Namespace, epochs: int, name: str) -
 
 
 def compared(model: Model, test: Batch, baselines: dict[str, Tensor], path: Path) -> dict[str, float]:
-    """L1 of the translations and of baselines, and a sheet."""
+    """L1 of the translations and the baselines; saves a sheet."""
     with observing(model):
         made = model.translate(test)
     sheet(path, *(t[::15] for t in (test.given["source"], made, test.x)))
@@ -109,7 +109,7 @@ def compared(model: Model, test: Batch, baselines: dict[str, Tensor], path: Path
 
 
 def cycle(options: argparse.Namespace) -> dict[str, float]:
-    """Digits to thick, inverted ones and back, without pairs."""
+    """Digits to thick, inverted ones and back, unpaired."""
     data = sandglass.load_data("mnist", size=14, limit=3000)
     digits = data.train.batch(slice(None)).x
     spec = replace(data.spec, classes=0)
@@ -128,8 +128,8 @@ def cycle(options: argparse.Namespace) -> dict[str, float]:
         forth = model.translate(Batch(to_a))
     sheet(options.out / "cycle.png", *(t[:20] for t in (a, to_b, b, back, b, to_a, a, forth)))
     return {
-        "L1 to b, against the true": l1(to_b, b),
-        "L1 to a, against the true": l1(to_a, a),
+        "L1 of translation to b": l1(to_b, b),
+        "L1 of translation to a": l1(to_a, a),
         "correlation, to b": correlation(to_b, b),
         "correlation, to a": correlation(to_a, a),
         "cycle error from a": l1(back, a),
@@ -141,7 +141,7 @@ def cycle(options: argparse.Namespace) -> dict[str, float]:
 
 
 def thick(x: Tensor) -> Tensor:
-    """Strokes a pixel wider on every side, black on white."""
+    """Dilates strokes by a pixel and inverts the picture."""
     return 1 - F.max_pool2d(x, 3, 1, 1)
 
 
@@ -151,12 +151,12 @@ def l1(a: Tensor, b: Tensor) -> float:
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Mean over pictures of the correlation of their pixels."""
+    """Mean correlation of pixels over pictures."""
     return float(np.mean([np.corrcoef(u.flatten(), v.flatten())[0, 1] for u, v in zip(a, b, strict=True)]))
 
 
 def sheet(path: Path, *rows: Tensor) -> None:
-    """Rows of pictures ``(N, C, H, W)`` in [0, 1] in a PNG, three pixels for each."""
+    """Saves rows of pictures ``(N, C, H, W)`` in [0, 1] as a PNG, enlarged three times."""
     framed = [F.pad(x.expand(-1, 3, -1, -1), (1, 1, 1, 1), value=1.0) for x in rows]
     picture = torch.cat([torch.cat(list(x), 2) for x in framed], 1)
     image = Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy())
@@ -165,7 +165,7 @@ def sheet(path: Path, *rows: Tensor) -> None:
 
 
 def free(path: Path) -> Path:
-    """The next folder of that name that is not there."""
+    """The next free folder name with a number."""
     return next(p for n in range(1, 10**6) if not (p := path.with_name(f"{path.name}-{n}")).exists())
 
 

@@ -1,8 +1,9 @@
-"""Reading 10,000 small JPEGs into the cache, beside a plain Pillow loop in as many processes, in turns.
+"""Reading 10,000 small JPEGs into the cache, compared with a plain Pillow loop in as many processes, alternately.
 
-The plain loop is ``multiprocessing.Pool`` over ``np.asarray(Image.open(f).convert("RGB"))``, stacked into one array; it
-looks for no damage, no turned cameras and no copies, and keeps nothing on disk. Where torchvision is installed, its
-``ImageFolder`` in a ``DataLoader`` is timed too. Run it as ``python benchmarks/read_images.py [--zip pictures.zip]``.
+The plain loop is ``multiprocessing.Pool`` over ``np.asarray(Image.open(f).convert("RGB"))``, stacked to an array; it
+does not check for damage, orientation or duplicates, and writes nothing to disk. If torchvision is installed, its
+``ImageFolder`` in a ``DataLoader`` is timed as well. Run it as
+``python benchmarks/read_images.py [--zip pictures.zip]``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from sandglass.data.sources.decoding import workers
 
 
 def make(folder: Path, count: int, side: int) -> None:
-    """Pictures of smooth random colours, as a camera's are smooth."""
+    """Creates pictures of smooth random colours."""
     random = np.random.default_rng(0)
     for number in range(count):
         coarse = random.integers(0, 256, (side // 4 or 1, side // 4 or 1, 3), np.uint8)
@@ -37,7 +38,7 @@ def make(folder: Path, count: int, side: int) -> None:
 
 
 def unpack(folder: Path, archive: str, count: int) -> None:
-    """The first JPEGs of a zip file, under numbers."""
+    """Unpacks the first JPEGs of a zip file, with numbers as names."""
     with zipfile.ZipFile(archive) as packed:
         names = [n for n in packed.namelist() if n.lower().endswith((".jpg", ".jpeg"))]
         for number, name in enumerate(names[:count]):
@@ -72,16 +73,16 @@ def torchvision(folder: Path) -> int:
 
 
 def cpu() -> float:
-    """Seconds of processor time so far, of this process and of those that it started and that have ended."""
+    """Seconds of CPU time of this process and its terminated children."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--zip", help="read JPEGs of this archive, unpacked first, in the place of made ones")
+    parser.add_argument("--zip", help="use the JPEGs of this archive, unpacked first, instead of generated ones")
     parser.add_argument("--pictures", type=int, default=10_000)
-    parser.add_argument("--side", type=int, default=32, help="of made pictures, in pixels")
+    parser.add_argument("--side", type=int, default=32, help="side of generated pictures, in pixels")
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     ways: dict[str, Callable[[Path], int]] = {"plain": plain, "ours": ours}

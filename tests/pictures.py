@@ -17,11 +17,11 @@ PASSED_OVER = {
     "loop": "a link to a folder above it, a loop",
     "elsewhere": "a link to a folder",
     "nowhere.png": "a link to nothing",
-    "pipe.png": "no regular file",
+    "pipe.png": "not a regular file",
     ".hidden.png": "hidden",
-    "Thumbs.db": "a system's own file",
-    "._00.png": "a system's own file",
-    "notes.txt": "no picture by its name",
+    "Thumbs.db": "a file of the operating system",
+    "._00.png": "a file of the operating system",
+    "notes.txt": "not a picture by its extension",
 }
 """What :func:`odd_folder` holds beside pictures, and why each is not read."""
 

@@ -175,7 +175,7 @@ MISTAKES = [
     ("gaussian@6", None, "severities @1 to @5, not '@6'"),
     ("gaussian=-1", None, "must lie in 0 to 10"),
     ("mask=nan", None, "must lie in 0 to 1"),
-    ("blur,blur=2", None, "named twice"),
+    ("blur,blur=2", None, "given twice"),
     ("gaussian=much", None, "not 'much'"),
     ({"mask": True}, None, "not True"),
     ([{"mask": 1}], None, "by a text"),

@@ -334,7 +334,7 @@ def test_the_best_is_the_first_of_equals_and_never_nan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["file", "under-file", "proc", "long", "nul"])
-def test_a_place_that_cannot_be_written_is_told_before_training(
+def test_an_unwritable_folder_is_reported_before_training(
     where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("mine")

@@ -36,7 +36,7 @@ def test_the_present_version_has_its_golden_runs() -> None:
 
 
 @pytest.mark.parametrize("folder", RUNS, ids=lambda f: f"{f.parent.name}-{f.name}")
-def test_old_weights_answer_as_they_did(folder: Path) -> None:
+def test_old_weights_give_the_same_outputs(folder: Path) -> None:
     golden = load_file(folder / "golden.safetensors")
     for which in ("kept", "last"):
         assert (answer(folder, golden["x"], which) - golden["y"]).abs().max() <= 1e-6
@@ -71,7 +71,7 @@ def test_what_a_newer_version_wrote_says_what_it_needs(tmp_path: Path) -> None:
         Run(tmp_path / "run")
 
 
-def test_what_sandglass_01_wrote_says_what_to_do() -> None:
+def test_files_of_sandglass_01_give_an_error_with_advice() -> None:
     """Its weights have other names; its settings still train."""
     old = GOLDEN / "0.1.0" / "vae"
     with pytest.raises(ConfigError, match=r"written by Sandglass 0\.1.*train --config .*config\.yaml"):

@@ -85,7 +85,7 @@ class Watch:
         return sorted(set(sys.modules) - self.before), self.sockets
 
 
-def test_no_text_of_a_model_configuration_is_ever_imported_or_asked_for(
+def test_no_text_of_a_model_configuration_is_imported_or_downloaded(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = json.loads((model / "config.json").read_text())
@@ -164,7 +164,7 @@ def test_a_file_cannot_switch_a_guard_off(guard: str, model: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite_are_named_and_let_in_only_by_the_person(
+def test_nonfinite_weights_are_named_and_need_allow_nonfinite(
     bad: float, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tensors = load_file(model / "model.safetensors")
@@ -238,7 +238,7 @@ def test_a_manifest_cannot_point_elsewhere(model: Path) -> None:
     for name in ("../config.json", "/etc/passwd", "a\\b", "c:x", "", ".."):
         files = {**manifest["files"], name: {"size": 1, "sha256": "0"}}
         (model / storage.MANIFEST).write_bytes(storage.seal({**manifest, "files": files}))
-        with pytest.raises(CheckpointError, match="no file of this folder"):
+        with pytest.raises(CheckpointError, match=r"the entry '.*' is invalid"):
             sandglass.load(model)
     for broken in ([], {"format": 1}, {"format": "1", "files": {}}, {"format": 1, "files": {"a": 3}}):
         (model / storage.MANIFEST).write_bytes(
@@ -257,8 +257,8 @@ def test_a_manifest_cannot_point_elsewhere(model: Path) -> None:
         ("a: !!python/name:os.system", "tags"),
         ("a: !custom 1", "tags"),
         ("a: !!binary aGk=", "tags"),
-        ("a: 1\nb: 2\na: 3", "'a' comes twice"),
-        ("model: {name: vae, name: gan}", "'name' comes twice"),
+        ("a: 1\nb: 2\na: 3", "duplicate key 'a'"),
+        ("model: {name: vae, name: gan}", "duplicate key 'name'"),
         ("<<: {a: 1}\nb: 2", "merge"),
         (f"a: {'x' * 2**20}", "1,048,576 characters"),
         ("a: " + "[" * 5000, "nested too deeply"),

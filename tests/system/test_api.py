@@ -118,7 +118,7 @@ def test_a_net_of_ones_own_is_saved_as_weights_and_passed_again(tmp_path: Path) 
     model = sandglass.build("vae", data.spec, seed=0, latent_dim=2, net=OwnNet())
     assert model.config["options"]["net"] == {"custom": "OwnNet"}
     run = sandglass.train(model, data, out=tmp_path / "run", **SMALL)
-    with pytest.raises(ConfigError, match=r"net of your own \(OwnNet\).*pass net="):
+    with pytest.raises(ConfigError, match=r"custom net \(OwnNet\).*pass net="):
         sandglass.load(run)
     loaded = sandglass.load(run, net=OwnNet())
     x = data.splits["test"].batch(slice(0, 4)).x
@@ -128,7 +128,7 @@ def test_a_net_of_ones_own_is_saved_as_weights_and_passed_again(tmp_path: Path) 
 def test_resume_gives_more_epochs_and_refuses_other_data(tmp_path: Path) -> None:
     x = np.random.default_rng(0).random((80, 5)).astype(np.float32)
     run = sandglass.train("vae", x, out=tmp_path / "run", model_options={"latent_dim": 2}, epochs=2, batch_size=20)
-    with pytest.raises(DataError, match="handed over in Python"):
+    with pytest.raises(DataError, match="passed as a Python object"):
         sandglass.resume(run.path)
     with pytest.raises(DataError, match=r"not what .* was trained on"):
         sandglass.resume(run.path, data=x + 1)

@@ -157,7 +157,7 @@ def test_counts_are_found_where_nothing_else_is_likely() -> None:
 
 def test_the_notes_say_what_was_guessed_and_what_else_could_be() -> None:
     notes = "\n".join(whole(money()).notes)
-    assert "taken for counts: 'visits'; types={'visits': 'numeric'} (--types 'visits=numeric')" in notes
+    assert "read as counts: 'visits'; types={'visits': 'numeric'} (--types 'visits=numeric')" in notes
     assert "above 0, with a long tail: 'income'; types={'income': 'positive'}" in notes
     assert "'grade'" in notes and "'count' counts" in notes
     notes = "\n".join(whole(money(), types=KINDS | {"grade": "ordinal"}).notes)

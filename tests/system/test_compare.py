@@ -83,17 +83,17 @@ def test_differences_are_paired(runs: Mapping[str, Path]) -> None:
 
 def test_the_same_examples_after_other_training_compare_with_a_word(runs: Mapping[str, Path]) -> None:
     found = sandglass.compare([runs["two"], runs["fewer"]], metrics=["mse"])
-    assert len(found.blocks) == 1 and "not trained on the same" in found.warnings[0]
+    assert len(found.blocks) == 1 and "trained on different ones" in found.warnings[0]
 
 
-def test_other_examples_stand_apart(runs: Mapping[str, Path]) -> None:
+def test_different_examples_are_not_ranked_together(runs: Mapping[str, Path]) -> None:
     found = sandglass.compare([runs["two"], runs["<b>other"]], metrics=["mse"])
     assert [[s.name for s in block.sides] for block in found.blocks] == [["two"], ["<b>other"]]
     assert all(ranking.best is None for block in found.blocks for ranking in block.rankings)
     assert "not all runs" in found.warnings[0].lower()
 
 
-def test_other_kinds_of_nats_stand_apart(runs: Mapping[str, Path]) -> None:
+def test_kinds_of_likelihood_are_not_ranked_together(runs: Mapping[str, Path]) -> None:
     found = sandglass.compare([runs["eight"], runs["normal"]])
     rankings = {(c.figure, c.kind): list(c.results) for c in found.blocks[0].rankings}
     assert rankings["elbo", "cross-entropy"] == ["eight"] and rankings["elbo", "density"] == ["normal"]
@@ -131,8 +131,8 @@ def test_a_metric_is_left_out_where_a_model_cannot(runs: Mapping[str, Path], tmp
 @pytest.mark.parametrize(
     ("names", "options", "error", "message"),
     [
-        (["two"], {}, ConfigError, "two runs or more"),
-        (["two", "two"], {}, ConfigError, "named twice"),
+        (["two"], {}, ConfigError, "two or more runs"),
+        (["two", "two"], {}, ConfigError, "given twice"),
         (["two", "eight"], {"split": "tset"}, DataError, "no split 'tset'"),
         (["two", "eight"], {"metrics": ["elob"]}, ConfigError, "Did you mean 'elbo'"),
         (["two", "eight"], {"elbo": {"k": 3}}, ConfigError, "'elbo' is a figure of the metric 'bound'"),
@@ -165,7 +165,14 @@ def test_the_page_stands_alone(runs: Mapping[str, Path], tmp_path: Path) -> None
     assert [link for link in page.links if not link.startswith(("data:", "#"))] == []
     assert len(page.ids) == len(set(page.ids))
     assert "script" not in page.tags and "<b>other" not in text and "&lt;b&gt;other" in text
-    for said in ("Learning curves", "Samples", "Reconstructions", "What differs", "latent_dim", "Size and time"):
+    for said in (
+        "Learning curves",
+        "Samples",
+        "Reconstructions",
+        "Configuration differences",
+        "latent_dim",
+        "Size and time",
+    ):
         assert said in text, said
     sandglass.compare([runs[n] for n in names], out=tmp_path / "again.html")
     assert (tmp_path / "again.html").read_text() == text

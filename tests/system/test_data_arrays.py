@@ -84,11 +84,11 @@ def test_zeros_and_ones_are_binary(dtype, shape):
         (np.array([[1, None]], dtype=object), "not numbers"),
         (np.array([[1j]]), "not numbers"),
         (object(), "cannot be read"),
-        ({"train": BYTES, "dev": BYTES}, "no split"),
-        ({"test": BYTES}, "lack 'train'"),
+        ({"train": BYTES, "dev": BYTES}, "not a split"),
+        ({"test": BYTES}, "do not include 'train'"),
         ((BYTES, np.zeros(3)), "20 examples and 3 labels"),
         ((BYTES, np.linspace(0, 1, 20)), "not whole numbers"),
-        ({"train": BYTES, "test": BYTES / 255.0}, "one type and shape"),
+        ({"train": BYTES, "test": BYTES / 255.0}, "same type and shape"),
     ],
 )
 def test_what_cannot_be_understood_is_refused(x, words):
@@ -217,7 +217,7 @@ def test_csv_equals_frame(tmp_path):
     [
         ("", "not a table"), ("a,b\n", "no rows"), ("a,b\n1,\n", "'b' has no value in any row"),
         ("a,b\n1,2,3\n4,5,6,7\n", "not a table"), ("a,b\n1,inf\n", "value that is infinite, the first in row 0"),
-        ("a,b\n1,2,3\n4,5,6\n", "more cells than its first line"), ("a,a\n1,2\n", "2 columns named 'a'"),
+        ("a,b\n1,2,3\n4,5,6\n", "more cells than the first line"), ("a,a\n1,2\n", "2 columns named 'a'"),
     ],
 )  # fmt: skip
 def test_csv_that_is_no_table(tmp_path, text, words):
@@ -240,7 +240,7 @@ def test_a_trained_transform_reads_new_rows():
     fitted = whole(table, labels="kind").transform
     data = whole(table.iloc[:5], transform=fitted)
     assert torch.equal(data.train.x, fitted.apply(table.iloc[:5]))
-    assert data.notes == ("columns that the model does not know were left out: kind",)
+    assert data.notes == ("columns that the model does not use were left out: kind",)
     with pytest.raises(DataError, match=r"lacks 'town': expected 'height', .* got 'height'"):
         whole(table.drop(columns="town"), transform=fitted)
     with pytest.raises(DataError, match="'town' has 'Rome' in row 0"):
@@ -290,7 +290,7 @@ def test_arrays_are_resized_and_unfolded():
     flat = BYTES[..., 0].reshape(20, -1)
     data = whole(flat, size=(9, 7))
     assert np.array_equal(data.train.x[:, 0].numpy(), BYTES[..., 0])
-    with pytest.raises(DataError, match="no pictures of 1x9x9"):
+    with pytest.raises(DataError, match="not pictures of 1x9x9"):
         load_data(flat, size=9)
 
 

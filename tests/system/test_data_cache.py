@@ -329,7 +329,7 @@ def test_where_nothing_can_be_kept(folder: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(cache, "LARGE", 1000)
     data = load_data(folder)
     assert isinstance(data.train.x, torch.Tensor)
-    assert any("not kept in the cache" in note for note in data.notes)
+    assert any("not cached" in note for note in data.notes)
     monkeypatch.setattr(folders, "_FITS", 1000)
     with pytest.raises(SaveError):
         load_data(folder)

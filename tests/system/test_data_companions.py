@@ -79,7 +79,7 @@ def test_pictures_of_equal_names_stay_together(pair: Any, cached: bool) -> None:
     assert {s: len(part) for s, part in data.splits.items()} == {"train": 16, "validation": 2, "test": 2}
     assert len(check_pairs(data, photos, edges)) == 20
     assert sum(int(split.absent["source"].sum()) for split in data.splits.values() if split.absent) == 1
-    assert any(note == "companion 'source': 1 of the 20 pictures lacks it, such as k/03.png" for note in data.notes)
+    assert any(note == "companion 'source': absent for 1 of the 20 pictures, such as k/03.png" for note in data.notes)
     again = load_data(**json.loads(json.dumps(data.source)))
     assert again.fingerprint == data.fingerprint and again.spec == data.spec
     alone = load_data(folder / "photos", cache=cached)
@@ -117,11 +117,12 @@ def test_a_fingerprint_without_companions_is_what_it_was() -> None:
 def test_what_cannot_be_matched_is_said(pair: Any) -> None:
     folder, _, _ = pair
     save(folder / "other" / "a.png", 12, 10)
-    with pytest.raises(DataError, match=r"'source': no picture in .*other has the name of one in .*photos.*k/00\.png"):
+    expected = r"'source': no picture in .*other has the same name as one in .*photos.*k/00\.png"
+    with pytest.raises(DataError, match=expected):
         load_data(folder / "photos", given={"source": folder / "other"})
     with pytest.raises(NotFoundError, match=r"'source': there is no file or folder 'nowhere'"):
         load_data(folder / "photos", given="source=nowhere")
-    with pytest.raises(DataError, match="pictures of equal names in another folder"):
+    with pytest.raises(DataError, match="pictures of the same names in another folder"):
         load_data(folder / "photos", given={"source": np.zeros((20, 12, 10), np.uint8)})
     save(folder / "edges" / "k" / "05.png", 12, 10)
     with pytest.raises(DataError, match=r"has 2 pictures for 05\.webp: k/05\.bmp, k/05\.png; keep one"):
@@ -173,7 +174,7 @@ def test_two_pictures_in_one_file(tmp_path: Path, half: Any, size: tuple[int, ..
     other = {"left": np.s_[:, 10:], "right": np.s_[:, :10], "top": np.s_[10:], "bottom": np.s_[:10]}[half]
     assert torch.equal(data.train.x, torch.stack([planes(a[own]) for a in files]))
     assert torch.equal(data.train.given["source"], torch.stack([planes(a[other]) for a in files]))
-    assert any("whose middle line belongs to no half" in note for note in data.notes) == (half == "bottom")
+    assert any("the middle line was dropped" in note for note in data.notes) == (half == "bottom")
     kept = whole(tmp_path / "p", pairs=half, cache=True)
     assert torch.equal(kept.train.x[:], data.train.x) and torch.equal(
         kept.train.given["source"][:], data.train.given["source"]
@@ -201,12 +202,12 @@ def test_a_picture_without_halves_is_left_out(tmp_path: Path) -> None:
         save(tmp_path / f"{i}.png", 8, 20)
     save(tmp_path / "thin.png", 8, 1)
     data = whole(tmp_path, pairs="left")
-    assert data.bad[0] == ("thin.png", "a picture of 8x1 has no two halves")
-    with pytest.raises(ConfigError, match="pairs must be one of left, right, top, bottom and names, not 'up'"):
+    assert data.bad[0] == ("thin.png", "a picture of 8x1 cannot be halved")
+    with pytest.raises(ConfigError, match="pairs must be one of left, right, top, bottom or names, not 'up'"):
         load_data(tmp_path, pairs="up")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="pairs are of pictures in files"):
+    with pytest.raises(ConfigError, match="pairs needs picture files"):
         load_data(noise(9, 8, 8), pairs="left")
-    with pytest.raises(ConfigError, match="makes the companion 'source' itself"):
+    with pytest.raises(ConfigError, match="already gives the companion 'source'"):
         load_data(tmp_path, pairs="left", given={"source": "grey"})
     with pytest.raises(ConfigError, match="is for a folder with trainA and trainB"):
         load_data(tmp_path, pairs="names")
@@ -242,7 +243,7 @@ def test_a_folder_of_two_domains(domains: Path) -> None:
 def test_domains_need_both(domains: Path) -> None:
     for file in (domains / "trainB").iterdir():
         file.unlink()
-    with pytest.raises(DataError, match=r"The set 'b' beside: .* holds no picture"):
+    with pytest.raises(DataError, match=r"The unpaired set 'b': .* holds no picture"):
         load_data(domains)
     (domains / "trainB").rmdir()
     assert load_data(domains).classes == ("testA", "testB", "trainA")  # no such layout
@@ -287,7 +288,7 @@ def test_gaps_make_companions_absent() -> None:
     assert "one" not in data.train.absent and data.spec.given["one"].shape == (1,)
     assert torch.isfinite(data.train.batch(slice(0, 30)).given["maps"]).all()
     rows[6, 1] = float("nan")
-    with pytest.raises(DataError, match=r"companion 'rows': 1 of its rows in train are complete but for some cells"):
+    with pytest.raises(DataError, match=r"companion 'rows': 1 of its rows in train are partly missing"):
         whole(x, given={"rows": rows})
 
 
@@ -296,7 +297,7 @@ def test_splits_of_a_source_have_companions_of_their_own() -> None:
     data = load_data(x, given={"source": {s: 255 - v for s, v in x.items()}}, validation=0)
     for split in data.splits.values():
         assert torch.equal(split.given["source"], 255 - split.x)
-    with pytest.raises(DataError, match=r"it has 20 \(train\), the examples are 20 \(train\), 6 \(test\)"):
+    with pytest.raises(DataError, match=r"it has 20 \(train\) rows for 20 \(train\), 6 \(test\) examples"):
         load_data(x, given={"source": x["train"]})
 
 
@@ -343,7 +344,7 @@ def test_derived_companions_follow_their_pictures() -> None:
 def test_a_derivation_and_a_folder_of_its_name(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, photos, edges = pair
     monkeypatch.chdir(folder)
-    with pytest.raises(DataError, match=r"write '\./edges' for this one, 'edges=' for the derivation"):
+    with pytest.raises(DataError, match=r"write '\./edges' for the file or folder, 'edges=' for the derivation"):
         load_data("photos", given={"source": "edges"})
     for name in ("./edges", "edges/", Path("edges")):
         check_pairs(load_data("photos", given={"source": name}), photos, edges)
@@ -351,7 +352,7 @@ def test_a_derivation_and_a_folder_of_its_name(pair: Any, monkeypatch: pytest.Mo
     assert made.spec.given["source"].support == "binary"
     assert load_data(**made.source).fingerprint == made.fingerprint
     assert whole("photos", transform=made.transform).train.made == {"source": "edges"}
-    with pytest.raises(DataError, match="the model has it by 'edges', not by 'grey'"):
+    with pytest.raises(DataError, match="derived by 'edges'; it cannot be derived by 'grey'"):
         whole("photos", transform=made.transform, given={"source": "grey"})
 
 
@@ -371,7 +372,7 @@ def batch_of(data: Dataset) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"given": "grey"}, "'grey' of these pictures is no other than they are"),
+        ({"given": "grey"}, "'grey' leaves these pictures unchanged"),
         ({"given": "a=small=1"}, "must be a whole number from 2 to 64"),
         ({"given": "a=small=9"}, "are too small for 'small=9'"),
         ({"given": "a=grey=2"}, "takes no number"),
@@ -382,10 +383,10 @@ def batch_of(data: Dataset) -> torch.Tensor:
         ({"given": {"damaged": "grey"}}, "cannot have the name 'damaged'"),
         ({"beside": {"a b": "digits"}}, "cannot have the name 'a b'"),
         ({"given": 3}, "must be a mapping of names to sources, not a int"),
-        ({"absent": {"tag": [True]}}, "speaks of 'tag', which is not among the companions"),
+        ({"absent": {"tag": [True]}}, "names 'tag', which is not a companion"),
         ({"given": {"tag": np.ones((9, 2))}, "absent": {"tag": [True]}}, r"absent must be true or false for every"),
-        ({"given": {"tag": np.ones((8, 2))}}, r"it has 8 \(train\), the examples are 9 \(train\)"),
-        ({"beside": "b=nowhere/"}, "The set 'b' beside: There is no file"),
+        ({"given": {"tag": np.ones((8, 2))}}, r"it has 8 \(train\) rows for 9 \(train\) examples"),
+        ({"beside": "b=nowhere/"}, "The unpaired set 'b': There is no file"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], words: str) -> None:
@@ -394,7 +395,7 @@ def test_bad_options_are_named(options: dict[str, Any], words: str) -> None:
 
 
 def test_rows_have_nothing_derived() -> None:
-    with pytest.raises(DataError, match="'grey' is made of pictures, and these examples are none"):
+    with pytest.raises(DataError, match="'grey' needs pictures, which these examples are not"):
         load_data(np.random.default_rng(0).normal(size=(9, 3)), given="grey")
 
 
@@ -434,10 +435,10 @@ def test_a_model_folder_alone_reads_a_companion(pair: Any, tmp_path: Path) -> No
         assert new.transform == held
     new = whole(folder / "photos", transform=held)
     assert list(new.spec.given) == ["grey"]
-    assert "the model knows a companion 'source' of its examples, which was not given" in new.notes
-    with pytest.raises(DataError, match=r"knows no companion 'other' of its examples\. It knows: source, grey"):
+    assert "the model was trained with a companion 'source', which was not given" in new.notes
+    with pytest.raises(DataError, match=r"has no companion 'other'\. It has: source, grey"):
         load_data(folder / "photos", transform=held, given={"other": folder / "edges"})
-    with pytest.raises(DataError, match=r"knows no set 'b' beside its data\. It knows: none"):
+    with pytest.raises(DataError, match=r"has no unpaired set 'b'\. It has: none"):
         load_data(folder / "photos", transform=held, beside={"b": folder / "edges"})
 
 

@@ -94,7 +94,7 @@ def test_bombs_of_arrays_are_refused_from_their_headers(tmp_path):
     (tmp_path / "shape.npy").write_bytes(header.getvalue())
     del zeros
     tracemalloc.start()
-    for name, match in (("zeros.npz", "would unpack to 140 MiB, as only traps do"),
+    for name, match in (("zeros.npz", "would unpack to 140 MiB, like a decompression bomb"),
                         ("shape.npz", "declares more values than it holds"),
                         ("shape.npy", "cannot be read as NumPy data")):  # fmt: skip
         with pytest.raises(DataError, match=match):

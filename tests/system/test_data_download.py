@@ -188,7 +188,7 @@ def test_every_file_has_a_pin() -> None:
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "kmnist", "cifar10", "cifar100", "stl10", "stacked-mnist"])
 def test_without_files_or_network_the_folder_is_named(name: str, serving: Serving) -> None:
-    with pytest.raises(NotFoundError, match="set SANDGLASS_DATA to a folder that holds"):
+    with pytest.raises(NotFoundError, match="set SANDGLASS_DATA to a folder that contains"):
         load_data(name)
     assert all(address.startswith("https://") for address in serving.asked) and serving.asked
 
@@ -226,7 +226,7 @@ def test_idx_files(name: str, pins: str, tmp_path: Path, monkeypatch: pytest.Mon
     damaged = gzip.compress(b"\1" + made[0][1:])
     (folder / idx._NAMES[0]).write_bytes(damaged)
     monkeypatch.setattr(idx, pins, [pinned(idx._NAMES[0], damaged), *getattr(idx, pins)[1:]])
-    with pytest.raises(DataError, match="does not begin as an IDX file"):
+    with pytest.raises(DataError, match="is not an IDX file"):
         load_data(name)
 
 
@@ -321,9 +321,9 @@ def text(path: Path) -> Path:
 REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "it is missing": (lambda p: tar(p, ("a/y.bin", b"12345")), r"lacks a/x\.bin"),
     "another folder": (lambda p: tar(p, ("b/a/x.bin", b"12345"), ("/a/x.bin", b"12345")), r"lacks a/x\.bin"),
-    "it is a link": (lambda p: tar(p, (link("a/x.bin", "/etc/passwd"), b"")), "no file of 5 bytes"),
-    "it is longer": (bomb, "no file of 5 bytes"),
-    "it is shorter": (lambda p: tar(p, ("a/x.bin", b"1234")), "no file of 5 bytes"),
+    "it is a link": (lambda p: tar(p, (link("a/x.bin", "/etc/passwd"), b"")), "not a file of 5 bytes"),
+    "it is longer": (bomb, "not a file of 5 bytes"),
+    "it is shorter": (lambda p: tar(p, ("a/x.bin", b"1234")), "not a file of 5 bytes"),
     "cut off": (cut, "cannot be unpacked"),
     "no archive": (text, "cannot be unpacked"),
 }

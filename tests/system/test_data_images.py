@@ -161,7 +161,7 @@ def test_alpha_is_laid_over_white(tmp_path):
     assert (data.train.x[0, :, :3] == 255).all()
     assert data.train.x[0, :, 3:].unique(dim=1).flatten().unique().tolist() == [0, 255]
     assert (data.train.x[1] == 255).all()
-    assert "2 pictures: transparency laid over the background" in data.notes
+    assert "2 pictures: transparency composited on the background" in data.notes
     assert only(tmp_path, channels=4).train.x[0, 3, 0, 0] == 0
 
 

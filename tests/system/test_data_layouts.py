@@ -50,14 +50,14 @@ def test_the_layout_of_mvtec(tmp_path):
     }
     assert not any("ground_truth" in name for x in data.splits.values() for name in x.names)
     assert data.notes[0] == (
-        "the layout of MVTec: train holds good pictures only, test also crack, hole; ground_truth (4 masks) is not read"
+        "the layout of MVTec: train has only good pictures, test also crack, hole; ground_truth (4 masks) is not read"
     )
     # The control: every picture below the folder, as a walk without layouts finds them.
     assert len(layouts.walk(tmp_path, Counter())) == 16
     # Unpacked into a folder of its own name it is the same; beside another one, it has to be named.
     assert load_data(tmp_path, validation=0).fingerprint == data.fingerprint
     mvtec(tmp_path / "cable")
-    with pytest.raises(DataError, match=r"holds 2 data sets with a train folder each \(bottle, cable\); give one"):
+    with pytest.raises(DataError, match=r"holds 2 datasets with a train folder each \(bottle, cable\); give one"):
         load_data(tmp_path)
 
 
@@ -67,7 +67,7 @@ def test_a_class_that_only_test_has(tmp_path):
     data = load_data(tmp_path, validation=0)
     assert data.classes == ("a", "b", "c") and data.spec.classes == 3
     assert data.train.y.tolist() == [1, 1, 2, 2] and data.splits["test"].y.tolist() == [0, 0, 1, 1]
-    assert "test has a class that train lacks: a" in data.notes
+    assert "test has a class not in train: a" in data.notes
     assert data.train.names[0] == "train/b/0.png"
 
 
@@ -77,7 +77,7 @@ def test_a_split_without_class_folders_has_no_labels(tmp_path):
     data = load_data(tmp_path, validation=0)
     assert data.classes == ("a", "b") and data.train.y.tolist() == [0, 0, 1, 1]
     assert data.splits["test"].y is None and len(data.splits["test"]) == 2
-    assert "the test pictures lie in no class folders: they have no labels" in data.notes
+    assert "the test pictures are not in class folders: they have no labels" in data.notes
 
 
 def test_two_folders_of_one_split_are_both_read(tmp_path):
@@ -108,7 +108,7 @@ def test_what_is_passed_over_is_counted(tmp_path):
     data = load_data(tmp_path, validation=0, test=0)
     assert data.train.names == ("0.png", "1.png")
     assert data.notes == (
-        "passed over: files that are no pictures by their names (2), hidden or system files (3), "
+        "skipped: files without a picture's extension (2), hidden or system files (3), "
         "links to folders or to nothing (2), pipes, sockets or devices (2)",
     )
     # The control: a walk that follows links meets each picture again and again.
@@ -186,7 +186,7 @@ def test_what_may_not_be_read_is_left_out(tmp_path):
     fill(tmp_path / "locked").chmod(0)
     data = load_data(tmp_path, validation=0, test=0)
     assert data.bad == (("1.png", "no permission to read it"),)
-    assert data.notes[0] == "passed over: folders that cannot be read (1)"
+    assert data.notes[0] == "skipped: folders that cannot be read (1)"
 
 
 def test_what_the_system_refuses_is_left_out(tmp_path, monkeypatch):
@@ -237,7 +237,7 @@ def test_copies_that_a_source_has_in_its_own_splits_stay_and_are_told(tmp_path):
         (tmp_path / "train" / f"twin{i}.png").write_bytes((tmp_path / "train" / f"{i}.png").read_bytes())
     data = load_data(tmp_path, validation=0.3)
     assert {s: len(x) for s, x in data.splits.items()} == {"train": 17, "validation": 7, "test": 7}
-    assert "4 of the test pictures are also among those of train, as the source has them" in data.notes
+    assert "4 of the test pictures are also in train, as in the source" in data.notes
     contents = [{bytes(row.numpy().data) for row in data.splits[s].x} for s in ("train", "validation")]
     assert not set.intersection(*contents)
 
@@ -261,7 +261,7 @@ def test_new_data_gets_the_models_class_numbers(tmp_path):
     assert main([*words, "--labels", "false"]) == 0
     assert main(["evaluate", str(run.path), "--data", str(tmp_path / "new"), "--labels", "false"]) == 0
     assert main(["encode", str(run.path), "--labels", "false"]) == 2  # its own data has its own
-    with pytest.raises(DataError, match=r"knows no class 'owl'\. It knows: 'cat', 'dog', 'fox'; rename"):
+    with pytest.raises(DataError, match=r"has no class 'owl'\. It has: 'cat', 'dog', 'fox'; rename"):
         api.evaluate(run, data=tmp_path / "new", split="train")
     assert main(["evaluate", str(run.path), "--data", str(tmp_path / "new")]) == 65
     assert load_data(tmp_path / "new", labels=False, **reading).classes == ()
@@ -274,7 +274,7 @@ def test_a_link_to_itself_costs_no_other_picture(tmp_path):
         (folder / name).symlink_to(name)
     data = load_data(folder, validation=0, test=0)
     assert len(data.train) == 12
-    assert data.notes[0] == "passed over: links to folders or to nothing (3)"
+    assert data.notes[0] == "skipped: links to folders or to nothing (3)"
     alone = tmp_path / "wrapped"
     alone.mkdir()
     fill(alone / "inner", 3)

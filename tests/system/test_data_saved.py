@@ -45,12 +45,12 @@ def test_saved_pictures(tmp_path: Path) -> None:
     data = whole(folder)
     assert data.spec.shape == (3, 6, 5) and data.classes == ("zebra", "ant")
     assert data.train.x[:, 0, 0, 0].tolist() == list(range(20)) and data.train.y.tolist() == [0, 1] * 10
-    assert "columns beside the pictures were left out: 'more'" in data.notes
+    assert "other columns than pictures were left out: 'more'" in data.notes
     assert whole(folder, labels=False).train.y is None and whole(folder, size=3).spec.shape == (3, 3, 3)
     assert load_data(**data.source).fingerprint == data.fingerprint
     elsewhere = pyarrow.table({"image": [{"bytes": None, "path": "/etc/passwd"}] * 3})
     folder = save_dataset(tmp_path / "links", elsewhere, {"image": {"_type": "Image"}})
-    with pytest.raises(DataError, match="holds no picture, only where one was"):
+    with pytest.raises(DataError, match="holds a path, not a picture"):
         load_data(folder)
 
 
@@ -85,7 +85,7 @@ def _outside(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (_cut, "cannot be read"), (_wild, "cannot be read"), (_outside, "does not list the files that lie beside"),
+        (_cut, "cannot be read"), (_wild, "cannot be read"), (_outside, "does not list the files of its folder"),
         (lambda f: next(f.glob("*.arrow")).unlink(), "lacks the file"),
         (lambda f: (f / "state.json").write_text("{"), "state.json cannot be read"),
         (lambda f: (f / "state.json").write_text("[]"), "state.json is damaged"),

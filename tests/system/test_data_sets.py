@@ -48,7 +48,7 @@ def test_digits_at_another_size():
     assert data.spec.shape == (3, 16, 16)
     assert data.spec.levels == 256
     assert data.train.y is None
-    assert data.notes == ("pictures were brought from 1x8x8 to 3x16x16 (crop)",)
+    assert data.notes == ("pictures were converted from 1x8x8 to 3x16x16 (crop)",)
     again = load_data("digits", transform=load_data("digits").transform)
     assert torch.equal(again.train.x, load_data("digits").train.x)
 
@@ -180,7 +180,7 @@ def test_points_keep_their_coordinates_unless_a_model_has_its_own():
 
 
 def test_rows_do_not_read_a_model_of_pictures():
-    with pytest.raises(DataError, match="no pictures of 1x8x8"):
+    with pytest.raises(DataError, match="not pictures of 1x8x8"):
         load_data(torch.randn(10, 5), transform=ImageTransform((8, 8), 1))
 
 

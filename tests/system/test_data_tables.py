@@ -104,7 +104,7 @@ def test_a_file_without_a_header(tmp_path: Path) -> None:
         data = whole(path)
         assert [c.name for c in data.spec.columns] == ["c1", "c2", "c3"]
         assert len(data.train) == 2
-        assert data.notes[0] == "t.csv has no header, its first line is numbers: the columns are named c1 to c3"
+        assert data.notes[0] == "t.csv has no header, as its first line has numbers: columns are named c1 to c3"
     path.write_text("name,2019,2020\na,1,2\nb,3,4\n")
     assert [c.name for c in whole(path).spec.columns] == ["name", "2019", "2020"]
 
@@ -170,10 +170,10 @@ def test_damaged_decimals_and_signs_are_refused(change: dict[str, Any]) -> None:
 def test_types_are_declared() -> None:
     frame = table()
     guessed = whole(frame)
-    assert any("'grade'" in note and "few whole numbers" in note for note in guessed.notes)
+    assert any("'grade'" in note and "few distinct integers" in note for note in guessed.notes)
     data = whole(frame, types={"grade": "categorical", "age": "numeric"})
     assert data.spec.columns[6].categories == ("1", "2", "3", "4", "5")
-    assert not any("few whole numbers" in note for note in data.notes)
+    assert not any("few distinct integers" in note for note in data.notes)
     assert data.transform.inverse(data.train.x)["grade"].tolist() == frame["grade"].tolist()
     assert whole(frame, types="grade=categorical,age=numeric").fingerprint == data.fingerprint
     data = whole(frame, types={"town": ["Ulm", "Bern", "Graz"]})
@@ -194,12 +194,12 @@ def test_types_are_declared() -> None:
         ({"types": {"agee": "numeric"}}, DataError, "no column 'agee' for types. Did you mean 'age'"),
         ({"types": {"town": "numeric"}}, DataError, "'town' must hold numbers"),
         ({"types": {"town": "boolean"}}, DataError, "'town' is declared boolean, but has"),
-        ({"types": {"town": "date"}}, DataError, "'town' has '.*' in row 0, which is no date"),
-        ({"types": {"town": "ordinal"}}, DataError, "'town' holds texts, whose order is not known"),
-        ({"types": {"town": ["Ulm", "Bern"]}}, DataError, "'town' has 'Graz', which is none of"),
+        ({"types": {"town": "date"}}, DataError, "'town' has '.*' in row 0, which is not a date"),
+        ({"types": {"town": "ordinal"}}, DataError, "'town' holds texts, so the order of its values must be given"),
+        ({"types": {"town": ["Ulm", "Bern"]}}, DataError, "'town' has 'Graz', which is not one of"),
         ({"types": {"seen": "numeric"}}, DataError, "'seen' must hold numbers"),
         ({"drop": ["towm"]}, DataError, "no column 'towm' for drop. Did you mean 'town'"),
-        ({"drop": list(table().columns)}, DataError, "no column left"),
+        ({"drop": list(table().columns)}, DataError, "no columns left"),
         ({"groups": "patient"}, DataError, "no column 'patient' for groups"),
         ({"groups": [1, 2]}, ConfigError, "2 values for 60 examples"),
     ],
@@ -230,7 +230,7 @@ def test_columns_are_left_out(tmp_path: Path) -> None:
 def test_an_infinite_value_and_an_empty_column_are_refused() -> None:
     with pytest.raises(DataError, match="'weight' has 1 value that is infinite, the first in row 4"):
         load_data(table().assign(weight=[np.inf if i == 4 else 1.0 for i in range(N)]))
-    with pytest.raises(DataError, match=r"'weight' has 2 values that are over 1e\+100 large, the first in row 1"):
+    with pytest.raises(DataError, match=r"'weight' has 2 values that are larger than 1e\+100, the first in row 1"):
         load_data(table().assign(weight=[1e300 if i in (1, 4) else 1.0 for i in range(N)]))
     with pytest.raises(DataError, match="too far from those"):
         whole(table()).transform.apply(table().assign(weight=1e60))
@@ -247,14 +247,14 @@ def test_other_tables_than_those_of_pandas(tmp_path: Path) -> None:
     assert whole(prices).spec.columns[0].kind == "numeric"
     (tmp_path / "t.csv").write_text("a;b\n1;2.5\n3;4.5\n")
     data = whole(tmp_path / "t.csv")
-    assert [c.name for c in data.spec.columns] == ["a", "b"] and "t.csv has semicolons between its cells" in data.notes
+    assert [c.name for c in data.spec.columns] == ["a", "b"] and "t.csv is separated by semicolons" in data.notes
 
 
 def test_times_with_a_zone_are_brought_to_utc() -> None:
     frame = pd.DataFrame({"when": ["2020-01-01T00:00:00+01:00", "2020-01-01T00:00:00Z", None]})
     for one in (frame, frame.assign(when=pd.to_datetime(frame["when"], utc=True).dt.tz_convert("Asia/Tokyo"))):
         data = whole(one)
-        assert "times were brought to UTC: 'when'" in data.notes
+        assert "times were converted to UTC: 'when'" in data.notes
         back = data.transform.inverse(data.train.x, data.train.mask)["when"]
         assert [str(v) for v in back] == ["2019-12-31 23:00:00+00:00", "2020-01-01 00:00:00+00:00", "NaT"]
 
@@ -297,7 +297,11 @@ def test_sequences_are_rows_with_a_masked_end() -> None:
     data = whole(channels)
     assert data.spec.shape == (8,) and data.train.mask is None
     assert np.allclose(np.stack(data.transform.inverse(data.train.x)["signal"]), np.stack(channels["signal"]))
-    for bad, words in (([1.0], [[1.0]]), "one D"), ((["a"], ["b"]), "list of numbers"), (([], []), "empty lists"):
+    for bad, words in (
+        (([1.0], [[1.0]]), "only T may differ"),
+        ((["a"], ["b"]), "list of numbers"),
+        (([], []), "empty lists"),
+    ):
         with pytest.raises(DataError, match=words):
             load_data(pd.DataFrame({"signal": list(bad)}))
 
@@ -327,7 +331,7 @@ def test_rows_of_a_group_stay_in_one_split() -> None:
     shared = {owner[min(owner, key=lambda w: abs(w - v))]
               for v in apart.transform.inverse(apart.splits["test"].x)["weight"]}  # fmt: skip
     assert len(shared) > len(patients["test"])
-    with pytest.raises(DataError, match="groups has no value in row 1"):
+    with pytest.raises(DataError, match="groups has a missing value in row 1"):
         load_data(table(3).assign(g=[1, None, 2]), groups="g")
     few = load_data(table(60).assign(g=[i // 20 for i in range(60)]), groups="g")
     assert {s: len(part) for s, part in few.splits.items()} == {"train": 20, "validation": 20, "test": 20}

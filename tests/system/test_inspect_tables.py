@@ -23,11 +23,11 @@ def cli(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 def test_table(tmp_path: Path) -> None:
     census = sandglass.inspect(write(tmp_path / "people.csv", TABLE))
     words = said(census)
-    assert "'age' misses 4% (40 of 1,000 rows)" in words["missing"]
+    assert "'age' has 4% missing values (40 of 1,000 rows)" in words["missing"]
     assert "'bad' holds numbers, but also 'none yet' (1 cell)" in words["strays"]
     assert "'note' has 1,000 different texts" in words["text"]
-    assert "'same' is the same in every row" in words["constant"]
-    assert "'id' numbers the rows" in words["identifier"]
+    assert "'same' is constant" in words["constant"]
+    assert "'id' looks like row numbers" in words["identifier"]
     assert "'height' and 'height_cm'" in words["correlation"]
     assert "infinite" not in words, "a gap is no number"
     assert "duplicates" not in words
@@ -70,7 +70,7 @@ def test_codes_are_texts_as_training_has_them(tmp_path: Path) -> None:
 def test_a_file_is_read_as_training_reads_it(tmp_path: Path) -> None:
     census = sandglass.inspect(write(tmp_path / "a.csv", "a;b\n" + "1;2,5\n" * 300))
     assert [c["name"] for c in census.facts["columns"]] == ["a", "b"]
-    assert said(census)["read"] == "a.csv has semicolons between its cells."
+    assert said(census)["read"] == "a.csv is separated by semicolons."
     for text, problem in (("a,a\n1,2\n", "2 columns named 'a'"), ("a,b\n1,2,3\n", "more cells"), ("a,b\n", "no rows")):
         census = sandglass.inspect(write(tmp_path / "b.csv", text))
         assert census.kind == "nothing" and problem in census.findings[0].message
@@ -82,8 +82,8 @@ def test_table_without_a_header_with_equal_rows_and_without_end(tmp_path: Path) 
     rows = [f"{i % 40},{i % 7}.5,{'inf' if i == 3 else 1e300 if i == 4 else i}\n" for i in range(300)]
     census = sandglass.inspect(write(tmp_path / "a.csv", "".join([*rows, rows[0], rows[0]])))
     words = said(census)
-    assert words["read"] == "a.csv has no header, its first line is numbers: the columns are named c1 to c3."
-    assert "2 rows are the same" in words["duplicates"]
+    assert words["read"] == "a.csv has no header, as its first line has numbers: columns are named c1 to c3."
+    assert "2 rows are duplicates" in words["duplicates"]
     assert "2 values that are infinite" in words["infinite"]
     assert census.facts["examples"] == 302
     render_census(census)

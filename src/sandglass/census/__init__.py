@@ -1,1 +1,1 @@
-"""What is in a source, looked at before anything is trained on it."""
+"""Inspection of a data source before training."""

@@ -1,4 +1,4 @@
-"""From the facts of pictures to what a person should do."""
+"""Findings and advice from the facts about pictures."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Facts = Mapping[str, Any]
 _FEW = 200
 _LARGE = 128
 _ODD = {
-    "constant": ("have the same value everywhere", "Remove them: there is nothing in them to learn."),
-    "black": ("are nearly all black", "Look at them; remove those that are failures."),
-    "white": ("are nearly all white", "Look at them; remove those that are failures."),
-    "saturated": ("have half or more of their values at the very end of the range", "Look at them for bad exposure."),
-    "blurred": ("are far less sharp than the rest", "Look at them; remove those that are out of focus."),
+    "constant": ("have the same value everywhere", "Remove them, as they carry no information."),
+    "black": ("are nearly all black", "Check them; remove those that are failures."),
+    "white": ("are nearly all white", "Check them; remove those that are failures."),
+    "saturated": ("have half or more of their values at the ends of the range", "Check them for bad exposure."),
+    "blurred": ("are far less sharp than the rest", "Check them; remove those that are out of focus."),
 }
 
 
 def picture_findings(facts: Facts) -> Iterator[Finding]:
-    """What should be known of pictures before training."""
+    """Findings about pictures."""
     if not facts["examples"]:
         yield from _nothing(facts)
         return
@@ -41,7 +41,7 @@ def picture_findings(facts: Facts) -> Iterator[Finding]:
 
 
 def balance(splits: Facts, what: str) -> Iterator[Finding]:
-    """Classes of very different size, in the split to train on."""
+    """A finding about class imbalance in the training set."""
     classes = splits.get("train", {}).get("classes", {})
     if len(classes) < 2:
         return
@@ -51,7 +51,7 @@ def balance(splits: Facts, what: str) -> Iterator[Finding]:
             "balance",
             "warning",
             f"Class '{low}' has {some(classes[low], what)}, '{high}' {classes[high]:,}.",
-            "The model will mostly learn the large classes; add examples of the small ones or leave those out.",
+            "The model will mostly learn the large classes; add examples of the small ones or leave them out.",
         )
 
 
@@ -61,7 +61,7 @@ def _number(splits: Facts, total: int, what: str) -> Iterator[Finding]:
             "few",
             "warning",
             f"There {'is' if total == 1 else 'are'} only {some(total, what)}.",
-            "A model learns so few by heart; add more, or vary them with --augment.",
+            "A model overfits so few; add more, or use data augmentation with --augment.",
         )
     yield from balance(splits, what)
 
@@ -75,7 +75,7 @@ def _nothing(facts: Facts) -> Iterator[Finding]:
         return
     advice = "Give a folder that holds PNG, JPEG, WebP, TIFF, BMP or GIF files."
     reasons = ", ".join(f"{reason} ({n:,})" for reason, n in passed.get("reasons", {}).items())
-    message = "There is no picture in it" + (f": what is there was passed over ({reasons})." if reasons else ".")
+    message = "There is no picture in it" + (f": all entries were skipped ({reasons})." if reasons else ".")
     yield Finding("empty", "problem", message, advice)
 
 
@@ -92,27 +92,27 @@ def _sizes(facts: Facts) -> Iterator[Finding]:
             "warning",
             f"The pictures have {len(sizes)} sizes, from {low['height']}x{low['width']} to "
             f"{high['height']}x{high['width']} (height x width).",
-            f"Say which to bring them to: --size {good}; with --fit crop, pad or stretch.",
+            f"Choose a common size: --size {good}; with --fit crop, pad or stretch.",
         )
         cut = _cut(sizes)
         if cut > 0.25:
             yield Finding(
                 "crop",
                 "info",
-                f"A square cut from their middle loses {cut:.0%} of the typical picture.",
-                "--fit pad keeps all of it; a size in their own proportions (--size HxW) wastes least.",
+                f"A central square crop loses {cut:.0%} of the median picture.",
+                "--fit pad keeps all of it; a size of their aspect ratio (--size HxW) loses least.",
             )
     elif middle > _LARGE:
         yield Finding(
             "large",
             "info",
             f"The pictures are large: {sizes[0]['height']}x{sizes[0]['width']}.",
-            f"Begin with --size {good}; training takes many times longer at full size.",
+            f"Start with --size {good}; training takes many times longer at full size.",
         )
 
 
 def _cut(sizes: list[dict[str, int]]) -> float:
-    """The share of the median picture that a square leaves out."""
+    """The fraction of the median picture that a central square crop loses."""
     lost = sorted(
         1 - min(s["height"], s["width"]) / max(s["height"], s["width"])
         for s in sizes
@@ -122,7 +122,7 @@ def _cut(sizes: list[dict[str, int]]) -> float:
 
 
 def _leaks(facts: Facts) -> Iterator[Finding]:
-    for kind, how in (("exact", "are also in"), ("near", "are nearly the same as some of")):
+    for kind, how in (("exact", "are also in"), ("near", "are near duplicates of pictures in")):
         for found in facts["copies"][kind]["across"]:
             n, total = found["pictures"], facts["splits"][found["split"]]["examples"]
             verb = how if n > 1 else how.replace("are", "is", 1)
@@ -130,7 +130,7 @@ def _leaks(facts: Facts) -> Iterator[Finding]:
                 f"leak-{kind}",
                 "warning" if kind == "exact" or n > total / 100 else "info",
                 f"{some(n, found['split'] + ' picture')} {verb} {found['other']}.",
-                f"Figures on {found['split']} will look better than they are; remove them from one of the two.",
+                f"Metrics on {found['split']} will be too optimistic; remove them from one of the two.",
             )
 
 
@@ -143,9 +143,9 @@ def _repeats(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "conflict",
             "warning" if exact["conflicting"] else "info",
-            f"{some(n, 'group')} of equal or nearly equal pictures {'are' if n > 1 else 'is'} in different classes, "
+            f"{some(n, 'group')} of exact or near duplicates {'are' if n > 1 else 'is'} in different classes, "
             f"such as {listed(pair, 2)}.",
-            "Look at them and correct the labels.",
+            "Check them and correct the labels.",
         )
     if n := exact["extra"]:
         yield Finding(
@@ -160,9 +160,9 @@ def _repeats(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             "near-copies",
             "warning" if near["pictures"] > total / 10 else "info",
-            f"{some(near['pictures'], 'picture')} are nearly the same as another, such as {first['a']} and "
+            f"{some(near['pictures'], 'picture')} are near duplicates, such as {first['a']} and "
             f"{first['b']}" + ("." if near["all_compared"] else "; there are more, which were not counted."),
-            "A random split may put one into train and the other into test; remove what is no picture of its own.",
+            "A random split may put one into train and the other into test; remove duplicates.",
         )
 
 
@@ -180,11 +180,11 @@ def _files(facts: Facts) -> Iterator[Finding]:
     passed = facts.get("ignored")
     if passed and passed["count"]:
         reasons = ", ".join(f"{reason} ({n:,})" for reason, n in passed["reasons"].items())
-        yield Finding("ignored", "info", f"{some(passed['count'], 'entry', 'entries')} passed over: {reasons}.")
+        yield Finding("ignored", "info", f"{some(passed['count'], 'entry', 'entries')} skipped: {reasons}.")
 
 
 def _depth(facts: Facts) -> Iterator[Finding]:
-    """What the loader will do to some of them."""
+    """Findings about conversions that the loader will make."""
     grey = sum(n for mode, n in facts["modes"].items() if mode in ("1", "L", "LA", "La") or mode.startswith("I"))
     total = facts["examples"]
     if 0 < grey < total:
@@ -199,7 +199,7 @@ def _depth(facts: Facts) -> Iterator[Finding]:
             "alpha",
             "info",
             f"{some(facts['alpha'], 'picture')} {'are' if facts['alpha'] > 1 else 'is'} partly transparent.",
-            "They are laid on white; --channels 4 keeps the transparency.",
+            "They are composited on white; --channels 4 keeps the transparency.",
         )
     for remark, n in facts["remarks"].items():
         yield Finding("read", "info", f"{some(n, 'picture')}: {remark}.")

@@ -1,4 +1,4 @@
-"""The census of what is neither picture nor file: rows of numbers, and arrays of several axes."""
+"""The census of arrays: rows of numbers, and arrays of several dimensions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLUMNS = 1000
 
 
 def array_census(data: Dataset, title: str) -> Census:
-    """Rows as a table of columns ``x0``, ``x1``, ..., in the units they came in; other arrays as a whole.
+    """The census of rows, as a table with columns ``x0``, ``x1``, ... in original units, or of other arrays.
 
     Example:
         >>> from sandglass.data.load import load_data
@@ -43,7 +43,7 @@ def array_census(data: Dataset, title: str) -> Census:
     findings = [*balance(splits, "example"), *notes]
     if facts["copies"]:
         n = facts["copies"]
-        message = f"{some(n, 'example')} {'are' if n > 1 else 'is'} the same as another."
+        message = f"{some(n, 'example')} {'are duplicates' if n > 1 else 'is a duplicate'}."
         findings.append(Finding("copies", "info", message, "Copies count double in training."))
     return Census(title, "arrays", facts, ordered(findings))
 
@@ -56,7 +56,7 @@ def _columns(raw: list[Any]) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def columns_of(rows: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
-    """The columns of ``(N, D)`` as they are called where they have no names, at most a thousand of them."""
+    """The columns of ``(N, D)`` with generated names, at most a thousand."""
     return {f"x{k}": rows[:, k] for k in range(min(_COLUMNS, rows.shape[1]))}
 
 

@@ -1,4 +1,4 @@
-"""What a look at a source found: facts in plain values, findings in plain words, and a few of its pictures."""
+"""The result of an inspection: facts as plain values, findings as text, and a few pictures."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy.typing as npt
 from sandglass.runs.finding import Finding
 
 FORMAT = 1
-"""Of :meth:`Census.to_dict`; it grows when a key goes or changes its meaning, not when one is added."""
+"""Version of :meth:`Census.to_dict`; incremented when a key is removed or changes meaning, not when one is added."""
 
 NAMED = 100
-"""At most so many files, pairs or values are named in one list of the facts; counts are always of all."""
+"""Largest number of files, pairs or values in a list of the facts; counts include all."""
 
 _ORDER = {"problem": 0, "warning": 1, "info": 2}
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """Some pictures of the source, small, to be shown side by side.
+    """Thumbnails of some pictures of the source, to show side by side.
 
     Args:
-        key: what they have in common, in one word: ``"examples"``, ``"near"``, ``"blurred"``, ...
-        title: the same for a person.
-        pictures: each ``(H, W, C)`` uint8, 3 channels or 4, all of one shape.
-        names: one a picture.
+        key: what they have in common: ``"examples"``, ``"near"``, ``"blurred"``, ...
+        title: title of the sheet.
+        pictures: each ``(H, W, C)`` uint8 with 3 or 4 channels, all of the same shape.
+        names: name of each picture.
     """
 
     key: str
@@ -39,14 +39,14 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Census:
-    """What is in a source.
+    """The contents of a source and its problems.
 
     Args:
-        name: of the source, for titles.
-        kind: what the source holds; ``"nothing"`` where nothing in it can be read.
+        name: name of the source, for titles.
+        kind: kind of data; ``"nothing"`` if nothing can be read.
         facts: plain values by topic; the page "Data" of the documentation lists them.
-        findings: what a person should know before training, the gravest first.
-        sheets: pictures to look at; not part of :meth:`to_dict`.
+        findings: what to know before training, the most severe first.
+        sheets: sheets of thumbnails; not part of :meth:`to_dict`.
 
     Example:
         >>> import numpy as np
@@ -75,7 +75,7 @@ class Census:
 
 
 def ordered(findings: Sequence[Finding]) -> tuple[Finding, ...]:
-    """The gravest first, otherwise as they come.
+    """Findings sorted by severity, the most severe first, otherwise in order.
 
     Example:
         >>> [f.name for f in ordered([Finding("a", "info", ""), Finding("b", "problem", "")])]
@@ -95,7 +95,7 @@ def some(n: int, what: str, plural: str = "") -> str:
 
 
 def listed(values: Sequence[Any], few: int = 5) -> str:
-    """The first few, and how many more there are.
+    """The first few values, and the number of others.
 
     Example:
         >>> listed(["a", "b", "c"], 2)
@@ -106,7 +106,7 @@ def listed(values: Sequence[Any], few: int = 5) -> str:
 
 
 def sentence(note: str) -> str:
-    """A note of a loader as a sentence; a file's name in front stays as it is.
+    """A loader's note as a sentence; a file name at its start is not capitalised.
 
     Example:
         >>> sentence("3 columns one-hot"), sentence("photos.zip was unpacked"), sentence("values were rounded")

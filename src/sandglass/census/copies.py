@@ -1,11 +1,11 @@
-"""Pictures that are there more than once: the same pixels, or nearly the same.
+"""Duplicate pictures, exact and near.
 
-Exact copies share a digest. Near copies are found by their grey squares of 16x16, standardised, so that brightness and
-contrast do not count: two pictures are near copies where these correlate above a bar. All pairs are compared, not a
-sample of them: the squares are sorted along the direction in which they differ most, and since a short distance is
-short in every direction, each needs to be held only against those close to it in that order.
+Exact duplicates share a digest. Near duplicates are found by their grey 16x16 thumbnails, standardised so that
+brightness and contrast do not matter: two pictures are near duplicates if the correlation exceeds a threshold. All
+pairs are covered: thumbnails are sorted along their first principal component, and because a small distance is small in
+every direction, each is compared only with those close to it in that order.
 
-Mirrored, turned and cropped copies are not found.
+Mirrored, rotated and cropped copies are not found.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 BARS = (0.985, 0.99, 0.9945)
-"""Correlations above which two pictures are near copies. Photographs of different things stay far below the first;
-digits and icons come close to each other by chance, so where many pairs lie just below a bar the next one is used."""
+"""Correlation thresholds for near duplicates. Photographs of different things stay far below the first; digits and
+icons can be similar by chance, so if many pairs lie just below a threshold, the next one is used."""
 
 LARGEST = 200_000
-"""Near copies are looked for among so many pictures at most: the time grows with the square of their number."""
+"""Largest number of pictures to search for near duplicates; the time grows with its square."""
 
 _STEP = 0.005
 _MANY = 500_000
@@ -34,13 +34,13 @@ Vector = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Near:
-    """Near copies.
+    """Near duplicates.
 
     Args:
-        pairs: ``(P, 2)`` positions, the first smaller.
-        similarity: ``(P,)`` their correlations, falling.
-        bar: what they lie above.
-        whole: whether every pair was looked at and kept.
+        pairs: ``(P, 2)`` positions, the smaller first.
+        similarity: ``(P,)`` correlations in descending order.
+        bar: the threshold.
+        whole: whether all pairs were compared and kept.
     """
 
     pairs: npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ class Near:
 
 
 def exact_groups(digests: Sequence[bytes]) -> list[list[int]]:
-    """Positions that share a digest, where two or more do, in the order of their first.
+    """Groups of two or more positions with the same digest, ordered by their first position.
 
     Example:
         >>> exact_groups([b"a", b"b", b"a", b"c", b"b"])
@@ -63,11 +63,11 @@ def exact_groups(digests: Sequence[bytes]) -> list[list[int]]:
 
 
 def near_pairs(grey: npt.NDArray[np.uint8], colour: Vector) -> Near:
-    """Pairs of pictures that are nearly the same.
+    """Pairs of near duplicates.
 
     Args:
-        grey: ``(N, SIDE * SIDE)``, pictures that differ; exact copies are better left out.
-        colour: ``(N, 3)`` mean red, green and blue, 0 to 255: pictures of different colours are no copies.
+        grey: ``(N, SIDE * SIDE)`` grey thumbnails, preferably without exact duplicates.
+        colour: ``(N, 3)`` mean red, green and blue, 0 to 255; pictures of different tints are not duplicates.
 
     Example:
         >>> ramp = np.arange(256, dtype=np.uint8)
@@ -95,7 +95,7 @@ def near_pairs(grey: npt.NDArray[np.uint8], colour: Vector) -> Near:
 
 
 def _standard(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], Vector]:
-    """Positions of the pictures with any contrast, and their squares with mean 0 and length 1."""
+    """Positions of the thumbnails with sufficient contrast, and these with mean 0 and norm 1."""
     x = grey.astype(np.float32)
     x -= x.mean(1, keepdims=True)
     length = np.linalg.norm(x, axis=1)
@@ -104,7 +104,7 @@ def _standard(grey: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], Vecto
 
 
 def _above(x: Vector, bar: float) -> tuple[npt.NDArray[np.int64], Vector, bool]:
-    """All pairs of unit vectors ``(N, D)`` with a product of at least ``bar``, those products, and whether all fit."""
+    """Pairs of unit vectors ``(N, D)`` with inner products of at least ``bar``, the products, and if these are all."""
     empty = np.zeros((0, 2), np.int64), np.zeros(0, np.float32), True
     if len(x) < 2:
         return empty
@@ -112,12 +112,12 @@ def _above(x: Vector, bar: float) -> tuple[npt.NDArray[np.int64], Vector, bool]:
     place = x @ axes[:, -1].astype(np.float32)
     order = np.argsort(place, kind="stable")
     x, place = x[order], place[order]
-    reach = float(np.sqrt(2 * (1 - bar))) + 1e-4  # the distance between unit vectors that have that product
+    reach = float(np.sqrt(2 * (1 - bar))) + 1e-4  # the distance between unit vectors with that inner product
     pairs, products, found = [], [], 0
     for start in range(0, len(x), _BLOCK):
         stop = min(start + _BLOCK, len(x))
         end = int(np.searchsorted(place, place[stop - 1] + reach, "right"))
-        for left in range(start, end, 16 * _BLOCK):  # in pieces, so that memory stays bounded
+        for left in range(start, end, 16 * _BLOCK):  # in blocks, to bound memory
             right = min(left + 16 * _BLOCK, end)
             product = x[start:stop] @ x[left:right].T
             a, b = np.nonzero(product >= bar)
@@ -126,6 +126,6 @@ def _above(x: Vector, bar: float) -> tuple[npt.NDArray[np.int64], Vector, bool]:
             pairs.append(np.stack([order[a + start], order[b + left]], 1))
             products.append(product[a, b])
             found += len(a)
-        if found > _MANY:  # thousands of pictures that are all alike: more of them tell nothing new
+        if found > _MANY:  # thousands of pictures are similar to each other; more pairs add no information
             return np.concatenate(pairs), np.concatenate(products), False
     return np.concatenate(pairs), np.concatenate(products), True

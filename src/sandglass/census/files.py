@@ -1,4 +1,4 @@
-"""What lies in a folder of pictures and is not read, and why."""
+"""The entries of a folder of pictures that are skipped, with the reasons."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from sandglass.data.sources.layouts import IGNORED
 
 
 def ignored(folder: Path) -> Iterator[tuple[str, str]]:
-    """Everything below a folder that is passed over, as (name, reason), in the order of the names' bytes.
+    """All skipped entries below a folder as (name, reason), sorted by the bytes of the names.
 
-    A hidden folder, or one that is a link, is one entry: what is in it is not looked at, so a link that leads back to
-    a folder above it ends here.
+    Hidden folders and symbolic links to folders are not entered, so that there are no loops.
 
     Example:
         >>> import tempfile
@@ -43,9 +42,9 @@ def _below(folder: Path, root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _reason(entry: os.DirEntry[str], path: Path) -> str:
-    """Why an entry is not read; empty for a picture and for a folder that is entered."""
+    """The reason why an entry is skipped; empty for a picture and for a folder to enter."""
     if entry.name.lower() in IGNORED or entry.name.startswith("._"):
-        return "a system's own file"
+        return "a file of the operating system"
     if entry.name.startswith("."):
         return "hidden"
     if entry.is_symlink():
@@ -58,5 +57,5 @@ def _reason(entry: os.DirEntry[str], path: Path) -> str:
     if entry.is_dir(follow_symlinks=False):
         return ""
     if not images.is_picture(path):
-        return "no picture by its name"
-    return "" if entry.is_file() else "no regular file"
+        return "not a picture by its extension"
+    return "" if entry.is_file() else "not a regular file"

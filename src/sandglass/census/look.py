@@ -1,4 +1,4 @@
-"""One picture, looked at: its header, its values, and what it is recognised by."""
+"""Statistics of a single picture: header, values, and features to find duplicates."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy.typing as npt
 from sandglass.data.sources import framing, images
 
 SIDE = 16
-"""Of the grey square by which near copies are recognised."""
+"""Side of the grey thumbnail for finding near duplicates."""
 
 FRAME = 32
-"""Of the colour square that goes into the mean picture."""
+"""Side of the colour thumbnail for the mean picture."""
 
 _SHARP = 256
 _LEVELS = np.arange(256.0)
@@ -25,23 +25,23 @@ _BLACK, _WHITE = 12, 243
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is kept of a picture; about half a kilobyte, so that a hundred thousand fit anywhere.
+    """Statistics of a picture; about half a kilobyte.
 
     Args:
         size: upright height and width.
-        mode: Pillow's, as in the file.
+        mode: Pillow mode of the file.
         format: such as ``"PNG"``; empty for an array.
-        length: of the file in bytes; 0 for an array.
-        remarks: what reading had to do, in the loader's words.
-        alpha: whether any of it is transparent.
-        digest: of its upright pixels; equal pixels have equal digests, whatever the file.
-        grey: ``SIDE * SIDE`` bytes.
-        mean: of red, green and blue, 0 to 255; one value for grey.
-        square: mean of their squares.
-        flat: whether every pixel is the same.
-        black, white: shares of the pixels that are nearly so.
-        clipped: share of the values that are the lowest or the highest there is.
-        sharp: how strong its edges are.
+        length: size of the file in bytes; 0 for an array.
+        remarks: conversions made in reading, as noted by the loader.
+        alpha: whether any pixel is transparent.
+        digest: digest of its upright pixels, independent of the file format.
+        grey: grey thumbnail, ``SIDE * SIDE`` bytes.
+        mean: mean of red, green and blue, 0 to 255; one value for grey.
+        square: mean of the squared values.
+        flat: whether all pixels are equal.
+        black, white: fractions of nearly black and nearly white pixels.
+        clipped: fraction of the values that are 0 or 255.
+        sharp: sharpness, see :func:`_sharpness`.
     """
 
     size: tuple[int, int]
@@ -62,13 +62,13 @@ class Look:
 
 
 def look_at(content: Any) -> tuple[Look, npt.NDArray[np.uint8]]:
-    """Looks at one picture, decoded to its last byte.
+    """Decodes a picture completely and computes its statistics.
 
     Args:
         content: a file, or a Pillow picture.
 
     Returns:
-        What is kept of it, and its :data:`FRAME` for the mean picture, ``(FRAME, FRAME, 3)``.
+        The statistics, and its colour thumbnail for the mean picture, ``(FRAME, FRAME, 3)``.
 
     Raises:
         DataError: it cannot be decoded.
@@ -98,7 +98,7 @@ def _look(image: Any, remarks: frozenset[str], mode: str, kind: str, size: int) 
         remarks=remarks,
         alpha=alpha,
         digest=digest,
-        # Bilinear, which in Pillow averages over all that a new pixel covers: a box would jump with a pixel's shift.
+        # Pillow's bilinear filter averages over the support of a pixel, and is less sensitive to shifts than a box.
         grey=grey.resize((SIDE, SIDE), bilinear, reducing_gap=3.0).tobytes(),
         mean=tuple((counts @ _LEVELS).tolist()),
         square=tuple((counts @ _LEVELS**2).tolist()),
@@ -113,7 +113,7 @@ def _look(image: Any, remarks: frozenset[str], mode: str, kind: str, size: int) 
 
 
 def _sharpness(grey: Any) -> float:
-    """Root mean square of the Laplacian at no more than 256 pixels a side: small for a picture out of focus."""
+    """Root mean square of the Laplacian at no more than 256 pixels a side; small if the picture is out of focus."""
     if max(grey.size) > _SHARP:
         grey = grey.reduce(-(-max(grey.size) // _SHARP))
     if min(grey.size) < 3:

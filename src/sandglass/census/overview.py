@@ -1,4 +1,4 @@
-"""The facts of a census in a few lines, for a terminal and for the head of its page."""
+"""A summary of the facts of a census, for the terminal and its page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Facts = Mapping[str, Any]
 
 
 def headline(census: Census) -> str:
-    """What the source is, in one line.
+    """A one-line description of the source.
 
     Example:
         >>> headline(Census("photos", "nothing", {"examples": 0}, ()))
@@ -28,7 +28,7 @@ def headline(census: Census) -> str:
 
 
 def overview(census: Census) -> list[tuple[str, str]]:
-    """(topic, what is so), in reading order; topics of which there is nothing to say are left out."""
+    """Pairs of topic and text, in reading order; topics without facts are left out."""
     facts = census.facts
     rows = [("splits", _splits(facts["splits"]))] if facts.get("splits") else []
     if census.kind == "pictures":
@@ -59,25 +59,23 @@ def _pictures(facts: Facts) -> list[tuple[str, str]]:
     if len(sizes) > 1:
         sizes = [f"{name} ({s['count']:,})" for name, s in zip(sizes, facts["sizes"], strict=True)]
     size = facts["bytes"]
-    files = f"{_bytes(size['total'])} in all, {_bytes(size['median'])} typical" if size else ""
+    files = f"{_bytes(size['total'])} in all, median {_bytes(size['median'])}" if size else ""
     values = facts["values"]
     tones = "; ".join(
         f"{c} {m:.3f} ± {s:.3f}" for c, m, s in zip(values["channels"], values["mean"], values["std"], strict=True)
     )
     exact, near = facts["copies"]["exact"], facts["copies"]["near"]
-    copies = (
-        f"{exact['extra']:,} exact, {near['pairs']:,} nearly the same" if exact["extra"] or near["pairs"] else "none"
-    )
+    copies = f"{exact['extra']:,} exact, {near['pairs']:,} near pairs" if exact["extra"] or near["pairs"] else "none"
     odd = [f"{found['count']:,} {what}" for what, found in facts["odd"].items() if found["count"]]
     passed = facts.get("ignored", {"count": 0})
     unread = [f"{facts['unreadable']['count']:,} cannot be decoded"] if facts["unreadable"]["count"] else []
-    unread += [f"{passed['count']:,} passed over"] if passed["count"] else []
+    unread += [f"{passed['count']:,} skipped"] if passed["count"] else []
     return [
         ("sizes", listed(sizes)),
         ("formats", counts(facts["formats"])),
         ("modes", counts(facts["modes"])),
         ("file sizes", files),
-        ("values", f"{tones} (mean ± standard deviation, of 0 to 1)"),
+        ("values", f"{tones} (mean ± standard deviation, scaled to 0 to 1)"),
         ("copies", copies),
         ("odd", ", ".join(odd)),
         ("not read", ", ".join(unread)),
@@ -96,13 +94,13 @@ def _table(facts: Facts) -> list[tuple[str, str]]:
     return [
         ("columns", counts(facts["kinds"])),
         ("missing", missing),
-        ("equal rows", f"{facts['duplicates']['rows']:,}"),
-        ("much alike", listed(same, 3)),
+        ("duplicate rows", f"{facts['duplicates']['rows']:,}"),
+        ("correlated", listed(same, 3)),
     ]
 
 
 def column_rows(facts: Facts, few: int | None = None) -> tuple[Sequence[str], list[list[str]]]:
-    """Headers and a row for each column of a table, the first ``few`` of them."""
+    """Headers, and a row for each of the first ``few`` columns of a table."""
     head = ["column", "kind", "missing", "distinct", "typical", "range"]
     rows = []
     for column in facts["columns"][:few]:
@@ -121,7 +119,7 @@ def column_rows(facts: Facts, few: int | None = None) -> tuple[Sequence[str], li
 
 
 def counts(found: Mapping[str, int]) -> str:
-    """Names with how many there are of each.
+    """Names with their counts.
 
     Example:
         >>> counts({"PNG": 1200, "GIF": 1}), counts({"PNG": 3})

@@ -1,4 +1,4 @@
-"""The census of pictures: every one is looked at, then all of them together."""
+"""The census of pictures: statistics of each picture, then of all of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sandglass.data.sources import framing, images
 from sandglass.errors import DataError
 
 TILE = 64
-"""Pixels a side of a picture on a sheet."""
+"""Side of a thumbnail on a sheet in pixels."""
 
 ORDER = {"train": 0, "validation": 1, "test": 2}
-"""Of splits: a picture of a later one that is in an earlier one is a leak."""
+"""Order of splits: a picture of a later split that is also in an earlier one is a leak."""
 
 _A_CLASS = 12
 _CLASSES = 12
@@ -33,11 +33,11 @@ class Entry:
     """One picture of a source.
 
     Args:
-        get: gives its file or Pillow picture.
-        name: what messages call it.
-        split: it belongs to.
+        get: returns its file or Pillow picture.
+        name: its name in messages.
+        split: its split.
         label: its class, or None.
-        file: whether it has still to be read from a disk.
+        file: whether it is a file, not in memory.
     """
 
     get: Callable[[], Any]
@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Seen:
-    """All pictures that could be read, and why the others could not."""
+    """The pictures that could be read with their statistics, and the reasons why others could not."""
 
     entries: tuple[Entry, ...]
     looks: tuple[Look, ...]
@@ -59,18 +59,18 @@ class Seen:
 
 @dataclass(frozen=True)
 class Alike:
-    """Positions of pictures that are there more than once: ``exact`` in groups, ``near`` in pairs."""
+    """Positions of duplicates: ``exact`` in groups, ``near`` in pairs."""
 
     exact: Sequence[Sequence[int]]
     near: Near
 
 
 def look_through(entries: Sequence[Entry], each: Callable[..., Iterable[Any]]) -> Seen:
-    """Looks at every picture.
+    """Computes the statistics of every picture.
 
     Args:
         entries: the pictures.
-        each: a ``map`` that may run in threads and show a bar.
+        each: a ``map`` function that may use threads and show a progress bar.
     """
     good, looks, bad = [], [], []
     total = np.zeros((FRAME, FRAME, 3))
@@ -95,7 +95,7 @@ def _try(entry: Entry) -> Any:
 
 
 def picture_facts(seen: Seen, alike: Alike) -> dict[str, Any]:
-    """The facts; every list of names is cut at :data:`NAMED`."""
+    """The facts about pictures; lists of names have at most :data:`NAMED` items."""
     looks = seen.looks
     return {
         "examples": len(looks),
@@ -118,7 +118,7 @@ def picture_facts(seen: Seen, alike: Alike) -> dict[str, Any]:
 
 
 def splits(entries: Sequence[Entry]) -> dict[str, Any]:
-    """Examples of each split, and of each class in it."""
+    """Number of examples by split and class."""
     made: dict[str, Any] = {}
     for split in sorted({e.split for e in entries}, key=lambda s: ORDER.get(s, 3)):
         labels = Counter(e.label for e in entries if e.split == split and e.label is not None)
@@ -128,12 +128,12 @@ def splits(entries: Sequence[Entry]) -> dict[str, Any]:
 
 
 def bits(look: Look) -> int:
-    """Bits of a value in the file."""
+    """Bit depth of the file."""
     return 1 if look.mode == "1" else 16 if any("16-bit" in r for r in look.remarks) else 8
 
 
 def values(looks: Sequence[Look]) -> dict[str, Any]:
-    """Mean and standard deviation over all pixels of all pictures, each picture weighing the same; 0 to 1."""
+    """Mean and standard deviation over the pixels of all pictures, with equal weight for each picture; 0 to 1."""
     if not looks:
         return {}
     grey = all(len(v.mean) == 1 for v in looks)
@@ -149,15 +149,14 @@ def values(looks: Sequence[Look]) -> dict[str, Any]:
 
 
 def _wide(channels: tuple[float, ...], width: int) -> tuple[float, ...]:
-    """Grey as equal red, green and blue, where others have colour."""
+    """Repeats a grey value as red, green and blue, if other pictures are in colour."""
     return channels if len(channels) == width else channels * width
 
 
 def odd(seen: Seen) -> dict[str, Any]:
-    """Pictures that stand out, by what is odd about them.
+    """Unusual pictures, by criterion.
 
-    What is common in a source is not odd in it: drawings are full of pure white, so clipping and blur are judged
-    against the other pictures.
+    Clipping and blur are judged relative to the other pictures: drawings, for example, are full of pure white.
     """
     looks = seen.looks
     clipped = np.array([v.clipped for v in looks] or [0.0])
@@ -180,7 +179,7 @@ def odd(seen: Seen) -> dict[str, Any]:
 
 
 def find_copies(seen: Seen) -> Alike:
-    """Exact copies, and near ones among the pictures that are left when each is taken once."""
+    """Finds exact duplicates, and near duplicates among the distinct pictures."""
     exact = exact_groups([v.digest for v in seen.looks])
     extra = {i for group in exact for i in group[1:]}
     rest = [i for i, look in enumerate(seen.looks) if i not in extra and not look.flat]
@@ -191,7 +190,7 @@ def find_copies(seen: Seen) -> Alike:
 
 
 def copies(seen: Seen, alike: Alike) -> dict[str, Any]:
-    """Exact and near copies: how many, between which splits, and with which labels."""
+    """Facts about exact and near duplicates: counts, by splits, and with conflicting labels."""
     exact, near, entries = alike.exact, alike.near, seen.entries
     pairs = near.pairs.tolist()
     scored = zip(pairs[:NAMED], near.similarity.tolist(), strict=False)
@@ -216,7 +215,7 @@ def copies(seen: Seen, alike: Alike) -> dict[str, Any]:
 
 
 def _across(entries: Sequence[Entry], groups: Iterable[Sequence[int]]) -> list[dict[str, Any]]:
-    """How many pictures of a later split have a copy in an earlier one; ``train`` counts as the first."""
+    """Number of pictures of a later split with a duplicate in an earlier one; ``train`` is the first."""
     shared: dict[tuple[str, str], set[int]] = {}
     for group in groups:
         by = {entries[i].split for i in group}
@@ -228,15 +227,15 @@ def _across(entries: Sequence[Entry], groups: Iterable[Sequence[int]]) -> list[d
 
 
 def sheets(seen: Seen, alike: Alike, facts: Mapping[str, Any]) -> tuple[Sheet, ...]:
-    """Examples by class, copies beside each other, odd pictures, and the mean of all."""
+    """Sheets of examples by class, duplicates, unusual pictures, and the mean of all."""
     made = []
     with images.quiet():
         for label in _classes(seen.entries):
             own = [i for i, e in enumerate(seen.entries) if e.label == label]
             chosen = own[:: max(1, len(own) // _A_CLASS)][:_A_CLASS]
             made.append(_sheet(seen, "examples", label or "", chosen))
-        made.append(_sheet(seen, "exact", "the same pixels", [i for g in alike.exact[:_PAIRS] for i in g[:2]]))
-        made.append(_sheet(seen, "near", "nearly the same", alike.near.pairs[:_PAIRS].ravel().tolist()))
+        made.append(_sheet(seen, "exact", "exact duplicates", [i for g in alike.exact[:_PAIRS] for i in g[:2]]))
+        made.append(_sheet(seen, "near", "near duplicates", alike.near.pairs[:_PAIRS].ravel().tolist()))
         place = {e.name: i for i, e in enumerate(seen.entries)}
         for what, found in facts["odd"].items():
             made.append(_sheet(seen, what, what, [place[n] for n in found["files"][:_A_CLASS]]))
@@ -246,7 +245,7 @@ def sheets(seen: Seen, alike: Alike, facts: Mapping[str, Any]) -> tuple[Sheet, .
 
 
 def _mean(seen: Seen) -> npt.NDArray[np.uint8]:
-    """The mean of all pictures, in the proportions of most."""
+    """The mean of all pictures, with the most common aspect ratio."""
     square = np.round(seen.average).astype(np.uint8)
     height, width = Counter(look.size for look in seen.looks).most_common(1)[0][0]
     scale = len(square) / max(height, width)
@@ -265,13 +264,13 @@ def _sheet(seen: Seen, key: str, title: str, chosen: Sequence[int]) -> Sheet | N
         try:
             tiles.append(_tile(seen.entries[i].get()))
             names.append(seen.entries[i].name)
-        except (DataError, OSError):  # it went away since it was looked at
+        except (DataError, OSError):  # deleted or changed in the meantime
             continue
     return Sheet(key, title, tuple(tiles), tuple(names)) if tiles else None
 
 
 def _tile(content: Any) -> npt.NDArray[np.uint8]:
-    """A picture of any size on a transparent square, small ones enlarged by a whole number."""
+    """A thumbnail on a transparent square; small pictures are enlarged by a whole factor."""
     image, _ = images.normal(content) if hasattr(content, "convert") else images.load(content)
     image, _ = framing.to_channels(image, 3, (255, 255, 255))
     module, longest = images.pillow(), max(image.size)
@@ -296,5 +295,5 @@ def _counts(found: Iterable[str]) -> dict[str, int]:
 
 
 def named(found: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
-    """The first files and what is said of each."""
+    """The first :data:`NAMED` files with the reasons."""
     return [{"name": name, "reason": reason} for name, reason in islice(found, NAMED)]

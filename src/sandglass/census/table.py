@@ -1,4 +1,4 @@
-"""The census of a table: what each column holds, what is missing, and what belongs together."""
+"""The census of a table: columns, missing values, duplicates and correlations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _WIDE = 400
 _STRONG = 0.95
 _QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
 _FEW_ROWS = 200
-_LARGEST = 1e150  # its square is still a number
+_LARGEST = 1e150  # its square does not overflow
 
 
 def headers(frame: Any) -> list[str]:
-    """The columns' names, a number behind those that come again.
+    """The column names, with a number after repeated ones.
 
     Example:
         >>> import pandas
@@ -48,7 +48,7 @@ def table_facts(columns: Mapping[str, Column]) -> dict[str, Any]:
     """The facts of a table.
 
     Args:
-        columns: by name, each ``(N,)`` of numbers, texts, dates, or of anything mixed.
+        columns: columns by name, each ``(N,)`` numbers, strings, dates or mixed objects.
 
     Example:
         >>> facts = table_facts({"a": np.array([1.0, np.nan, 3.0]), "b": np.array(["x", "y", "x"])})
@@ -77,7 +77,7 @@ def table_facts(columns: Mapping[str, Column]) -> dict[str, Any]:
 
 
 def label_facts(frame: Any, labels: str) -> dict[str, Any]:
-    """The classes in a column of labels, as ``splits``.
+    """The class counts of a label column, as ``splits``.
 
     Raises:
         DataError: no such column.
@@ -90,7 +90,7 @@ def label_facts(frame: Any, labels: str) -> dict[str, Any]:
 
 
 def _column(name: str, values: Column) -> dict[str, Any]:
-    """One column: kind, gaps, and what describes it."""
+    """The facts about a column: kind, missing values, and statistics."""
     hole = _missing(values)
     known = values[~hole]
     about: dict[str, Any] = {"name": name, "missing": int(hole.sum()), "distinct": 0, "strays": {}}
@@ -104,7 +104,7 @@ def _column(name: str, values: Column) -> dict[str, Any]:
     counts = Counter(texts)
     numbers = {text: _number(text) for text in counts}
     strays = {t: n for t, n in counts.items() if numbers[t] is None}
-    words = values.dtype.kind == "b" or any(map(PADDED.match, counts))  # or codes, such as 007
+    words = values.dtype.kind == "b" or any(map(PADDED.match, counts))  # codes such as 007
     if counts and not words and sum(strays.values()) <= 0.2 * len(texts) and len(strays) <= 10:
         kept = np.array([v for t in texts if (v := numbers[t]) is not None])
         return about | {"kind": "numeric", "strays": strays} | _numeric(kept)
@@ -118,7 +118,7 @@ def _column(name: str, values: Column) -> dict[str, Any]:
 
 
 def _dates(name: str, known: Column) -> dict[str, Any]:
-    """The first and the last, to the day."""
+    """The first and last date."""
     moments = seconds(name, known)
     if not len(moments):
         return {}
@@ -127,7 +127,7 @@ def _dates(name: str, known: Column) -> dict[str, Any]:
 
 
 def _numeric(known: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """Range, quantiles, outliers and a histogram of the numbers that can be computed with; how many cannot."""
+    """Range, quantiles, outliers and a histogram of the finite numbers, and the number of others."""
     finite = known[np.abs(known) <= _LARGEST]
     about: dict[str, Any] = {"infinite": len(known) - len(finite), "distinct": len(np.unique(finite))}
     if not len(finite):
@@ -150,7 +150,7 @@ def _numeric(known: npt.NDArray[np.float64]) -> dict[str, Any]:
 
 
 def _histogram(finite: npt.NDArray[np.float64], low: float, high: float) -> tuple[Any, Any]:
-    """Between the first and the last percentile, what is outside counted in the outer bins; empty for a constant."""
+    """A histogram between the 1st and 99th percentile, with values outside in the outer bins; empty for a constant."""
     if not low < high:
         low, high = float(finite.min()), float(finite.max())
     if low == high:
@@ -171,7 +171,7 @@ def _missing(values: Column) -> npt.NDArray[np.bool_]:
 def _gap(value: Any) -> bool:
     try:
         return value is None or bool(value != value)
-    except TypeError:  # pandas.NA answers neither yes nor no
+    except TypeError:  # pandas.NA has no truth value
         return True
 
 
@@ -183,7 +183,7 @@ def _number(text: str) -> float | None:
 
 
 def _duplicates(columns: Mapping[str, Column], rows: int) -> dict[str, int]:
-    """Rows that are the same as an earlier one, in every cell."""
+    """The number of rows equal to an earlier one."""
     if not columns or not rows:
         return {"rows": 0}
     codes = np.stack([_codes(values) for values in columns.values()], axis=1)
@@ -191,7 +191,7 @@ def _duplicates(columns: Mapping[str, Column], rows: int) -> dict[str, int]:
 
 
 def _codes(values: Column) -> npt.NDArray[np.int64]:
-    """``(N,)`` numbers that are equal where the values are; gaps are equal to each other."""
+    """``(N,)`` integer codes, equal for equal values; all missing values have the same code."""
     hole = _missing(values)
     if values.dtype.kind == "O":
         first: dict[str, int] = {}
@@ -206,7 +206,7 @@ def _codes(values: Column) -> npt.NDArray[np.int64]:
 
 
 def _correlations(columns: Mapping[str, Column], found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Pairs of numeric columns that say nearly the same, strongest first; over rows without gaps in the two."""
+    """Strongly correlated pairs of numeric columns, strongest first; over rows without missing values in both."""
     usable = [c["name"] for c in found if c["kind"] == "numeric" and not c["strays"] and c.get("std", 0) > 0][:_WIDE]
     if len(usable) < 2:
         return []
@@ -223,7 +223,7 @@ def _correlations(columns: Mapping[str, Column], found: list[dict[str, Any]]) ->
 
 
 def table_findings(facts: Mapping[str, Any]) -> Iterator[Finding]:
-    """What should be known of a table before training."""
+    """Findings about a table."""
     rows, columns = facts["examples"], facts["columns"]
     if not rows or not columns:
         yield Finding("empty", "problem", f"The table has {some(rows, 'row')} and {some(len(columns), 'column')}.")
@@ -235,22 +235,23 @@ def table_findings(facts: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "duplicates",
             "warning" if n > rows / 20 else "info",
-            f"{some(n, 'row')} {'are' if n > 1 else 'is'} the same as an earlier one ({n / rows:.1%}).",
-            "Where they are not meant, remove them: equal rows may fall into train and test.",
+            f"{some(n, 'row')} {'are duplicates of earlier ones' if n > 1 else 'is a duplicate of an earlier one'} "
+            f"({n / rows:.1%}).",
+            "Remove them unless they are intended: duplicates may be split between train and test.",
         )
     for pair in facts["correlations"][:5]:
         yield Finding(
             "correlation",
             "info",
-            f"Columns '{pair['a']}' and '{pair['b']}' say nearly the same (correlation {pair['r']:.3f}).",
-            "One of them may be left out.",
+            f"Columns '{pair['a']}' and '{pair['b']}' are strongly correlated ({pair['r']:.3f}).",
+            "One of them may be redundant.",
         )
     if rows < _FEW_ROWS:
         yield Finding(
             "few",
             "warning",
             f"There {'is' if rows == 1 else 'are'} only {some(rows, 'row')}.",
-            "A model learns so few by heart; add more.",
+            "A model overfits so few; add more.",
         )
     yield from balance(facts["splits"], "row")
 
@@ -262,18 +263,18 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
         yield Finding(
             "missing",
             "warning",
-            f"{name} misses {share} ({gaps:,} of {some(rows, 'row')}).",
+            f"{name} has {share} missing values ({gaps:,} of {some(rows, 'row')}).",
             sentence(leave_out(column["name"]))
             if gaps == rows
-            else "A vae or ae trains on what is there; for a gan fill the gaps or leave the column out.",
+            else "A VAE or autoencoder trains on observed values; for a GAN impute them or leave the column out.",
         )
     if column.get("infinite"):
         yield Finding(
             "infinite",
             "problem",
             f"{name} has {some(column['infinite'], 'value')} that {'are' if column['infinite'] > 1 else 'is'} infinite "
-            f"or beyond {_LARGEST:g}.",
-            "Replace or remove them: nothing can be computed with such numbers.",
+            f"or larger than {_LARGEST:g}.",
+            "Replace or remove them, as computations with them overflow.",
         )
     if column["strays"]:
         yield Finding(
@@ -281,7 +282,7 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             "warning",
             f"{name} holds numbers, but also {listed([repr(v) for v in column['strays']], 3)} "
             f"({some(sum(column['strays'].values()), 'cell')}).",
-            "Leave such cells empty if they stand for a missing value; otherwise correct them.",
+            "Leave such cells empty if the value is missing; otherwise correct them.",
         )
     if kind == "text":
         yield Finding(
@@ -291,13 +292,13 @@ def _column_findings(column: Mapping[str, Any], rows: int) -> Iterator[Finding]:
             f"Group its values, or {leave_out(column['name'])}.",
         )
     elif column["distinct"] == 1 and not gaps:
-        yield Finding("constant", "info", f"{name} is the same in every row.", "It can be left out.")
+        yield Finding("constant", "info", f"{name} is constant.", "It can be left out.")
     elif kind == "numeric" and column.get("whole") and column["distinct"] == rows > 20 and _counts_up(column):
         yield Finding(
             "identifier",
             "warning",
-            f"{name} numbers the rows.",
-            f"A number that stands for a row means nothing to a model; {leave_out(column['name'])}.",
+            f"{name} looks like row numbers.",
+            f"Row numbers carry no information; {leave_out(column['name'])}.",
         )
 
 
@@ -306,7 +307,7 @@ def _counts_up(column: Mapping[str, Any]) -> bool:
 
 
 def _outliers(columns: Sequence[Mapping[str, Any]], rows: int) -> Iterator[Finding]:
-    """Columns with a few values far outside the rest, the most extreme of them in figures."""
+    """A finding about columns with outliers, with the range of the most extreme."""
     found = [c for c in columns if 0 < c.get("outliers", 0) <= rows / 100]
     if not found:
         return
@@ -315,8 +316,8 @@ def _outliers(columns: Sequence[Mapping[str, Any]], rows: int) -> Iterator[Findi
     yield Finding(
         "outliers",
         "info",
-        f"{some(len(found), 'column has', 'columns have')} a few values far outside the rest: {names}. In "
-        f"'{worst['name']}' they go from {worst['minimum']:g} to {worst['maximum']:g}, the middle half from "
+        f"{some(len(found), 'column has', 'columns have')} outliers: {names}. Values of '{worst['name']}' range from "
+        f"{worst['minimum']:g} to {worst['maximum']:g}, the middle half from "
         f"{worst['quantiles']['0.25']:g} to {worst['quantiles']['0.75']:g}.",
-        "Check that they are no mistakes.",
+        "Check that they are not errors.",
     )

@@ -1,4 +1,4 @@
-"""``inspect``: looks at a source of any kind before anything is trained on it."""
+"""``inspect``: reports the contents and problems of a source before training."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ from sandglass.runs.finding import Finding
 
 
 def inspect(source: Any, *, labels: Any = None, name: str | None = None, progress: bool = False) -> Census:
-    """Looks at a source: what is in it, what is wrong with it, and what to do about that.
+    """Inspects a source: its contents, problems, and advice.
 
-    Every picture is decoded to its last byte and every cell is read; nothing is changed and nothing is written. What
-    cannot be read becomes a finding, not an error.
+    Every picture is decoded completely and every cell is read; nothing is changed or written. Data that cannot be read
+    is a finding, not an error.
 
     Args:
         source: as for :func:`sandglass.load_data`, or a :class:`~sandglass.data.dataset.Dataset`.
         labels: as for :func:`sandglass.load_data`.
-        name: for titles; by default the source's own.
-        progress: whether a bar is shown on a terminal where there is much to look at.
+        name: name for titles; by default that of the source.
+        progress: whether to show a progress bar on a terminal for large sources.
 
     Returns:
         Facts, findings and a few of the pictures.
 
     Raises:
         NotFoundError: no such file, folder or name.
-        ConfigError: labels that make no sense here.
+        ConfigError: labels that do not apply to the source.
 
     Example:
         >>> census = inspect("digits")
@@ -71,7 +71,7 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
 
 
 def _path(source: Any) -> Path | None:
-    """The file or folder that a source names; None for what has no path or is known by name."""
+    """The path of a source; None for Python objects and registered datasets."""
     if not isinstance(source, str | os.PathLike):
         return None
     path = Path(source).expanduser()
@@ -104,7 +104,7 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
         for item in items
     ]
     census = _pictures(entries, title, each, passed)
-    return _noted(census, [n for n in notes if not n.startswith("passed over")])  # those are counted one by one
+    return _noted(census, [n for n in notes if not n.startswith("skipped")])  # ``passed`` has these with reasons
 
 
 def _archive(path: Path, title: str, labels: Any, each: Any) -> Census:
@@ -147,13 +147,13 @@ def _numbers(path: Path, title: str, each: Any) -> Census:
 
 
 def _rows(x: Any, title: str) -> Census:
-    """Rows of numbers as they come, gaps and all."""
+    """The census of rows of numbers, without preprocessing."""
     facts = table.table_facts(arrays.columns_of(x.detach().cpu().numpy() if isinstance(x, Tensor) else x))
     return Census(title, "table", facts, ordered([*table.table_findings(facts)]))
 
 
 def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
-    """What :func:`load_data` makes of a source, looked at as that."""
+    """The census of the dataset that :func:`load_data` reads."""
     try:
         data = source if isinstance(source, Dataset) else load_data(source, labels=labels, validation=0, test=0)
     except NotFoundError:
@@ -169,7 +169,7 @@ def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
 
 
 def _noted(census: Census, notes: Sequence[str]) -> Census:
-    """With what the loader did."""
+    """The census with the loader's notes as findings."""
     said = tuple(Finding("read", "info", sentence(note)) for note in notes)
     return replace(census, findings=(*census.findings, *said))
 
@@ -194,23 +194,23 @@ def _image(x: Tensor, top: int) -> Any:
 
 
 def _failed(title: str, error: Exception) -> Census:
-    """The census of what cannot be read at all: why."""
+    """The census of a source that cannot be read, with the reason."""
     return Census(title, "nothing", {"examples": 0}, (Finding("unreadable", "problem", str(error)),))
 
 
 def _each(f: Any, items: Sequence[Entry], *, progress: bool) -> Iterable[Any]:
-    """``map``, in order; in threads for files, which decode side by side, and with a bar where there are many."""
+    """``map`` in order; in threads for files, and with a progress bar for many items."""
     found = _threads(f, items) if len(items) >= 64 and items[0].file else map(f, items)
     if not progress or len(items) < 2000 or not sys.stderr.isatty():
         return found
     from rich.console import Console
     from rich.progress import track
 
-    return track(found, "Looking", len(items), console=Console(stderr=True), transient=True)
+    return track(found, "Inspecting", len(items), console=Console(stderr=True), transient=True)
 
 
 def _threads(f: Any, items: Sequence[Entry]) -> Iterator[Any]:
-    """In pieces, so that no more is held than is being looked at."""
+    """``map`` in threads, in blocks, to bound memory."""
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         for start in range(0, len(items), 512):
             yield from pool.map(f, items[start : start + 512])

@@ -1,1 +1,1 @@
-"""Runs side by side: which is better, by more than the noise."""
+"""Comparison of runs: which is better, by more than the noise."""

@@ -1,4 +1,4 @@
-"""Comparing runs: all measured anew on the same examples with the same noise, so that differences can be paired."""
+"""Compares runs, all evaluated on the same examples with the same noise, so that differences are paired."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ def compare(
     out: str | Path | None = None,
     **options: Any,
 ) -> Comparison:
-    """Measures runs side by side, and says which differences are larger than the noise.
+    """Evaluates runs on the same examples, and determines which differences are larger than the noise.
 
-    Figures of runs that were measured on different examples, and nats of different kinds of likelihood, stand apart:
-    they are never ranked against each other. Nothing is written into the runs.
+    Runs evaluated on different examples, and likelihoods of different kinds, are never ranked against each other.
+    Nothing is written into the run folders.
 
     Args:
         runs: two or more runs or their folders.
-        metrics: which measures, or figures of theirs; each is left out of a run whose model does not have it.
-            All that apply, but for the slow ones, when empty.
-        split: which examples; test where every run has it, then validation, then train, when not given.
-        group: whether runs that differ in their seed alone are one: median and range.
-        seed: of the noise, the same for every run.
-        device: where to measure.
-        out: where to write the page, an ``.html`` file; none when not given.
-        options: by measure, such as ``log_prob={"k": 1000}``; the same for every run.
+        metrics: names of metrics or of their figures; each is skipped for models that do not support it. By default all
+            that apply, except slow ones.
+        split: the split to evaluate; by default the first of test, validation and train that every run has.
+        group: whether to group runs that differ only in their seed, and report median and range.
+        seed: random seed, the same for every run.
+        device: device for evaluation.
+        out: the ``.html`` file to write; none when not given.
+        options: options by metric, such as ``log_prob={"k": 1000}``; the same for every run.
 
     Raises:
-        ConfigError: fewer than two runs, one twice, or a measure that there is not.
-        CapabilityError: a measure that none of the models has.
-        DataError: there is no such split, or data that cannot be read again.
+        ConfigError: fewer than two runs, a duplicate run, or an unknown metric.
+        CapabilityError: a metric that none of the models supports.
+        DataError: there is no such split, or the data cannot be read again.
 
     Example:
         >>> import tempfile
@@ -70,14 +70,14 @@ def compare(
     """
     found = [run if isinstance(run, Run) else Run(run) for run in runs]
     if len(found) < 2:
-        raise ConfigError("Name two runs or more to compare; `sandglass runs` lists them.")
+        raise ConfigError("Give two or more runs to compare; `sandglass runs` lists them.")
     try:
         names = names_of(found)
     except ValueError as error:
-        raise ConfigError(f"The run {error} is named twice.") from error
+        raise ConfigError(f"The run {error} is given twice.") from error
     if out is not None and Path(out).suffix.lower() != ".html":
         raise ConfigError(f"The page must end in .html, not {out}.")
-    wanted(metrics, options)  # refuses what there is not before anything is read
+    wanted(metrics, options)  # rejects unknown metrics before anything is read
     data = _data(found)
     split = split or next(s for s in _ORDER if all(s in d.splits for d in data))
     sides = []
@@ -97,7 +97,7 @@ def compare(
 
 
 def _data(runs: Sequence[Run]) -> list[Dataset]:
-    """The data of every run; read once where several share it."""
+    """The dataset of each run; a shared one is read once."""
     read: dict[str, Dataset] = {}
     made = []
     for run in runs:
@@ -137,13 +137,13 @@ def _side(
 
 
 def _warnings(blocks: Sequence[Block], data: Sequence[Dataset], sides: Sequence[Side]) -> list[str]:
-    """What stands in the way of a comparison, in plain words."""
+    """Warnings about what limits the comparison."""
     said = []
     if len(blocks) > 1:
         parts = "; ".join(", ".join(side.name for side in block.sides) for block in blocks)
         said.append(
-            f"Not all runs were measured on the same examples, prepared in the same way: {parts}. These stand apart "
-            "below, and no figure of one compares with that of another."
+            f"Not all runs were evaluated on the same examples with the same preprocessing: {parts}. These groups are "
+            "shown separately, and their figures cannot be compared."
         )
     for block in blocks:
         kinds = {side.kind for side in block.sides if side.kind}
@@ -151,20 +151,20 @@ def _warnings(blocks: Sequence[Block], data: Sequence[Dataset], sides: Sequence[
             parts = "; ".join(
                 f"{KINDS[kind]}: {', '.join(s.name for s in block.sides if s.kind == kind)}" for kind in sorted(kinds)
             )
-            said.append(f"Nats of different kinds do not compare, and stand in lines of their own ({parts}).")
+            said.append(f"Likelihoods of different kinds cannot be compared, and have separate rows ({parts}).")
         trained = {side.run.config["data"]["fingerprint"] for side in block.sides}
         if len(trained) > 1:
-            said.append("These runs were measured on the same examples, but not trained on the same.")
+            said.append("These runs were evaluated on the same examples, but trained on different ones.")
     for side, own in zip(sides, data, strict=True):
         if own.fingerprint != side.run.config["data"]["fingerprint"]:
-            said.append(f"The data of {side.name} is no longer what it was trained on; its figures may flatter it.")
+            said.append(f"The data of {side.name} has changed since training; its figures may be too optimistic.")
         planned, done = (
             side.run.config["training"]["epochs"],
             max((r["epoch"] for r in side.material.records), default=0),
         )
         state = side.run.events()[-1:] or [{}]
         if done < planned and state[0].get("event") != "stop":
-            said.append(f"{side.name} is still in training or was killed: {done:g} of {planned} epochs.")
+            said.append(f"{side.name} is still training or was killed: {done:g} of {planned} epochs.")
         bad = [name for name, result in side.results.items() if result.to_dict()["value"] is None]
         if bad:
             said.append(f"Of {side.name}, {', '.join(bad)} is not finite.")

@@ -1,4 +1,4 @@
-"""The page of a comparison: several runs side by side, for a reader who saw none of them."""
+"""The HTML page of a comparison of runs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sandglass.reports.section import Section, Strip, Table
 from sandglass.running import conditions, observing, placed, sample
 
 SHADES = ("train", "held", "c3", "c8", "c5", "c0", "c6", "c2", "c7", "c4")
-"""A colour a run; more runs than colours begin again."""
+"""Colours of the runs, used cyclically."""
 
 KINDS = {"density": "density", "mass": "probability", "cross-entropy": "cross-entropy"}
-_WEIGHTS = {"model", "beta"}  # settings that change what the objective is
+_WEIGHTS = {"model", "beta"}  # settings that change the objective
 _FULL, _SAMPLES, _SHOWN = 1020, 16, 8  # width on the page; samples a run; runs whose pictures are shown
 
 
 def page(c: Comparison) -> str:
-    """The page as text. Everything but the charts goes through Jinja's escaping."""
+    """The page as HTML. Everything except the charts is escaped by Jinja."""
     sections = [s for block in c.blocks for s in _block_sections(c, block)]
     sections += [_differences(c), _sizes(c)]
     return template("compare.html").render(
@@ -41,7 +41,7 @@ def page(c: Comparison) -> str:
 
 
 def verdict(c: Comparison) -> str:
-    """Who is better at what, in a sentence for each sort of figures."""
+    """A summary of which run is best by which figures."""
     said = []
     for block in c.blocks:
         where = f" on {block.data}" if len(c.blocks) > 1 else ""
@@ -56,18 +56,18 @@ def verdict(c: Comparison) -> str:
                 wins.setdefault(ranking.best, []).append(title(ranking))
         said += [f"{name} is best by {_listed(figures)}{where}." for name, figures in wins.items()]
         if close:
-            said.append(f"By {_listed(close)} no run is better than all others by more than the noise{where}.")
-    return " ".join(said) or "These runs have no figure in common that ranks them."
+            said.append(f"By {_listed(close)}, no run is better than all others by more than the noise{where}.")
+    return " ".join(said) or "These runs have no common figure to rank them by."
 
 
 def title(ranking: Ranking) -> str:
-    """What a ranking is called."""
+    """The title of a ranking."""
     name = facts.called(ranking.figure)
     return f"{name} ({KINDS[ranking.kind]})" if ranking.kind else name
 
 
 def heading(ranking: Ranking) -> str:
-    """What a ranking is called, with its unit where that is short."""
+    """The title of a ranking, with its unit if that is short."""
     return (
         f"{title(ranking)}, {ranking.unit}"
         if 1 < len(ranking.unit) < 10 and ranking.unit != "squared"
@@ -76,7 +76,7 @@ def heading(ranking: Ranking) -> str:
 
 
 def cell(ranking: Ranking, name: str) -> str:
-    """What a group has in a ranking: value and error; of several runs median and range."""
+    """The value and error of a run in a ranking, or the median and range of a group."""
     results = ranking.results.get(name)
     if not results:
         return "-"
@@ -91,7 +91,7 @@ def cell(ranking: Ranking, name: str) -> str:
 
 
 def behind(ranking: Ranking, name: str) -> str:
-    """How far a run is from the first of its ranking."""
+    """The difference of a run from the first of a ranking."""
     if ranking.first is None or name not in ranking.results or len(ranking.results) < 2:
         return ""
     if name == ranking.first:
@@ -104,7 +104,7 @@ def behind(ranking: Ranking, name: str) -> str:
 
 
 def _rounded(value: float, spread: float) -> str:
-    """A value to a tenth of what the values spread over."""
+    """A value rounded to a tenth of the range of the values."""
     if not math.isfinite(value):
         return "not finite"
     digits = max(0, 1 - math.floor(math.log10(spread))) if spread > 0 and math.isfinite(spread) else 3
@@ -118,13 +118,13 @@ def _listed(words: Sequence[str]) -> str:
 def _facts(c: Comparison) -> str:
     parts = [f"{block.n:,} {block.split} examples of {block.data}" for block in c.blocks]
     return (
-        f"Measured anew on {'; '.join(parts)}, every run with the same noise (seed {c.seed}). "
-        "The weights are those each run kept by its validation split."
+        f"Evaluated on {'; '.join(parts)}, every run with the same noise (seed {c.seed}). "
+        "The weights are those that each run kept, by its validation split where it has one."
     )
 
 
 def _block_sections(c: Comparison, block: Block) -> list[Section | None]:
-    """All that is shown of runs that compare."""
+    """The sections for a group of comparable runs."""
     many = len(c.blocks) > 1
     number = c.blocks.index(block) + 1
     suffix, after = (f"-{number}", f": {', '.join(s.name for s in block.sides)}") if many else ("", "")
@@ -135,7 +135,7 @@ def _block_sections(c: Comparison, block: Block) -> list[Section | None]:
 
 
 def _figures(block: Block, suffix: str, after: str) -> Section | None:
-    """A dot plot a figure, then the figures and the differences as tables."""
+    """A dot plot for each figure, then tables of the figures and their differences."""
     found = block.rankings
     if not found:
         return None
@@ -156,7 +156,7 @@ def _figures(block: Block, suffix: str, after: str) -> Section | None:
         tables.append(Table(rows, head, numbers=numbers, title="Difference from the best"))
     notes = [[title(c), "; ".join(_notes(c))] for c in found if _notes(c)]
     if notes:
-        tables.append(Table(notes, ["figure", "what to know"], title="Notes on the figures", folded=True))
+        tables.append(Table(notes, ["figure", "note"], title="Notes on the figures", folded=True))
     grouped = any(len(sides) > 1 for sides in block.groups.values())
     return Section("figures" + suffix, "Figures" + after, _how(grouped), charts=charts, tables=tables)
 
@@ -168,16 +168,16 @@ def _notes(c: Ranking) -> list[str]:
 def _how(grouped: bool) -> str:
     if grouped:
         return (
-            "Runs of one configuration and several seeds stand together: the median over seeds, and their range. They "
-            "are marked best where each of them beats each run of every other configuration, and there are enough "
-            "seeds that this would happen by chance less than once in forty times (four and four, for two)."
+            "Runs that differ only in their seed are grouped: median and range over seeds. A group is marked best if "
+            "each of its runs beats every run of every other group, and there are enough seeds that this would happen "
+            "by chance with a probability below 1/40 (four each, for two groups)."
         )
     return (
-        "Dots are means over the examples; bars reach two standard errors either side. A figure is marked best only "
-        "where its distance to every other run is larger than the noise. That noise is judged example by example: all "
-        "runs find the same examples hard, so runs whose bars overlap may still part clearly, and the second table "
-        "says by how much. The errors are of these weights on other examples; how far another training would move a "
-        "figure is only seen by training with several seeds."
+        "Dots are means over the examples, with error bars of two standard errors. A figure is marked best only if its "
+        "difference from every other run is larger than the noise. Differences are paired by example: all runs find "
+        "the same examples hard, so runs with overlapping bars may still differ significantly, as the second table "
+        "shows. The errors are for these weights on other examples; the variation between training runs is only "
+        "known from several seeds."
     )
 
 
@@ -188,7 +188,7 @@ def _axis(c: Ranking) -> str:
 
 
 def _curves(block: Block, suffix: str, after: str) -> Section | None:
-    """The validation objective of every run, stage by stage, those of one sort over each other."""
+    """The validation objectives of all runs, in one chart for each stage and kind of objective."""
     sorts: dict[tuple[str, str, str], list[tuple[str, str, history.Curve]]] = {}
     for k, side in enumerate(block.sides):
         watched = side.run.config["training"]["watch"]
@@ -206,17 +206,16 @@ def _curves(block: Block, suffix: str, after: str) -> Section | None:
         key = f"objective-{stage_name}-{phase}-{kind}{suffix}"
         charts.append(overlay_chart(key, name, curves, "validation, per example"))
     how = (
-        "What each run was chosen by, measured on its validation split after every epoch; lower is better. Where a "
-        "curve rises again, the run began to learn examples by heart; one that still falls at its end would gain from "
-        "more epochs."
+        "The validation objective after every epoch, by which the best weights are selected; lower is better. A curve "
+        "that rises again shows overfitting; one that still falls at its end would gain from more epochs."
     )
     if _WEIGHTS & {name for name, _ in Comparison([block], block.split, 0).differences}:
-        how += " These runs weigh the parts of their loss differently, so the curves compare in shape, not in height."
+        how += " These runs have different loss weights, so compare only the shapes of the curves, not their values."
     return Section("curves" + suffix, "Learning curves" + after, how, charts=charts)
 
 
 def _samples(c: Comparison, block: Block, suffix: str, after: str) -> Section:
-    """Draws of every model from the same seed, of conditional ones under the same conditions."""
+    """Samples of every model from the same seed, with the same conditions for conditional models."""
     strips, conditional = [], False
     for k, side in enumerate(block.sides[:_SHOWN]):
         model, key = side.material.model, (c.seed, "compare", "samples")
@@ -226,16 +225,16 @@ def _samples(c: Comparison, block: Block, suffix: str, after: str) -> Section:
         alt = f"{_SAMPLES} samples of {side.name}"
         strips.append(Strip(mosaic(f"samples-{k}{suffix}", alt, images, _SAMPLES, width=_FULL, pad=8), side.name))
     how = (
-        f"{_SAMPLES} draws of each model, none chosen by hand. All begin from the same noise, so models with a latent "
-        "of the same size decode the same codes; what they make of a code is each one's own."
+        f"{_SAMPLES} random samples of each model, from the same seed, so models with a latent of the same size decode "
+        "the same codes."
     )
     if conditional:
-        how += " Conditional models draw under the labels and companions of the same examples."
+        how += " Conditional models use the labels and companions of the same examples."
     return Section("samples" + suffix, "Samples" + after, how + _left_out(block), strips=strips)
 
 
 def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
-    """The same examples through every model that rebuilds."""
+    """Reconstructions of the same examples by every model that can reconstruct."""
     able = [side for side in block.sides if "reconstruct" in side.material.model.provides][:_SHOWN]
     if not able or able[0].material.examples is None:
         return None
@@ -248,10 +247,10 @@ def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
         m = side.material
         with observing(m.model, 0, "compare", "reconstruct"):
             rebuilt = m.model.reconstruct(placed(m.model, batch)).cpu()
-        alt = f"the same, rebuilt by {side.name}"
+        alt = f"reconstructions by {side.name}"
         strips.append(Strip(mosaic(f"rebuilt-{k}{suffix}", alt, to_images(rebuilt, m.transform), len(batch),
                                    width=_FULL, pad=8), side.name))  # fmt: skip
-    how = f"{len(batch)} fixed examples of the {block.split} split, and below what each model rebuilds from its code."
+    how = f"{len(batch)} fixed examples of the {block.split} split, and the reconstructions of each model below."
     return Section("reconstructions" + suffix, "Reconstructions" + after, how + _left_out(block), strips=strips)
 
 
@@ -261,23 +260,23 @@ def _left_out(block: Block) -> str:
 
 
 def _differences(c: Comparison) -> Section:
-    """The settings that are not the same everywhere."""
+    """The settings that differ between runs."""
     rows = [[name, *values] for name, values in c.differences]
     head = ["setting", *(side.name for side in c.sides)]
     tables = [Table(rows, head, numbers=tuple(range(1, len(head))))] if rows else []
     how = (
-        "All settings that are not the same in every run; of what some models alone have, what is not as usual."
+        "All settings that differ between runs; those that only some models have are shown if not at their default."
         if rows
-        else "Nothing: every setting is equal."
+        else "None: all settings are equal."
     )
-    return Section("differences", "What differs in the configuration", how, tables=tables)
+    return Section("differences", "Configuration differences", how, tables=tables)
 
 
 def _sizes(c: Comparison) -> Section:
-    """How large each is, and how long it took."""
+    """Model sizes and training times."""
     head = ["run", "model", "parameters", "epochs", "best epoch", "updates", "training time", "device"]
     rows = [_size(side) for side in c.sides]
-    how = "Times compare only where runs had the same machine to themselves."
+    how = "Times are comparable only if the runs had the same machine to themselves."
     return Section("sizes", "Size and time", how, tables=[Table(rows, head, numbers=(2, 3, 4, 5, 6))])
 
 

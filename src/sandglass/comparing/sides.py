@@ -1,4 +1,4 @@
-"""Several runs side by side: which were measured on the same examples, and what differs between them."""
+"""The data of a comparison: groups of comparable runs, and their differences."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sandglass.runs.plain import strict_json
 from sandglass.runs.result import Result
 from sandglass.runs.run import Run
 
-_NO_MATTER = ("training.seed", "training.threads", "training.device")  # several seeds of one configuration differ so
+_IGNORED = ("training.seed", "training.threads", "training.device")  # may differ between seeds of one configuration
 
 
 @dataclass(frozen=True)
 class Side:
-    """One run of a comparison.
+    """A run in a comparison.
 
     Args:
-        name: what it is called.
+        name: name of the run.
         material: the run, its model and its data.
-        results: what was measured, by figure.
-        kind: what its likelihood measures, empty without one.
-        examples: SHA-256 of the examples it was measured on; only runs that share it are compared.
-        step: of the weights that were measured.
+        results: results by figure.
+        kind: kind of its likelihood, empty without one.
+        examples: SHA-256 of the examples it was evaluated on; only runs with the same are compared.
+        step: training step of the evaluated weights.
     """
 
     name: str
@@ -50,13 +50,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Block:
-    """Runs that were measured on the same examples.
+    """Runs evaluated on the same examples.
 
     Args:
         sides: the runs.
-        data: name of the data.
-        split: of it.
-        grouped: whether runs of one configuration and several seeds are one.
+        data: name of the dataset.
+        split: the evaluated split.
+        grouped: whether runs that differ only in their seed are grouped.
     """
 
     sides: Sequence[Side]
@@ -66,19 +66,19 @@ class Block:
 
     @property
     def examples(self) -> Split:
-        """What all of them were measured on."""
+        """The examples that all of them were evaluated on."""
         data = self.sides[0].material.data
-        assert data is not None  # a run was measured
+        assert data is not None  # it was evaluated on this data
         return data.splits[self.split]
 
     @property
     def n(self) -> int:
-        """How many examples these are."""
+        """The number of examples."""
         return len(self.examples)
 
     @cached_property
     def groups(self) -> dict[str, list[Side]]:
-        """The runs by what a line is called: each alone, or all of a configuration."""
+        """The runs by group name: a group for each run, or for each configuration."""
         found: dict[str, list[Side]] = {}
         for side in self.sides:
             found.setdefault(setting(side.run) if self.grouped else side.name, []).append(side)
@@ -86,7 +86,7 @@ class Block:
 
     @cached_property
     def measured(self) -> list[Group]:
-        """The figures of each run, or of each configuration."""
+        """The figures of each group."""
         made = []
         for name, sides in self.groups.items():
             figures = dict.fromkeys(figure for side in sides for figure in side.results)
@@ -96,19 +96,19 @@ class Block:
 
     @cached_property
     def rankings(self) -> list[Ranking]:
-        """The figures, one for each sort that compares."""
+        """The rankings, one for each comparable kind of figure."""
         return rankings(self.measured)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Several runs, measured anew with the same noise.
+    """A comparison of runs evaluated with the same noise.
 
     Args:
-        blocks: what may be compared stands in one.
-        split: the split that was measured.
-        seed: of the noise.
-        warnings: what a reader must know before believing the rest.
+        blocks: groups of runs that can be compared.
+        split: the evaluated split.
+        seed: random seed.
+        warnings: warnings about what limits the comparison.
     """
 
     blocks: Sequence[Block]
@@ -118,14 +118,14 @@ class Comparison:
 
     @property
     def sides(self) -> list[Side]:
-        """Every run."""
+        """All runs."""
         return [side for block in self.blocks for side in block.sides]
 
     @cached_property
     def differences(self) -> list[tuple[str, list[str]]]:
-        """The settings that are not the same in all runs: dotted name and the value in each run.
+        """The settings that differ between runs: dotted name and the value in each run.
 
-        What not every model has is left out where it is alike, and as usual, in those that have it.
+        Settings that only some models have are left out if they are equal and at their default in these.
         """
         every = [_settings(side.run) for side in self.sides]
         usual = [_usual(side) for side in self.sides]
@@ -151,9 +151,9 @@ class Comparison:
 
 
 def setting(run: Run) -> str:
-    """What a run shares with others that differ in their seed alone: its configuration, and what it was trained on."""
+    """The configuration and data of a run without its seed, as a string that is equal for runs of the same group."""
     flat = settings.fixed(run.config) | {"epochs": run.config["training"].get("epochs")}
-    return strict_json({k: v for k, v in flat.items() if k not in _NO_MATTER})
+    return strict_json({k: v for k, v in flat.items() if k not in _IGNORED})
 
 
 def named(sides: Sequence[Side]) -> str:
@@ -162,10 +162,10 @@ def named(sides: Sequence[Side]) -> str:
 
 
 def names_of(runs: Sequence[Run]) -> list[str]:
-    """Short names that tell runs apart: that of the folder, or as much of the path as is needed.
+    """Short unique names of runs: the folder's name, or as much of the path as needed.
 
     Raises:
-        ValueError: a run stands there twice.
+        ValueError: a run is given twice.
     """
     paths = [run.path.absolute().parts for run in runs]
     for length in range(1, max(map(len, paths)) + 1):
@@ -177,7 +177,7 @@ def names_of(runs: Sequence[Run]) -> list[str]:
 
 
 def _settings(run: Run) -> dict[str, str]:
-    """Every setting of a run that a person chose, flat."""
+    """The settings of a run as a flat mapping."""
     config = run.config
     data = config["data"].get("source") or {"name": config["data"]["name"]}
     rows = facts.flat({"model": config["model"]["name"]} | config["model"]["options"], "")
@@ -186,7 +186,7 @@ def _settings(run: Run) -> dict[str, str]:
 
 
 def _usual(side: Side) -> dict[str, str]:
-    """The options of a run's model where nothing was said; nothing of a model that has no name here."""
+    """The default options of a run's model; empty for a model that is not registered."""
     try:
         model = registry.outline(side.run.config["model"]["name"], side.material.model.spec)
     except ConfigError:

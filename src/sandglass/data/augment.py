@@ -1,4 +1,4 @@
-"""Random changes of training pictures on their device; an example's draw hangs on (seed, epoch, index) alone."""
+"""Data augmentation on the device; the random draw of an example depends only on (seed, epoch, index)."""
 
 from __future__ import annotations
 
@@ -20,39 +20,39 @@ AUGMENTATIONS: Mapping[str, Scale] = {
     "shift": Scale(0.1, 1.0, "largest shift along each axis, of its side"),
     "rotate": Scale(15.0, 180.0, "largest angle in degrees"),
     "scale": Scale(0.1, 4.0, "largest enlargement or reduction, as a fraction"),
-    "crop": Scale(0.8, 1.0, "least share of the area that is cut out and enlarged again; 0 for none"),
+    "crop": Scale(0.8, 1.0, "smallest fraction of the area to crop and resize; 0 for none"),
     "brightness": Scale(0.2, 1.0, "largest change of all values"),
     "contrast": Scale(0.2, 1.0, "largest change of the distance from the mean, as a fraction"),
-    "mixup": Scale(0.2, 8.0, "both parameters of the Beta distribution of the shares"),
+    "mixup": Scale(0.2, 8.0, "both parameters of the Beta distribution of the mixing weight"),
 }
-"""What can be done, and how strongly; :class:`Augmentation` says more."""
+"""The augmentations with the ranges of their strengths; :class:`Augmentation` documents each."""
 
-# One column of the draws each, whichever are in use, so that switching one on does not change the others. What came
-# later draws from a stream of its own: another column here would change every draw of earlier runs.
+# One column of random numbers each, whether used or not, so that enabling one does not change the others. Augmentations
+# added later draw from their own stream: another column here would change the draws of existing runs.
 _DRAWS = ("flip", "vflip", "shift_x", "shift_y", "rotate", "scale", "brightness", "contrast")
-_CROP_RATIO = 4 / 3  # a cut-out is at most so much wider than high, or the other way round, in shares of the sides
+_CROP_RATIO = 4 / 3  # largest aspect ratio of a crop, relative to that of the picture
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Flips, one affine warp, changes of light, and mixtures of two pictures.
+    """Flips, one affine warp, brightness and contrast changes, and mixup.
 
-    Everything but ``mixup`` hangs on (seed, epoch, index) alone. A mixture needs a second picture, which comes from the
-    same batch: the pictures, ordered by a draw of their own, are each mixed with the next one.
+    All but ``mixup`` depend only on (seed, epoch, index). ``mixup`` takes the second picture from the same batch: the
+    batch is put into a random order, and each picture is mixed with the next one.
 
     Args:
         flip: probability of a mirror image, left for right.
         vflip: probability of a mirror image, top for bottom.
-        shift: largest shift along each axis, as a fraction of the side; whole pixels, the edge is repeated.
-        rotate: largest angle, degrees.
+        shift: largest shift along each axis, as a fraction of the side; rounded to whole pixels, with edge padding.
+        rotate: largest angle in degrees.
         scale: largest enlargement, as a fraction (0.1: sides from 1 / 1.1 to 1.1 times).
-        crop: least share of the area of a random cut-out that is enlarged to the whole again (Szegedy et al. 2015,
+        crop: smallest fraction of the area of a random crop, which is resized to the full size (Szegedy et al. 2015,
             "Going Deeper with Convolutions", arXiv 1409.4842); 0 and 1 for none.
-        brightness: largest value added to or taken from all pixels, of 1.
+        brightness: largest value added to or subtracted from all pixels, for values in [0, 1].
         contrast: largest change of the distance from the picture's mean, as a fraction.
-        mixup: parameter a of the Beta(a, a) that the shares of two pictures follow (Zhang et al. 2018, "mixup: Beyond
-            Empirical Risk Minimization", arXiv 1710.09412). A picture keeps the larger share, and with it its label.
-        unit: values lie in [0, 1] and are kept there.
+        mixup: parameter a of the Beta(a, a) distribution of the mixing weight (Zhang et al. 2018, "mixup: Beyond
+            Empirical Risk Minimization", arXiv 1710.09412). A picture keeps the larger weight, and so its label.
+        unit: whether values lie in [0, 1]; results are clipped to that range.
 
     Example:
         >>> change = make_augmentation(["flip", "shift"])
@@ -78,55 +78,53 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether it moves pixels, and so makes a picture differ from what belongs to it."""
+        """Whether it moves pixels, so that companions must be moved with their picture."""
         return bool(self.flip or self.vflip or self.shift or self.rotate or self.scale or 0 < self.crop < 1)
 
     def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int, stream: str = "") -> Tensor:
-        """Changed pictures; ``x`` itself is left as it is.
+        """Augmented pictures; ``x`` is not modified.
 
         Args:
             x: ``(B, C, H, W)`` floats, in [0, 1] where ``unit``.
-            index: ``(B,)`` the examples' positions in their split.
-            seed: of the run.
-            epoch: whole epochs done.
-            stream: of draws; another one for every stage of training, and for every set beside.
+            index: ``(B,)`` positions of the examples in their split.
+            seed: seed of the run.
+            epoch: number of completed epochs.
+            stream: random stream; each training stage and each unpaired set has its own.
 
         Returns:
             ``(B, C, H, W)``.
 
         Raises:
-            ConfigError: rows.
+            ConfigError: ``x`` holds rows, not pictures.
         """
         return self.together(Batch(x, index=index), seed, epoch, stream).x
 
     @torch.no_grad()
     def together(self, batch: Batch, seed: int, epoch: int, stream: str = "") -> Batch:
-        """Changed pictures with their companions.
+        """A batch with augmented pictures and companions.
 
-        Companions that are pictures of the same height and width are moved and mixed as their pictures are, by the same
-        draw; light is changed on ``x`` alone. Other companions stay as they are. A picture that is mixed with one that
-        lacks a companion lacks it, too.
+        Companions that are pictures of the same height and width get the same geometric changes and mixup, from the
+        same draw; brightness and contrast change only ``x``. Other companions are unchanged. A picture mixed with one
+        whose companion is absent has that companion marked absent, too.
 
         Args:
-            batch: ``x`` as :meth:`__call__` takes it, and positions.
-            seed: of the run.
-            epoch: whole epochs done.
-            stream: of draws.
+            batch: ``x`` as for :meth:`__call__`, and ``index``.
+            seed: seed of the run.
+            epoch: number of completed epochs.
+            stream: random stream.
 
         Raises:
-            ConfigError: rows.
+            ConfigError: ``batch.x`` holds rows, not pictures.
         """
         x = batch.x
         if x.dim() != 4:
-            raise ConfigError(
-                f"Augmentation changes pictures (B, C, H, W), not examples of shape {tuple(x.shape[1:])}."
-            )
+            raise ConfigError(f"Augmentation needs pictures (B, C, H, W), not examples of shape {tuple(x.shape[1:])}.")
         assert batch.index is not None
         index, key = batch.index.to(x.device), keyed(seed, epoch, stream)
         u = dict(zip(_DRAWS, uniform(index, len(_DRAWS), *key, "augment").to(x.dtype).unbind(1), strict=True))
         v = uniform(index, 4, *key, "augment", "crop").to(x.dtype) if 0 < self.crop < 1 else None
         given = {
-            n: self._move(t, u, v).clamp(t.min(), t.max())  # rounding in a warp may lead out of [0, 1]
+            n: self._move(t, u, v).clamp(t.min(), t.max())  # rounding in a warp may leave [0, 1]
             for n, t in batch.given.items()
             if t.dim() == 4 and t.shape[2:] == x.shape[2:]
         }
@@ -138,7 +136,7 @@ class Augmentation:
         return replace(batch, x=x, given={**batch.given, **given}, absent=absent)
 
     def _move(self, x: Tensor, u: Mapping[str, Tensor], v: Tensor | None) -> Tensor:
-        """Mirrors and warps, by draws."""
+        """Applies flips and the affine warp."""
         if self.flip:
             x = torch.where((u["flip"] < self.flip)[:, None, None, None], x.flip(-1), x)
         if self.vflip:
@@ -150,7 +148,7 @@ class Augmentation:
         return x
 
     def _light(self, x: Tensor, u: Mapping[str, Tensor]) -> Tensor:
-        """Changes contrast and brightness, by draws."""
+        """Applies contrast and brightness."""
         if self.contrast:
             mean = x.mean((1, 2, 3), keepdim=True)
             x = mean + (x - mean) * (1 + self.contrast * _signed(u["contrast"]))
@@ -159,7 +157,7 @@ class Augmentation:
         return x.clamp(0, 1) if self.unit else x
 
     def _warp(self, x: Tensor, u: Mapping[str, Tensor], cut: tuple[Tensor, ...] | None = None) -> Tensor:
-        """Turns, scales and shifts about the centre, and cuts out, in one bilinear pass, in pixels that are square."""
+        """Rotates, scales and shifts about the centre, and crops, with one bilinear interpolation and square pixels."""
         from kornia.geometry.transform import get_affine_matrix2d, warp_affine
 
         h, w = x.shape[-2:]
@@ -168,7 +166,7 @@ class Augmentation:
         shift = torch.stack([((2 * u[f"shift_{a}"] - 1) * self.shift * n).round() for a, n in (("x", w), ("y", h))], 1)
         centre = torch.stack([x.new_full((len(x),), (n - 1) / 2) for n in (w, h)], 1)
         matrix = get_affine_matrix2d(shift, centre, factor[:, None].expand(-1, 2), angle)
-        if cut is not None:  # the cut-out is enlarged after that; a pixel's centre lies half a pixel from its edge
+        if cut is not None:  # the crop is resized after the warp; a pixel's centre lies half a pixel from its edge
             left, top, width, height = cut
             zero, one = torch.zeros_like(left), torch.ones_like(left)
             across = [1 / width, zero, (0.5 - left * w) / width - 0.5]
@@ -178,12 +176,12 @@ class Augmentation:
 
 
 def window(share: Tensor, u: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """A random rectangle of each picture: left, top, width and height ``(B,)``, in shares of the sides.
+    """A random rectangle for each picture: left, top, width and height ``(B,)``, as fractions of the sides.
 
     Args:
-        share: ``(B,)`` of the area, above 0.
-        u: ``(B, 3)`` numbers in [0, 1), for its form and place.
-        ratio: how far its form may be from that of the picture; less where it would not fit.
+        share: ``(B,)`` fraction of the area, above 0.
+        u: ``(B, 3)`` uniform numbers in [0, 1), for aspect ratio and position.
+        ratio: largest aspect ratio relative to that of the picture; reduced where the rectangle would not fit.
 
     Example:
         >>> left, top, width, height = window(torch.tensor([0.5]), torch.tensor([[0.9, 0.0, 1.0]]), 2.0)
@@ -196,15 +194,15 @@ def window(share: Tensor, u: Tensor, ratio: float) -> tuple[Tensor, Tensor, Tens
 
 
 def mix(x: Tensor, strength: float, u: Tensor) -> Tensor:
-    """Every picture with a share, under one half, of another one of the batch.
+    """Mixup: each picture blended with another one of the batch, whose weight is below one half.
 
     The larger of a Beta(a, a) draw and its complement is drawn in closed form, by the t-distribution with 2a degrees of
     freedom (Bailey 1994, "Polar Generation of Random Variates with the t-Distribution").
 
     Args:
-        x: ``(B, ...)``; a batch of one stays as it is.
+        x: ``(B, ...)``; a batch of one is returned unchanged.
         strength: a.
-        u: ``(B, 3)`` numbers in [0, 1): who comes after whom, and the share.
+        u: ``(B, 3)`` uniform numbers in [0, 1): one for the order of the batch, two for the weight.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0]])
@@ -218,13 +216,13 @@ def mix(x: Tensor, strength: float, u: Tensor) -> Tensor:
 
 
 def partners(u: Tensor) -> Tensor:
-    """``(B,)`` which picture each one is mixed with; ``u`` as :func:`mix` takes it."""
+    """``(B,)`` index of the picture that each one is mixed with; ``u`` as for :func:`mix`."""
     order = u[:, 0].argsort(stable=True)
     return torch.empty_like(order).scatter_(0, order, order.roll(-1))
 
 
 def keyed(seed: int, epoch: int, stream: str) -> tuple[int | str, ...]:
-    """What the draws of a stream hang on beside the example.
+    """The random key of a stream, without the example's index.
 
     Example:
         >>> keyed(0, 3, ""), keyed(0, 3, "prior")
@@ -234,17 +232,17 @@ def keyed(seed: int, epoch: int, stream: str) -> tuple[int | str, ...]:
 
 
 def make_augmentation(given: Strengths, spec: Spec | None = None) -> Augmentation | None:
-    """An augmentation from names, with the usual strengths of :data:`AUGMENTATIONS` or strengths of one's own.
+    """Builds an augmentation from names, with the default strengths of :data:`AUGMENTATIONS` or given ones.
 
     Args:
         given: such as ``"flip,rotate=5"``, ``["flip", "rotate=5"]`` or ``{"flip": 0.5, "rotate": 5}``.
-        spec: of the data; without it, pictures in [0, 1].
+        spec: specification of the data; pictures in [0, 1] when not given.
 
     Returns:
-        None where nothing is to be changed: no names, or no strength above 0.
+        The augmentation, or None if there are no names or all strengths are 0.
 
     Raises:
-        ConfigError: an unknown name, a strength that makes no sense, or data that is no pictures.
+        ConfigError: an unknown name, an invalid strength, or data that is not pictures.
 
     Example:
         >>> make_augmentation("flip,rotate=5").rotate
@@ -256,7 +254,7 @@ def make_augmentation(given: Strengths, spec: Spec | None = None) -> Augmentatio
     if not any(strengths.values()):
         return None
     if spec is not None and not spec.is_image:
-        raise ConfigError("Augmentation changes pictures, and this data is rows; leave out --augment.")
+        raise ConfigError("Augmentation needs pictures, and this data is rows; leave out --augment.")
     return Augmentation(**strengths, unit=spec is None or spec.support != "real")
 
 

@@ -1,4 +1,4 @@
-"""Sets that stand beside the examples without being paired with them: another domain, pictures without labels."""
+"""Unpaired sets that accompany the training set: another domain, or pictures without labels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sandglass.errors import DataError, NotFoundError
 
 @dataclass(frozen=True)
 class Aside:
-    """A set beside, read and split.
+    """An unpaired set, read and split.
 
     Args:
-        splits: its own.
-        transform: what its examples went through.
-        source: where it is, None where it was handed over in Python.
-        notes: on what was done to it.
-        bad: files that were left out, and why.
+        splits: its splits.
+        transform: the transform applied to its examples.
+        source: its path or name, None if it was passed as a Python object.
+        notes: remarks on how it was read.
+        bad: files that were left out, each with the reason.
     """
 
     splits: Mapping[str, Split]
@@ -36,32 +36,32 @@ class Aside:
 def read_beside(
     sets: Mapping[str, Any], plan: Plan, pictured: dict[str, Any], cache: bool | None, model: Transform | None
 ) -> dict[str, Aside]:
-    """Sets beside, each with a transform and splits of its own.
+    """Reads unpaired sets, each with its own transform and splits.
 
     Args:
-        sets: by name their sources, as :func:`sandglass.load_data` takes them, or the other domain of a folder.
-        plan: what they are to become, which is what the examples do.
-        pictured: what else is of files of pictures.
-        cache: whether folders are kept decoded on disk.
+        sets: sources by name, as for :func:`sandglass.load_data`, or the other domain of a folder.
+        plan: options of preprocessing and splitting, the same as for the training set.
+        pictured: further options for picture files.
+        cache: whether to cache the decoded pictures of folders on disk.
         model: a trained model's transform, or None.
 
     Raises:
-        DataError: a set that cannot be read, or that the model does not know.
+        DataError: a set that cannot be read, or that the model was not trained with.
         NotFoundError: no such file or folder.
     """
     found = {}
     for name, source in sets.items():
         if model is not None and name not in model.beside:
             if isinstance(source, Home):
-                continue  # a folder of two domains, for a model that knows only one
+                continue  # a folder of two domains, for a model trained on one
             known = ", ".join(model.beside) or "none"
-            raise DataError(f"The model knows no set '{name}' beside its data. It knows: {known}.")
+            raise DataError(f"The model has no unpaired set '{name}'. It has: {known}.")
         try:
             found[name] = _read(name, source, plan, pictured, cache, None if model is None else model.beside[name])
         except NotFoundError as error:
-            raise NotFoundError(f"The set '{name}' beside: {error}") from error
+            raise NotFoundError(f"The unpaired set '{name}': {error}") from error
         except DataError as error:
-            raise DataError(f"The set '{name}' beside: {error}") from error
+            raise DataError(f"The unpaired set '{name}': {error}") from error
     return found
 
 

@@ -1,9 +1,9 @@
-"""Pictures decoded once and kept as bytes in a file, for sources that are large or read again and again.
+"""A cache of decoded pictures in files, for sources that are large or read repeatedly.
 
-A folder and what was asked of it (size, fit, channels) have one place below the cache folder, so that a folder that
-changes does not leave old copies behind. What is there is used again if every picture's name, size and times are as
-they were when it was made, and if it is whole: it is written beside its place with a manifest and renamed last, and the
-bytes are compared with their checksums when they are opened. Two processes that want the same one make it once.
+Each combination of source folder and options (size, fit, channels) has one entry below the cache folder, so a changed
+folder leaves no old copies behind. An entry is reused if every picture's name, size and times are unchanged and the
+entry is complete: it is written to a temporary folder with a manifest and renamed last, and its checksums are compared
+when it is opened. A lock keeps two processes from building the same entry twice.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from sandglass.errors import CheckpointError, SaveError
 from sandglass.runs import storage
 
 LARGE = 64 * 2**20
-"""Bytes of decoded pictures from which a folder is kept in the cache where nothing else is said."""
+"""Size of the decoded pictures in bytes from which a folder is cached by default."""
 
 CAP = 64 * 2**30
-"""Bytes of all that is kept; beyond, what was not used for longest goes when something new comes."""
+"""Largest size of the cache in bytes; beyond it, the least recently used entries are deleted when one is added."""
 
-_VERSION = 1  # of the decoding and of the files; what another version made is made anew
+_VERSION = 1  # of the decoding and of the file format; entries of other versions are rebuilt
 _BLOCK = 4 * 2**20
-_CHECKED = 2 * 2**30  # bytes of a file whose checksums are compared when it is opened
+_CHECKED = 2 * 2**30  # bytes of a file that are checked when it is opened
 _PIXELS, _DIGESTS, _ABOUT, _KNOWN = "pixels.bin", "digests.bin", "about.json", "fingerprints.json"
 _REMEMBERED = 32
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Decoded pictures in the cache.
+    """A cache entry.
 
     Args:
-        store: their pixels.
-        about: plain values that were kept with them.
+        store: the decoded pixels.
+        about: plain values stored with them.
     """
 
     store: Store
@@ -55,20 +55,20 @@ class Kept:
 
 
 def home() -> Path:
-    """Where decoded pictures are kept."""
+    """The folder of the cache of decoded pictures."""
     return storage.cache_folder("pictures")
 
 
 def place(folder: Path, asked: Mapping[str, Any]) -> Path:
-    """Where the pictures of a folder are kept, read as ``asked`` (plain values)."""
+    """The cache entry for a folder read with the options ``asked`` (plain values)."""
     text = json.dumps([os.fsencode(folder.resolve()).hex(), dict(asked)], sort_keys=True)
     return home() / hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def stamp(folder: Path, files: Sequence[str], asked: Mapping[str, Any]) -> str:
-    """SHA-256 over what must stay as it was: each file's name, size and times, and how they are decoded.
+    """SHA-256 of everything that invalidates an entry: each file's name, size and times, and the decoding options.
 
-    A file's change time is among them, for a program can set the time of modification back.
+    Includes the change time, because a program can reset the modification time.
     """
     from PIL import __version__ as pillow
 
@@ -84,12 +84,12 @@ def stamp(folder: Path, files: Sequence[str], asked: Mapping[str, Any]) -> str:
 
 
 def is_taken(where: Path) -> bool:
-    """Whether something is kept at a place, old or new."""
+    """Whether a cache entry exists, up to date or not."""
     return (where / "rows").is_dir()
 
 
 def find(where: Path, wanted: str, *, check: bool = True) -> Kept | None:
-    """What is kept at a place, if it has this stamp and is whole; its pixels are believed without ``check``."""
+    """A cache entry, or None unless its stamp matches and it is complete; ``check=False`` skips the checksums."""
     folder = where / "rows"
     try:
         manifest = storage.read_manifest(folder)
@@ -105,7 +105,7 @@ def find(where: Path, wanted: str, *, check: bool = True) -> Kept | None:
         values = json.loads(small[_ABOUT])
         if check and not _sound(folder / _PIXELS, values["blocks"]):
             return None
-        os.utime(folder)  # it was used now
+        os.utime(folder)  # marks it as recently used
     except (CheckpointError, OSError, KeyError, ValueError):
         return None
     digests = np.frombuffer(small[_DIGESTS], np.uint8).reshape(-1, 16)
@@ -122,15 +122,15 @@ def build(
     parts: Iterable[Decoded],
     about: Callable[[], Mapping[str, Any]],
 ) -> Kept:
-    """Writes decoded pictures to a place; call it inside :func:`held`.
+    """Writes decoded pictures into a cache entry; call it inside :func:`held`.
 
     Args:
-        where: the place.
+        where: the cache entry.
         wanted: its stamp.
         shape: ``(C, H, W)``.
         dtype: uint8 or float32.
-        parts: the pictures, passed through once.
-        about: plain values to keep with them, asked for at the end.
+        parts: the decoded pictures, iterated over once.
+        about: returns the plain values to store with them; called after the last part.
 
     Raises:
         SaveError: it could not be written.
@@ -162,7 +162,7 @@ def build(
     except BaseException:
         storage.sweep(where)
         raise
-    found = find(where, wanted, check=False)  # its manifest was made by reading it back
+    found = find(where, wanted, check=False)  # writing the manifest has already read it back
     if found is None:
         raise SaveError(f"{where} could not be read back after it was written; try again, or give cache=False.")
     return found
@@ -170,10 +170,10 @@ def build(
 
 @contextmanager
 def held(where: Path, size: int) -> Iterator[None]:
-    """Holds a place for this process, waiting for another one that does, and makes room for ``size`` bytes.
+    """Locks a cache entry, waiting for other processes, and makes room for ``size`` bytes.
 
     Raises:
-        SaveError: nothing can be written there, or there is no room.
+        SaveError: the cache cannot be written, or the disk is full.
     """
     try:
         where.mkdir(parents=True, exist_ok=True)
@@ -190,7 +190,7 @@ def held(where: Path, size: int) -> Iterator[None]:
 
 
 def clear() -> int:
-    """Deletes all decoded pictures, unpacked archives and learnt features; returns how many bytes they were."""
+    """Deletes all decoded pictures, unpacked archives and cached features; returns the number of bytes freed."""
     folders = (home(), storage.cache_folder("archives"), storage.cache_folder("features"))
     size = sum(_size(folder) for folder in folders if folder.is_dir())
     for folder in folders:
@@ -206,11 +206,11 @@ def _make_room(where: Path, size: int) -> None:
             f"The decoded pictures take {size / 2**20:,.0f} MiB; {where} has {free / 2**20:,.0f} MiB free. "
             "Set SANDGLASS_CACHE to a larger disk, or choose a smaller size."
         )
-    # What another process has mapped stays there for it: its name goes, its bytes stay until that process ends.
+    # A process that has mapped a deleted file keeps it: only the name is removed until that process ends.
     while others and (total + size > CAP or shutil.disk_usage(where).free < size):
         oldest = others.pop(0)
         total -= _size(oldest)
-        with suppress(Timeout, OSError), FileLock(oldest / "lock", timeout=0):  # not from under one that is being made
+        with suppress(Timeout, OSError), FileLock(oldest / "lock", timeout=0):  # not one that is being written
             shutil.rmtree(oldest / "rows", ignore_errors=True)
 
 
@@ -228,13 +228,13 @@ def _used(where: Path) -> float:
 def _size(where: Path) -> int:
     size = 0
     for file in where.rglob("*"):
-        with suppress(OSError):  # another process may be at it
+        with suppress(OSError):  # another process may be deleting it
             size += file.stat().st_size if file.is_file() else 0
     return size
 
 
 class _Checksums:
-    """CRC-32 of every block of a file while it is written."""
+    """CRC-32 of each block of a file, computed while it is written."""
 
     def __init__(self) -> None:
         self.found: list[int] = []
@@ -256,7 +256,7 @@ class _Checksums:
 
 
 def _sound(path: Path, blocks: Sequence[int]) -> bool:
-    """Whether the blocks have their checksums: all of them, or of a very large file as many, evenly spread."""
+    """Whether the checksums match: of all blocks, or of an evenly spaced sample if the file is very large."""
     step = max(1, -(-len(blocks) * _BLOCK // _CHECKED))
     with path.open("rb") as file:
         for number in range(0, len(blocks), step):
@@ -268,7 +268,7 @@ def _sound(path: Path, blocks: Sequence[int]) -> bool:
 
 @dataclass(frozen=True)
 class _Memory:
-    """Texts that were made of a place's pixels, in a file beside them; of no worth once these are made anew."""
+    """Cached strings derived from the pixels of an entry, such as fingerprints; invalid once it is rebuilt."""
 
     where: Path
     seal: str
@@ -278,7 +278,7 @@ class _Memory:
         if key not in known:
             some = list(known.items())[: _REMEMBERED - 1]
             known = dict([*some, (key, make())])
-            with suppress(SaveError):  # then it is made again next time
+            with suppress(SaveError):  # then it is computed again next time
                 storage.write_file(self.where / _KNOWN, storage.seal({"of": self.seal, "known": known}))
         return known[key]
 

@@ -1,4 +1,4 @@
-"""The cells of a column as they are found: which of them hold a value, and what that is as a number."""
+"""The cells of a table's column: which are missing, and their values as numbers."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Array = np.ndarray[Any, Any]
 MISSING = frozenset(
     ["", "?", "NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None", "<NA>", "NaT", "#N/A", "#NA"]
 )
-"""Texts that stand for a missing value, in files and in tables handed over."""
+"""Strings that are read as missing values, in files and in DataFrames."""
 
 LOG_BOUND = 85.0
-"""The largest size of a positive number's logarithm; float32, in which files are written, holds it."""
+"""Largest absolute logarithm of a positive number, within the range of float32."""
 
 MOST = 2**24
-"""The largest count; up to it float32 knows every whole number."""
+"""Largest count; float32 represents every integer up to it exactly."""
 
 _ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-]\d\d:?\d\d)?)?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LARGEST = 1e100  # beyond, a variance overflows
+_LARGEST = 1e100  # beyond this, a variance overflows
 _BOOLEAN = {"true": "True", "1": "True", "1.0": "True", "yes": "True", "y": "True", "t": "True",
             "false": "False", "0": "False", "0.0": "False", "no": "False", "n": "False", "f": "False"}  # fmt: skip
 
@@ -73,7 +73,7 @@ def plain(column: Any) -> Array:
 
 
 def observed(values: Array) -> Array:
-    """``(N,)`` booleans: which of the cells, as :func:`plain` gives them, hold a value."""
+    """``(N,)`` booleans, True where a cell returned by :func:`plain` is not missing."""
     if values.dtype.kind == "O":
         return np.array([v is not None for v in values], dtype=bool)
     if values.dtype.kind == "M":
@@ -82,16 +82,16 @@ def observed(values: Array) -> Array:
 
 
 def numbers(name: str, values: Array) -> Array:
-    """Cells as float64, NaN where missing.
+    """Numeric cells as float64, NaN where missing.
 
     Raises:
-        DataError: texts, or infinite numbers.
+        DataError: strings, or infinite numbers.
     """
     seen = observed(values)
     found = np.full(len(values), np.nan)
     try:
         if values.dtype.kind == "M":
-            raise TypeError("it holds times")
+            raise TypeError("it holds datetimes")
         found[seen] = values[seen].astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"column '{name}' must hold numbers: {error}.") from error
@@ -100,27 +100,27 @@ def numbers(name: str, values: Array) -> Array:
 
 
 def logarithms(name: str, values: Array) -> Array:
-    """Cells that are positive numbers as their natural logarithms, NaN where missing.
+    """Natural logarithms of cells with positive numbers, NaN where missing.
 
     Raises:
-        DataError: something else, zero among it.
+        DataError: a cell that is not a positive number.
 
     Example:
         >>> logarithms("income", np.array([1.0, np.nan])).tolist()
         [0.0, nan]
     """
     found = numbers(name, values)
-    _all(name, found, found > 0, "a positive column holds numbers above 0; declare it numeric, or count if it is one")
+    _all(name, found, found > 0, "a positive column holds numbers above 0; declare it numeric or count")
     found = np.log(found)
     _all(name, np.exp(found), np.abs(found) <= LOG_BOUND, "a positive column holds numbers from 1e-36 to 1e36")
     return found
 
 
 def counts(name: str, values: Array) -> Array:
-    """Cells that are counts as float64, NaN where missing.
+    """Cells with counts as float64, NaN where missing.
 
     Raises:
-        DataError: something else, or counts beyond :data:`MOST`.
+        DataError: a cell that is not a whole number from 0 to :data:`MOST`.
     """
     found = numbers(name, values)
     _all(name, found, (found >= 0) & (found == np.round(found)), "a count is a whole number from 0")
@@ -129,12 +129,12 @@ def counts(name: str, values: Array) -> Array:
 
 
 def seconds(name: str, values: Array) -> Array:
-    """Cells that are dates, times or ISO 8601 texts as seconds since 1970, NaN where missing.
+    """Cells with dates, datetimes or ISO 8601 strings as seconds since 1970, NaN where missing.
 
-    A time without a zone is taken as it stands, one with a zone is brought to UTC.
+    A datetime without a time zone is used unchanged, one with a time zone is converted to UTC.
 
     Raises:
-        DataError: something else.
+        DataError: a cell that is none of these.
 
     Example:
         >>> seconds("day", np.array(["1970-01-02", None], dtype=object)).tolist()
@@ -149,7 +149,7 @@ def seconds(name: str, values: Array) -> Array:
         moment = _moment(values[i])
         if moment is None:
             raise DataError(
-                f"column '{name}' has '{values[i]}' in row {i}, which is no date such as 2020-12-31 or "
+                f"column '{name}' has '{values[i]}' in row {i}, which is not a date such as 2020-12-31 or "
                 "2020-12-31T23:59:59."
             )
         found[i] = moment
@@ -157,22 +157,22 @@ def seconds(name: str, values: Array) -> Array:
 
 
 def is_date(value: Any) -> bool:
-    """Whether a cell is a date or time, or an ISO 8601 text of one."""
+    """Whether a cell is a date, a datetime or an ISO 8601 string."""
     return _moment(value) is not None
 
 
 def zoned(value: Any) -> bool:
-    """Whether a cell is a time, or a text of one, that names its zone."""
+    """Whether a cell is a datetime, or a string of one, with a time zone."""
     if isinstance(value, str):
         return bool(re.search(r"(Z|[+-]\d\d:?\d\d)$", value.strip()[10:]))
     return isinstance(value, datetime) and value.tzinfo is not None
 
 
 def sequence(name: str, values: Array) -> list[Array | None]:
-    """Cells that are lists or arrays as float64 arrays, None where missing; NaN inside one is a missing value.
+    """Cells with lists or arrays as float64 arrays, None where missing; NaN inside an array is a missing value.
 
     Raises:
-        DataError: something else in a cell, or infinite numbers.
+        DataError: a cell that is not a list of numbers, or infinite numbers.
     """
     found: list[Array | None] = []
     for i, value in enumerate(values):
@@ -183,7 +183,7 @@ def sequence(name: str, values: Array) -> list[Array | None]:
             rows = value if isinstance(value, np.ndarray) and value.dtype.kind != "O" else np.array(list(value))
             array = np.stack(list(rows)).astype(np.float64) if rows.dtype.kind == "O" else rows.astype(np.float64)
         except (TypeError, ValueError) as error:
-            raise DataError(f"column '{name}' has something else than a list of numbers in row {i}.") from error
+            raise DataError(f"column '{name}' has no list of numbers in row {i}.") from error
         if array.ndim not in (1, 2):
             raise DataError(f"column '{name}' has an array of shape {array.shape} in row {i}; give (T,) or (T, D).")
         _bounded(name, array)
@@ -192,7 +192,7 @@ def sequence(name: str, values: Array) -> list[Array | None]:
 
 
 def text(value: Any, dtype: str) -> str:
-    """The category that a cell stands for.
+    """The category of a cell.
 
     Example:
         >>> text(3.0, "int64"), text("yes", "bool")
@@ -206,7 +206,7 @@ def text(value: Any, dtype: str) -> str:
 
 
 def listed(names: Any) -> str:
-    """Names in quotes, the first eight of them."""
+    """The first eight names, in quotes."""
     names = [f"'{n}'" for n in names]
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
@@ -220,7 +220,7 @@ def _missing(value: Any) -> bool:
         return False
     try:
         return bool(value != value)
-    except TypeError:  # pandas' NA will not say
+    except TypeError:  # pandas.NA has no truth value
         return True
 
 
@@ -228,7 +228,7 @@ def _bounded(name: str, found: Array) -> None:
     bad = np.abs(found) > _LARGEST
     if bad.any():
         count = int(bad.sum())
-        what = "infinite" if np.isinf(found[bad]).all() else f"over {_LARGEST:g} large"
+        what = "infinite" if np.isinf(found[bad]).all() else f"larger than {_LARGEST:g}"
         those = f"{count} values that are" if count > 1 else "1 value that is"
         raise DataError(
             f"column '{name}' has {those} {what}, the first in row "
@@ -237,14 +237,14 @@ def _bounded(name: str, found: Array) -> None:
 
 
 def _all(name: str, found: Array, good: Array, rule: str) -> None:
-    """Refuses a column that has a number for which something does not hold."""
+    """Raises an error naming the first number that is not ``good``, and the rule."""
     bad = np.flatnonzero(~good & ~np.isnan(found))
     if len(bad):
         raise DataError(f"column '{name}' has {found[bad[0]]:g} in row {bad[0]}; {rule}.")
 
 
 def _moment(value: Any) -> float | None:
-    """Seconds since 1970 of a date, a time or an ISO 8601 text; None for anything else."""
+    """Seconds since 1970 of a date, a datetime or an ISO 8601 string; None for anything else."""
     if isinstance(value, str):
         return _moment_of_text(value.strip())
     if isinstance(value, np.datetime64):
@@ -272,4 +272,4 @@ READ: dict[str, Callable[[str, Array], Array]] = {
     "count": counts,
     "date": seconds,
 }
-"""By kind, from cells to the numbers that are standardised."""
+"""For each kind of column, the function that converts cells to the numbers to standardise."""

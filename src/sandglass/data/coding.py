@@ -1,9 +1,9 @@
-"""The code of a column: cells as the numbers that a model sees, which of them are observed, and the way back.
+"""Encoding and decoding of table columns: cells to numbers and an observation mask, and back.
 
 A column is a mapping of plain values, as :class:`~sandglass.data.transform.TableTransform` stores it: ``name``,
-``kind``, ``dtype`` (what the way back restores) and the keys that :data:`KEYS` lists for its kind. Where its numbers
-have few places behind the point it has ``decimals``, how many, and where none is below 0 it is ``unsigned``; the way
-back keeps to both.
+``kind``, ``dtype`` (restored by decoding) and the keys that :data:`KEYS` lists for its kind. Optional keys are
+``decimals``, the number of decimal places, and ``unsigned``, True if no number is negative; decoded values respect
+both.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ KEYS = {
     "date": {"mean", "scale"},
     "sequence": {"shape", "mean", "scale"},
 }
-"""What each kind of column stores. An ordinal's mean and scale are of its ranks, a date's of seconds since 1970, those
-of positive numbers of their logarithms. A count's are a whole number and a power of two, so that no digit is lost."""
+"""The keys of each kind of column. Mean and scale refer to ranks (ordinal), seconds since 1970 (date) or logarithms
+(positive). For a count they are a whole number and a power of two, so that encoding is exact."""
 
 DTYPES = frozenset(["bool", "int64", "float64", "str", "date", "datetime", "utc"])
-"""What a column may be given back as."""
+"""Types that a decoded column may have."""
 
 DECIMALS = 6
-"""Places behind the point that a column may keep to; float32 has no more of any use."""
+"""Largest number of decimal places of a column; float32 has no more useful ones."""
 
 _FIRST, _LAST = -62135596800.0, 253402300799.0  # the years 1 to 9999, in seconds since 1970
 _DAY = 86400.0
 _LONGEST = 2**24
-_WHOLE = 2.0**62  # the last power of two that int64 holds
+_WHOLE = 2.0**62  # the largest power of two in int64
 
 
 def plausible(column: Column) -> bool:
-    """Whether a stored column is such as fitting makes, whatever a file says.
+    """Whether a stored column is valid, that is, could result from fitting; the file may be untrusted.
 
     Example:
         >>> plausible({"name": "a", "kind": "numeric", "mean": 0.0, "scale": 0.0, "dtype": "float64"})
@@ -76,17 +76,17 @@ def plausible(column: Column) -> bool:
 
 
 def width(column: Column) -> int:
-    """How many numbers of an encoded row the column fills."""
+    """The number of encoded features of a column."""
     if column["kind"] == "sequence":
         return math.prod(column["shape"])
     return len(column["categories"]) if column["kind"] == "categorical" else 1
 
 
 def encode(column: Column, values: Array) -> tuple[Array, Array]:
-    """Cells ``(N,)`` as float64 ``(N, width)``, 0 where missing, and booleans of that shape: which are observed.
+    """Encodes cells ``(N,)`` as float64 ``(N, width)``, 0 where missing, with a mask of that shape, True if observed.
 
     Raises:
-        DataError: a cell that this column cannot hold; the message names the column.
+        DataError: a cell that is invalid for this column; the message names the column.
 
     Example:
         >>> encode({"name": "a", "kind": "numeric", "mean": 2.0, "scale": 4.0}, np.array([6.0, np.nan]))[0].tolist()
@@ -111,10 +111,10 @@ def encode(column: Column, values: Array) -> tuple[Array, Array]:
 
 
 def quantities(column: Column, part: Array) -> Array:
-    """Encoded numbers of any shape in the column's own unit: of dates seconds since 1970, of ordinals ranks.
+    """Encoded numbers of any shape in the unit of the column: seconds since 1970 for dates, ranks for ordinals.
 
-    What no cell can hold becomes the nearest that one can: counts are whole and not below 0, ranks exist, and of a
-    column without negative numbers none is negative.
+    Values are rounded and clipped to the valid range: counts are whole numbers from 0, ranks are existing ones, and
+    unsigned columns have no negative numbers.
 
     Example:
         >>> quantities({"kind": "count", "mean": 2.0, "scale": 0.5}, np.array([1.1, -9.0])).tolist()
@@ -131,15 +131,15 @@ def quantities(column: Column, part: Array) -> Array:
 
 
 def decode(column: Column, part: Array, seen: Array | None = None) -> Any:
-    """``(N, width)`` back to cells ``(N,)`` in the column's own type.
+    """Decodes ``(N, width)`` to cells ``(N,)`` of the original type.
 
     Args:
-        column: which.
+        column: the column.
         part: encoded cells.
-        seen: ``(N, width)``, False where the cell is to be missing; None for nowhere.
+        seen: ``(N, width)`` mask, False where a cell is missing; None if no cell is.
 
     Returns:
-        A NumPy array; for whole numbers or booleans with gaps, and times in UTC, a pandas array that can hold those.
+        A NumPy array, or a pandas array for whole numbers or booleans with missing values and for datetimes in UTC.
     """
     kind, dtype = column["kind"], column["dtype"]
     if kind == "sequence":
@@ -168,7 +168,7 @@ def decode(column: Column, part: Array, seen: Array | None = None) -> Any:
 
 
 def _codes(column: Column, values: Array) -> Array:
-    """The number of every cell's category, -1 where missing."""
+    """The index of each cell's category, -1 where missing."""
     number = {category: i for i, category in enumerate(column["categories"])}
     code = np.full(len(values), -1, dtype=np.int64)
     cell = values.tolist()
@@ -176,7 +176,7 @@ def _codes(column: Column, values: Array) -> Array:
         place = number.get(text(cell[i], column["dtype"]))
         if place is None:
             known = listed(column["categories"])
-            raise DataError(f"column '{column['name']}' has '{cell[i]}' in row {i}, which is none of {known}.")
+            raise DataError(f"column '{column['name']}' has '{cell[i]}' in row {i}, which is not one of {known}.")
         code[i] = place
     return code
 
@@ -189,7 +189,7 @@ def _picked(column: Column, code: Array) -> Array:
 
 
 def _padded(column: Column, found: list[Array | None]) -> Array:
-    """Sequences as ``(N, width)``, NaN behind their ends."""
+    """Sequences as ``(N, width)``, padded with NaN."""
     shape = tuple(column["shape"])
     x = np.full((len(found), *shape), np.nan)
     for i, one in enumerate(found):
@@ -220,7 +220,7 @@ def _unpadded(column: Column, part: Array, seen: Array | None) -> Array:
 
 
 def _gapped(values: Array, seen: Array) -> Any:
-    """The cells with gaps where they were not observed."""
+    """The cells, with missing values where ``seen`` is False."""
     kind = values.dtype.kind
     if kind in "ib":
         arrays = pandas().arrays

@@ -1,6 +1,6 @@
-"""What comes with each example: another picture of the same name, a half of the same file, a row, or what is derived.
+"""Companions of the examples: a picture of the same name, the other half of a file, a row, or a derived picture.
 
-Companions are read apart and laid beside the examples before these are split, so that pairs stay together.
+Companions are read separately and attached to the examples before splitting, so that pairs stay together.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from sandglass.data.transform import Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 RESERVED = ("x", "labels", "damaged")
-"""Names that no companion may have: the example, its class, and the copy that training damages."""
+"""Names that companions cannot have: the example, its class, and the corrupted copy used in training."""
 
 PAIRED = "source"
-"""What the companion is called that a source brings by its layout."""
+"""Name of the companion in a source that holds pairs."""
 
 
 def read_named(option: str, value: Any) -> dict[str, Any]:
-    """Sources by name, from a mapping or from texts such as ``"source=edges/,grey=grey"``.
+    """Parses sources by name, from a mapping or from strings such as ``"source=edges/,grey=grey"``.
 
     Args:
-        option: what messages call it.
-        value: a mapping; a text with commas between, or several, each ``NAME=SOURCE``. A derivation alone is its name.
+        option: name of the option, for messages.
+        value: a mapping, a comma-separated string or a list of strings, each ``NAME=SOURCE``. A derivation without a
+            name has its own as name.
 
     Raises:
-        ConfigError: a text that cannot be read so, or a name that cannot be.
+        ConfigError: a string that cannot be parsed, or an invalid name.
 
     Example:
         >>> read_named("given", "source=edges/,grey,small=small=4")
@@ -57,34 +58,34 @@ def read_named(option: str, value: Any) -> dict[str, Any]:
             value[name] = where
     for name in value:
         if not str(name).isidentifier() or name in RESERVED:
-            why = f"{', '.join(RESERVED)} stand for something else" if name in RESERVED else "use letters, digits and _"
+            why = f"{', '.join(RESERVED)} are reserved" if name in RESERVED else "use letters, digits and _"
             raise ConfigError(f"{option} cannot have the name '{name}': {why}.")
     return {str(name): where for name, where in value.items()}
 
 
 def home_of(source: Any, pairs: str | None) -> tuple[Home | None, Home | None]:
-    """Where the examples of a source come from if that is pictures in files, and the companions that it brings itself.
+    """The location of a source's picture files and of the companions in the same source, each None if there are none.
 
     Args:
-        source: what :func:`sandglass.load_data` takes.
-        pairs: how it holds pairs; see there.
+        source: as for :func:`sandglass.load_data`.
+        pairs: as for :func:`sandglass.load_data`.
 
     Raises:
-        ConfigError: no such way, or a source that does not hold pairs so.
+        ConfigError: an unknown value of ``pairs``, or a source without such pairs.
     """
     if pairs is not None and pairs not in (*HALVES, "names"):
-        raise ConfigError(f"pairs must be one of {', '.join(HALVES)} and names, not {pairs!r}.")
+        raise ConfigError(f"pairs must be one of {', '.join(HALVES)} or names, not {pairs!r}.")
     place = reading.pictures_at(source)
     if place is None or (place.is_dir() and saved.is_saved(place)):
         if pairs is not None:
-            raise ConfigError("pairs are of pictures in files: give a folder or an archive, or leave pairs out.")
+            raise ConfigError("pairs needs picture files: give a folder or an archive, or leave pairs out.")
         return None, None
     if pairs in HALVES:
         return Home(place, half=pairs), Home(place, half=HALVES[pairs])
     try:
         two = not place.is_file() or archives.is_archive(place)
         two = two and bool(layouts.domains(Home(place).folder))
-    except OSError:  # of a folder that may not be entered: whoever reads it says so
+    except OSError:  # a folder without permission; reading it reports the error
         two = False
     if pairs == "names":
         if not two:
@@ -97,18 +98,18 @@ def home_of(source: Any, pairs: str | None) -> tuple[Home | None, Home | None]:
 
 
 def attach(raw: Raw, wanted: Wanted) -> tuple[Raw, dict[str, Any] | None]:
-    """A source with companions laid beside its examples.
+    """Attaches companions to the examples of a source.
 
     Args:
-        raw: what was read.
-        wanted: what is to come with it.
+        raw: the source.
+        wanted: the companions to attach.
 
     Returns:
-        The source, and in plain values where the companions come from, None where some were handed over in Python.
+        The source, and the locations of the companions as plain values, None if some were passed as Python objects.
 
     Raises:
-        ConfigError: an option that makes no sense.
-        DataError: companions that cannot be read, or are not of these examples.
+        ConfigError: an invalid option.
+        DataError: companions that cannot be read, or do not match the examples.
         NotFoundError: no such file or folder.
     """
     given = dict(wanted.given)
@@ -116,13 +117,13 @@ def attach(raw: Raw, wanted: Wanted) -> tuple[Raw, dict[str, Any] | None]:
         for name in given:
             if name not in wanted.known:
                 known = ", ".join(wanted.known) or "none"
-                raise DataError(f"The model knows no companion '{name}' of its examples. It knows: {known}.")
+                raise DataError(f"The model has no companion '{name}'. It has: {known}.")
         given |= {n: f"{t.made}=" if "=" not in t.made else t.made
                   for n, t in wanted.known.items() if t.made and n not in given}  # fmt: skip
         given |= {n: cs for n, cs in matching.known_columns(raw, wanted.known).items() if n not in given}
     for name in wanted.absent:
         if name not in given:
-            raise ConfigError(f"absent speaks of '{name}', which is not among the companions that are given.")
+            raise ConfigError(f"absent names '{name}', which is not a companion in given.")
     again: dict[str, Any] = {}
     whole = True
     for name, where in given.items():
@@ -138,7 +139,7 @@ def attach(raw: Raw, wanted: Wanted) -> tuple[Raw, dict[str, Any] | None]:
 
 
 def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
-    """One companion; an empty text stands for a place that the source itself implies."""
+    """Attaches one companion and returns its location; an empty string if the source implies it."""
     known = (wanted.known or {}).get(name)
     columns = matching.columns(raw, where)
     if derived.is_derived(where) and not columns:
@@ -157,12 +158,12 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
         other = where if isinstance(where, Home) else Home(where) if isinstance(where, Path) else None
         if other is None or reading.pictures_at(other.place) is None:
             raise DataError(
-                "of pictures in files, companions are pictures of equal names in another folder; "
-                "give such a folder, or all of it as arrays."
+                "companions of picture files are pictures of the same names in another folder; "
+                "give such a folder, or pass pictures and companions as arrays."
             )
         if gone is not None:
             raise ConfigError(
-                f"absent['{name}'] is for arrays; of pictures in files those are absent that are missing."
+                f"absent['{name}'] is for arrays; companions of picture files are absent if their file is missing."
             )
         return matching.by_name(raw, name, wanted, other, own), "" if isinstance(where, Home) else str(where)
     again = str(where) if isinstance(where, Path) else where if path else None
@@ -170,15 +171,15 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
 
 
 def _derive(raw: Raw, name: str, where: str, known: Transform | None) -> tuple[Raw, str]:
-    """A companion that is made of the example."""
+    """Attaches a companion that is derived from the example."""
     if "=" not in where and Path(where).exists():
         raise DataError(
-            f"'{where}' can be what is derived from a picture, and a file or folder here; "
-            f"write './{where}' for this one, '{where}=' for the derivation."
+            f"'{where}' is ambiguous: a derivation, and a file or folder here; "
+            f"write './{where}' for the file or folder, '{where}=' for the derivation."
         )
     derived.read(where)
     how = derived.spelt(where)
     if known is not None and known.made != how:
-        own = f"has it by '{known.made}', not by" if known.made else "was given it, so that it cannot be made by"
-        raise DataError(f"the model {own} '{how}'.")
+        own = f"derived by '{known.made}'" if known.made else "read from data"
+        raise DataError(f"in training it was {own}; it cannot be derived by '{how}'.")
     return replace(raw, made={**raw.made, name: how}), how if "=" in how else f"{how}="

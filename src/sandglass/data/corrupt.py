@@ -1,8 +1,8 @@
-"""Damage to examples, for denoising and for testing robustness; an example's draw hangs on (seed, epoch, index) alone.
+"""Corruptions, for denoising and robustness tests; the random draw of an example depends only on (seed, epoch, index).
 
-A denoising model sees the damaged example and is compared with the whole one: Vincent et al. 2010, "Stacked Denoising
-Autoencoders" (JMLR 11), and Im et al. 2017, "Denoising Criterion for Variational Auto-Encoding Framework" (arXiv
-1511.06406).
+A denoising model gets the corrupted example as input and the clean one as target: Vincent et al. 2010, "Stacked
+Denoising Autoencoders" (JMLR 11), and Im et al. 2017, "Denoising Criterion for Variational Auto-Encoding Framework"
+(arXiv 1511.06406).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from sandglass.data.augment import keyed, window
 from sandglass.data.strengths import Scale, Strengths, read
 from sandglass.errors import ConfigError
 
-_MASK_RATIO = 2.0  # a hidden rectangle is at most so much wider than high, or the other way round
-_BLUR_REACH = 6.0  # standard deviations at which the kernel ends: what lies beyond is less than float32 can show
+_MASK_RATIO = 2.0  # largest aspect ratio of a masked rectangle, relative to that of the picture
+_BLUR_REACH = 6.0  # radius of the kernel in standard deviations; weights beyond are below float32 precision
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Draws:
     """The random numbers of one corruption of one batch.
 
     Args:
-        index: ``(B,)`` the examples' positions in their split.
-        key: what else they hang on: seed, epoch, name.
-        widths: for rows of a table, how many numbers each of its columns fills; empty where every number is one.
+        index: ``(B,)`` positions of the examples in their split.
+        key: the rest of the random key: seed, epoch, name.
+        widths: number of encoded features of each column of a table; empty if every column has one.
     """
 
     index: Tensor
@@ -42,27 +42,27 @@ class Draws:
     widths: tuple[int, ...] = ()
 
     def uniform(self, n: int, like: Tensor) -> Tensor:
-        """``(B, n)`` in [0, 1), of the type of ``like``."""
+        """``(B, n)`` uniform numbers in [0, 1), with the dtype of ``like``."""
         return rng.uniform(self.index, n, *self.key).to(like.dtype)
 
     def normal(self, like: Tensor) -> Tensor:
-        """Standard normal, of the shape and type of ``like``."""
+        """Standard normal numbers with the shape and dtype of ``like``."""
         return rng.normal(self.index, like[0].numel(), *self.key).to(like.dtype).view_as(like)
 
 
 def gaussian(x: Tensor, sd: float, draws: Draws) -> Tensor:
-    """``(B, ...)`` with normal noise on every number."""
+    """Adds Gaussian noise to ``(B, ...)``."""
     return x + sd * draws.normal(x)
 
 
 def salt_pepper(x: Tensor, share: float, draws: Draws) -> Tensor:
-    """``(B, C, H, W)`` with a share of the pixels black or white, in all channels and at equal chances."""
+    """Sets a fraction of the pixels of ``(B, C, H, W)`` to black or white, equally likely, in all channels."""
     u = draws.uniform(x[0, 0].numel(), x).view(len(x), 1, *x.shape[2:])
     return torch.where(u < share, (u < share / 2).to(x.dtype), x)
 
 
 def blur(x: Tensor, sigma: float, draws: Draws | None = None) -> Tensor:
-    """``(B, C, H, W)`` under a Gaussian kernel, mirrored at the borders; no sum over a picture changes.
+    """Gaussian blur of ``(B, C, H, W)`` with mirrored borders, which preserves the sum over each picture.
 
     Example:
         >>> x = torch.zeros(1, 1, 9, 9)
@@ -75,16 +75,16 @@ def blur(x: Tensor, sigma: float, draws: Draws | None = None) -> Tensor:
 
 
 def mask(x: Tensor, share: float, draws: Draws) -> tuple[Tensor, Tensor]:
-    """Hides a share of each example behind zeros.
+    """Masks a fraction of each example with zeros.
 
     Args:
-        x: ``(B, C, H, W)``, where one random rectangle of that share of the area is hidden, to within whole pixels; or
-            ``(B, D)``, where every cell is dropped with that probability, a category as a whole.
-        share: in 0 to 1.
+        x: ``(B, C, H, W)``, in which one random rectangle of that fraction of the area is masked, to within whole
+            pixels; or ``(B, D)``, in which each cell is dropped with that probability, a one-hot category as a whole.
+        share: the fraction, 0 to 1.
         draws: the random numbers.
 
     Returns:
-        What is left, and ``(B, ...)`` booleans of the same shape, True where ``x`` is still to be seen.
+        The masked examples, and the mask ``(B, ...)`` of the same shape, True where ``x`` is visible.
 
     Example:
         >>> left, seen = mask(torch.ones(2, 3, 8, 8), 1.0, Draws(torch.arange(2), (0,)))
@@ -105,7 +105,7 @@ def mask(x: Tensor, share: float, draws: Draws) -> tuple[Tensor, Tensor]:
 
 
 def jpeg(x: Tensor, quality: float, draws: Draws | None = None) -> Tensor:
-    """``(B, C, H, W)`` in [0, 1] after a JPEG file each, through the CPU; a fourth channel is left as it is.
+    """JPEG compression of ``(B, C, H, W)`` in [0, 1], on the CPU; an alpha channel is unchanged.
 
     Raises:
         ConfigError: two channels, or more than four.
@@ -131,12 +131,12 @@ class Kind:
     """One corruption.
 
     Args:
-        change: from examples, strength and draws to examples.
-        scale: of its strength. Gaussian noise, salt and pepper, and JPEG have the severities of Hendrycks and
+        change: function of examples, strength and random draws that returns corrupted examples.
+        scale: range of its strength. Gaussian noise, salt and pepper, and JPEG have the severities of Hendrycks and
             Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations" (arXiv
             1903.12261).
-        rows: whether it is for rows as well.
-        real: whether it is for numbers beyond [0, 1] as well.
+        rows: whether it also applies to rows.
+        real: whether it also applies to values outside [0, 1].
     """
 
     change: Callable[[Tensor, float, Draws], Tensor]
@@ -152,29 +152,29 @@ CORRUPTIONS: Mapping[str, Kind] = {
         rows=True,
         real=True,
     ),
-    "salt-pepper": Kind(salt_pepper, Scale(0.1, 1.0, "share of the pixels", (0.03, 0.06, 0.09, 0.17, 0.27))),
+    "salt-pepper": Kind(salt_pepper, Scale(0.1, 1.0, "fraction of the pixels", (0.03, 0.06, 0.09, 0.17, 0.27))),
     "blur": Kind(blur, Scale(1.0, 100.0, "standard deviation in pixels", (0.5, 1.0, 1.5, 2.0, 3.0)), real=True),
     "mask": Kind(
         lambda x, share, draws: mask(x, share, draws)[0],
-        Scale(0.25, 1.0, "share that is hidden", (0.1, 0.2, 0.3, 0.4, 0.5)),
+        Scale(0.25, 1.0, "fraction that is masked", (0.1, 0.2, 0.3, 0.4, 0.5)),
         rows=True,
         real=True,
     ),
     "jpeg": Kind(jpeg, Scale(25.0, 100.0, "quality, 1 to 100; 0 for none", (25.0, 18.0, 15.0, 10.0, 7.0))),
 }
-"""What can be done, in which strength, and to what."""
+"""The corruptions, with the ranges of their strengths and the data they apply to."""
 
 SCALES = {name: kind.scale for name, kind in CORRUPTIONS.items()}
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """Several corruptions one after the other.
+    """A sequence of corruptions.
 
     Args:
-        strengths: by name, in this order.
-        unit: values lie in [0, 1] and are kept there.
-        widths: of a table's columns, see :class:`Draws`.
+        strengths: strengths by name, in the order of application.
+        unit: whether values lie in [0, 1]; results are clipped to that range.
+        widths: widths of a table's columns, see :class:`Draws`.
 
     Example:
         >>> damage = make_corruption("gaussian=0.3,mask@2")
@@ -190,20 +190,20 @@ class Corruption:
 
     @torch.no_grad()
     def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int, stream: str = "") -> Tensor:
-        """Damaged examples; ``x`` itself is left as it is.
+        """Corrupted examples; ``x`` is not modified.
 
         Args:
             x: ``(B, C, H, W)`` or ``(B, D)`` floats.
-            index: ``(B,)`` the examples' positions in their split.
-            seed: of the run.
-            epoch: whole epochs done.
-            stream: of draws; another one for every stage of training.
+            index: ``(B,)`` positions of the examples in their split.
+            seed: seed of the run.
+            epoch: number of completed epochs.
+            stream: random stream; each training stage has its own.
 
         Returns:
-            The shape of ``x``.
+            A tensor of the shape of ``x``.
 
         Raises:
-            ConfigError: a corruption of pictures, and rows.
+            ConfigError: a corruption for pictures applied to rows.
         """
         index = index.to(x.device)
         for name, strength in self.strengths.items():
@@ -216,18 +216,18 @@ class Corruption:
 
 
 def make_corruption(given: Strengths, spec: Spec | None = None) -> Corruption | None:
-    """A corruption from names, with the usual strengths of :data:`CORRUPTIONS`, strengths of one's own or severities.
+    """Builds a corruption from names, with the default strengths of :data:`CORRUPTIONS`, given strengths or severities.
 
     Args:
-        given: such as ``"gaussian=0.3,mask"``, ``["blur@2"]`` (severity 2 of 5) or ``{"gaussian": 0.3}``; they act in
+        given: such as ``"gaussian=0.3,mask"``, ``["blur@2"]`` (severity 2 of 5) or ``{"gaussian": 0.3}``; applied in
             this order.
-        spec: of the data; without it, pictures in [0, 1].
+        spec: specification of the data; pictures in [0, 1] when not given.
 
     Returns:
-        None where nothing is to be done: no names, or no strength above 0.
+        The corruption, or None if there are no names or all strengths are 0.
 
     Raises:
-        ConfigError: an unknown name, a strength that makes no sense, or a corruption that such data cannot have.
+        ConfigError: an unknown name, an invalid strength, or a corruption that does not apply to such data.
 
     Example:
         >>> make_corruption("gaussian,blur@2").strengths
@@ -244,13 +244,13 @@ def make_corruption(given: Strengths, spec: Spec | None = None) -> Corruption | 
         if not spec.is_image and not CORRUPTIONS[name].rows:
             raise ConfigError(f"The corruption '{name}' is for pictures, not for rows. {_those('rows')}")
         if spec.support == "real" and not CORRUPTIONS[name].real:
-            raise ConfigError(f"The corruption '{name}' is for values in [0, 1], not for any number. {_those('real')}")
+            raise ConfigError(f"The corruption '{name}' is for values in [0, 1], not real numbers. {_those('real')}")
     widths = tuple(column.width for column in spec.columns)
     return Corruption(strengths, spec.support != "real", widths if sum(widths) == spec.size else ())
 
 
 def possible(spec: Spec) -> dict[str, float]:
-    """The corruptions that such data can have, at their usual strength.
+    """The corruptions that apply to such data, with their default strengths.
 
     Example:
         >>> possible(Spec((5,)))
@@ -265,9 +265,9 @@ def _those(what: str) -> str:
     return f"For such data: {', '.join(names)}."
 
 
-@lru_cache(maxsize=64)  # for a training asks for the same ones at every step
+@lru_cache(maxsize=64)  # the same ones are needed at every training step
 def _smoothing(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """``(n, n)`` weights of a Gaussian kernel on a line that is mirrored at both ends; rows and columns sum to 1."""
+    """``(n, n)`` matrix of a Gaussian filter with mirrored borders; rows and columns sum to 1."""
     reach = math.ceil(_BLUR_REACH * sigma)
     steps = torch.arange(-reach, reach + 1)
     kernel = torch.exp(-0.5 * (steps.double() / sigma).square())
@@ -280,11 +280,11 @@ def _smoothing(n: int, sigma: float, dtype: torch.dtype, device: torch.device) -
 
 @lru_cache(maxsize=64)
 def _columns(widths: tuple[int, ...], device: torch.device) -> Tensor:
-    """``(D,)`` the column that each number of a row belongs to."""
+    """``(D,)`` index of the column that each encoded feature belongs to."""
     return torch.arange(len(widths)).repeat_interleave(torch.tensor(widths)).to(device)
 
 
 def _inside(n: int, start: Tensor, length: Tensor) -> Tensor:
-    """``(B, n)`` which of n pixels have their centre in ``length`` from ``start`` on, both in shares of the side."""
+    """``(B, n)`` True for pixels with centres in [start, start + length), given as fractions of the side."""
     centres = (torch.arange(n, device=start.device, dtype=start.dtype) + 0.5) / n
     return (centres >= start) & (centres < start + length)

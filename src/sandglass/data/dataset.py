@@ -1,4 +1,4 @@
-"""What every source becomes: named splits of tensors, the :class:`Spec` they obey, and how they were made."""
+"""Datasets: named splits of tensors with their :class:`Spec`, their transform and their origin."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from sandglass.data.transform import Transform
 
 @dataclass(frozen=True)
 class Split:
-    """Examples as they are kept: bytes for images, floats for rows; in memory, on a device or in a file.
+    """The stored examples of a split: bytes for images, floats for rows; in memory, on a device or in a file.
 
     Args:
-        x: ``(N, *spec.shape)``, uint8 levels or floats; :class:`~sandglass.data.rows.Rows` are read as batches ask.
-        y: ``(N,)`` int64 class numbers, or None.
-        levels: for uint8, the values run from 0 to ``levels - 1`` and reach a loss divided by that.
-        names: where each example comes from (a file name), for messages; may be empty.
-        factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
-        mask: ``(N, *spec.shape)`` booleans, True where observed; None where everything is.
-        given: companions of each example by name, ``(N, *spec.given[name].shape)``, kept as ``x`` is.
-        given_levels: the levels of those companions that are uint8, where they are not 256.
-        absent: ``(N,)`` booleans by name, True where an example lacks that companion; none lacks it when not there.
-        made: companions that every batch derives from its examples, by name: how, see :mod:`sandglass.data.derived`.
-        beside: the same split of other sets, by name, with examples of their own number.
+        x: ``(N, *spec.shape)``, uint8 levels or floats; :class:`~sandglass.data.rows.Rows` are read from a file batch
+            by batch.
+        y: ``(N,)`` int64 class indices, or None.
+        levels: for uint8, the number of levels; a batch has them divided by ``levels - 1``.
+        names: the file name or other origin of each example, for messages; may be empty.
+        factors: ``(N, F)`` int64, the known generative factors of each example, or None.
+        mask: ``(N, *spec.shape)`` booleans, True where observed; None if nothing is missing.
+        given: companions by name, ``(N, *spec.given[name].shape)``, stored like ``x``.
+        given_levels: number of levels of uint8 companions, by name, if it is not 256.
+        absent: ``(N,)`` booleans by companion, True where an example lacks it; no entry if no example does.
+        made: derivations of companions that are computed for each batch, by name; see :mod:`sandglass.data.derived`.
+        beside: the same split of the unpaired sets, by name; their lengths may differ.
 
     Example:
         >>> split = Split(torch.zeros(3, 3, 8, 8), made={"small": "small=2"}, given={"tag": torch.ones(3, 2)})
@@ -56,11 +57,11 @@ class Split:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the examples and their companions."""
+        """Size of the examples and their companions in bytes."""
         return sum(t.nbytes for t in (self.x, *self.given.values()))
 
     def to(self, device: torch.device | str) -> Split:
-        """The split, with what comes with it, on another device."""
+        """The split, its companions and its unpaired sets on another device."""
         return replace(
             self._each(lambda t: t.to(device)),
             x=self.x.to(device),
@@ -69,7 +70,7 @@ class Split:
         )
 
     def take(self, index: Tensor) -> Split:
-        """The examples at ``index``, in that order; of a file a view. The sets beside stay whole."""
+        """The examples at ``index``, in that order; a view if they are in a file. Unpaired sets are not indexed."""
         return replace(
             self._each(lambda t: t[index]),
             x=take(self.x, index),
@@ -78,9 +79,9 @@ class Split:
         )
 
     def batch(self, index: Tensor | slice) -> Batch:
-        """The examples at ``index`` as a loss wants them: floats, images in [0, 1], 0 where nothing was observed.
+        """The examples at ``index`` as model input: floats, images in [0, 1], missing values set to 0.
 
-        What stands beside is not part of it, for its numbers are its own; the loader draws those.
+        Unpaired sets are not part of it; the loader draws from them.
         """
         x, mask = _unit(_rows(self.x, index), self.levels), None if self.mask is None else _rows(self.mask, index)
         if mask is not None:
@@ -94,13 +95,13 @@ class Split:
         return Batch(x, None if self.y is None else self.y[index], mask, index, given, absent)
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Split:
-        """With every tensor changed that is small and no example."""
+        """The split with ``change`` applied to labels, factors, masks and absence flags."""
         y, factors, mask = (None if t is None else change(t) for t in (self.y, self.factors, self.mask))
         return replace(self, y=y, factors=factors, mask=mask, absent={n: change(t) for n, t in self.absent.items()})
 
 
 def blank(t: Tensor, gone: Tensor) -> Tensor:
-    """``(B, ...)`` with 0 where ``gone`` ``(B,)`` is True.
+    """``(B, ...)`` with the examples where ``gone`` ``(B,)`` is True set to 0.
 
     Example:
         >>> blank(torch.ones(2, 2), torch.tensor([True, False])).tolist()
@@ -116,17 +117,17 @@ def _unit(x: Tensor, levels: int) -> Tensor:
 def _rows(x: Tensor | Rows, index: Tensor | slice) -> Tensor:
     if isinstance(index, slice) or isinstance(x, Rows):
         return x[index]
-    # index_select moves whole rows; plain indexing takes three times as long
+    # index_select copies whole rows and is three times as fast as plain indexing
     return x.flatten(1).index_select(0, index).view(-1, *x.shape[1:])
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What examples were drawn from, where that is known: centres, all as likely, with normal noise around them.
+    """A known data distribution: a mixture of K isotropic Gaussians with equal weights and variances.
 
     Args:
-        centres: ``(K, *spec.shape)``.
-        deviation: standard deviation of the noise, in every direction.
+        centres: ``(K, *spec.shape)`` means.
+        deviation: standard deviation of each component.
     """
 
     centres: Tensor
@@ -135,22 +136,22 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source that has been read.
+    """A dataset: a source that has been read, split and transformed.
 
     Args:
         name: short name, for folders and titles.
-        spec: what one example looks like.
-        transform: how a raw picture or row became an example, and the way back, with those of its companions
-            (``transform.given[name]``) and of the sets beside (``transform.beside[name]``); stored with the model.
-        splits: ``train`` always; ``validation`` and ``test`` where there are such.
-        classes: class names, in the order of their numbers; empty without labels.
-        source: plain values from which :func:`sandglass.load_data` makes the same data again, None for data that was
-            handed over in Python.
+        spec: shape and value range of an example.
+        transform: maps raw pictures or rows to examples and back, with the transforms of companions
+            (``transform.given[name]``) and of unpaired sets (``transform.beside[name]``); stored with the model.
+        splits: ``train`` always; ``validation`` and ``test`` if there are any.
+        classes: class names in the order of their indices; empty without labels.
+        source: plain values from which :func:`sandglass.load_data` reads the same data again, None for data passed as
+            Python objects.
         fingerprint: SHA-256 over the examples, labels and splits.
-        notes: what was done to the data that a reader of the report should know.
-        factors: names of the columns of the splits' ``factors``; empty where those are not known.
-        bad: name of and reason for each file that could not be read and was left out.
-        mixture: what the examples were drawn from, None where that is not known.
+        notes: remarks on how the data was read, for the report.
+        factors: names of the generative factors, the columns of the splits' ``factors``; empty if not known.
+        bad: name and reason of each file that could not be read and was left out.
+        mixture: the data distribution, None if it is not known.
     """
 
     name: str
@@ -168,5 +169,5 @@ class Dataset:
 
     @property
     def train(self) -> Split:
-        """The examples to learn from."""
+        """The training set."""
         return self.splits["train"]

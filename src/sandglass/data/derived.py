@@ -1,7 +1,7 @@
-"""Companions that are made of a picture itself: its grey version, its edges, a small copy.
+"""Companions derived from the picture itself: a grey version, edges, a downsampled copy.
 
-They are made batch by batch, after the changes of training pictures, so that a companion always fits its picture. The
-arithmetic is on whole values from 0 to 255, so that a picture has the same companions on every machine.
+They are computed for each batch after augmentation, so that a companion always matches its picture. The arithmetic is
+on integer values from 0 to 255, so that results are the same on every machine.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from torch import Tensor
 
 from sandglass.errors import ConfigError
 
-_LUMA = (19595, 38470, 7471)  # of 2^16: ITU-R BT.601, rounded as Pillow's conversion to "L" has it
+_LUMA = (19595, 38470, 7471)  # ITU-R BT.601 weights times 2^16, rounded as in Pillow's conversion to "L"
 
 
 @dataclass(frozen=True)
 class Derivation:
-    """One way to make a companion.
+    """A way to derive a companion from a picture.
 
     Args:
-        make: from ``(B, C, H, W)`` whole values in 0 to 255 and a strength to such values.
-        shape: of the companion, from that of a picture and the strength.
-        about: what it is.
-        strength: what the number is, with its unit; empty where it takes none.
-        usual: the strength where none is named.
-        least: the least strength.
-        largest: the largest.
-        whole: whether the strength is a whole number.
-        levels: how many values an element has.
+        make: function of ``(B, C, H, W)`` integer values from 0 to 255 and a parameter that returns such values.
+        shape: function of the picture's shape and the parameter that returns the companion's shape.
+        about: description.
+        strength: description of the parameter, with its unit; empty if there is none.
+        usual: default of the parameter.
+        least: its minimum.
+        largest: its maximum.
+        whole: whether it is an integer.
+        levels: number of levels of an element.
     """
 
     make: Callable[[Tensor, float], Tensor]
@@ -46,7 +46,7 @@ class Derivation:
 
 
 def grey(x: Tensor) -> Tensor:
-    """``(B, C, H, W)`` whole values to ``(B, 1, H, W)``: the luma of ITU-R BT.601, of one channel itself.
+    """``(B, C, H, W)`` integer values to ``(B, 1, H, W)``: ITU-R BT.601 luma; the first channel if there is no colour.
 
     Example:
         >>> grey(torch.tensor([255.0, 0.0, 0.0]).view(1, 3, 1, 1)).item()
@@ -59,10 +59,10 @@ def grey(x: Tensor) -> Tensor:
 
 
 def edges(x: Tensor, least: float) -> Tensor:
-    """``(B, C, H, W)`` whole values to ``(B, 1, H, W)``: 255 where the grey picture changes quickly, else 0.
+    """Edges of ``(B, C, H, W)`` integer values as ``(B, 1, H, W)``: 255 on an edge, else 0.
 
-    The magnitude of its gradient by the filters of Sobel, divided by 4 so that a step from black to white has 1, is
-    over ``least``; beyond the border it goes on as it ends.
+    An edge is where the Sobel gradient magnitude of the grey picture exceeds ``least``. The magnitude is divided by 4,
+    so that a step from black to white has 1. Borders are replicated.
 
     Example:
         >>> x = torch.zeros(1, 1, 3, 6)
@@ -77,7 +77,7 @@ def edges(x: Tensor, least: float) -> Tensor:
 
 
 def small(x: Tensor, factor: float) -> Tensor:
-    """``(B, C, H, W)`` whole values to ``(B, C, H // factor, W // factor)``: the mean of each block, rounded.
+    """Downsamples ``(B, C, H, W)`` integer values to ``(B, C, H // factor, W // factor)`` by rounded block means.
 
     Example:
         >>> small(torch.arange(16.0).view(1, 1, 4, 4), 2)[0, 0].tolist()
@@ -92,8 +92,8 @@ DERIVED: Mapping[str, Derivation] = {
     "edges": Derivation(
         edges,
         lambda shape, _: (1, *shape[1:]),
-        "its edges, 1 where the gradient of the grey picture (Sobel) is over a threshold",
-        "the threshold, a step from black to white having 1",
+        "edges, 1 where the Sobel gradient of the grey picture exceeds a threshold",
+        "the threshold; a step from black to white has 1",
         0.2,
         0.0,
         1.5,
@@ -102,7 +102,7 @@ DERIVED: Mapping[str, Derivation] = {
     "small": Derivation(
         small,
         lambda shape, factor: (shape[0], *(max(1, int(n // factor)) for n in shape[1:])),
-        "a copy that is smaller by a whole factor, the mean of each block",
+        "a copy downsampled by a whole factor, by block means",
         "the factor",
         4,
         2,
@@ -110,11 +110,11 @@ DERIVED: Mapping[str, Derivation] = {
         whole=True,
     ),
 }
-"""What can be derived; ``small=4`` names a strength, ``small`` and ``small=`` take the usual one."""
+"""The derivations; ``small=4`` sets the parameter, ``small`` and ``small=`` use its default."""
 
 
 def is_derived(word: object) -> bool:
-    """Whether a text names a derivation, with or without a strength.
+    """Whether a string names a derivation, with or without a parameter.
 
     Example:
         >>> is_derived("small=4"), is_derived("grey"), is_derived("./grey"), is_derived("photos/")
@@ -124,7 +124,7 @@ def is_derived(word: object) -> bool:
 
 
 def spelt(word: str) -> str:
-    """A derivation in one spelling.
+    """A derivation in canonical spelling.
 
     Example:
         >>> spelt("edges="), spelt("small = 2")
@@ -135,10 +135,10 @@ def spelt(word: str) -> str:
 
 
 def read(word: str) -> tuple[Derivation, float]:
-    """A derivation and its strength.
+    """Parses a derivation and its parameter.
 
     Raises:
-        ConfigError: no such derivation, or a strength that makes no sense.
+        ConfigError: an unknown derivation, or an invalid parameter.
 
     Example:
         >>> read("small=2")[1], read("edges")[1]
@@ -166,14 +166,14 @@ def read(word: str) -> tuple[Derivation, float]:
 
 @torch.no_grad()
 def make(word: str, x: Tensor) -> Tensor:
-    """The companions of pictures.
+    """Computes the companions of pictures.
 
     Args:
-        word: which, such as ``"small=4"``.
+        word: the derivation, such as ``"small=4"``.
         x: ``(B, C, H, W)`` in [0, 1].
 
     Returns:
-        ``(B, C', H', W')`` in [0, 1], of the type of ``x``.
+        ``(B, C', H', W')`` in [0, 1], with the dtype of ``x``.
 
     Raises:
         ConfigError: as :func:`read`.
@@ -183,5 +183,5 @@ def make(word: str, x: Tensor) -> Tensor:
         (torch.Size([2, 3, 4, 2]), torch.Size([2, 1, 16, 8]))
     """
     found, strength = read(word)
-    whole = torch.float64 if x.dtype == torch.float64 else torch.float32  # half precision cannot count to 255 * 64 ** 2
+    whole = torch.float64 if x.dtype == torch.float64 else torch.float32  # half precision overflows at 255 * 64 ** 2
     return (found.make((x.to(whole) * 255).round(), strength) / 255).to(x.dtype)

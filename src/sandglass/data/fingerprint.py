@@ -1,4 +1,4 @@
-"""One number that says whether data is the same as it was."""
+"""Fingerprints, which detect whether data has changed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Content = Callable[[Tensor | Rows], Iterable[memoryview]]
 def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...] = ()) -> str:
     """SHA-256 over the spec, the class names, and each split's name, types, shapes, examples, labels and mask.
 
-    Companions and sets beside are part of it.
+    Companions and unpaired sets are included.
 
     Example:
         >>> import torch
@@ -31,7 +31,7 @@ def fingerprint(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...
     store = common_store([split.x for split in splits.values()])
     if store is None:
         return _digest(spec, splits, classes, _content)
-    # Over many gigabytes this takes minutes: it is remembered by which rows of the file stand where.
+    # For many gigabytes this takes minutes, so the result is cached under the row indices into the file.
     key = _digest(spec, splits, classes, lambda x: _places(x, store))
     return store.remember(key, lambda: _digest(spec, splits, classes, _content))
 
@@ -44,7 +44,7 @@ def _digest(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...], c
 
 
 def _nature(spec: Spec) -> dict[str, Any]:
-    """The spec in plain values, without what follows from the examples or was not always there."""
+    """The spec as plain values, without fields that follow from the examples or were added in later versions."""
     nature = to_plain(spec)
     for column in nature["columns"]:
         del column["mean"], column["scale"]
@@ -58,7 +58,7 @@ def _nature(spec: Spec) -> dict[str, Any]:
 
 
 def _add(digest: hashlib._Hash, name: str, split: Split, content: Content) -> None:
-    """Adds the examples of a split, with what comes with them and stands beside them."""
+    """Adds the examples of a split, its companions and its unpaired sets."""
     parts: list[tuple[str, Tensor | Rows | None, int]]
     parts = [("x", split.x, split.levels), ("y", split.y, split.levels), ("mask", split.mask, split.levels)]
     for companion in sorted(split.given):
@@ -77,7 +77,7 @@ def _add(digest: hashlib._Hash, name: str, split: Split, content: Content) -> No
 
 
 def _places(x: Tensor | Rows, store: Store) -> Iterable[memoryview]:
-    """Which rows of ``store`` they are; of another file the digests of the rows."""
+    """The row indices in ``store``; for rows of another file, their digests."""
     if not isinstance(x, Rows):
         return _content(x)
     return _content(x.index) if x.store is store else [memoryview(b"".join(x.digests()))]

@@ -1,4 +1,4 @@
-"""What a column of a table is, by what a person said of it or by its cells, and the fitting of its code."""
+"""Infers the kind of a table's column, unless it is declared, and fits its encoding."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
 
 KINDS = ("numeric", "positive", "count", "categorical", "ordinal", "boolean", "date")
-"""What a person can declare a column to be; sequences are known by their cells."""
+"""Kinds that a column can be declared as; sequences are recognised by their cells."""
 
 NUMBERS = ("numeric", "positive", "count")
-"""Those of :data:`KINDS` whose cells are numbers."""
+"""The numeric kinds among :data:`KINDS`."""
 
 Types = dict[str, str | list[str]]
-"""For each declared column its kind, or its categories in order, which make it ordinal."""
+"""Declared columns with their kind, or their categories in order, which makes them ordinal."""
 
 FEW = 20
-"""A column of so many different whole numbers might be meant as categories."""
+"""A numeric column with at most this many different whole numbers might be categorical."""
 
 _MANY = 1000
 _NUMBER = (int, float, np.number, Decimal)
 
 
 def read_types(types: Any) -> Types:
-    """Declared kinds from a mapping, or from texts such as ``"age=numeric,size=S<M<L"``.
+    """Parses declared kinds, from a mapping or from strings such as ``"age=numeric,size=S<M<L"``.
 
     Args:
-        types: for each column one of :data:`KINDS`, or a list of its values in order; or texts ``column=kind``, where
-            values in order have ``<`` between them.
+        types: for each column one of :data:`KINDS`, or a list of its values in order; or strings ``column=kind``, with
+            ``<`` between values in order.
 
     Raises:
-        ConfigError: no such kind, or a text that cannot be read so.
+        ConfigError: an unknown kind, or a string that cannot be parsed.
 
     Example:
         >>> read_types("age=numeric,size=S<M<L")
@@ -70,16 +70,16 @@ def read_types(types: Any) -> Types:
 
 
 def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | list[str] | None) -> dict[str, Any]:
-    """A column as :class:`~sandglass.data.transform.TableTransform` stores it.
+    """Fits the encoding of a column, as :class:`~sandglass.data.transform.TableTransform` stores it.
 
     Args:
-        name: its header.
-        series: its cells in every split; they decide its kind, its categories and its longest sequence.
-        train: its cells in the training rows; they decide mean and scale.
-        declared: see :data:`Types`; None where its cells are to say.
+        name: column name.
+        series: its cells in each split, which determine its kind, categories and longest sequence.
+        train: its cells in the training set, which determine mean and scale.
+        declared: see :data:`Types`; None to infer the kind from the cells.
 
     Raises:
-        DataError: no value in it, texts with too many different values, or cells that are not what was declared.
+        DataError: only missing values, too many different strings, or cells that contradict the declared kind.
 
     Example:
         >>> ages = np.array([20.0, np.nan, 40.0])
@@ -93,7 +93,7 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
         if seen.any():
             dtype = number_type(joined[seen], not seen.all())
             return _fit_number(name, declared, joined[seen], cells.plain(train), dtype)
-    # Through lists: joined arrays of numbers and texts would all turn into texts.
+    # As lists: concatenating arrays of numbers and strings would convert all to strings.
     found = [v for p in parts for v, seen in zip(_items(p), cells.observed(p), strict=True) if seen]
     if not found:
         raise DataError(f"column '{name}' has no value in any row; {leave_out(name)}.")
@@ -121,7 +121,7 @@ def fit_column(name: str, series: Sequence[Any], train: Any, declared: str | lis
 
 
 def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str) -> dict[str, Any]:
-    """A column of numbers; of those found in any split, and those of the training rows with their gaps."""
+    """Fits a numeric column from its values in all splits (``found``) and its cells in the training set."""
     values = cells.numbers(name, found)
     kind = declared or ("count" if dtype == "int64" and _counted(values) else "numeric")
     spread = _spread(cells.READ[kind](name, train))
@@ -136,15 +136,15 @@ def _fit_number(name: str, declared: Any, found: Array, train: Array, dtype: str
 
 
 def _decimals(found: Array) -> int | None:
-    """Places behind the point that all numbers keep to, but for rounding; None where they are more than any use."""
+    """Number of decimal places of all numbers, up to rounding errors; None if it exceeds :data:`DECIMALS`."""
     return next((n for n in range(DECIMALS + 1) if np.isclose(found.round(n), found, rtol=1e-12, atol=0).all()), None)
 
 
 def _counted(found: Array) -> bool:
-    """Whether whole numbers are surely counts: from 0, recurring, and mostly small.
+    """Whether whole numbers are clearly counts: starting at 0, repeated, and mostly small.
 
-    Years, ages and postcodes do not reach 0, row numbers do not recur, codes are not mostly small, and of few values
-    nobody knows whether they are ratings.
+    Years, ages and postcodes do not reach 0, row numbers do not repeat, codes are not mostly small, and a few
+    different values may be ratings.
     """
     distinct = len(np.unique(found))
     small = 3 * float(np.median(found)) < float(found.max()) <= cells.MOST
@@ -152,14 +152,14 @@ def _counted(found: Array) -> bool:
 
 
 def leave_out(name: str) -> str:
-    """How to do without a column, in words."""
+    """Advice on leaving out a column."""
     return f"leave it out: drop=['{name}'] (--drop '{name}')"
 
 
 def number_type(found: Array, gaps: bool) -> str:
-    """``"int64"`` or ``"float64"``: what a column of these numbers comes back as.
+    """The type of a decoded column of these numbers, ``"int64"`` or ``"float64"``.
 
-    Whole floats count as whole numbers where there are gaps, for pandas makes floats of whole numbers that have some.
+    With missing values, floats that are all whole count as integers, because pandas stores such integers as floats.
     """
     if found.dtype.kind in "iu":
         return "int64"
@@ -168,7 +168,7 @@ def number_type(found: Array, gaps: bool) -> str:
 
 
 def _type(name: str, found: list[Any], gaps: bool) -> str:
-    """The same of cells of any kind that are to be numbers."""
+    """As :func:`number_type`, for cells of any type that represent numbers."""
     if all(isinstance(v, bool | np.bool_) for v in found):
         return "bool"
     if all(isinstance(v, int | np.integer) or (isinstance(v, str) and v.strip().lstrip("+-").isdigit()) for v in found):
@@ -177,7 +177,7 @@ def _type(name: str, found: list[Any], gaps: bool) -> str:
 
 
 def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tuple[str, list[str] | None]:
-    """The kind of a column that nothing was said about, and the order of its values where pandas knows one."""
+    """The inferred kind of an undeclared column, and the order of its values if pandas has one."""
     dtype = getattr(series[0], "dtype", None)
     if dtype is not None and dtype.name == "category":
         ordered = dtype.categories.tolist() if dtype.ordered else None
@@ -194,14 +194,14 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
     if all(map(cells.is_date, found)):
         return "date", None
     if gaps and all(isinstance(v, str) and is_number(v) and not PADDED.match(v) for v in found):
-        return "numeric", None  # numbers that a reader left as texts because of a "?" among them
+        return "numeric", None  # numbers read as strings because a "?" is among them
     return "categorical", None
 
 
 def _categories(
     name: str, found: list[Any], gaps: bool, kind: str, order: list[str] | None, rows: int
 ) -> tuple[list[str], str]:
-    """The categories of a column in their order, and the type that they come back as."""
+    """The categories of a column in order, and the type of the decoded column."""
     if kind == "boolean" or all(isinstance(v, bool | np.bool_) for v in found):
         odd = [v for v in found if cells.text(v, "bool") not in ("True", "False")]
         if odd:
@@ -216,48 +216,48 @@ def _categories(
     if order is not None:
         unknown = sorted(texts - set(order))
         if unknown:
-            raise DataError(f"column '{name}' has '{unknown[0]}', which is none of {cells.listed(order)}.")
+            raise DataError(f"column '{name}' has '{unknown[0]}', which is not one of {cells.listed(order)}.")
         return order, dtype
     if len(texts) > _MANY or (len(texts) > 50 and len(texts) > rows / 2):
         what = "texts" if dtype == "str" else "values"
         raise DataError(
-            f"column '{name}' has {len(texts)} different {what} in {rows} rows, too many for a category; "
+            f"column '{name}' has {len(texts)} different {what} in {rows} rows, too many for a categorical column; "
             f"{leave_out(name)}."
         )
     if kind == "ordinal" and dtype == "str":
         raise DataError(
-            f"column '{name}' holds texts, whose order is not known; give it: types={{'{name}': "
+            f"column '{name}' holds texts, so the order of its values must be given: types={{'{name}': "
             f"{sorted(texts)[:3]}}} (--types '{name}={'<'.join(sorted(texts)[:3])}')."
         )
     return sorted(texts, key=float if dtype != "str" else None), dtype
 
 
 def _fit_sequence(name: str, found: list[Any], train: Array) -> dict[str, Any]:
-    """A column of arrays ``(T,)`` or ``(T, D)``: as long as its longest, with one mean and scale for all of it."""
+    """Fits a column of arrays ``(T,)`` or ``(T, D)``, padded to the longest, with a single mean and scale."""
     every = [a for a in cells.sequence(name, _objects(found)) if a is not None]
     inner = {a.shape[1:] for a in every}
     if len(inner) > 1:
-        raise DataError(f"column '{name}' has arrays of shapes such as {every[0].shape} and others; give them one D.")
+        raise DataError(f"column '{name}' has arrays of different shapes, such as {every[0].shape}; only T may differ.")
     shape = [max(map(len, every)), *inner.pop()]
     if not np.prod(shape):
-        raise DataError(f"column '{name}' has empty lists alone; {leave_out(name)}.")
+        raise DataError(f"column '{name}' has only empty lists; {leave_out(name)}.")
     own = [a.ravel() for a in cells.sequence(name, train) if a is not None]
     spread = _spread(np.concatenate(own) if own else np.array([]))
     return {"name": name, "kind": "sequence", "shape": shape, **spread, "dtype": "float64"}
 
 
 def _spread(values: Array) -> dict[str, float]:
-    """Mean and standard deviation of what is observed; 0 and 1 for nothing, and scale 1 for a constant."""
+    """Mean and standard deviation of the observed values; 0 and 1 if there are none, scale 1 for a constant."""
     seen = values[~np.isnan(values)]
     if not len(seen):
         return {"mean": 0.0, "scale": 1.0}
     mean, scale = float(seen.mean()), float(seen.std())
-    # Rounding leaves a constant column with a spread of its own size times machine epsilon.
+    # Rounding errors give a constant column a standard deviation of about its size times machine epsilon.
     return {"mean": mean, "scale": scale if scale > 1e-12 * max(1.0, abs(mean)) else 1.0}
 
 
 def _items(values: Array) -> list[Any]:
-    """Cells as Python values; times stay NumPy's, which know a gap."""
+    """Cells as Python values; datetimes stay NumPy values, which can be NaT."""
     return list(values) if values.dtype.kind in "MO" else values.tolist()
 
 
@@ -269,11 +269,11 @@ def _objects(found: Sequence[Any]) -> Array:
 
 
 PADDED = re.compile(r"\s*[+-]?0\d")
-"""The beginning of a code, such as 007, that could be read as a number."""
+"""Matches the start of a code with a leading zero, such as 007, which could be mistaken for a number."""
 
 
 def is_number(word: object) -> bool:
-    """Whether it can be read as a number, as a header cannot."""
+    """Whether a string can be parsed as a number."""
     try:
         float(word)  # type: ignore[arg-type]
     except ValueError:

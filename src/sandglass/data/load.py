@@ -1,4 +1,4 @@
-"""From anything a person has to a :class:`~sandglass.data.dataset.Dataset`."""
+"""Loads any supported source as a :class:`~sandglass.data.dataset.Dataset`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sandglass.data.transform import FITS, TableTransform, Transform
 from sandglass.errors import ConfigError
 
 TEST = 0.1
-"""Share of the examples that is kept for testing where the source has no test split and nothing else is said."""
+"""Default fraction of the examples held out for testing if the source has no test split."""
 
 
 def load_data(
@@ -51,53 +51,52 @@ def load_data(
     transform: Transform | Mapping[str, Any] | None = None,
     classes: Sequence[str] | None = None,
 ) -> Dataset:
-    """Reads a source, fits the transform that suits it, and splits it.
+    """Reads a source, splits it and fits its transform.
 
     Args:
         source: a registered name (``"digits"``), alone or with its options (``{"name": "shapes", "side": 64}``); a
-            folder of pictures, flat, with a folder a class, or with ``train``, ``validation`` and ``test`` at the top;
-            a zip or tar file of one; a saved Hugging Face dataset; one picture; a ``.npy``, ``.npz``, ``.csv``,
-            ``.tsv``, ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``, or
-            ``{"train": (x, y), "test": ...}``; a pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
+            folder of pictures, flat, with class folders, or with ``train``, ``validation`` and ``test`` folders; a zip
+            or tar file of one; a saved Hugging Face dataset; one picture; a ``.npy``, ``.npz``, ``.csv``, ``.tsv``,
+            ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``, or ``{"train": (x, y), "test": ...}``; a
+            pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
         labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
-        name: for folders and titles; by default the source's own.
-        size: of pictures, in pixels: ``64``, ``(H, W)`` or ``"HxW"``; needed where they differ.
-        fit: how pictures come to that size: ``"crop"`` (default), ``"pad"`` or ``"stretch"``.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA); by default 1 where every picture is grey, else 3.
-        value_range: values that become black and white in grey pictures of floats or of more than 8 bits, such as
-            ``(0, 4095)``; by default 0 and the largest that the file's depth allows for, and none for floats.
-        on_bad: what to do with pictures that cannot be read: ``"skip"`` leaves them out and names them, ``"stop"``
-            refuses the source.
-        validation: share of the examples cut out for validation where the source has no such split; 0 for none.
-        test: the same for testing; None stands for 0.1.
-        seed: of the split, and of ``limit``.
-        limit: keep this many examples to train on, chosen at random.
-        cache: of a folder or archive of pictures, whether to keep them decoded on disk and read batches from there, so
-            that they need not fit into memory; by default where they take more than 64 MiB.
-        types: what columns of a table are, where their cells would be taken for something else: COLUMN=KIND with commas
-            between, of the kinds numeric, positive, count, categorical, ordinal, boolean and date; COLUMN=S<M<L is an
-            order.
-        drop: columns of a table to leave out, with commas between.
-        groups: the name of a table's column, or an array ``(N,)``; examples that agree in it stay in one split.
-        given: what comes with each example, NAME=SOURCE with commas between, or a mapping: a folder of pictures of
-            equal names (source=edges/); an array or table of as many rows; a table's column, or several with + between
-            (tag=age+town); or what is made of the picture itself (grey=grey, edges=edges=0.2, small=small=4).
-        absent: for companions that are arrays or columns, by name booleans ``(N,)``, True where an example has none.
-        beside: other sets that come along without being paired, NAME=SOURCE with commas between, or a mapping; a source
-            as the first, without labels.
-        pairs: how a folder holds pairs. "left", "right", "top" or "bottom": two pictures side by side in each file, of
-            which this one is the example and the other its companion "source". "names": of a folder with trainA and
-            trainB, B's pictures are the examples and A's of equal names their companions "source".
-        transform: one that a trained model holds, to read new data as that model does.
-        classes: the trained model's, so that labels get its numbers.
+        name: name for folders and titles; by default that of the source.
+        size: size of pictures in pixels: ``64``, ``(H, W)`` or ``"HxW"``; required if they differ in size.
+        fit: how pictures are resized: ``"crop"`` (default), ``"pad"`` or ``"stretch"``.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA); by default 1 if every picture is grey, else 3.
+        value_range: values mapped to black and white in grey pictures of floats or of more than 8 bits, such as
+            ``(0, 4095)``; by default 0 and the largest value of the file's bit depth; required for floats.
+        on_bad: what to do with pictures that cannot be read: ``"skip"`` leaves them out and lists them, ``"stop"``
+            raises an error.
+        validation: fraction of the examples held out for validation if the source has no such split; 0 for none.
+        test: fraction held out for testing, likewise; None for the default of 0.1.
+        seed: seed of the random split and of ``limit``.
+        limit: number of training examples to keep, chosen at random.
+        cache: whether to cache the decoded pictures of a folder or archive on disk and read batches from there, so
+            that they need not fit into memory; by default if they take more than 64 MiB.
+        types: kinds of table columns, if not to be inferred from their cells: comma-separated COLUMN=KIND, with the
+            kinds numeric, positive, count, categorical, ordinal, boolean and date; COLUMN=S<M<L gives an order.
+        drop: columns of a table to leave out, comma-separated.
+        groups: the name of a table's column, or an array ``(N,)``; examples with equal values stay in one split.
+        given: companions of each example, comma-separated NAME=SOURCE or a mapping: a folder of pictures of the same
+            names (source=edges/); an array or table with a row for each example; a table's column, or several joined
+            by + (tag=age+town); or a derivation from the picture (grey=grey, edges=edges=0.2, small=small=4).
+        absent: for companions that are arrays or columns, booleans ``(N,)`` by name, True where an example has none.
+        beside: additional sets that are not paired with the examples, comma-separated NAME=SOURCE or a mapping; sources
+            as above, read without labels.
+        pairs: how a folder holds pairs. "left", "right", "top" or "bottom": each file has two pictures side by side, of
+            which this one is the example and the other its companion "source". "names": in a folder with trainA and
+            trainB, B's pictures are the examples and A's of the same names their companions "source".
+        transform: the transform of a trained model, to preprocess new data in the same way.
+        classes: the class names of a trained model, to encode labels in the same way.
 
     Returns:
-        The data. ``source`` in it holds what this function needs to make the same again, where a name or a path does.
+        The dataset. Its ``source`` holds the arguments to read the same data again if the source is a name or path.
 
     Raises:
         NotFoundError: no such file, folder or name.
-        DataError: data that cannot be read, can be read in two ways, or does not fit ``transform`` or ``classes``.
-        ConfigError: an option that makes no sense.
+        DataError: data that cannot be read, is ambiguous, or does not fit ``transform`` or ``classes``.
+        ConfigError: an invalid option.
         MissingPackageError: an optional package is needed.
 
     Example:
@@ -113,7 +112,7 @@ def load_data(
     if transform is not None and (frame, fit, channels, span) != (None, None, None, None):
         raise ConfigError("size, fit, channels and value_range belong to the transform that is given; leave them out.")
     if transform is not None and types is not None:
-        raise ConfigError("The transform that is given knows the types of its columns; leave types out.")
+        raise ConfigError("The transform that is given fixes the types of its columns; leave types out.")
     plan = Plan(frame, fit, channels, validation, TEST if test is None else test, seed, limit, read_types(types))
     pictured = {"value_range": span, "on_bad": on_bad}
     home, own = home_of(source, pairs)
@@ -135,7 +134,7 @@ def load_data(
     raw = tables.arrange(raw, drop, groups)
     raw, fitted, companions = prepare_all(raw, plan, transform)
     if span is not None and getattr(fitted, "value_range", None) is None:
-        raise ConfigError("value_range is for files of pictures; bring an array into [0, 1] yourself.")
+        raise ConfigError("value_range is for picture files; scale an array to [0, 1] yourself.")
     besides = read_beside(sets, plan, pictured, cache, transform)
     splits = {
         s: replace(p, beside={n: b.splits[s] for n, b in besides.items() if s in b.splits})
@@ -158,7 +157,7 @@ def load_data(
         }  # fmt: skip
         usual = {"validation": 0.1, "seed": 0, "on_bad": "skip"}
         again = {"source": where} | {k: v for k, v in said.items() if v != usual.get(k)}
-    notes = [f"set '{n}' beside: {note}" for n, b in besides.items() for note in b.notes]
+    notes = [f"unpaired set '{n}': {note}" for n, b in besides.items() for note in b.notes]
     return Dataset(
         name or title,
         spec,
@@ -175,30 +174,32 @@ def load_data(
 
 
 def _named(given: Any, own: Home | None, pairs: str | None, model: Transform | None) -> dict[str, Any]:
-    """Where companions come from by name, that which the source itself brings included."""
+    """The sources of companions by name, including that in the source itself."""
     named = read_named("given", given)
     if own is None:
         return named
     if PAIRED in named:
-        raise ConfigError(f"pairs='{pairs}' makes the companion '{PAIRED}' itself; give other companions other names.")
-    known = model is None or PAIRED in model.given  # else the model knows only one picture of each pair
+        raise ConfigError(f"pairs='{pairs}' already gives the companion '{PAIRED}'; use other names for others.")
+    known = model is None or PAIRED in model.given  # else the model was trained on one picture of each pair
     return ({PAIRED: own} if known else {}) | named
 
 
 def _left_out(model: Transform | None, given: Mapping[str, Any], beside: Mapping[str, Any]) -> list[str]:
-    """Remarks on what a trained model knows and these data lack."""
+    """Remarks on companions and unpaired sets that a trained model was trained with and this data lacks."""
     if model is None:
         return []
     notes = [
-        f"the model knows a companion '{n}' of its examples, which was not given" for n in model.given if n not in given
+        f"the model was trained with a companion '{n}', which was not given" for n in model.given if n not in given
     ]
     return notes + [
-        f"the model knows a set '{n}' beside its data, which was not given" for n in model.beside if n not in beside
+        f"the model was trained with an unpaired set '{n}', which was not given"
+        for n in model.beside
+        if n not in beside
     ]
 
 
 def _for_reading(transform: Transform | None) -> Transform | None:
-    """What a reader is told of a trained model: of its companions only which columns of a table they are."""
+    """The transform passed to a reader; only that of a table keeps its companions, which are columns of the table."""
     return transform if transform is None or isinstance(transform, TableTransform) else transform.alone()
 
 
@@ -227,7 +228,7 @@ def _check(fit: Any, channels: Any, on_bad: Any, validation: Any, test: Any, lim
         raise ConfigError(f"on_bad must be skip or stop, not {on_bad!r}.")
     for what, share in (("validation", validation), ("test", 0.0 if test is None else test)):
         if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
-            raise ConfigError(f"{what} must be a share of the examples from 0 to below 1, not {share!r}.")
+            raise ConfigError(f"{what} must be a fraction of the examples from 0 to below 1, not {share!r}.")
     if validation + (TEST if test is None else test) >= 1:
         raise ConfigError(f"validation {validation} and test {test} leave nothing to train on; make them smaller.")
     if limit is not None and (not isinstance(limit, int) or limit < 1):

@@ -1,4 +1,4 @@
-"""Batches as a pure function of the step, so that stopping and going on cannot change one."""
+"""Batches as a pure function of the step, so that stopping and resuming does not change them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sandglass.data.augment import Augmentation
 from sandglass.data.dataset import Split, blank
 from sandglass.errors import ConfigError
 
-_RESIDENT = 4 * 2**30  # a split of at most this many bytes lives on the device
-_ELEMENTS = 2**24  # numbers in a batch that is only measured
+_RESIDENT = 4 * 2**30  # a split of at most this many bytes is kept on the device
+_ELEMENTS = 2**24  # largest number of elements in a batch for evaluation
 
 
 class Change(Protocol):
-    """From examples, their positions, the seed, the epoch and a stream of draws to changed examples."""
+    """A random change of examples, given their positions, the seed, the epoch and the random stream."""
 
     def __call__(self, x: Tensor, index: Tensor, seed: int, epoch: int, stream: str = "") -> Tensor:
         """Changed examples, of the shape of ``x``."""
@@ -30,28 +30,28 @@ class Change(Protocol):
 
 
 class Loader:
-    """The training batches of a split, each found from its step alone.
+    """The training batches of a split, each computed from the step number alone.
 
-    The order of an epoch depends on (seed, epoch), an example's augmentation on (seed, epoch, index). Images stay
-    bytes, on the device when they fit, and become floats batch by batch.
+    The order of an epoch depends on (seed, epoch), an example's augmentation on (seed, epoch, index). Images are kept
+    as bytes, on the device if they fit, and converted to floats batch by batch.
 
-    A batch of every set beside comes along, as large as the batch itself. A set beside has epochs of its own, each in
-    an order of its own; they follow each other without a break, so that after n examples of the split n of each set
-    have been drawn, however large it is.
+    Each batch includes a batch of the same size from every unpaired set. An unpaired set has its own epochs, each in
+    its own order, which follow each other without a break: after n examples of the split, n of each set have been
+    drawn, whatever its length.
 
     Args:
         split: the examples.
-        batch_size: examples a batch; the last of an epoch may be smaller.
-        seed: decides the order.
-        device: where batches are wanted.
-        dtype: of ``x`` and of companions.
-        augment: random changes, or None. An :class:`~sandglass.data.augment.Augmentation` moves the companions of a
-            picture with it, and changes the pictures of sets beside, too.
-        corrupt: damage after that, or None; the damaged copy comes with the batch as ``given["damaged"]``.
-        stream: of draws; training in several stages gives each another one.
+        batch_size: examples per batch; the last of an epoch may be smaller.
+        seed: seed of the order.
+        device: device of the batches.
+        dtype: dtype of ``x`` and of companions.
+        augment: data augmentation, or None. An :class:`~sandglass.data.augment.Augmentation` also moves the companions
+            of a picture with it, and changes the pictures of unpaired sets.
+        corrupt: corruption applied after it, or None; the corrupted copy is in the batch as ``given["damaged"]``.
+        stream: random stream; each training stage has its own.
 
     Raises:
-        ConfigError: an augmentation would move pictures and leave companions of another size behind.
+        ConfigError: the augmentation would move pictures, but not companions of another size.
 
     Example:
         >>> loader = Loader(Split(torch.arange(10).float()[:, None]), 4, seed=0)
@@ -88,7 +88,7 @@ class Loader:
             self._check(each)
 
     def indices(self, step: int) -> Tensor:
-        """Which examples step ``step`` (from 0) is made of."""
+        """The examples of step ``step`` (from 0)."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             order = rng.permutation(len(self.split), self.seed, "order", *self._key, epoch)
@@ -96,10 +96,10 @@ class Loader:
         return self._order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def indices_beside(self, name: str, step: int) -> list[tuple[int, Tensor]]:
-        """Which examples of a set beside step ``step`` comes with, as neighbours of one of that set's own epochs each.
+        """The examples of an unpaired set for step ``step``.
 
         Returns:
-            Own epochs and positions.
+            Pairs of an epoch of that set and the positions drawn in it.
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         n, start = len(self.beside[name]), epoch * len(self.split) + place * self.batch_size
@@ -123,7 +123,7 @@ class Loader:
 
     @property
     def _key(self) -> tuple[str, ...]:
-        """What draws hang on beside seed and epoch; nothing where there is but one stream."""
+        """The part of the random key for the stream; empty for the default stream."""
         return (self.stream,) if self.stream else ()
 
     def _beside(self, name: str, step: int) -> Batch:
@@ -132,7 +132,7 @@ class Loader:
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _changed(self, split: Split, index: Tensor, epoch: int, stream: str) -> Batch:
-        """Examples on the device, changed at random, with what is derived from them as they are then."""
+        """Augmented examples on the device, with companions derived from them."""
         batch = split.batch(index)
         if split.x.device != self.device:
             batch = batch.map(lambda t: t.to(self.device, non_blocking=True))
@@ -146,7 +146,7 @@ class Loader:
         return replace(batch, given=given | {n: derived.make(how, batch.x) for n, how in split.made.items()})
 
     def _placed(self, split: Split) -> Split:
-        """On the device, if it has room."""
+        """The split, on the device if it is small enough."""
         return split.to(self.device) if split.nbytes <= _RESIDENT else split
 
     def _check(self, split: Split) -> None:
@@ -156,17 +156,17 @@ class Loader:
             if other.dim() == 4 and other.shape[2:] != split.x.shape[2:]:
                 own, size = ("x".join(map(str, t.shape[2:])) for t in (split.x, other))
                 raise ConfigError(
-                    f"The augmentation moves pictures of {own}, and cannot move their companions '{name}' of {size} "
-                    "with them; bring both to one size (size=64, --size 64), or leave out what moves pixels."
+                    f"The augmentation moves pictures of {own}, but cannot move their companions '{name}' of {size} "
+                    "with them; resize both (size=64, --size 64), or leave out augmentations that move pixels."
                 )
 
     def _typed(self, batch: Batch) -> Batch:
-        """With floats of the type that is wanted."""
+        """The batch with floats of the loader's dtype."""
         return batch.map(lambda t: t.to(self.dtype) if t.is_floating_point() else t)
 
 
 def _joined(parts: list[Batch]) -> Batch:
-    """Batches of one set as one."""
+    """Concatenates batches of a set."""
 
     def join(f: Callable[[Batch], Tensor | None]) -> Tensor | None:
         found = [t for t in map(f, parts) if t is not None]
@@ -184,10 +184,10 @@ def _joined(parts: list[Batch]) -> Batch:
 def in_order(
     split: Split, batch_size: int = 512, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> list[Callable[[], Batch]]:
-    """Every batch of a split in order, each made when called; for measuring.
+    """Every batch of a split in order, each created when called; for evaluation.
 
-    Batches of large examples are smaller, so that what is measured needs no more memory than what is trained. Those of
-    sets beside come along by position, a smaller set beginning anew.
+    Batches of large examples are smaller, so that evaluation needs no more memory than training. Unpaired sets are read
+    in order as well; a shorter set starts again at its beginning.
 
     Example:
         >>> [len(make()) for make in in_order(Split(torch.zeros(5, 1)), 2)]

@@ -1,4 +1,4 @@
-"""How companions find their examples: by the names of files, by position, or as columns of the same table."""
+"""Matches companions with their examples: by file name, by position, or as columns of the same table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sandglass.errors import DataError
 
 @dataclass(frozen=True)
 class Home:
-    """Where the examples themselves came from, where that is files of pictures.
+    """The location of a source of picture files.
 
     Args:
         place: the folder, archive or picture.
-        domain: which of two, see :func:`sandglass.data.sources.layouts.domains`.
-        half: which half of each picture.
+        domain: which of two domains, see :func:`sandglass.data.sources.layouts.domains`; empty if there is one.
+        half: which half of each picture; empty for the whole.
     """
 
     place: Path
@@ -51,15 +51,15 @@ class Home:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked for beside the examples.
+    """The companions to attach.
 
     Args:
-        given: by name where companions come from: a path, an array, columns, a derivation, or another :class:`Home`.
-        absent: ``(N,)`` booleans by name.
-        home: where the examples came from, None where that is no pictures in files.
-        options: of pictures: ``size``, ``fit``, ``value_range``, ``on_bad``.
-        cache: whether pictures are kept decoded on disk.
-        known: the transforms of a trained model, by name; None without one.
+        given: sources of companions by name: a path, an array, columns, a derivation, or another :class:`Home`.
+        absent: ``(N,)`` booleans by name, True where an example lacks the companion.
+        home: location of the examples, None if they are not picture files.
+        options: options for pictures: ``size``, ``fit``, ``value_range``, ``on_bad``.
+        cache: whether to cache decoded pictures on disk.
+        known: the transforms of a trained model's companions, by name; None without a model.
     """
 
     given: Mapping[str, Any]
@@ -71,7 +71,7 @@ class Wanted:
 
 
 def by_name(raw: Raw, name: str, wanted: Wanted, other: Home, known: Transform | None) -> Raw:
-    """Pictures that lie where the examples' own do in another folder, whatever their names end in."""
+    """Attaches pictures with the same relative path in another folder, ignoring file extensions."""
     assert wanted.home is not None
     keys = {split: {item.name: item.key for item in found} for split, found in wanted.home.listed().items()}
     theirs = _Listing(other)
@@ -80,8 +80,8 @@ def by_name(raw: Raw, name: str, wanted: Wanted, other: Home, known: Transform |
     if not items:
         split, part = next(iter(raw.parts.items()))
         raise DataError(
-            f"no picture in {images.shown(other.place)} has the name of one in {images.shown(wanted.home.place)}; "
-            f"there is none for {part.names[0]}, for example."
+            f"no picture in {images.shown(other.place)} has the same name as one in "
+            f"{images.shown(wanted.home.place)}; there is none for {part.names[0]}, for example."
         )
     if known is not None and not isinstance(known, ImageTransform):
         raise DataError(f"the model reads rows or arrays of shape {known.spec().shape}; got pictures.")
@@ -105,14 +105,14 @@ def by_name(raw: Raw, name: str, wanted: Wanted, other: Home, known: Transform |
     notes = [f"companion '{name}': {note}" for note in read.notes]
     if lacking:
         n, total = len(lacking), sum(map(len, rows.values()))
-        notes.append(f"companion '{name}': {n} of the {total} pictures lack{'s' * (n == 1)} it, such as {lacking[0]}")
+        notes.append(f"companion '{name}': absent for {n} of the {total} pictures, such as {lacking[0]}")
     bad = tuple((f"{name}: {file}", why) for file, why in read.bad)
     raw = replace(raw, parts=parts, bad=(*raw.bad, *bad), given={**raw.given, name: read.transform})
     return raw.noted(*notes)
 
 
 class _Listing:
-    """Pictures by where they lie below the folder of their split, with and without the ending of their names."""
+    """Pictures by their path relative to the folder of their split, with and without the file extension."""
 
     def __init__(self, home: Home) -> None:
         self.home = home
@@ -124,10 +124,10 @@ class _Listing:
                 self.stems.setdefault((split, _stem(item.key)), []).append(item)
 
     def find(self, split: str, key: str) -> Item | None:
-        """The picture for one that lies there.
+        """The picture with this relative path, or else with another extension; None if there is none.
 
         Raises:
-            DataError: several could be meant.
+            DataError: several match.
         """
         if (split, key) in self.exact:
             return self.exact[split, key]
@@ -145,7 +145,7 @@ def _stem(key: str) -> str:
 
 
 def by_position(raw: Raw, name: str, where: Any, wanted: Wanted, known: Transform | None, gone: Any) -> Raw:
-    """Arrays, tables and the like, as many and in the same order as the examples."""
+    """Attaches an array, a table or another source with as many rows, in the same order as the examples."""
     absent, pieces = flags(gone, raw), _pieces(where)
     if pieces is not None:
         pieces, absent = _without_gaps(pieces, absent)
@@ -157,7 +157,7 @@ def by_position(raw: Raw, name: str, where: Any, wanted: Wanted, known: Transfor
     read = reading.read(where, False, {**options, "channels": None, "transform": known}, pictured)[2]
     sizes, own = ({s: len(p) for s, p in r.parts.items()} for r in (read, raw))
     if sizes != own:
-        raise DataError(f"it has {_counted(sizes)}, the examples are {_counted(own)}; give one for each, in order.")
+        raise DataError(f"it has {_counted(sizes)} rows for {_counted(own)} examples; give one for each, in order.")
     parts = {s: _with(part, name, read.parts[s].x, absent[s]) for s, part in raw.parts.items()}
     raw = replace(raw, parts=parts, given={**raw.given, name: read.transform})
     return raw.noted(*(f"companion '{name}': {note}" for note in read.notes))
@@ -175,7 +175,7 @@ def _pieces(where: Any) -> dict[str, Any] | None:
 
 
 def _without_gaps(pieces: Mapping[str, Any], absent: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The same with 0 in those arrays that are absent or nothing but missing values, and which these are."""
+    """Replaces companions that are absent or all NaN by 0, and flags them as absent."""
     found, gone = dict(pieces), dict(absent)
     for split, x in pieces.items():
         if hasattr(x, "columns"):
@@ -193,7 +193,7 @@ def _without_gaps(pieces: Mapping[str, Any], absent: Mapping[str, Tensor]) -> tu
 
 
 def from_columns(raw: Raw, name: str, columns: list[str], absent: Mapping[str, Tensor]) -> Raw:
-    """Columns of the table itself, which are then no part of the rows."""
+    """Attaches columns of the table and removes them from the rows."""
     parts = {}
     for split, part in raw.parts.items():
         rows = replace(part, x=part.x.drop(columns=columns))
@@ -202,7 +202,7 @@ def from_columns(raw: Raw, name: str, columns: list[str], absent: Mapping[str, T
 
 
 def columns(raw: Raw, where: Any) -> list[str]:
-    """Which columns of the table are meant: a name, several with + between, or a list of them; none if not all are."""
+    """Parses columns of the table: a name, several joined by +, or a list; empty if they are not columns."""
     frame = raw.parts["train"].x
     if not hasattr(frame, "columns") or not isinstance(where, str | list | tuple):
         return []
@@ -219,7 +219,7 @@ def columns(raw: Raw, where: Any) -> list[str]:
 
 
 def known_columns(raw: Raw, known: Mapping[str, Transform]) -> dict[str, list[str]]:
-    """The companions of a trained model that the table holds as columns."""
+    """The companions of a trained model that are columns of the table."""
     frame = raw.parts["train"].x
     if not hasattr(frame, "columns"):
         return {}
@@ -228,7 +228,7 @@ def known_columns(raw: Raw, known: Mapping[str, Transform]) -> dict[str, list[st
 
 
 def flags(gone: Any, raw: Raw) -> dict[str, Tensor]:
-    """``(N,)`` booleans by split, all False where nothing is said."""
+    """``(N,)`` booleans by split, all False if ``gone`` is None."""
     found = {s: torch.zeros(len(part), dtype=torch.bool) for s, part in raw.parts.items()}
     if gone is None:
         return found

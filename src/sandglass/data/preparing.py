@@ -1,4 +1,4 @@
-"""What was read, made into examples: brought to the size asked for, split, cut down, and fitted."""
+"""Preprocessing of a source: resizing, splitting, limiting the number of examples, and fitting transforms."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from sandglass.rng import permutation
 
 @dataclass(frozen=True)
 class Plan:
-    """What examples are to become; see :func:`sandglass.load_data`.
+    """Options of preprocessing and splitting; see :func:`sandglass.load_data`.
 
     Args:
         size: height and width of pictures.
-        fit: how they come to that size.
-        channels: of pictures.
-        validation: share of the examples.
-        test: the same.
-        seed: of the split.
-        limit: examples to keep for training, or None.
-        types: of a table's columns.
+        fit: how pictures are resized.
+        channels: number of channels of pictures.
+        validation: fraction of the examples for validation.
+        test: fraction of the examples for testing.
+        seed: seed of the split.
+        limit: number of training examples to keep, or None.
+        types: declared kinds of a table's columns.
     """
 
     size: tuple[int, int] | None
@@ -46,17 +46,17 @@ class Plan:
 
 
 def prepare(raw: Raw, plan: Plan, transform: Transform | None, stream: Sequence[str] = ()) -> tuple[Raw, Transform]:
-    """The splits of a source as they are kept, and the transform that they went through.
+    """Splits and preprocesses a source; returns it with the transform that was applied.
 
     Args:
-        raw: what was read.
-        plan: what it is to become.
-        transform: a fitted one of a trained model, or None.
-        stream: what the splits hang on beside the seed.
+        raw: the source.
+        plan: the options.
+        transform: the fitted transform of a trained model, or None.
+        stream: random stream of the split, in addition to the seed.
 
     Raises:
         DataError: examples that cannot be encoded, or do not fit ``transform``.
-        ConfigError: options for other data.
+        ConfigError: options that do not apply to such data.
     """
     raw = _split(_bring(raw, plan.size, plan.fit, plan.channels, transform), plan, stream)
     train = raw.parts["train"]
@@ -68,10 +68,10 @@ def prepare(raw: Raw, plan: Plan, transform: Transform | None, stream: Sequence[
 
 
 def prepare_all(raw: Raw, plan: Plan, transform: Transform | None) -> tuple[Raw, Transform, dict[str, Transform]]:
-    """As :func:`prepare`, with the companions of the examples; ``types`` are of the columns of either.
+    """As :func:`prepare`, for examples and companions; ``types`` may name columns of both.
 
     Returns:
-        The source, the transform of its examples alone, and those of its companions.
+        The source, the transform of its examples, and those of its companions by name.
     """
     others = {str(c) for x in raw.parts["train"].given.values() for c in getattr(x, "columns", ())}
     types = {name: kind for name, kind in plan.types.items() if name not in others}
@@ -81,15 +81,15 @@ def prepare_all(raw: Raw, plan: Plan, transform: Transform | None) -> tuple[Raw,
 
 
 def _fit_given(raw: Raw, known: Mapping[str, Transform], types: Types) -> tuple[Raw, dict[str, Transform]]:
-    """The companions of a prepared source as they are kept, and their transforms.
+    """Preprocesses the companions of a source; returns it with their transforms.
 
     Args:
         raw: the source.
         known: transforms of a trained model.
-        types: of columns.
+        types: declared kinds of columns.
 
     Raises:
-        DataError: companions that cannot be encoded, or of which a part is missing.
+        DataError: companions that cannot be encoded, or are partly missing.
     """
     found: dict[str, Transform] = {}
     for name, transform in raw.given.items():
@@ -103,20 +103,20 @@ def _fit_given(raw: Raw, known: Mapping[str, Transform], types: Types) -> tuple[
 
 
 def _derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
-    """The transforms of companions that are made of the examples.
+    """The transforms of derived companions.
 
     Raises:
-        DataError: the examples are no pictures, or cannot have such a companion.
+        DataError: the examples are not pictures, or the derivation does not apply to them.
     """
     found: dict[str, Transform] = {}
     for name, how in raw.made.items():
         made, strength = derived.read(how)
         if not isinstance(transform, ImageTransform):
-            raise DataError(f"The companion '{name}': '{how}' is made of pictures, and these examples are none.")
+            raise DataError(f"The companion '{name}': '{how}' needs pictures, which these examples are not.")
         shape = (transform.channels, *transform.size)
         new = made.shape(shape, strength)
         if new == shape and made.levels == transform.levels:
-            raise DataError(f"The companion '{name}': '{how}' of these pictures is no other than they are.")
+            raise DataError(f"The companion '{name}': '{how}' leaves these pictures unchanged.")
         if min(transform.size) < (strength if made.whole else 1):
             raise DataError(f"The companion '{name}': pictures of {_shape(transform)} are too small for '{how}'.")
         found[name] = replace(
@@ -126,12 +126,12 @@ def _derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
 
 
 def _fit_rows(raw: Raw, name: str, known: Transform | None, types: Types) -> tuple[Raw, Transform]:
-    """Companions that are rows or arrays of real numbers."""
+    """Preprocesses companions that are rows or arrays of real numbers."""
     xs = {s: p.given[name] for s, p in raw.parts.items()}
     there = {s: (~p.absent[name]).nonzero()[:, 0] for s, p in raw.parts.items()}
     present = {s: x.iloc[there[s].numpy()] if hasattr(x, "iloc") else x[there[s]] for s, x in xs.items()}
     if not len(present["train"]):
-        raise DataError("no example to train on has it.")
+        raise DataError("no training example has it.")
     fitted = known
     if fitted is None:
         rows = {s: x if hasattr(x, "columns") else x.numpy() for s, x in present.items()}
@@ -152,20 +152,20 @@ def _fit_rows(raw: Raw, name: str, known: Transform | None, types: Types) -> tup
                 gone[there[split]] = ~seen.any(1)
                 if lacking := int((seen.any(1) & ~seen.all(1)).sum()):
                     raise DataError(
-                        f"{lacking} of its rows in {split} are complete but for some cells; "
-                        "fill these, or empty the whole row, which makes it absent."
+                        f"{lacking} of its rows in {split} are partly missing; "
+                        "fill the missing cells, or empty the whole row to make it absent."
                     )
         parts[split] = replace(part, given={**part.given, name: x}, absent={**part.absent, name: gone})
     return replace(raw, parts=parts), fitted
 
 
 def as_splits(raw: Raw, transform: Transform, given: Mapping[str, Transform]) -> dict[str, Split]:
-    """The parts of a source that is prepared, as splits.
+    """The splits of a preprocessed source.
 
     Args:
         raw: the source.
-        transform: of its examples.
-        given: of its companions, by name; those that are derived say how.
+        transform: the transform of its examples.
+        given: the transforms of its companions, by name.
     """
     levels = {name: t.levels for name, t in given.items() if isinstance(t, ImageTransform)}
     made = {name: t.made for name, t in given.items() if name in raw.made}
@@ -189,7 +189,7 @@ def as_splits(raw: Raw, transform: Transform, given: Mapping[str, Transform]) ->
 def _bring(
     raw: Raw, size: tuple[int, int] | None, fit: str | None, channels: int | None, transform: Transform | None
 ) -> Raw:
-    """A registered dataset's examples, which come with a transform of their own, to what was asked for."""
+    """Converts the pictures of a registered dataset to the requested size and channels, or to a model's transform."""
     old = raw.transform
     if old is None:
         return raw
@@ -199,7 +199,7 @@ def _bring(
         if transform is None or transform == old:
             return raw
         parts = {s: replace(p, x=transform.apply(old.inverse(p.x))) for s, p in raw.parts.items()}
-        return replace(raw, parts=parts, transform=transform, mixture=None)  # its centres stand elsewhere now
+        return replace(raw, parts=parts, transform=transform, mixture=None)  # its centres no longer apply
     new = transform
     if new is None:
         size, channels = size or old.size, channels or old.channels
@@ -217,12 +217,12 @@ def _bring(
         pictures = torch.from_numpy(old.inverse(part.x))
         pictures = pictures[:, None] if old.channels == 1 else pictures.movedim(-1, 1)
         parts[split] = replace(part, x=new.apply(pictures))
-    note = f"pictures were brought from {_shape(old)} to {_shape(new)} ({new.fit})"
+    note = f"pictures were converted from {_shape(old)} to {_shape(new)} ({new.fit})"
     return replace(raw, parts=parts, transform=new).noted(note)
 
 
 def _split(raw: Raw, plan: Plan, stream: Sequence[str]) -> Raw:
-    """Carves what the source lacks out of its training examples."""
+    """Splits off the validation and test sets that the source lacks from its training examples."""
     train = raw.parts["train"]
     pictures = isinstance(train.x, Tensor | Rows) and train.x.dim() == 4
     groups = duplicates(*(p.x for p in raw.parts.values())) if pictures else None
@@ -240,13 +240,14 @@ def _split(raw: Raw, plan: Plan, stream: Sequence[str]) -> Raw:
     if missing:
         what = "examples" if train.groups is None else "groups"
         raw = raw.noted(
-            f"too few {what} ({len(train)} example{'s' * (len(train) != 1)}) to cut out any for {' and '.join(missing)}"
+            f"too few {what} ({len(train)} example{'s' * (len(train) != 1)}) to hold out any for "
+            f"{' and '.join(missing)}"
         )
     return replace(raw, parts={**raw.parts, **carved})
 
 
 def _copies(groups: dict[str, Tensor]) -> list[str]:
-    """Remarks on exact copies within the training pictures, and on test pictures that are among them."""
+    """Remarks on exact copies within the training set, and between it and the other splits."""
     notes = []
     train = groups["train"]
     extra = len(train) - len(set(train.tolist()))
@@ -255,16 +256,16 @@ def _copies(groups: dict[str, Tensor]) -> list[str]:
         notes.append(f"{extra} of the training pictures {which}; copies stay in one split")
     for split, other in groups.items():
         if split != "train" and (shared := int(torch.isin(other, train).sum())):
-            notes.append(f"{shared} of the {split} pictures are also among those of train, as the source has them")
+            notes.append(f"{shared} of the {split} pictures are also in train, as in the source")
     return notes
 
 
 def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Transform]:
-    """Fits what depends on the training examples, and takes every split through it."""
+    """Fits the transform to the training examples, unless it is given, and applies it to every split."""
     train = raw.parts["train"]
     table = hasattr(train.x, "columns") or (raw.transform is None and train.x.dim() == 2)
     if types and not hasattr(train.x, "columns"):
-        raise ConfigError("types are of the columns of a table; this source has none.")
+        raise ConfigError("types is for the columns of a table; this source has none.")
     if raw.transform is not None:
         return raw, raw.transform
     if transform is not None:

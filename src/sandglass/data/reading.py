@@ -1,4 +1,4 @@
-"""What a source is, and so who reads it."""
+"""Recognises the kind of a source and reads it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ def read(
     """Reads a source.
 
     Args:
-        source: anything that :func:`sandglass.load_data` takes.
-        labels: as there.
-        options: what examples are to become: ``size``, ``fit``, ``channels`` and ``transform``.
-        pictured: what else is of files of pictures: ``value_range``, ``on_bad``, and of those that hold pairs ``half``
-            or ``domain``.
-        cache: of a folder of pictures, whether to keep them decoded on disk; None where they are many.
+        source: as for :func:`sandglass.load_data`.
+        labels: as for :func:`sandglass.load_data`.
+        options: ``size``, ``fit``, ``channels`` and ``transform``.
+        pictured: further options for picture files: ``value_range``, ``on_bad``, and for pairs ``half`` or ``domain``.
+        cache: whether to cache decoded pictures of a folder on disk; None to decide by their size.
 
     Returns:
-        A short name, where to find it again (or None), and what was read.
+        A short name, the name or path to read it again (None for Python objects), and the source.
 
     Raises:
         NotFoundError, DataError, ConfigError, MissingPackageError: as :func:`sandglass.load_data`.
@@ -71,12 +70,12 @@ def read(
 
 
 def is_path(source: Any) -> bool:
-    """Whether it is a path, and not the name of a registered dataset."""
+    """Whether a source is a path, not the name of a registered dataset."""
     return isinstance(source, str | os.PathLike) and not _is_known(source)
 
 
 def pictures_at(source: Any) -> Path | None:
-    """The folder, archive or picture that a source is; None where it is something else."""
+    """The path of a source that is a folder, archive or picture, else None."""
     if not is_path(source):
         return None
     path = Path(source).expanduser()
@@ -85,7 +84,7 @@ def pictures_at(source: Any) -> Path | None:
 
 
 def _is_known(source: Any) -> bool:
-    """Whether it is a registered name, alone or in a mapping with its options."""
+    """Whether a source is a registered name, alone or in a mapping with options."""
     return source in names("dataset") if isinstance(source, str) else isinstance(source, Mapping) and "name" in source
 
 
@@ -100,7 +99,7 @@ def _read_known(source: str | Mapping[str, Any], labels: Any) -> tuple[str, str 
 
 
 def is_folder(source: Any) -> bool:
-    """Whether it is a folder, or an archive of one."""
+    """Whether a source is a folder or an archive."""
     if not isinstance(source, str | os.PathLike) or _is_known(source):
         return False
     path = Path(source).expanduser()
@@ -128,13 +127,13 @@ def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[
         item = Item(path, images.shown(path.name))
         return folders.read_items({"train": [item]}, **_for_images(options), **pictured)
     raise DataError(
-        f"{images.shown(path.name)} is no source; give a folder of pictures or a zip or tar file of one, a picture, "
+        f"{images.shown(path.name)} cannot be read; give a folder of pictures or a zip or tar file of one, a picture, "
         f"or a file that ends in .npy, .npz, {', '.join(tables.ENDINGS)}."
     )
 
 
 def _labelled(pairs: Pairs, labels: Any) -> Pairs:
-    """The splits with the labels that were asked for."""
+    """The splits with the labels that ``labels`` selects."""
     if labels is None:
         return pairs
     if labels is False:
@@ -142,11 +141,11 @@ def _labelled(pairs: Pairs, labels: Any) -> Pairs:
     if isinstance(labels, str):
         if not all(hasattr(x, "columns") for x, _ in pairs.values()):
             raise DataError(
-                f"labels='{labels}' names a column, but the source is no table; give the labels as an array."
+                f"labels='{labels}' names a column, but the source is not a table; give the labels as an array."
             )
         return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
     if len(pairs) > 1:
-        raise DataError("The source has several splits; give each its labels, {'train': (x, y), ...}.")
+        raise DataError("The source has several splits; give labels for each, {'train': (x, y), ...}.")
     return {"train": (pairs["train"][0], labels)}
 
 

@@ -1,4 +1,4 @@
-"""Examples that stay in a file: a view of some of its rows, which reads only those that are asked for."""
+"""Examples in a memory-mapped file, and views of some of its rows, which are read only when indexed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_BLOCK = 4 * 2**20  # bytes that are read at a time where all rows are passed through
+_BLOCK = 4 * 2**20  # bytes read at a time when iterating over all rows
 
 
 class Store:
-    """A file of equally large examples, one after the other, mapped into memory and never written to.
+    """A file of examples of equal shape, memory-mapped read-only.
 
     Args:
         path: the file.
-        shape: of one example.
+        shape: shape of an example.
         dtype: ``torch.uint8`` or ``torch.float32``.
         digests: ``(N, 16)`` bytes, the BLAKE2b digest of each example.
-        remember: keeps a text that is costly to make, under a key, together with the file.
+        remember: caches an expensive string under a key, together with the file.
     """
 
     def __init__(
@@ -39,20 +39,20 @@ class Store:
 
     @cached_property
     def rows(self) -> np.ndarray[Any, Any]:
-        """``(N, bytes of an example)`` uint8, mapped; the system keeps of it in memory what there is room for."""
+        """``(N, bytes of an example)`` uint8, memory-mapped; the system pages it in and out as needed."""
         width = int(np.prod(self.shape)) * self.dtype.itemsize
         return np.asarray(np.memmap(self.path, np.uint8, "r", shape=(len(self.digests), width)))
 
     def gather(self, index: Tensor) -> Tensor:
-        """The examples at ``index`` ``(B,)`` in memory of their own, ``(B, *shape)``."""
+        """A copy of the examples at ``index`` ``(B,)``, of shape ``(B, *shape)``."""
         found = torch.from_numpy(np.take(self.rows, index.cpu().numpy(), axis=0))
         return found.view(self.dtype).view(len(index), *self.shape)
 
 
 class Rows:
-    """Some examples of a :class:`Store` in some order: what a split holds in the place of a tensor ``(N, *shape)``.
+    """A view of some examples of a :class:`Store`, in any order; a split has it in place of a tensor ``(N, *shape)``.
 
-    Indexing reads from the file; :meth:`take` only makes another view.
+    Indexing reads from the file; :meth:`take` only creates another view.
 
     Example:
         >>> import tempfile
@@ -81,16 +81,16 @@ class Rows:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the elements."""
+        """The dtype of the elements."""
         return self.store.dtype
 
     @property
     def nbytes(self) -> int:
-        """Bytes that a tensor of these examples would take."""
+        """Size in bytes of a tensor of these examples."""
         return self.shape.numel() * self.dtype.itemsize
 
     def dim(self) -> int:
-        """Axes, the one over examples included."""
+        """The number of dimensions, including the first, over examples."""
         return len(self.shape)
 
     def take(self, index: Tensor) -> Rows:
@@ -98,13 +98,13 @@ class Rows:
         return Rows(self.store, self.index[index])
 
     def blocks(self) -> Iterator[Tensor]:
-        """All examples in order, a few at a time."""
+        """All examples in order, in blocks."""
         step = max(1, _BLOCK // max(1, self.nbytes // max(1, len(self))))
         for start in range(0, len(self), step):
             yield self[start : start + step]
 
     def to(self, device: torch.device | str) -> Tensor | Rows:
-        """On another device a tensor, brought there block by block; on the CPU these rows as they are."""
+        """A tensor on another device, copied block by block; for the CPU, the view itself."""
         device = torch.device(device)
         if device.type == "cpu":
             return self
@@ -116,12 +116,12 @@ class Rows:
         return whole
 
     def digests(self) -> list[bytes]:
-        """The BLAKE2b digest (16 bytes) of each example, known since the file was made."""
+        """The stored BLAKE2b digest (16 bytes) of each example."""
         return [row.tobytes() for row in self.store.digests[self.index.numpy()]]
 
 
 def digests(x: Tensor | Rows) -> list[bytes]:
-    """The BLAKE2b digest (16 bytes) of each of ``N`` examples, which two of the same bytes share."""
+    """The BLAKE2b digest (16 bytes) of each example; equal for identical examples."""
     if isinstance(x, Rows):
         return x.digests()
     rows = x.reshape(len(x), -1).contiguous().numpy()
@@ -129,12 +129,12 @@ def digests(x: Tensor | Rows) -> list[bytes]:
 
 
 def take(x: Tensor | Rows, index: Tensor) -> Tensor | Rows:
-    """The examples at ``index``: a copy of a tensor's, a view of a file's."""
+    """The examples at ``index``: a copy for a tensor, a view for a file."""
     return x.take(index) if isinstance(x, Rows) else x[index]
 
 
 def joined(xs: Sequence[Tensor | Rows]) -> Tensor | Rows:
-    """Several sets of examples as one, still in the file where all are in the same one.
+    """Concatenates examples; the result is a view if all are in the same file.
 
     Example:
         >>> joined([torch.zeros(2, 3), torch.ones(1, 3)]).shape
@@ -147,14 +147,14 @@ def joined(xs: Sequence[Tensor | Rows]) -> Tensor | Rows:
 
 
 def cut(x: Tensor | Rows, lengths: Sequence[int]) -> Sequence[Tensor | Rows]:
-    """Neighbouring parts of these lengths, as views."""
+    """Splits examples into consecutive parts of these lengths, as views."""
     if isinstance(x, Rows):
         return [Rows(x.store, index) for index in x.index.split(list(lengths))]
     return x.split(list(lengths))
 
 
 def common_store(xs: Sequence[Tensor | Rows]) -> Store | None:
-    """The file that all of these examples are in, None where there is no such."""
+    """The file that contains all of these examples, or None."""
     stores = {id(x.store): x.store for x in xs if isinstance(x, Rows)}
     alone = len(stores) == 1 and all(isinstance(x, Rows) for x in xs)
     return next(iter(stores.values())) if alone else None

@@ -1,4 +1,4 @@
-"""Cutting validation and test examples out of those to train on: disjoint, seeded, stratified, copies together."""
+"""Random splits of the training examples: disjoint, seeded, stratified, and with duplicates kept together."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def carve(
     groups: Tensor | None = None,
     stream: Sequence[str] = (),
 ) -> dict[str, Tensor]:
-    """Cuts ``n`` examples into ``train`` and the named parts.
+    """Splits ``n`` examples into ``train`` and the named parts.
 
     Args:
-        n: how many there are.
-        fractions: for each part to carve its share of ``n``, 0 to 1.
-        seed: of the shuffle.
-        y: ``(n,)`` class numbers; every part gets its share of every class.
-        groups: ``(n,)`` numbers; examples with the same one stay together, and a group counts to the class of one of
-            its members. A part for which every group is too large gets the smallest, if another is left to train on.
-        stream: what else the shuffle hangs on.
+        n: number of examples.
+        fractions: the fraction of ``n`` for each part, 0 to 1.
+        seed: seed of the shuffle.
+        y: ``(n,)`` class indices for stratification.
+        groups: ``(n,)`` group numbers; a group stays together, and is stratified by the class of one of its members. A
+            part for which every group is too large gets the smallest, if another is left for training.
+        stream: random stream of the shuffle, in addition to the seed.
 
     Returns:
-        For each part its indices in ascending order, which together are each of 0 to n - 1 once.
+        The indices of each part in ascending order; every index from 0 to n - 1 is in exactly one part.
 
     Example:
         >>> {k: len(v) for k, v in carve(100, {"validation": 0.1, "test": 0.2}, seed=0).items()}
@@ -51,7 +51,7 @@ def carve(
     for part, fraction in fractions.items():
         parts[part] = []
         left = {s: sum(map(len, queue)) for s, queue in queues.items()}
-        total = max(0, min(_count(n, fraction), sum(left.values()) - 1))  # one is left to train on
+        total = max(0, min(_count(n, fraction), sum(left.values()) - 1))  # at least one is left for training
         for stratum, quota in _quotas(sizes, total, left).items():
             parts[part] += _draw(queues[stratum], quota)
     _at_least_one(queues, [parts[part] for part, fraction in fractions.items() if _count(n, fraction)])
@@ -60,7 +60,7 @@ def carve(
 
 
 def duplicates(*xs: Tensor | Rows) -> list[Tensor]:
-    """For each tensor ``(N, ...)`` the numbers ``(N,)`` of its examples, equal where two are, byte by byte.
+    """Group numbers ``(N,)`` for each tensor ``(N, ...)``, equal for identical examples.
 
     Example:
         >>> duplicates(torch.tensor([[1, 2], [3, 4], [1, 2]]), torch.tensor([[3, 4]]))
@@ -74,14 +74,14 @@ def duplicates(*xs: Tensor | Rows) -> list[Tensor]:
 
 
 def _count(n: int, fraction: float) -> int:
-    """Examples that a share stands for: at least one of three, and never all."""
+    """The number of examples for a fraction: at least one if there are three, and never all."""
     if fraction == 0 or n < 3:
         return 0
     return max(1, min(round(n * fraction), n - 1))
 
 
 def _quotas(sizes: dict[int, int], total: int, left: dict[int, int]) -> dict[int, int]:
-    """``total`` shared out in proportion to ``sizes``, by largest remainders, as far as there are examples left."""
+    """Distributes ``total`` in proportion to ``sizes`` by largest remainders, limited by the examples left."""
     n = sum(sizes.values())
     exact = {s: total * size / n for s, size in sizes.items()}
     quotas = {s: min(int(e), left[s]) for s, e in exact.items()}
@@ -96,7 +96,7 @@ def _quotas(sizes: dict[int, int], total: int, left: dict[int, int]) -> dict[int
 
 
 def _at_least_one(queues: dict[int, list[list[int]]], parts: list[list[int]]) -> None:
-    """Gives a part that would stay empty the smallest group there is, as long as another one is left."""
+    """Gives an empty part the smallest group, unless that is the last one."""
     for part in parts:
         left = [(len(group), stratum, i) for stratum, queue in queues.items() for i, group in enumerate(queue)]
         if not part and len(left) > 1:
@@ -105,7 +105,7 @@ def _at_least_one(queues: dict[int, list[list[int]]], parts: list[list[int]]) ->
 
 
 def _draw(queue: list[list[int]], quota: int) -> list[int]:
-    """Takes groups from the front as long as they fit into the quota; the others stay in the queue, in order."""
+    """Takes the groups that fit into the quota, in order; the others stay in the queue."""
     taken: list[int] = []
     left: list[list[int]] = []
     for group in queue:

@@ -1,4 +1,4 @@
-"""Changes by name and strength, as a person writes them: ``flip,rotate=20``, a list of such words, or a mapping."""
+"""Parses augmentations and corruptions by name and strength, such as ``flip,rotate=20``."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from sandglass.errors import ConfigError
 from sandglass.registry import nearest
 
 Strengths = str | Sequence[str] | Mapping[str, float]
-"""How changes are asked for: ``"flip,rotate=20"``, ``["flip", "rotate=20"]`` or ``{"flip": 0.5, "rotate": 20}``."""
+"""Names with strengths: ``"flip,rotate=20"``, ``["flip", "rotate=20"]`` or ``{"flip": 0.5, "rotate": 20}``."""
 
 SEVERITIES = 5
-"""The most severe step of a scale; the mildest is 1."""
+"""The highest severity; the lowest is 1."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How strong a change can be; 0 always stands for no change.
+    """The range of a strength; 0 always means no change.
 
     Args:
-        usual: the strength where none is named.
-        largest: the largest strength that makes sense.
-        about: what the strength is, with its unit.
-        severities: strengths of the steps ``@1`` to ``@5``; empty where there are no steps.
+        usual: default strength.
+        largest: largest strength.
+        about: description of the strength, with its unit.
+        severities: strengths of the severities ``@1`` to ``@5``; empty if there are none.
     """
 
     usual: float
@@ -34,15 +34,15 @@ class Scale:
 
 
 def read(what: str, scales: Mapping[str, Scale], given: Strengths) -> dict[str, float]:
-    """Names and strengths, checked, in the order given.
+    """Parses and checks names and strengths, in the order given.
 
     Args:
-        what: what messages call one of them, such as ``"augmentation"``.
-        scales: what there is.
-        given: names with their usual strength (``flip``), a strength (``rotate=20``) or a severity (``blur@3``).
+        what: kind of change for messages, such as ``"augmentation"``.
+        scales: the known names with their ranges.
+        given: names with the default strength (``flip``), a strength (``rotate=20``) or a severity (``blur@3``).
 
     Raises:
-        ConfigError: an unknown name, one that comes twice, or a strength that makes no sense.
+        ConfigError: an unknown or repeated name, or an invalid strength.
 
     Example:
         >>> scales = {"blur": Scale(1.0, 32.0, "pixels", (0.5, 1.0, 1.5, 2.0, 3.0)), "flip": Scale(0.5, 1.0, "chance")}
@@ -60,13 +60,13 @@ def read(what: str, scales: Mapping[str, Scale], given: Strengths) -> dict[str, 
             hint = nearest(str(name), list(scales))
             raise ConfigError(f"There is no {what} '{name}'.{hint} Known: {', '.join(scales)}.")
         if name in found:
-            raise ConfigError(f"The {what} '{name}' is named twice; name it once.")
+            raise ConfigError(f"The {what} '{name}' is given twice; give it once.")
         found[name] = _number(what, name, scales[name], strength)
     return found
 
 
 def write(strengths: Mapping[str, float]) -> list[str]:
-    """The words that :func:`read` makes the same strengths of, each with its number.
+    """Strengths as strings that :func:`read` parses, the inverse of it.
 
     Example:
         >>> write({"flip": 0.5, "rotate": 20.0})
@@ -76,7 +76,7 @@ def write(strengths: Mapping[str, float]) -> list[str]:
 
 
 def _pair(what: str, word: object) -> tuple[str, object]:
-    """``rotate=20`` as its name and strength; without one, None stands for the usual."""
+    """Splits ``rotate=20`` into name and strength; None if there is no strength."""
     if not isinstance(word, str):
         raise ConfigError(f"Name each {what} by a text such as 'name' or 'name=0.2', not {word!r}.")
     name, equals, value = word.partition("=")
@@ -87,7 +87,7 @@ def _pair(what: str, word: object) -> tuple[str, object]:
 
 
 def _number(what: str, name: str, scale: Scale, given: object) -> float:
-    """A strength out of a number, a text of one, ``@step``, or None for the usual."""
+    """The strength from a number, a string, a severity ``@N``, or None for the default."""
     if given is None:
         return scale.usual
     if isinstance(given, str) and given.startswith("@"):

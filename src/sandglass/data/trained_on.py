@@ -1,4 +1,4 @@
-"""What a run or model folder knows of its data: the data again, and how new examples are prepared for it."""
+"""The data of a run or model folder: reading the same data again, and preprocessing new data in the same way."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from sandglass.runs.specification import from_plain
 
 
 def run_data(run: Run) -> Dataset:
-    """The data a run was trained on, read again from where it came.
+    """Reads the data that a run was trained on again.
 
     Raises:
-        DataError: it was handed over in Python; pass it again.
-        ConfigError: its options make no sense.
+        DataError: it was passed as a Python object; pass it again.
+        ConfigError: its options are invalid.
     """
     source = run.config["data"].get("source")
     if not source:
-        raise DataError(f"The data of {run.path} was handed over in Python; pass it again as data=...")
+        raise DataError(f"The data of {run.path} was passed as a Python object; pass it again as data=...")
     options = {k: v for k, v in source.items() if k != "source"}
     try:
         return load_data(source["source"], **options)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"The data options in {run.path / 'config.yaml'} make no sense: {error}.") from error
+        raise ConfigError(f"The data options in {run.path / 'config.yaml'} are invalid: {error}.") from error
 
 
 def transform_of(source: Run | str | Path) -> Transform:
-    """How a run or model folder prepares a picture or row, and the way back; ``.given[name]`` does so for a companion.
+    """The transform of a run or model folder; ``.given[name]`` is that of a companion.
 
     Raises:
         CheckpointError: the configuration is damaged.
@@ -43,10 +43,10 @@ def transform_of(source: Run | str | Path) -> Transform:
     try:
         transform, spec = Transform.from_dict(config["transform"]), from_plain(config["spec"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: the configuration has no good transform ({error}).") from error
+        raise CheckpointError(f"{path}: the configuration has no valid transform ({error}).") from error
     made = transform.spec()
     pairs = [("", made, spec)]
-    for kind in ("given", "beside"):  # what training adds, such as a damaged copy, has no transform
+    for kind in ("given", "beside"):  # companions added in training, such as a corrupted copy, have no transform
         read = getattr(spec, kind)
         pairs += [(f" of '{n}'", one, read[n]) for n, one in getattr(made, kind).items() if n in read]
     for what, one, wanted in pairs:
@@ -56,15 +56,15 @@ def transform_of(source: Run | str | Path) -> Transform:
 
 
 def reading_of(source: Run | str | Path) -> dict[str, Any]:
-    """The options of :func:`load_data` that read new data as a run or model folder does: transform and classes.
+    """The options of :func:`load_data` to read new data for a run or model folder: transform and classes.
 
-    Companions that the model derives from its examples are derived again; others come with ``given``, as at first.
+    Derived companions are derived again; others must be given again as ``given``.
     """
     return {"transform": transform_of(source), "classes": config_of(source).get("classes") or None}
 
 
 def as_dataset(data: Any, options: Mapping[str, Any] | None) -> Dataset:
-    """A dataset as it is, or whatever :func:`load_data` makes of the source."""
+    """Returns a dataset unchanged, and loads other sources with :func:`load_data`."""
     if isinstance(data, Dataset):
         return data
     if data is None:

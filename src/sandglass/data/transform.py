@@ -1,4 +1,4 @@
-"""How a raw picture, row or array becomes an example, and the way back; fitted once, stored with the model as JSON."""
+"""Invertible transforms from raw pictures, rows and arrays to examples; fitted once, stored with the model as JSON."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ FITS = ("crop", "pad", "stretch")
 
 @dataclass(frozen=True, kw_only=True)
 class Transform(abc.ABC):
-    """A fitted map from raw data to examples, with an inverse; plain data throughout.
+    """A fitted map from raw data to examples, with an inverse; its fields are plain values.
 
     Args:
-        given: those of the companions of an example, by name.
-        beside: those of the sets beside, by name.
-        made: of a companion that is derived from the example: how, such as ``"small=4"``.
+        given: transforms of the companions, by name.
+        beside: transforms of the unpaired sets, by name.
+        made: for a derived companion, its derivation, such as ``"small=4"``.
     """
 
     kind: ClassVar[str]
@@ -37,35 +37,35 @@ class Transform(abc.ABC):
 
     @abc.abstractmethod
     def apply(self, raw: Any) -> Tensor:
-        """Raw data to what a :class:`~sandglass.data.dataset.Split` keeps.
+        """Converts raw data to the format stored in a :class:`~sandglass.data.dataset.Split`.
 
         Raises:
             DataError: raw data that does not fit.
         """
 
     def observe(self, raw: Any) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`apply`, and the mask of the same shape: True where observed, or None where everything is."""
+        """As :meth:`apply`, with a mask of the same shape, True where observed; None if nothing is missing."""
         return self.apply(raw), None
 
     @abc.abstractmethod
     def inverse(self, x: Any) -> Any:
-        """Examples, as a model draws them, back to raw data."""
+        """Converts examples or samples back to raw data."""
 
     @abc.abstractmethod
     def _spec(self, classes: int) -> Spec:
-        """The examples that this transform puts out, without what comes with them."""
+        """The specification of the transformed examples, without companions and unpaired sets."""
 
     def spec(self, classes: int = 0) -> Spec:
-        """The data that this transform puts out, companions and sets beside included."""
+        """The specification of the transformed data, including companions and unpaired sets."""
         given, beside = ({n: t.spec() for n, t in ts.items()} for ts in (self.given, self.beside))
         return replace(self._spec(classes), given=given, beside=beside)
 
     def alone(self) -> Transform:
-        """That of the examples, without those of what comes with them."""
+        """The transform of the examples, without those of companions and unpaired sets."""
         return replace(self, given={}, beside={}) if self.given or self.beside else self
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; ``"kind"`` says which class."""
+        """Plain values for JSON; ``"kind"`` identifies the class."""
         values = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in (*_OTHERS, "made")}
         others = {k: {n: t.to_dict() for n, t in getattr(self, k).items()} for k in _OTHERS if getattr(self, k)}
         return {"kind": self.kind, **values} | ({"made": self.made} if self.made else {}) | others
@@ -101,19 +101,19 @@ class Transform(abc.ABC):
 
 @dataclass(frozen=True)
 class ImageTransform(Transform):
-    """Pictures of any size and mode to ``(C, H, W)``.
+    """Converts pictures of any size and mode to ``(C, H, W)``.
 
     Args:
         size: height and width in pixels.
         channels: 1 (grey), 3 (RGB) or 4 (RGBA).
-        fit: how a picture of another size is brought to it: ``"crop"``, ``"pad"`` or ``"stretch"``.
-        levels: values that an element can take; 256 for bytes, 2 for black and white.
-        background: red, green and blue behind transparency and around padding.
-        continuous: keep float32 in [0, 1] in place of bytes.
-        value_range: what becomes black and white in grey pictures of floats or of more than 8 bits.
+        fit: how pictures are resized: ``"crop"``, ``"pad"`` or ``"stretch"``.
+        levels: number of values of an element; 256 for bytes, 2 for black and white.
+        background: red, green and blue behind transparency and in padding.
+        continuous: whether to store float32 in [0, 1] in place of bytes.
+        value_range: values mapped to black and white in grey pictures of floats or of more than 8 bits.
 
     Raises:
-        ConfigError: values that make no sense.
+        ConfigError: an invalid value.
 
     Example:
         >>> t = ImageTransform((4, 6), 3)
@@ -155,11 +155,11 @@ class ImageTransform(Transform):
         return Spec((self.channels, *self.size), support, self.levels, classes)  # type: ignore[arg-type]
 
     def apply(self, raw: Any) -> Tensor:
-        """A picture to ``(C, H, W)``, or four axes or a list of pictures to ``(N, C, H, W)``; uint8 levels.
+        """Converts a picture to ``(C, H, W)``, a list or array of pictures to ``(N, C, H, W)``; uint8 levels.
 
         Args:
-            raw: a Pillow picture; an array ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or four axes of uint8 from 0 to
-                255, booleans, or floats in [0, 1]; or a list of those.
+            raw: a Pillow picture; an array ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or of four dimensions, with uint8
+                from 0 to 255, booleans, or floats in [0, 1]; or a list of these.
 
         Raises:
             DataError: another shape, or values outside that range.
@@ -174,19 +174,19 @@ class ImageTransform(Transform):
         return self._stack(arrays.picture(raw)[None])[0]
 
     def picture(self, image: Any) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
-        """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, and remarks on what was done to it."""
+        """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, with remarks on conversions."""
         return self.normal(*images.normal(image, value_range=self.value_range))
 
     def normal(self, image: Any, done: frozenset[str]) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
-        """As :meth:`picture`, from what :func:`sandglass.data.sources.images.load` returns."""
+        """As :meth:`picture`, for the result of :func:`sandglass.data.sources.images.load`."""
         image, done = framing.framed(image, done, self)
         return framing.planes(image), done
 
     def inverse(self, x: Any) -> np.ndarray[Any, Any]:
-        """``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to bytes ready for Pillow.
+        """Converts ``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to bytes for Pillow.
 
         Returns:
-            uint8 ``(H, W, C)`` or ``(N, H, W, C)``, without the last axis where C is 1.
+            uint8 ``(H, W, C)`` or ``(N, H, W, C)``, without the last dimension if C is 1.
 
         Raises:
             DataError: another number of channels.
@@ -195,16 +195,16 @@ class ImageTransform(Transform):
         if array.ndim not in (3, 4) or array.shape[-3] != self.channels:
             raise DataError(f"pictures must be (N, {self.channels}, H, W), not {array.shape}.")
         top = self.levels - 1 if array.dtype == np.uint8 else 1
-        array = np.nan_to_num(array) if array.dtype.kind == "f" else array  # what a broken model draws is black
+        array = np.nan_to_num(array) if array.dtype.kind == "f" else array  # NaN in samples becomes black
         array = np.round(np.clip(array.astype(np.float32) / np.float32(top), 0, 1) * 255).astype(np.uint8)
         array = np.moveaxis(array, -3, -1)
         return np.ascontiguousarray(array[..., 0] if self.channels == 1 else array)
 
     def _stack(self, array: np.ndarray[Any, Any]) -> Tensor:
-        """``(N, C, H, W)`` of any size and channels to examples."""
+        """Converts ``(N, C, H, W)`` of any size and number of channels to examples."""
         if array.shape[1:] == (self.channels, *self.size):
             if self.continuous and array.dtype.kind == "f":
-                arrays.as_bytes(array)  # for its check of the range
+                arrays.as_bytes(array)  # checks the range
                 return torch.from_numpy(np.array(array, np.float32, order="C"))
             return self.encode(arrays.as_bytes(array))
         found = [self.picture(self._pillow(one))[0] for one in arrays.as_bytes(array)]
@@ -216,19 +216,19 @@ class ImageTransform(Transform):
         return images.pillow().fromarray(np.ascontiguousarray(image))
 
     def encode(self, array: np.ndarray[Any, Any]) -> Tensor:
-        """Bytes from 0 to 255 as they are kept: uint8 levels, or float32 where ``continuous``."""
+        """Converts bytes from 0 to 255 to stored values: uint8 levels, or float32 if ``continuous``."""
         return torch.from_numpy(np.array(framing.quantised(array, self), order="C", copy=True))
 
 
 @dataclass(frozen=True)
 class TableTransform(Transform):
-    """Rows of a table to standardised numbers and one-hot codes; a missing cell becomes 0 and is masked.
+    """Converts rows of a table to standardised numbers and one-hot codes; missing cells become 0 and are masked.
 
     Args:
-        columns: one mapping a column: ``name``, ``kind``, ``dtype`` (what the inverse restores) and what else
-            :data:`sandglass.data.coding.KEYS` lists for its kind, which is one of its keys.
-        frame: whether the inverse gives a pandas DataFrame, else an array.
-        binary: every value is 0 or 1.
+        columns: one mapping per column, with ``name``, ``kind``, ``dtype`` (restored by the inverse) and the keys that
+            :data:`sandglass.data.coding.KEYS` lists for its kind.
+        frame: whether the inverse returns a pandas DataFrame or an array.
+        binary: whether every value is 0 or 1.
 
     Example:
         >>> t = TableTransform(({"name": "a", "kind": "numeric", "mean": 2.0, "scale": 4.0, "dtype": "float64"},))
@@ -262,10 +262,10 @@ class TableTransform(Transform):
         return self.observe(raw)[0]
 
     def observe(self, raw: Any) -> tuple[Tensor, Tensor | None]:
-        """A DataFrame with these columns in any order (more are left out), or an array ``(N, D)``, as examples.
+        """Encodes a DataFrame with these columns in any order (others are ignored), or an array ``(N, D)``.
 
         Returns:
-            float32 ``(N, D')``, 0 where a cell is missing, and the mask of that shape, None where none is.
+            float32 ``(N, D')``, 0 where a cell is missing, and the mask of that shape, None if no cell is missing.
 
         Raises:
             DataError: other columns, infinite values, an unknown category.
@@ -288,20 +288,20 @@ class TableTransform(Transform):
         with np.errstate(over="ignore"):
             x, mask = np.concatenate(parts, axis=1).astype(np.float32), np.concatenate(seen, axis=1)
         if not np.isfinite(x).all():
-            raise DataError("The rows hold values too far from those that the model was fitted to; check their unit.")
+            raise DataError("The rows hold values too far from those of the training set; check their unit.")
         if self.binary and not np.isin(x, (0, 1)).all():
-            raise DataError("The rows hold other values than 0 and 1, which is all that the model knows.")
+            raise DataError("The rows hold other values than 0 and 1, but the model was trained on binary data.")
         return torch.from_numpy(x), None if mask.all() else torch.from_numpy(mask)
 
     def inverse(self, x: Any, mask: Any = None) -> Any:
-        """``(N, D')`` to a DataFrame with the original columns and types, or an array ``(N, D)`` of floats.
+        """Decodes ``(N, D')`` to a DataFrame with the original columns and types, or an array ``(N, D)`` of floats.
 
         Args:
             x: examples.
-            mask: of the same shape; where it is False the cell comes back missing. None for nowhere.
+            mask: mask of the same shape, False where a cell is to be missing; None for no missing cells.
 
         Raises:
-            DataError: another width.
+            DataError: another number of features.
         """
         array = arrays.plain(x).astype(np.float64)
         widths = [coding.width(c) for c in self.columns]
@@ -318,12 +318,12 @@ class TableTransform(Transform):
 
 @dataclass(frozen=True)
 class ArrayTransform(Transform):
-    """Arrays of real numbers, standardised as a whole; their shape stays.
+    """Standardises arrays of real numbers with a single mean and scale.
 
     Args:
-        shape: of one example.
-        mean: subtracted first.
-        scale: divided by next.
+        shape: shape of an example.
+        mean: the mean to subtract.
+        scale: the scale to divide by.
 
     Example:
         >>> t = ArrayTransform((1, 2, 2), mean=1.0, scale=2.0)
@@ -348,7 +348,7 @@ class ArrayTransform(Transform):
         return Spec(self.shape, "real", 256, classes)
 
     def apply(self, raw: Any) -> Tensor:
-        """``(N, *shape)`` or one example ``shape`` to float32.
+        """Converts ``(N, *shape)`` or a single example ``shape`` to float32.
 
         Raises:
             DataError: another shape, or values that are not finite.
@@ -360,7 +360,7 @@ class ArrayTransform(Transform):
         return torch.from_numpy(((array.astype(np.float64) - self.mean) / self.scale).astype(np.float32))
 
     def inverse(self, x: Any) -> np.ndarray[Any, Any]:
-        """The same shape, float64, in the original unit."""
+        """Restores the original unit, as float64 of the same shape."""
         back: np.ndarray[Any, Any] = arrays.plain(x).astype(np.float64) * self.scale + self.mean
         return back
 
@@ -370,7 +370,7 @@ _KINDS: dict[str, Any] = {t.kind: t for t in (ImageTransform, TableTransform, Ar
 
 
 def _single(values: Mapping[str, Any]) -> Transform:
-    """A companion's transform, which has no companions of its own."""
+    """The transform of a companion or unpaired set, which cannot have companions itself."""
     if set(_OTHERS) & values.keys():
         raise ConfigError("a companion has companions of its own.")
     return Transform.from_dict(values)

@@ -1,1 +1,1 @@
-"""Trained models for other programs: ONNX graphs, tried before they are written."""
+"""Export of trained models to ONNX graphs, which are verified before they are written."""

@@ -1,4 +1,4 @@
-"""From a model's encoder or decoder to an ONNX graph."""
+"""Converts the encoder or decoder of a model to an ONNX graph."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from sandglass.runs.plain import strict_json
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-_LARGEST = 2**31 - 2**20  # bytes of weights in one file; protobuf ends at 2 GiB
-_OLDEST = 18  # the opset that the exporter's operators are written in
+_LARGEST = 2**31 - 2**20  # bytes of weights in a file; the limit of protobuf is 2 GiB
+_OLDEST = 18  # the oldest opset that the exporter supports
 
 
 class Encoder(nn.Module):
-    """``x``, and what the model needs beside it, to the code and, where there is a posterior, its other parameters.
+    """Maps ``x`` and the conditions to the code and, if there is a posterior, its other parameters.
 
     Args:
-        model: with an encoder, in eval mode.
-        batch: some examples, to see what the posterior has.
+        model: a model with an encoder, in eval mode.
+        batch: some examples, to determine the parameters of the posterior.
     """
 
     def __init__(self, model: Model, batch: Batch) -> None:
@@ -45,22 +45,22 @@ class Encoder(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what it puts out."""
+        """Names of the outputs."""
         return ("code", *self.extras)
 
     def forward(self, x: Tensor, given: tuple[Tensor, ...] = ()) -> tuple[Tensor, ...]:
-        """``(B, *shape)`` and conditions to ``(B, D)`` codes and the rest."""
+        """Maps ``(B, *shape)`` and conditions to ``(B, D)`` codes and other parameters of the posterior."""
         batch = replace(given_as(self.inputs[1:], given), x=x)
         extras = parameters_of(self.model.posterior(batch)) if self.extras else {}
         return (self.model.encode(batch), *(extras[name] for name in self.extras))
 
 
 class Decoder(nn.Module):
-    """Codes, and what the model needs beside them, to examples.
+    """Maps codes and the conditions to examples.
 
     Args:
-        model: with a decoder, in eval mode.
-        batch: some examples, to see what it needs.
+        model: a model with a decoder, in eval mode.
+        batch: some examples, to determine the conditions.
     """
 
     outputs = ("x",)
@@ -71,16 +71,16 @@ class Decoder(nn.Module):
         self.inputs = ("z", *conditions(model, batch))
 
     def forward(self, z: Tensor, given: tuple[Tensor, ...] = ()) -> tuple[Tensor]:
-        """``(B, D)`` and conditions to means ``(B, *shape)``."""
+        """Maps ``(B, D)`` and conditions to means ``(B, *shape)``."""
         return (self.model.decode(z, given_as(self.inputs[1:], given)),)
 
 
 LABELS = "y"
-"""The input that labels have, ``(B,)`` class numbers; a companion has its own name."""
+"""Name of the input for labels, ``(B,)`` class indices; that of a companion is its own name."""
 
 
 def conditions(model: Model, batch: Batch) -> dict[str, Tensor]:
-    """What a model needs of these examples beside ``x`` or a code: by name, ``(B,)`` class numbers or ``(B, ...)``."""
+    """The conditions of a model by input name: ``(B,)`` class indices, or companions ``(B, ...)``."""
     found = {}
     for name in model.conditions:
         found[LABELS if name == "labels" else name] = batch.y if name == "labels" else batch.given[name]
@@ -88,13 +88,13 @@ def conditions(model: Model, batch: Batch) -> dict[str, Tensor]:
 
 
 def given_as(names: Sequence[str], values: Sequence[Tensor]) -> Batch:
-    """A batch of conditions alone, the inverse of :func:`conditions`."""
+    """A batch with only conditions, the inverse of :func:`conditions`."""
     given = dict(zip(names, values, strict=True))
     return Batch(y=given.pop(LABELS, None), given=given)
 
 
 def parameters_of(q: Distribution) -> dict[str, Tensor]:
-    """The parameters of a distribution by PyTorch's names, those alone that it was made with.
+    """The parameters that a distribution was created with, by their PyTorch names.
 
     Example:
         >>> from torch.distributions import Normal
@@ -108,17 +108,17 @@ def parameters_of(q: Distribution) -> dict[str, Tensor]:
 
 
 def convert(module: nn.Module, given: Mapping[str, Tensor], part: str, opset: int | None) -> ModelProto:
-    """The graph of a module, its first axis free.
+    """Converts a module to a graph with a dynamic batch size.
 
     Args:
         module: an :class:`Encoder` or :class:`Decoder`.
         given: its inputs by name.
-        part: what it is, for messages.
-        opset: version of ONNX's operators, None for the exporter's choice.
+        part: name of the part, for messages.
+        opset: ONNX opset, None for the exporter's default.
 
     Raises:
-        CapabilityError: it does something that ONNX has no operator for, or weighs too much for one file.
-        ConfigError: what it does cannot be said in that opset.
+        CapabilityError: ONNX has no operator for an operation, or the weights are too large for a file.
+        ConfigError: it cannot be expressed in that opset.
     """
     size = sum(p.nbytes for p in [*module.parameters(), *module.buffers()])
     if size > _LARGEST:
@@ -145,13 +145,13 @@ def convert(module: nn.Module, given: Mapping[str, Tensor], part: str, opset: in
         raise CapabilityError(f"The {part} cannot be exported to ONNX: {why}") from error
     made = next(o.version for o in graph.opset_import if not o.domain)
     if opset not in (None, made):
-        raise ConfigError(f"The {part} cannot be written in opset {opset}; {made} is what it was possible in.")
+        raise ConfigError(f"The {part} cannot be exported with opset {opset}, only with {made}.")
     return graph
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps back what the exporter says of packages that we do not use, and of its own insides; nothing else."""
+    """Silences the exporter's warnings about unused packages and its internals."""
     log = logging.getLogger("torch.onnx._internal.exporter._registration")
 
     def without_torchvision(record: logging.LogRecord) -> bool:
@@ -168,24 +168,24 @@ def quiet() -> Iterator[None]:
 
 
 def check_opset(opset: int | None) -> None:
-    """Refuses a version of ONNX's operators that the exporter does not write.
+    """Checks that the exporter supports an opset.
 
     Raises:
-        ConfigError: it is older than its operators, or newer than the package onnx.
+        ConfigError: it is older than the exporter supports, or newer than the package onnx.
     """
     import onnx
 
     newest = onnx.defs.onnx_opset_version()
     if opset is not None and not _OLDEST <= opset <= newest:
-        raise ConfigError(f"opset must be {_OLDEST} to {newest}, not {opset}; leave it out for the exporter's choice.")
+        raise ConfigError(f"opset must be {_OLDEST} to {newest}, not {opset}; leave it out for the exporter's default.")
 
 
 def annotate(graph: ModelProto, about: Mapping[str, Any]) -> None:
-    """Puts what a stranger needs into a graph, and takes out where on this machine its code was.
+    """Adds metadata to a graph, and removes paths of this machine.
 
     Args:
-        graph: changed in place.
-        about: by name, what becomes JSON under ``sandglass.<name>``.
+        graph: the graph, modified in place.
+        about: metadata by name, stored as JSON under ``sandglass.<name>``.
     """
     from onnx import helper
 

@@ -1,4 +1,4 @@
-"""Whether a graph is its model: both run on the same examples, at several batch sizes."""
+"""Verifies that a graph matches its model, on the same examples at several batch sizes."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from sandglass.errors import CapabilityError
 
 TOLERANCE = 1e-4
-"""Largest difference between graph and model, in the unit of an output that reaches 1, else of its largest value."""
+"""Largest difference between graph and model: absolute, or relative to the largest value of an output if above 1."""
 
 BATCHES = (1, 2, 7, 64)
-"""Sizes at which a graph is run before it is written."""
+"""Batch sizes at which a graph is verified."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a graph is from the model it was made from.
+    """The largest difference between a graph and its model.
 
     Args:
         part: ``"encoder"`` or ``"decoder"``.
-        output: where the difference is largest.
+        output: the output with the largest difference.
         value: the difference.
         largest: the largest absolute value of that output.
-        index: the place in it, the example first.
-        batch: the size of the batch it came up in.
+        index: its index in the output.
+        batch: the batch size.
     """
 
     part: str
@@ -40,7 +40,7 @@ class Difference:
 
     @property
     def relative(self) -> float:
-        """The difference in the unit that :data:`TOLERANCE` is of."""
+        """The difference to compare with :data:`TOLERANCE`."""
         return self.value / max(1.0, self.largest)
 
     def __str__(self) -> str:
@@ -53,12 +53,12 @@ def compare(data: bytes, module: nn.Module, given: Mapping[str, Tensor], part: s
 
     Args:
         data: the graph.
-        module: what it was made from.
-        given: inputs by name; a graph has no input for what its module makes no use of.
-        part: what it is, for messages.
+        module: the module it was exported from.
+        given: inputs by name; a graph lacks inputs that its module does not use.
+        part: name of the part, for messages.
 
     Raises:
-        CapabilityError: the graph does not run, or puts out another shape.
+        CapabilityError: the graph does not run, or an output has another shape.
     """
     import onnxruntime  # type: ignore[import-untyped]
 
@@ -76,7 +76,7 @@ def compare(data: bytes, module: nn.Module, given: Mapping[str, Tensor], part: s
             made = module(first, tuple(rest)) if rest else module(first)
             for output, ours, theirs in zip(module.outputs, made, found, strict=True):  # type: ignore[arg-type]
                 worst.append(_difference(part, str(output), ours.numpy(), np.asarray(theirs), batch))
-    except Exception as error:  # ONNX Runtime's errors have no common base but this one
+    except Exception as error:  # ONNX Runtime's errors have no other common base class
         if isinstance(error, CapabilityError):
             raise
         why = " ".join(str(error).split())[:200]
@@ -87,7 +87,7 @@ def compare(data: bytes, module: nn.Module, given: Mapping[str, Tensor], part: s
 def _difference(part: str, output: str, ours: Any, theirs: Any, batch: int) -> Difference:
     if ours.shape != theirs.shape:
         raise CapabilityError(
-            f"The graph of the {part} makes {output} of shape {theirs.shape} where the model makes {ours.shape}; it "
+            f"The graph of the {part} has an output {output} of shape {theirs.shape}, the model {ours.shape}; it "
             "was not written."
         )
     error = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
@@ -97,10 +97,10 @@ def _difference(part: str, output: str, ours: Any, theirs: Any, batch: int) -> D
 
 
 def check(difference: Difference, tolerance: float) -> None:
-    """Refuses a graph that is not its model.
+    """Checks a difference against the tolerance.
 
     Raises:
-        CapabilityError: it differs by more than the tolerance, or by what is not a number.
+        CapabilityError: it is larger, or NaN.
     """
     if not difference.relative <= tolerance:
         raise CapabilityError(

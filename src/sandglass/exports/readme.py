@@ -1,4 +1,4 @@
-"""The README beside the graphs: what they are, and how a stranger uses them."""
+"""The README of an exported model: its graphs, and an example of their use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandglass.exports.graph import LABELS
 
 
 def readme(modules: Mapping[str, Any], model: Model, transform: Transform) -> str:
-    """Markdown on what is in the folder and how to use it."""
+    """Markdown that describes the folder and its use."""
     lines, use = [], []
     for part, (module, given) in modules.items():
         inputs = ", ".join(f"`{name}` (B{''.join(f', {n}' for n in t.shape[1:])})" for name, t in given.items())
@@ -39,8 +39,8 @@ def readme(modules: Mapping[str, Any], model: Model, transform: Transform) -> st
     code = "\n".join(["import json", "", "import numpy as np", "import onnxruntime", "", *use])
     code = code if "encoder" in modules else code.replace("import json\n\n", "")
     listing = "\n".join(lines)
-    integers = [f"class numbers `{LABELS}`"] * (LABELS in beside) + ["codes"] * (not registry.can(model, "codes"))
-    whole = f", but the {' and '.join(integers)}, which are int64" if integers else ""
+    integers = [f"class indices `{LABELS}`"] * (LABELS in beside) + ["codes"] * (not registry.can(model, "codes"))
+    whole = f", except the {' and '.join(integers)}, which are int64" if integers else ""
     return f"""# {model.config["name"]}, exported by Sandglass {__version__}
 
 {listing}
@@ -51,30 +51,30 @@ All numbers are float32{whole}, B is any number of examples. {prepared(transform
 {code}
 ```
 
-The metadata of each graph holds, as JSON, `sandglass.model` (what it is), `sandglass.spec` (one example) and
-`sandglass.transform` (the way from raw data to `x` and back). `MANIFEST.json` has a SHA-256 of each file.
+The metadata of each graph has, as JSON, `sandglass.model` (the configuration), `sandglass.spec` (the shape and range of
+examples) and `sandglass.transform` (preprocessing and its inverse). `MANIFEST.json` has a SHA-256 of each file.
 """
 
 
 def _zeros(t: Tensor) -> str:
-    """Code for seven examples of an input."""
+    """Code that creates an input of seven examples."""
     dtype = "float32" if t.is_floating_point() else "int64"
     return f"np.zeros(({', '.join(map(str, (7, *t.shape[1:])))}{',' * (t.dim() == 1)}), np.{dtype})"
 
 
 def prepared(transform: Transform) -> str:
-    """In words, how raw data becomes ``x``."""
+    """A description of the preprocessing."""
     values = transform.to_dict()
     if transform.kind == "image":
         height, width = values["size"]
         colours = {1: "grey", 3: "red, green and blue", 4: "red, green, blue and alpha"}[values["channels"]]
         return (
-            f"A picture becomes `x` by {values['fit']} to {height} rows and {width} columns ({colours}, channels "
-            "first), its bytes divided by 255; what the decoder makes is in [0, 1]."
+            f"`x` is a picture resized ({values['fit']}) to {height} rows and {width} columns ({colours}, channels "
+            "first), with bytes divided by 255; outputs of the decoder are in [0, 1]."
         )
     if transform.kind == "array":
-        return f"Raw numbers become `x` as `(raw - {values['mean']!r}) / {values['scale']!r}`."
+        return f"`x` is `(raw - {values['mean']!r}) / {values['scale']!r}` of the raw numbers."
     return (
-        "A row becomes `x` column after column: a number, rank or date (in seconds since 1970) as `(raw - mean) / "
-        "scale`, a category as one-hot in the order of its `categories`, a missing cell as 0."
+        "`x` is the concatenation of the encoded columns of a row: a number, rank or date (in seconds since 1970) as "
+        "`(raw - mean) / scale`, a category as one-hot in the order of its `categories`, a missing cell as 0."
     )

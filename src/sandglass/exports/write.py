@@ -1,6 +1,6 @@
-"""A trained model as a folder of ONNX graphs, which run without PyTorch and without Sandglass.
+"""Exports a trained model to a folder of ONNX graphs, which run without PyTorch and Sandglass.
 
-A graph is written only after it has been run, at several batch sizes, beside the model that it was made from.
+A graph is written only after it has been verified against the model at several batch sizes.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from sandglass.runs.run import Run
 from sandglass.runs.specification import to_plain
 
 PARTS = {"encoder": "encode", "decoder": "decode"}
-"""What can be exported, and the capability that it needs."""
+"""The parts that can be exported, with the capability that each needs."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`export` wrote.
+    """The result of :func:`export`.
 
     Args:
         path: the folder.
-        parts: the graphs in it, without their ending.
-        differences: of each part, the largest.
-        examples: what the graphs were tried on, in words.
+        parts: names of the exported parts.
+        differences: the largest difference of each part.
+        examples: description of the examples used for verification.
     """
 
     path: Path
@@ -58,27 +58,27 @@ def export(
     tolerance: float = TOLERANCE,
     **own: Any,
 ) -> Exported:
-    """Writes the encoder and the decoder of a trained model as ONNX graphs for any batch size.
+    """Exports the encoder and the decoder of a trained model as ONNX graphs for any batch size.
 
-    Inputs and outputs are float32 and have the names ``x`` and ``code``, ``z`` and ``x``; the parameters of a posterior
-    beside its mean follow the code by their names in ``torch.distributions`` (``scale``). A conditional model's labels
-    are the input ``y``, int64, and a companion has its own name. The graphs hold the model's
-    configuration, the data's :class:`~sandglass.core.Spec` and its transform as JSON in their metadata. Each is run in
-    ONNX Runtime and in PyTorch on up to 64 of the run's own examples, or on random ones where those are not at hand.
+    The encoder maps ``x`` to ``code``, the decoder ``z`` to ``x``, all float32. Further outputs of the encoder are the
+    other parameters of the posterior, with their names in ``torch.distributions`` (``scale``). Conditional models have
+    an additional input ``y`` for labels, int64, or an input for each companion. The metadata of the graphs has, as
+    JSON, the model's configuration, the data's :class:`~sandglass.core.Spec` and its transform. Each graph is verified
+    in ONNX Runtime against PyTorch on up to 64 of the run's examples, or on random ones if these are not available.
 
     Args:
         source: a run, a model folder or a hub id.
-        out: the folder; the next free ``<name>-onnx`` when not given.
+        out: the folder; by default the next free ``<name>-onnx``.
         format: ``"onnx"``.
-        parts: out of ``"encoder"`` and ``"decoder"``; all that the model has when empty.
-        opset: version of ONNX's operators; the exporter's own choice when None.
+        parts: ``"encoder"``, ``"decoder"`` or both; by default all that the model has.
+        opset: ONNX opset; None for the exporter's default.
         tolerance: largest difference between graph and model, see :data:`TOLERANCE`.
-        own: objects of your own that the model was built with, such as ``net=...``.
+        own: custom objects that the model was built with, such as ``net=...``.
 
     Raises:
-        ConfigError: an unknown format or part, an opset that does not exist, or a folder that is not empty.
-        CapabilityError: a part that the model does not have or ONNX cannot hold, or a graph that differs from the model
-            by more than the tolerance; then nothing is written.
+        ConfigError: an unknown format or part, an unsupported opset, or a folder that is not empty.
+        CapabilityError: a part that the model does not have or that cannot be exported, or a graph that differs from
+            the model by more than the tolerance; then nothing is written.
         MissingPackageError: it needs ``pip install 'sandglass-ml[export]'``.
         SaveError: the folder could not be written.
 
@@ -94,7 +94,7 @@ def export(
     """
     require_packages()
     if format != "onnx":
-        raise ConfigError(f"There is no export format '{format}'; it is onnx.")
+        raise ConfigError(f"There is no export format '{format}'. Known: onnx.")
     check_opset(opset)
     path = folder_for(source, out)
     model = load(source, **own).float()
@@ -126,7 +126,7 @@ def export(
 
 
 def require_packages() -> None:
-    """Refuses to begin without what an export needs.
+    """Checks that the packages needed for an export are installed.
 
     Raises:
         MissingPackageError: onnx, onnxruntime or onnxscript is not installed.
@@ -142,10 +142,10 @@ def require_packages() -> None:
 
 
 def folder_for(source: Run | str | Path, out: str | Path | None) -> Path:
-    """The folder to write: the one given, or the next free one.
+    """The folder to write: the given one, or the next free one.
 
     Raises:
-        ConfigError: there is something in it.
+        ConfigError: it is not empty.
     """
     if out is None:
         stem = f"{(source.path if isinstance(source, Run) else Path(source)).resolve().name}-onnx"
@@ -172,12 +172,12 @@ def chosen_parts(model: Model, parts: Sequence[str]) -> list[str]:
     found = [part for part in PARTS if part in parts or (not parts and PARTS[part] in model.provides)]
     if not found:
         name = model.config["name"]
-        raise CapabilityError(f"The model '{name}' has neither an encoder nor a decoder, and so nothing to export.")
+        raise CapabilityError(f"The model '{name}' has neither an encoder nor a decoder to export.")
     return found
 
 
 def inputs(source: Run | str | Path, spec: Spec) -> tuple[Batch, str]:
-    """64 examples to try a graph on, and in words where they are from."""
+    """64 examples for the verification, and a description of their origin."""
     n = max(BATCHES)
     path = source.path if isinstance(source, Run) else Path(source)
     if isinstance(source, Run) or (path / "config.yaml").is_file():
@@ -190,7 +190,7 @@ def inputs(source: Run | str | Path, spec: Spec) -> tuple[Batch, str]:
                 single = batch.map(lambda t: t.float() if t.is_floating_point() else t)
                 return single, f"{min(n, len(split))} {name} examples of {data.name}"
         except (DataError, ConfigError, FileNotFoundError, OSError):
-            pass  # the data is not where it was, or was handed over in Python
+            pass  # the data was moved, or was passed as a Python object
     generator = rng.generator(0, "export")
     x = made_up(spec, n, generator)
     y = torch.randint(spec.classes, (n,), generator=generator) if spec.classes else None
@@ -199,7 +199,7 @@ def inputs(source: Run | str | Path, spec: Spec) -> tuple[Batch, str]:
 
 
 def made_up(spec: Spec, n: int, generator: torch.Generator) -> Tensor:
-    """``(n, *shape)`` random values such as the data has."""
+    """``(n, *shape)`` random values in the range of the data."""
     if spec.support == "real":
         return torch.randn(n, *spec.shape, generator=generator)
     levels = 2 if spec.support == "binary" else spec.levels
@@ -208,13 +208,13 @@ def made_up(spec: Spec, n: int, generator: torch.Generator) -> Tensor:
 
 
 def codes(model: Model, batch: Batch) -> Tensor:
-    """Codes to try a decoder on: of examples, every other one beyond where those lie; draws of the prior without."""
+    """Codes to verify a decoder on: encoded examples, every other one outside their range; else prior samples."""
     if "encode" not in model.provides:
         if "prior" not in model.provides:
             return torch.randn(len(batch), model.code_size)
         prior = model.prior(batch)
         return prior.sample(torch.Size([] if prior.batch_shape else [len(batch)]))
     z = model.encode(batch).clone()
-    if registry.can(model, "codes"):  # codes alone lie close together in a model that has learnt little
+    if registry.can(model, "codes"):  # the codes of a model that has learnt little lie close together
         z[1::2] = z.mean(0) + (1 + z.std(0)) * torch.randn_like(z[1::2])
     return z

@@ -1,4 +1,4 @@
-"""Named configurations: YAML files with the sections of a ``config.yaml``, a summary, and what to show at the end."""
+"""Recipes: YAML files with the sections of a ``config.yaml``, a summary, and the figures to draw at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandglass.errors import ConfigError
 
 
 def names() -> list[str]:
-    """Every recipe there is, sorted.
+    """The names of all recipes, sorted.
 
     Example:
         >>> "digits" in names()
@@ -20,10 +20,10 @@ def names() -> list[str]:
 
 
 def read(name: str) -> dict[str, Any]:
-    """A recipe: ``summary``, ``model``, ``data``, ``training`` and ``show``.
+    """Reads a recipe with ``summary``, ``model``, ``data``, ``training`` and ``show``.
 
     Raises:
-        ConfigError: there is none of that name; the message offers the nearest.
+        ConfigError: there is no such recipe; the message suggests similar names.
     """
     from sandglass.registry import nearest
     from sandglass.runs.plain import read_yaml

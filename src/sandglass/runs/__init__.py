@@ -1,1 +1,1 @@
-"""The run folder: its files, weights, configuration and how they are checked."""
+"""The run folder: files, weights, configuration and their verification."""

@@ -1,4 +1,4 @@
-"""The model card: a README for the folder that holds a model."""
+"""The model card: the README of a model folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandglass.runs.run import Run
 
 
 def model_card(run: Run) -> str:
-    """Markdown with what the model is, what it saw and how to use it."""
+    """Markdown that describes the model, its training data and its use."""
     config = run.config
     model, data, training = config["model"], config["data"], config["training"]
     shape = "x".join(map(str, config["spec"]["shape"]))
@@ -44,7 +44,7 @@ Every setting is in `config.json`; `MANIFEST.json` holds a SHA-256 of each file.
 
 
 def as_text(name: str) -> str:
-    r"""A name as Markdown that shows it and does nothing else, whoever chose it.
+    r"""A name escaped for Markdown and HTML.
 
     Example:
         >>> print(as_text("my_photos <b>"))

@@ -1,4 +1,4 @@
-"""What is wrong, or right, with data or a run."""
+"""Findings about data or a run."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong, or right, with a run, in plain words.
+    """A finding about data or a run.
 
     Args:
-        name: the illness.
+        name: identifier of the kind of finding.
         level: ``"info"``, ``"warning"`` or ``"problem"``.
-        message: what was seen, with figures.
-        advice: what to do about it.
+        message: description, with figures.
+        advice: recommended action.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A trained model from wherever it is: a run, a model folder or the Hugging Face hub."""
+"""Loads a trained model from a run, a model folder or the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from sandglass.runs.run import Run, load_model, read_model_config
 
 
 def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool = False, **parts: Any) -> Model:
-    """A trained model in eval mode, from a run, a model folder or a Hugging Face hub id (``owner/name``).
+    """Loads a trained model in eval mode from a run, a model folder or a Hugging Face hub id (``owner/name``).
 
     Args:
-        source: where it is.
-        device: where to put it.
-        allow_nonfinite: warn of weights that are not finite in place of refusing them.
-        parts: objects of your own that it was built with, such as ``net=...``.
+        source: run, folder or hub id.
+        device: device of the model.
+        allow_nonfinite: warn about non-finite weights instead of raising an error.
+        parts: custom objects that the model was built with, such as ``net=...``.
 
     Raises:
-        NotFoundError: there is nothing of the kind.
+        NotFoundError: there is no such run, folder or hub id.
         CheckpointError: it is damaged.
         MissingPackageError: a hub id needs ``pip install sandglass-ml[hub]``.
     """
@@ -40,14 +40,14 @@ def fetch(name: str) -> Path:
     """Downloads a model folder from the Hugging Face hub.
 
     Raises:
-        NotFoundError: it is neither a folder here nor on the hub.
+        NotFoundError: it is neither a local folder nor on the hub.
         MissingPackageError: huggingface_hub is not installed.
     """
     owner = name.split("/")[0]
     if Path(name).exists():
         raise NotFoundError(f"{name} is neither a run (config.yaml) nor a model folder (config.json).")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or owner == "runs" or Path(owner).exists():
-        raise NotFoundError(f"There is no folder {name}. `sandglass runs` lists the runs there are.")
+        raise NotFoundError(f"There is no folder {name}. `sandglass runs` lists all runs.")
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -60,11 +60,11 @@ def fetch(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         why = str(error).strip().split("\n")[0]
-        raise NotFoundError(f"There is no folder {name}, and the hub did not give it: {why[:200]}") from error
+        raise NotFoundError(f"There is no folder {name}, and the download from the hub failed: {why[:200]}") from error
 
 
 def kept_step(run: Run) -> int:
-    """The step of the weights that a run kept."""
+    """The training step of the weights in ``model/``."""
     return read_model_config(run.path / "model")["step"] if (run.path / "model").is_dir() else run.steps()[-1]
 
 

@@ -1,6 +1,6 @@
-"""Plain values as text: strict JSON, lines of it, and YAML without aliases or tags.
+"""Reads and writes plain values: strict JSON, JSON lines, and YAML without aliases or tags.
 
-What is read may come from anybody, so size, depth and repeated keys are checked before anything is made of it.
+Files may be untrusted, so size, nesting depth and duplicate keys are checked before values are created.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ import yaml
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
 
 LARGEST = 8 * 2**20
-"""Bytes of a JSON file; a value takes up to twenty times its text in memory."""
+"""Largest JSON file in bytes; values take up to twenty times the size of their text in memory."""
 
 _LARGEST_YAML = 4 * 2**20
-_LONGEST = 2**16  # characters of one value in YAML
-_MOST = 200_000  # values in one YAML file, each about a kilobyte while it is read
+_LONGEST = 2**16  # largest number of characters of a YAML value
+_MOST = 200_000  # largest number of values in a YAML file; each takes about a kilobyte while it is parsed
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file of plain values; aliases, tags and repeated keys are refused.
+    """Reads a YAML file of plain values; aliases, tags and duplicate keys are errors.
 
     Raises:
-        ConfigError: it cannot be read as such.
-        NotFoundError: it is not there.
+        ConfigError: it cannot be parsed.
+        NotFoundError: it does not exist.
     """
     try:
         data = read_bytes(Path(path), _LARGEST_YAML)
@@ -48,15 +48,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def to_yaml(config: Mapping[str, Any]) -> bytes:
-    """In ASCII, with escapes: a path need not be text in any encoding."""
+    """YAML in ASCII with escapes, because a path may contain undecodable bytes."""
     return yaml.safe_dump(dict(config), sort_keys=False).encode("ascii")
 
 
 def parse_json(data: bytes) -> Any:
-    """Strict JSON: UTF-8, no NaN or infinity, no name twice in one object.
+    """Parses strict JSON: UTF-8, no NaN or infinity, no duplicate names in an object.
 
     Raises:
-        ValueError: it is not that; the message says where.
+        ValueError: it is not strict JSON; the message says where.
 
     Example:
         >>> parse_json(b'{"a": [1, null]}')
@@ -69,15 +69,15 @@ def parse_json(data: bytes) -> Any:
 
 
 def read_json(path: Path, most: int = LARGEST) -> dict[str, Any]:
-    """A file that holds one JSON object.
+    """Reads a file with a JSON object.
 
     Args:
         path: the file.
-        most: bytes it may have.
+        most: largest size in bytes.
 
     Raises:
-        NotFoundError: it is not there.
-        CheckpointError: it is damaged, or larger than such a file can be.
+        NotFoundError: it does not exist.
+        CheckpointError: it is damaged, or too large.
     """
     try:
         values = parse_json(read_bytes(path, most))
@@ -86,15 +86,15 @@ def read_json(path: Path, most: int = LARGEST) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {_brief(error)}") from error
     if not isinstance(values, dict):
-        raise CheckpointError(f"{path} is damaged: it holds no object.")
+        raise CheckpointError(f"{path} is damaged: it is not a JSON object.")
     return values
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Every whole line of a file of JSON records.
+    """All complete lines of a file of JSON records.
 
     Raises:
-        CheckpointError: a line that is no record; the message gives its number.
+        CheckpointError: a line is not a record; the message has its number.
     """
     if not path.is_file():
         return []
@@ -106,25 +106,25 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise CheckpointError(f"{path}, line {number}, is damaged: {_brief(error)}") from error
         if not isinstance(record, dict):
-            raise CheckpointError(f"{path}, line {number}, is damaged: it holds no object.")
+            raise CheckpointError(f"{path}, line {number}, is damaged: it is not a JSON object.")
         records.append(record)
     return records
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:
-    """JSON without NaN or infinities, which become null."""
+    """JSON in which NaN and infinities are replaced by null."""
     return json.dumps(_finite(value), indent=indent, allow_nan=False)
 
 
 def read_bytes(path: Path, most: int) -> bytes:
-    """A regular file of at most ``most`` bytes; a pipe or device would never end.
+    """The content of a regular file of at most ``most`` bytes; reading a pipe or device might never end.
 
     Raises:
-        OSError: it cannot be read, or is none.
+        OSError: it cannot be read, or is not a regular file.
         ValueError: it is larger.
     """
     if path.exists() and not path.is_file():
-        raise OSError("it is no regular file.")
+        raise OSError("it is not a regular file.")
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
@@ -133,14 +133,14 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 class _Plain(yaml.SafeLoader):
-    """PyYAML's safe loader without what plain values have no need of."""
+    """PyYAML's safe loader, restricted to plain values."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.count = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """One value, refused before it is made."""
+        """Checks a value before it is composed."""
         event: Any = self.peek_event()
         where = f"line {event.start_mark.line + 1}"
         self.count += 1
@@ -155,20 +155,20 @@ class _Plain(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Merge keys (<<) stay what they are, a value that nothing can be made of."""
+        """Does not merge ``<<`` keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> Any:
-        """A mapping, refused where a key comes twice: which of the two holds depends on the reader."""
+        """Rejects mappings with duplicate keys, whose meaning depends on the parser."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise ValueError(f"line {key.start_mark.line + 1}: the key '{key.value}' comes twice.")
+                    raise ValueError(f"line {key.start_mark.line + 1}: duplicate key '{key.value}'.")
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
-# A date stays the text it is.
+# Dates are read as strings.
 _Plain.add_constructor("tag:yaml.org,2002:timestamp", _Plain.construct_yaml_str)  # type: ignore[type-var]
 
 
@@ -176,17 +176,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in pairs:
         if name in values:
-            raise ValueError(f"the name '{name}' comes twice")
+            raise ValueError(f"duplicate name '{name}'")
         values[name] = value
     return values
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _brief(error: BaseException) -> str:
-    """An error in one line that does not repeat a whole file."""
+    """An error message in one line of limited length."""
     text = " ".join((getattr(error, "strerror", None) or str(error)).split())
     text = text if len(text) < 300 else f"{text[:300]} ..."
     return text if text.endswith(".") else f"{text}."

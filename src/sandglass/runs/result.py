@@ -1,4 +1,4 @@
-"""A measured figure, as ``results.json`` keeps it."""
+"""A measured figure, as stored in ``results.json``."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Result:
-    """One measured figure.
+    """A measured figure.
 
     Args:
-        name: what was measured.
-        value: the figure.
-        stderr: its standard error, or None where it has none.
-        n: examples it is over.
+        name: name of the figure.
+        value: its value.
+        stderr: its standard error, or None.
+        n: number of examples.
         unit: ``"nats"``, ``"bits/dim"``, ``"1"``, ...
-        note: what a reader must know to use it.
-        each: ``(n,)`` what it is the mean of, None where it is no mean; two models measured on the same examples are
-            compared by the difference of these.
+        note: a caveat for its interpretation.
+        each: ``(n,)`` values per example if the figure is their mean, else None; used for paired comparisons of models
+            evaluated on the same examples.
 
     Example:
         >>> Result("elbo", -102.5, 0.4, 10000, "nats").to_dict()["unit"]
@@ -37,7 +37,7 @@ class Result:
     each: Tensor | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; a non-finite figure becomes None, for JSON has no NaN."""
+        """Plain values; non-finite figures become None, as JSON has no NaN."""
         value, stderr = (v if v is not None and math.isfinite(v) else None for v in (self.value, self.stderr))
         note = {"note": self.note} if self.note else {}
         return {"value": value, "stderr": stderr, "n": self.n, "unit": self.unit} | note

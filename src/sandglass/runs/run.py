@@ -1,15 +1,15 @@
-"""The run folder: all that crosses from training to what follows, and the only code that knows where in it weights are.
+"""The run folder: the interface between training and later steps, and the only code that locates weights in it.
 
 ::
 
     runs/<name>/
       config.yaml      everything needed to repeat the run
-      metrics.jsonl    one record a logged figure: step, epoch, split, phase, term, value, n
-      events.jsonl     starts and stops, with the time of day; apart, so that metrics.jsonl is the same bytes every time
-      model/           config.json, model.safetensors, README.md, MANIFEST.json: the kept weights, loadable on their own
-      checkpoints/     step-XXXXXXXX/ folders, LAST and BEST (text: the name of one)
-      results.json     what was measured        report.html, figures/
-      bad_files.csv    files of the data that could not be read, and why; only where there are such
+      metrics.jsonl    a record per logged value: step, epoch, split, phase, term, value, n
+      events.jsonl     starts and stops with timestamps; a separate file, so that metrics.jsonl is reproducible
+      model/           config.json, model.safetensors, README.md, MANIFEST.json: the selected weights, self-contained
+      checkpoints/     step-XXXXXXXX/ folders, LAST and BEST (text files with the name of a folder)
+      results.json     evaluation results       report.html, figures/
+      bad_files.csv    files of the data that could not be read, with reasons; only if there are any
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _STEP = re.compile(r"^step-(\d{8,})$")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: ``tensors`` by file, ``state`` the plain rest."""
+    """A verified checkpoint: ``tensors`` by file, and ``state`` as plain values."""
 
     step: int
     tensors: Mapping[str, Mapping[str, Tensor]]
@@ -63,15 +63,13 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "config.yaml").is_file():
-            raise NotFoundError(
-                f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists those there are."
-            )
+            raise NotFoundError(f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists all runs.")
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
         version = self.config.get("format", 2)
         if version == 1:
             raise ConfigError(
                 f"{self.path} was written by Sandglass 0.1, whose weights have other names: read it with "
-                "that version, or train again by its settings: "
+                "that version, or train again with its settings: "
                 f"sandglass train --config {self.path / 'config.yaml'}."
             )
         if version != 2:
@@ -83,11 +81,11 @@ class Run:
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
-        """Makes the folder and writes its configuration.
+        """Creates the folder and writes its configuration.
 
         Raises:
-            ConfigError: there is something at that path already.
-            SaveError: the folder could not be made.
+            ConfigError: the path already exists and is not empty.
+            SaveError: the folder could not be created.
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in _LOCK_FILES)):
@@ -99,36 +97,36 @@ class Run:
         return cls(path)
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
-        """Replaces the configuration, as when a resumed run is given more epochs."""
+        """Replaces the configuration, for example when a run is resumed with more epochs."""
         self.config = dict(config)
         storage.write_file(self.path / "config.yaml", to_yaml(self.config))
 
-    # what was logged
+    # log
 
     @property
     def metrics_file(self) -> Path:
-        """The file of logged figures."""
+        """The file of logged values."""
         return self.path / "metrics.jsonl"
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every logged record, in order; an unfinished last line, as a crash leaves, is passed over."""
+        """All logged records in order; an incomplete last line, as after a crash, is ignored."""
         return read_jsonl(self.metrics_file)
 
     def events(self) -> list[dict[str, Any]]:
-        """Starts and stops."""
+        """The records of ``events.jsonl``."""
         return read_jsonl(self.path / "events.jsonl")
 
     def event(self, name: str, **values: Any) -> None:
-        """Notes a start or a stop with the time of day."""
+        """Logs an event with a timestamp."""
         record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": name, **values}
         storage.append(self.path / "events.jsonl", strict_json(record) + "\n")
 
     def log(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Appends records to ``metrics.jsonl``; figures that are not finite are written as null."""
+        """Appends records to ``metrics.jsonl``; non-finite values are written as null."""
         storage.append(self.metrics_file, "".join(strict_json(r) + "\n" for r in records))
 
     def results(self) -> dict[str, Any]:
-        """What ``evaluate`` measured, by split; empty before.
+        """The results of ``evaluate`` by split; empty if there are none.
 
         Raises:
             CheckpointError: the file is damaged.
@@ -138,7 +136,7 @@ class Run:
         for split in results.values():
             metrics = split.get("metrics") if isinstance(split, dict) else None
             if not isinstance(metrics, dict) or not all(isinstance(m, dict) and "value" in m for m in metrics.values()):
-                raise CheckpointError(f"{file} is damaged: it holds no measures; `sandglass evaluate` makes it anew.")
+                raise CheckpointError(f"{file} is damaged: it has no metrics; `sandglass evaluate` recreates it.")
         return results
 
     def write_results(self, results: Mapping[str, Any]) -> None:
@@ -148,28 +146,28 @@ class Run:
     # checkpoints
 
     def steps(self) -> list[int]:
-        """Steps of the checkpoints there are, ascending; by name, never by time of writing."""
+        """Steps of all checkpoints in ascending order, by folder name."""
         folder = self.path / "checkpoints"
         matches = (_STEP.match(f.name) for f in (folder.iterdir() if folder.is_dir() else ()))
         return sorted(int(m[1]) for m in matches if m)
 
     def checkpoint_path(self, step: int) -> Path:
-        """Where the checkpoint of a step is."""
+        """The folder of the checkpoint of a step."""
         return self.path / "checkpoints" / f"step-{step:08d}"
 
     def save_checkpoint(
         self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
-        """Writes a checkpoint whole, then points ``LAST`` at it.
+        """Writes a checkpoint atomically, then points ``LAST`` at it.
 
         Args:
-            step: updates done.
-            tensors: ``{"model": {...}, "optim": {...}, ...}``, a file each.
-            state: plain values; what the log and the configuration were at this step is added.
-            about: for the manifest.
+            step: number of completed updates.
+            tensors: ``{"model": {...}, "optim": {...}, ...}``, a file for each.
+            state: plain values; the configuration and a checksum of the log are added.
+            about: plain values for the manifest.
 
         Raises:
-            SaveError: it could not be written, or there is too little room to try; older checkpoints are untouched.
+            SaveError: it could not be written, or there is too little disk space; older checkpoints are unchanged.
         """
         self._check_room(step)
         with storage.saving(self.metrics_file), self.metrics_file.open("rb+") as file:
@@ -182,13 +180,13 @@ class Run:
         self.point("LAST", step)
 
     def _check_room(self, step: int) -> None:
-        """A disk that is nearly full is left before it is: something must be left for the log and the model."""
+        """Raises a SaveError before the disk is full, to leave space for the log and the model."""
         steps, free = self.steps(), storage.free_bytes(self.path)
         size = storage.folder_bytes(self.checkpoint_path(steps[-1])) if steps else 0
         if free is not None and free < 2 * size:
             raise SaveError(
                 f"{self.checkpoint_path(step)} was not written: {free / 2**20:,.0f} MiB are free, "
-                f"{2 * size / 2**20:,.1f} MiB should be. Make room, then go on with --resume {self.path}."
+                f"{2 * size / 2**20:,.1f} MiB are needed. Free disk space, then continue with --resume {self.path}."
             )
 
     def point(self, name: str, step: int) -> None:
@@ -196,7 +194,7 @@ class Run:
         storage.write_file(self.path / "checkpoints" / name, f"{self.checkpoint_path(step).name}\n".encode())
 
     def pointed(self, name: str) -> int | None:
-        """The step a pointer names, None if there is none."""
+        """The step that a pointer names, None if there is no pointer."""
         file = self.path / "checkpoints" / name
         match = _STEP.match(file.read_bytes()[:99].decode(errors="replace").strip()) if file.is_file() else None
         return int(match[1]) if match else None
@@ -216,7 +214,7 @@ class Run:
         return Checkpoint(step, {n.removesuffix(".safetensors"): read_tensors(folder / n) for n in names}, state)
 
     def latest_checkpoint(self, stages: Collection[str] | None = None) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that verifies, of one of these stages if given, and what was wrong with newer ones."""
+        """The newest valid checkpoint, of one of these stages if given, and the errors of newer, damaged ones."""
         problems: list[str] = []
         for step in reversed(self.steps()):
             try:
@@ -229,64 +227,64 @@ class Run:
         return None, problems
 
     def drop_after(self, checkpoint: Checkpoint | None, *, keep_trained: Sequence[str]) -> None:
-        """Deletes the checkpoints after one, so that an earlier stage can be given more epochs.
+        """Deletes the checkpoints after a given one, so that an earlier stage can be extended.
 
         Args:
-            checkpoint: to go on from; None where none of the stage is kept.
-            keep_trained: the stages up to the one that is given more.
+            checkpoint: the checkpoint to resume from; None if the stage has none.
+            keep_trained: the stages up to the extended one.
 
         Raises:
-            ConfigError: one of another stage than these holds training, not only a fit, which would be lost, or there
-                is no checkpoint to go on from. Nothing is deleted then.
+            ConfigError: a later stage has training steps (not only a fit), which would be lost, or there is no
+                checkpoint to resume from. Nothing is deleted then.
         """
         later = [k for k in self.steps() if checkpoint is None or k > checkpoint.step]
         for k in later:
             state = self.read_checkpoint(k).state["loop"]
             if state["stage"] not in keep_trained and state["step"]:
                 raise ConfigError(
-                    f"{self.path} is already in its stage '{state['stage']}', whose training would be lost; give that "
-                    f"more epochs with --stage.{state['stage']}.epochs, or start anew with --init-from {self.path}."
+                    f"{self.path} is already in its stage '{state['stage']}', whose training would be lost; extend "
+                    f"that stage with --stage.{state['stage']}.epochs, or start a new run with --init-from {self.path}."
                 )
         if later and checkpoint is None:
             raise ConfigError(
-                f"{self.path}: no checkpoint of its stage '{keep_trained[-1]}' is kept that could go on; "
-                f"start anew with --init-from {self.path}."
+                f"{self.path}: there is no checkpoint of its stage '{keep_trained[-1]}' to resume from; "
+                f"start a new run with --init-from {self.path}."
             )
         for k in later:
             self._delete(k)
 
     def prune(self, keep: int, needed: Collection[int | None]) -> None:
-        """Deletes all but the newest ``keep`` checkpoints and those that are needed for their weights."""
+        """Deletes all but the newest ``keep`` checkpoints and those in ``needed``."""
         for step in self.steps()[: -max(keep, 1)]:
             if step not in needed:
                 self._delete(step)
 
     def _delete(self, step: int) -> None:
-        """Moved aside first, so that a crash half-way cannot leave a folder that looks whole."""
+        """Deletes a checkpoint; renames it first, so that a crash cannot leave a partial one that looks complete."""
         gone = self.path / "checkpoints" / f".{self.checkpoint_path(step).name}.tmp-{os.getpid()}"
         with storage.saving(self.checkpoint_path(step)):
             os.rename(self.checkpoint_path(step), gone)
         shutil.rmtree(gone, ignore_errors=True)
 
     def rewind_log(self, size: int) -> None:
-        """Cuts ``metrics.jsonl`` back to where it was at a checkpoint."""
+        """Truncates ``metrics.jsonl`` to its size at a checkpoint."""
         if self.metrics_file.stat().st_size < size:
-            raise CheckpointError(f"{self.metrics_file} is shorter than its checkpoint says; it was cut or replaced.")
+            raise CheckpointError(f"{self.metrics_file} is shorter than at the checkpoint; it was cut or replaced.")
         with storage.saving(self.metrics_file):
             os.truncate(self.metrics_file, size)
 
     def changes(self, checkpoint: Checkpoint) -> list[str]:
-        """What in ``config.yaml`` is not as it was when a checkpoint was written, a line each."""
+        """The settings in ``config.yaml`` that changed since a checkpoint, one string each."""
         before, now = checkpoint.state.get("config"), settings.fixed(self.config)
         if not isinstance(before, dict):
             return []
         names = [n for n in {**before, **now} if before.get(n) != now.get(n)]
         return [f"{n} was {before.get(n)}, is {now.get(n)}" for n in names]
 
-    # the kept model
+    # model
 
     def write_model(self, tensors: Mapping[str, Tensor], card: str, step: int) -> None:
-        """Writes ``model/``, which loads on its own: configuration, weights, model card, manifest."""
+        """Writes the self-contained ``model/`` folder: configuration, weights, model card and manifest."""
         keys = ("model", "spec", "transform", "classes")
         config = {k: self.config[k] for k in keys} | {"sandglass": __version__, "step": step}
         write_model_folder(self.path / "model", config, tensors, card)
@@ -303,9 +301,9 @@ class Run:
 
         Args:
             which: ``"kept"`` for ``model/``, ``"last"`` for the newest checkpoint.
-            device: where to put it.
-            allow_nonfinite: warn of weights that are not finite in place of refusing them.
-            parts: objects of a person's own that the model was built with, such as ``net=...``.
+            device: device of the model.
+            allow_nonfinite: warn about non-finite weights instead of raising an error.
+            parts: custom objects that the model was built with, such as ``net=...``.
 
         Raises:
             CheckpointError: damaged or missing weights.
@@ -325,12 +323,12 @@ _LOCK_FILES = ("run.lock", "run.owner")
 
 @contextmanager
 def hold(path: Path) -> Iterator[None]:
-    """Holds a run folder, or one that is yet to be, for this process, and clears what crashes left in it.
+    """Locks a run folder for this process, creating it if needed, and removes files left by crashes.
 
-    The system frees the lock if the process dies.
+    The system releases the lock if the process dies.
 
     Raises:
-        LockedError: another process holds it.
+        LockedError: another process holds the lock.
         SaveError: the folder cannot be written.
     """
     try:
@@ -341,7 +339,7 @@ def hold(path: Path) -> Iterator[None]:
         owner = path / "run.owner"
         who = owner.read_text().strip() if owner.is_file() else ""
         raise LockedError(f"{path} is locked by {who or 'another process'}, which is training in it.") from error
-    except (OSError, ValueError) as error:  # the second for a name that no system takes
+    except (OSError, ValueError) as error:  # ValueError for an invalid file name
         reason = getattr(error, "strerror", None) or error
         raise SaveError(f"The folder {path} cannot be written: {reason}.") from error
     try:
@@ -357,7 +355,7 @@ def hold(path: Path) -> Iterator[None]:
 
 
 def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str) -> None:
-    """A folder that holds a model by itself; see :func:`load_model`."""
+    """Writes a self-contained model folder; see :func:`load_model`."""
     files: dict[str, storage.Content] = {
         "config.json": (strict_json(config, indent=1) + "\n").encode(),
         "model.safetensors": tensor_file(tensors),
@@ -369,17 +367,17 @@ def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[s
 def load_model(
     path: str | Path, *, device: str | torch.device = "cpu", allow_nonfinite: bool = False, **parts: Any
 ) -> Model:
-    """The model in a model folder, in eval mode; nothing in the folder is executed.
+    """Loads the model of a model folder in eval mode; nothing in the folder is executed.
 
     Args:
         path: the folder.
-        device: where to put the weights.
-        allow_nonfinite: warn of weights that are not finite in place of refusing them.
-        parts: objects of a person's own that it was built with, such as ``net=...``.
+        device: device of the model.
+        allow_nonfinite: warn about non-finite weights instead of raising an error.
+        parts: custom objects that the model was built with, such as ``net=...``.
 
     Raises:
-        CheckpointError: the folder is damaged, or the weights do not fit the configuration.
-        ConfigError: an unknown model, or a part of a person's own that was not passed.
+        CheckpointError: the folder is damaged, or the weights do not match the configuration.
+        ConfigError: an unknown model, or a custom object that was not passed.
     """
     path = Path(path)
     storage.verify_folder(path)
@@ -403,7 +401,7 @@ def _assemble(
     parts: Mapping[str, Any],
     allow_nonfinite: bool,
 ) -> Model:
-    """The model of a configuration; the header of its weights is compared before memory is taken for either."""
+    """Builds the model of a configuration and loads its weights, after comparing shapes with the weights' header."""
     try:
         name, options = config["model"]["name"], dict(config["model"]["options"])
         spec = from_plain(config["spec"])
@@ -412,7 +410,7 @@ def _assemble(
     for key, value in options.items():
         if isinstance(value, Mapping) and "custom" in value and key not in parts:
             raise ConfigError(
-                f"{source} was trained with a {key} of your own ({value['custom']}); pass {key}=... to load."
+                f"{source} was trained with a custom {key} ({value['custom']}); pass {key}=... to load it."
             )
     options |= parts
     try:

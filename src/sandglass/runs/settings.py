@@ -1,4 +1,4 @@
-"""The configuration of a run as it stands in ``config.yaml``: what must be where, and what must not change."""
+"""Validation of a run's ``config.yaml``, and the settings that must not change on resume."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import strict_json
 
-_SECTIONS: dict[str, type | tuple[type, ...]] = {  # a section stands before what is in it
+_SECTIONS: dict[str, type | tuple[type, ...]] = {  # each section before its entries
     "model": dict, "model.name": str, "model.options": dict, "training": dict, "spec": dict, "transform": dict,
     "data": dict, "data.name": str, "data.source": (dict, NoneType), "data.fingerprint": str, "data.examples": dict,
     "data.notes": list, "classes": list, "environment": dict,
 }  # fmt: skip
-"""What is where in ``config.yaml``; all that reads a run may rely on it."""
+"""The types of the sections of ``config.yaml``; code that reads a run may rely on them."""
 
 
 def check(config: Mapping[str, Any], path: Path) -> None:
-    """Refuses a configuration in which something is not what a run has there.
+    """Checks the types of the sections of a configuration.
 
     Raises:
-        ConfigError: it is damaged; the message names the file and the section.
+        ConfigError: a section is of the wrong type; the message names the file and the section.
     """
     for name, kinds in _SECTIONS.items():
         *way, last = name.split(".")
         place = config.get(way[0], {}) if way else config
         if last in place and not isinstance(place[last], kinds):
-            raise ConfigError(f"{path} is damaged: '{name}' is not what a run has there.")
+            raise ConfigError(f"{path} is damaged: '{name}' has the wrong type.")
 
 
 def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not change while a run is resumed, flat: each option by its dotted name, long parts by their SHA-256.
+    """The settings that must not change on resume, flat: options by dotted name, long sections as their SHA-256.
 
-    Numbers of epochs are not among it, for they may be raised.
+    Numbers of epochs are not included, because they may be increased.
 
     Example:
         >>> fixed({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
@@ -52,7 +52,7 @@ def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def flat(values: Any, prefix: str) -> dict[str, Any]:
-    """Nested values by their dotted names.
+    """Nested values by dotted name.
 
     Example:
         >>> flat({"a": 1, "b": {"c": (2, 3)}}, "x")

@@ -1,4 +1,4 @@
-"""A :class:`~sandglass.core.Spec` as plain values, the way ``config.json`` keeps it."""
+"""Conversion of a :class:`~sandglass.core.Spec` to plain values, as stored in ``config.json``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def from_plain(values: Mapping[str, Any]) -> Spec:
     """The inverse of :func:`to_plain`.
 
     Raises:
-        ValueError, KeyError, TypeError: values that no data has.
+        ValueError, KeyError, TypeError: invalid values.
 
     Example:
         >>> from_plain(to_plain(Spec((1, 8, 8), "unit"))) == Spec((1, 8, 8), "unit")
@@ -53,7 +53,7 @@ def from_plain(values: Mapping[str, Any]) -> Spec:
 
 
 def _column(values: Mapping[str, Any]) -> Column:
-    """A mean and a scale were not always written."""
+    """A column; older versions did not store mean and scale."""
     mean, scale = float(values.get("mean", 0.0)), float(values.get("scale", 1.0))
     if values["kind"] not in get_args(ColumnKind) or not (math.isfinite(mean) and 0 < scale < math.inf):
         raise ValueError(f"a column of kind {values['kind']!r}, mean {mean}, scale {scale}")

@@ -1,8 +1,8 @@
-"""Files and folders that are either there whole or not at all, and that say when they were damaged.
+"""Atomic writing of files and folders, with checksums to detect damage.
 
-A file is written beside its place, flushed to the disk and renamed. A folder is written beside its place with a
-manifest (size and SHA-256 of every file, and of the manifest itself) written last, then renamed. What a crash leaves
-behind starts with a dot, is never read, and is swept away when the place is next opened for writing.
+A file is written to a temporary file, flushed to disk and renamed. A folder is written to a temporary folder with a
+manifest (size and SHA-256 of every file, and of the manifest itself) written last, then renamed. Temporary files left
+by a crash start with a dot, are never read, and are removed when the folder is next opened for writing.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from sandglass.runs.plain import parse_json, read_bytes
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
 NEEDS = "0.2"
-"""The first version that reads :data:`FORMAT`; it stands in the manifest, for those that cannot."""
+"""The first version that reads :data:`FORMAT`; stored in the manifest for the error message of older versions."""
 
-_LARGEST = 2**20  # bytes of a manifest
+_LARGEST = 2**20  # largest manifest in bytes
 _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|old)-\d+$")
 
 Content = bytes | Callable[[Path], None]
-"""What goes into a file: bytes, or a function that writes the file at a path."""
+"""The content of a file: bytes, or a function that writes it to a path."""
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Puts ``data`` at ``path``, or leaves what was there.
+    """Writes ``data`` to ``path`` atomically; on failure, an existing file is unchanged.
 
     Raises:
         SaveError: it could not be written.
@@ -52,7 +52,7 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 def cache_folder(name: str) -> Path:
-    """Where things of a kind are kept that can be had again: in ``$SANDGLASS_CACHE``, or the user's cache folder."""
+    """A folder for a kind of cached data, in ``$SANDGLASS_CACHE`` or the user's cache folder."""
     own = os.environ.get("SANDGLASS_CACHE")
     if not own:
         import platformdirs
@@ -62,15 +62,15 @@ def cache_folder(name: str) -> Path:
 
 
 def write_folder(path: Path, files: Mapping[str, Content], about: Mapping[str, Any]) -> None:
-    """Puts a folder with these files and a manifest at ``path``, replacing a folder of that name as a whole.
+    """Writes a folder with these files and a manifest to ``path`` atomically, replacing an existing folder.
 
     Args:
         path: the folder.
-        files: file names to contents.
+        files: contents by file name.
         about: plain values for the manifest (versions, step, ...).
 
     Raises:
-        SaveError: it could not be written; what was there is still there.
+        SaveError: it could not be written; an existing folder is unchanged.
     """
     temporary, old = (path.parent / f".{path.name}.{kind}-{os.getpid()}" for kind in ("tmp", "old"))
     with saving(path):
@@ -96,7 +96,7 @@ def write_folder(path: Path, files: Mapping[str, Content], about: Mapping[str, A
 
 
 def append(path: Path, text: str) -> None:
-    """Adds whole lines to a file; where that fails, what was half written is cut off again.
+    """Appends complete lines to a file; on failure, a partial write is truncated.
 
     Raises:
         SaveError: it could not be written.
@@ -114,7 +114,7 @@ def append(path: Path, text: str) -> None:
 
 @contextmanager
 def saving(path: Path) -> Iterator[None]:
-    """Turns what the system says while ``path`` is written into one line with the bytes that are free.
+    """Converts errors in writing ``path`` to a one-line error that includes the free disk space.
 
     Raises:
         SaveError: for any :class:`OSError` inside.
@@ -130,7 +130,7 @@ def saving(path: Path) -> Iterator[None]:
 
 
 def free_bytes(path: Path) -> int | None:
-    """Bytes that are free where ``path`` is or would be, None where the system does not say."""
+    """Free disk space for ``path`` in bytes, None if the system does not report it."""
     place = next((p for p in (path, *path.absolute().parents) if p.is_dir()), Path("."))
     try:
         return shutil.disk_usage(place).free
@@ -139,7 +139,7 @@ def free_bytes(path: Path) -> int | None:
 
 
 def folder_bytes(path: Path) -> int:
-    """Bytes of the files in a folder."""
+    """Total size of the files in a folder in bytes."""
     return sum(f.stat().st_size for f in path.iterdir() if f.is_file())
 
 
@@ -168,10 +168,10 @@ def verify_folder(path: Path) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a folder, its own seal checked.
+    """Reads the manifest of a folder and verifies its checksum.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or a newer Sandglass wrote it.
+        CheckpointError: there is none, it is damaged, or it was written by a newer Sandglass.
     """
     file = path / MANIFEST
     if not file.is_file():
@@ -189,12 +189,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_manifest(file: Path, values: Mapping[str, Any]) -> None:
-    """A good seal says that nothing changed, not that what was sealed makes sense."""
+    """Checks the content of a manifest, which a valid checksum does not guarantee."""
     version = values.get("format")
     if isinstance(version, int) and version < FORMAT:
         raise CheckpointError(
             f"{file.parent} was written by Sandglass 0.1, whose weights have other names: read it with "
-            "that version, or train again by its settings: sandglass train --config CONFIG.yaml."
+            "that version, or train again with its settings: sandglass train --config CONFIG.yaml."
         )
     if isinstance(version, int) and version > FORMAT:
         needs = str(values.get("needs") or "a newer version")[:20]
@@ -208,18 +208,18 @@ def _check_manifest(file: Path, values: Mapping[str, Any]) -> None:
     for name, entry in entries.items():
         plain = name not in ("", ".", "..") and not set(name) & set("/\\:\0")
         if not (plain and isinstance(entry, dict) and set(entry) == {"size", "sha256"}):
-            raise CheckpointError(f"{file} is damaged: '{name}' is no file of this folder.")
+            raise CheckpointError(f"{file} is damaged: the entry '{name}' is invalid.")
 
 
 def seal(values: Mapping[str, Any]) -> bytes:
-    """Canonical JSON of ``values`` with a checksum of itself."""
+    """Canonical JSON of ``values`` that includes its own checksum."""
     body = json.dumps(values, indent=1, sort_keys=True)
     sealed = {**values, "seal": hashlib.sha256(body.encode()).hexdigest()}
     return (json.dumps(sealed, indent=1, sort_keys=True) + "\n").encode()
 
 
 def sweep(parent: Path) -> None:
-    """Clears what crashes left in a folder; a folder that was moved aside and never replaced goes back to its place."""
+    """Removes temporary files left by crashes; restores a folder that was renamed but not yet replaced."""
     for leftover in parent.iterdir() if parent.is_dir() else ():
         match = _LEFTOVER.match(leftover.name)
         if match is None:
@@ -242,7 +242,7 @@ def _write(path: Path, content: Content) -> None:
 
 
 def _sync(folder: Path) -> None:
-    """Flushes a folder's own entries; on systems where folders cannot be opened there is nothing to flush."""
+    """Flushes the entries of a folder to disk, on systems where folders can be opened."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -1,4 +1,4 @@
-"""Checking a run folder that may have been damaged, mixed up or edited since it was written."""
+"""Verifies a run folder that may have been damaged, mixed up or edited."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from sandglass.runs.weights import read_tensors
 
 
 def verify(run: Run) -> Iterator[tuple[str, str]]:
-    """Checks everything that can be checked, a file or folder after the other.
+    """Verifies the files and folders of a run one by one.
 
-    Checkpoints and ``model/`` are compared with their manifests; ``config.yaml``, the log and ``model/`` also with what
-    the newest checkpoint says of them; other files must be what they claim to be. ``results.json``, the report and the
-    figures carry no checksum: they can be made again.
+    Checkpoints and ``model/`` are compared with their manifests; ``config.yaml``, the log and ``model/`` also with the
+    newest checkpoint; other files must be valid JSON. ``results.json``, the report and the figures have no checksums,
+    as they can be recreated.
 
     Args:
         run: the run.
 
     Returns:
-        Each path with what is wrong with it, an empty text where nothing is.
+        Pairs of a path and its error, an empty string if there is none.
     """
     newest: Checkpoint | None = None
     for step in run.steps():
@@ -49,7 +49,7 @@ def verify(run: Run) -> Iterator[tuple[str, str]]:
         path = run.path / "checkpoints" / name
         if path.exists():
             good = run.pointed(name) in run.steps()
-            yield str(path), "" if good else f"{path} names no checkpoint that is there."
+            yield str(path), "" if good else f"{path} names a checkpoint that does not exist."
 
 
 def _check(run: Run, name: str, newest: Checkpoint | None) -> None:
@@ -68,33 +68,33 @@ def _check(run: Run, name: str, newest: Checkpoint | None) -> None:
 
 
 def _check_model(run: Run) -> None:
-    """Whether the folder is whole, and of this run."""
+    """Checks that the model folder is intact and belongs to this run."""
     folder = run.path / "model"
     storage.verify_folder(folder)
     config = read_model_config(folder)
     for key in ("model", "spec", "transform", "classes"):
         if strict_json(config.get(key)) != strict_json(run.config.get(key)):
-            raise CheckpointError(f"{folder} is of another run: its '{key}' is not that of config.yaml.")
+            raise CheckpointError(f"{folder} belongs to another run: its '{key}' differs from config.yaml.")
     step = config.get("step")
     if step not in run.steps():
-        return  # its checkpoint was pruned or never was; there is nothing to compare the weights with
+        return  # there is no checkpoint to compare the weights with
     try:
         saved = run.read_checkpoint(step).tensors
     except CheckpointError:
-        return  # of which its own line tells
+        return  # reported for the checkpoint itself
     own, kept = read_tensors(folder / "model.safetensors"), saved.get("ema") or saved["model"]
     if any(name not in kept or not torch.equal(value, kept[name]) for name, value in own.items()):
         raise CheckpointError(
-            f"{folder} is of another run: its weights are not those of the checkpoint of step {step}."
+            f"{folder} belongs to another run: its weights differ from the checkpoint of step {step}."
         )
 
 
 def _check_log(run: Run, newest: Checkpoint | None) -> None:
-    """Whether the log begins with what had been logged when the newest checkpoint was written."""
+    """Checks that the log starts with the records logged before the newest checkpoint."""
     run.metrics()
     if newest is None or "log_sha256" not in newest.state:
         return
     with run.metrics_file.open("rb") as file:
         begun = file.read(newest.state["log_bytes"])
     if hashlib.sha256(begun).hexdigest() != newest.state["log_sha256"]:
-        raise CheckpointError(f"{run.metrics_file} is damaged: it is not what step {newest.step} had logged.")
+        raise CheckpointError(f"{run.metrics_file} is damaged: it differs from the log at step {newest.step}.")

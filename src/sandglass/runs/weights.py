@@ -1,6 +1,6 @@
-"""Files of tensors: written and read as safetensors, every name, type, shape and value checked on the way to a model.
+"""Reads and writes safetensors files; names, types, shapes and values are checked before they enter a model.
 
-A file is judged by its header, against what the configuration asks for, before memory is taken for any tensor in it.
+The header of a file is compared with the configuration before memory is allocated for tensors.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from sandglass.runs import storage
 from sandglass.runs.plain import parse_json
 
 MAX_HEADER = 10 * 2**20
-"""Bytes of a header; safetensors itself takes ten times as many."""
+"""Largest header in bytes; the limit of safetensors itself is ten times larger."""
 
 MAX_TENSORS = 100_000
-"""Tensors in one file."""
+"""Largest number of tensors in a file."""
 
 _FLOATS = {"F32", "F64"}
 _DTYPES = {
@@ -35,31 +35,31 @@ _DTYPES = {
 }  # fmt: skip
 
 Header = dict[str, tuple[str, tuple[int, ...]]]
-"""For each tensor its type, as safetensors names it, and its shape."""
+"""The safetensors type and the shape of each tensor."""
 
 
 def tensor_file(tensors: Mapping[str, Tensor]) -> storage.Content:
-    """What writes tensors into a file; for :func:`sandglass.runs.storage.write_folder`."""
+    """A function that writes tensors to a file; for :func:`sandglass.runs.storage.write_folder`."""
 
     def write(path: Path) -> None:
         copies = {k: v.detach().to("cpu", copy=True).contiguous() for k, v in tensors.items()}
         try:
             safetensors.torch.save_file(copies, path, metadata={"format": "pt"})
-        except SafetensorError as error:  # a full disk, among others, comes in its own words
+        except SafetensorError as error:  # safetensors wraps system errors, such as a full disk
             code = re.search(r"os error (\d+)", str(error))
             number = int(code[1]) if code else errno.EIO
             raise OSError(number, re.sub(r"^.*I/O error: | \(os error.*$", "", str(error))) from error
-        path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors gives it to its owner alone, umask or not
+        path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors creates files readable only by their owner
 
     return write
 
 
 def read_tensors(path: Path, model: nn.Module | None = None) -> dict[str, Tensor]:
-    """The tensors of a file.
+    """Reads the tensors of a file.
 
     Args:
         path: the file.
-        model: its names, types and shapes, which may be on the device ``meta``, are compared with the header first.
+        model: a model, which may be on the device ``meta``, whose names, types and shapes must match the header.
 
     Raises:
         CheckpointError: it is damaged, too large, or does not fit the model.
@@ -74,24 +74,24 @@ def read_tensors(path: Path, model: nn.Module | None = None) -> dict[str, Tensor
 
 
 def read_header(path: Path) -> Header:
-    """The header of a file of tensors, which takes memory for none of them.
+    """Reads the header of a file of tensors, without the tensors.
 
     Raises:
-        CheckpointError: it is damaged, or claims more than a file of that size can hold.
+        CheckpointError: it is damaged, or declares more than a file of that size can hold.
     """
     try:
         if not path.is_file():
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > MAX_HEADER:
                 raise ValueError(f"its header has {length:,} bytes; at most {MAX_HEADER:,} are read")
             data = file.read(length)
-        # Counted in the text, for each costs far more memory than that.
+        # Counted in the text before parsing, which takes far more memory for each.
         if data.count(b"{") > MAX_TENSORS + 2 or data.count(b"[") > 2 * MAX_TENSORS:
             raise ValueError(f"it lists more than {MAX_TENSORS:,} tensors")
         if len(data) < length:
-            raise ValueError("it is cut within its header")
+            raise ValueError("its header is truncated")
         values = parse_json(data)
         header = {name: _entry(name, value) for name, value in values.items() if name != "__metadata__"}
         held = path.stat().st_size - 8 - length
@@ -103,13 +103,13 @@ def read_header(path: Path) -> Header:
 
 
 def compare(wanted: Header, found: Header, source: Path | str) -> None:
-    """Checks names, types and shapes.
+    """Compares names, types and shapes.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, or of another type or shape; the message names it.
 
     Example:
-        >>> compare({"w": ("F32", (2,))}, {"w": ("F64", (2,))}, "x")  # all in double precision is a model in it
+        >>> compare({"w": ("F32", (2,))}, {"w": ("F64", (2,))}, "x")  # a file with all tensors in double is accepted
         >>> compare({"w": ("F32", (2,))}, {"w": ("F16", (2,))}, "x")
         Traceback (most recent call last):
         sandglass.errors.CheckpointError: x: the tensor 'w' has the type F16; the model needs F32.
@@ -129,13 +129,13 @@ def compare(wanted: Header, found: Header, source: Path | str) -> None:
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, allow_nonfinite: bool = False) -> None:
-    """Puts weights into a model after checking every name, type, shape and value.
+    """Loads weights into a model after checking every name, type, shape and value.
 
     Args:
-        model: takes the type of the weights.
-        tensors: by name.
-        source: where they are from, for messages.
-        allow_nonfinite: warn of values that are not finite in place of refusing them.
+        model: the model; converted to double precision if the weights are.
+        tensors: weights by name.
+        source: origin of the weights, for messages.
+        allow_nonfinite: warn about non-finite values instead of raising an error.
 
     Raises:
         CheckpointError: a tensor is missing, unknown, of another type or shape, or not finite; the message names it.
@@ -152,12 +152,12 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, allow_
             line = f"{source}: the tensor '{name}' has values that are not finite"
             if not allow_nonfinite:
                 raise CheckpointError(f"{line}.")
-            warnings.warn(f"{line}; they were let in.", stacklevel=3)
+            warnings.warn(f"{line}; they were loaded.", stacklevel=3)
     model.load_state_dict(dict(tensors))
 
 
 def _entry(name: str, value: Any) -> tuple[str, tuple[int, ...]]:
     shape = value["shape"]
     if not all(type(n) is int and 0 <= n < 2**48 for n in shape) or not isinstance(value["dtype"], str):
-        raise ValueError(f"the tensor '{name}' has no shape that a tensor can have")
+        raise ValueError(f"the tensor '{name}' has an invalid shape or type")
     return value["dtype"], tuple(shape)

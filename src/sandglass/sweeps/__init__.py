@@ -1,1 +1,1 @@
-"""Searching over options: many runs, chosen by their validation split."""
+"""Hyperparameter search: many runs, compared on the validation split."""

@@ -1,4 +1,4 @@
-"""The page of a sweep: which settings did best on the validation split, and which options mattered."""
+"""The HTML page of a sweep: the best settings, and the importance of the options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandglass.sweeps.trials import Swept, Trial
 
 
 def page(s: Swept) -> str:
-    """The page as text. Everything but the charts goes through Jinja's escaping."""
+    """The page as HTML. Everything except the charts is escaped by Jinja."""
     sections = [_slices(s), _importance(s), _progress(s), _table(s)]
     best = s.best
     href = "" if best is None else f"{best.folder.name}/"
@@ -36,7 +36,7 @@ def page(s: Swept) -> str:
 
 
 def short(name: str) -> str:
-    """An option without its section.
+    """The name of an option without its section.
 
     Example:
         >>> short("training.lr"), short("model.net.name")
@@ -46,7 +46,7 @@ def short(name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value of an option, to four digits.
+    """The value of an option as text, with four significant digits.
 
     Example:
         >>> shown(0.00123456), shown(8), shown([64, 32]), shown(None)
@@ -60,12 +60,12 @@ def shown(value: Any) -> str:
 
 
 def settings(trial: Trial) -> str:
-    """What was varied, in words."""
+    """The values of the varied options as text."""
     return ", ".join(f"{short(name)} {shown(value)}" for name, value in trial.values.items())
 
 
 def verdict(s: Swept) -> str:
-    """The best settings."""
+    """A sentence with the best settings."""
     name = facts.called(s.metric)
     if s.best is None:
         return "No trial has finished yet."
@@ -78,14 +78,14 @@ def _facts(s: Swept) -> str:
         f"{s.count(state)} {state}" for state in ("finished", "pruned", "failed", "unfinished") if s.count(state)
     ]
     seconds = facts.duration(sum(t.seconds for t in s.trials))
-    how = {"tpe": "settings proposed by what was good before (TPE)", "random": "settings drawn at random",
+    how = {"tpe": "settings proposed by TPE", "random": "random settings",
            "grid": "every combination"}[s.sampler]  # fmt: skip
     ended = ", ".join(counted) or "none yet"
     return f"{len(s.trials)} of {s.planned} trials ({ended}): {how}. {seconds} of training in all."
 
 
 def warnings(s: Swept) -> list[str]:
-    """What a reader must know before believing the rest."""
+    """Warnings about the result."""
     said = []
     failed = [t for t in s.trials if t.state == "failed"]
     if failed:
@@ -95,20 +95,18 @@ def warnings(s: Swept) -> list[str]:
     if s.best is None:
         return said
     for name, end in s.ends.items():
-        said.append(
-            f"The best {short(name)} is at the {end} end of what was searched: a wider range may hold a better one."
-        )
+        said.append(f"The best {short(name)} is at the {end} end of its range: a wider range may contain a better one.")
     finished = s.count("finished")
     if finished > 1:
         said.append(
-            f"The best of {finished} by a validation figure looks better there than it is. Measure it on the test "
-            f"split, which no trial has seen: sandglass evaluate {s.best.folder}"
+            f"The best of {finished} trials looks better on the validation split than it is. Evaluate it on the test "
+            f"split, which no trial has used: sandglass evaluate {s.best.folder}"
         )
     return said
 
 
 def _slices(s: Swept) -> Section | None:
-    """The figure against every option."""
+    """The figure plotted against each option."""
     done = [t for t in s.trials if t.value is not None]
     if not done or s.best is None:
         return None
@@ -119,39 +117,39 @@ def _slices(s: Swept) -> Section | None:
         points = [(t.values[name] if scale != "list" else shown(t.values[name]), t.value, t is s.best) for t in ordered]
         charts.append(slice_chart(f"slice-{k}-{short(name)}", short(name), points, unit, scale))
     how = (
-        f"A dot for every finished trial; the best stands out. {s.better.capitalize()} is better. All options were "
+        f"A dot for every finished trial; the best is highlighted. {s.better.capitalize()} is better. All options were "
         "varied together, so the dots of one chart differ in the other options as well."
     )
     return Section("options", "Options", how, charts=charts)
 
 
 def _importance(s: Swept) -> Section | None:
-    """Which options mattered."""
+    """The importance of the options."""
     if not s.importances:
         return None
     ordered = sorted(s.importances.items(), key=lambda item: -item[1])
-    chart = share_chart("importance", "Share of the spread explained", [(short(n), v) for n, v in ordered])
+    chart = share_chart("importance", "Fraction of variance explained", [(short(n), v) for n, v in ordered])
     how = (
-        f"How much of the spread of the figure over {s.count('finished')} finished trials each option explains "
-        "(functional ANOVA over a random forest), over the ranges that were tried: a wide range makes an option look "
+        f"The fraction of the variance of the figure over {s.count('finished')} finished trials that each option "
+        "explains (functional ANOVA with a random forest). It depends on the ranges: a wide range makes an option look "
         "important."
     )
-    return Section("importance", "What mattered", how, half=True, charts=[chart])
+    return Section("importance", "Importance of options", how, half=True, charts=[chart])
 
 
 def _progress(s: Swept) -> Section | None:
-    """The figure in the order of the trials."""
+    """The figure by trial number."""
     points = sorted((t.number, t.value, t is s.best) for t in s.trials if t.value is not None)
     if len(points) < 2:
         return None
     unit = f"validation {facts.called(s.metric)}"
     chart = slice_chart("progress", "trial", points, unit, "linear")
-    how = "Finished trials in the order of their beginning. Where nothing better came for long, more would help little."
+    how = "Finished trials in the order of their start. If the best has not improved for long, more trials help little."
     return Section("progress", "Progress", how, half=True, charts=[chart])
 
 
 def _table(s: Swept) -> Section:
-    """Every trial."""
+    """A table of all trials."""
     name = facts.called(s.metric)
     head = ["trial", name, *map(short, s.vary), "epochs", "time", "state"]
     rows = [
@@ -165,14 +163,14 @@ def _table(s: Swept) -> Section:
         ]
         for t in s.trials
     ]
-    how = f"The best first. Each is a run of its own in {s.folder}; report, compare and verify take it."
+    how = f"The best first. Each is a run in {s.folder}, which works with report, compare and verify."
     marked = [(0, 1)] if s.best is not None else []
     table = Table(rows, head, numbers=tuple(range(1, len(head) - 1)), marked=marked)
     return Section("trials", "Trials", how, tables=[table])
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
-    """Numbers by size, then texts."""
+    """A sort key: numbers by size, then other values as text."""
     return (False, value, "") if _number(value) else (True, 0.0, shown(value))
 
 

@@ -1,7 +1,7 @@
-"""What a sweep varies: options with lists or ranges of values, and how they are written.
+"""The search space of a sweep: options with lists or ranges of values, and their syntax.
 
-``lr=1e-4..1e-2`` is a range, ``latent_dim=2,8,32`` a list. A range whose ends are positive and a hundredfold apart or
-more is searched on a log scale; ``log:`` and ``linear:`` before it say so outright. Whole numbers stay whole.
+``lr=1e-4..1e-2`` is a range, ``latent_dim=2,8,32`` a list. A range with positive ends whose ratio is at least 100 is
+searched on a log scale; a prefix ``log:`` or ``linear:`` sets the scale. Integer options have integer values.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ from sandglass.registry import Option
 from sandglass.runs.plain import strict_json
 
 _LOG_FROM = 100  # ratio of the ends of a range from which it is searched on a log scale
-_MOST = 100  # values of a range of whole numbers that a grid writes out
+_MOST = 100  # largest number of values of an integer range in a grid
 _FORBIDDEN = {
-    "training.seed": "the best seed would be luck and no better setting; train the best again with several seeds",
-    "training.threads": "it changes no figure, only the time",
-    "training.device": "it changes no figure, only the time",
-    "training.watch": "a sweep chooses by the validation split",
+    "training.seed": "a better seed is only luck; train the best settings again with several seeds",
+    "training.threads": "it changes only the time",
+    "training.device": "it changes only the time",
+    "training.watch": "a sweep uses the validation split",
 }
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One option that is varied: a list of choices, or a range.
+    """A varied option: a list of choices, or a range.
 
     Args:
-        name: the dotted option, such as ``training.lr``, ``model.latent_dim`` or ``model.net.width``.
-        choices: of a list; empty for a range.
-        low: of a range.
-        high: of a range.
+        name: dotted name, such as ``training.lr``, ``model.latent_dim`` or ``model.net.width``.
+        choices: the values of a list; empty for a range.
+        low: lower end of a range.
+        high: upper end of a range.
         log: whether the range is searched on a log scale.
-        whole: whether it is of whole numbers.
+        whole: whether values are integers.
 
     Raises:
-        ConfigError: a list without a choice, or a range that is none.
+        ConfigError: fewer than two distinct choices, or an invalid range.
 
     Example:
         >>> Dimension("model.latent_dim", low=1, high=3, whole=True).grid()
@@ -63,12 +63,12 @@ class Dimension:
             texts = [strict_json(choice) for choice in self.choices]
             if len(texts) < 2 or len(set(texts)) < len(texts):
                 raise ConfigError(
-                    f"To vary {self.short} takes two different values or more; set a single one with an option."
+                    f"To vary {self.short}, give at least two different values; set a single one as an option."
                 )
         elif not self.low < self.high:
-            raise ConfigError(f"The range of {self.short} must rise: {self.low:g}..{self.high:g} does not.")
+            raise ConfigError(f"The range of {self.short} must be increasing, not {self.low:g}..{self.high:g}.")
         elif self.log and self.low <= 0:
-            raise ConfigError(f"The range of {self.short} must begin above 0 on a log scale, not at {self.low:g}.")
+            raise ConfigError(f"The range of {self.short} must start above 0 on a log scale, not at {self.low:g}.")
 
     @property
     def short(self) -> str:
@@ -81,7 +81,7 @@ class Dimension:
         return "list" if self.choices else "log" if self.log else "linear"
 
     def end(self, value: Any) -> Literal["lower", "upper", ""]:
-        """At which end of what is searched a value is: the first or last of three numbers or more, a range's twentieth.
+        """The end of the search space that a value is at: an outer value of three or more, or the outer 5% of a range.
 
         Example:
             >>> Dimension("training.lr", low=1e-4, high=1e-2, log=True).end(9e-3)
@@ -100,7 +100,7 @@ class Dimension:
         return "lower" if at <= low + near else "upper" if at >= high - near else ""
 
     def suggest(self, trial: Any) -> Any:
-        """The value of an Optuna trial."""
+        """Samples a value with an Optuna trial."""
         if self.choices:
             texts = [strict_json(choice) for choice in self.choices]
             return self.choices[texts.index(trial.suggest_categorical(self.name, texts))]
@@ -109,20 +109,20 @@ class Dimension:
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
     def stored(self, value: Any) -> Any:
-        """A value as Optuna keeps it."""
+        """A value as stored by Optuna."""
         return strict_json(value) if self.choices else value
 
     def grid(self) -> list[Any]:
-        """Every value.
+        """All values.
 
         Raises:
-            ConfigError: there are too many to write out.
+            ConfigError: there are too many.
         """
         if self.choices:
             return list(self.choices)
         if self.whole and not self.log and self.high - self.low < _MOST:
             return list(range(int(self.low), int(self.high) + 1))
-        raise ConfigError(f"A grid takes the values of {self.short} one by one, as in {self.short}=1,2,4; not a range.")
+        raise ConfigError(f"A grid needs a list of values for {self.short}, as in {self.short}=1,2,4; not a range.")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -149,16 +149,16 @@ def product(space: Sequence[Dimension]) -> Iterator[dict[str, Any]]:
 
 
 def written(option: Option, name: str, text: str, read: Callable[[str], Any]) -> Dimension:
-    """A dimension from how a person writes it.
+    """Parses a dimension from a string.
 
     Args:
-        option: its type says whether numbers are whole.
-        name: dotted.
-        text: ``a,b,c``, ``a..b``, ``log:a..b`` or ``linear:a..b``; a value that is a list stands in brackets.
-        read: one value from its text, by the type of the option.
+        option: the option, whose type determines whether values are integers.
+        name: its dotted name.
+        text: ``a,b,c``, ``a..b``, ``log:a..b`` or ``linear:a..b``; values that are lists are in brackets.
+        read: parses a single value.
 
     Raises:
-        ConfigError: it can be read as neither.
+        ConfigError: it is neither a list nor a range.
 
     Example:
         >>> lr = Option("lr", float | None, None, "")
@@ -179,7 +179,7 @@ def ranged(option: Option, name: str, low: Any, high: Any, scale: str | None = N
     """A dimension from the ends of a range.
 
     Raises:
-        ConfigError: the ends are no numbers.
+        ConfigError: the ends are not numbers.
     """
     numbers = [isinstance(v, int | float) and not isinstance(v, bool) for v in (low, high)]
     if not all(numbers):
@@ -188,21 +188,21 @@ def ranged(option: Option, name: str, low: Any, high: Any, scale: str | None = N
         )
     whole = _whole(option.type) and all(float(v).is_integer() for v in (low, high))
     if _whole(option.type) and not whole:
-        raise ConfigError(f"{name.split('.', 1)[1]} is a whole number; {low}..{high} is no range of such.")
+        raise ConfigError(f"{name.split('.', 1)[1]} is a whole number; the ends of {low}..{high} are not.")
     log = scale == "log" or (scale is None and low > 0 and high / low >= _LOG_FROM)
     kind = int if whole else float
     return Dimension(name, low=kind(low), high=kind(high), log=log, whole=whole)
 
 
 def space_of(model: str, vary: Mapping[str, Any]) -> tuple[Dimension, ...]:
-    """The dimensions of a sweep as Python gives them.
+    """The dimensions of a sweep from Python values.
 
     Args:
-        model: the model's name, whose options have short names, too.
-        vary: by option a list of values, a ``(low, high)`` pair of numbers, or a text as on the command line.
+        model: name of the model.
+        vary: for each option a list of values, a ``(low, high)`` pair of numbers, or a string as on the command line.
 
     Raises:
-        ConfigError: an unknown option, one that must not be varied, or values that make no sense.
+        ConfigError: an unknown option, one that cannot be varied, or invalid values.
 
     Example:
         >>> [d.name for d in space_of("vae", {"lr": (1e-4, 1e-2), "latent_dim": [2, 8], "net": "mlp,conv"})]
@@ -223,28 +223,28 @@ def space_of(model: str, vary: Mapping[str, Any]) -> tuple[Dimension, ...]:
 
 
 def checked(space: Sequence[Dimension]) -> tuple[Dimension, ...]:
-    """The dimensions, if a sweep over them makes sense.
+    """Checks the dimensions of a sweep and returns them.
 
     Raises:
-        ConfigError: nothing is varied, one twice, or what must not be.
+        ConfigError: no option, a duplicate option, or one that cannot be varied.
     """
     if not space:
-        raise ConfigError("Say what to vary, such as --vary lr=1e-4..1e-2 or --vary latent_dim=2,8,32.")
+        raise ConfigError("Give options to vary, such as --vary lr=1e-4..1e-2 or --vary latent_dim=2,8,32.")
     for k, dimension in enumerate(space):
         if dimension.name in [d.name for d in space[:k]]:
             raise ConfigError(f"{dimension.short} is varied twice; give all its values at once.")
         if dimension.name in _FORBIDDEN:
-            raise ConfigError(f"{dimension.short} is not for a sweep to vary: {_FORBIDDEN[dimension.name]}.")
+            raise ConfigError(f"A sweep cannot vary {dimension.short}: {_FORBIDDEN[dimension.name]}.")
         if dimension.name.startswith("data."):
             raise ConfigError(
-                f"{dimension.short} is not for a sweep to vary: runs on other data are measured on other examples, and "
-                "their figures do not compare."
+                f"A sweep cannot vary {dimension.short}: runs on other data are evaluated on other examples, and "
+                "their figures cannot be compared."
             )
     return tuple(space)
 
 
 def place(model: str, key: str) -> tuple[str, Option]:
-    """The dotted name of an option, and what it is; a short name is of the training, the data or the model.
+    """Resolves the name of an option, which may lack its section, to its dotted name and the option.
 
     Raises:
         ConfigError: there is no such option.
@@ -272,7 +272,7 @@ def place(model: str, key: str) -> tuple[str, Option]:
 
 
 def laid(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration of sections ``model`` (``name``, ``options``) and ``training`` with varied options laid over it.
+    """A configuration with sections ``model`` (``name``, ``options``) and ``training``, updated with varied options.
 
     Example:
         >>> laid({"model": {"name": "vae", "options": {"beta": 1.0}}, "training": {}}, {"model.beta": 2.0})["model"]
@@ -288,7 +288,7 @@ def laid(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
         else:
             standing = options.get(path[0])
             inner = {"name": standing} if isinstance(standing, str) else dict(standing or {})
-            if path[1] == "name":  # another choice has other options
+            if path[1] == "name":  # the options of another choice do not apply
                 options[path[0]] = inner if inner.get("name") == value else {"name": value}
             else:
                 options[path[0]] = {**inner, path[1]: value}
@@ -296,12 +296,12 @@ def laid(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _parts(text: str) -> list[str]:
-    """A list at its commas, but for those inside brackets."""
+    """Splits a list at commas outside brackets."""
     return [part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()]
 
 
 def _literal(text: str) -> Any:
-    """A number, true, false, null, a list of these in brackets, or a text."""
+    """Parses a number, true, false, null, a list of these in brackets, or a string."""
     if text.startswith("[") and text.endswith("]"):
         return [_literal(part) for part in _parts(text[1:-1])]
     if text.lower() in ("true", "false", "null", "none"):
@@ -315,5 +315,5 @@ def _literal(text: str) -> Any:
 
 
 def _whole(hint: Any) -> bool:
-    """Whether an option is of whole numbers."""
+    """Whether an option is an integer."""
     return int in (typing.get_args(hint) or (hint,)) and float not in (typing.get_args(hint) or (hint,))

@@ -1,13 +1,13 @@
-"""The sweep folder: what is searched, the trials there were, and who may take the next.
+"""The sweep folder: search space, trials, and their distribution to processes.
 
     sweeps/<name>/
-      sweep.yaml     what is varied, what is fixed, how is chosen
-      trials.db      every trial with its values, in Optuna's format (SQLite)
-      0000/, ...     a run folder a trial
+      sweep.yaml     varied and fixed options, metric, sampler and pruner
+      trials.db      all trials with their values, in Optuna's format (SQLite)
+      0000/, ...     a run folder for each trial
       sweep.html     the page
 
-A trial belongs to the process that holds the lock on its claim; the system frees it when the process dies. A trial that
-is running by the database and that nobody holds is taken up again from its newest checkpoint.
+A trial belongs to the process that holds its lock, which the system releases when the process dies. A trial that is
+running according to the database, but not locked, is resumed from its newest checkpoint.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from sandglass.sweeps.trials import Trial
 SAMPLERS = ("tpe", "random", "grid")
 PRUNERS = ("none", "median", "halving")
 OBJECTIVE = "objective"
-"""The name of the watched validation objective, among the figures to choose by."""
+"""The metric name of the validation objective."""
 
 
 def deciding_stage(model: Model) -> str | None:
-    """The stage whose objective trials are compared by: the last that has one; None where none has.
+    """The stage by whose objective trials are compared: the last that has one; None if there is none.
 
     Example:
         >>> from sandglass import registry
@@ -49,20 +49,20 @@ def deciding_stage(model: Model) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that decides a sweep.
+    """The settings of a sweep.
 
     Args:
-        model: ``{"name", "options"}``, what is fixed.
+        model: ``{"name", "options"}`` with the fixed options.
         training: fixed options of the training.
-        data: source and options of ``load_data``; None where the data was handed over in Python.
-        fingerprint: of the data.
-        vary: the options that are varied.
-        trials: how many in all.
-        metric: the figure to choose by, on the validation split.
-        better: whether a higher or a lower one is better.
+        data: source and options of ``load_data``; None for data passed as Python objects.
+        fingerprint: fingerprint of the data.
+        vary: the varied options.
+        trials: total number of trials.
+        metric: the figure by which trials are ranked, on the validation split.
+        better: whether higher or lower values are better.
         sampler: tpe, random or grid.
         prune: none, median or halving.
-        seed: of the sampler.
+        seed: seed of the sampler.
     """
 
     model: Mapping[str, Any]
@@ -82,7 +82,7 @@ class Plan:
             if value not in known:
                 raise ConfigError(f"There is no {name} '{value}'; it is one of: {', '.join(known)}.")
         if self.trials < 1:
-            raise ConfigError(f"A sweep needs 1 trial or more, not {self.trials}.")
+            raise ConfigError(f"A sweep needs at least 1 trial, not {self.trials}.")
         checked(self.vary)
         if self.sampler == "grid":
             list(product(self.vary))
@@ -93,14 +93,14 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """From ``sweep.yaml``.
+        """Reads ``sweep.yaml``.
 
         Raises:
             NotFoundError: there is none.
             ConfigError: it is damaged.
         """
         if not path.is_file():
-            raise NotFoundError(f"{path.parent} is no sweep: it has no {path.name}.")
+            raise NotFoundError(f"{path.parent} is not a sweep: it has no {path.name}.")
         values = read_yaml(path)
         try:
             vary = tuple(Dimension.of(name, one) for name, one in values.pop("vary").items())
@@ -115,7 +115,7 @@ class Plan:
 
 @dataclass
 class Claim:
-    """One trial that this process may run."""
+    """A trial locked by this process."""
 
     number: int
     trial: Any
@@ -127,7 +127,7 @@ class Study:
     """A sweep folder.
 
     Args:
-        folder: with its ``sweep.yaml``.
+        folder: the folder, with a ``sweep.yaml``.
 
     Raises:
         MissingPackageError: Optuna is not installed.
@@ -156,11 +156,11 @@ class Study:
 
     @classmethod
     def create(cls, folder: Path, plan: Plan) -> Study:
-        """Makes the folder.
+        """Creates the folder.
 
         Raises:
-            ConfigError: there is something at that path already.
-            SaveError: it could not be made.
+            ConfigError: the path already exists and is not empty.
+            SaveError: it could not be created.
         """
         _optuna()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -173,7 +173,7 @@ class Study:
         return cls(folder)
 
     def close(self) -> None:
-        """Lets go of the database."""
+        """Closes the database."""
         self._storage.remove_session()
         self._storage.engine.dispose()
 
@@ -182,7 +182,7 @@ class Study:
         return _optuna().trial.TrialState
 
     def _alone(self) -> FileLock:
-        """Held for the short while in which a trial is taken."""
+        """The lock of the folder, held briefly while a trial is claimed."""
         return FileLock(self.folder / ".sweep.lock")
 
     def path(self, number: int) -> Path:
@@ -190,12 +190,12 @@ class Study:
         return self.folder / f"{number:04d}"
 
     def claim(self) -> Claim | None:
-        """The next trial for this process: one that was broken off, else a new one; None when all are taken."""
+        """Claims the next trial: an interrupted one, else a new one; None if there are none left."""
         with self._alone():
             frozen = self.study.get_trials(deepcopy=False)
             for one in frozen:
                 if one.state == self._states.RUNNING and (lock := self._take(one.number)) is not None:
-                    # It may have ended since it was looked at, and only then have let go of its lock.
+                    # It may have ended, and released its lock, since the trials were read.
                     if self.study.get_trials(deepcopy=False)[one.number].state != self._states.RUNNING:
                         lock.release()
                         continue
@@ -222,7 +222,7 @@ class Study:
         return lock
 
     def _seed(self, number: int) -> None:
-        """A sampler whose draws depend on the seed and the trial, so that stopping and going on changes none."""
+        """Sets a sampler that depends only on the seed and the trial, so that resuming does not change the draws."""
         samplers, seed = _optuna().samplers, rng.key(self.plan.seed, "sweep", number) % 2**32
         kinds = {"tpe": samplers.TPESampler, "random": samplers.RandomSampler, "grid": samplers.RandomSampler}
         self.study.sampler = kinds[self.plan.sampler](seed=seed)
@@ -236,25 +236,25 @@ class Study:
         return pruners.NopPruner()
 
     def values(self, claim: Claim) -> dict[str, Any]:
-        """What the sampler chose for a trial, by option."""
+        """The sampled values of a trial by option."""
         return {d.name: d.suggest(claim.trial) for d in self.plan.vary}
 
     def finish(self, claim: Claim, state: str, value: float | None = None, **about: Any) -> None:
-        """Writes down how a trial ended: ``"finished"``, ``"pruned"`` or ``"failed"``, and what is known of it."""
+        """Records the state of a trial that ended, ``"finished"``, ``"pruned"`` or ``"failed"``, with attributes."""
         for key, one in about.items():
             claim.trial.set_user_attr(key, one)
         states = {"finished": self._states.COMPLETE, "pruned": self._states.PRUNED, "failed": self._states.FAIL}
         self.study.tell(claim.trial, value, state=states[state])
 
     def kind(self, found: str) -> str:
-        """What the likelihood of the first finished trial measures; ``found`` where this is the first."""
+        """The kind of likelihood of the first finished trial; ``found`` if this is the first."""
         with self._alone():
             if "kind" not in self.study.user_attrs:
                 self.study.set_user_attr("kind", found)
             return str(self.study.user_attrs["kind"])
 
     def trials(self) -> list[Trial]:
-        """Every trial that was begun, the best first, then those without a figure."""
+        """All trials that were started, the best first, those without a figure last."""
         ended = {self._states.COMPLETE: "finished", self._states.PRUNED: "pruned", self._states.FAIL: "failed"}
         made = []
         for one in self.study.get_trials(deepcopy=False):
@@ -274,7 +274,7 @@ class Study:
         return sorted(made, key=lambda t: (math.inf if t.value is None else sign * t.value, t.number))
 
     def importances(self) -> dict[str, float]:
-        """The share of the spread that each option explains (functional ANOVA); empty with too few trials.
+        """The fraction of variance that each option explains (functional ANOVA); empty if there are too few trials.
 
         Hutter, Hoos and Leyton-Brown 2014, "An Efficient Approach for Assessing Hyperparameter Importance" (ICML).
         """
@@ -294,7 +294,7 @@ def _value(dimension: Dimension, stored: Any) -> Any:
 
 
 def _optuna() -> Any:
-    """Optuna, with its own log lines kept to errors.
+    """The module Optuna, with logging reduced to errors.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -308,5 +308,5 @@ def _optuna() -> Any:
 
 
 def numbers(trials: Sequence[Trial], state: str) -> int:
-    """How many trials ended so."""
+    """The number of trials in a state."""
     return sum(trial.state == state for trial in trials)

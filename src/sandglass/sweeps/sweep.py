@@ -1,4 +1,4 @@
-"""A sweep from beginning to end: one process or several, and the page at the end."""
+"""Runs a sweep, in one process or several, and writes its page."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from sandglass.sweeps.study import OBJECTIVE, Plan, Study, deciding_stage
 from sandglass.sweeps.trials import Swept, Trial
 from sandglass.sweeps.worker import work
 
-_TRIALS = 20  # where no number is given
+_TRIALS = 20  # default number of trials
 
 OnTrial = Callable[[Trial, "Study"], None]
-"""Called with every trial that ended, and its sweep."""
+"""A callback for every trial that ended, with the trial and its study."""
 
 
 def sweep(
@@ -53,30 +53,31 @@ def sweep(
     on_trial: OnTrial | None = None,
     **options: Any,
 ) -> Swept:
-    """Trains a model with many settings, and says which is best on the validation split.
+    """Trains a model with many settings, and finds the best on the validation split.
 
-    Every trial is a run folder of its own inside the sweep folder. The test split is never looked at. A sweep that was
-    stopped or killed goes on with ``resume``: trials that were broken off are finished, none is lost.
+    Every trial is a run folder inside the sweep folder. The test split is never used. An interrupted sweep continues
+    with ``resume``, including interrupted trials.
 
     Args:
         model: a registered name.
         data: as for :func:`sandglass.train`; it needs a validation split.
-        vary: by option a list of values, a ``(low, high)`` pair, or a text such as ``"1e-4..1e-2"`` or ``"2,8,32"``.
-        trials: how many in all; 20 when not given, and with a grid every combination.
-        metric: the figure to choose by; the evidence bound where the model has one, else the squared error of
-            reconstruction. ``"objective"`` is the validation objective itself.
-        sampler: tpe (a model of what was good so far), random or grid.
-        prune: none, median (stops what is worse than the median of earlier trials at the same epoch) or halving.
-        jobs: trials at once, each in a process of its own with its share of the threads.
-        out: the sweep folder; the next free ``sweeps/<model>-<data>-<number>`` when not given.
-        resume: a sweep folder to go on with; of all else only ``trials``, ``jobs`` and ``data`` can be given.
-        model_options: of the model, for every trial.
-        data_options: of :func:`sandglass.load_data`.
+        vary: for each option a list of values, a ``(low, high)`` pair, or a string such as ``"1e-4..1e-2"`` or
+            ``"2,8,32"``.
+        trials: total number of trials; by default 20, or every combination of a grid.
+        metric: the figure by which trials are ranked; by default the evidence lower bound if the model has one, else
+            the squared error of reconstruction. ``"objective"`` is the validation objective.
+        sampler: tpe (tree-structured Parzen estimator), random or grid.
+        prune: none, median (stops trials worse than the median of earlier ones at the same epoch) or halving.
+        jobs: number of parallel trials, each in its own process with a share of the threads.
+        out: the sweep folder; by default the next free ``sweeps/<model>-<data>-<number>``.
+        resume: a sweep folder to continue; only ``trials``, ``jobs`` and ``data`` can be given with it.
+        model_options: options of the model for every trial.
+        data_options: options of :func:`sandglass.load_data`.
         on_trial: called with every trial that ended.
-        options: of the training, for every trial.
+        options: options of the training for every trial.
 
     Raises:
-        ConfigError: an unknown option, or values that make no sense.
+        ConfigError: an unknown option, or invalid values.
         DataError: there is no validation split, or the data has changed.
         MissingPackageError: Optuna is not installed.
         SandglassError: no trial finished.
@@ -90,10 +91,10 @@ def sweep(
         ({'training.lr': 0.01}, ['finished', 'finished'])
     """
     if jobs < 1:
-        raise ConfigError(f"A sweep needs 1 job or more, not {jobs}.")
+        raise ConfigError(f"A sweep needs at least 1 job, not {jobs}.")
     if resume is not None:
         if vary or out or model_options or data_options or options or metric:
-            raise ConfigError("A sweep that goes on keeps its settings: only trials, jobs and data can be given.")
+            raise ConfigError("A resumed sweep keeps its settings: only trials, jobs and data can be given.")
         study, found = _again(Path(resume), data, trials)
     else:
         found = as_dataset(data, data_options)
@@ -118,25 +119,23 @@ def plan_of(
     model_options: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Plan:
-    """All that decides a sweep, checked before anything is written.
+    """The settings of a sweep, checked before anything is written.
 
     Raises:
-        ConfigError: something does not fit.
+        ConfigError: an invalid setting.
         DataError: there is no validation split.
     """
     if "validation" not in data.splits:
-        raise DataError(
-            f"A sweep chooses by the validation split, and '{data.name}' has none; give it one: validation=0.1."
-        )
+        raise DataError(f"A sweep needs a validation split, and '{data.name}' has none; give it one: validation=0.1.")
     if is_own(model_options):
         raise ConfigError(
-            "A sweep keeps its settings in a file, which cannot hold an object of your own; name it instead."
+            "A sweep stores its settings in a file, which cannot hold a custom object; register it and give its name."
         )
     if jobs > 1 and not data.source:
-        raise ConfigError("Data that was handed over in Python is there for one job alone; save it to a file for more.")
+        raise ConfigError("Data passed as a Python object works with one job only; save it to a file for more.")
     training = Training.of(options)
     if training.watch not in ("auto", "validation"):
-        raise ConfigError(f"A sweep watches the validation split, not {training.watch}.")
+        raise ConfigError(f"A sweep uses the validation split, not {training.watch}.")
     settled = training.settled([s for s in data.splits if s != "train"], len(data.train))
     given = training.to_dict() | {"epochs": settled.epochs, "threads": max(1, (settled.threads or 1) // jobs)}
     name, direction = figure_of(model, metric)
@@ -150,10 +149,10 @@ def plan_of(
 
 
 def figure_of(model: str, metric: str | None) -> tuple[str, Better]:
-    """The figure to choose by, and which way it is better.
+    """The figure by which trials are ranked, and whether higher or lower is better.
 
     Raises:
-        ConfigError: several figures, one that ranks nothing, or one that the model does not have.
+        ConfigError: several figures, one without a better direction, or one that the model does not support.
 
     Example:
         >>> figure_of("vae", None), figure_of("ae", "mse")
@@ -164,42 +163,42 @@ def figure_of(model: str, metric: str | None) -> tuple[str, Better]:
         metric = "elbo" if "bound" in able.provides else "mse" if "reconstruct" in able.provides else ""
         if not metric:
             raise ConfigError(
-                f"Say what to choose by: nothing ranks a '{model}' by itself. `sandglass metrics` lists all."
+                f"Give a metric to rank trials by: '{model}' has no default. `sandglass metrics` lists all."
             )
     if metric == OBJECTIVE:
         if deciding_stage(able) is None:
-            raise ConfigError(f"The model '{model}' has no objective to choose by; name a metric.")
+            raise ConfigError(f"The model '{model}' has no objective; give a metric.")
         return metric, "lower"
     [(measure, figures)] = wanted([metric]).items()
     if len(figures) > 1:
-        raise ConfigError(f"The metric '{metric}' has several figures; choose by one of: {', '.join(sorted(figures))}.")
+        raise ConfigError(f"The metric '{metric}' has several figures; choose one of: {', '.join(sorted(figures))}.")
     [name] = figures
     direction = better(name)
     if direction is None:
-        raise ConfigError(f"Of {name} neither more nor less is better; choose by another figure.")
+        raise ConfigError(f"{name} cannot rank trials: neither higher nor lower is better; choose another figure.")
     if not can(able, measure):
-        raise ConfigError(f"The model '{model}' has no {name}; choose by another figure.")
+        raise ConfigError(f"The model '{model}' has no {name}; choose another figure.")
     return name, direction
 
 
 def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, Dataset]:
     plan = Plan.read(folder / "sweep.yaml")
     if trials is not None and plan.sampler == "grid" and trials != plan.trials:
-        raise ConfigError(f"The grid of {folder} has {plan.trials} trials; it cannot be given {trials}.")
+        raise ConfigError(f"The grid of {folder} has {plan.trials} trials; the number cannot be changed to {trials}.")
     if trials is not None and trials < plan.trials:
-        raise ConfigError(f"{folder} is set to {plan.trials} trials; it can be given more, not {trials}.")
+        raise ConfigError(f"{folder} has {plan.trials} trials; the number can only be increased, not set to {trials}.")
     if trials is not None and trials != plan.trials:
         plan = Plan(**{**vars(plan), "trials": trials})
         storage.write_file(folder / "sweep.yaml", to_yaml(plan.to_dict()))
     if data is None and plan.data is None:
-        raise DataError(f"The data of {folder} was handed over in Python; pass it again as data=...")
+        raise DataError(f"The data of {folder} was passed as a Python object; pass it again as data=...")
     source = dict(plan.data or {})
     dataset = load_data(source.pop("source"), **source) if data is None else as_dataset(data, None)
     return Study(folder), dataset
 
 
 def conduct(study: Study, data: Dataset, jobs: int, on_trial: OnTrial) -> Swept:
-    """Runs all trials that are left, and writes the page; also when it is stopped, of what there is.
+    """Runs all remaining trials and writes the page, even if interrupted.
 
     Raises:
         SandglassError: no trial finished, or a process ended with an error.
@@ -228,7 +227,7 @@ def conduct(study: Study, data: Dataset, jobs: int, on_trial: OnTrial) -> Swept:
 
 
 def swept(study: Study) -> Swept:
-    """What a sweep found so far."""
+    """The results of a sweep so far."""
     plan = study.plan
     scales, trials = {d.name: d.scale for d in plan.vary}, study.trials()
     best = trials[0].values if trials and trials[0].value is not None else {}
@@ -240,9 +239,9 @@ def swept(study: Study) -> Swept:
 
 
 def _parallel(study: Study, jobs: int, report: Callable[[], None]) -> None:
-    """Several processes that each take trials; a stop is passed on to them, and waited for."""
+    """Runs trials in several processes; on interruption, signals them to stop and waits for them."""
     command = [sys.executable, "-m", "sandglass.sweeps.worker", str(study.folder)]
-    # In sessions of their own, so that a Ctrl-C reaches them once, through this process.
+    # In separate sessions, so that Ctrl-C reaches them once, through this process.
     workers = [subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for _ in range(jobs)]
     try:
         while any(worker.poll() is None for worker in workers):
@@ -260,6 +259,6 @@ def _parallel(study: Study, jobs: int, report: Callable[[], None]) -> None:
     codes = [worker.returncode for worker in workers if worker.returncode]
     if codes:
         raise SandglassError(
-            f"A process of the sweep ended with code {codes[0]}; what was finished is kept. "
-            f"Go on with: sandglass sweep --resume {study.folder}"
+            f"A process of the sweep ended with code {codes[0]}; finished trials are kept. "
+            f"Continue with: sandglass sweep --resume {study.folder}"
         )

@@ -1,4 +1,4 @@
-"""One trial of a sweep: a normal run, watched after every epoch, and measured on the validation split alone."""
+"""A trial of a sweep: a normal run, pruned after any epoch, and evaluated on the validation split."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from sandglass.sweeps.study import OBJECTIVE, Claim, Study, deciding_stage
 _SPLIT = "validation"
 
 
-class Pruned(Exception):  # noqa: N818 (an end, not a mistake)
-    """The trial is not worth more epochs."""
+class Pruned(Exception):  # noqa: N818 (not an error)
+    """The trial was pruned."""
 
 
 class Watch(Silent):
-    """Follows a training for the pruner, and for a parent process that may die.
+    """Reports the objective to the pruner during training, and stops if the parent process dies.
 
     Args:
         claim: the trial.
-        better: whether the sweep seeks a higher or a lower figure.
-        stage: of the model, whose objective is compared; others are trained to their end.
-        parent: the process without which this one must not go on; None for none.
+        better: whether the sweep maximises or minimises its figure.
+        stage: the stage whose objective is compared; other stages are not pruned.
+        parent: process id of the parent; None for none.
     """
 
     def __init__(self, claim: Claim, better: str, stage: str | None, parent: int | None) -> None:
@@ -44,25 +44,25 @@ class Watch(Silent):
         self.last: float | None = None
 
     def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
-        """A stage begins or goes on; it has a name where there are several."""
+        """A stage starts or resumes; its name is empty if there is only one."""
         self.per_epoch, self.epoch = steps_per_epoch, step / steps_per_epoch
         self.compared = self.stage is not None and stage in ("", self.stage)
         self.hopeless = self.compared and bool(self.reported) and step < total and self.claim.trial.should_prune()
 
     def advance(self, step: int, examples: int) -> None:
-        """A step is done. Ends a hopeless trial here, after the checkpoint of the epoch that decided it.
+        """A step is done. A trial to be pruned ends here, after the checkpoint of its last epoch.
 
         Raises:
-            Pruned: it is hopeless.
+            Pruned: the pruner stops the trial.
         """
         self.epoch = step / self.per_epoch
         if self.hopeless:
             raise Pruned
         if self.parent is not None and os.getppid() != self.parent:
-            signal.raise_signal(signal.SIGTERM)  # answered at the next step boundary, with a checkpoint
+            signal.raise_signal(signal.SIGTERM)  # handled at the next step boundary, with a checkpoint
 
     def show(self, split: str, terms: Mapping[str, float]) -> None:
-        """After an epoch, passes the objective on to the pruner."""
+        """Reports the objective to the pruner after an epoch."""
         value = watched(terms)
         epoch = round(self.epoch)
         if split != _SPLIT or value is None or not self.compared:
@@ -74,15 +74,15 @@ class Watch(Silent):
             self.hopeless = self.claim.trial.should_prune()
 
     def say(self, text: str) -> None:
-        """Prints the line with the number of the trial."""
+        """Prints a line with the trial number."""
         super().say(f"trial {self.claim.number}: {text}")
 
 
 def watched(terms: Mapping[str, float]) -> float | None:
-    """What trials are compared by while they train: the objective at its final weights.
+    """The value by which trials are compared during training: the objective at its final weights.
 
-    Where that is a weighted sum of distortion and rate it is taken with the weight 1, or a sweep over beta would prune
-    by the weight.
+    A weighted sum of distortion and rate is replaced by the unweighted sum, so that a sweep over beta does not prune by
+    the weight.
 
     Example:
         >>> watched({"loss": 9.0, "distortion": 5.0, "rate": 2.0, "objective": 13.0}), watched({"objective": 4.0})
@@ -94,14 +94,14 @@ def watched(terms: Mapping[str, float]) -> float | None:
 
 
 def run_trial(study: Study, claim: Claim, data: Dataset, parent: int | None = None) -> None:
-    """Trains and measures a trial, or goes on with it, and writes down how it ended.
+    """Trains or resumes a trial, evaluates it, and records how it ended.
 
-    A trial that cannot be built, diverges or needs more memory than there is has failed, with its reason. All other
-    errors, and a stop, leave it unfinished, so that it is taken up again.
+    A trial that cannot be built, diverges or runs out of memory is recorded as failed, with the reason. Other errors
+    and interruptions leave it unfinished, to be resumed.
 
     Raises:
         KeyboardInterrupt, SystemExit: training was stopped by a signal.
-        SandglassError: what would be in the way of any other trial as well.
+        SandglassError: an error that affects other trials as well.
     """
     watch = Watch(claim, study.plan.better, _stage(study, claim, data), parent)
     path = study.path(claim.number)
@@ -124,7 +124,7 @@ def run_trial(study: Study, claim: Claim, data: Dataset, parent: int | None = No
 
 
 def _stage(study: Study, claim: Claim, data: Dataset) -> str | None:
-    """The stage that the trial's model is compared by; None of one that cannot be built, as training will say."""
+    """The stage by which the trial is compared; None if the model cannot be built, which training reports."""
     model = laid({"model": study.plan.model, "training": {}}, study.values(claim))["model"]
     try:
         outline = registry.outline(model["name"], data.spec, **model["options"])
@@ -138,7 +138,7 @@ def _train(study: Study, claim: Claim, data: Dataset, watch: Watch) -> Run:
     values = study.values(claim)
     if (path / "config.yaml").is_file():
         return resume(path, data=data, progress=watch)
-    if path.exists():  # broken off before anything was in it
+    if path.exists():  # interrupted before its configuration was written
         shutil.rmtree(path)
     config = laid({"model": study.plan.model, "training": study.plan.training}, values)
     return train(
@@ -148,10 +148,10 @@ def _train(study: Study, claim: Claim, data: Dataset, watch: Watch) -> Run:
 
 
 def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]:
-    """The figure to choose by, of the kept weights on the validation split.
+    """The figure of the selected weights on the validation split.
 
     Raises:
-        ConfigError: it is not finite, or of another kind than that of the other trials.
+        ConfigError: it is not finite, or of another kind than in other trials.
     """
     name = study.plan.metric
     if name == OBJECTIVE:
@@ -167,13 +167,13 @@ def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]
         raise ConfigError(f"Its {name} is not finite.")
     if of_likelihood(name) and (usual := study.kind(kind_of(model))) != kind_of(model):
         raise ConfigError(
-            f"Its {name} is of a {kind_of(model)}, that of other trials of a {usual}: they do not compare."
+            f"Its {name} is of a {kind_of(model)}, in other trials of a {usual}: they cannot be compared."
         )
     return result.value, result.stderr
 
 
 def _length(run: Run) -> dict[str, float]:
-    """Epochs and seconds that a run has."""
+    """The epochs and seconds of a run."""
     seconds = sum(e.get("seconds", 0.0) for e in run.events() if e["event"] == "stop")
     epochs: dict[str, float] = {}
     for r in run.metrics():

@@ -1,4 +1,4 @@
-"""The trials of a sweep and what they found together."""
+"""Results of a sweep and its trials."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sandglass.metrics.evaluation import Better
 
 @dataclass(frozen=True)
 class Trial:
-    """One run of a sweep.
+    """A trial of a sweep.
 
     Args:
-        number: from 0, in the order in which they were begun.
-        folder: its run.
+        number: number from 0, in the order of start.
+        folder: its run folder.
         state: ``"finished"``, ``"pruned"``, ``"failed"`` or ``"unfinished"``.
-        values: of the options that are varied, by dotted name.
-        value: the figure on the validation split, None where it did not finish.
-        stderr: its standard error, None where it has none.
-        epochs: trained.
-        seconds: of training.
+        values: values of the varied options, by dotted name.
+        value: the figure on the validation split, None if it did not finish.
+        stderr: its standard error, or None.
+        epochs: number of trained epochs.
+        seconds: training time.
         reason: why it failed or was pruned.
     """
 
@@ -39,22 +39,22 @@ class Trial:
 
 @dataclass(frozen=True)
 class Swept:
-    """What a sweep found.
+    """The results of a sweep.
 
     Args:
-        folder: of the sweep.
-        model: its name.
-        metric: the figure that was chosen by.
-        better: whether a higher or a lower one is better.
-        vary: the dotted options that were varied, each with its scale: ``"log"`` or ``"linear"`` for a range, or
+        folder: the sweep folder.
+        model: name of the model.
+        metric: the figure by which trials are ranked.
+        better: whether higher or lower values are better.
+        vary: the varied options by dotted name, each with its scale: ``"log"`` or ``"linear"`` for a range, or
             ``"list"``.
-        trials: the best first, then those without a figure.
-        importances: by option, the share of the spread it explains; empty where there are too few trials to say.
-        planned: how many trials there are to be.
-        epochs: of a whole trial.
-        sampler: how settings were drawn.
-        prune: how hopeless ones were stopped.
-        ends: the options whose best value is at an end of what was searched, each with ``"lower"`` or ``"upper"``.
+        trials: the trials, the best first, those without a figure last.
+        importances: fraction of variance explained by option; empty if there are too few trials.
+        planned: total number of trials.
+        epochs: number of epochs of a complete trial.
+        sampler: the sampler.
+        prune: the pruner.
+        ends: options whose best value is at an end of its range, each with ``"lower"`` or ``"upper"``.
     """
 
     folder: Path
@@ -72,18 +72,18 @@ class Swept:
 
     @property
     def best(self) -> Trial | None:
-        """The best trial, None where none finished."""
+        """The best trial, None if none finished."""
         return next((t for t in self.trials if t.value is not None), None)
 
     @property
     def again(self) -> str:
-        """The command that trains the best settings for longer."""
+        """The command to train the best settings for longer."""
         assert self.best is not None
         epochs = 2 * max(1, round(self.best.epochs))
         return f"sandglass train --config {self.best.folder / 'config.yaml'} --epochs {epochs}"
 
     def count(self, state: str) -> int:
-        """How many trials ended so."""
+        """The number of trials in a state."""
         return sum(t.state == state for t in self.trials)
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""A process that runs trials of a sweep until none is left: ``python -m sandglass.sweeps.worker FOLDER``.
+"""A process that runs trials of a sweep until none are left: ``python -m sandglass.sweeps.worker FOLDER``.
 
-It ends, after a checkpoint, when the process that started it is gone.
+If its parent process dies, it stops after a checkpoint.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from sandglass.sweeps.trial import run_trial
 
 
 def work(study: Study, data: Dataset, *, parent: int | None = None, after: Callable[[], None] = lambda: None) -> None:
-    """Runs trials until all are taken.
+    """Runs trials until none are left.
 
     Args:
         study: the sweep folder.
-        data: what its runs are trained on.
-        parent: the process without which this one must not go on; None for none.
+        data: the data of the sweep.
+        parent: process id of the parent; None for none.
         after: called after every trial.
 
     Raises:
-        DataError: the data is not that of the sweep.
+        DataError: the data differs from that of the sweep.
     """
     if data.fingerprint != study.plan.fingerprint:
-        raise DataError(f"The data is not what {study.folder} was begun with. Restore it, or begin a new sweep.")
+        raise DataError(f"The data has changed since {study.folder} was started. Restore it, or start a new sweep.")
     while (claim := study.claim()) is not None:
         try:
             run_trial(study, claim, data, parent)
@@ -41,7 +41,7 @@ def work(study: Study, data: Dataset, *, parent: int | None = None, after: Calla
 
 
 def main(folder: str) -> int:
-    """Works on a sweep folder."""
+    """Runs trials of a sweep folder; returns the exit code."""
     parent = os.getppid()
     try:
         with closing(Study(Path(folder))) as study:

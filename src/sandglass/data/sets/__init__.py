@@ -1,1 +1,1 @@
-"""Data sets known by name, one family a file."""
+"""Registered datasets, one family per file."""

@@ -1,4 +1,4 @@
-"""What the options of sets have in common."""
+"""Validation of dataset options."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sandglass.errors import ConfigError
 
 
 def whole(dataset: str, option: str, value: Any, least: int) -> int:
-    """A whole number of at least ``least``.
+    """Checks that an option is a whole number of at least ``least``, and returns it.
 
     Raises:
-        ConfigError: another value.
+        ConfigError: it is not.
 
     Example:
         >>> whole("shapes", "side", 32, 8)

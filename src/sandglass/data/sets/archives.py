@@ -1,4 +1,4 @@
-"""Members of a tar archive, read out of the stream: nothing is unpacked onto the disk."""
+"""Reads members of a tar archive as a stream; nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from sandglass.errors import DataError
 
 
 def read_tar(path: Path, sizes: Mapping[str, int]) -> dict[str, Tensor]:
-    """Named members of a ``.tar.gz``.
+    """Reads members of a ``.tar.gz`` by name.
 
-    Only regular files of exactly these names and sizes are read; all else in the archive is passed over.
+    Only regular files of exactly these names and sizes are read; other members are skipped.
 
     Args:
         path: the archive.
-        sizes: for each member its size in bytes.
+        sizes: the size of each member in bytes, by name.
 
     Returns:
-        For each member ``(size,)`` uint8, in the order of ``sizes``.
+        Each member as ``(size,)`` uint8, in the order of ``sizes``.
 
     Raises:
-        DataError: a member that is missing, no regular file or of another size, or an archive that is damaged.
+        DataError: a member is missing, not a regular file or of another size, or the archive is damaged.
     """
     found: dict[str, Tensor] = {}
     try:
@@ -49,7 +49,7 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, size: int, path: Pa
     source = archive.extractfile(member) if member.isreg() else None
     if source is None or member.size != size:
         raise DataError(
-            f"{path}: {member.name} is no file of {size:,} bytes; delete the archive and download it again."
+            f"{path}: {member.name} is not a file of {size:,} bytes; delete the archive and download it again."
         )
     values = torch.empty(size, dtype=torch.uint8)
     if source.readinto(values.numpy().data) != size:  # type: ignore[attr-defined]

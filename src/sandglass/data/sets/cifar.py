@@ -51,8 +51,8 @@ class Cifar10:
         """The two splits in their original order.
 
         Raises:
-            NotFoundError: neither at hand nor to be downloaded.
-            DataError: an archive that is not that of the set.
+            NotFoundError: there is no local copy, and the download failed.
+            DataError: the archive is not that of the dataset.
         """
         batches = {
             "train": [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
@@ -87,6 +87,6 @@ class Cifar100:
 
 
 def _part(batches: list[Tensor], record: int) -> Part:
-    """Pictures and labels from records that end in a label and the pixels, channel by channel, row by row."""
+    """Pictures and labels from records that end in a label and the pixels, in channel-first, row-major order."""
     rows = torch.cat(batches).view(-1, record)
     return Part(rows[:, -_PIXELS:].reshape(-1, 3, 32, 32), rows[:, -_PIXELS - 1].long())

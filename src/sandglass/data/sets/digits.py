@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits, the real data that comes with an installation."""
+"""scikit-learn's handwritten digits, a real dataset that is included with scikit-learn."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sandglass.registry import register
 class Digits:
     """Handwritten digits, 8x8 pixels of 17 grey levels, inside scikit-learn; needs no download.
 
-    The copy that scikit-learn carries is the test part of its source, so the split into train and test is of our
-    making: 80 and 20 % of each class, always the same.
+    scikit-learn includes only the test set of the original data, so train and test are a fixed stratified split of it:
+    80 and 20 % of each class.
     """
 
     size = "1,438 + 359"

@@ -1,4 +1,4 @@
-"""Files known in advance: found in a person's own folder or in the cache, or downloaded once; always checked."""
+"""Files of registered datasets: found in $SANDGLASS_DATA or in the cache, or downloaded once; always verified."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _TIMEOUT = 60  # seconds without a byte
 
 @dataclass(frozen=True)
 class File:
-    """A file of a data set.
+    """A file of a dataset.
 
     Args:
-        name: its name, in a folder and at the mirrors.
-        size: bytes; no mirror may send more.
-        sha256: of the file as the mirrors have it.
-        mirrors: https addresses of folders that hold it, each with a slash at the end.
-        content: SHA-256 of what is inside a ``.gz``. Where it is known, a copy that was compressed again will do.
+        name: file name, both local and at the mirrors.
+        size: size in bytes; larger downloads are aborted.
+        sha256: SHA-256 of the file at the mirrors.
+        mirrors: https URLs of folders with the file, each ending in a slash.
+        content: SHA-256 of the uncompressed content of a ``.gz``. If given, a recompressed copy is accepted.
     """
 
     name: str
@@ -39,15 +39,15 @@ class File:
 
 
 def locate(dataset: str, file: File) -> Path:
-    """Where the file is, its SHA-256 checked: below $SANDGLASS_DATA, in the cache, or in the cache after a download.
+    """Finds a file below $SANDGLASS_DATA or in the cache, or downloads it into the cache; verifies its SHA-256.
 
     Args:
-        dataset: name of the folder it belongs into.
+        dataset: name of its folder.
         file: the file.
 
     Raises:
-        NotFoundError: neither at hand nor to be downloaded.
-        DataError: a file of that name with other bytes.
+        NotFoundError: there is no local copy, and the download failed.
+        DataError: a file of that name with other content.
         MissingPackageError: a download needs a package that is not installed.
     """
     path = _find(dataset, file)
@@ -60,12 +60,12 @@ def locate(dataset: str, file: File) -> Path:
 
 
 def unpack(dataset: str, file: File, size: int) -> bytes:
-    """What is inside a ``.gz`` file, checked; see :func:`locate`.
+    """The verified content of a ``.gz`` file; see :func:`locate`.
 
     Args:
-        dataset: name of the folder it belongs into.
+        dataset: name of its folder.
         file: the file.
-        size: bytes that have to be inside; no more are ever unpacked.
+        size: size of the content in bytes; no more is ever decompressed.
     """
     path = locate(dataset, file) if file.content is None else _find(dataset, file)
     try:
@@ -82,9 +82,7 @@ def unpack(dataset: str, file: File, size: int) -> bytes:
 
 def _same(path: Path, found: str, known: str) -> None:
     if found != known:
-        raise DataError(
-            f"{path} is not the file it is named after: its SHA-256 differs; delete it and download it again."
-        )
+        raise DataError(f"{path} is not the expected file: its SHA-256 differs; delete it and download it again.")
 
 
 def _find(dataset: str, file: File) -> Path:
@@ -101,7 +99,7 @@ def _find(dataset: str, file: File) -> Path:
     pooch.get_logger().setLevel("WARNING")
     reason = "no mirror is known"
     for mirror in file.mirrors:
-        try:  # into a temporary file beside it, which is renamed when its SHA-256 is right
+        try:  # into a temporary file in the same folder, renamed once its SHA-256 is verified
             return Path(
                 pooch.retrieve(
                     mirror + file.name, f"sha256:{file.sha256}", file.name, cache, downloader=_transfer(file)
@@ -110,15 +108,15 @@ def _find(dataset: str, file: File) -> Path:
         except OSError as error:
             reason = " ".join(str(error).split())[:160]
         except ValueError:
-            reason = f"what {mirror} sends has another SHA-256"
+            reason = f"the file from {mirror} has another SHA-256"
     raise NotFoundError(
-        f"'{dataset}' is not at hand and {file.name} cannot be downloaded ({reason}); "
-        f"set SANDGLASS_DATA to a folder that holds {dataset}/{file.name}."
+        f"There is no local copy of '{dataset}', and {file.name} cannot be downloaded ({reason}); "
+        f"set SANDGLASS_DATA to a folder that contains {dataset}/{file.name}."
     )
 
 
 def _transfer(file: File) -> Callable[[str, str, Any], None]:
-    """Fetches an address into a file, over https alone and no more than the file's size."""
+    """Downloads a URL to a file, over https only and at most the file's size."""
 
     def transfer(address: str, target: str, _pooch: Any) -> None:
         with (
@@ -132,7 +130,7 @@ def _transfer(file: File) -> Callable[[str, str, Any], None]:
             for chunk in answer.iter_content(2**20):
                 taken += len(chunk)
                 if taken > file.size:
-                    raise OSError(f"{address} sends more than {file.size:,} bytes")
+                    raise OSError(f"{address} sent more than {file.size:,} bytes")
                 sink.write(chunk)
                 advance(len(chunk))
 
@@ -140,7 +138,7 @@ def _transfer(file: File) -> Callable[[str, str, Any], None]:
 
 
 def _session() -> Any:
-    """What asks for addresses. It cannot speak plain http, so no redirect can lead there."""
+    """A session without plain http, so that redirects to it fail."""
     import requests
 
     session = requests.Session()
@@ -150,7 +148,7 @@ def _session() -> Any:
 
 @contextmanager
 def _bar(file: File) -> Iterator[Callable[[int], None]]:
-    """A bar in a terminal, nothing in a pipe; takes the number of bytes that came."""
+    """A progress bar if stderr is a terminal; yields a function that takes the number of bytes received."""
     if not sys.stderr.isatty():
         yield lambda n: None
         return

@@ -1,4 +1,4 @@
-"""MNIST and the two sets of its form: 28x28 grey pictures of ten classes in four IDX files."""
+"""MNIST and two datasets in its format: 28x28 grey pictures of ten classes in four IDX files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SIDE = 28
 
 
 def _files(mirrors: tuple[str, ...], *pins: tuple[int, str, str | None]) -> tuple[File, ...]:
-    """The four files from size, SHA-256, and SHA-256 of what is inside."""
+    """The four files, from the size, SHA-256 and content SHA-256 of each."""
     return tuple(
         File(name, size, sha256, mirrors, content) for name, (size, sha256, content) in zip(_NAMES, pins, strict=True)
     )
@@ -92,15 +92,15 @@ class Mnist:
         """The two splits in their original order.
 
         Raises:
-            NotFoundError: neither at hand nor to be downloaded.
-            DataError: a file whose content is not that of the set.
+            NotFoundError: there is no local copy, and the download failed.
+            DataError: a file is not that of the dataset.
         """
         return _read("mnist", _MNIST, tuple("0123456789"))
 
 
 @register("fashion-mnist", kind="dataset")
 class FashionMnist:
-    """Fashion-MNIST: photographs of clothes in MNIST's form; downloaded once (31 MB)."""
+    """Fashion-MNIST: photographs of clothes in MNIST's format; downloaded once (31 MB)."""
 
     size = "60,000 + 10,000"
     shape = (1, _SIDE, _SIDE)
@@ -114,7 +114,7 @@ class FashionMnist:
 
 @register("kmnist", kind="dataset")
 class Kmnist:
-    """Kuzushiji-MNIST: cursive Japanese characters in MNIST's form; downloaded once (21 MB)."""
+    """Kuzushiji-MNIST: cursive Japanese characters in MNIST's format; downloaded once (21 MB)."""
 
     size = "60,000 + 10,000"
     shape = (1, _SIDE, _SIDE)
@@ -135,9 +135,9 @@ def _read(dataset: str, files: Sequence[File], classes: Sequence[str]) -> Raw:
 
 
 def _idx(dataset: str, file: File, shape: tuple[int, ...]) -> Tensor:
-    """uint8 values of this shape from an IDX file, whose header says the type, the number of axes and their lengths."""
+    """uint8 values of this shape from an IDX file, whose header holds the type and the shape."""
     header = struct.pack(f">4B{len(shape)}I", 0, 0, 8, len(shape), *shape)
     content = unpack(dataset, file, len(header) + math.prod(shape))
     if not content.startswith(header):
-        raise DataError(f"'{dataset}': {file.name} does not begin as an IDX file of {shape}; download it again.")
+        raise DataError(f"'{dataset}': {file.name} is not an IDX file of shape {shape}; download it again.")
     return torch.frombuffer(bytearray(content), dtype=torch.uint8, offset=len(header)).view(shape)

@@ -1,4 +1,4 @@
-"""Points in the plane around known centres: whether a model finds every one of them can be counted."""
+"""Mixtures of Gaussians in the plane with known centres, for counting the modes that a model covers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OWN = TableTransform(
 
 
 class _Mixture(abc.ABC):
-    """Points of centres chosen evenly at random, with normal noise of one deviation in both directions."""
+    """A mixture of isotropic Gaussians with equal weights and variances."""
 
     size = "10,000 + 2,000"
     shape = (2,)
@@ -44,7 +44,7 @@ class _Mixture(abc.ABC):
         """The two splits, drawn independently."""
         parts, centres = {}, self.centres()
         for split, n in (("train", self.examples), ("test", self.examples // 5)):
-            # NumPy's generator draws the same on every machine; PyTorch's normal draws depend on the processor.
+            # NumPy's draws are the same on every machine; PyTorch's normal draws depend on the processor.
             draws = np.random.default_rng(key(self.seed, self.name, split))
             y = torch.from_numpy(draws.integers(len(centres), size=n))
             noise = torch.from_numpy(draws.standard_normal((n, 2)))
@@ -57,16 +57,16 @@ class _Mixture(abc.ABC):
 class Ring(_Mixture):
     """Points around eight centres on a circle of radius 2, standard deviation 0.02; needs no download.
 
-    With the grid, what the literature counts the modes of an adversarial network on (L. Metz, B. Poole, D. Pfau and J.
-    Sohl-Dickstein, Unrolled generative adversarial networks, 2017; A. Srivastava et al., VEEGAN, 2017). The label is
-    the centre, anticlockwise from (2, 0).
+    Like the grid, a common benchmark for mode collapse of GANs (L. Metz, B. Poole, D. Pfau and J. Sohl-Dickstein,
+    Unrolled generative adversarial networks, 2017; A. Srivastava et al., VEEGAN, 2017). The label is the centre,
+    anticlockwise from (2, 0).
 
     Args:
-        examples: points to train on; a fifth as many to test on.
-        seed: of the draws.
+        examples: number of training points; there are a fifth as many test points.
+        seed: random seed.
 
     Raises:
-        ConfigError: a value that makes no sense.
+        ConfigError: an invalid value.
 
     Example:
         >>> Ring.centres().shape, Ring(examples=10).read().parts["train"].x.shape
@@ -88,14 +88,14 @@ class Ring(_Mixture):
 class Grid(_Mixture):
     """Points around the 25 centres of a 5x5 grid two apart, standard deviation 0.05; needs no download.
 
-    The label is the centre, row by row from (-4, -4); the rest is as for the ring.
+    The label is the centre, row by row from (-4, -4); otherwise as for the ring.
 
     Args:
-        examples: points to train on; a fifth as many to test on.
-        seed: of the draws.
+        examples: number of training points; there are a fifth as many test points.
+        seed: random seed.
 
     Raises:
-        ConfigError: a value that makes no sense.
+        ConfigError: an invalid value.
 
     Example:
         >>> Grid.centres().shape, Grid(examples=10).read().parts["test"].x.shape

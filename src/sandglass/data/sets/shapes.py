@@ -1,4 +1,4 @@
-"""Squares, ellipses and hearts whose making is known: what a code has to find again."""
+"""Squares, ellipses and hearts with known generative factors, for measuring disentanglement."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sandglass.registry import register
 Plane = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 FACTORS = ("shape", "scale", "rotation", "x", "y")
-_RADIUS = 0.3  # of the disc around the largest shape, in sides of the picture
-_LARGEST = 2**31  # pixels of the whole set
+_RADIUS = 0.3  # radius of the disc around the largest shape, as a fraction of the side
+_LARGEST = 2**31  # largest number of pixels in the dataset
 
 
 def _square(u: Plane, v: Plane) -> np.ndarray:
@@ -34,7 +34,7 @@ def _heart(u: Plane, v: Plane) -> np.ndarray:
     return (u / 1.15) ** 2 + (v - 0.8 * np.sqrt(abs(u) + 0.04)) ** 2 <= 1
 
 
-# Each shape as a function of the plane, inside the unit disc, and the angle after which it looks the same again.
+# Each shape as an indicator function on the unit disc, and its period of rotational symmetry.
 _SHAPES: dict[str, tuple[Callable[[Plane, Plane], np.ndarray], float]] = {
     "square": (_square, math.pi / 2),
     "ellipse": (_ellipse, math.pi),
@@ -46,22 +46,22 @@ _SHAPES: dict[str, tuple[Callable[[Plane, Plane], np.ndarray], float]] = {
 class Shapes:
     """A square, ellipse or heart, white on black, in every combination of five known factors; needs no download.
 
-    After dSprites (L. Matthey, I. Higgins, D. Hassabis and A. Lerchner, 2017). Every combination occurs once: the
-    rotations of a shape are spread over the angle after which it looks the same, so that no two are one picture (with
-    few pixels or many positions some can be; the notes count them). A pixel is white where its centre lies inside,
-    black elsewhere. The label is the shape.
+    After dSprites (L. Matthey, I. Higgins, D. Hassabis and A. Lerchner, 2017). Every combination occurs once. The
+    rotations of a shape are spaced over its period of symmetry, so that no two pictures are the same (with few pixels
+    or many positions some can be; the notes count them). A pixel is white if its centre lies inside the shape. The
+    label is the shape.
 
-    ``factors`` of a split holds, for each picture, the numbers of its shape, scale, rotation, x and y, from 0.
+    ``factors`` of a split holds, for each picture, the indices of its shape, scale, rotation, x and y, from 0.
 
     Args:
         side: height and width in pixels.
-        scales: sizes, evenly from half the largest to the largest, which reaches 0.3 of ``side`` from its centre.
-        rotations: angles.
-        positions: places of the centre in each direction, evenly from where the largest touches one edge to where it
-            touches the other.
+        scales: number of sizes, evenly spaced from half the largest to the largest, whose radius is 0.3 of ``side``.
+        rotations: number of angles.
+        positions: number of positions of the centre along each axis, evenly spaced so that the largest shape stays
+            inside the picture.
 
     Raises:
-        ConfigError: a value that makes no sense.
+        ConfigError: an invalid value.
 
     Example:
         >>> raw = Shapes(side=16, scales=2, rotations=3, positions=4).read()
@@ -87,15 +87,15 @@ class Shapes:
         )
         if math.prod(self.counts) * side**2 > _LARGEST:
             raise ConfigError(
-                f"shapes: {math.prod(self.counts):,} pictures of {side}x{side} are too many; ask for less."
+                f"shapes: {math.prod(self.counts):,} pictures of {side}x{side} are too many; choose smaller values."
             )
 
     def read(self) -> Raw:
-        """All pictures as one split, ordered by their factors, the last the fastest."""
+        """All pictures as one split, ordered by their factors, the last varying fastest."""
         scales = np.linspace(0.5, 1, self.counts[1]) if self.counts[1] > 1 else np.ones(1)
         places = np.linspace(_RADIUS, 1 - _RADIUS, self.counts[3]) if self.counts[3] > 1 else np.full(1, 0.5)
         pixels = (np.arange(self.side) + 0.5) / self.side
-        # From every position to the centre of every pixel, in units of the largest shape's radius.
+        # Offsets of every pixel centre from every position, in units of the largest shape's radius.
         away = (pixels - places[:, None]) / _RADIUS
         dx, dy = away[:, None, None, :], away[None, :, :, None]
         x = np.empty((*self.counts, self.side, self.side), np.uint8)

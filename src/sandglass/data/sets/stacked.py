@@ -1,4 +1,4 @@
-"""Three digits in one picture: a thousand modes that can be counted."""
+"""Stacked MNIST: three digits in one picture, with a thousand modes."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from sandglass.rng import key
 class StackedMnist:
     """Three random MNIST digits as the red, green and blue of one picture: a thousand modes; made of MNIST.
 
-    The label is the three-digit number that they make. L. Metz et al., Unrolled generative adversarial networks,
-    2017. Training pictures are made of MNIST's training digits, test pictures of its test digits.
+    The label is the three-digit number. L. Metz et al., Unrolled generative adversarial networks, 2017. Training
+    pictures use MNIST's training digits, test pictures its test digits.
 
     Args:
-        examples: pictures to train on; a sixth as many to test on.
-        seed: of the draws.
+        examples: number of training pictures; there are a sixth as many test pictures.
+        seed: random seed.
 
     Raises:
-        ConfigError: a value that makes no sense.
+        ConfigError: an invalid value.
     """
 
     size = "60,000 + 10,000"

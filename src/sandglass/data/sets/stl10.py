@@ -27,8 +27,8 @@ class Stl10:
     """STL-10: photographs of ten kinds of things, few of them labelled; downloaded once (2.6 GB).
 
     Args:
-        unlabelled: learn from the 100,000 pictures without labels in place of the 5,000 with; takes 2.8 GB of memory,
-            and twice that while it is read.
+        unlabelled: use the 100,000 unlabelled pictures as the training set in place of the 5,000 labelled ones; takes
+            2.8 GB of memory, and twice that while it is read.
     """
 
     size = "5,000 + 8,000 (+ 100,000)"
@@ -40,11 +40,11 @@ class Stl10:
         self.unlabelled = bool(unlabelled)
 
     def read(self) -> Raw:
-        """The training and test split in their original order; no labels in either where ``unlabelled``.
+        """The training and test split in their original order; neither has labels if ``unlabelled``.
 
         Raises:
-            NotFoundError: neither at hand nor to be downloaded.
-            DataError: an archive that is not that of the set.
+            NotFoundError: there is no local copy, and the download failed.
+            DataError: the archive is not that of the dataset.
         """
         source = {"train": "unlabeled" if self.unlabelled else "train", "test": "test"}
         sizes = {f"stl10_binary/{s}_X.bin": _COUNTS[s] * 3 * _SIDE**2 for s in source.values()}
@@ -59,7 +59,7 @@ class Stl10:
 
 
 def _pictures(values: Tensor) -> Tensor:
-    """``(N, 3, 96, 96)`` from bytes that go column by column, turned in place: there may be gigabytes."""
+    """``(N, 3, 96, 96)`` from column-major bytes, transposed in place to save memory."""
     x = values.view(-1, 3, _SIDE, _SIDE)
     for block in x.split(1000):
         block.copy_(block.transpose(2, 3).clone())

@@ -1,1 +1,1 @@
-"""What a person has: folders of pictures, tables, arrays; each read to a :class:`~sandglass.data.sources.raw.Raw`."""
+"""Readers of folders of pictures, tables and arrays, which return a :class:`~sandglass.data.sources.raw.Raw`."""

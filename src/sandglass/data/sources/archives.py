@@ -1,8 +1,8 @@
-"""Archives of pictures, unpacked into the cache by a writer of our own, which makes plain files and nothing else.
+"""Unpacks archives of pictures into the cache, writing only regular files.
 
-What an archive says about where its members go, who owns them and what they are is not obeyed: a member that is a
-regular file, with a picture's name of plain parts, is written below a fresh folder under that name; any other is left
-out and counted. So there is no link to follow out of the folder, and nothing to overwrite.
+Paths, owners and types declared in an archive are not trusted. A regular file with a picture's extension and a safe
+relative name is written below a new folder; other members are skipped and counted. So nothing can be written outside
+the folder, and nothing overwritten.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from sandglass.runs import storage
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 HARMLESS = 16 * 2**20
-"""An archive that unpacks to no more than this is no danger, however well it was packed."""
+"""An archive that unpacks to at most this many bytes is accepted whatever its compression ratio."""
 
 RATIO = 200
-"""A larger one may take up this many times its own size, ..."""
+"""Largest compression ratio of a larger archive, ..."""
 
 LARGE, LARGE_RATIO = 2**30, 20
-"""... and from a size that can fill a disk only as much as pictures can be packed."""
+"""... and the limit from which a lower ratio applies, near the best that pictures can be compressed."""
 
-_BLOCK = 4096  # a file takes up one at least, so a million empty ones are no small thing
+_BLOCK = 4096  # the least disk space of a file, so that millions of empty files count
 _INDEX, _PICTURES = "index.json", "pictures"
 _TABLES = (".csv", ".tsv", ".npy", ".npz", ".parquet", ".feather")
-_SHOWN = 64 * 2**20  # of bytes, from which on a bar is shown
+_SHOWN = 64 * 2**20  # bytes from which a progress bar is shown
 _FORMAT = 1
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a name ends like an archive's.
+    """Whether a file name has the extension of an archive.
 
     Example:
         >>> is_archive(Path("photos.tar.gz")), is_archive(Path("photos.gz"))
@@ -55,7 +55,7 @@ def is_archive(path: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """A file's name without its ending, be it an archive's in two parts.
+    """A file name without its extension, including those with two parts such as ``.tar.gz``.
 
     Example:
         >>> stem(Path("photos.tar.gz")), stem(Path("photos.v2.png"))
@@ -66,17 +66,17 @@ def stem(path: Path) -> str:
 
 
 def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder in the cache that an archive's pictures are in, and notes on what was left out.
+    """Unpacks an archive's pictures into the cache; returns the folder, and notes on what was left out.
 
-    It is made whole or not at all, once, and again when the archive has changed or the folder was damaged.
+    The folder is written atomically. It is reused unless the archive has changed or the folder was damaged.
 
     Args:
-        path: a zip file, or a tar file, packed by gzip, bzip2 or xz or not at all.
+        path: a zip file, or a tar file, uncompressed or compressed with gzip, bzip2 or xz.
 
     Raises:
-        DataError: no such archive, a damaged or encrypted one, one that would take up far more room than it does now,
-            or one without a picture.
-        SaveError: it cannot be written into the cache.
+        DataError: an archive that is missing, damaged or encrypted, that has too high a compression ratio, or that
+            holds no picture.
+        SaveError: the cache cannot be written.
     """
     cache = storage.cache_folder("archives")
     place = cache / f"{path.name[:40]}-{hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]}"
@@ -94,7 +94,7 @@ def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
 
 
 def fingerprint(path: Path) -> str:
-    """What tells an archive from another and from its earlier self: its place, size and time, its head and its tail."""
+    """SHA-256 over an archive's path, size, modification time, and first and last bytes, to detect changes."""
     about = path.stat()
     with path.open("rb") as file:
         head = file.read(CHUNK)
@@ -107,7 +107,7 @@ def fingerprint(path: Path) -> str:
 
 
 def _kept(place: Path, mark: str) -> tuple[str, ...] | None:
-    """The notes of an archive that was unpacked before, None where it has to be unpacked."""
+    """The notes of an archive that is already unpacked, None if it has to be unpacked."""
     try:
         index = json.loads((place / _INDEX).read_bytes())
         if index["fingerprint"] == mark and all(
@@ -120,7 +120,7 @@ def _kept(place: Path, mark: str) -> tuple[str, ...] | None:
 
 
 def _unpack(path: Path, place: Path, mark: str) -> tuple[str, ...]:
-    """Unpacks beside the place and renames last; whoever calls it holds the lock."""
+    """Unpacks into a temporary folder, which is renamed last; the caller holds the lock."""
     total = _judge(path)
     free = shutil.disk_usage(place.parent).free
     if total > free:
@@ -148,10 +148,10 @@ def _unpack(path: Path, place: Path, mark: str) -> tuple[str, ...]:
 
 
 def _judge(path: Path) -> int:
-    """The room that the members of an archive say they take up, in bytes; nothing is written, and no file is read out.
+    """The declared unpacked size of an archive's members in bytes, from their headers; nothing is written.
 
     Raises:
-        DataError: so much that it must be a trap, or no picture among them.
+        DataError: it is so large that the archive must be a decompression bomb, or the archive has no picture.
     """
     name, packed = images.shown(path.name), path.stat().st_size
     room, pictures = 0, 0
@@ -172,8 +172,8 @@ def _judge(path: Path) -> int:
             allowed = max(HARMLESS, min(RATIO * packed, max(LARGE, LARGE_RATIO * packed)))
             if room > allowed:
                 raise DataError(
-                    f"{name} has {packed / 2**20:.1f} MiB and would unpack to more than {_gib(allowed)}, as only traps "
-                    "do; if you trust it, unpack it yourself and give the folder."
+                    f"{name} has {packed / 2**20:.1f} MiB and would unpack to more than {_gib(allowed)}, like a "
+                    "decompression bomb; if you trust it, unpack it yourself and give the folder."
                 )
     if pictures:
         return room
@@ -183,7 +183,7 @@ def _judge(path: Path) -> int:
 
 
 def _write(path: Path, folder: Path, total: int) -> tuple[list[tuple[str, int]], Counter[str]]:
-    """Writes the pictures below a fresh folder: names and sizes of those written, and counts of those left out."""
+    """Writes the pictures below a new folder; returns their names and sizes, and counts of skipped members."""
     files: list[tuple[str, int]] = []
     left: Counter[str] = Counter()
     with _bar(f"Unpacking {images.shown(path.name)}", total) as advance:
@@ -197,13 +197,13 @@ def _write(path: Path, folder: Path, total: int) -> tuple[list[tuple[str, int]],
                 file.parent.mkdir(parents=True, exist_ok=True)
                 opened = file.open("xb")
             except (FileExistsError, NotADirectoryError):
-                left["names that were taken"] += 1
+                left["duplicate names"] += 1
                 continue
             with opened:
                 written = 0
                 for piece in member.read():
                     written += len(piece)
-                    if written > member.size:  # it was judged by what it declared
+                    if written > member.size:  # only the declared size was checked
                         break
                     opened.write(piece)
             if written != member.size:
@@ -214,7 +214,7 @@ def _write(path: Path, folder: Path, total: int) -> tuple[list[tuple[str, int]],
 
 
 def _target(member: Member) -> tuple[str, ...] | str:
-    """The parts of the name that a member is written under, or, in the plural, why it is not."""
+    """The parts of the path to write a member to, or the reason why it is skipped, as a plural noun."""
     if member.kind != "file":
         return member.kind
     name = member.name
@@ -222,13 +222,13 @@ def _target(member: Member) -> tuple[str, ...] | str:
     if name.startswith("/") or re.match(r"[A-Za-z]:", name):
         return "absolute names"
     if ".." in parts:
-        return "names that lead out of it"
+        return "names with '..'"
     if "\\" in name or "\0" in name:
         return "names with backslashes or zeros"
     if any(map(ignored, parts)):
         return "hidden or system files"
     if not parts or not images.is_picture(Path(parts[-1])):
-        return "files that are no pictures by their names"
+        return "files without a picture's extension"
     encoded = [len(os.fsencode(p)) for p in parts]
     if max(encoded) > 255 or sum(encoded) + len(parts) > 1024:
         return "names that are too long"
@@ -237,10 +237,10 @@ def _target(member: Member) -> tuple[str, ...] | str:
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    """Turns what goes wrong in an archive into one line; what goes wrong on the disk stays an OSError.
+    """Converts errors in an archive to a one-line error; disk errors stay an OSError.
 
     Raises:
-        DataError: a damaged archive, or one packed in a way that is not known here.
+        DataError: a damaged archive, or an unsupported compression method.
     """
     try:
         yield
@@ -251,13 +251,14 @@ def _damage_named(path: Path) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"{images.shown(path.name)} cannot be unpacked ({reason}); get it anew, or unpack it and give the folder."
+            f"{images.shown(path.name)} cannot be unpacked ({reason}); download it again, or unpack it and give the "
+            "folder."
         ) from error
 
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A progress bar where there is much to do and somebody to see it; yields what to call with the bytes done."""
+    """A progress bar for large archives on a terminal; yields a function that takes the number of bytes written."""
     if total < _SHOWN or not sys.stderr.isatty():
         yield lambda _: None
         return

@@ -1,4 +1,4 @@
-"""What a bare array means: pictures or rows, which axis holds the channels, and which numbers it can take."""
+"""Interprets arrays: pictures or rows, the channel axis, and the range of values."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CHANNELS = (1, 3, 4)
 
 @dataclass(frozen=True)
 class Reading:
-    """An array that has been understood.
+    """An interpreted array.
 
     Args:
         x: ``(N, C, H, W)`` uint8 or float32 for ``"bytes"``, ``"unit"`` and ``"binary"``; ``(N, C, H, W)`` or
             ``(N, D)`` floats for ``"real"``.
         nature: ``"bytes"`` (0 to 255), ``"unit"`` (floats in [0, 1]), ``"binary"`` (uint8 0 or 1) or ``"real"``.
-        notes: what was done on the way.
+        notes: remarks on conversions.
     """
 
     x: Tensor
@@ -31,14 +31,14 @@ class Reading:
 
 
 def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
-    """A NumPy array of numbers in native byte order; a view where that suffices, never to be written to.
+    """Converts to a numeric NumPy array in native byte order; a view if possible, so it must not be modified.
 
     Args:
         x: an array, a memory map, a tensor on any device, or a list of numbers.
-        name: what messages call it.
+        name: name of the argument, for messages.
 
     Raises:
-        DataError: texts, objects or complex numbers.
+        DataError: strings, objects or complex numbers.
 
     Example:
         >>> plain(np.arange(3, dtype=">i4")).dtype.isnative
@@ -50,22 +50,22 @@ def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
     try:
         array = np.asarray(x)
     except ValueError as error:
-        raise DataError(f"{name} is not one array ({error}); make its rows equally long.") from error
+        raise DataError(f"{name} is not an array ({error}); all rows must have the same length.") from error
     if array.dtype.kind not in "buif":
         raise DataError(f"{name} holds {array.dtype} values, not numbers; give a pandas DataFrame for texts.")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def finite(x: np.ndarray[Any, Any], name: str = "x", *, gaps: bool = False) -> None:
-    """Refuses an array with a missing or infinite value.
+    """Raises an error if an array has missing or infinite values.
 
     Args:
         x: the array.
-        name: what the message calls it.
-        gaps: let NaN through, which stands for a missing value.
+        name: name of the argument, for the message.
+        gaps: whether to allow NaN, as missing values.
 
     Raises:
-        DataError: such a value, with its index.
+        DataError: there is such a value; the message has its index.
 
     Example:
         >>> finite(np.array([[0.0, 1.0], [float("nan"), 2.0]]))
@@ -86,18 +86,18 @@ def finite(x: np.ndarray[Any, Any], name: str = "x", *, gaps: bool = False) -> N
 
 
 def read_array(x: Any, name: str = "x") -> Reading:
-    """Tells pictures from rows and brings pictures to ``(N, C, H, W)``.
+    """Interprets an array as rows or pictures, and converts pictures to ``(N, C, H, W)``.
 
-    Two axes are rows, in which NaN is a missing value. Three are grey pictures ``(N, H, W)``. Four are pictures with
-    their channels last or first; where both are possible a tensor counts as channels first, an array is refused. A
-    tensor of other channel counts is taken as real numbers.
+    Two dimensions are rows, in which NaN is a missing value. Three are grey pictures ``(N, H, W)``. Four are pictures
+    with channels last or first; if both are possible, a tensor is taken as channels first and an array is rejected. A
+    tensor with another number of channels is taken as real numbers.
 
     Args:
-        x: an array or tensor; never modified.
-        name: what messages call it.
+        x: an array or tensor; not modified.
+        name: name of the argument, for messages.
 
     Raises:
-        DataError: no examples, values that are not numbers, NaN, or a layout that can be read in two ways.
+        DataError: no examples, non-numeric values, NaN in pictures, or an ambiguous layout.
 
     Example:
         >>> reading = read_array(np.zeros((5, 28, 20, 3), np.uint8))
@@ -119,7 +119,7 @@ def read_array(x: Any, name: str = "x") -> Reading:
         return Reading(_own(array, np.float64), "binary" if binary else "real")
     tensor = isinstance(x, Tensor)
     if tensor and array.ndim == 4 and not {array.shape[1], array.shape[3]} & set(CHANNELS):
-        note = f"{array.shape[1]} channels make no picture: they are modelled as real numbers"
+        note = f"{array.shape[1]} channels are not a picture: they are modelled as real numbers"
         return Reading(_own(array, np.float64), "real", (note,))
     array = channels_first(array, name, tensor=tensor, real=array.dtype.kind == "f" and not 0 <= low <= high <= 1)
     if binary:
@@ -128,7 +128,7 @@ def read_array(x: Any, name: str = "x") -> Reading:
 
 
 def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> Reading:
-    """Decides what the numbers of pictures mean."""
+    """Determines the value range of pictures."""
     kind = array.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
         return Reading(_own(array, np.uint8), "bytes")
@@ -141,7 +141,7 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
         return Reading(_own(array, np.float32), "unit")
     if low >= 0 and 1 < high <= 255 and np.array_equal(array, np.round(array)):
         raise DataError(
-            f"{name} holds whole numbers up to {high:g} as {array.dtype}; give uint8, or divide by the largest."
+            f"{name} holds whole numbers up to {high:g} as {array.dtype}; give uint8, or divide by the largest value."
         )
     note = f"values from {low:.4g} to {high:.4g} lie outside [0, 1]: they are modelled as real numbers"
     return Reading(_own(array, np.float64), "real", (note,))
@@ -153,19 +153,19 @@ def channels_first(
     """A view ``(N, C, H, W)`` of pictures ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``.
 
     Args:
-        array: three or four axes.
-        name: what messages call it.
-        tensor: whether it came as a tensor, which settles a doubt in favour of channels first.
-        real: whether any number of channels will do.
+        array: an array of three or four dimensions.
+        name: name of the argument, for messages.
+        tensor: whether it was passed as a tensor, so that an ambiguous layout is taken as channels first.
+        real: whether to accept any number of channels.
 
     Raises:
-        DataError: a layout that can be read in two ways, or in none.
+        DataError: an ambiguous or invalid layout.
     """
     shape = array.shape
     if array.ndim == 3:
         if shape[0] in CHANNELS[1:] or shape[2] in CHANNELS:
             raise DataError(
-                f"{name} has shape {shape}, which can be several grey pictures or one; "
+                f"{name} has shape {shape}, which can be several grey pictures or one picture; "
                 "give x[None] for one picture, x[:, None] as a tensor for grey ones (N, 1, H, W)."
             )
         return array[:, None]
@@ -185,7 +185,7 @@ def channels_first(
 
 
 def picture(x: Any, name: str = "the picture") -> np.ndarray[Any, Any]:
-    """One picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``, a tensor being channels first in doubt.
+    """A picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``; an ambiguous tensor is channels first.
 
     Raises:
         DataError: another shape.
@@ -205,7 +205,7 @@ def picture(x: Any, name: str = "the picture") -> np.ndarray[Any, Any]:
 
 
 def as_bytes(x: np.ndarray[Any, Any], name: str = "the picture") -> np.ndarray[Any, Any]:
-    """Values 0 to 255: uint8 as they are, uint16 scaled, booleans and floats in [0, 1] times 255.
+    """Converts to uint8: uint16 is rescaled, booleans and floats in [0, 1] are multiplied by 255.
 
     Raises:
         DataError: floats outside [0, 1], integers outside 0 to 255.
@@ -225,10 +225,10 @@ def as_bytes(x: np.ndarray[Any, Any], name: str = "the picture") -> np.ndarray[A
 
 
 def _divide(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """16 bits to 8 by rounding x / 257, so that 0 and 65,535 become 0 and 255."""
+    """Converts 16 bits to 8 by rounding x / 257, so that 0 and 65,535 become 0 and 255."""
     return ((x.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
 def _own(array: np.ndarray[Any, Any], dtype: Any) -> Tensor:
-    """A tensor with memory of its own, in row-major order."""
+    """A tensor with a copy of the array, in row-major order."""
     return torch.from_numpy(np.array(array, dtype=dtype, order="C", copy=True))

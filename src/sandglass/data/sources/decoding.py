@@ -1,12 +1,10 @@
-"""Pictures to bytes, some at a time: here, in threads, or in processes that do nothing else.
+"""Decodes pictures to bytes in batches: in the calling thread, in threads, or in worker processes.
 
-Pillow lets go of the interpreter's lock while it decodes, so that threads share large pictures well. Of small ones most
-of the time goes by in Python, which threads cannot share; there processes are worth starting. They are plain
-``python -m`` processes with pipes: a forked one could inherit a lock that is held, and one that multiprocessing spawns
-would run the caller's own script again.
+Pillow releases the GIL while decoding, so threads work well for large pictures. For small ones most of the time is
+spent in Python, and processes are worth starting. They are plain ``python -m`` processes with pipes: a forked process
+could inherit a locked lock, and one spawned by multiprocessing would run the caller's script again.
 
-This file and what it imports stay free of PyTorch and NumPy, so that a process is ready in well under a tenth of a
-second.
+This file and its imports do not use PyTorch or NumPy, so that a process starts in well under a tenth of a second.
 """
 
 from __future__ import annotations
@@ -36,22 +34,22 @@ R = TypeVar("R")
 
 _AT_ONCE = 128
 _BYTES_AT_ONCE = 2 * 2**20
-_MANY = 5000  # pictures from which processes are worth starting: each takes as long as a thousand small ones
+_MANY = 5000  # pictures from which processes are started: starting one takes as long as decoding a thousand small ones
 _WORKERS = 8
 _FRAME = ("size", "channels", "fit", "levels", "background", "continuous", "value_range")
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """Some pictures, decoded.
+    """A batch of decoded pictures.
 
     Args:
-        count: how many could be read.
-        data: their numbers ``(count, C, H, W)`` in row-major order: uint8, or float32 where the frame is continuous.
-        digests: 16 bytes for each of them: BLAKE2b of its numbers.
-        bad: for each that could not be read its place among all, and why.
-        remarks: what was done to how many.
-        seen: for those that could be read the different heights and widths before, and whether they were grey.
+        count: number of pictures that could be read.
+        data: their values ``(count, C, H, W)`` in row-major order: uint8, or float32 if the frame is continuous.
+        digests: the BLAKE2b digest of each (16 bytes).
+        bad: reason by position for pictures that could not be read.
+        remarks: number of pictures by conversion applied.
+        seen: distinct original sizes (height, width), each with whether the picture was grey.
     """
 
     count: int
@@ -63,19 +61,19 @@ class Decoded:
 
 
 class Worker(Protocol):
-    """Decodes some pictures at a time."""
+    """Decodes batches of pictures."""
 
     def __call__(self, contents: Sequence[Any], frame: framing.Frame, half: str = "") -> Decoded:
-        """Those pictures, or one half of each, in order, as ``frame`` has them."""
+        """Decodes pictures, or one half of each, in order, to the format of ``frame``."""
         ...
 
     def close(self) -> None:
-        """Frees what it holds."""
+        """Releases its resources."""
         ...
 
 
 class Here:
-    """Decodes in the thread that asks."""
+    """Decodes in the calling thread."""
 
     def __call__(self, contents: Sequence[Any], frame: framing.Frame, half: str = "") -> Decoded:
         """Decodes files (paths) or Pillow pictures."""
@@ -97,16 +95,16 @@ class Here:
         return Decoded(len(rows), b"".join(rows), digests, bad, dict(remarks), frozenset(seen))
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Does nothing."""
 
 
 class Apart:
-    """Decodes files in a process of its own; should that die, what it was asked for is decoded here."""
+    """Decodes files in a worker process; if the process dies, in the calling thread."""
 
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        # -P: what lies in the current folder is not to be imported.
+        # -P: do not import from the current folder.
         self.process: subprocess.Popen[bytes] | None = subprocess.Popen(
             [sys.executable, "-P", "-m", "sandglass.data.sources.decoding"],
             stdin=subprocess.PIPE,
@@ -150,14 +148,14 @@ class Apart:
 
 
 class Crew:
-    """As many workers as there are cores, to be closed, as by ``with``.
+    """A pool with as many workers as cores; a context manager.
 
-    One of them works in this process. The others are processes where that is worth it; they take a moment to start, so
-    that whoever knows early that there is much to decode calls :meth:`start` early.
+    One worker decodes in this process. The others are processes if there are many files; as they take a moment to
+    start, call :meth:`start` early.
 
     Args:
-        contents: what is to be decoded: paths, or Pillow pictures.
-        processes: whether to start processes; None where there are many files.
+        contents: what to decode: paths, or Pillow pictures.
+        processes: whether to start processes; None to start them if there are many files.
     """
 
     def __init__(self, contents: Sequence[Any], *, processes: bool | None = None) -> None:
@@ -167,20 +165,21 @@ class Crew:
         self.workers: list[Worker] = []
 
     def start(self) -> None:
-        """Starts the workers, if they are not yet."""
+        """Starts the workers, unless they are running."""
         if not self.workers:
             others = [_apart() if self.processes else Here() for _ in range(workers() - 1)]
             self.workers = [Here(), *others]
 
     def decode(self, frame: framing.Frame, half: str = "") -> Iterator[Decoded]:
-        """The pictures as bytes, in order; only some are held at a time.
+        """Decodes the pictures in order, with a bounded number in memory.
 
         Args:
-            frame: what they are brought to.
-            half: of pictures that hold two side by side: which one, see :data:`sandglass.data.sources.framing.HALVES`.
+            frame: the target format.
+            half: for files with two pictures side by side, which one; see
+                :data:`sandglass.data.sources.framing.HALVES`.
 
         Yields:
-            Parts, each of neighbours.
+            Batches of consecutive pictures.
         """
         self.start()
         row = frame.channels * frame.size[0] * frame.size[1] * (4 if frame.continuous else 1)
@@ -216,7 +215,7 @@ class Crew:
 
 
 def ahead(f: Callable[[T], R], things: Iterable[T], crew: int) -> Iterator[R]:
-    """``map`` in ``crew`` threads, in order, that runs a few things ahead of the caller and no more."""
+    """``map`` in ``crew`` threads, in order, that runs a bounded number of items ahead of the caller."""
     pending: deque[Future[R]] = deque()
     with ThreadPoolExecutor(crew) as pool:
         try:
@@ -232,7 +231,7 @@ def ahead(f: Callable[[T], R], things: Iterable[T], crew: int) -> Iterator[R]:
 
 
 def load(content: Any, value_range: tuple[float, float] | None, half: str = "") -> tuple[Any, Any]:
-    """The normal picture, or half, of a path or Pillow picture and remarks on it, or None and why it cannot be had."""
+    """The normalised picture, or half of it, with remarks; None and the reason if it cannot be read."""
     try:
         if isinstance(content, str | Path):
             image, done = images.load(content, value_range)
@@ -250,20 +249,20 @@ def load(content: Any, value_range: tuple[float, float] | None, half: str = "") 
 
 
 def workers() -> int:
-    """How many pictures to decode at once: the cores that this process may use, and no more than eight."""
+    """Number of pictures to decode at once: the cores available to this process, at most eight."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(_WORKERS, there))
 
 
 def main() -> None:
-    """The process of :class:`Apart`: reads lists of paths, writes what it decoded, and ends with its input."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asked
+    """The worker process of :class:`Apart`: reads lists of paths from stdin and writes decoded pictures to stdout."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles Ctrl-C
     gc.freeze()
-    gc.set_threshold(100_000)  # pictures are freed without it; looking for rings takes a tenth of the time
+    gc.set_threshold(100_000)  # reference counting frees pictures; collecting cycles would take a tenth of the time
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     here = Here()
-    images.pillow()  # while whoever started it is still busy with something else
+    images.pillow()  # import it before the first request
     with images.quiet():
         for line in sys.stdin.buffer:
             asked = json.loads(line)
@@ -279,13 +278,13 @@ def main() -> None:
 def _apart() -> Worker:
     try:
         return Apart()
-    except OSError:  # no such program, or no room for another
+    except OSError:  # the process could not be started
         return Here()
 
 
 def _widen(process: subprocess.Popen[bytes]) -> None:
-    """Gives its answers room, so that it goes on decoding while the last ones are still being read."""
-    with suppress(ImportError, AttributeError, OSError):  # where there is no such thing, they wait for each other
+    """Enlarges the pipe, so that the worker continues decoding while its last results are being read."""
+    with suppress(ImportError, AttributeError, OSError):  # not supported on every system; then it is only slower
         import fcntl
 
         fcntl.fcntl(process.stdout or 0, fcntl.F_SETPIPE_SZ, 2**20)

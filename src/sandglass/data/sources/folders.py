@@ -1,4 +1,4 @@
-"""A folder of pictures: which files there are, which split and class they belong to, and their pixels."""
+"""Reads folders of pictures: files, splits, classes and pixels."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from sandglass.errors import DataError, SaveError
 _FEW = 5
 _MANY = 2000  # pictures from which a bar is shown
 _AT_ONCE = 64
-_FITS = 2 * 2**30  # bytes that are taken into memory where there is no cache to be had
+_FITS = 2 * 2**30  # bytes to load into memory at most if the cache cannot be written
 
 
 def read_folder(folder: Path, *, labels: bool, domain: str = "", **options: Any) -> Raw:
-    """A folder of pictures: flat, or with a folder a class, or with ``train``, ``validation`` and ``test`` at the top.
+    """Reads a folder of pictures: flat, with class folders, or with ``train``, ``validation`` and ``test`` folders.
 
     Args:
-        folder: where.
-        labels: whether folders name classes.
-        domain: which of two, see :func:`sandglass.data.sources.layouts.domains`.
+        folder: the folder.
+        labels: whether folders are classes.
+        domain: which of two domains, see :func:`sandglass.data.sources.layouts.domains`.
         options: see :func:`read_items`.
 
     Raises:
-        DataError: no picture in it, or as :func:`read_items`.
+        DataError: it has no picture, or as :func:`read_items`.
     """
     items, notes = list_splits(folder, labels=labels, domain=domain)
     if not items["train"]:
@@ -64,28 +64,28 @@ def read_items(
     half: str = "",
     role: str = "",
 ) -> Raw:
-    """Pictures to bytes of one size.
+    """Decodes pictures to a common size.
 
     Args:
-        items: for each split its pictures.
-        size: height and width; None where all have the same.
+        items: the pictures of each split.
+        size: height and width; None if all pictures have the same.
         fit: ``"crop"``, ``"pad"`` or ``"stretch"``; None for ``"crop"``.
-        channels: 1, 3 or 4; None for 1 where every picture is grey and 3 otherwise.
-        value_range: what becomes black and white in grey pictures of floats or of more than 8 bits.
+        channels: 1, 3 or 4; None for 1 if every picture is grey, else 3.
+        value_range: values mapped to black and white in grey pictures of floats or of more than 8 bits.
         transform: used in place of the four above.
-        on_bad: ``"skip"`` leaves out pictures that cannot be read, with a note; ``"stop"`` refuses them all.
-        folder: the root of all files, where they are files.
-        cache: whether to keep the pixels in the cache and read them from there; None for where they are large.
-        half: of pictures that hold two side by side: which one.
-        role: what these are of all pictures of the folder; others of the same folder have a place of their own.
+        on_bad: ``"skip"`` leaves out pictures that cannot be read, with a note; ``"stop"`` raises an error.
+        folder: the root folder of the files, None for pictures in memory.
+        cache: whether to cache the pixels on disk and read them from there; None to decide by their size.
+        half: for files with two pictures side by side, which one.
+        role: distinguishes cache entries for different pictures of the same folder.
 
     Returns:
-        Parts of uint8 ``(N, C, H, W)``.
+        A source whose parts are uint8 ``(N, C, H, W)``, or float32 for a continuous ``transform``.
 
     Raises:
-        DataError: pictures of several sizes where none is asked for, none that can be read, or, with ``"stop"``, one
-            that cannot.
-        SaveError: the cache was asked for and cannot be written.
+        DataError: pictures of several sizes without ``size``, no readable picture, or, with ``"stop"``, one that cannot
+            be read.
+        SaveError: ``cache`` is True and the cache cannot be written.
     """
     every = [item for found in items.values() for item in found]
     with images.quiet():
@@ -101,7 +101,7 @@ def read_items(
     if bad and on_bad == "stop":
         raise DataError(
             f"{len(bad)} of the {len(every)} pictures cannot be read. The first: {first}. "
-            "Remove or mend them, or leave them out with on_bad='skip' (--on-bad skip)."
+            "Remove or repair them, or leave them out with on_bad='skip' (--on-bad skip)."
         )
     notes = [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(read.remarks.items())]
     if bad:
@@ -117,7 +117,7 @@ def read_items(
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked of the pictures; see :func:`read_items`."""
+    """The options of :func:`read_items`."""
 
     size: tuple[int, int] | None
     fit: str | None
@@ -128,7 +128,7 @@ class Asked:
     role: str = ""
 
     def made(self, size: tuple[int, int], channels: int) -> ImageTransform:
-        """The transform, once size and channels are known."""
+        """The transform for a given size and number of channels."""
         return ImageTransform(size, channels, self.fit or "crop", value_range=self.value_range)
 
     def plain(self) -> dict[str, Any]:
@@ -146,7 +146,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """Those pictures that can be read, and why others (by their place among all) cannot."""
+    """Decoded pictures, and the reasons, by position, why others cannot be read."""
 
     x: Tensor | Rows
     transform: ImageTransform
@@ -157,7 +157,7 @@ class _Pixels:
 
 @dataclass(frozen=True)
 class _Way:
-    """A transform to decode with; ``guessed`` from the first picture alone, it is checked while the others are read."""
+    """A transform to decode with; if ``guessed`` from the first picture, it is checked while the others are read."""
 
     transform: ImageTransform
     guessed: bool = False
@@ -165,7 +165,7 @@ class _Way:
 
 @dataclass(frozen=True)
 class _Job:
-    """Pictures to be decoded by a crew, and where to keep them: the place in the cache, its stamp, and whether."""
+    """Pictures to decode with a pool of workers: the cache entry, its stamp, and whether to cache them."""
 
     every: Sequence[Item]
     asked: Asked
@@ -176,14 +176,14 @@ class _Job:
 
 
 class _Otherwise(Exception):  # noqa: N818
-    """The pictures are not what the first one let one guess."""
+    """The pictures do not match the transform guessed from the first one."""
 
 
 def _read(every: Sequence[Item], asked: Asked, folder: Path | None, keep: bool | None) -> _Pixels:
-    """The pixels, from the cache if they are there or ought to be, else decoded into memory.
+    """Reads the pixels from the cache, or decodes them into the cache or into memory.
 
-    Looking at every header first takes a third of the time that small pictures take to decode, so that they are
-    decoded by what the first one promises; only where that was wrong the headers decide.
+    Reading all headers first takes a third of the time of decoding small pictures. So the transform is guessed from the
+    first picture; all headers are read only if the guess proves wrong.
     """
     contents = [item.content for item in every]
     with decoding.Crew(contents) as crew:
@@ -192,7 +192,7 @@ def _read(every: Sequence[Item], asked: Asked, folder: Path | None, keep: bool |
             where = cache.place(folder, asked.plain())
             if not cache.is_taken(where):
                 crew.start()
-            # The stamp is taken before anything is read, so that a change meanwhile is noticed next time.
+            # The stamp is computed before decoding, so that a change in the meantime is noticed next time.
             stamp = cache.stamp(folder, contents, asked.plain())
             found = cache.find(where, stamp)
             if found is not None:
@@ -206,7 +206,7 @@ def _read(every: Sequence[Item], asked: Asked, folder: Path | None, keep: bool |
 
 
 def _guess(first: Item, asked: Asked) -> _Way | None:
-    """The transform if it is known beforehand, else a guess; None if the first picture does not tell."""
+    """The transform if it is given, else a guess from the first picture; None if that cannot be read."""
     if asked.transform is not None:
         return _Way(asked.transform)
     if asked.size is not None and asked.channels is not None:
@@ -219,23 +219,23 @@ def _guess(first: Item, asked: Asked) -> _Way | None:
 
 
 def _decode(job: _Job, way: _Way) -> _Pixels:
-    """Decodes the pictures to where they belong."""
+    """Decodes the pictures into the cache or into memory."""
     size = len(job.every) * way.transform.channels * math.prod(way.transform.size)
     size *= _dtype(way).itemsize
     where, stamp = job.where, job.stamp
     if where is None or stamp is None or (not job.keep and size < cache.LARGE):
         return _in_memory(job, way)
     try:
-        with cache.held(where, size):  # another process may have made it while this one waited
+        with cache.held(where, size):  # another process may have built it while this one waited
             return _kept(cache.find(where, stamp) or _in_cache(job, way, where, stamp))
     except SaveError as error:
         if job.keep or size > _FITS:
             raise
-        return replace(_in_memory(job, way), notes=(f"pictures were not kept in the cache: {error}",))
+        return replace(_in_memory(job, way), notes=(f"pictures were not cached: {error}",))
 
 
 def _dtype(way: _Way) -> np.dtype[Any]:
-    """What pixels are kept as."""
+    """The dtype of stored pixels."""
     return np.dtype(np.float32 if way.transform.continuous else np.uint8)
 
 
@@ -264,7 +264,7 @@ def _in_cache(job: _Job, way: _Way, where: Path, stamp: str) -> cache.Kept:
 
 
 def _kept(found: cache.Kept) -> _Pixels:
-    """What the cache holds."""
+    """The pictures of a cache entry."""
     about, n = found.about, len(found.store.digests)
     transform = Transform.from_dict(about["transform"])
     assert isinstance(transform, ImageTransform)
@@ -274,10 +274,10 @@ def _kept(found: cache.Kept) -> _Pixels:
 
 
 def _parts(job: _Job, way: _Way, bad: dict[int, str], remarks: Counter[str]) -> Iterator[decoding.Decoded]:
-    """The pictures part by part, with a bar where there are many and somebody to see it.
+    """Decodes the pictures in batches, with a progress bar if there are many and stderr is a terminal.
 
     Raises:
-        _Otherwise: they are not what was guessed.
+        _Otherwise: they do not match the guessed transform.
     """
     start = 0
     with _bar(len(job.every)) as show:
@@ -289,14 +289,14 @@ def _parts(job: _Job, way: _Way, bad: dict[int, str], remarks: Counter[str]) -> 
             start += part.count + len(part.bad)
             yield part
             show(start)
-    # A picture that cannot be decoded may still have a header, which has a say in what suits all.
+    # The header of a picture that cannot be decoded may still affect the transform.
     if way.guessed and bad and _fit(job.every, job.asked) != way.transform:
         raise _Otherwise
 
 
 def _as_guessed(seen: Collection[tuple[int, int, bool]], asked: Asked, guess: ImageTransform) -> bool:
     sizes, greys = {(h, w) for h, w, _ in seen}, {grey for _, _, grey in seen}
-    # One picture in colour, which the first then is, makes all of them RGB.
+    # A guess of 3 channels means that the first picture is in colour, so that all are read as RGB.
     return (asked.size is not None or sizes <= {guess.size}) and (
         asked.channels is not None or guess.channels == 3 or greys <= {True}
     )
@@ -304,7 +304,7 @@ def _as_guessed(seen: Collection[tuple[int, int, bool]], asked: Asked, guess: Im
 
 @contextmanager
 def _bar(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar in a terminal, as a function that takes how many are done."""
+    """A progress bar on a terminal; yields a function that takes the number of pictures done."""
     if total < _MANY or not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -317,7 +317,7 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
 
 
 def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
-    """The transform that suits the pictures' headers."""
+    """The transform determined from the headers of all pictures."""
     size, channels = asked.size, asked.channels
     parts = (every[i : i + _AT_ONCE] for i in range(0, len(every), _AT_ONCE))
     found = decoding.ahead(lambda part: [_probe(item, asked.half) for item in part], parts, decoding.workers())
@@ -328,7 +328,7 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
         raise DataError(f"None of the {len(every)} pictures can be read. The first: {every[0].name}: {why}")
     sizes = Counter(s for s, _ in seen)
     if size is None and len(sizes) > 1:
-        # A damaged file may claim any size: only pictures that decode count.
+        # A damaged file may declare any size, so other sizes count only if such a picture can be decoded.
         common = sizes.most_common(1)[0][0]
         odd = (item.content for item, p in zip(every, probed, strict=True) if p is not None and p[0] != common)
         if all(decoding.load(content, asked.value_range, asked.half)[0] is None for content in odd):
@@ -339,7 +339,7 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
         listed = ", ".join(f"{h}x{w} ({n})" for (h, w), n in common_sizes[:_FEW])
         raise DataError(
             f"The pictures have {len(sizes)} sizes (height x width): {listed}{', ...' if len(sizes) > _FEW else ''}; "
-            "say which to bring them to, size=64 (--size 64), and how, fit='crop', 'pad' or 'stretch'."
+            "choose a common size, size=64 (--size 64), and how to resize, fit='crop', 'pad' or 'stretch'."
         )
     if channels is None:
         channels = 1 if all(grey for _, grey in seen) else 3
@@ -364,6 +364,6 @@ def _count(n: int, what: str) -> str:
 
 
 def from_pillow(found: Sequence[Any], labels: Any = None) -> list[Item]:
-    """Items from Pillow pictures held in memory."""
+    """Items for Pillow pictures in memory."""
     given = np.asarray(labels).tolist() if labels is not None else [None] * len(found)
     return [Item(image, f"picture {i}", y) for i, (image, y) in enumerate(zip(found, given, strict=True))]

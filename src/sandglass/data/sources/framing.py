@@ -1,7 +1,7 @@
-"""A picture that has been read, brought to the channels, the size and the values that a model wants.
+"""Converts a decoded picture to the channels, size and values of the model input.
 
-NumPy is imported where it is needed: most pictures are kept as they are, and a process that decodes those starts in
-half the time without it.
+NumPy is imported only where needed: most pictures do not need it, and a worker process starts in half the time without
+it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-_SMALL = 2**14  # bytes of a picture up to which slices are as fast as NumPy
+_SMALL = 2**14  # bytes of a picture up to which slicing is as fast as NumPy
 
 
 HALVES = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
-"""The halves of a picture that holds two side by side, and which is the other one."""
+"""The halves of a file with two pictures side by side, each with the opposite half."""
 
 
 def half_size(size: tuple[int, int], half: str) -> tuple[int, int]:
-    """Height and width of a half of a picture; an empty text stands for the whole.
+    """Height and width of half a picture; of the whole for an empty string.
 
     Example:
         >>> half_size((64, 128), "left"), half_size((64, 128), "")
@@ -34,22 +34,22 @@ def half_size(size: tuple[int, int], half: str) -> tuple[int, int]:
 
 
 def halved(image: Image, half: str) -> tuple[Image, frozenset[str]]:
-    """One half of a picture, and a remark where a line in the middle belongs to none.
+    """Half a picture, and a remark if the side is odd, so that the middle line is dropped.
 
     Raises:
-        DataError: it is a single pixel across.
+        DataError: the side is a single pixel.
     """
     height, width = half_size((image.height, image.width), half)
     if not height * width:
-        raise DataError(f"a picture of {image.height}x{image.width} has no two halves")
+        raise DataError(f"a picture of {image.height}x{image.width} cannot be halved")
     left, top = image.width - width if half == "right" else 0, image.height - height if half == "bottom" else 0
     odd = (image.width if half in ("left", "right") else image.height) % 2
-    remarks = frozenset({"an odd side, whose middle line belongs to no half"} if odd else ())
+    remarks = frozenset({"odd side, the middle line was dropped"} if odd else ())
     return image.crop((left, top, left + width, top + height)), remarks
 
 
 def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -> tuple[Image, bool]:
-    """A normal picture with 1, 3 or 4 channels, and whether transparency was laid over the background for it."""
+    """Converts a normalised picture to 1, 3 or 4 channels; also returns whether it was composited on the background."""
     module = images.pillow()
     if channels == 4:
         return (image if image.mode == "RGBA" else image.convert("RGBA")), False
@@ -62,7 +62,7 @@ def to_channels(image: Image, channels: int, background: tuple[int, int, int]) -
 
 
 class Frame(Protocol):
-    """What pictures are brought to; :class:`~sandglass.data.transform.ImageTransform` says what each means."""
+    """A target format; see :class:`~sandglass.data.transform.ImageTransform` for the attributes."""
 
     @property
     def size(self) -> tuple[int, int]: ...  # noqa: D102
@@ -81,10 +81,10 @@ class Frame(Protocol):
 
 
 def framed(image: Image, done: frozenset[str], frame: Frame) -> tuple[Image, frozenset[str]]:
-    """What :func:`sandglass.data.sources.images.load` returns in the frame's size and channels, with remarks."""
+    """Converts the result of :func:`sandglass.data.sources.images.load` to the frame's size and channels."""
     image, composited = to_channels(image, frame.channels, frame.background)
     if composited:
-        done = done | {"transparency laid over the background"}
+        done = done | {"transparency composited on the background"}
     if image.size != (frame.size[1], frame.size[0]):
         verb = {"crop": "cropped", "pad": "padded", "stretch": "stretched"}[frame.fit]
         done = done | {f"{verb} to {frame.size[0]}x{frame.size[1]}"}
@@ -92,7 +92,7 @@ def framed(image: Image, done: frozenset[str], frame: Frame) -> tuple[Image, fro
 
 
 def kept(image: Image, frame: Frame) -> bytes:
-    """The numbers ``(C, H, W)`` of a framed picture as they are kept, in row-major order; see :func:`quantised`."""
+    """The stored values ``(C, H, W)`` of a framed picture, in row-major order; see :func:`quantised`."""
     if frame.levels == 256 and not frame.continuous:
         data, channels = image.tobytes(), frame.channels
         if channels == 1:
@@ -111,7 +111,7 @@ def planes(image: Image) -> np.ndarray[Any, Any]:
 
 
 def quantised(array: np.ndarray[Any, Any], frame: Frame) -> np.ndarray[Any, Any]:
-    """Bytes from 0 to 255 as they are kept: uint8 levels, or float32 in [0, 1] where ``frame.continuous``."""
+    """Converts bytes from 0 to 255 to stored values: uint8 levels, or float32 in [0, 1] if ``frame.continuous``."""
     import numpy as np
 
     if frame.continuous:
@@ -122,13 +122,13 @@ def quantised(array: np.ndarray[Any, Any], frame: Frame) -> np.ndarray[Any, Any]
 
 
 def resize(image: Image, size: tuple[int, int], fit: str, background: tuple[int, int, int]) -> Image:
-    """A picture of exactly ``size`` (H, W); one of that size already is returned untouched.
+    """Resizes a picture to ``size`` (H, W); one that has that size is returned unchanged.
 
     Args:
-        image: mode L, RGB or RGBA.
+        image: a picture of mode L, RGB or RGBA.
         size: height and width in pixels.
-        fit: ``"crop"`` fills the frame and cuts what stands out, evenly on both sides; ``"pad"`` shows all of the
-            picture on the background; ``"stretch"`` changes its proportions.
+        fit: ``"crop"`` keeps the aspect ratio and crops the centre; ``"pad"`` keeps it and pads with the background;
+            ``"stretch"`` does not keep it.
         background: red, green and blue of the padding, 0 to 255.
 
     Example:

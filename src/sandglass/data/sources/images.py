@@ -1,4 +1,4 @@
-"""One picture: opened safely, turned upright, brought to 8 bits, a number of channels and a size."""
+"""Reads a picture: opens it safely, applies its orientation and converts it to 8 bits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
-"""Decoders that are allowed; the others of Pillow (PostScript among them) are never reached by a file's content."""
+"""Allowed decoders; Pillow's other decoders, such as PostScript, are never used, whatever a file contains."""
 
 _NAMED = {
     "PNG": (".png", ".apng"), "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"),
@@ -25,7 +25,7 @@ _NAMED = {
 }  # fmt: skip
 SUFFIXES = frozenset(suffix for suffixes in _NAMED.values() for suffix in suffixes)
 MAX_PIXELS = 50_000_000
-"""A picture that claims more is refused from its header, before any of it is decoded."""
+"""A picture that declares more is rejected by its header, before it is decoded."""
 
 _GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _SMALL = 2**18
@@ -37,7 +37,7 @@ _ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 
 @cache
 def pillow() -> Any:
-    """The module ``PIL.Image``, with the decoders of :data:`FORMATS` at hand and no others.
+    """The module ``PIL.Image``, with only the decoders of :data:`FORMATS` imported.
 
     Raises:
         MissingPackageError: Pillow is not installed.
@@ -45,7 +45,7 @@ def pillow() -> Any:
     try:
         import PIL.Image
 
-        # Left to itself, Pillow looks for these by importing all forty that it has.
+        # By default, Pillow would import all of its forty plugins.
         from PIL import (  # noqa: F401
             BmpImagePlugin,
             GifImagePlugin,
@@ -62,17 +62,17 @@ def pillow() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences Pillow's own remarks on size and damaged metadata while files are read: both are judged here."""
+    """Silences Pillow's warnings about size and damaged metadata, which are checked here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def opened(path: str | os.PathLike[str]) -> Image:
-    """A picture file whose header has been read and found acceptable; to be closed, as by ``with``.
+    """Opens a picture file and checks its header; use it as a context manager.
 
     Raises:
-        DataError: not a picture of an allowed format, or one of more than :data:`MAX_PIXELS`.
+        DataError: it is not of an allowed format, or has more than :data:`MAX_PIXELS`.
     """
     module = pillow()
     try:
@@ -89,7 +89,7 @@ def opened(path: str | os.PathLike[str]) -> Image:
 
 
 def _content(path: str | os.PathLike[str]) -> Any:
-    """What to open: of a small file all that is in it, for a decoder reads a few bytes at a time; else the path."""
+    """The content of a small file, because decoders read a few bytes at a time; the path of a larger one."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         size = os.fstat(descriptor).st_size
@@ -100,29 +100,29 @@ def _content(path: str | os.PathLike[str]) -> Any:
 
 
 def _open(content: Any) -> Image:
-    """A picture with its header read, by its content."""
+    """Opens a picture and reads its header; the format is determined by its content."""
     module = pillow()
     if isinstance(content, io.BytesIO):
         head = content.getvalue()[:_HEAD]
         if head.startswith(b"\xff\xd8\xff") and b"MPF\0" not in head:
             from PIL.JpegImagePlugin import JpegImageFile
 
-            with suppress(Exception):  # of a damaged one Pillow says below what is wrong
-                return JpegImageFile(content)  # as Pillow would, without asking who else might want it
+            with suppress(Exception):  # if it is damaged, Pillow reports the error below
+                return JpegImageFile(content)  # faster than Pillow's search through all decoders
             content.seek(0)
     image: Image = module.open(content, formats=FORMATS)
     return image
 
 
 def probe(path: str | os.PathLike[str]) -> tuple[tuple[int, int], bool]:
-    """The upright size ``(H, W)`` and whether it is grey, from the header; of a PNG all is read for its EXIF tag.
+    """The upright size ``(H, W)`` and whether it is grey, from the header; a PNG is read whole for its EXIF tag.
 
     Raises:
         DataError: as :func:`opened`.
     """
     with opened(path) as image:
         width, height = image.size
-        grey = is_grey(image)  # before the tag is asked for: a PNG decodes to find it, and then forgets its layout
+        grey = is_grey(image)  # before reading EXIF, because a PNG is decoded to find it and then loses its layout
         try:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         except Exception:  # damaged metadata is not a damaged picture
@@ -131,30 +131,30 @@ def probe(path: str | os.PathLike[str]) -> tuple[tuple[int, int], bool]:
 
 
 def is_grey(image: Image) -> bool:
-    """Whether a picture has no colour by its mode."""
-    # Pillow opens grey with alpha of 16 bits as RGBA; how it unpacks the file tells.
+    """Whether a picture is grey, by its mode."""
+    # Pillow opens 16-bit grey with alpha as RGBA; only the layout of its tiles shows that it is grey.
     return image.mode in _GREY or any("'LA;16" in f"'{tile[3]}" for tile in getattr(image, "tile", ()))
 
 
 def load(path: str | os.PathLike[str], value_range: tuple[float, float] | None = None) -> tuple[Image, frozenset[str]]:
-    """A picture file, decoded to the last byte; see :func:`normal` for the range and for what is returned.
+    """Decodes a picture file completely; see :func:`normal` for the range and the returned values.
 
-    One that the system does not give is asked for twice, for a disk or network may fail for a moment.
+    A read error is retried once, because it may be a temporary failure of disk or network.
 
     Raises:
-        DataError: it cannot be decoded, with the file and the reason.
+        DataError: it cannot be decoded; the message has the file and the reason.
     """
     try:
         return _load(path, value_range)
     except DataError as error:
         if not isinstance(error.__cause__, OSError) or error.__cause__.errno is None:
-            raise  # damage stays damage
+            raise  # damaged content, not a read error
     return _load(path, value_range)
 
 
 def _load(path: str | os.PathLike[str], value_range: tuple[float, float] | None) -> tuple[Image, frozenset[str]]:
     with opened(path) as image:
-        top = _declared_top(image)  # the decoder forgets it once it has run
+        top = _declared_top(image)  # not available after decoding
         try:
             image.load()
             picture, done = normal(image, top, value_range)
@@ -165,43 +165,43 @@ def _load(path: str | os.PathLike[str], value_range: tuple[float, float] | None)
         if os.path.splitext(path)[1].lower() not in _NAMED.get(
             "JPEG" if image.format == "MPO" else str(image.format), ()
         ):
-            done |= {"another format than their name says"}
+            done |= {"format does not match the file extension"}
         return picture, done
 
 
 def normal(
     image: Image, top: int | None = None, value_range: tuple[float, float] | None = None
 ) -> tuple[Image, frozenset[str]]:
-    """An upright picture of 8 bits in mode L, LA, RGB or RGBA, and what was done to it.
+    """Converts a picture to upright orientation, 8 bits and mode L, LA, RGB or RGBA; also returns remarks.
 
     Grey values of more than 8 bits are divided by the largest value of their declared depth and never clipped.
 
     Args:
         image: a picture of any mode.
-        top: the largest value that its file declares; None asks the picture.
-        value_range: of a picture of floats, or of grey values of more than 8 bits: what becomes black and white.
+        top: the largest value that its file declares; None to read it from the picture.
+        value_range: values mapped to black and white, for a picture of floats or of more than 8 bits.
 
     Returns:
-        The picture, and remarks out of ``"turned upright"``, ``"16-bit grey scaled to 8 bits"``, ... , each a phrase
-        that a count of pictures goes before.
+        The picture, and remarks on the conversions, such as ``"16-bit grey scaled to 8 bits"``, each a phrase to follow
+        a count of pictures.
 
     Raises:
-        DataError: a picture of floats, whose range nobody declares.
+        DataError: a picture of floats without a range.
     """
     top = _declared_top(image) if top is None else top
     done = set()
     if image.format in ("GIF", "WEBP", "PNG", "TIFF", "MPO") and getattr(image, "is_animated", False):
-        done.add("several frames, of which the first was taken")
+        done.add("several frames, only the first was read")
     if image.mode in ("RGB", "RGBA") and top > 255:
         done.add("16-bit colour reduced to 8 bits")
     upright = image
-    # A JPEG without any such block cannot say how it is turned; most small ones have none, and asking takes a while.
+    # A JPEG without such metadata has no orientation; most small ones have none, and reading EXIF takes time.
     if (image.format != "JPEG" or _TURNING & image.info.keys()) and image.getexif().get(0x0112, 1) != 1:
         from PIL import ImageOps
 
         upright = ImageOps.exif_transpose(image)
     if upright is not image:
-        done.add("a turned camera, set upright by their EXIF tag")
+        done.add("rotated upright by their EXIF orientation")
     mode = upright.mode
     if mode == "F" or mode == "I" or mode.startswith("I;"):
         upright, remarks = _ranged(upright, value_range) if value_range else _deep_grey(upright, top)
@@ -215,7 +215,7 @@ def normal(
 
 
 def _declared_top(image: Image) -> int:
-    """The largest value that the file's header allows for; 255 where it says nothing and 65,535 for wide modes."""
+    """The largest value by the file's header; by default 255, or 65,535 for 16-bit modes."""
     if image.format in _EIGHT:
         return 255
     tags = getattr(image, "tag_v2", {})
@@ -224,19 +224,19 @@ def _declared_top(image: Image) -> int:
         wide = image.mode.startswith("I") or any(";16" in str(tile) for tile in getattr(image, "tile", ()))
         bits = 16 if wide else 8
     top = 2 ** min(bits, 16) - 1
-    # Cameras put 10, 12 or 14 bits into 16 and declare the largest value; one of no depth is merely the largest found.
+    # Cameras store 10, 12 or 14 bits in 16 and declare the largest value; other values are only the observed maximum.
     return largest if largest in (1023, 4095, 16383) and largest < top else top
 
 
 def _deep_grey(image: Image, top: int) -> tuple[Image, set[str]]:
-    """Whole grey values from 0 to ``top`` as bytes.
+    """Converts integer grey values from 0 to ``top`` to bytes.
 
     Raises:
-        DataError: floats, or values beyond that.
+        DataError: floats, or values outside that range.
     """
     if image.mode == "F":
         raise DataError(
-            "a picture of floats declares no range; say which values are black and white, "
+            "a picture of floats declares no range; give the values of black and white, "
             "value_range=(low, high) (--value-range LOW,HIGH)"
         )
     import numpy as np
@@ -245,15 +245,15 @@ def _deep_grey(image: Image, top: int) -> tuple[Image, set[str]]:
     bits = top.bit_length()
     if values.size and (values.min() < 0 or values.max() > top):
         raise DataError(
-            f"grey values from {values.min()} to {values.max()} do not fit {bits} bits; say which are black and white, "
-            "value_range=(low, high) (--value-range LOW,HIGH)"
+            f"grey values from {values.min()} to {values.max()} do not fit {bits} bits; give the values of black and "
+            "white, value_range=(low, high) (--value-range LOW,HIGH)"
         )
     result: Image = pillow().fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
     return result, {f"{bits}-bit grey scaled to 8 bits"}
 
 
 def _ranged(image: Image, value_range: tuple[float, float]) -> tuple[Image, set[str]]:
-    """Grey values of any kind as bytes, the ends of a range being black and white.
+    """Converts grey values of any type to bytes, with the ends of a range as black and white.
 
     Raises:
         DataError: values that are not finite.
@@ -263,19 +263,19 @@ def _ranged(image: Image, value_range: tuple[float, float]) -> tuple[Image, set[
     low, high = value_range
     values = (np.asarray(image).astype(np.float64) - low) / (high - low)
     if not np.isfinite(values).all():
-        raise DataError("it has values that are missing or infinite")
+        raise DataError("it has missing or infinite values")
     done = {f"values from {low:g} to {high:g} scaled to 8 bits"}
     if values.size and (values.min() < 0 or values.max() > 1):
-        done.add(f"values below {low:g} or above {high:g} cut off there")
+        done.add(f"values below {low:g} or above {high:g} clipped")
     result: Image = pillow().fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8))
     return result, done
 
 
 def check_range(values: Any) -> tuple[float, float] | None:
-    """Two ends of a range of values, the lower first; None stays None.
+    """Checks a range of values (low, high) and returns it as floats; None stays None.
 
     Raises:
-        ConfigError: anything else.
+        ConfigError: it is not a range.
 
     Example:
         >>> check_range([0, 4095])
@@ -293,7 +293,7 @@ def check_range(values: Any) -> tuple[float, float] | None:
 
 
 def _from_cmyk(image: Image) -> tuple[Image, str]:
-    """A picture of inks in RGB, by the colour profile that it brings where there is one, and a remark on it."""
+    """Converts CMYK to RGB, by its colour profile if it has one; also returns a remark."""
     profile = image.info.get("icc_profile")
     if not profile:
         return image.convert("RGB"), "CMYK converted to RGB"
@@ -305,12 +305,12 @@ def _from_cmyk(image: Image) -> tuple[Image, str]:
     except Exception:  # a damaged profile is not a damaged picture
         found = None
     if found is None:
-        return image.convert("RGB"), "CMYK converted to RGB without their colour profile, which cannot be used"
+        return image.convert("RGB"), "CMYK converted to RGB without their colour profile, which is damaged"
     return found, "CMYK converted to RGB by their colour profile"
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    r"""A file's name as it can be printed and encoded anywhere, whatever bytes it is made of.
+    r"""A file name with unprintable and undecodable characters escaped.
 
     Example:
         >>> shown("a\udcff.png")
@@ -323,7 +323,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def is_picture(path: str | Path) -> bool:
-    """Whether a name ends like a picture's."""
+    """Whether a file name has the extension of a picture."""
     return os.path.splitext(path)[1].lower() in SUFFIXES
 
 

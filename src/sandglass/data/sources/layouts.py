@@ -1,4 +1,4 @@
-"""Which pictures a folder holds, and which split and class each of them belongs to."""
+"""Lists the pictures of a folder with their splits and classes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPLITS = {
 }  # fmt: skip
 _DOMAIN = re.compile(rf"({'|'.join(_SPLITS)})[_-]?([ab])", re.IGNORECASE)
 IGNORED = ("__macosx", "thumbs.db", "desktop.ini")
-"""Names, in small letters, of what systems leave in folders."""
+"""Lower-case names of files that operating systems add to folders."""
 
 _FEW = 5
 
@@ -32,9 +32,9 @@ class Item:
 
     Args:
         content: its file (a path), or a Pillow picture.
-        name: what messages call it.
+        name: its name in messages.
         label: its class, or None.
-        key: where it lies below the folder of its split, by which its companions are found.
+        key: path relative to the folder of its split, for matching companions.
     """
 
     content: Any
@@ -44,22 +44,22 @@ class Item:
 
 
 def list_splits(folder: Path, *, labels: bool, domain: str = "") -> tuple[dict[str, list[Item]], tuple[str, ...]]:
-    """The pictures of a folder by split, and notes on its layout and on what was passed over.
+    """The pictures of a folder by split, and notes on its layout and on skipped files.
 
-    A folder is flat, or has a folder a class, or either below ``train``, ``validation`` and ``test``. One that holds
-    nothing but one other folder is taken for that one. A split's folders are its classes where the splits have two or
-    more between them and no picture lies beside them.
+    A folder is flat, or has class folders, or either of these below ``train``, ``validation`` and ``test``. If it
+    contains only a single folder, that one is used. The folders of a split are classes if there are at least two over
+    all splits and no pictures next to them.
 
     Args:
-        folder: where.
-        labels: whether folders name classes.
-        domain: of a folder of two domains, see :func:`domains`, the one to read: ``"a"`` or ``"b"``; without classes.
+        folder: the folder.
+        labels: whether folders are classes.
+        domain: in a folder of two domains, see :func:`domains`, the one to read: ``"a"`` or ``"b"``; without classes.
 
     Returns:
         ``train``, which may be empty, and the other splits that have pictures.
 
     Raises:
-        DataError: it may not be read, or holds several data sets.
+        DataError: the folder cannot be read, or contains several datasets.
     """
     try:
         base = _unwrapped(folder)
@@ -86,7 +86,7 @@ def domains(folder: Path) -> dict[str, dict[str, list[Path]]]:
     """The folders of two unpaired domains: ``trainA`` and ``trainB``, ``testA`` and ``testB``, as for CycleGAN.
 
     Returns:
-        For ``"a"`` and ``"b"`` the folders of each split; nothing where it has no such layout.
+        The folders of each split for ``"a"`` and ``"b"``; empty if the folder has no such layout.
     """
     found: dict[str, dict[str, list[Path]]] = {"a": {}, "b": {}}
     for path in _folders(_unwrapped(folder)):
@@ -96,13 +96,13 @@ def domains(folder: Path) -> dict[str, dict[str, list[Path]]]:
 
 
 def walk(folder: Path, passed: Counter[str]) -> list[str]:
-    """Regular files below a folder whose names end like a picture's, in the order of their names' bytes.
+    """Regular files below a folder with the extension of a picture, sorted by the bytes of their names.
 
-    Folders that are links are not entered, so no picture is met twice and no loop is run through.
+    Symbolic links to folders are not followed, so no picture is read twice and there are no loops.
 
     Args:
-        folder: where.
-        passed: counts what is left out, by kind.
+        folder: the folder.
+        passed: updated with the number of skipped entries by kind.
     """
     found, folders = [], [os.fspath(folder)]
     while folders:
@@ -120,14 +120,14 @@ def walk(folder: Path, passed: Counter[str]) -> list[str]:
                     elif images.is_picture(entry.name):
                         found.append(entry.path)
                     else:
-                        passed["files that are no pictures by their names"] += 1
-        except OSError:  # of a folder that may not be entered, or has just been removed
+                        passed["files without a picture's extension"] += 1
+        except OSError:  # no permission, or the folder has just been removed
             passed["folders that cannot be read"] += 1
     return sorted(found, key=os.fsencode)
 
 
 def leads_to_file(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a regular file or a link to one; a link to itself is not, though the system calls it an error."""
+    """Whether an entry is a regular file or a link to one; False for a link to itself, which raises an OSError."""
     try:
         return entry.is_file()
     except OSError:
@@ -135,7 +135,7 @@ def leads_to_file(entry: os.DirEntry[str]) -> bool:
 
 
 def ignored(name: str) -> bool:
-    """Whether a file or folder of this name is none of a person's own making.
+    """Whether a file or folder of this name is hidden or was added by an operating system.
 
     Example:
         >>> ignored("._photo.png"), ignored("Thumbs.db"), ignored("photo.png")
@@ -145,7 +145,7 @@ def ignored(name: str) -> bool:
 
 
 def _unwrapped(folder: Path) -> Path:
-    """The innermost of folders that hold nothing but one another, as an unpacked archive often is."""
+    """The innermost of nested folders that contain only a single folder, as in many unpacked archives."""
     while True:
         with os.scandir(folder) as entries:
             seen = [e for e in entries if not ignored(e.name)]
@@ -156,10 +156,10 @@ def _unwrapped(folder: Path) -> Path:
 
 
 def _roots(base: Path) -> dict[str, list[Path]]:
-    """For each split the folders that hold it.
+    """The folders of each split.
 
     Raises:
-        DataError: several data sets beside each other.
+        DataError: there are several datasets.
     """
     roots: dict[str, list[Path]] = {}
     children = _folders(base)
@@ -172,7 +172,7 @@ def _roots(base: Path) -> dict[str, list[Path]]:
     if len(sets) > 1:
         names = ", ".join(images.shown(path.name) for path in sets[:_FEW])
         raise DataError(
-            f"{images.shown(base)} holds {len(sets)} data sets with a train folder each ({names}"
+            f"{images.shown(base)} holds {len(sets)} datasets with a train folder each ({names}"
             f"{', ...' if len(sets) > _FEW else ''}); give one of them, such as {images.shown(sets[0])}."
         )
     return {"train": [base]}
@@ -182,35 +182,35 @@ def _classed(tops: dict[str, list[str | None]]) -> tuple[str, ...]:
     """The splits whose folders are classes."""
     splits = [split for split, found in tops.items() if None not in found]
     train = set(tops["train"])
-    if None not in train and len(train) > 1:  # one folder of another name than train's classes only wraps the split
+    if None not in train and len(train) > 1:  # a single folder that is not a class of train only wraps the split
         splits = [s for s in splits if len(set(tops[s])) > 1 or set(tops[s]) <= train]
     names = {top for split in splits for top in tops[split]}
     return tuple(splits) if "train" in splits and len(names) > 1 else ()
 
 
 def _remarks(base: Path, tops: dict[str, list[str | None]], classed: tuple[str, ...]) -> Iterator[str]:
-    """What a reader should know of the layout."""
+    """Notes on the layout."""
     train = set(tops["train"])
     others = {s: sorted({str(t) for t in tops[s]} - {str(t) for t in train}) for s in classed}
     if train == {"good"} and (others.get("test") or (base / "ground_truth").is_dir()):
         masks = len(walk(base / "ground_truth", Counter())) if (base / "ground_truth").is_dir() else 0
         yield (
-            f"the layout of MVTec: train holds good pictures only, test also {_listed(others.get('test', []))}"
+            f"the layout of MVTec: train has only good pictures, test also {_listed(others.get('test', []))}"
             + (f"; ground_truth ({masks} masks) is not read" if masks else "")
         )
     else:
         for split, names in others.items():
             if names:
-                yield f"{split} has {'classes' if len(names) > 1 else 'a class'} that train lacks: {_listed(names)}"
+                yield f"{split} has {'classes' if len(names) > 1 else 'a class'} not in train: {_listed(names)}"
     if classed:
         for split in tops:
             if split not in classed:
-                yield f"the {split} pictures lie in no class folders: they have no labels"
+                yield f"the {split} pictures are not in class folders: they have no labels"
 
 
 def _passed_over(passed: Counter[str]) -> Iterator[str]:
     if passed:
-        yield f"passed over: {', '.join(f'{what} ({n})' for what, n in sorted(passed.items()))}"
+        yield f"skipped: {', '.join(f'{what} ({n})' for what, n in sorted(passed.items()))}"
 
 
 def _listed(names: list[str]) -> str:
@@ -218,19 +218,19 @@ def _listed(names: list[str]) -> str:
 
 
 def _top(root: Path, file: str) -> str | None:
-    """The folder right below ``root`` that a file is in, as a class is called; None for a file beside them."""
+    """The class name of the folder directly below ``root`` that contains a file; None for a file in ``root``."""
     inner = _below(root, file)
     return _class(inner.split(os.sep, 1)[0]) if os.sep in inner else None
 
 
 def _below(root: Path, file: str) -> str:
-    """The path of a file below a folder; pathlib takes as long for this as a small picture takes to decode."""
+    """The path of a file relative to a folder; with pathlib this would take as long as decoding a small picture."""
     return file[len(os.path.join(root, "")) :]
 
 
 @functools.lru_cache(maxsize=4096)
 def _class(name: str) -> str:
-    """A folder's name as a class: composed, so that it is one whether a Mac or another system wrote it."""
+    """A folder's name as a class name: in Unicode NFC, so that it does not depend on the operating system."""
     return unicodedata.normalize("NFC", images.shown(name))
 
 

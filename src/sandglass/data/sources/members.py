@@ -1,4 +1,4 @@
-"""The entries of a zip or tar file one after another: what each says it is, and its bytes; nothing is written."""
+"""Iterates over the entries of a zip or tar file; nothing is written."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Member:
     """One entry of an archive.
 
     Args:
-        name: as the archive has it.
-        kind: ``"file"``, or what else it is, in the plural.
-        size: in bytes, unpacked, as the archive declares it.
-        read: its content in pieces; to be called, if at all, before the next member is asked for.
+        name: name in the archive.
+        kind: ``"file"``, or another kind as a plural noun.
+        size: declared uncompressed size in bytes.
+        read: yields its content in chunks; may only be called before the next member is read.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Member:
 
 
 def members(path: Path) -> Iterator[Member]:
-    """The entries of an archive in their order, folders left out; its first bytes decide how it is read.
+    """The entries of an archive in order, without folders; the format is determined by its first bytes.
 
     Raises:
-        DataError: entries that share bytes; other damage comes as whatever the decoder raises.
+        DataError: overlapping entries; other damage raises the decoder's own errors.
     """
     with path.open("rb") as file:
         head = file.read(8)
@@ -57,14 +57,14 @@ def _zip_members(path: Path) -> Iterator[Member]:
     """The entries of a zip file.
 
     Raises:
-        DataError: two of them share bytes, which no packer does and a trap of a few bytes needs.
+        DataError: two of them overlap, as in a decompression bomb.
     """
     with zipfile.ZipFile(path) as archive:
         end = 0
         for entry in sorted(archive.infolist(), key=lambda e: e.header_offset):
             if entry.header_offset < end:
-                raise DataError(f"{shown(path.name)} has entries that overlap, as only traps do.")
-            end = entry.header_offset + 30 + entry.compress_size  # 30: of a header without its name
+                raise DataError(f"{shown(path.name)} has overlapping entries, like a decompression bomb.")
+            end = entry.header_offset + 30 + entry.compress_size  # 30 bytes: a header without its name
         for entry in archive.infolist():
             mode = entry.external_attr >> 16 if entry.create_system == 3 else 0
             if entry.is_dir() or stat.S_ISDIR(mode):
@@ -82,7 +82,7 @@ def _zip_members(path: Path) -> Iterator[Member]:
                     while piece := content.read(CHUNK):
                         yield piece
 
-            # As it is in the file: zipfile turns another system's separators into slashes.
+            # The original name: entry.filename has other path separators replaced by slashes.
             yield Member(entry.orig_filename, kind, entry.file_size, read)
 
 
@@ -90,9 +90,9 @@ def _tar_members(file: _Forward) -> Iterator[Member]:
     """The entries of a tar file."""
     with tarfile.open(fileobj=file, mode="r:") as archive:  # type: ignore[call-overload]
         while (entry := archive.next()) is not None:
-            archive.members.clear()  # it would keep them all
+            archive.members.clear()  # tarfile would keep them all in memory
             if entry.size < 0:
-                raise tarfile.ReadError("a size below zero")
+                raise tarfile.ReadError("a negative size")
             kind = "pipes and devices"
             if entry.isdir():
                 continue
@@ -113,12 +113,12 @@ def _tar_members(file: _Forward) -> Iterator[Member]:
 
 
 class _Forward:
-    """A stream that :mod:`tarfile` may read forwards only and not more of at once than a header needs.
+    """A forward-only stream for :mod:`tarfile` that limits the size of a single read.
 
-    So a size that leads backwards cannot make it run in circles, and one that is huge cannot fill the memory.
+    So a negative offset cannot cause an endless loop, and a huge header cannot exhaust memory.
 
     Args:
-        file: to read from.
+        file: the file to read from.
     """
 
     def __init__(self, file: Any) -> None:
@@ -132,7 +132,7 @@ class _Forward:
         """The next bytes.
 
         Raises:
-            tarfile.ReadError: asked for too many at once.
+            tarfile.ReadError: ``size`` is negative or above :data:`CHUNK`.
         """
         if not 0 <= size <= CHUNK:
             raise tarfile.ReadError("a header of more than a mebibyte")
@@ -141,25 +141,25 @@ class _Forward:
         return self.last
 
     def seek(self, position: int) -> int:
-        """Reads on to a position, or to the end.
+        """Skips forward to a position, or to the end.
 
         Raises:
-            tarfile.ReadError: it lies behind.
+            tarfile.ReadError: the position has been passed.
         """
         if position < self.at:
-            raise tarfile.ReadError("a size that leads backwards")
+            raise tarfile.ReadError("an offset that points backwards")
         while self.at < position and self.read(min(CHUNK, position - self.at)):
             pass
         return self.at
 
     def finish(self) -> None:
-        """Sees that the archive ended because it was at its end.
+        """Checks that the archive was read to its end.
 
         Raises:
-            tarfile.ReadError: at a header that makes no sense, which :mod:`tarfile` takes for the end.
+            tarfile.ReadError: it stopped at an invalid header, which :mod:`tarfile` treats as the end.
         """
         if self.last.strip(b"\0"):
-            raise tarfile.ReadError("a header that makes no sense")
-        for _ in range(16):  # gzip, bzip2 and xz check their sums at their end
+            raise tarfile.ReadError("an invalid header")
+        for _ in range(16):  # gzip, bzip2 and xz verify their checksums at the end
             if not self.read(CHUNK):
                 return

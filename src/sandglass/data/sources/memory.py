@@ -1,4 +1,4 @@
-"""Sources handed over in Python, or read whole: arrays, tables and map-style datasets."""
+"""In-memory sources: arrays, tables and map-style datasets."""
 
 from __future__ import annotations
 
@@ -23,21 +23,18 @@ def read_pairs(
     channels: int | None = None,
     transform: Transform | None = None,
 ) -> Raw:
-    """Splits of arrays, tensors or DataFrames, all of one kind.
+    """Reads splits of arrays, tensors or DataFrames, all of the same type.
 
     Args:
         pairs: the splits.
-        size: height and width of pictures; also unfolds rows ``(N, C * H * W)``.
-        fit: how pictures are brought to ``size``.
+        size: height and width of pictures; also reshapes rows ``(N, C * H * W)`` to pictures.
+        fit: how pictures are resized.
         channels: 1, 3 or 4.
-        transform: one that is fitted already.
-
-    Raises:
-        DataError: arrays that cannot be understood, or do not fit ``transform``.
+        transform: a fitted transform, or None.
     """
     for split, (x, y) in pairs.items():
         if y is not None and len(y) != len(x):
-            raise DataError(f"'{split}' has {len(x)} examples and {len(y)} labels; give one label an example.")
+            raise DataError(f"'{split}' has {len(x)} examples and {len(y)} labels; give one label per example.")
     pairs = {s: pair for s, pair in pairs.items() if s == "train" or len(pair[0])}
     labels, classes = number_classes({split: y for split, (_, y) in pairs.items()})
     first = pairs["train"][0]
@@ -64,13 +61,13 @@ def read_dataset(dataset: Any, *, labels: bool) -> tuple[list[Any], Any]:
     """Examples and labels of a map-style ``torch.utils.data.Dataset``.
 
     Raises:
-        DataError: items that are neither an example nor an example and its label.
+        DataError: it cannot be indexed, or is empty.
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise DataError("The dataset cannot be indexed; give a map-style one, with __len__ and __getitem__.")
     items = [dataset[i] for i in range(len(dataset))]
     if not items:
-        raise DataError("The dataset has no examples; give one that has.")
+        raise DataError("The dataset has no examples.")
     if not isinstance(items[0], tuple | list):
         return items, None
     if len(items[0]) < 2:
@@ -80,18 +77,18 @@ def read_dataset(dataset: Any, *, labels: bool) -> tuple[list[Any], Any]:
 
 
 def stack(found: list[Any]) -> Any:
-    """Examples of one shape as one array or tensor.
+    """Stacks examples to an array or tensor.
 
     Raises:
-        DataError: several shapes.
+        DataError: their shapes differ.
     """
     tensors = isinstance(found[0], Tensor)
     shapes = sorted({tuple(np.shape(x)) for x in found})
     if len(shapes) > 1:
-        raise DataError(f"The examples have {len(shapes)} shapes, such as {shapes[0]} and {shapes[1]}; give them one.")
+        raise DataError(f"The examples have {len(shapes)} shapes, such as {shapes[0]} and {shapes[1]}; use only one.")
     x = torch.stack(found) if tensors else torch.from_numpy(np.stack([arrays.plain(x) for x in found]))
     if x.ndim == 3:
-        return x[:, None]  # items of two axes are grey pictures, however many there are
+        return x[:, None]  # items of two dimensions are grey pictures
     return x if tensors else x.numpy()
 
 
@@ -99,32 +96,32 @@ def name_splits(source: Mapping[str, Any]) -> Pairs:
     """Splits from a mapping: ``{"train": (x, y), "test": x}``.
 
     Raises:
-        DataError: no ``"train"``, or a name that is no split.
+        DataError: no ``"train"``, or a name that is not a split.
     """
     pairs: Pairs = {}
     for key, value in source.items():
         if str(key) not in SPLITS:
-            raise DataError(f"'{key}' is no split; name them train, validation and test.")
+            raise DataError(f"'{key}' is not a split; name them train, validation and test.")
         pairs[SPLITS[str(key)]] = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     if "train" not in pairs:
-        raise DataError(f"The splits {', '.join(pairs) or '(none)'} lack 'train'; name one so.")
+        raise DataError(f"The splits {', '.join(pairs) or '(none)'} do not include 'train'.")
     return pairs
 
 
 def _unfold(x: Any, size: tuple[int, int] | None, channels: int) -> Any:
-    """Rows ``(N, C * H * W)`` to pictures, where a size was asked for."""
+    """Reshapes rows ``(N, C * H * W)`` to pictures if a size is given."""
     if size is None or np.ndim(x) != 2:
         return x
     shape = (len(x), channels, *size)
     if np.shape(x)[1] != np.prod(shape[1:]):
         raise DataError(
-            f"Rows of {np.shape(x)[1]} numbers are no pictures of {channels}x{size[0]}x{size[1]}; check size."
+            f"Rows of {np.shape(x)[1]} numbers are not pictures of {channels}x{size[0]}x{size[1]}; check size."
         )
     return torch.from_numpy(np.array(arrays.plain(x), order="C").reshape(shape))
 
 
 def _join(xs: dict[str, Any]) -> Any:
-    """All splits as one, so that they are understood in one way."""
+    """Concatenates all splits, so that they are interpreted in the same way."""
     first = next(iter(xs.values()))
     if len(xs) == 1:
         return first
@@ -134,7 +131,7 @@ def _join(xs: dict[str, Any]) -> Any:
         if look != looks["train"]:
             raise DataError(
                 f"'{split}' has {plain[split].dtype} examples of shape {look[1]}, 'train' "
-                f"{plain['train'].dtype} of {looks['train'][1]}; give all splits one type and shape."
+                f"{plain['train'].dtype} of {looks['train'][1]}; all splits must have the same type and shape."
             )
     joined = np.concatenate(list(plain.values()))
     return torch.from_numpy(joined) if isinstance(first, Tensor) else joined
@@ -143,7 +140,7 @@ def _join(xs: dict[str, Any]) -> Any:
 def _understand(
     x: Any, size: tuple[int, int] | None, fit: str | None, channels: int | None
 ) -> tuple[Tensor, Transform | None, tuple[str, ...]]:
-    """Examples as they are kept, their transform if it needs no fitting, and notes."""
+    """The stored examples, their transform if it needs no fitting, and notes."""
     reading = arrays.read_array(x)
     found, notes = reading.x, reading.notes
     if reading.nature == "real" or found.ndim == 2:
@@ -162,20 +159,20 @@ def _understand(
         return found, transform, notes
     if reading.nature == "unit":
         notes = (*notes, "values in [0, 1] were rounded to 256 levels")
-    notes = (*notes, f"{len(found)} pictures: brought from {natural[0]}x{natural[1][0]}x{natural[1][1]} "
+    notes = (*notes, f"{len(found)} pictures: converted from {natural[0]}x{natural[1][0]}x{natural[1][1]} "
              f"to {transform.channels}x{transform.size[0]}x{transform.size[1]} ({transform.fit})")  # fmt: skip
     return transform.apply(found.bool() if binary else found), transform, notes
 
 
 def _obey(x: Any, transform: Transform) -> Tensor:
-    """New data as a fitted transform wants it; tables and real arrays go through it later, with their own checks."""
+    """Prepares new data for a fitted transform; rows and real arrays are transformed later, with their own checks."""
     if isinstance(transform, TableTransform):
         if np.ndim(x) != 2:
             raise DataError(f"The model reads rows of {len(transform.columns)} columns; got an array {np.shape(x)}.")
         return torch.from_numpy(np.array(arrays.plain(x), np.float64, order="C"))
     array = arrays.plain(x)
     if array.ndim < 3:
-        raise DataError(f"The model reads pictures or arrays of three axes; got an array {array.shape}.")
+        raise DataError(f"The model reads pictures or arrays of three dimensions; got an array {array.shape}.")
     if isinstance(transform, ArrayTransform):
         array = arrays.channels_first(array, tensor=isinstance(x, Tensor), real=True)
         return torch.from_numpy(np.array(array, np.float64, order="C"))
@@ -189,7 +186,7 @@ def _obey(x: Any, transform: Transform) -> Tensor:
 
 
 def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:
-    """What a trained model leaves out of a table."""
+    """A note on columns of a table that a trained model does not use."""
     if transform is None:
         return ()
     if not isinstance(transform, TableTransform):
@@ -199,4 +196,4 @@ def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:
     companions = (t for t in transform.given.values() if isinstance(t, TableTransform))
     known = {c["name"] for t in (transform, *companions) for c in t.columns}
     extra = [c for c in frame.columns if c not in known]
-    return (f"columns that the model does not know were left out: {', '.join(extra)}",) if extra else ()
+    return (f"columns that the model does not use were left out: {', '.join(extra)}",) if extra else ()

@@ -1,4 +1,4 @@
-"""NumPy's own files, read without pickle and not past what they say of themselves."""
+"""Reads NumPy files without pickle, after checking their declared sizes."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ DAMAGE = (
     ValueError, TypeError, OSError, EOFError, MemoryError, KeyError, SyntaxError, RecursionError, NotImplementedError,
     RuntimeError, ArithmeticError, zipfile.BadZipFile, zlib.error, tokenize.TokenError,
 )  # fmt: skip
-"""What NumPy and the archive modules raise for a damaged file."""
+"""Exceptions that NumPy and the archive modules raise for a damaged file."""
 
-_HARMLESS, _RATIO = 2**27, 200  # bytes that do no harm, and how much smaller than its arrays a larger file may be
+_HARMLESS, _RATIO = 2**27, 200  # unpacked bytes that are always accepted, and the largest compression ratio beyond
 
 
 def read_numpy(path: Path, labels: Any) -> Pairs:
     """Splits from a ``.npy`` or ``.npz`` file.
 
-    In an archive ``x`` (or ``images``, ``data``, or the first array) are the examples and ``y`` (``labels``,
-    ``targets``) their classes; ``x_train``, ``y_test``, ``val_images`` and the like name splits.
+    In an archive, ``x`` (or ``images``, ``data``, or the first array) has the examples and ``y`` (``labels``,
+    ``targets``) the classes; names such as ``x_train``, ``y_test`` and ``val_images`` give splits.
 
     Raises:
-        DataError: not such a file, one that needs pickle, or one larger than memory can be.
+        DataError: it is damaged, needs pickle, or is too large.
     """
     name = shown(path.name)
     try:
@@ -53,27 +53,26 @@ def read_numpy(path: Path, labels: Any) -> Pairs:
 
 
 def read_npz(path: Path) -> dict[str, Any]:
-    """Every array of a ``.npz`` file, by name; what it declares is judged before one of them is made.
+    """All arrays of a ``.npz`` file by name, after checking their declared sizes.
 
     Raises:
-        DataError: it is larger than memory can be, packed as no data is, or holds something that is no array.
-        Exception: one of :data:`DAMAGE`, where it is damaged.
+        DataError: it is too large, looks like a decompression bomb, or contains something that is not an array.
+        Exception: one of :data:`DAMAGE`, if it is damaged.
     """
     _check_npz(path)
     with np.load(path, allow_pickle=False) as archive:
         found = {key: archive[key] for key in archive.files}
     for key, value in found.items():
         if not isinstance(value, np.ndarray):
-            raise DataError(f"{shown(path.name)}: '{key}' is no array.")
+            raise DataError(f"{shown(path.name)}: '{key}' is not an array.")
     return found
 
 
 def _check_npz(path: Path) -> None:
-    """Judges an archive of arrays by what it declares, before one of them is made.
+    """Checks the declared sizes of an archive of arrays.
 
     Raises:
-        DataError: more than memory can hold, so much more than the file has that it must be a trap, or an array larger
-            than what is there of it.
+        DataError: it is too large, its compression ratio is too high, or an array is larger than its entry.
     """
     name, packed = shown(path.name), path.stat().st_size
     with zipfile.ZipFile(path) as archive:
@@ -82,8 +81,8 @@ def _check_npz(path: Path) -> None:
             raise DataError(f"{name} unpacks to {size / 2**30:.0f} GiB; split it into smaller files.")
         if size > max(_HARMLESS, _RATIO * packed):
             raise DataError(
-                f"{name} has {packed / 2**20:.1f} MiB and would unpack to {size / 2**20:,.0f} MiB, as only traps do; "
-                "if you trust it, save its arrays as .npy files."
+                f"{name} has {packed / 2**20:.1f} MiB and would unpack to {size / 2**20:,.0f} MiB, like a "
+                "decompression bomb; if you trust it, save its arrays as .npy files."
             )
         for entry in archive.infolist():
             if not entry.filename.endswith(".npy"):
@@ -97,7 +96,7 @@ def _check_npz(path: Path) -> None:
 
 
 def _named(found: dict[str, Any]) -> Pairs:
-    """Sorts the arrays of an archive into splits by their names."""
+    """Assigns the arrays of an archive to splits by their names."""
     roles: dict[tuple[str, str], Any] = {}
     for key, value in found.items():
         words = set(key.lower().split("_"))

@@ -1,4 +1,4 @@
-"""What a reader hands to :func:`sandglass.data.load.load_data`: named parts of a source, before they are split."""
+"""The data that readers return to :func:`sandglass.data.load.load_data`, before splitting."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from sandglass.data.transform import Transform
 from sandglass.errors import DataError
 
 SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
-"""What splits are called, and their names here."""
+"""Accepted names of splits, with the standard name of each."""
 
 Pairs = dict[str, tuple[Any, Any]]
-"""For each split its examples and labels (or None)."""
+"""Examples and labels (or None) of each split."""
 _GAPS = "The labels of '{}' have missing values; remove those examples or leave the labels out."
 
 
@@ -29,13 +29,13 @@ class Part:
 
     Args:
         x: a tensor, array or rows of a file ``(N, ...)``, or a DataFrame of N rows.
-        y: ``(N,)`` int64 class numbers, or None.
-        names: where each example comes from; may be empty.
-        factors: ``(N, F)`` int64, what each example was made from, for sets where that is known.
-        mask: ``(N, ...)`` booleans, True where observed, or None. A table's is found when its transform is fitted.
-        groups: ``(N,)`` numbers; examples with the same one are not to be parted. None where they are by themselves.
-        given: companions of each example by name, as ``x``.
-        absent: ``(N,)`` booleans by name, True where an example lacks that companion; for every one there is.
+        y: ``(N,)`` int64 class indices, or None.
+        names: the origin of each example; may be empty.
+        factors: ``(N, F)`` int64, the known generative factors of each example, or None.
+        mask: ``(N, ...)`` booleans, True where observed, or None. That of a table is computed with its transform.
+        groups: ``(N,)`` group numbers; examples of a group stay in one split. None without groups.
+        given: companions by name, in the format of ``x``.
+        absent: ``(N,)`` booleans by name, for every companion, True where an example lacks it.
     """
 
     x: Any
@@ -71,15 +71,15 @@ class Raw:
     """A source that has been read but not split.
 
     Args:
-        parts: ``train`` always; ``validation`` and ``test`` where the source has them.
-        transform: what ``parts`` have been through already, None where it is still to be fitted to the train split.
-        classes: class names, in the order of their numbers.
-        notes: what was done on the way.
-        factors: names of the columns of the parts' ``factors``.
-        bad: name of and reason for each file that was left out.
-        mixture: what the parts were drawn from, where that is known.
-        given: by name of the parts' companions what they have been through, None where it is still to be fitted.
-        made: companions that are derived from the examples, by name: how.
+        parts: ``train`` always; ``validation`` and ``test`` if the source has them.
+        transform: the transform already applied to ``parts``, None if it is still to be fitted to the training set.
+        classes: class names in the order of their indices.
+        notes: remarks on how it was read.
+        factors: names of the generative factors, the columns of the parts' ``factors``.
+        bad: name and reason of each file that was left out.
+        mixture: the data distribution, if it is known.
+        given: the transforms already applied to companions, by name; None for one that is still to be fitted.
+        made: derivations of derived companions, by name.
     """
 
     parts: Mapping[str, Part]
@@ -94,19 +94,19 @@ class Raw:
     made: Mapping[str, str] = field(default_factory=dict)
 
     def noted(self, *notes: str) -> Raw:
-        """With more notes."""
+        """A copy with more notes."""
         return replace(self, notes=(*self.notes, *notes))
 
 
 def as_known(raw: Raw, known: Sequence[str]) -> Raw:
-    """The labels numbered as a trained model numbers them.
+    """Re-encodes labels with the class indices of a trained model.
 
     Args:
-        raw: what was read, its classes in an order of its own.
-        known: the model's classes in its order; empty for a model without, which leaves all as it is.
+        raw: the source, with its own class indices.
+        known: the model's class names in order; if empty, ``raw`` is returned unchanged.
 
     Raises:
-        DataError: a class that the model does not know.
+        DataError: a class that the model was not trained on.
 
     Example:
         >>> raw = Raw({"train": Part(torch.zeros(2, 1), torch.tensor([0, 1]))}, classes=("cat", "dog"))
@@ -118,7 +118,7 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
     strange = [name for name in raw.classes if name not in known]
     if strange:
         raise DataError(
-            f"The model knows no class {_some(strange)}. It knows: {_some(known)}; "
+            f"The model has no class {_some(strange)}. It has: {_some(known)}; "
             "rename the classes, or read no labels: labels=False (--labels false)."
         )
     number = torch.tensor([list(known).index(name) for name in raw.classes])
@@ -129,17 +129,17 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
 def number_classes(
     labels: Mapping[str, Any], classes: Sequence[str] = ()
 ) -> tuple[dict[str, Tensor | None], tuple[str, ...]]:
-    """Labels of any kind to class numbers, counted over all splits together.
+    """Encodes labels as class indices, over all splits together.
 
     Args:
-        labels: for each split ``(N,)`` integers, booleans, texts or whole floats, or None.
-        classes: names in order, where they are known.
+        labels: ``(N,)`` integers, booleans, strings or whole floats for each split, or None.
+        classes: class names in order, if known.
 
     Returns:
-        For each split ``(N,)`` int64 or None, and the class names.
+        ``(N,)`` int64 or None for each split, and the class names.
 
     Raises:
-        DataError: labels that are no classes.
+        DataError: labels that are not classes.
 
     Example:
         >>> number_classes({"train": ["dog", "cat", "dog"], "test": None})
@@ -151,7 +151,7 @@ def number_classes(
     values = sorted({v for y in given.values() for v in y}, key=lambda v: (isinstance(v, str), v))
     total = sum(len(y) for y in given.values())
     if len(values) > max(1000, total // 2) and len(values) > 50:
-        raise DataError(f"{len(values)} different labels for {total} examples are no classes; leave the labels out.")
+        raise DataError(f"{len(values)} different labels for {total} examples are not classes; leave the labels out.")
     if classes and [str(v) for v in values] != list(classes):
         values = list(classes)
     number = {v: i for i, v in enumerate(values)}
@@ -162,12 +162,12 @@ def number_classes(
 
 
 def _flat(y: Any, split: str) -> list[Any]:
-    """``(N,)`` or ``(N, 1)`` labels as Python integers or texts."""
+    """``(N,)`` or ``(N, 1)`` labels as Python integers or strings."""
     y = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim != 1:
-        raise DataError(f"The labels of '{split}' have shape {y.shape}; give one class an example, (N,).")
+        raise DataError(f"The labels of '{split}' have shape {y.shape}; give one class per example, (N,).")
     if y.dtype.kind == "f":
         if np.isnan(y).any():
             raise DataError(_GAPS.format(split))

@@ -1,4 +1,4 @@
-"""Hugging Face datasets saved to disk: their Arrow files are read as they are, and nothing in them is executed."""
+"""Reads Hugging Face datasets saved to disk from their Arrow files; nothing in them is executed."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _LARGEST = 2**36  # bytes
 
 
 def is_saved(folder: Path) -> bool:
-    """Whether a folder is a saved dataset, or several as its splits."""
+    """Whether a folder is a saved dataset, or has one for each split."""
     return (folder / "dataset_dict.json").is_file() or all(
         (folder / name).is_file() for name in ("dataset_info.json", "state.json")
     )
 
 
 def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
-    """A dataset that was saved with ``save_to_disk``: its pictures, or its columns as a table.
+    """Reads a dataset saved with ``save_to_disk``: its pictures, or its columns as a table.
 
-    Of one with pictures, the first column of them are the examples, and ``labels``, or the first column of classes,
-    are their labels; other columns are left out, with a note. Of a table, ``labels`` names the column.
+    If it has pictures, the first column of pictures has the examples, and ``labels`` or the first ClassLabel column the
+    labels; other columns are left out, with a note. Otherwise it is a table, and ``labels`` names a column.
 
     Args:
-        folder: where.
+        folder: the folder.
         labels: the name of a column, None, or False for none.
         options: see :func:`sandglass.data.sources.memory.read_pairs`.
-        pictured: what :func:`sandglass.data.sources.folders.read_items` takes beside them.
+        pictured: further options of :func:`sandglass.data.sources.folders.read_items`.
 
     Raises:
-        ConfigError: labels that are no name.
-        DataError: damaged files, pictures that are elsewhere, or columns that cannot be understood.
+        ConfigError: labels that are not a name.
+        DataError: damaged files, pictures that are not embedded, or unsupported columns.
         MissingPackageError: pyarrow or pandas is not installed.
     """
     if not isinstance(labels, str | bool | None):
@@ -56,7 +56,7 @@ def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dic
         chosen = labels if isinstance(labels, str) else None if labels is False else next(iter(classes), None)
         raw = _pictures(table, pictures[0], chosen, classes.get(chosen or "", ()), options | pictured)
         left = [n for n in features if n not in (pictures[0], chosen)]
-        return raw.noted(f"columns beside the pictures were left out: {cells.listed(left)}") if left else raw
+        return raw.noted(f"other columns than pictures were left out: {cells.listed(left)}") if left else raw
     pairs: Pairs = {}
     for split, part in table.items():
         frame = _frame(part, folder)
@@ -70,12 +70,12 @@ def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dic
 def _frame(table: Any, folder: Path) -> Any:
     try:
         return tables.to_frame(table, plain=True)
-    except (ValueError, TypeError, KeyError) as error:  # such as texts that are no UTF-8
+    except (ValueError, TypeError, KeyError) as error:  # such as strings that are not UTF-8
         raise DataError(f"{shown(folder.name)} is damaged: {' '.join(str(error).split())}.") from error
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    """Where each split is; other splits than those known are not read."""
+    """The folder of each split; splits of other names are not read."""
     if not (folder / "dataset_dict.json").is_file():
         return {"train": folder}
     names = _json(folder / "dataset_dict.json").get("splits")
@@ -84,7 +84,7 @@ def _split_folders(folder: Path) -> dict[str, Path]:
     splits = {SPLITS[name]: folder / name for name in names if name in SPLITS}
     if "train" not in splits:
         raise DataError(
-            f"{shown(folder.name)} has no split 'train', but {cells.listed(names)}; give one of its folders."
+            f"{shown(folder.name)} has no split 'train', only {cells.listed(names)}; give one of its folders."
         )
     return splits
 
@@ -101,10 +101,10 @@ def _read_split(folder: Path) -> tuple[Any, Mapping[str, Any]]:
     features = _json(folder / "dataset_info.json").get("features") or {}
     listed = [str(f.get("filename")) for f in files if isinstance(f, dict)] if isinstance(files, list) else []
     if not listed or any(Path(f).name != f or f == ".." for f in listed):
-        raise DataError(f"{name}/state.json is damaged: it does not list the files that lie beside it.")
+        raise DataError(f"{name}/state.json is damaged: it does not list the files of its folder.")
     missing = [f for f in listed if not (folder / f).is_file()]
     if missing:
-        raise DataError(f"{name} lacks the file {shown(missing[0])} that its state.json lists; save it anew.")
+        raise DataError(f"{name} lacks the file {shown(missing[0])} that its state.json lists; save it again.")
     if sum((folder / f).stat().st_size for f in listed) > _LARGEST:
         raise DataError(f"{name} is over {_LARGEST / 2**30:.0f} GiB; save a part of it.")
     parts = []
@@ -125,12 +125,12 @@ def _read_split(folder: Path) -> tuple[Any, Mapping[str, Any]]:
 def _pictures(
     table: Mapping[str, Any], column: str, labels: str | None, classes: Sequence[str], options: dict[str, Any]
 ) -> Raw:
-    """The pictures of every split: their encoded bytes become files, which the reader of folders judges."""
+    """The pictures of each split, written to temporary files and read as from a folder."""
     with tempfile.TemporaryDirectory(prefix="sandglass-") as place:
         items = {}
         for split, part in table.items():
             y = part.column(labels).to_pylist() if labels else [None] * part.num_rows
-            y = [None if classes and v == -1 else v for v in y]  # -1 stands for a class that is not known
+            y = [None if classes and v == -1 else v for v in y]  # -1 means unlabelled
             files = [
                 _written(Path(place) / f"{split}-{i}", cell, f"row {i} of '{column}'")
                 for i, cell in enumerate(part.column(column).to_pylist())
@@ -143,7 +143,7 @@ def _pictures(
 def _written(path: Path, cell: Any, name: str) -> Path:
     content = cell.get("bytes") if isinstance(cell, dict) else None
     if not isinstance(content, bytes):
-        raise DataError(f"{name} holds no picture, only where one was; save the dataset with its pictures in it.")
+        raise DataError(f"{name} holds a path, not a picture; save the dataset with its pictures embedded.")
     endings = {b"\x89PN": ".png", b"\xff\xd8\xff": ".jpg"}
     path = path.with_suffix(endings.get(content[:3], ""))
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Tables: CSV, Parquet and Feather files, DataFrames, and the fitting of what standardises them."""
+"""Reads tables from CSV, Parquet and Feather files and DataFrames, and fits their transforms."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from sandglass.registry import nearest
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 
 _LARGEST = 2**33  # cells
-_TAIL = 1.5  # the skewness of a log-normal of standard deviation 0.44; a normal has 0, an exponential 2
+_TAIL = 1.5  # skewness of a log-normal with standard deviation 0.44; a normal distribution has 0, an exponential one 2
 
-_PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that begins as PADDED does
+_PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that matches PADDED
 
 
 def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """A DataFrame from a ``.csv``, ``.tsv``, ``.parquet`` or ``.feather`` file, and notes on how it was read.
+    """Reads a ``.csv``, ``.tsv``, ``.parquet`` or ``.feather`` file as a DataFrame, with notes on how it was read.
 
-    Whole numbers of which one has a zero in front, as 007 has, are codes: they stay texts.
-    Texts are UTF-8. The first line of a CSV file names the columns, unless there are numbers in it: where all of it is
-    numbers, or any has a decimal point, the file has no header, and its columns are named c1, c2, ...
+    A CSV file is UTF-8. A column of whole numbers in which one has a leading zero, such as 007, is read as strings. The
+    first line is the header, unless all its cells are numbers or one has a decimal point: then the file has no header,
+    and its columns are named c1, c2, ...
 
     Raises:
-        DataError: no rows, or content that is not a table.
+        DataError: it has no rows, or is not a table.
         MissingPackageError: pandas or pyarrow is not installed.
     """
     read = _read_csv if path.suffix.lower() in (".csv", ".tsv") else _read_arrow
@@ -53,7 +53,7 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         if first.shape[1] == 1 and ";" in first.iloc[0, 0]:
-            options["sep"], notes = ";", (f"{name} has semicolons between its cells",)
+            options["sep"], notes = ";", (f"{name} is separated by semicolons",)
             first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         header = [str(v) for v in first.iloc[0]]
         filled = [v for v in header if v.strip() not in cells.MISSING]
@@ -73,17 +73,17 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
     except (ValueError, OSError) as error:
         raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
     if not isinstance(frame.index, pandas.RangeIndex):
-        raise DataError(f"{name} is not a table: it has lines with more cells than its first line names.")
+        raise DataError(f"{name} is not a table: it has lines with more cells than the first line.")
     if bare:
-        notes += (f"{name} has no header, its first line is numbers: the columns are named c1 to c{len(header)}",)
+        notes += (f"{name} has no header, as its first line has numbers: columns are named c1 to c{len(header)}",)
     return frame, notes
 
 
 def _codes(path: Path, frame: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns that were read as whole numbers and are codes, as texts: somewhere they have a zero in front, as 007."""
+    """Columns that were read as whole numbers but have leading zeros, such as 007, as strings."""
     whole = [name for name in frame.columns if frame[name].dtype.kind in "iu"]
     with path.open("rb") as file:
-        padded = any(_PADDED.search(line) for line in file)  # most files have none, and this is soon seen
+        padded = any(_PADDED.search(line) for line in file)  # a quick test, as most files have none
     if not whole or not padded:
         return {}
     texts = cells.pandas().read_csv(path, usecols=whole, dtype=str, na_values=sorted(cells.MISSING), **options)
@@ -108,7 +108,7 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
                 table = file.read()
         else:
             table = feather.read_table(path, memory_map=False)
-        table.validate(full=True)  # offsets that lead outside would bring the process down
+        table.validate(full=True)  # invalid offsets would crash the process
         frame = to_frame(table)
     except DataError:
         raise
@@ -118,16 +118,16 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def as_frame(source: Any) -> Any:
-    """A table that was handed over as a pandas DataFrame; those of Arrow and Polars are turned into one."""
+    """A table as a pandas DataFrame; Arrow and Polars tables are converted."""
     return source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
 
 
 def to_frame(table: Any, *, plain: bool = False) -> Any:
-    """An Arrow table as a DataFrame, in whose columns whole numbers and booleans stay so beside gaps.
+    """An Arrow table as a DataFrame with nullable integers and booleans.
 
     Args:
         table: the table.
-        plain: pass over what pandas may have noted in it, such as which columns are its index.
+        plain: whether to ignore pandas metadata, such as index columns.
     """
     import pyarrow
 
@@ -139,7 +139,7 @@ def to_frame(table: Any, *, plain: bool = False) -> Any:
 
 
 def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
-    """The table without the column of labels, and that column as an array.
+    """The table without the label column, and that column as an array.
 
     Raises:
         DataError: no such column.
@@ -148,16 +148,16 @@ def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
 
 
 def arrange(raw: Raw, drop: Any, groups: Any) -> Raw:
-    """The tables of a source without the columns to leave out, and with the numbers of their groups.
+    """Drops columns from the tables of a source, and assigns groups.
 
     Args:
         raw: the source.
-        drop: names of columns, or a text of such with commas between.
-        groups: the name of the column that says which rows belong together, or an array ``(N,)`` that does.
+        drop: names of columns to drop, a list or a comma-separated string.
+        groups: the name of the group column, or an array ``(N,)`` of groups.
 
     Raises:
-        DataError: no such column, or a missing value in that of the groups.
-        ConfigError: a source that has no columns.
+        DataError: no such column, or a missing value among the groups.
+        ConfigError: the source has no columns.
     """
     names = [n.strip() for n in drop.split(",") if n.strip()] if isinstance(drop, str) else [str(n) for n in drop or ()]
     if not names and groups is None:
@@ -184,19 +184,19 @@ def arrange(raw: Raw, drop: Any, groups: Any) -> Raw:
         found = keys.get(split)
         if found is not None and not cells.observed(found).all():
             row = int(np.argmin(cells.observed(found)))
-            raise DataError(f"the column of groups has no value in row {row}; fill it, or remove that row.")
+            raise DataError(f"groups has a missing value in row {row}; fill it, or remove that row.")
         which = None if found is None else torch.tensor([number.setdefault(v, len(number)) for v in found.tolist()])
         parts[split] = replace(part, x=frames[split], groups=which)
     return replace(raw, parts=parts).noted(f"{len(number)} groups: each stays in one split", *_crossing(parts))
 
 
 def _crossing(parts: Mapping[str, Part]) -> list[str]:
-    """Remarks on groups that a source itself has in several splits."""
+    """Notes on groups that are in several splits of the source."""
     train, notes = parts["train"].groups, []
     for split, part in parts.items():
         if split != "train" and train is not None and part.groups is not None:
             shared = len(set(part.groups.tolist()) & set(train.tolist()))
-            notes += [f"{shared} groups of {split} are also in train, as the source has them"] if shared else []
+            notes += [f"{shared} groups of {split} are also in train, as in the source"] if shared else []
     return notes
 
 
@@ -208,10 +208,10 @@ def _without(frame: Any, name: str, option: str) -> Any:
 
 
 def check_frame(frame: Any) -> Any:
-    """The table with texts for headers.
+    """The table with strings as column names.
 
     Raises:
-        DataError: no row or column, or two of one name.
+        DataError: it has no rows or columns, or duplicate column names.
     """
     frame = frame.rename(columns=str)
     names = list(frame.columns)
@@ -224,17 +224,17 @@ def check_frame(frame: Any) -> Any:
 
 
 def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> TableTransform:
-    """What standardises a table: mean and scale over the training rows, categories over all rows.
+    """Fits the transform of a table: mean and scale on the training set, categories on all splits.
 
-    A constant column gets scale 1. A table of zeros and ones alone is left as it is. Missing cells count in nothing.
+    A constant column gets scale 1. A table of only zeros and ones is not standardised. Missing cells are ignored.
 
     Args:
-        train: the training rows, a DataFrame or an array ``(N, D)``.
-        everything: the rows of every split.
-        types: what columns were declared to be, see :func:`sandglass.data.fitting.read_types`.
+        train: the training set, a DataFrame or an array ``(N, D)``.
+        everything: the rows of all splits.
+        types: declared kinds of columns, see :func:`sandglass.data.fitting.read_types`.
 
     Raises:
-        DataError: a column that cannot be encoded, or is not there.
+        DataError: a column that cannot be encoded, or does not exist.
 
     Example:
         >>> t = fit_table(np.array([[1.0, 5.0], [3.0, 5.0]]), [])
@@ -249,14 +249,14 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
         if name not in names:
             raise DataError(f"The table has no column '{name}' for types.{nearest(name, names)}")
     if not names:
-        raise DataError("The table has no column left; drop fewer.")
+        raise DataError("The table has no columns left; drop fewer.")
     series = {n: [f[n] if framed else np.asarray(f)[:, i] for f in frames] for i, n in enumerate(names)}
     own = {n: train[n] if framed else np.asarray(train, np.float64)[:, i] for i, n in enumerate(names)}
     binary = not types and all(_binary(cells.plain(s)) for found in series.values() for s in found)
     columns = []
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
-        if not framed or binary:  # an array is numbers and no more
+        if not framed or binary:  # arrays are decoded to plain floats
             column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}
         columns.append(
             column | ({"mean": 0.0, "scale": 1.0} if binary else {}) | ({} if framed else {"dtype": "float64"})
@@ -267,7 +267,7 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
 def remarks(
     transform: TableTransform, raw: Raw, masks: Mapping[str, Tensor | None], types: Types, *, fresh: bool
 ) -> list[str]:
-    """What a reader should know of how a table was taken, a note each; of one that is not fresh, its gaps alone."""
+    """Notes on how a table was read; with a model's transform (not ``fresh``) only on missing values."""
     if not fresh or not transform.frame:
         return _gaps(transform, masks)
     notes: list[str] = []
@@ -277,18 +277,18 @@ def remarks(
         count = sum(c["kind"] == kind for c in transform.columns)
         notes += [f"{count} column{'s' if count > 1 else ''} {what}"] if count else []
     zoned = [c["name"] for c in transform.columns if c["dtype"] == "utc"]
-    notes += [f"times were brought to UTC: {cells.listed(zoned)}"] if zoned else []
+    notes += [f"times were converted to UTC: {cells.listed(zoned)}"] if zoned else []
     longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
-    notes += [f"'{n}' has sequences of at most {t} steps; shorter ones end in a gap" for n, t in longest.items()]
+    notes += [f"'{n}' has sequences of at most {t} steps; shorter ones are padded" for n, t in longest.items()]
     return notes + _advice(transform, raw, types) + _gaps(transform, masks)
 
 
 def _advice(transform: TableTransform, raw: Raw, types: Types) -> list[str]:
-    """Columns of which nobody said anything and that might be meant otherwise, and how to say so."""
+    """Notes on undeclared columns whose kind may have been inferred wrongly, with the option to change it."""
     notes = []
     for what, kind, then, meant in (
-        ("taken for counts", "numeric", "would make plain numbers of one", lambda c, raw: c["kind"] == "count"),
-        ("numeric, though of few whole numbers", "categorical", "would make categories of one, 'count' counts", _few),
+        ("read as counts", "numeric", "would make one numeric", lambda c, raw: c["kind"] == "count"),
+        ("numeric, but with few distinct integers", "categorical", "would make one categorical, 'count' counts", _few),
         ("above 0, with a long tail", "positive", "would model the logarithm of one", _skewed),
     ):
         own = [c for c in transform.columns if c["name"] not in types and not transform.binary]
@@ -300,14 +300,14 @@ def _advice(transform: TableTransform, raw: Raw, types: Types) -> list[str]:
 
 
 def _few(column: Mapping[str, Any], raw: Raw) -> bool:
-    """Whether it is numeric and might be categories."""
+    """Whether a column is numeric and might be categorical."""
     if column["kind"] != "numeric" or column["dtype"] != "int64":
         return False
     return len(np.unique(_numbers(column["name"], raw))) <= FEW
 
 
 def _skewed(column: Mapping[str, Any], raw: Raw) -> bool:
-    """Whether it is numeric, and its logarithm would be nearer to a normal."""
+    """Whether a column is numeric, and its logarithm is closer to a normal distribution."""
     if column["kind"] != "numeric":
         return False
     found = _numbers(column["name"], raw)
@@ -321,13 +321,13 @@ def _skewness(values: np.ndarray[Any, Any]) -> float:
 
 
 def _numbers(name: str, raw: Raw) -> np.ndarray[Any, Any]:
-    """What is observed of a column of numbers in any split."""
+    """The observed values of a numeric column over all splits."""
     found = np.concatenate([cells.numbers(name, cells.plain(part.x[name])) for part in raw.parts.values()])
     return found[~np.isnan(found)]
 
 
 def _gaps(transform: TableTransform, masks: Mapping[str, Tensor | None]) -> list[str]:
-    """How many cells of each column are missing, over all splits."""
+    """A note on the number of missing cells by column, over all splits."""
     rows = sum(len(m) for m in masks.values() if m is not None)
     if not rows:
         return []
@@ -338,12 +338,12 @@ def _gaps(transform: TableTransform, masks: Mapping[str, Tensor | None]) -> list
     some = ", ".join(f"'{n}' {counts[n]:,}" for n in worst[:8]) + (", ..." if len(worst) > 8 else "")
     return [
         f"{sum(counts.values()):,} cells of {len(counts)} column{'s' if len(counts) > 1 else ''} are missing ({some}): "
-        "they enter as 0, and losses and measures count observed cells alone"
+        "they are set to 0, and losses and metrics use only observed cells"
     ]
 
 
 def _binary(values: np.ndarray[Any, Any]) -> bool:
-    """Whether the cells that are observed are zeros and ones, or booleans."""
+    """Whether the observed cells are all 0 or 1, or booleans."""
     seen = values[cells.observed(values)]
     if seen.dtype.kind == "O":
         return len(seen) > 0 and all(isinstance(v, bool | np.bool_) for v in seen)
