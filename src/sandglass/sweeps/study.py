@@ -13,7 +13,7 @@ running according to the database, but not locked, is resumed from its newest ch
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -305,8 +305,3 @@ def _optuna() -> Any:
         raise MissingPackageError("A sweep needs Optuna: pip install 'sandglass-ml[sweep]'.") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
-
-
-def numbers(trials: Sequence[Trial], state: str) -> int:
-    """The number of trials in a state."""
-    return sum(trial.state == state for trial in trials)

@@ -126,14 +126,11 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
     return replace(raw, parts=parts, classes=tuple(known))
 
 
-def number_classes(
-    labels: Mapping[str, Any], classes: Sequence[str] = ()
-) -> tuple[dict[str, Tensor | None], tuple[str, ...]]:
+def number_classes(labels: Mapping[str, Any]) -> tuple[dict[str, Tensor | None], tuple[str, ...]]:
     """Encodes labels as class indices, over all splits together.
 
     Args:
         labels: ``(N,)`` integers, booleans, strings or whole floats for each split, or None.
-        classes: class names in order, if known.
 
     Returns:
         ``(N,)`` int64 or None for each split, and the class names.
@@ -152,8 +149,6 @@ def number_classes(
     total = sum(len(y) for y in given.values())
     if len(values) > max(1000, total // 2) and len(values) > 50:
         raise DataError(f"{len(values)} different labels for {total} examples are not classes; leave the labels out.")
-    if classes and [str(v) for v in values] != list(classes):
-        values = list(classes)
     number = {v: i for i, v in enumerate(values)}
     numbered: dict[str, Tensor | None] = dict.fromkeys(labels)
     for split, y in given.items():
