@@ -267,6 +267,22 @@ def test_a_history_gives_back_one_in_two_and_loses_none() -> None:
     assert len(History(2, (1,))(torch.rand(5, 1))) == 5
 
 
+def test_a_history_returns_its_input_until_it_is_full() -> None:
+    torch.manual_seed(0)
+    history = History(50, (1,))
+    for step in range(50):
+        new = torch.full((1, 1), float(step))
+        assert torch.equal(history(new), new) and float(history.filled.sum()) == step + 1
+
+
+def test_pix2pix_translates_rows() -> None:
+    spec = Spec((3,), given={"tag": Spec((2,))})
+    model = registry.build("pix2pix", spec, source="tag", net="mlp", critic="mlp")
+    batch = Batch(torch.randn(5, 3), given={"tag": torch.randn(5, 2)}, absent={"tag": torch.arange(5) > 3})
+    assert all(torch.isfinite(phase.loss(batch, Clock()).loss) for phase in model.phases())
+    assert model.paired(batch).tolist() == [1, 1, 1, 1, 0] and model.translate(batch).shape == (5, 3)
+
+
 def test_the_critics_see_the_history() -> None:
     """A translation of long ago is scored again: with a generator that has changed the loss is another."""
     model, data = cycle_gan(history=6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import types
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 import sandglass
+from sandglass.core import Spec
 from sandglass.engine.train import bodies, build, start_from
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
@@ -132,7 +134,7 @@ def test_resume_gives_more_epochs_and_refuses_other_data(tmp_path: Path) -> None
         sandglass.resume(run.path)
     with pytest.raises(DataError, match=r"not what .* was trained on"):
         sandglass.resume(run.path, data=x + 1)
-    with pytest.raises(ConfigError, match="can only raise"):
+    with pytest.raises(ConfigError, match="can only have more"):
         sandglass.resume(run.path, data=x, epochs=1)
     longer = sandglass.resume(run.path, data=x, epochs=4)
     straight = sandglass.train("vae", x, out=tmp_path / "b", model_options={"latent_dim": 2}, epochs=4, batch_size=20)
@@ -165,6 +167,14 @@ def test_start_from_the_body_of_another_model(run: sandglass.Run) -> None:
         assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
         moved = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
         assert moved and all(key.startswith(copied[0]) for key in moved), "all else starts anew"
+
+
+def test_a_model_built_for_other_companions_is_refused(tmp_path: Path) -> None:
+    data = sandglass.load_data(np.arange(120.0).reshape(30, 4), given={"tag": np.arange(90.0).reshape(30, 3)})
+    model = build("vae", dataclasses.replace(data.spec, given={"tag": Spec((4,))}), condition="tag")
+    with pytest.raises(ConfigError, match=r"built for 'tag' of shape \(4,\)"):
+        sandglass.train(model, data, out=tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_mistakes_leave_nothing_behind(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ CHANGES = {
 # what a model is shown
 
 
+def test_unpaired_sets_are_cut_by_their_own_lengths() -> None:
+    x, b = torch.arange(6.0)[:, None], torch.arange(4.0)[:, None]
+    shards = batch_shards(Batch(x, beside={"b": Batch(b)}), 3)
+    assert [len(s) for s in shards] == [2, 2, 2] and [len(s.beside["b"]) for s in shards] == [1, 1, 2]
+    assert torch.equal(torch.cat([s.beside["b"].x for s in shards]), b)
+    assert [len(s) for s in batch_shards(Batch(x, beside={"b": Batch(b[:2])}), 3)] == [3, 3]
+
+
 def test_a_batch_is_damaged_and_has_what_it_was() -> None:
     data = pictures()
     augment, corrupt = make_augmentation("flip,rotate"), make_corruption("gaussian,mask")

@@ -261,7 +261,7 @@ def test_resume_with_more_epochs(cli: Cli, tmp_path: Path) -> None:
     whole, parts = (tmp_path / n / "model" / "model.safetensors" for n in ("whole", "parts"))
     assert whole.read_bytes() == parts.read_bytes()
     code, _, err = cli("train", "--resume", "parts", "--epochs", "2")
-    assert code == 2 and "can only raise" in err
+    assert code == 2 and "can only have more" in err
 
 
 def test_init_from(cli: Cli, tmp_path: Path) -> None:

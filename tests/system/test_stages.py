@@ -280,6 +280,16 @@ def test_phases_may_share_an_optimiser_and_train_a_bare_parameter() -> None:
     assert float(weight.detach()) == pytest.approx(expected, rel=1e-5)
 
 
+def test_phases_that_share_an_optimiser_must_agree_on_its_settings() -> None:
+    weight = nn.Parameter(torch.tensor([1.0]))
+    phases = [
+        Phase(name, (weight,), lambda batch, clock: Terms(weight.sum(), {}), optim={"lr": lr}, optimizer="both")
+        for name, lr in (("a", 0.1), ("b", 0.2))
+    ]
+    with pytest.raises(ConfigError, match="'a' and 'b' share an optimiser but not its 'lr'"):
+        Stepper(chain(), Stage("s", tuple(phases)), Training(device="cpu"))
+
+
 def ae(folder: Path, **options: Any) -> Any:
     small = {"latent_dim": 2, "net": {"name": "mlp", "widths": [8]}}
     return sandglass.train(
@@ -306,7 +316,7 @@ def test_what_a_later_stage_learnt_is_not_thrown_away(data: Dataset, tmp_path: P
     with pytest.raises(ConfigError, match=r"already in its stage 'prior'.*--stage.prior.epochs"):
         run.drop_after(checkpoint, keep_trained=last)
     assert lengthened(settled, chain().stages(), None, {"prior": {"epochs": 12}})[1] == ["code", "centre", "prior"]
-    with pytest.raises(ConfigError, match="can only raise"):
+    with pytest.raises(ConfigError, match="can only have more"):
         lengthened(settled, chain().stages(), 2, {})
     with pytest.raises(ConfigError, match="more epochs of its stages code, prior alone"):
         lengthened(settled, chain().stages(), None, {"centre": {"epochs": 3}})

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sandglass.core import OPTIM, Phase, Stage
 from sandglass.engine.options import Training
+from sandglass.errors import ConfigError
 
 _DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.0, "momentum": 0.9}
 
@@ -97,7 +98,13 @@ def make_optimizer(phases: Sequence[Phase], stage: Stage, options: Training) -> 
     params = list(dict.fromkeys(p for phase in phases for p in phase.parameters()))
     given = {name: value for name in OPTIM if (value := getattr(options, name, None)) is not None}
     chosen = {**_DEFAULTS, **stage.optim}
-    for phase in reversed(phases):
+    for phase in phases:
+        for name, value in phase.optim.items():
+            first = next(p for p in phases if name in p.optim)
+            if first.optim[name] != value:
+                raise ConfigError(
+                    f"The phases '{first.name}' and '{phase.name}' share an optimiser but not its '{name}'."
+                )
         chosen |= phase.optim
     chosen |= given
     common: dict[str, Any] = {"lr": chosen["lr"], "weight_decay": chosen["weight_decay"]}

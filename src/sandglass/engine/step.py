@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -109,12 +109,14 @@ class Stepper:
 
 
 def batch_shards(batch: Batch, count: int) -> list[Batch]:
-    """The batch cut into at most ``count`` parts of nearly equal size."""
+    """The batch, and its unpaired sets, cut into at most ``count`` parts of nearly equal size."""
     if count == 1:
         return [batch]
-    bounds = [len(batch) * i // count for i in range(count + 1)]
-    pieces = [slice(a, b) for a, b in pairwise(bounds) if b > a]
-    return [batch.map(lambda t, piece=piece: t[piece]) for piece in pieces]  # type: ignore[misc]
+    count = min(count, len(batch), *(len(other) for other in batch.beside.values()))
+    beside = {name: batch_shards(other, count) for name, other in batch.beside.items()}
+    cuts = [slice(len(batch) * i // count, len(batch) * (i + 1) // count) for i in range(count)]
+    shards = [replace(batch, beside={}).map(lambda t, cut=cut: t[cut]) for cut in cuts]  # type: ignore[misc]
+    return [replace(shard, beside={k: v[i] for k, v in beside.items()}) for i, shard in enumerate(shards)]
 
 
 def term_values(terms: Terms) -> tuple[list[str], list[Tensor]]:

@@ -25,7 +25,7 @@ from sandglass.errors import CheckpointError, ConfigError, DataError
 from sandglass.runs.card import model_card
 from sandglass.runs.load import load
 from sandglass.runs.run import Run, hold
-from sandglass.schedules.weight import Weight
+from sandglass.schedules.weight import Weight, Weights
 
 
 def build(name: str, spec: Spec, *, seed: int | None = None, **options: Any) -> Model:
@@ -194,7 +194,9 @@ def lengthened(
     changed = {name: n for name, n in wanted.items() if n != before[name]}
     for name, n in changed.items():
         if n < before[name]:
-            raise ConfigError(f"The stage '{name}' was set to {before[name]} epochs: --epochs can only raise that.")
+            raise ConfigError(
+                f"The stage '{name}' has {before[name]} epochs: a resumed run can only have more, not {n}."
+            )
     if not changed:
         return training, [s.name for s in stages]
     own = {name: dict(options) for name, options in training.stage.items()}
@@ -216,8 +218,8 @@ def spec_of(data: Dataset, training: Training) -> Spec:
 
 def weights_of(model: Model) -> list[Weight]:
     """All weights in a model's objectives that can follow a schedule."""
-    found = [w for value in vars(model).values() for w in (value, *getattr(value, "weights", ()))]
-    return [w for w in found if isinstance(w, Weight)]
+    values = list(vars(model).values())
+    return [w for v in values for w in (v.weights if isinstance(v, Weights) else (v,)) if isinstance(w, Weight)]
 
 
 def check_fit(model: Model, data: Dataset) -> None:
@@ -234,6 +236,14 @@ def check_fit(model: Model, data: Dataset) -> None:
             f"The model was built for {model.spec.support} examples of shape {model.spec.shape}; "
             f"'{data.name}' has {data.spec.support} ones of shape {data.spec.shape}."
         )
+    for kind in ("given", "beside"):
+        own, other = getattr(model.spec, kind), getattr(data.spec, kind)
+        for name in own.keys() & other.keys():
+            if own[name].shape != other[name].shape:
+                raise ConfigError(
+                    f"The model was built for '{name}' of shape {own[name].shape}; '{data.name}' has it of shape "
+                    f"{other[name].shape}."
+                )
     registry.check_needs(model, data.spec, gaps=any(split.mask is not None for split in data.splits.values()))
     if "labels" in model.needs and model.spec.classes != data.spec.classes:
         raise ConfigError(

@@ -9,10 +9,10 @@ from torch import Tensor
 from sandglass.core import Bound, Clock, total
 from sandglass.errors import ConfigError
 from sandglass.registry import ScheduleOption
-from sandglass.schedules.weight import Weight
+from sandglass.schedules.weight import Weight, Weights
 
 
-class RatePenalty:
+class RatePenalty(Weights):
     """The penalty on the rate in an objective; logged parts, reports and the bound have the rate itself.
 
     With beta = 1 the objective is the negative bound of Kingma and Welling 2014, "Auto-Encoding Variational Bayes"

@@ -166,7 +166,7 @@ class History(nn.Module):
         """``(B, *shape)``, some of them from earlier steps."""
         if not (self.size and self.training):
             return x
-        places = torch.randperm(self.size, device=x.device)[: len(x)]
+        places = (self.filled + torch.rand(self.size, device=x.device)).argsort()[: len(x)]  # free ones first
         old, new = self.kept[places], x[: len(places)]
         known = self.filled[places] > 0
         swapped = known & (torch.rand(len(places), device=x.device) < 0.5)

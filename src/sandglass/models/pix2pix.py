@@ -117,7 +117,7 @@ class Pix2Pix(Model):
     def paired(self, batch: Batch) -> Tensor:
         """``(B,)``, 1 where an example has its source and 0 where that is absent."""
         absent = batch.absent.get(self.given.name)
-        return torch.ones_like(batch.x[:, 0].flatten(1)[:, 0]) if absent is None else (~absent).to(batch.x.dtype)
+        return batch.x.new_ones(len(batch.x)) if absent is None else (~absent).to(batch.x.dtype)
 
     def translate(self, batch: Batch, to: str | None = None) -> Tensor:
         """Pictures ``(B, *shape)`` for the sources of a batch; deterministic in eval mode.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,15 @@ from sandglass.errors import ConfigError
 from sandglass.registry import names, resolve
 from sandglass.schedules.constant import Constant
 from sandglass.schedules.schedule import Schedule
+
+
+class Weights(abc.ABC):
+    """Several weights of one objective, such as those of a penalty."""
+
+    @property
+    @abc.abstractmethod
+    def weights(self) -> tuple[Weight, ...]:
+        """The weights that can follow a schedule."""
 
 
 class Weight:
