@@ -155,7 +155,7 @@ def test_long_learning_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().err == "", "nothing in a pipe"
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     Own(updates=3)(digits(), CPU)
-    assert capsys.readouterr().err == "Learning features of the data to compare samples by, once: 1 of 3 updates done\n"
+    assert capsys.readouterr().err == "Training a feature network on the data to compare samples, once: 1 of 3 updates done\n"
 
 
 def test_large_pictures_are_averaged_down() -> None:
@@ -234,7 +234,7 @@ def test_inception_s_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("the network is away\nand more")
 
     fake(monkeypatch, no_network)  # type: ignore[arg-type]
-    with pytest.raises(NotFoundError, match=r"could not be had: the network is away\.$"):
+    with pytest.raises(NotFoundError, match=r"could not be loaded: the network is away\.$"):
         inception(evaluation, CPU)
 
 

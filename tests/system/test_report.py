@@ -95,7 +95,7 @@ def test_every_section_of_a_vae_with_two_latent_dimensions(trained: Trained) -> 
     elbo = results["metrics"]["elbo"]["value"]
     assert f"test ELBO {facts.figure(elbo, results['metrics']['elbo']['stderr'])} nats" in text
     assert "of 2 latent dimensions active" in text
-    assert "comparable among such figures only" in text
+    assert "comparable with other cross-entropies only" in text
     assert all(line in text for line in ("nats per example", ">epoch<", ">validation<", ">train<"))
     figures = {f.name for f in (run.path / "figures").iterdir()}
     assert {"samples.png", "manifold.png", "originals.png", "reconstructions.png", "interpolations.png", "codes.svg",
