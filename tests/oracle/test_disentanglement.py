@@ -276,7 +276,7 @@ def test_what_cannot_be_judged_is_refused() -> None:
         scores(grid(3, 4), grid(3, 4), ["mig"])
     one = torch.cat([FACTORS[:, :1], torch.zeros(len(FACTORS), 2).long()], 1)
     for name in ("factor_vae", "modularity", "dci"):
-        with pytest.raises(DataError, match=f"'{name}' needs two factors that vary; here a does"):
+        with pytest.raises(DataError, match=f"'{name}' needs two factors that vary; varying here: a"):
             scores(FACTORS, one, [name])
     with pytest.raises(DataError, match="needs a factor that varies; here none does"):
         scores(FACTORS, torch.zeros(len(FACTORS), 2).long(), ["sap"])

@@ -56,7 +56,7 @@ def test_it_is_shown_rgb_between_minus_one_and_one(package: types.ModuleType, mo
     assert (result.value, result.stderr) == pytest.approx((float(each.mean()), float(each.std() / 20**0.5)), rel=1e-6)
     assert (result.n, result.note) == (
         20,
-        "vgg, version 0.1; pictures enlarged 8 times; few examples",
+        "vgg, version 0.1; images enlarged 8 times; few examples",
     )
 
 

@@ -336,7 +336,7 @@ def test_what_is_taken_unasked() -> None:
         ("fid", {"features": "pixel"}, 50, ConfigError, "Did you mean 'pixels'"),
         ("fid", {"features": {"name": "random", "dim": 0}}, 50, ConfigError, "dim >= 1"),
         ("fid", {"features": {"name": "own", "updates": 0}}, 50, ConfigError, "updates"),
-        ("fid", {"features": "inception"}, 50, DataError, "pictures"),
+        ("fid", {"features": "inception"}, 50, DataError, "images"),
         ("fid", {}, 1, DataError, "at least 2 examples"),
         ("kid", {}, 19, DataError, "at least 20 examples"),
         ("nearest", {"samples": 0}, 50, ConfigError, "at least 1"),
