@@ -99,7 +99,7 @@ def test_curves_of_several_stages_bear_their_names(material: Runs, monkeypatch: 
     section = registry.entry("section", "curves").make(both)
     names = [chart.name for chart in section.charts]
     assert "curve-train-elbo-loss" in names and "curve-later-elbo-loss" in names
-    assert any(chart.alt.startswith("later: ") for chart in section.charts) and "epochs count anew" in section.how
+    assert any(chart.alt.startswith("later: ") for chart in section.charts) and "epochs restart at 1" in section.how
 
 
 def test_what_a_fit_found_is_in_the_report(material: Runs) -> None:

@@ -278,7 +278,7 @@ def test_what_cannot_be_judged_is_refused() -> None:
     for name in ("factor_vae", "modularity", "dci"):
         with pytest.raises(DataError, match=f"'{name}' needs two factors that vary; varying here: a"):
             scores(FACTORS, one, [name])
-    with pytest.raises(DataError, match="needs a factor that varies; here none does"):
+    with pytest.raises(DataError, match="needs a factor that varies; varying here: none"):
         scores(FACTORS, torch.zeros(len(FACTORS), 2).long(), ["sap"])
     bad: list[tuple[str, dict[str, int]]] = [
         ("mig", {"bins": 1}), ("modularity", {"bins": 1}), ("dci", {"trees": 0}),

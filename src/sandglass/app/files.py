@@ -22,7 +22,7 @@ from sandglass.data.cells import pandas, plain
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
 from sandglass.reports.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
-from sandglass.reports.sheet import beside
+from sandglass.reports.sheet import with_labels
 from sandglass.runs import storage
 from sandglass.runs.plain import strict_json
 
@@ -42,7 +42,7 @@ def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = Non
     images = to_images(x, transform)
     times = max(1, round(_CELL / min(images.shape[1:3])))
     picture = grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images))))
-    return write_picture(path, beside(picture, rows) if rows else picture)
+    return write_picture(path, with_labels(picture, rows) if rows else picture)
 
 
 def write_picture(path: Path, picture: Pixels) -> Path:

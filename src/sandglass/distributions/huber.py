@@ -41,9 +41,7 @@ class HuberDensity(Distribution):
     def __init__(self, location: Tensor, scale: Tensor, delta: float) -> None:
         self.location, self.scale = broadcast_all(location, scale)
         self.delta = delta
-        self.centre = math.sqrt(2 * math.pi) * math.erf(
-            delta / math.sqrt(2)
-        )  # mass within delta, and beyond
+        self.centre = math.sqrt(2 * math.pi) * math.erf(delta / math.sqrt(2))  # mass within delta, and beyond
         self.tails = 2 / delta * math.exp(-0.5 * delta**2)
         super().__init__(self.location.shape, validate_args=False)
 

@@ -18,7 +18,7 @@ from sandglass.runs.result import Result
 ACTIVE = 0.01
 """A unit is active when the variance of its posterior mean over the data is above this."""
 
-COLLAPSED = "posterior collapse: the codes carry no information about the examples"
+COLLAPSED = "posterior collapse, the codes carry no information about the examples"
 """Note for a model without any active unit."""
 
 _ADVICE = "try a smaller beta, a beta that warms up (beta_schedule=linear), or free_bits"

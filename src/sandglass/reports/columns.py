@@ -1,4 +1,4 @@
-"""Examples that are no pictures, column by column."""
+"""Columns of examples that are not images."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sandglass.data.transform import TableTransform
 from sandglass.reports.section import Material
 
 SHOWN = 24
-"""Columns at most."""
+"""Maximum number of columns."""
 
 _YEAR = 365.2425 * 86400  # seconds
 
 
 @dataclass(frozen=True)
 class Series:
-    """One column of a table: its numbers in their own unit, dates as years, or its categories as numbers from 0.
+    """One column of a table: numbers in the original unit, dates as years, or category indices from 0.
 
-    What was not observed is NaN.
+    Missing values are NaN.
     """
 
     name: str
@@ -52,7 +52,7 @@ def series(x: Tensor, m: Material, mask: Tensor | None = None) -> list[Series]:
 def _of_column(column: Mapping[str, Any], part: npt.NDArray[Any], gap: npt.NDArray[Any]) -> list[Series]:
     name, kind, categories = column["name"], column["kind"], tuple(column.get("categories", ()))
     if kind == "categorical":
-        # From the code, not from the text it stands for: two categories may read alike.
+        # From the one-hot code, since two categories may have the same text.
         return [Series(name, np.where(gap[:, 0], np.nan, part.argmax(1)), categories)]
     found = np.where(gap, np.nan, coding.quantities(column, part))
     if kind == "ordinal":
