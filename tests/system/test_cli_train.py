@@ -219,11 +219,11 @@ def test_length_and_batches_follow_the_data_and_a_short_run_is_told(cli: Cli, tm
     data = ["vae", "--data", "digits", *SMALL, "--no-report"]  # 200 to train on: batches of 16
     code, _, err = cli("train", *data, "--epochs", "2", "--out", tmp_path / "short")
     assert code == 0 and "2 epochs in batches of 16" in err
-    assert "26 updates in all are few" in err and "--epochs 154 makes 2,002" in err
+    assert "only 26 updates in total" in err and "--epochs 154 for 2,002 updates" in err
     training = yaml.safe_load((tmp_path / "short/config.yaml").read_text())["training"]
     assert (training["epochs"], training["batch_size"]) == (2, 16), "settled, and not decided again on resume"
     code, _, err = cli("train", *data, "--epochs", "24", "--out", tmp_path / "long")
-    assert code == 0 and "updates in all" not in err
+    assert code == 0 and "updates in total" not in err
     code, out, _ = cli("train", *data, "--dry-run")
     assert code == 0 and "(154 epochs)" in out
 
@@ -299,12 +299,12 @@ def test_a_stage_has_options_of_its_own(cli: Cli, staged: str, tmp_path: Path) -
     page = (tmp_path / "run" / "report.html").read_text()
     assert "second: objective" in page and "Fitted in closed form: count" in page
     code, out, _ = cli("train", staged, *words, "--dry-run")
-    assert code == 0 and "a step, second" in out and "(1 + 3 epochs)" in out
+    assert code == 0 and "step, second" in out and "(1 + 3 epochs)" in out
 
 
 def test_help_of_train_names_the_stages(cli: Cli, staged: str) -> None:
     _, out, _ = cli("train", staged, "--help")
-    assert "--stage.first.OPTION" in out and "2 epochs when not given" in out and "fitted in closed form" in out
+    assert "--stage.first.OPTION" in out and "2 epochs by default" in out and "fitted in closed form" in out
     assert "--stage." not in cli("train", "vae", "--help")[1].split("examples:")[0]
 
 

@@ -258,6 +258,6 @@ def test_on_the_command_line(
     assert "There is no features" in capsys.readouterr().err
     assert main(["metrics", "fid"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "own, pixels, random" in out and "and the data suits it" in out
+    assert "own, pixels, random" in out and "for suitable models and data" in out
     assert main(["metrics", "kid"]) == 0
-    assert "taken: when it is named" in capsys.readouterr().out
+    assert "computed: when requested by name" in capsys.readouterr().out
