@@ -130,6 +130,6 @@ def test_several_latents_have_traversals_and_rates(tmp_path: Path, material: Run
             sections = {name: registry.entry("section", name).make(two) for name in SECTIONS}
     finally:
         inner.__class__ = TwoLevels.__mro__[1]
-    assert [strip.label for strip in sections["traversals"].strips] == ["z1, 1 number", "z2, 2 numbers"]
+    assert [strip.label for strip in sections["traversals"].strips] == ["z1, 1 dimension", "z2, 2 dimensions"]
     assert "z1" in sections["levels"].charts[0].svg and "z2" in sections["levels"].charts[0].svg
     assert "z2 2" in sections["dimensions"].charts[0].svg or "z2 3" in sections["dimensions"].charts[0].svg

@@ -157,7 +157,7 @@ def test_recipes_say_what_they_are(name: str) -> None:
         ("training: {epoch: 3}", "Did you mean 'epochs'"),
         ("training: {epochs: three}", "training.epochs must be a whole number"),
         ("data: {sauce: digits}", "Did you mean 'source'"),
-        ("model: {name: vae, options: {net: {custom: Mine}}}", "of your own"),
+        ("model: {name: vae, options: {net: {custom: Mine}}}", "custom net"),
         ("model: &a {name: vae}\ntraining: *a", "aliases"),
         ("- 1", "mapping"),
         ("model: {name: torch.nn.Linear}", "There is no model 'torch.nn.Linear'"),
