@@ -1,8 +1,8 @@
 """MkDocs hooks: the pages of the site, their order, and their links.
 
-The site consists of docs/, four pages of the repository root (README is the home page), and the reference. Each folder in
-docs/ is a section, headed by the page of the same name if there is one, so that new pages need no configuration. A link
-to a file outside the site is replaced by its name, since the site may be deployed without the source.
+The site consists of docs/, four pages of the repository root (README is the home page), and the reference. Each folder
+in docs/ is a section, headed by the page of the same name if there is one, so that new pages need no configuration. A
+link to a file outside the site is replaced by its name, since the site may be deployed without the source.
 """
 
 from __future__ import annotations

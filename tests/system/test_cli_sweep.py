@@ -31,7 +31,7 @@ def test_on_the_command_line(cli: Cli) -> None:  # noqa: F811
     for wrong, message in {
         "--vary": "option=values", "--vary=lr": "option=values", "--vary=lrr=1,2": "Did you mean '--lr'",
         "--vary=latent_dim=a,b": "must be a whole number", "--vary=lr=x..y": "must be a number",
-        "--vary=limit=1,2": "other examples", "--dry-run": "sweeps do not support", "--init-from=s": "sweeps do not support",
+        "--vary=limit=1,2": "other examples", "--dry-run": "sweeps do not", "--init-from=s": "sweeps do not",
     }.items():  # fmt: skip
         code, out, err = cli(
             "sweep", "vae", "--data", "digits", *([] if wrong == "--vary" else ["--vary=beta=1,2"]), wrong

@@ -17,7 +17,7 @@ from sandglass import api
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
-from sandglass.metrics.mig import known_shares
+from sandglass.metrics.mig import information_shares
 from sandglass.reports import facts, history
 from sandglass.reports.mosaic import enlarge, grid, save_png, to_images
 from sandglass.reports.page import write_report
@@ -176,7 +176,9 @@ def test_known_factors_have_a_table_of_who_knows_them(trained: Trained) -> None:
     assert "The 16 most informative of 20 dimensions" in text and "Codes in 20 bins" in text
     model, split = run.load_model(), data.splits["test"]
     with torch.no_grad():
-        shares, names = known_shares(model.encode(split.batch(slice(0, len(split))).x), split.factors, data.factors)
+        shares, names = information_shares(
+            model.encode(split.batch(slice(0, len(split))).x), split.factors, data.factors
+        )
     assert names == ("shape", "rotation", "x", "y") and shares.shape == (20, 4)
     assert all(f">{share:.2f}<" in chart for share in shares[shares.max(1).argmax()]), (
         "the one that knows most is shown"

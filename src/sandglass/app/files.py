@@ -41,18 +41,18 @@ def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = Non
     """
     images = to_images(x, transform)
     times = max(1, round(_CELL / min(images.shape[1:3])))
-    picture = grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images))))
-    return write_picture(path, with_labels(picture, rows) if rows else picture)
+    whole = grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images))))
+    return write_image(path, with_labels(whole, rows) if rows else whole)
 
 
-def write_picture(path: Path, picture: Pixels) -> Path:
+def write_image(path: Path, image: Pixels) -> Path:
     """Writes an image ``(H, W, C)`` to a file without metadata."""
     make_folder(path.parent)
-    storage.write_file(path, _encoded(picture, path.suffix.lower()))
+    storage.write_file(path, _encoded(image, path.suffix.lower()))
     return path
 
 
-def write_pictures(path: Path, pictures: Pixels, names: Sequence[str] = ()) -> Path:
+def write_images(path: Path, images: Pixels, names: Sequence[str] = ()) -> Path:
     """Writes one PNG file per image to a folder, atomically.
 
     Raises:
@@ -61,11 +61,11 @@ def write_pictures(path: Path, pictures: Pixels, names: Sequence[str] = ()) -> P
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(f"{path} already exists and is not empty; name another folder.")
     make_folder(path.parent)
-    digits = len(str(max(len(pictures) - 1, 1)))
+    digits = len(str(max(len(images) - 1, 1)))
     temporary = path.parent / f".{path.name}.tmp-{os.getpid()}"
     try:
         temporary.mkdir()
-        for i, one in enumerate(pictures):
+        for i, one in enumerate(images):
             name = f"{names[i] if names else str(i).zfill(digits)}.png"
             (temporary / name).write_bytes(_encoded(one, ".png"))
         if path.exists():
@@ -177,13 +177,13 @@ def free(path: Path) -> Path:
     return candidate
 
 
-def _encoded(picture: Pixels, ending: str) -> bytes:
-    if ending == ".png":
-        return png(picture)
+def _encoded(pixels: Pixels, suffix: str) -> bytes:
+    if suffix == ".png":
+        return png(pixels)
     from PIL import Image
 
-    image: Image.Image = Image.open(io.BytesIO(png(picture)))
-    kind = {".webp": "WEBP"}.get(ending, "JPEG")
+    image: Image.Image = Image.open(io.BytesIO(png(pixels)))
+    kind = {".webp": "WEBP"}.get(suffix, "JPEG")
     if kind == "JPEG" and image.mode in ("RGBA", "LA"):
         image = image.convert("RGB")
     buffer = io.BytesIO()

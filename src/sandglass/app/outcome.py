@@ -17,7 +17,7 @@ from sandglass.errors import ConfigError
 from sandglass.reports.mosaic import to_images
 from sandglass.tasks.task import Outcome
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 TABLES = (".csv", ".parquet")
 ARRAYS = (".npy", ".npz")
 
@@ -37,15 +37,15 @@ def destination(out: str | None, default: str, makes: str, transform: Transform,
     """
     if makes == "arrays":
         return _named(out, default, ".npz", (".npz", *TABLES), "a table or archive of arrays")
-    if separate and not _pictures(transform):
+    if separate and not _is_image(transform):
         raise ConfigError("--separate is for images; rows of a table are written to one CSV file.")
     if isinstance(transform, TableTransform):
         return _named(out, default, ".csv", (*TABLES, *ARRAYS), "rows of a table", always=True)
-    if not _pictures(transform):
+    if not _is_image(transform):
         return _named(out, default, ".npy", ARRAYS, "arrays", always=True)
     if separate or (out and not Path(out).suffix):
         return Path(out) if out else files.free(Path(default))
-    return _named(out, default, ".png", (*PICTURES, *ARRAYS), "images")
+    return _named(out, default, ".png", (*IMAGES, *ARRAYS), "images")
 
 
 def _named(
@@ -60,7 +60,7 @@ def _named(
     return path
 
 
-def _pictures(transform: Transform) -> bool:
+def _is_image(transform: Transform) -> bool:
     return transform.spec().is_image
 
 
@@ -83,7 +83,7 @@ def write(outcome: Outcome, path: Path, transform: Transform) -> Path:
     if isinstance(transform, TableTransform):
         return _write_rows(outcome, path, transform)
     if not ending:
-        return files.write_pictures(path, to_images(outcome.x, transform), file_names(outcome.names))
+        return files.write_images(path, to_images(outcome.x, transform), file_names(outcome.names))
     parts = list(outcome.parts.values())
     if len(parts) == 1:
         return files.sheet(path, transform, parts[0], outcome.width, outcome.rows)

@@ -43,7 +43,7 @@ def preview(words: Sequence[str]) -> int:
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ConfigError(f"{path} should end in .png, .jpg or .webp.")
 
-    from sandglass.app.files import free, write_picture
+    from sandglass.app.files import free, write_image
     from sandglass.data.augment import AUGMENTATIONS, make_augmentation
     from sandglass.data.corrupt import SCALES, make_corruption, possible
     from sandglass.data.load import load_data
@@ -63,7 +63,7 @@ def preview(words: Sequence[str]) -> int:
     ]
     together = [make_augmentation(augment, data.spec), make_corruption(corrupt, data.spec)] if any(selected) else []
     columns = _columns(data, groups, [c for c in together if c is not None], args.number, args.epochs, args.seed)
-    path = write_picture(path if args.out else free(path), sheet(columns))
+    path = write_image(path if args.out else free(path), sheet(columns))
     examples, changes = len(columns[0].images), len(augment) + len(corrupt)
     print(f"{path}: {examples} examples, {changes} change{'s' * (changes != 1)}")
     return 0

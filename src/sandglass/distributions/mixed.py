@@ -302,8 +302,8 @@ def _check(spec: Spec) -> None:
     """Checks that the columns are known and fill the rows as the transform of a table does."""
     if not spec.columns or len(spec.shape) != 1 or spec.support != "real":
         raise ConfigError("mixed is for tables with several kinds of columns; use gaussian, or bernoulli in [0, 1].")
-    alone = [c for c in spec.columns if c.kind not in ("categorical", "sequence")]
-    good = all(c.width == 1 for c in alone) and all(c.width > 0 for c in spec.columns)
-    good &= all(c.categories for c in alone if c.kind == "ordinal")
-    if not good or sum(c.width for c in spec.columns) != spec.shape[0]:
+    scalar = [c for c in spec.columns if c.kind not in ("categorical", "sequence")]
+    valid = all(c.width == 1 for c in scalar) and all(c.width > 0 for c in spec.columns)
+    valid &= all(c.categories for c in scalar if c.kind == "ordinal")
+    if not valid or sum(c.width for c in spec.columns) != spec.shape[0]:
         raise ConfigError(f"The columns of this table do not match its rows of {spec.shape[0]} values.")

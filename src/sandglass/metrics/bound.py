@@ -21,12 +21,12 @@ OBSERVED = "of the observed values only"
 
 def kind_of_bound(model: Model, split: Split | None = None) -> str:
     """Note on the kind of likelihood a bound is of."""
-    gaps = OBSERVED if split is not None and split.mask is not None else ""
+    observed = OBSERVED if split is not None and split.mask is not None else ""
     notes = {
         "cross-entropy": "grey values under a Bernoulli: a cross-entropy, comparable with other cross-entropies only",
         "density": "a log density, which can be positive",
     }
-    return "; ".join(note for note in (notes.get(model.kind or "", ""), gaps) if note)
+    return "; ".join(note for note in (notes.get(model.kind or "", ""), observed) if note)
 
 
 def dimensions(spec: Spec, mask: Tensor | None = None) -> float:

@@ -24,7 +24,7 @@ def shares(cells: np.ndarray, bins: int, data: Factored, weights: np.ndarray | N
     return information(cells, bins, data, weights) / np.where(whole > 0, whole, 1)
 
 
-def known_shares(codes: Tensor, factors: Tensor, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def information_shares(codes: Tensor, factors: Tensor, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Normalised mutual information ``(D, F)`` of latent dimensions and varying factors, and these factors' names.
 
     Args:
@@ -35,7 +35,7 @@ def known_shares(codes: Tensor, factors: Tensor, names: Sequence[str]) -> tuple[
     Example:
         >>> import torch
         >>> factors = torch.tensor([[0, 3], [0, 4], [1, 3], [1, 4]])
-        >>> known_shares(factors.double(), factors, ("a", "b"))
+        >>> information_shares(factors.double(), factors, ("a", "b"))
         (array([[1., 0.],
                [0., 1.]]), ('a', 'b'))
     """

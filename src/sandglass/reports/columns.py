@@ -39,22 +39,22 @@ def series(x: Tensor, m: Material, mask: Tensor | None = None) -> list[Series]:
         flat = np.asarray(transform.inverse(x.cpu()), np.float64).reshape(len(x), -1)
         return [Series(f"x{k + 1}", flat[:, k]) for k in range(min(SHOWN, flat.shape[1]))]
     rows = x.cpu().double().numpy()
-    gaps = np.zeros(rows.shape, bool) if mask is None else ~mask.cpu().numpy()
+    missing = np.zeros(rows.shape, bool) if mask is None else ~mask.cpu().numpy()
     made: list[Series] = []
     start = 0
     for column in transform.columns:
         end = start + coding.width(column)
-        made += _of_column(column, rows[:, start:end], gaps[:, start:end])
+        made += _of_column(column, rows[:, start:end], missing[:, start:end])
         start = end
     return made[:SHOWN]
 
 
-def _of_column(column: Mapping[str, Any], part: npt.NDArray[Any], gap: npt.NDArray[Any]) -> list[Series]:
+def _of_column(column: Mapping[str, Any], part: npt.NDArray[Any], missing: npt.NDArray[Any]) -> list[Series]:
     name, kind, categories = column["name"], column["kind"], tuple(column.get("categories", ()))
     if kind == "categorical":
         # From the one-hot code, since two categories may have the same text.
-        return [Series(name, np.where(gap[:, 0], np.nan, part.argmax(1)), categories)]
-    found = np.where(gap, np.nan, coding.quantities(column, part))
+        return [Series(name, np.where(missing[:, 0], np.nan, part.argmax(1)), categories)]
+    found = np.where(missing, np.nan, coding.quantities(column, part))
     if kind == "ordinal":
         return [Series(name, found[:, 0], categories)]
     if kind == "date":

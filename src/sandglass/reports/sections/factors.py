@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandglass.metrics.mig import BINS, known_shares
+from sandglass.metrics.mig import BINS, information_shares
 from sandglass.reports.plots import heat_chart
 from sandglass.reports.section import Material, Section, section
 
@@ -14,7 +14,7 @@ def factors(m: Material) -> Section | None:
     """Mutual information of every latent dimension and every known generative factor."""
     if m.codes is None or m.data is None or m.split is None or m.split.factors is None or not m.data.factors:
         return None
-    shares, names = known_shares(m.codes, m.split.factors[: len(m.codes)], m.data.factors)
+    shares, names = information_shares(m.codes, m.split.factors[: len(m.codes)], m.data.factors)
     if not names:
         return None
     first = (-shares.max(1)).argsort(kind="stable")[:_ROWS]

@@ -22,9 +22,9 @@ def samples(m: Material) -> Section | None:
     image = mosaic("samples", f"{side * side} samples", to_images(drawn, m.transform), side, width=_WIDTH, pad=6)
     source = "the prior" if "prior" in m.model.provides else "codes like those of the training data"
     what = running.conditioned_on(m.model)
-    given = f", each conditioned on the {what} of an example of the {m.split_name} split" if what else ""
+    condition = f", each conditioned on the {what} of an example of the {m.split_name} split" if what else ""
     how = (
-        f"{side * side} uncurated samples from {source}{given}. Check variety as well as sharpness; near-duplicates of "
+        f"{side * side} uncurated samples from {source}{condition}. Check variety as well as sharpness; near-duplicates of "
         "one image indicate mode collapse."
     )
     return Section("samples", "Samples", how, half=True, strips=[Strip(image)])
