@@ -24,7 +24,7 @@ def samples(m: Material) -> Section | None:
     what = running.conditioned_on(m.model)
     condition = f", each conditioned on the {what} of an example of the {m.split_name} split" if what else ""
     how = (
-        f"{side * side} uncurated samples from {source}{condition}. Check variety as well as sharpness; near-duplicates "
+        f"{side * side} uncurated samples from {source}{condition}. Check variety and sharpness; near-duplicates "
         "of one image indicate mode collapse."
     )
     return Section("samples", "Samples", how, half=True, strips=[Strip(image)])
