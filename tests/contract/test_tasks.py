@@ -174,7 +174,7 @@ def test_labels_by_name_number_and_each() -> None:
         ("vae", {"label": "1"}, "draws no samples given labels"),
         ("cvae", {"label": "9"}, "Known: a, b, c"),
         ("cvae", {"label": "each", "number": 0}, "at least 1"),
-        ("vae", {"given": "source=x.png"}, "knows no companion 'source'"),
+        ("vae", {"given": "source=x.png"}, "has no companion 'source'"),
         ("vae", {"given": "x.png"}, "NAME=FILE"),
     ],
 )
