@@ -1,8 +1,8 @@
-"""Hooks of MkDocs: which pages the site has, in which order, and where their links lead.
+"""MkDocs hooks: the pages of the site, their order, and their links.
 
-The site is docs/, the four pages beside it (README is its home), and the reference. A folder in docs/ is a section of
-its own, headed by the page of the same name where there is one, so that a new page needs no line anywhere. A link to a
-file that is not in the site becomes its name, for a copy of the site may stand where there is no source.
+The site consists of docs/, four pages of the repository root (README is the home page), and the reference. Each folder
+in docs/ is a section, headed by the page of the same name if there is one, so that new pages need no configuration. A
+link to a file outside the site is replaced by its name, since the site may be deployed without the source.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ BESIDE = {
     "security.md": "SECURITY.md",
     "changelog.md": "CHANGELOG.md",
 }
-"""Pages that stand beside docs/ in the repository; docs/index.md, the list of pages, gives way to the navigation."""
+"""Pages from the repository root; README.md replaces docs/index.md, the list of pages, as the home page."""
 ORDER = ("data", "training", "using", "evaluating", "comparing")
-"""The guides in reading order; others follow by their names."""
+"""The guides in reading order; others follow alphabetically."""
 SECTIONS = ("models", "nets", "likelihoods", "metrics")
-"""The sections in their order; others follow by their names, and the reference last."""
+"""The order of the sections; others follow alphabetically, and the reference is last."""
 LINK = re.compile(
     r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>(?!https?:|mailto:|#)[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
 )
@@ -35,7 +35,7 @@ FENCED = re.compile(r"(^```.*?^```$)", re.DOTALL | re.MULTILINE)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Adds the pages that docs/ does not hold, and makes the navigation of all."""
+    """Adds the pages from outside docs/, and builds the navigation."""
     texts = {page: (ROOT / source).read_text(encoding="utf-8") for page, source in BESIDE.items()}
     for page, text in (texts | reference.pages()).items():
         if old := files.get_file_from_path(page):
@@ -46,7 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def navigation(pages: list[str]) -> list[object]:
-    """The home, then the guides in reading order, then a section for each folder, and the project last.
+    """The home page, the guides in reading order, a section for each folder, and the project pages.
 
     Example:
         >>> navigation(["index.md", "sklearn.md", "data.md", "nets.md", "nets/a.md", "metrics/b.md"])[1:-1]
@@ -66,12 +66,12 @@ def navigation(pages: list[str]) -> list[object]:
 
 
 def place(name: str, order: tuple[str, ...]) -> tuple[int, str]:
-    """A key to sort by: the names in ``order`` as they stand there, others after them by the alphabet."""
+    """Sort key: names in ``order`` first, in that order, then others alphabetically."""
     return order.index(name) if name in order else len(order), name
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Turns the links of a page, which are right in the repository, into links of the site."""
+    """Converts the links of a page, which are valid in the repository, to links of the site."""
     here = page.file.src_uri
     known = {file.src_uri for file in files}
     parts = FENCED.split(markdown)
@@ -79,15 +79,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def link(found: re.Match[str], here: str, known: set[str]) -> str:
-    """One link in the terms of the site, or the name of what it leads to."""
+    """A link within the site, or the name of the target if it is outside."""
     if here.startswith("reference/"):
         return found[0]
     folder = posixpath.dirname(BESIDE.get(here, f"docs/{here}"))
     target = posixpath.normpath(posixpath.join(folder, found["target"]))
     pages = {source: page for page, source in BESIDE.items()} | {"docs/index.md": "index.md"}
-    there = pages.get(target, target.removeprefix("docs/") if target.startswith("docs/") else "")
-    if there in known:
-        way = posixpath.relpath(there, posixpath.dirname(here) or ".")
-        return f"{found['image']}[{found['text']}]({way}{found['anchor'] or ''})"
+    page = pages.get(target, target.removeprefix("docs/") if target.startswith("docs/") else "")
+    if page in known:
+        relative = posixpath.relpath(page, posixpath.dirname(here) or ".")
+        return f"{found['image']}[{found['text']}]({relative}{found['anchor'] or ''})"
     named = posixpath.basename(target) in found["text"] or target in found["text"]
     return found["text"] if named else f"{found['text']} ({target})"

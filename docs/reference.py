@@ -1,4 +1,4 @@
-"""The pages of the site that are drawn from docstrings and signatures: the library's face, and what is registered."""
+"""Reference pages generated from docstrings and signatures: the public API and everything registered."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from sandglass.app.helping import shown
 
 DOCS = Path(__file__).resolve().parent
 TITLES = {"dataset": "Data sets"}
-"""Of kinds that are not called by their name with an s."""
+"""Page titles of kinds that are not the name with an s."""
 
 
 def pages() -> dict[str, str]:
-    """By path below the site, the text of every page of the reference."""
+    """The text of every reference page, by its path in the site."""
     made = {f"reference/{kind}s.md": of_kind(kind) for kind in registry.kinds()}
     return {"reference/library.md": face(), **made}
 
 
 def face() -> str:
-    """The page of the functions and classes that ``import sandglass`` offers."""
+    """The page of the public functions and classes of ``import sandglass``."""
     functions = [n for n in sandglass.__all__ if not inspect.isclass(getattr(sandglass, n))]
     classes = [n for n in sandglass.__all__ if n not in functions]
-    parts = ["# The library", "What `import sandglass` offers. The command line offers the same."]
+    parts = ["# The library", "The public API of `import sandglass`. The command line has the same features."]
     parts += [f"## {n}\n\n{described(getattr(sandglass, n), f'sandglass.{n}')}" for n in functions]
     for name in classes:
         made = getattr(sandglass, name)
@@ -40,7 +40,7 @@ def face() -> str:
 
 
 def of_kind(kind: str) -> str:
-    """The page of everything registered of a kind."""
+    """The page of everything registered as a kind."""
     parts = [f"# {title(kind)}"]
     for name in registry.names(kind):
         found = registry.entry(kind, name)
@@ -57,19 +57,19 @@ def of_kind(kind: str) -> str:
 
 
 def row(option: registry.Option) -> tuple[str, str, str]:
-    """An option in a table; where its value is itself registered, with the way to that page."""
-    default = "must be given" if option.default is inspect.Parameter.empty else f"`{shown(option.default)}`"
+    """A table row of an option; an option of a registered kind has a link to the page of that kind."""
+    default = "required" if option.default is inspect.Parameter.empty else f"`{shown(option.default)}`"
     where = f" One of the [{title(option.kind).lower()}]({option.kind}s.md)." if option.kind else ""
     return f"`{option.name}`", default, prose(option.help) + where
 
 
 def title(kind: str) -> str:
-    """What the page of a kind is called."""
+    """The page title of a kind."""
     return TITLES.get(kind, f"{kind}s".capitalize())
 
 
 def described(made: Callable[..., Any], name: str) -> str:
-    """Signature, text, arguments, what comes back, what is raised, and an example."""
+    """Signature, description, arguments, return value, exceptions and examples."""
     doc = documented(made)
     parts = [f"```python\n{name}{signature(made)}\n```", *text(doc)]
     arguments = [(f"`{p.arg_name}`", prose(p.description)) for p in doc.params]
@@ -85,7 +85,7 @@ def described(made: Callable[..., Any], name: str) -> str:
 
 
 def methods(made: type) -> str:
-    """A table of the methods and properties of a class that are for others."""
+    """A table of the public methods and properties of a class."""
     own = {n: m for n, m in vars(made).items() if not n.startswith("_") and inspect.getdoc(getattr(made, n, None))}
     public = {n: m for n, m in own.items() if callable(m) or isinstance(m, property | classmethod | staticmethod)}
     rows = [
@@ -96,7 +96,7 @@ def methods(made: type) -> str:
 
 
 def signature(made: Callable[..., Any]) -> str:
-    """Names and defaults, an argument a line where one line would be long; types are in the code."""
+    """Names and defaults without types, with one argument per line if the signature is long."""
     found = inspect.signature(made)
     plain = [p.replace(annotation=inspect.Parameter.empty) for p in found.parameters.values()]
     line = str(found.replace(parameters=plain, return_annotation=inspect.Signature.empty))
@@ -104,7 +104,7 @@ def signature(made: Callable[..., Any]) -> str:
 
 
 def broken(arguments: str) -> str:
-    r"""Arguments on lines of their own.
+    r"""Arguments on separate lines.
 
     Example:
         >>> broken("a, b=(1, 2)")
@@ -119,13 +119,13 @@ def documented(made: Any) -> Docstring:
 
 
 def text(doc: Docstring) -> Iterator[str]:
-    """The first sentences, and what follows before the arguments."""
+    """The short and the long description."""
     for part in (doc.short_description, doc.long_description):
         if part:
             yield prose(part)
 
 
 def prose(words: str | None) -> str:
-    """Docstring text as Markdown: roles become code; literal blocks keep their indent."""
+    """Docstring text as Markdown: roles become code, literal blocks keep their indentation."""
     words = re.sub(r":\w+:`(?:~[\w.]*\.)?([^`]+)`", r"`\1`", words or "")
     return re.sub(r"^::$", "", words, flags=re.MULTILINE) if "\n    " in words else " ".join(words.split())

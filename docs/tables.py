@@ -1,7 +1,7 @@
-"""Writes the tables of the pages in docs/ anew from the registry: ``make tables``.
+"""Updates the tables of the pages in docs/ from the registry: ``make tables``.
 
-A table stands between ``<!-- models -->`` and ``<!-- /models -->``, and so for the other kinds. With ``--check``
-nothing is written, and a table that is out of date is an error.
+A table is placed between ``<!-- models -->`` and ``<!-- /models -->``, and likewise for other kinds. With ``--check``
+nothing is written, and an outdated table is an error.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ MARKS = re.compile(r"<!-- (?P<kind>[a-z]+) -->\n.*?<!-- /(?P=kind) -->", re.DOTA
 
 
 def models() -> str:
-    """Name, what it is, what it needs of the data, what it can do beside sampling."""
+    """Name, summary, data requirements, and capabilities besides sampling."""
     rows = []
     for name in registry.names("model"):
         made = registry.declared(name)
         needs, provides = (" ".join(f"`{word}`" for word in words) for words in (made.needs, made.provides))
         rows.append((f"`{name}`", registry.entry("model", name).summary, needs, provides))
-    return table(("model", "what it is", "needs", "offers, beside `sample`"), rows)
+    return table(("model", "what it is", "needs", "offers, besides `sample`"), rows)
 
 
 def tasks() -> str:
-    """Name, what it is, what it asks of the model."""
+    """Name, summary, and required model capabilities."""
     rows = []
     for name in registry.names("task"):
         found = registry.entry("task", name)
         rows.append((f"`{name}`", found.summary, " ".join(f"`{c}`" for c in found.make.needs) or "`sample`"))
-    return table(("task", "what it does", "of the model"), rows)
+    return table(("task", "what it does", "requires"), rows)
 
 
 def named(kind: str) -> Callable[[], str]:
-    """A table of names and what they are."""
+    """A function that makes the table of names and summaries of a kind."""
 
     def make() -> str:
         rows = [(f"`{name}`", registry.entry(kind, name).summary) for name in registry.names(kind)]
@@ -60,28 +60,28 @@ def datasets() -> str:
 
 
 def augmentations() -> str:
-    """Name, what its strength is, and the usual one."""
+    """Name, meaning of the strength, and its default."""
     rows = [(f"`{name}`", scale.about, f"{scale.usual:g}") for name, scale in AUGMENTATIONS.items()]
-    return table(("augmentation", "strength", "usual"), rows)
+    return table(("augmentation", "strength", "default"), rows)
 
 
 def corruptions() -> str:
-    """Name, what its strength is, the usual one, and what the five severities are."""
+    """Name, meaning of the strength, its default, the five severities, and the supported data."""
     rows = [
         (f"`{name}`", kind.scale.about, f"{kind.scale.usual:g}", ", ".join(f"{s:g}" for s in kind.scale.severities),
-         "pictures, rows" if kind.rows else "pictures" if kind.real else "pictures in [0, 1]")
+         "images, rows" if kind.rows else "images" if kind.real else "images in [0, 1]")
         for name, kind in CORRUPTIONS.items()
     ]  # fmt: skip
-    return table(("corruption", "strength", "usual", "`@1` to `@5`", "for"), rows)
+    return table(("corruption", "strength", "default", "`@1` to `@5`", "for"), rows)
 
 
 def schedules() -> str:
-    """Name, what it is, and where it comes to rest with its own options."""
+    """Name, summary, and final value with default options."""
     rows = []
     for name in registry.names("schedule"):
         final = registry.resolve("schedule", name).final
-        rows.append((f"`{name}`", registry.entry("schedule", name).summary, "never" if final is None else f"{final:g}"))
-    return table(("schedule", "what it is", "comes to rest at"), rows)
+        rows.append((f"`{name}`", registry.entry("schedule", name).summary, "none" if final is None else f"{final:g}"))
+    return table(("schedule", "what it is", "final value"), rows)
 
 
 def recipes() -> str:
@@ -121,7 +121,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def renew(text: str) -> str:
-    """The page with every table between marks made anew."""
+    """The page with all tables updated."""
     return MARKS.sub(lambda m: f"<!-- {m['kind']} -->\n{TABLES[m['kind']]()}\n<!-- /{m['kind']} -->", text)
 
 

@@ -97,7 +97,7 @@ def test_curves_of_several_stages_bear_their_names(material: Runs, monkeypatch: 
     section = registry.entry("section", "curves").make(both)
     names = [chart.name for chart in section.charts]
     assert "curve-train-elbo-loss" in names and "curve-later-elbo-loss" in names
-    assert any(chart.alt.startswith("later: ") for chart in section.charts) and "epochs count anew" in section.how
+    assert any(chart.alt.startswith("later: ") for chart in section.charts) and "epochs restart at 1" in section.how
 
 
 def test_what_a_fit_found_is_in_the_report(material: Runs) -> None:
@@ -128,6 +128,6 @@ def test_several_latents_have_traversals_and_rates(tmp_path: Path, material: Run
             sections = {name: registry.entry("section", name).make(two) for name in SECTIONS}
     finally:
         inner.__class__ = TwoLevels.__mro__[1]
-    assert [strip.label for strip in sections["traversals"].strips] == ["z1, 1 number", "z2, 2 numbers"]
+    assert [strip.label for strip in sections["traversals"].strips] == ["z1, 1 dimension", "z2, 2 dimensions"]
     assert "z1" in sections["levels"].charts[0].svg and "z2" in sections["levels"].charts[0].svg
     assert "z2 2" in sections["dimensions"].charts[0].svg or "z2 3" in sections["dimensions"].charts[0].svg

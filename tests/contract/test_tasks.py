@@ -152,7 +152,7 @@ def test_a_model_without_its_data_draws_all_classes_and_says_so() -> None:
     found = labelled()
     alone = Trained(found.model, found.reading, None, "alone")
     outcome = registry.resolve("task", {"name": "generate", "number": 60})(alone)
-    assert set(outcome.columns["class"]) == set("abc") and "not at hand" in outcome.notes[0]
+    assert set(outcome.columns["class"]) == set("abc") and "not available" in outcome.notes[0]
 
 
 def test_labels_by_name_number_and_each() -> None:
@@ -174,7 +174,7 @@ def test_labels_by_name_number_and_each() -> None:
         ("vae", {"label": "1"}, "is not conditional on labels"),
         ("cvae", {"label": "9"}, "Known: a, b, c"),
         ("cvae", {"label": "each", "number": 0}, "at least 1"),
-        ("vae", {"given": "source=x.png"}, "no companion 'source'"),
+        ("vae", {"given": "source=x.png"}, "has no companion 'source'"),
         ("vae", {"given": "x.png"}, "NAME=FILE"),
     ],
 )

@@ -46,7 +46,7 @@ def test_the_means_that_vary_by_more_than_a_hundredth_are_counted() -> None:
 def test_it_is_of_the_posterior_s_mean_and_not_of_its_draws() -> None:
     """Draws of standard deviation 10 vary by 100; means of 0 variance are not active whatever the posterior's is."""
     collapsed = count(coded(torch.zeros(3).double(), 2 * math.log(10)), signs(100, 3))
-    assert collapsed.value == 0 and "say nothing of their examples" in collapsed.note
+    assert collapsed.value == 0 and "posterior collapse" in collapsed.note
     one = count(coded(torch.ones(3).double()), signs(1, 3))
     assert (one.value, one.note) == (0, "few examples"), "of one example no code can vary"
     assert count(coded(torch.ones(3).double(), -18.0), signs(100, 3)).value == 3

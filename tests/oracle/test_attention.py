@@ -143,9 +143,9 @@ def test_what_makes_no_sense_is_refused(options: dict[str, int], word: str) -> N
 
 def test_a_context_is_neither_forgotten_nor_ignored() -> None:
     x, words = torch.randn(2, 6, 8), torch.randn(2, 4, 5)
-    with pytest.raises(ConfigError, match="given none"):
+    with pytest.raises(ConfigError, match="got none"):
         Attention(8, 2, context=5)(x)
-    with pytest.raises(ConfigError, match="built without one"):
+    with pytest.raises(ConfigError, match="built without a con"):
         Attention(8, 2)(x, words)
 
 

@@ -96,7 +96,7 @@ def test_a_probe_of_the_identity_is_the_probe_of_the_inputs() -> None:
     train, test = blobs(300, 2.0), blobs(300, 2.0, seed=1)
     found = probed(Through(), train, test)
     for result in found.values():
-        assert f"on the inputs {result.value:.3f}; the commonest class 0.333" in result.note and result.n == 300
+        assert f"on the inputs {result.value:.3f}; majority class 0.333" in result.note and result.n == 300
         share = (300 * result.value + 2) / 304
         assert result.stderr == pytest.approx(math.sqrt(share * (1 - share) / 304), rel=1e-9)
         assert 0.8 < result.value < 1
@@ -120,7 +120,7 @@ def test_a_probe_says_what_it_was_fitted_to(monkeypatch: pytest.MonkeyPatch) -> 
     assert "tested on the same" in probed(Through(), train, train)["probe_knn"].note
     mostly = dataclasses.replace(train, y=(torch.arange(60) % 5 > 0).long())
     uneven = dataclasses.replace(test, y=(torch.arange(30) % 10 > 0).long())
-    assert "the commonest class 0.900" in probed(Through(), mostly, uneven)["probe_knn"].note
+    assert "majority class 0.900" in probed(Through(), mostly, uneven)["probe_knn"].note
     monkeypatch.setattr(_subset, "MOST", 20)
     some = probed(Through(), train, test)["probe_knn"]
     assert "fitted to 20 of 60 training examples" in some.note and some.n == 20
@@ -203,7 +203,7 @@ def test_ways_of_known_length_and_energy(steps: int) -> None:
     uneven = Through(way=lambda t: t.square() * torch.tensor([3.0, -4.0]))
     length, energy, note = smooth(uneven, steps=steps)
     assert length == pytest.approx(1, rel=1e-12) and f"{steps} steps each" in note
-    assert note.endswith("few examples: the pairs are of 20") and "few" not in smooth(uneven, n=100, steps=steps)[2]
+    assert note.endswith("few examples: pairs drawn from 20") and "few" not in smooth(uneven, n=100, steps=steps)[2]
     assert energy == pytest.approx((4 * steps**2 - 1) / (3 * steps**2), rel=1e-12)
 
 
@@ -218,10 +218,10 @@ def test_the_scale_of_the_data_does_not_matter_to_the_way() -> None:
     assert found[0] == found[1] and 1 < found[0][0] < found[0][1]
 
 
-def test_a_decoder_that_says_one_thing_has_no_way_to_judge() -> None:
+def test_smoothness_of_a_constant_decoder_is_undefined() -> None:
     still = Through(way=lambda t: torch.ones(len(t), 2))
     length, energy, note = smooth(still)
-    assert (length, energy) == (1, 1) and note.startswith("no way to judge")
+    assert (length, energy) == (1, 1) and note.startswith("undefined: all reconstructions are identical")
 
 
 def test_ways_are_between_different_examples_and_need_two() -> None:

@@ -176,7 +176,7 @@ def test_mutual_information_through_a_noisy_channel() -> None:
     flipped = -0.1 * math.log(0.1) - 0.9 * math.log(0.9)
     found = scores(code[:, None], torch.stack([bit, torch.zeros(100).long()], 1), ["mig"])["mig"]
     assert found.value == pytest.approx(1 - flipped / math.log(2), abs=1e-12)
-    assert "factor 'b' is constant and left out" in found.note and "only one factor varies" in found.note
+    assert "factor 'b' is constant and excluded" in found.note and "only one factor varies" in found.note
 
 
 def test_entropies_and_information_are_those_of_scikit_learn() -> None:
@@ -264,7 +264,7 @@ def test_notes_warn_of_too_little() -> None:
     factors = grid(4, 5, 6)[:60]
     found = scores(factors, factors)
     assert "chance alone gives up to" in found["mig"].note and "chance alone" in found["modularity_score"].note
-    assert "a vote is over 64, drawn with repetition from as few as 10" in found["factor_vae"].note
+    assert "a vote is over 64, drawn with replacement from as few as 10" in found["factor_vae"].note
     assert all("few examples: a value of 'c' has 10" in r.note for r in found.values())
     fine = scores(grid(30, 2, times=40), grid(30, 2, times=40), ["mig"])["mig"]
     assert "more values than the 20 bins: a" in fine.note and fine.value < 1
@@ -276,9 +276,9 @@ def test_what_cannot_be_judged_is_refused() -> None:
         scores(grid(3, 4), grid(3, 4), ["mig"])
     one = torch.cat([FACTORS[:, :1], torch.zeros(len(FACTORS), 2).long()], 1)
     for name in ("factor_vae", "modularity", "dci"):
-        with pytest.raises(DataError, match=f"'{name}' needs two factors that vary; here a does"):
+        with pytest.raises(DataError, match=f"'{name}' needs two factors that vary; varying here: a"):
             scores(FACTORS, one, [name])
-    with pytest.raises(DataError, match="needs a factor that varies; here none does"):
+    with pytest.raises(DataError, match="needs a factor that varies; varying here: none"):
         scores(FACTORS, torch.zeros(len(FACTORS), 2).long(), ["sap"])
     bad: list[tuple[str, dict[str, int]]] = [
         ("mig", {"bins": 1}), ("modularity", {"bins": 1}), ("dci", {"trees": 0}),

@@ -1,4 +1,4 @@
-"""What the perceptual distance is shown and what it makes of the answer, with a network of our own in its place."""
+"""The input of the LPIPS network and the statistics of its output, with a stub network."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from helpers import fresh, pictures
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, DataError, MissingPackageError, NotFoundError
-from sandglass.metrics.lpips import shown
+from sandglass.metrics.lpips import prepared
 from sandglass.metrics.measure import measure
 
 
 class Squares(nn.Module):
-    """Stands for ``lpips.LPIPS``: mean squared difference; remembers what it was shown."""
+    """Stands for ``lpips.LPIPS``: mean squared difference; remembers what it was prepared."""
 
     def __init__(self, *, net: str, verbose: bool) -> None:
         super().__init__()
@@ -52,22 +52,22 @@ def test_it_is_shown_rgb_between_minus_one_and_one(package: types.ModuleType, mo
     assert torch.allclose(seen.mean((1, 2, 3)), 2 * x.mean((1, 2, 3)) - 1, atol=0.02)
     with torch.no_grad():
         again = model.eval().reconstruct(x)
-    each = (shown(x) - shown(again)).square().mean((1, 2, 3)).double()
+    each = (prepared(x) - prepared(again)).square().mean((1, 2, 3)).double()
     assert (result.value, result.stderr) == pytest.approx((float(each.mean()), float(each.std() / 20**0.5)), rel=1e-6)
     assert (result.n, result.note) == (
         20,
-        "vgg, version 0.1; pictures enlarged 8 times; few examples",
+        "vgg, version 0.1; images enlarged 8 times; few examples",
     )
 
 
-def test_large_pictures_are_shown_as_they_are() -> None:
+def test_large_images_are_not_resized() -> None:
     x = torch.rand(2, 3, 64, 70)
-    assert torch.equal(shown(x), 2 * x - 1)
+    assert torch.equal(prepared(x), 2 * x - 1)
     constant = torch.full((1, 1, 5, 5), 0.75)
-    assert torch.allclose(shown(constant), torch.full((1, 3, 65, 65), 0.5))
+    assert torch.allclose(prepared(constant), torch.full((1, 3, 65, 65), 0.5))
 
 
-def test_what_it_cannot_look_at_is_refused(package: types.ModuleType) -> None:
+def test_unsupported_images_are_refused(package: types.ModuleType) -> None:
     two = pictures(12, (2, 8, 8))
     with pytest.raises(DataError, match="grey or RGB"):
         measure(fresh("ae", two), two.train, names=["lpips"])
@@ -87,7 +87,7 @@ def test_what_is_missing_is_said(package: types.ModuleType, monkeypatch: pytest.
         raise OSError("<urlopen error no route>")
 
     package.LPIPS = offline  # type: ignore[attr-defined]
-    with pytest.raises(NotFoundError, match=r"'alex' .* could not be fetched: <urlopen error no route>"):
+    with pytest.raises(NotFoundError, match=r"'alex' .* could not be downloaded: <urlopen error no route>"):
         measure(model, data.train, names=["lpips"])
     monkeypatch.setitem(sys.modules, "lpips", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'sandglass-ml\[lpips\]'"):

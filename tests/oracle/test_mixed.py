@@ -348,7 +348,7 @@ def test_a_figure_is_a_density_where_any_column_is_one() -> None:
     assert figures["bits_per_dim"].value == pytest.approx(nats / len(discrete), rel=1e-12), "a category is one cell"
     model = registry.build("vae", spec, latent_dim=2, net="mlp")
     figures = {r.name: r for r in measure(model, Split(model.sample(30, noise=True)), names=["bound"])}
-    assert "bits_per_dim" not in figures and figures["elbo"].note == "a density, which can be positive"
+    assert "bits_per_dim" not in figures and figures["elbo"].note == "a log density, which can be positive"
 
 
 def test_auto_is_mixed_for_what_has_not_numbers_alone() -> None:
@@ -373,10 +373,10 @@ def test_auto_is_mixed_for_what_has_not_numbers_alone() -> None:
         (Spec((3,)), "for tables"),
         (Spec((1, 2, 3), columns=(Column("a", width=6),)), "for tables"),
         (Spec((1,), "binary", 2, columns=(Column("a"),)), "for tables"),
-        (Spec((3,), columns=(Column("a"),)), "do not fill"),
-        (Spec((2,), columns=(Column("a", width=2),)), "do not fill"),
-        (Spec((1,), columns=(Column("a"), Column("b", "categorical", 0))), "do not fill"),
-        (Spec((1,), columns=(Column("a", "ordinal"),)), "do not fill"),
+        (Spec((3,), columns=(Column("a"),)), "do not match"),
+        (Spec((2,), columns=(Column("a", width=2),)), "do not match"),
+        (Spec((1,), columns=(Column("a"), Column("b", "categorical", 0))), "do not match"),
+        (Spec((1,), columns=(Column("a", "ordinal"),)), "do not match"),
     ],
     ids=str,
 )

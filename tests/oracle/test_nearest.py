@@ -95,7 +95,7 @@ def test_examples_that_are_all_in_the_training_set_have_no_ratio() -> None:
 
 def test_on_the_training_examples_it_is_refused() -> None:
     x = normal(200, 2, seed=0)
-    with pytest.raises(DataError, match="name another split"):
+    with pytest.raises(DataError, match="choose another split"):
         figures(lambda n: torch.randn(n, 2), x, x)
 
 

@@ -126,7 +126,7 @@ def test_fid_of_a_model_in_closed_form_and_its_notes() -> None:
     assert "biased upward, 30 are few for 2 features" in few["fid"].note
     wide = normal(20, 40, seed=0).float()
     singular = figures(Draws(Spec((40,)), lambda n: torch.randn(n, 40)), wide, "fid", "fid_infinity")
-    assert singular["fid"].note.endswith(": singular") and "not to be trusted" in singular["fid_infinity"].note
+    assert singular["fid"].note.endswith(": singular") and "unreliable" in singular["fid_infinity"].note
 
 
 # the kernel distance
@@ -269,7 +269,7 @@ def test_it_is_over_the_classes_of_the_data() -> None:
     (found,) = measure(model, split, names=["inception_score"], train=train, inception_score=options)
     assert found.value == pytest.approx(2, abs=0.1), "two of three classes are ever drawn"
     assert "over 3 classes of the data" in found.note and "examples get 2.9" in found.note
-    assert "right on 100.0% of unseen" in found.note
+    assert "with 100.0% held-out accuracy" in found.note
 
 
 # what all of them share
@@ -336,7 +336,7 @@ def test_what_is_taken_unasked() -> None:
         ("fid", {"features": "pixel"}, 50, ConfigError, "Did you mean 'pixels'"),
         ("fid", {"features": {"name": "random", "dim": 0}}, 50, ConfigError, "dim >= 1"),
         ("fid", {"features": {"name": "own", "updates": 0}}, 50, ConfigError, "updates"),
-        ("fid", {"features": "inception"}, 50, DataError, "pictures"),
+        ("fid", {"features": "inception"}, 50, DataError, "images"),
         ("fid", {}, 1, DataError, "at least 2 examples"),
         ("kid", {}, 19, DataError, "at least 20 examples"),
         ("nearest", {"samples": 0}, 50, ConfigError, "at least 1"),

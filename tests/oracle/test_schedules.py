@@ -284,7 +284,7 @@ def test_a_schedule_longer_than_the_run_is_said(tmp_path: Path, capsys: pytest.C
         sandglass.train(
             "vae", rows(torch.randn(20, 3)), out=tmp_path / str(epochs), epochs=epochs, model_options=options
         )
-        assert ("beta has come to 0.5 when" in capsys.readouterr().err) == said
+        assert ("beta reaches only 0.5 by the end" in capsys.readouterr().err) == said
 
 
 def test_only_a_weight_that_moves_is_scheduled() -> None:
@@ -298,7 +298,7 @@ def test_only_a_weight_that_moves_is_scheduled() -> None:
 def test_what_a_weight_cannot_follow_is_refused() -> None:
     data = rows(torch.randn(4, 3))
     for name in set(SCHEDULES) - set(AT_REST):
-        with pytest.raises(ConfigError, match=r"beta_schedule needs a schedule that comes to rest.*cyclical"):
+        with pytest.raises(ConfigError, match=r"beta_schedule needs a schedule with a final value.*cyclical"):
             fresh("vae", data, beta_schedule=name)
     with pytest.raises(ConfigError, match="capacity or free_bits, not both"):
         fresh("vae", data, capacity=1.0, free_bits=1.0)

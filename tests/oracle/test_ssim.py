@@ -131,16 +131,16 @@ def test_the_measures_compare_with_the_reconstruction() -> None:
     )
     assert ms_ssim.value == pytest.approx(float(multiscale(x, again, 2).mean()), abs=1e-12)
     few = "few examples"
-    assert (ssim.n, ssim.note) == (12, few) and ms_ssim.note == f"2 of 5 scales, weights made to sum to 1; {few}"
+    assert (ssim.n, ssim.note) == (12, few) and ms_ssim.note == f"2 of 5 scales, weights normalised to sum to 1; {few}"
 
 
 def test_what_is_unusual_is_said_in_the_note() -> None:
     data = pictures(30)
     model = fresh("ae", data, latent_dim=2, net={"name": "mlp", "widths": [8]})
-    assert measure(model, data.train, names=["ssim"])[0].note == "window 7x7, for pictures smaller than 11"
+    assert measure(model, data.train, names=["ssim"])[0].note == "window 7x7, for images smaller than 11"
     note = measure(model, data.train, names=["ms_ssim"], ms_ssim={"window": 3})[0].note
-    assert note == "2 of 5 scales, weights made to sum to 1; window 3x3"
-    with pytest.raises(DataError, match=r"at least 22 pixels a side.*8x8.*'ssim'"):
+    assert note == "2 of 5 scales, weights normalised to sum to 1; window 3x3"
+    with pytest.raises(DataError, match=r"at least 22x22 pixels.*8x8.*'ssim'"):
         measure(model, data.train, names=["ms_ssim"])
     assert "ssim" in {r.name for r in measure(model, data.train)}, "small pictures do not stop what names nothing"
     for window in (1, 4):
@@ -175,6 +175,6 @@ def test_gaps_are_refused() -> None:
     split = dataclasses.replace(data.train, mask=torch.ones(12, 1, 8, 8, dtype=torch.bool))
     model = fresh("vae", data, latent_dim=2, net={"name": "mlp", "widths": [8]})
     for name in ("ssim", "ms_ssim"):
-        with pytest.raises(DataError, match=f"'{name}' needs examples without gaps"):
+        with pytest.raises(DataError, match=f"'{name}' needs complete examples"):
             measure(model, split, names=[name])
     assert "ssim" not in {r.name for r in measure(model, split)}

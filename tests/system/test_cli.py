@@ -147,7 +147,7 @@ MISTAKES = [
     ("train --recipe digit", 2, "Did you mean 'digits'"),
     ("train --config nowhere.yaml", 66, "nowhere.yaml"),
     ("train --data nowhere", 66, "nowhere"),
-    ("train a b", 2, "Name one model"),
+    ("train a b", 2, "Give only one model"),
     ("train --resume nowhere", 66, "nowhere"),
     ("generate", 2, "RUN"),
     ("generate nowhere", 66, "nowhere"),

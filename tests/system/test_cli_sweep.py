@@ -21,7 +21,7 @@ def test_on_the_command_line(cli: Cli) -> None:  # noqa: F811
              "--threads", "1", "--epochs", "1", "--vary", "lr=1e-6,1e-2", "latent_dim=1,2",
              "--sampler", "grid"]  # fmt: skip
     code, out, err = cli(*words, "--out", "s")
-    assert code == 0 and err.count("finished") == 4 and "trial 3 (4 now, 4 in all)" in err
+    assert code == 0 and err.count("finished") == 4 and "trial 3 (4 now, 4 in total)" in err
     assert "validation elbo, higher is better" in out and "--epochs 2" in out and Path("s/sweep.html").is_file()
     best = out.split("best    ")[1].split("\n")[0]
     assert cli("train", "--config", f"{best}/config.yaml", "--epochs", "2", "--no-report", "--out", "again")[0] == 0
@@ -31,7 +31,7 @@ def test_on_the_command_line(cli: Cli) -> None:  # noqa: F811
     for wrong, message in {
         "--vary": "option=values", "--vary=lr": "option=values", "--vary=lrr=1,2": "Did you mean '--lr'",
         "--vary=latent_dim=a,b": "must be a whole number", "--vary=lr=x..y": "must be a number",
-        "--vary=limit=1,2": "other examples", "--dry-run": "not for a sweep", "--init-from=s": "not for a sweep",
+        "--vary=limit=1,2": "other examples", "--dry-run": "sweeps do not", "--init-from=s": "sweeps do not",
     }.items():  # fmt: skip
         code, out, err = cli(
             "sweep", "vae", "--data", "digits", *([] if wrong == "--vary" else ["--vary=beta=1,2"]), wrong
@@ -39,7 +39,7 @@ def test_on_the_command_line(cli: Cli) -> None:  # noqa: F811
         assert code == 2 and out == "" and err.count("\n") == 1, wrong
         assert message in err or wrong == "--vary", (wrong, err)
     code, _, err = cli("sweep", "--resume", "s", "--lr", "1")
-    assert code == 2 and "leave out --lr" in err
+    assert code == 2 and "omit --lr" in err
 
 
 SLOW = ["--data", "digits", "--limit", "300", "--net", "mlp", "--model.net.widths", "8", "--batch-size", "16",

@@ -228,7 +228,7 @@ def test_a_mixed_table_from_file_to_rows(tmp_path: Path, capsys: pytest.CaptureF
     capsys.readouterr()
     assert main(["evaluate", run, "--json"]) == 0
     metrics = json.loads(capsys.readouterr().out)["metrics"]
-    assert metrics["elbo"]["note"].startswith("a density, which can be positive; of the observed values alone")
+    assert metrics["elbo"]["note"].startswith("a log density, which can be positive; of the observed values only")
     assert "bits_per_dim" not in metrics
     frame.assign(visits=-1).to_csv(tmp_path / "bad.csv", index=False)
     assert main(["evaluate", run, "--data", str(tmp_path / "bad.csv")]) != 0

@@ -48,7 +48,7 @@ def test_a_classifier_is_learnt_where_there_are_labels() -> None:
     assert features.shape == (len(evaluation.split), 32) and features.dtype == torch.float64
     right = float((extractor.classify(features).argmax(1) == batch.y).double().mean())
     assert right > 0.93
-    said = float(extractor.about.split("right on ")[1].split("%")[0]) / 100
+    said = float(extractor.about.split("with ")[1].split("%")[0]) / 100
     assert abs(said - right) < 0.05, "what it says of itself is what it does on others"
     assert float(extractor.classify(features).exp().sum(1)[0]) == pytest.approx(1, abs=1e-5)
     assert neighbours_agree(features, batch.y) > 0.93
@@ -58,7 +58,7 @@ def test_without_labels_views_are_told_apart() -> None:
     evaluation = digits(labels=False)
     extractor = Own(updates=150)(evaluation, CPU)
     assert extractor.classify is None and "contrastive" in extractor.about
-    said = float(extractor.about.split("finds ")[1].split("%")[0]) / 100
+    said = float(extractor.about.split("matches ")[1].split("%")[0]) / 100
     assert said > 0.3, "by chance it is one in 128"
     batch = evaluation.split.batch(slice(None))
     assert neighbours_agree(extractor(batch.x), batch.y) > 0.9
@@ -69,7 +69,7 @@ def test_it_is_tried_on_examples_that_it_did_not_learn_from() -> None:
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(300, 1, 8, 8, generator=generator), torch.randint(2, (300,), generator=generator)
     extractor = Own()(Evaluation(split=Split(x, y), spec=Spec((1, 8, 8), "unit")), CPU)
-    assert float(extractor.about.split("right on ")[1].split("%")[0]) < 83
+    assert float(extractor.about.split("with ")[1].split("%")[0]) < 83
     assert float((extractor.classify(extractor(x)).argmax(1) == y).double().mean()) > 0.83, "by heart"
 
 
@@ -85,7 +85,7 @@ def test_rows_are_learnt_from_too() -> None:
     draws[:, 35:] = draws[:, :35]
     evaluation = Evaluation(split=Split(draws), spec=Spec((70,)))
     extractor = Own()(evaluation, CPU)
-    assert float(extractor.about.split("finds ")[1].split("%")[0]) > 50, "by chance it is one in 30"
+    assert float(extractor.about.split("matches ")[1].split("%")[0]) > 50, "by chance it is one in 30"
     assert registry.settle("features", {"name": "auto"}, evaluation.spec)["name"] == "own"
     assert registry.settle("features", {"name": "auto"}, Spec((64,)))["name"] == "pixels"
     assert registry.settle("features", {"name": "auto"}, Spec((1, 8, 8)))["name"] == "own"
@@ -155,7 +155,10 @@ def test_long_learning_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert capsys.readouterr().err == "", "nothing in a pipe"
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     Own(updates=3)(digits(), CPU)
-    assert capsys.readouterr().err == "Learning features of the data to compare samples by, once: 1 of 3 updates done\n"
+    assert (
+        capsys.readouterr().err
+        == "Training a feature network on the data to compare samples, once: 1 of 3 updates done\n"
+    )
 
 
 def test_large_pictures_are_averaged_down() -> None:
@@ -217,7 +220,7 @@ def test_inception_looks_at_bytes_in_three_channels(monkeypatch: pytest.MonkeyPa
     probabilities = extractor.classify(features).exp()
     assert probabilities.shape == (3, 1008) and torch.allclose(probabilities.sum(1), torch.ones(3).double())
     assert torch.allclose(probabilities[0], torch.full((1008,), 1 / 1008).double()), "the bias is left out"
-    assert "8x8 resized to 299x299" in extractor.about
+    assert "8x8 images resized to 299x299" in extractor.about
 
 
 def test_inception_s_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +237,7 @@ def test_inception_s_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("the network is away\nand more")
 
     fake(monkeypatch, no_network)  # type: ignore[arg-type]
-    with pytest.raises(NotFoundError, match=r"could not be had: the network is away\.$"):
+    with pytest.raises(NotFoundError, match=r"could not be loaded: the network is away\.$"):
         inception(evaluation, CPU)
 
 
@@ -255,6 +258,6 @@ def test_on_the_command_line(
     assert "There is no features" in capsys.readouterr().err
     assert main(["metrics", "fid"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "own, pixels, random" in out and "and the data suits it" in out
+    assert "own, pixels, random" in out and "for suitable models and data" in out
     assert main(["metrics", "kid"]) == 0
-    assert "taken: when it is named" in capsys.readouterr().out
+    assert "computed: when requested by name" in capsys.readouterr().out

@@ -30,7 +30,7 @@ def test_a_table_with_gaps_from_file_to_rows(tmp_path: Path, capsys: pytest.Capt
     assert main(["evaluate", run, "--json"]) == 0
     shown = capsys.readouterr().out
     elbo = json.loads(shown[shown.index("{") :])["metrics"]["elbo"]
-    assert elbo["value"] < 0 and "of the observed values alone" in elbo["note"]
+    assert elbo["value"] < 0 and "of the observed values only" in elbo["note"]
     own = [c for c in table() if c != "seen"]
     for ending, read in ((".csv", pd.read_csv), (".parquet", pd.read_parquet)):
         assert main(["generate", run, "-n", "20", "-o", str(tmp_path / f"rows{ending}")]) == 0

@@ -1,1 +1,1 @@
-"""The command line: one file a group of commands, each importing what is heavy only once it has been chosen."""
+"""The command line: one file per group of commands, with heavy imports deferred until a command runs."""

@@ -1,4 +1,4 @@
-"""The commands there are, known without importing what they do: those of this room, and a command for every task."""
+"""The list of commands, without importing them: the built-in ones, and one for every task."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TASK = "tasks"
 
 @dataclass(frozen=True)
 class Command:
-    """A command as the top level lists it.
+    """An entry of the command list.
 
     Args:
-        name: what a person types.
-        module: has a function of that name, and is imported when it is chosen; :data:`TASK` runs a task by its name.
-        summary: what it does.
+        name: of the command.
+        module: module with a function of that name, imported on use; :data:`TASK` for tasks.
+        summary: short description.
     """
 
     name: str
@@ -28,37 +28,37 @@ class Command:
 
 
 _FIRST = (
-    Command("inspect", "inspect", "look at data before training: what is in it, what is wrong, what to do"),
-    Command("train", "train", "train a model on a folder of pictures, a table or a named data set"),
-    Command("sweep", "sweep", "train a model with many settings and choose the best by validation"),
-    Command("preview", "preview", "draw what augmentation and corruption do to the training pictures"),
+    Command("inspect", "inspect", "inspect data before training: contents, problems and advice"),
+    Command("train", "train", "train a model on a folder of images, a table or a named data set"),
+    Command("sweep", "sweep", "search hyperparameters and choose the best by validation"),
+    Command("preview", "preview", "show augmentations and corruptions of the training images"),
 )
 _LAST = (
     Command("export", "export", "write a trained model as ONNX, to run without Sandglass"),
-    Command("evaluate", "evaluate", "measure a trained model"),
-    Command("compare", "compare", "set runs side by side: which is better, by more than the noise"),
+    Command("evaluate", "evaluate", "evaluate a trained model"),
+    Command("compare", "compare", "compare runs, with standard errors and significance"),
     Command("report", "runs", "write the HTML page of a run"),
     Command("runs", "runs", "list the runs of a folder"),
     Command("verify", "runs", "check every file of a run against its checksum"),
-    Command("models", "lists", "list the models, what they can do and their options"),
-    Command("nets", "lists", "list the families of networks and their options"),
+    Command("models", "lists", "list the models, their capabilities and options"),
+    Command("nets", "lists", "list the network families and their options"),
     Command("likelihoods", "lists", "list the likelihoods and their options"),
-    Command("datasets", "lists", "list the data sets known by name"),
-    Command("metrics", "evaluate", "list what a trained model can be measured by"),
-    Command("tasks", "lists", "list what a trained model can be used for"),
-    Command("recipes", "lists", "list the ready-made configurations"),
+    Command("datasets", "lists", "list the named data sets"),
+    Command("metrics", "evaluate", "list the metrics and their options"),
+    Command("tasks", "lists", "list the uses of a trained model"),
+    Command("recipes", "lists", "list the predefined configurations"),
 )
 
 
 def commands() -> tuple[Command, ...]:
-    """All of them, in the order of the help page; a task never takes the name of another command."""
+    """All commands, in the order of the help page; a task cannot replace a built-in command."""
     own = {c.name for c in (*_FIRST, *_LAST)}
     tasks = {c.name: c for c in (*of_packages(), *of_the_room()) if c.name not in own}
     return (*_FIRST, *sorted(tasks.values(), key=lambda c: c.name), *_LAST)
 
 
 def of_the_room() -> Iterator[Command]:
-    """The tasks of :mod:`sandglass.tasks`, read off the text of its files, for importing them would take seconds."""
+    """The tasks of :mod:`sandglass.tasks`, parsed from source because importing them takes seconds."""
     for file in files("sandglass.tasks").iterdir():
         if not file.name.endswith(".py") or file.name.startswith("_"):
             continue
@@ -70,7 +70,7 @@ def of_the_room() -> Iterator[Command]:
 
 
 def registered(node: ast.ClassDef) -> Iterator[str]:
-    r"""The names that a class is registered under as a task.
+    r"""The names under which a class is registered as a task.
 
     Example:
         >>> (node,) = ast.parse('@register("draw", kind="task")\nclass Draw(Task): ...').body
@@ -85,7 +85,7 @@ def registered(node: ast.ClassDef) -> Iterator[str]:
 
 
 def of_packages() -> Iterator[Command]:
-    """Those of other packages: the entry points of the group ``sandglass.tasks``, each called as its task."""
+    """Tasks of other packages: the entry points of the group ``sandglass.tasks``."""
     for point in entry_points(group="sandglass.tasks"):
         package = point.dist.name if point.dist is not None else "another package"
-        yield Command(point.name, TASK, f"of the package {package}")
+        yield Command(point.name, TASK, f"from the package {package}")

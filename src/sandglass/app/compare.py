@@ -1,4 +1,4 @@
-"""``sandglass compare``: runs side by side, with errors, and which differences are larger than the noise."""
+"""``sandglass compare``: compares runs, with standard errors and significance."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 def compare(words: Sequence[str]) -> int:
-    """Measures several runs on the same examples and sets them side by side."""
+    """Evaluates several runs on the same examples and compares them."""
     parser = Parser(
         "compare",
-        "Compare runs: all are measured anew on the same examples with the same noise. The best by a figure is marked\n"
-        "with * only where it is better than every other by more than the noise.",
+        "Compare runs: all are evaluated on the same examples with the same noise. The best run of a figure is marked\n"
+        "with * only where it is significantly better than every other.",
         [
             "compare runs/vae-digits-1 runs/vae-digits-2 -o compare.html",
             "compare runs/* --group --metrics elbo,mse",
@@ -28,13 +28,13 @@ def compare(words: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders (or latest)")
-    parser.add_argument("--split", help="test (default, where every run has it), validation or train")
+    parser.add_argument("--split", help="test (default, if every run has it), validation or train")
     metrics_from(parser)
-    parser.add_argument("--group", action="store_true", help="runs that differ in their seed alone stand together")
+    parser.add_argument("--group", action="store_true", help="group runs that differ only in the seed")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    output(parser, "write a page that shows all of it, an .html file")
+    output(parser, "also write an .html page")
     args, options = parsed(parser, words)
 
     from sandglass.comparing.compare import compare as compared
@@ -63,13 +63,13 @@ def show(found: Comparison) -> None:
         print("\n" * bool(place) + f"{block.data}, {block.n:,} {block.split} examples\n")
         figures(block)
     if found.differences:
-        print("what differs in the configuration\n")
+        print("differences in configuration\n")
         rows = [[name, *values] for name, values in found.differences]
         table(["setting", *(side.name for side in found.sides)], rows, wrap=range(1, len(found.sides) + 1))
 
 
 def figures(block: Block) -> None:
-    """One row a figure, one column a run; under it how far each is from the best."""
+    """Prints one row per figure and one column per run, then the differences from the best run."""
     from sandglass.comparing.page import behind, cell, heading
 
     def plain(text: str) -> str:
@@ -79,9 +79,9 @@ def figures(block: Block) -> None:
     ranked = [c for c in block.rankings if c.first is not None and len(c.results) > 1]
     _print(names, [(heading(c), {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names}) for c in block.rankings])
     if any(c.best for c in block.rankings):
-        print("* better than every other by more than the noise\n")
+        print("* significantly better than every other\n")
     if not ranked:
-        print("No figure ranks these runs.")
+        print("There is no figure to rank these runs by.")
         return
     paired = all(c.difference(n, c.first or n).paired for c in ranked for n in c.results if n != c.first)
     print(f"difference from the best of each figure{', paired by example' if paired else ''}\n")
@@ -89,7 +89,7 @@ def figures(block: Block) -> None:
 
 
 def _print(names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, str]]]) -> None:
-    """A table of figures by runs; in a terminal as many as its width asks for."""
+    """Prints a table of figures by runs, split into several tables to fit a terminal's width."""
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     room -= max((len(title) for title, _ in rows), default=0)
     wide = [2 + max(len(name), *(len(cells[name]) for _, cells in rows)) if rows else 0 for name in names]

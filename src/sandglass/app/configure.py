@@ -1,7 +1,7 @@
-"""The complete configuration of a run, out of layers: a name's preset, a recipe, a file, and flags; the last one wins.
+"""The configuration of a run, merged from a preset, a recipe, a file and flags; later layers override earlier ones.
 
 A configuration has the sections of a run's ``config.yaml``: ``model`` (``name``, ``options``), ``data`` (``source`` and
-the options of ``load_data``) and ``training``. What else a run writes there is passed over when it is read again.
+the options of ``load_data``) and ``training``. Other sections of a ``config.yaml`` are ignored.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandglass.errors import ConfigError
 from sandglass.registry import AUTO, Option
 
 Config = dict[str, Any]
-"""``{"model": {"name", "options"}, "data": {...}, "training": {...}}``, complete or in part."""
+"""``{"model": {"name", "options"}, "data": {...}, "training": {...}}``, complete or partial."""
 
 SECTIONS = ("model", "data", "training")
 _PASSED_OVER = ("format", "recipe", "spec", "transform", "classes", "environment", "summary", "show")
@@ -27,12 +27,12 @@ DEFAULT_MODEL = "vae"
 
 
 def training_options() -> tuple[Option, ...]:
-    """How to train."""
+    """The training options."""
     return registry.signature(Training)
 
 
 def data_options() -> tuple[Option, ...]:
-    """How to read data, as far as a file can say it."""
+    """The options of ``load_data`` that a configuration file can have."""
     names = str | Sequence[str] | None
     types = {"labels": bool | str | None, "size": int | str | Sequence[int] | None, "drop": names, "groups": str | None}
     types["types"] = str | Mapping[str, str | Sequence[str]] | None
@@ -41,14 +41,14 @@ def data_options() -> tuple[Option, ...]:
 
 
 def normal(values: Mapping[str, Any], where: str) -> Config:
-    """A configuration file's contents as the three sections.
+    """The contents of a configuration file, normalised to the three sections.
 
     Args:
-        values: what the file holds: a run's ``config.yaml``, a recipe, or what ``--print_config`` prints.
-        where: what messages call it.
+        values: a run's ``config.yaml``, a recipe, or the output of ``--print_config``.
+        where: its name in messages.
 
     Raises:
-        ConfigError: a key that no configuration has.
+        ConfigError: unknown key.
     """
     _refuse(values, (*SECTIONS, *_PASSED_OVER), where)
     config: Config = {}
@@ -59,8 +59,8 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
         config["model"] = {"name": model.get("name"), "options": dict(_mapping(model.get("options") or {}, "options"))}
         for option, value in config["model"]["options"].items():
             if isinstance(value, Mapping) and "custom" in value:
-                own = f"{option} of your own ({value['custom']})"
-                raise ConfigError(f"{where} has a {own}, which only Python can pass on.")
+                own = f"{option} ({value['custom']})"
+                raise ConfigError(f"{where} has a custom {own}, which can only be passed in Python.")
     if values.get("data") is not None:
         config["data"] = _normal_data(values["data"], where)
     if values.get("training") is not None:
@@ -74,20 +74,20 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
 def _normal_data(given: Any, where: str) -> dict[str, Any]:
     data: dict[str, Any] = {"source": given} if isinstance(given, str) else dict(_mapping(given, f"{where}: data"))
     source = data.get("source")
-    if isinstance(source, Mapping) and "name" not in source:  # as a run has it: with its options, beside what was found
+    if isinstance(source, Mapping) and "name" not in source:  # of a run's config.yaml
         data = {**source}
     elif any(key in data for key in _ABOUT_DATA):
-        data = {}  # a run whose data was handed over in Python
+        data = {}  # a run whose data was passed in Python
     data = {k: v for k, v in data.items() if k not in _ABOUT_DATA}
     _refuse(data, ["source", "transform", "classes", *(o.name for o in data_options())], f"{where}: data")
     return data
 
 
 def over(below: Config, above: Config) -> Config:
-    """One layer laid over another.
+    """Merges two layers; ``above`` overrides ``below``.
 
-    A layer that names another model keeps of the one below what was set there and what it knows itself. A layer that
-    names another net, likelihood or prior drops the options of the one below.
+    If ``above`` has another model, only those options of ``below`` are kept that differ from their defaults and that
+    the new model has. If it has another net, likelihood or prior, the options of the previous one are dropped.
     """
     config = {key: {**below.get(key, {}), **above.get(key, {})} for key in ("data", "training")}
     stages = [layer.get("training", {}).get("stage") or {} for layer in (below, above)]
@@ -98,10 +98,10 @@ def over(below: Config, above: Config) -> Config:
     name = upper.get("name") or lower.get("name")
     options = dict(lower.get("options", {}))
     if lower.get("name") and name != lower["name"]:
-        usual = registry.merged("model", lower["name"], {})
+        defaults = registry.merged("model", lower["name"], {})
         own = {o.name for o in registry.schema("model", name)}
         complete = registry.merged("model", lower["name"], options)
-        options = {k: v for k, v in options.items() if k in own and complete[k] != usual[k]}
+        options = {k: v for k, v in options.items() if k in own and complete[k] != defaults[k]}
     for key, value in upper.get("options", {}).items():
         options[key] = _over_choice(options[key], value) if key in options else value
     return config | {"model": {"name": name, "options": options}}
@@ -117,34 +117,34 @@ def _over_choice(below: Any, above: Any) -> Any:
 
 
 def complete(config: Config) -> Config:
-    """Every option written out, checked.
+    """The configuration with all options and defaults, validated.
 
     Raises:
-        ConfigError: an unknown name or option, or a value that makes no sense.
+        ConfigError: a name or option is unknown, or a value is invalid.
     """
     name = config.get("model", {}).get("name") or DEFAULT_MODEL
     given = config.get("model", {}).get("options", {})
     kinds = {o.name: o for o in registry.schema("model", name) if o.kind}
-    # A nested option given without a name belongs to the choice that stands there already.
+    # A nested option without a name applies to the current choice.
     filled = {k: _named(kinds[k], v) if k in kinds else v for k, v in given.items()}
-    usual = {o.name: o.default for o in data_options()}
+    defaults = {o.name: o.default for o in data_options()}
     training = Training.of(config.get("training", {}))
     return {
         "model": {"name": name, "options": registry.merged("model", name, filled)},
-        "data": {"source": config.get("data", {}).get("source")} | usual | config.get("data", {}),
+        "data": {"source": config.get("data", {}).get("source")} | defaults | config.get("data", {}),
         "training": training.to_dict(),
     }
 
 
 def _named(option: Option, value: Any) -> Any:
     if isinstance(value, Mapping) and "name" not in value:
-        standing = option.default if isinstance(option.default, Mapping) else {"name": option.default}
-        return {**standing, **value}
+        default = option.default if isinstance(option.default, Mapping) else {"name": option.default}
+        return {**default, **value}
     return value
 
 
 def given_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Model options as ``build`` takes them: a bare ``auto`` is settled by the data."""
+    """Model options for ``build``, with a bare ``auto`` to be resolved by the data."""
     return {k: v["name"] if isinstance(v, Mapping) and v == {"name": AUTO} else v for k, v in options.items()}
 
 

@@ -1,4 +1,4 @@
-"""``train --dry-run``: what a training would take, from a few steps on a copy that is thrown away."""
+"""``train --dry-run``: estimates time and memory of training from a few steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEPS = 30
 
 
 def dry_run(config: Config, data: Dataset) -> int:
-    """Prints parameters, time and memory; writes nothing."""
+    """Prints parameters, time and memory without writing anything."""
     name, options = config["model"]["name"], given_options(config["model"]["options"])
     asked = Training.of(config["training"])
     model = api.build(name, spec_of(data, asked), seed=asked.seed, **options)
@@ -50,11 +50,11 @@ def dry_run(config: Config, data: Dataset) -> int:
         own = training.of_stage(stage.name)
         of = f", {stage.name}" if len(trained) > 1 else ""
         seconds, steps = measure(model, data, stage, own)
-        rows.append([f"a step{of}", f"{seconds * 1e3:.3g} ms ({own.batch_size} examples)"])
-        rows.append([f"an epoch{of}", f"about {duration(seconds * steps)} ({steps:,} steps), without validation"])
+        rows.append([f"step{of}", f"{seconds * 1e3:.3g} ms ({own.batch_size} examples)"])
+        rows.append([f"epoch{of}", f"about {duration(seconds * steps)} ({steps:,} steps), without validation"])
         total += seconds * steps * own.epochs
         epochs.append(str(own.epochs))
-    rows.append(["in all", f"about {duration(total)} ({' + '.join(epochs)} epochs)"])
+    rows.append(["total", f"about {duration(total)} ({' + '.join(epochs)} epochs)"])
     rows.append(["memory", memory(torch.device(training.device))])
     table(["would train", ""], rows)
     print("Nothing was written.")
@@ -62,7 +62,7 @@ def dry_run(config: Config, data: Dataset) -> int:
 
 
 def measure(model: Model, data: Dataset, stage: Stage, training: Settled) -> tuple[float, int]:
-    """Seconds a step of a stage, and steps an epoch."""
+    """Seconds per step of a stage, and steps per epoch."""
     device = torch.device(training.device)
     loader = Loader(
         data.train,
@@ -87,20 +87,20 @@ def measure(model: Model, data: Dataset, stage: Stage, training: Settled) -> tup
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             times.append(time.perf_counter() - start)
-            stepper.meter.read()  # it holds only so many updates
-    settled = sorted(times[1:])  # the first step pays for set-up
+            stepper.meter.read()  # its buffer is limited
+    settled = sorted(times[1:])  # the first step includes set-up
     return settled[len(settled) // 2], loader.steps_per_epoch
 
 
 def memory(device: torch.device) -> str:
-    """The most that was taken, in words."""
+    """The peak memory, as text."""
     if device.type == "cuda":
         return f"about {torch.cuda.max_memory_allocated(device) / 2**20:,.0f} MiB on the device"
     return f"about {peak_memory():,.0f} MiB for the whole process"
 
 
 def peak_memory() -> float:
-    """The most memory this process has held so far, in MiB; 0 where the system does not say."""
+    """The peak memory of this process in MiB; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:

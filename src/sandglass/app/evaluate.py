@@ -1,4 +1,4 @@
-"""Measuring a trained model, and the list of what can be measured."""
+"""``sandglass evaluate`` and ``sandglass metrics``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from sandglass.errors import ConfigError
 
 
 def evaluate(words: Sequence[str]) -> int:
-    """Measures a trained model and, on the run's own data, writes ``results.json``."""
+    """Evaluates a trained model and, on the run's own data, writes ``results.json``."""
     parser = Parser(
         "evaluate",
-        "Measure a trained model. On the run's own data the figures are kept in results.json.",
+        "Evaluate a trained model. On the run's own data the figures are saved to results.json.",
         ["evaluate runs/vae-digits-1", "evaluate runs/vae-digits-1 --metrics log_prob --log_prob.k 1000 --json"],
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
@@ -46,31 +46,31 @@ def evaluate(words: Sequence[str]) -> int:
     return 0
 
 
-def default_split(there: list[str], new: bool) -> str:
-    """The split to measure where none is named: never the training examples while there are others."""
-    if new and "train" in there and len(there) == 1:
-        return "train"  # other data that is in one piece
-    return next((s for s in ("test", "validation") if s in there), "train")
+def default_split(available: list[str], new: bool) -> str:
+    """The default split for evaluation: test, else validation, else train."""
+    if new and "train" in available and len(available) == 1:
+        return "train"  # other data with a single split
+    return next((s for s in ("test", "validation") if s in available), "train")
 
 
 def metrics_from(parser: Parser) -> None:
-    """Adds ``--metrics`` and the options of metrics; the words are then for :func:`parsed`."""
+    """Adds ``--metrics`` and the options of metrics; parse with :func:`parsed`."""
     parser.add_argument(
         "--metrics",
         type=whole,
         default=[],
         metavar="A,B",
-        help="which, by the name of the metric or of a figure; all that apply, but for the slow ones, when not given",
+        help="names of metrics or figures (default: all that apply, except slow ones)",
     )
-    about = "an option of a metric; `sandglass metrics` lists them. It asks for the metric, too"
+    about = "an option of a metric, which also selects the metric; `sandglass metrics` lists them"
     parser.add_argument("--METRIC.OPTION", metavar="VALUE", help=about)
 
 
 def parsed(parser: Parser, words: Sequence[str]) -> tuple[Namespace, dict[str, Any]]:
-    """The options of a command that measures, and by metric those of the metrics.
+    """The options of an evaluating command, and the options of each metric.
 
     Raises:
-        ConfigError: one that is none, or a value that makes no sense.
+        ConfigError: an option is unknown, or a value is invalid.
     """
     left, given = dotted(words)
     args = parser.parse(left)
@@ -78,10 +78,10 @@ def parsed(parser: Parser, words: Sequence[str]) -> tuple[Namespace, dict[str, A
 
 
 def dotted(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
-    """Takes the options of metrics out of a command line: the other words, and by metric its options.
+    """Splits a command line into other arguments and the options of each metric.
 
     Raises:
-        ConfigError: one has no value.
+        ConfigError: an option has no value.
 
     Example:
         >>> dotted(["RUN", "--log_prob.k", "50", "--json"])
@@ -105,10 +105,10 @@ def dotted(words: Sequence[str]) -> tuple[list[str], dict[str, dict[str, str]]]:
 
 
 def typed(metric: str, given: Mapping[str, str]) -> dict[str, Any]:
-    """The options of a metric, each as the type in its signature.
+    """Parses the options of a metric by the types in its signature.
 
     Raises:
-        ConfigError: no such metric or option, or a value of another type.
+        ConfigError: the metric or option is unknown, or a value has the wrong type.
 
     Example:
         >>> typed("log_prob", {"k": "50"})
@@ -132,8 +132,8 @@ def typed(metric: str, given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def metrics(words: Sequence[str]) -> int:
-    """Lists the measures, or what one is and its options."""
-    about = "List what a trained model can be measured by; with a name, what it asks for and its options."
+    """Lists the metrics, or describes one and its options."""
+    about = "List the metrics; with a name, show its requirements and options."
     parser = Parser("metrics", about, ["metrics", "metrics log_prob"])
     parser.add_argument("metric", nargs="?", metavar="METRIC", help="show this one")
     args = parser.parse(words)
@@ -146,16 +146,16 @@ def metrics(words: Sequence[str]) -> int:
     if args.metric is None:
         rows = [[n, entry("metric", n).summary, ", ".join(makes[n].figures)] for n in names("metric")]
         table(["metric", "what it is", "figures"], rows, wrap=(1, 2))
-        print("\n`sandglass metrics NAME` has the options of one; `evaluate --metrics` takes metrics and figures.")
+        print("\n`sandglass metrics NAME` shows its options; `evaluate --metrics` takes metrics and figures.")
         return 0
     print(f"{args.metric}: {entry('metric', args.metric).summary}")
     make = makes[args.metric]
     requires, by_default = getattr(make, "requires", ()), getattr(make, "by_default", True)
     print(f"figures: {', '.join(make.figures)}")
-    print(f"of the model: {', '.join(make.needs) or 'nothing but samples'}")
-    print(f"of the examples: {', '.join(requires) or 'nothing'}")
-    suits = " and the data suits it" if callable(by_default) else ""
-    print("taken: " + (f"by itself, where the model can be asked for it{suits}" if by_default else "when it is named"))
+    print(f"model requirements: {', '.join(make.needs) or 'samples only'}")
+    print(f"data requirements: {', '.join(requires) or 'none'}")
+    suits = " and data" if callable(by_default) else ""
+    print("computed: " + (f"by default, for suitable models{suits}" if by_default else "when requested by name"))
     if schema("metric", args.metric):
         print()
         options_table("metric", args.metric)

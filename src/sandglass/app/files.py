@@ -1,7 +1,7 @@
-"""Examples as files: a grid or single pictures, a CSV file in the original columns, or a NumPy array.
+"""Writes examples to files: an image grid or single images, a CSV file with the original columns, or a NumPy array.
 
-A file appears whole or not at all. A folder is only written where there is none, or an empty one. A name that was not
-asked for never replaces a file that is there.
+Files are written atomically. A folder is only written if it does not exist or is empty. Default names never overwrite
+an existing file.
 """
 
 from __future__ import annotations
@@ -22,50 +22,50 @@ from sandglass.data.cells import pandas, plain
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
 from sandglass.reports.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
-from sandglass.reports.sheet import beside
+from sandglass.reports.sheet import with_labels
 from sandglass.runs import storage
 from sandglass.runs.plain import strict_json
 
-_CELL = 56  # small pictures are enlarged in a grid by a whole factor, to about so many pixels
+_CELL = 56  # small images are enlarged in a grid by an integer factor, to about this many pixels
 
 
 def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = None, rows: Sequence[str] = ()) -> Path:
-    """All examples in one picture, row by row, small ones enlarged by a whole factor.
+    """Writes all examples as one image grid; small images are enlarged by an integer factor.
 
     Args:
         path: the file.
-        transform: leads back to pictures.
+        transform: inverts examples to images.
         x: ``(N, C, H, W)``.
-        columns: examples a row; about a square when not given.
-        rows: names that stand beside the rows.
+        columns: examples per row; by default about a square.
+        rows: labels of the rows.
     """
     images = to_images(x, transform)
     times = max(1, round(_CELL / min(images.shape[1:3])))
-    picture = grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images))))
-    return write_picture(path, beside(picture, rows) if rows else picture)
+    whole = grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images))))
+    return write_image(path, with_labels(whole, rows) if rows else whole)
 
 
-def write_picture(path: Path, picture: Pixels) -> Path:
-    """One picture file without metadata, ``(H, W, C)``."""
+def write_image(path: Path, image: Pixels) -> Path:
+    """Writes an image ``(H, W, C)`` to a file without metadata."""
     make_folder(path.parent)
-    storage.write_file(path, _encoded(picture, path.suffix.lower()))
+    storage.write_file(path, _encoded(image, path.suffix.lower()))
     return path
 
 
-def write_pictures(path: Path, pictures: Pixels, names: Sequence[str] = ()) -> Path:
-    """A PNG file each, in a folder that is there whole or not at all.
+def write_images(path: Path, images: Pixels, names: Sequence[str] = ()) -> Path:
+    """Writes one PNG file per image to a folder, atomically.
 
     Raises:
-        ConfigError: there is something in that folder.
+        ConfigError: the folder is not empty.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise ConfigError(f"{path} already exists and is not empty; name another folder.")
     make_folder(path.parent)
-    digits = len(str(max(len(pictures) - 1, 1)))
+    digits = len(str(max(len(images) - 1, 1)))
     temporary = path.parent / f".{path.name}.tmp-{os.getpid()}"
     try:
         temporary.mkdir()
-        for i, one in enumerate(pictures):
+        for i, one in enumerate(images):
             name = f"{names[i] if names else str(i).zfill(digits)}.png"
             (temporary / name).write_bytes(_encoded(one, ".png"))
         if path.exists():
@@ -80,10 +80,10 @@ def write_pictures(path: Path, pictures: Pixels, names: Sequence[str] = ()) -> P
 def write_rows(
     path: Path, transform: Transform, x: Tensor, extra: Mapping[str, Sequence[Any]], mask: Tensor | None = None
 ) -> Path:
-    """Rows in their original columns, as CSV, or as Parquet with their types.
+    """Writes rows with their original columns, as CSV, or as Parquet with types.
 
     Raises:
-        MissingPackageError: Parquet needs pandas and pyarrow.
+        MissingPackageError: pandas or pyarrow is missing for Parquet.
     """
     assert isinstance(transform, TableTransform)
     raw = transform.inverse(x, mask)
@@ -96,7 +96,7 @@ def write_rows(
 
 
 def words(values: np.ndarray[Any, Any], dtype: str = "") -> list[Any]:
-    """The cells of a column as a CSV file has them: numbers no more exact than what the model computes in, gaps empty.
+    """The cells of a column for a CSV file: numbers in float32 precision, missing values empty.
 
     Example:
         >>> words(np.array([179.00000020234677, np.nan]))
@@ -111,7 +111,7 @@ def words(values: np.ndarray[Any, Any], dtype: str = "") -> list[Any]:
 
 
 def _whole(values: Any) -> np.ndarray[Any, Any]:
-    """A column as an array; whole numbers stay so beside gaps, which are None."""
+    """A column as an array; integer columns with missing values (None) keep integers."""
     if values.dtype.kind in "iub" and not isinstance(values.dtype, np.dtype):
         return values.to_numpy(object, na_value=None)
     return plain(values)
@@ -124,10 +124,10 @@ def _word(value: Any) -> Any:
 
 
 def write_parquet(path: Path, columns: Mapping[str, Any]) -> Path:
-    """A Parquet file.
+    """Writes a Parquet file.
 
     Raises:
-        MissingPackageError: it needs pandas and pyarrow.
+        MissingPackageError: pandas or pyarrow is missing.
     """
     buffer = io.BytesIO()
     try:
@@ -140,7 +140,7 @@ def write_parquet(path: Path, columns: Mapping[str, Any]) -> Path:
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
-    """A CSV file with a header."""
+    """Writes a CSV file with a header."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
@@ -151,12 +151,12 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
 
 
 def write_array(path: Path, array: np.ndarray[Any, Any]) -> Path:
-    """A ``.npy`` file, or a ``.npz`` file with the array ``x``."""
+    """Writes a ``.npy`` file, or a ``.npz`` file with the array ``x``."""
     return write_npz(path, {"x": array}) if path.suffix.lower() == ".npz" else _write_buffer(path, np.save, array)
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> Path:
-    """A ``.npz`` file that needs no pickle to be read."""
+    """Writes a ``.npz`` file that can be read without pickle."""
     return _write_buffer(path, lambda f: np.savez_compressed(f, **arrays))  # type: ignore[arg-type]
 
 
@@ -169,7 +169,7 @@ def _write_buffer(path: Path, write: Any, *values: Any) -> Path:
 
 
 def free(path: Path) -> Path:
-    """The path, or the next of that name with a number that nothing has yet."""
+    """The path if unused, else the next unused path with a number."""
     number, candidate = 1, path
     while candidate.exists():
         number += 1
@@ -177,13 +177,13 @@ def free(path: Path) -> Path:
     return candidate
 
 
-def _encoded(picture: Pixels, ending: str) -> bytes:
-    if ending == ".png":
-        return png(picture)
+def _encoded(pixels: Pixels, suffix: str) -> bytes:
+    if suffix == ".png":
+        return png(pixels)
     from PIL import Image
 
-    image: Image.Image = Image.open(io.BytesIO(png(picture)))
-    kind = {".webp": "WEBP"}.get(ending, "JPEG")
+    image: Image.Image = Image.open(io.BytesIO(png(pixels)))
+    kind = {".webp": "WEBP"}.get(suffix, "JPEG")
     if kind == "JPEG" and image.mode in ("RGBA", "LA"):
         image = image.convert("RGB")
     buffer = io.BytesIO()

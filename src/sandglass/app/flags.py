@@ -1,7 +1,6 @@
-"""The flags of ``train``, drawn from the signatures of the chosen model, of ``load_data`` and of the training options.
+"""The flags of ``train``, generated from the signatures of the model, of ``load_data`` and of the training options.
 
-Each setting is read by jsonargparse, by the type in its signature. Nothing is ever imported because a flag or a file
-names it.
+Values are parsed by jsonargparse according to the type in the signature. No flag or file can cause an import.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from sandglass.registry import AUTO, Option
 
 
 class Flags:
-    """The typed flags for one model and the nested choices made so far.
+    """The typed flags of one model and its nested choices.
 
     Args:
-        model: its name.
-        chosen: names of nested choices, such as ``{"net": "mlp"}``; the signature's default otherwise.
+        model: name of the model.
+        chosen: names of nested choices, such as ``{"net": "mlp"}``; others have the default of the signature.
     """
 
     def __init__(self, model: str, chosen: Mapping[str, str]) -> None:
@@ -57,7 +56,7 @@ class Flags:
             self.add_choice(option, name)
 
     def add(self, section: str, option: Option) -> None:
-        """One option, under its dotted name and, where it is still free, a short one."""
+        """Adds an option under its dotted name and, if still unused, its short name."""
         key = f"{section}.{option.name}"
         self.options[key] = option
         self.forms[f"--{key}"] = key
@@ -69,11 +68,11 @@ class Flags:
 
     @property
     def trained(self) -> list[str]:
-        """The stages that train, which have options of their own."""
+        """The stages that are trained, which can have separate options."""
         return [name for name, stage in self.stages.items() if stage.phases]
 
     def add_of_stage(self, stage: str, option: Option) -> None:
-        """A training option for one stage alone: ``--stage.NAME.OPTION``."""
+        """Adds a training option of one stage: ``--stage.NAME.OPTION``."""
         key = f"training.stage.{stage}.{option.name}"
         self.options[key] = option
         for name in dict.fromkeys((option.name, option.name.replace("_", "-"))):
@@ -81,11 +80,11 @@ class Flags:
         self.parser.add_argument(f"--{key}", type=option.type, default=None)
 
     def add_choice(self, option: Option, name: str) -> None:
-        """A nested choice and the options of what was chosen; with ``auto``, of all that could be."""
+        """Adds a nested choice and the options of the chosen name, or of all names with ``auto``."""
         assert option.kind is not None
         known = registry.names(option.kind)
         if name != AUTO:
-            registry.entry(option.kind, name)  # raises, with the nearest name, where there is none
+            registry.entry(option.kind, name)  # raises for an unknown name, and suggests the nearest one
         about = f"{option.help} One of: {', '.join([*known, AUTO] if option.default == AUTO else known)}."
         self.add("model", Option(f"{option.name}.name", str, name, about))
         for form in forms(option.name):
@@ -100,10 +99,10 @@ class Flags:
             self.add("model", Option(f"{option.name}.{nested.name}", nested.type, nested.default, help_))
 
     def key(self, form: str) -> str:
-        """The dotted key that an option stands for.
+        """The dotted key of an option.
 
         Raises:
-            ConfigError: no such option; the message offers the nearest.
+            ConfigError: unknown option; the message suggests the nearest one.
         """
         if form in self.forms:
             return self.forms[form]
@@ -111,10 +110,10 @@ class Flags:
             raise ConfigError(self.no_stage_option(form))
         known = [*self.forms, *OWN, *SWITCHES]
         hint = registry.nearest(form, known)
-        raise ConfigError(f"There is no option {form} here.{hint} `sandglass train --help` lists them.")
+        raise ConfigError(f"There is no option {form}.{hint} `sandglass train --help` lists all options.")
 
     def no_stage_option(self, form: str) -> str:
-        """What is wrong with an option of a stage."""
+        """The error message for an invalid option of a stage."""
         name, _, option = form.removeprefix("--stage.").partition(".")
         if name not in self.stages:
             hint = registry.nearest(name, list(self.stages))
@@ -152,7 +151,7 @@ class Flags:
         data = {k: v for k, v in config.get("data", {}).items() if k not in ("source", "transform", "classes")}
         sections = {"model": options, "data": data, "training": config.get("training", {})}
         flat = {f"{s}.{k}": v for s, values in sections.items() for k, v in _flatten(values).items()}
-        # What is unknown here is refused by its name later.
+        # Unknown keys are reported by name later.
         known = {k: v for k, v in flat.items() if k in self.options and v is not None}
         try:
             self.parser.parse_object(_nest(known), defaults=False)
@@ -160,20 +159,20 @@ class Flags:
             raise ConfigError(self.explain(str(error), {k: f"{where}: {k}" for k in known})) from error
 
     def explain(self, message: str, called: Mapping[str, str]) -> str:
-        """One line out of jsonargparse's several."""
+        """A one-line message from a jsonargparse error."""
         match = re.search(r'key "([\w.]+)"', message)
         if match is None or match[1] not in self.options:
             return " ".join(message.split())
         value = re.findall(r"(?:Got value|Given value): (.*)", message)
-        wanted = type_name(self.options[match[1]].type).removesuffix(" or null")  # leaving it out is how to say null
+        wanted = type_name(self.options[match[1]].type).removesuffix(" or null")  # null is given by omitting the option
         return f"{called.get(match[1], match[1])} must be {wanted}, not {value[-1] if value else 'that'}."
 
 
 def typed(option: Option, form: str, text: str) -> Any:
-    """The value of an option from a command line, as the type in its signature; where that may be a text, the text.
+    """Parses an option value by the type in its signature; returns the text itself if the type allows strings.
 
     Raises:
-        ConfigError: a value of another type.
+        ConfigError: the value has the wrong type.
 
     Example:
         >>> typed(Option("k", int | None, None, ""), "--k", "50")
@@ -191,12 +190,12 @@ def typed(option: Option, form: str, text: str) -> Any:
 
 
 def is_switch(hint: Any) -> bool:
-    """Whether an option is true, false or left open."""
+    """Whether an option is a bool or an optional bool."""
     return hint is bool or set(typing.get_args(hint)) == {bool, type(None)}
 
 
 def forms(choice: str) -> tuple[str, ...]:
-    """The flags of a nested choice that stand for its name.
+    """The flags that set the name of a nested choice.
 
     Example:
         >>> forms("beta_schedule")
@@ -206,11 +205,11 @@ def forms(choice: str) -> tuple[str, ...]:
 
 
 def type_name(hint: Any) -> str:
-    """A type as a person would say it.
+    """A readable name of a type.
 
     Example:
         >>> type_name(float | None), type_name(typing.Literal["a", "b"]), type_name(Sequence[int])
-        ('a number or null', 'a or b', 'whole numbers with commas between')
+        ('a number or null', 'a or b', 'whole numbers separated by commas')
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
@@ -220,8 +219,8 @@ def type_name(hint: Any) -> str:
     if origin is typing.Literal:
         return " or ".join(map(str, arguments))
     if _is_list(hint):
-        return {int: "whole numbers", float: "numbers"}.get(arguments[0], "names") + " with commas between"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", type(None): "null"}
+        return {int: "whole numbers", float: "numbers"}.get(arguments[0], "names") + " separated by commas"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", type(None): "null"}
     return names.get(hint, "a value")
 
 
@@ -233,7 +232,7 @@ def _is_list(hint: Any) -> bool:
 
 
 def _listed(value: str) -> str:
-    """``512,256`` as the list that it means."""
+    """``512,256`` as a JSON list."""
     if value.startswith("[") or value in ("null", "None"):
         return value
     parts = [p.strip() for p in value.split(",") if p.strip()]
@@ -272,7 +271,7 @@ def _name_of(choice: Any) -> str:
 
 
 def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The names of nested choices, the last layer winning and the flags over all."""
+    """The names of nested choices; later layers override earlier ones, and flags override all."""
     found: dict[str, str] = {}
     kinds = [o.name for o in registry.schema("model", model) if o.kind]
     for layer in layers:
@@ -287,14 +286,14 @@ def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[
 
 
 def model_name(words: Words, layers: Sequence[Config]) -> str:
-    """The model's name, the last layer winning and the command line over all.
+    """The model's name; later layers override earlier ones, and the command line overrides all.
 
     Raises:
-        ConfigError: there is no such model; the message helps when it is a data set or a path.
+        ConfigError: unknown model; the message has a hint if the name is a data set or a path.
     """
     named = [layer["model"]["name"] for layer in layers if layer.get("model", {}).get("name")]
     name = words.model or (named[-1] if named else DEFAULT_MODEL)
     if name not in registry.names("model") and (name in registry.names("dataset") or Path(name).exists()):
-        raise ConfigError(f"'{name}' is no model. To train on it: sandglass train --data {name}")
+        raise ConfigError(f"'{name}' is not a model. To train on it: sandglass train --data {name}")
     registry.entry("model", name)
     return name

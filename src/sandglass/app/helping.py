@@ -1,4 +1,4 @@
-"""The help page of ``train``, which has as many options as the chosen model."""
+"""The help page of ``train``, with the options of the chosen model."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _EXAMPLES = """examples:
 
 
 def train_help(model: str, flags: Flags) -> str:
-    """The page: the command's own options, then those of data, training and the model."""
+    """The help page: the command's own options, then those of data, training and the model."""
     models = ", ".join(registry.names("model"))
     parts = [
         "usage: sandglass train [MODEL] --data NAME_OR_PATH [OPTION ...]",
-        "Train a model into a run folder, measure it and write its report.",
+        "Train a model, evaluate it and write its report to a run folder.",
         textwrap.fill(
-            f"MODEL is one of {models}; vae when not named. Every option can also be written with its full name,"
-            " such as --model.latent_dim or --training.lr, which is its place in a configuration file.",
+            f"MODEL is one of {models} (default: vae). Every option can also be given by its full name in a"
+            " configuration file, such as --model.latent_dim or --training.lr.",
             100,
         ),
         "options:\n" + "\n".join(_line(f"{name} {value}", help_) for name, (value, help_) in OWN.items()),
@@ -39,19 +39,19 @@ def train_help(model: str, flags: Flags) -> str:
     for section, options in flags.shown.items():
         parts.append(titles[section] + "\n" + "\n".join(_option(key, option, flags.forms) for key, option in options))
     if len(flags.stages) > 1:
-        parts.append(f"stages of '{model}', one after the other:\n" + "\n".join(_stage(n, flags) for n in flags.stages))
+        parts.append(f"stages of '{model}', in order:\n" + "\n".join(_stage(n, flags) for n in flags.stages))
     return "\n\n".join([*parts, _EXAMPLES])
 
 
 def _stage(name: str, flags: Flags) -> str:
-    """A stage and what can be set of it alone."""
+    """A stage and the options that can be set for it separately."""
     stage = flags.stages[name]
     if not stage.phases:
-        return _line(name, "fitted in closed form; nothing to set")
+        return _line(name, "fitted in closed form; no options")
     fitted = "fitted first, then trained; " if stage.fit else ""
-    epochs = f"{stage.epochs} epochs when not given; " if stage.epochs else ""
+    epochs = f"{stage.epochs} epochs by default; " if stage.epochs else ""
     options = ", ".join(option.replace("_", "-") for option in STAGE_OPTIONS)
-    return _line(f"--stage.{name}.OPTION", f"{fitted}{epochs}an OPTION for this stage alone, of: {options}")
+    return _line(f"--stage.{name}.OPTION", f"{fitted}{epochs}set an OPTION for this stage only, one of: {options}")
 
 
 def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
@@ -63,43 +63,43 @@ def _option(key: str, option: Option, forms: Mapping[str, str]) -> str:
 
 
 def _line(name: str, help_: str) -> str:
-    """A name and its description beside it."""
+    """A name and its description in two columns."""
     body = textwrap.wrap(help_, 70) or [""]
     head = f"  {name:<26} " if len(name) <= 26 else f"  {name}\n{'':<29}"
     return head + f"\n{'':<29}".join(body)
 
 
 def value_name(hint: Any) -> str:
-    """What stands for the value of an option.
+    """The metavar of an option.
 
     Example:
         >>> [value_name(hint) for hint in (int, bool | None, bool | str | None)]
         ['N', 'true|false', 'COLUMN']
     """
-    said = type_name(hint)
-    if "a whole number or a text" in said:
+    described = type_name(hint)
+    if "a whole number or a string" in described:
         return "N or HxW"
-    if said == "true or false or null":
+    if described == "true or false or null":
         return "true|false"
-    stands = {
+    metavars = {
         "a whole": "N",
         "whole": "N,N,...",
         "numbers": "X,X,...",
         "a number": "X",
         "names": "A,B,...",
-        "true or false or a text": "COLUMN",
+        "true or false or a string": "COLUMN",
         "true": "true|false",
     }
-    return next((v for k, v in stands.items() if said.startswith(k)), "NAME")
+    return next((v for k, v in metavars.items() if described.startswith(k)), "NAME")
 
 
 def plain(help_: str) -> str:
-    """A docstring's description without its marks."""
+    """A description from a docstring without markup."""
     return help_.replace("``", "").replace('"', "")
 
 
 def shown(value: Any) -> str:
-    """A default as a person would write it."""
+    """A default as it is written on the command line."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
     return "none" if value is None or value == "" else str(value).lower() if isinstance(value, bool) else str(value)

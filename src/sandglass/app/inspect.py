@@ -1,4 +1,4 @@
-"""Looking at data before anything is trained on it: inspect."""
+"""``sandglass inspect``: inspects data before training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _STYLES = {"problem": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 
 def inspect(words: Sequence[str]) -> int:
-    """Looks at a source and says what is in it, what is wrong with it, and what to do."""
+    """Inspects a data source and prints its contents, problems and advice."""
     parser = Parser(
         "inspect",
-        "Look at data before training: what is in it, what is wrong with it, and what to do about that. Every\n"
-        "picture is decoded and every cell is read; nothing is changed.",
+        "Inspect data before training: its contents, its problems and what to do about them. Every image is decoded\n"
+        "and every cell is read; nothing is changed.",
         [
             "inspect photos/",
             "inspect photos/ -o photos.html",
@@ -35,11 +35,9 @@ def inspect(words: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("data", metavar="DATA", help="a folder, a file, or a name from `sandglass datasets`")
-    parser.add_argument(
-        "--labels", metavar="COLUMN", help="the column of a table (or array of an .npz) with the classes"
-    )
+    parser.add_argument("--labels", metavar="COLUMN", help="label column of a table, or label array of an .npz")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
-    parser.add_argument("-o", "--out", metavar="PAGE.html", help="also write one page with charts and pictures")
+    parser.add_argument("-o", "--out", metavar="PAGE.html", help="also write a page with charts and images")
     args = parser.parse(words)
 
     from sandglass.census.take import inspect as look
@@ -75,10 +73,10 @@ def show(census: Census) -> None:
         rest = sum(max(len(line[i]) for line in (head, *cells)) + 2 for i in range(1, len(head)))
         table(head, [[_short(row[0], max(_NAME, _width() - rest)), *row[1:]] for row in cells], right=(2, 3))
         if (more := len(census.facts["columns"]) - _COLUMNS) > 0:
-            print(f"and {more:,} more columns, which --json lists")
+            print(f"and {more:,} more columns, listed by --json")
     print()
     if not census.findings:
-        print("Nothing stands in the way of training.")
+        print("No problems found.")
     for finding in census.findings:
         _print_finding(finding)
 
@@ -104,7 +102,7 @@ def _print_finding(finding: Finding) -> None:
 
 
 def _wrapped(text: str, mark: str) -> str:
-    """Text behind a mark, its further lines beneath the first."""
+    """Wrapped text after a mark, with hanging indent."""
     inner = " " * len(mark)
     return textwrap.fill(text, _width(), initial_indent=mark, subsequent_indent=inner, break_on_hyphens=False)
 

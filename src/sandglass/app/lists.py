@@ -1,4 +1,4 @@
-"""What there is to choose from: models, nets, likelihoods, data sets, tasks, recipes."""
+"""Commands that list models, nets, likelihoods, data sets, tasks and recipes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandglass.app.parsing import Parser
 
 def models(words: Sequence[str]) -> int:
     """Lists the models, or the options of one."""
-    parser = Parser("models", "List the models and what they do; with a name, its options.", ["models", "models vae"])
+    parser = Parser("models", "List the models; with a name, show its options.", ["models", "models vae"])
     parser.add_argument("model", nargs="?", metavar="MODEL", help="show the options of this one")
     args = parser.parse(words)
 
@@ -18,23 +18,23 @@ def models(words: Sequence[str]) -> int:
 
     if args.model is None:
         rows = [[n, entry("model", n).summary, ", ".join(declared(n).provides)] for n in names("model")]
-        table(["model", "what it is", "can"], rows, wrap=(1, 2))
-        print("\n`sandglass models NAME` has the options of one; every model can also draw samples.")
+        table(["model", "what it is", "capabilities"], rows, wrap=(1, 2))
+        print("\n`sandglass models NAME` shows the options of a model; every model can also sample.")
         return 0
     print(f"{args.model}: {entry('model', args.model).summary}")
-    print(f"can: {', '.join(('sample', *declared(args.model).provides))}\n")
+    print(f"capabilities: {', '.join(('sample', *declared(args.model).provides))}\n")
     options_table("model", args.model)
     return 0
 
 
 def nets(words: Sequence[str]) -> int:
-    """Lists the families of networks, or the options of one."""
-    return listed("net", words, "List the families of networks; with a name, the options of one.")
+    """Lists the network families, or the options of one."""
+    return listed("net", words, "List the network families; with a name, show its options.")
 
 
 def likelihoods(words: Sequence[str]) -> int:
     """Lists the likelihoods, or the options of one."""
-    return listed("likelihood", words, "List the likelihoods; with a name, the options of one.")
+    return listed("likelihood", words, "List the likelihoods; with a name, show its options.")
 
 
 def listed(kind: str, words: Sequence[str], about: str) -> int:
@@ -47,7 +47,7 @@ def listed(kind: str, words: Sequence[str], about: str) -> int:
     args = parser.parse(words)
     if args.name is None:
         table([kind, "what it is"], [[name, entry(kind, name).summary] for name in known], wrap=(1,))
-        print(f"\n`sandglass {kind}s NAME` has the options of one.")
+        print(f"\n`sandglass {kind}s NAME` shows its options.")
         return 0
     print(f"{args.name}: {entry(kind, args.name).summary}\n")
     options_table(kind, args.name)
@@ -55,7 +55,7 @@ def listed(kind: str, words: Sequence[str], about: str) -> int:
 
 
 def options_table(kind: str, name: str) -> None:
-    """Prints what can be set of a registered thing."""
+    """Prints the options of a registered name."""
     from sandglass import registry
     from sandglass.app.helping import plain, shown
 
@@ -67,11 +67,11 @@ def options_table(kind: str, name: str) -> None:
 
 
 def datasets(words: Sequence[str]) -> int:
-    """Lists the data sets known by name, or what one is and its options."""
-    about = "List the data sets known by name; with a name, its options. Folders and files need none."
+    """Lists the named data sets, or describes one and its options."""
+    about = "List the named data sets; with a name, show its description and options."
     parser = Parser("datasets", about, ["datasets", "datasets shapes"])
-    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="show what this one is")
-    clears = "delete decoded pictures, unpacked archives and learnt features; they are made again when needed"
+    parser.add_argument("dataset", nargs="?", metavar="DATASET", help="show this data set")
+    clears = "delete decoded images, unpacked archives and learnt features, which are recreated when needed"
     parser.add_argument("--clear-cache", action="store_true", help=clears)
     args = parser.parse(words)
     if args.clear_cache:
@@ -93,7 +93,7 @@ def datasets(words: Sequence[str]) -> int:
     if not args.dataset:
         table(headers, rows, wrap=(4, 5))
         print(
-            "\nYour own: --data with a folder or zip of pictures, one picture, or a .csv, .parquet, .npy or .npz file."
+            "\nYour own data: --data with a folder or zip of images, an image, or a .csv, .parquet, .npy or .npz file."
         )
         return 0
     for header, cell in zip(headers, rows[0], strict=True):
@@ -109,7 +109,7 @@ def datasets(words: Sequence[str]) -> int:
 
 def tasks(words: Sequence[str]) -> int:
     """Lists the uses of a trained model, or the options of one."""
-    about = "List what a trained model can be used for, each a command of its own; with a name, its options."
+    about = "List the uses of a trained model, each a separate command; with a name, show its options."
     parser = Parser("tasks", about, ["tasks", "tasks generate"])
     parser.add_argument("task", nargs="?", metavar="TASK", help="show the options of this one")
     args = parser.parse(words)
@@ -118,12 +118,10 @@ def tasks(words: Sequence[str]) -> int:
 
     if args.task is None:
         rows = [[n, entry("task", n).summary, ", ".join(_needs(n)) or "samples"] for n in names("task")]
-        table(["task", "what it does", "of the model"], rows, wrap=(1,))
-        print("\n`sandglass TASK --help` has the options of one.")
+        table(["task", "what it does", "requires"], rows, wrap=(1,))
+        print("\n`sandglass TASK --help` shows the options of a task.")
         return 0
-    print(
-        f"{args.task}: {entry('task', args.task).summary}\nof the model: {', '.join(_needs(args.task)) or 'samples'}\n"
-    )
+    print(f"{args.task}: {entry('task', args.task).summary}\nrequires: {', '.join(_needs(args.task)) or 'samples'}\n")
     options_table("task", args.task)
     return 0
 
@@ -136,8 +134,8 @@ def _needs(task: str) -> tuple[str, ...]:
 
 
 def recipes(words: Sequence[str]) -> int:
-    """Lists the ready-made configurations."""
-    parser = Parser("recipes", "List the ready-made configurations.", ["recipes", "train --recipe digits"])
+    """Lists the predefined configurations."""
+    parser = Parser("recipes", "List the predefined configurations.", ["recipes", "train --recipe digits"])
     parser.parse(words)
 
     from sandglass import recipes as kept
@@ -149,5 +147,5 @@ def recipes(words: Sequence[str]) -> int:
         data = recipe.get("data", {}).get("source", "")
         rows.append([name, recipe["model"]["name"], data, str(training.get("epochs", "")), recipe.get("summary", "")])
     table(["recipe", "model", "data", "epochs", "what it is"], rows, right=(3,), wrap=(4,))
-    print("\n`sandglass train --recipe NAME` runs one; add --print_config to see all of it.")
+    print("\n`sandglass train --recipe NAME` runs a recipe; add --print_config to print its configuration.")
     return 0

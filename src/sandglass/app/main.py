@@ -1,4 +1,4 @@
-"""The command ``sandglass``: picks the command, and turns every expected failure into one line and an exit code."""
+"""The command ``sandglass``: dispatches to a command, and reports expected errors as one line and an exit code."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ commands:
 {commands}
 
 options:
-  --help       this page; `sandglass COMMAND --help` has the options of a command
-  --version    the version
-  --traceback  with any command: show where an error came from
+  --help       show this page; `sandglass COMMAND --help` shows the options of a command
+  --version    show the version
+  --traceback  with any command: show the traceback of an error
 
 examples:
   sandglass train --recipe digits                    a first model, in about a minute
-  sandglass inspect photos/                          what is in a folder, and what is wrong with it
-  sandglass train --data photos/ --size 64           a VAE of your own pictures
+  sandglass inspect photos/                          contents and problems of a folder
+  sandglass train --data photos/ --size 64           a VAE of your own images
   sandglass train beta-vae --data mnist --beta 2     another model, another data set
-  sandglass generate runs/vae-digits-1 -n 64         new pictures from it
-  sandglass evaluate runs/vae-digits-1               how good it is, with standard errors
+  sandglass generate runs/vae-digits-1 -n 64         new images from a trained model
+  sandglass evaluate runs/vae-digits-1               metrics with standard errors
 """
 
 
@@ -40,25 +40,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: the words after ``sandglass``; those of the process when not given.
+        argv: the arguments after ``sandglass``; by default those of the process.
 
     Returns:
-        0, or the exit code of what went wrong.
+        0, or the exit code of the error.
 
     Raises:
-        SystemExit: with 0 after a help page, with 128 plus a signal's number when training was stopped by one.
+        SystemExit: with 0 after a help page, with 128 plus the signal's number when a signal stopped training.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     shown = "--traceback" in words
     words = [w for w in words if w != "--traceback"]
     try:
         code = run(words)
-        sys.stdout.flush()  # a closed pipe shows here, where it is caught
+        sys.stdout.flush()  # raises BrokenPipeError here, where it is caught
         return code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # What is still buffered has nowhere to go; the interpreter must not try once more when it ends.
+        # Discard buffered output, so that the interpreter does not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (SandglassError, OSError, MemoryError, RuntimeError) as error:
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(words: list[str]) -> int:
-    """Finds the command and hands it the rest."""
+    """Finds and runs a command."""
     if not words or words[0] in ("--help", "-h", "help"):
         if len(words) > 1 and words[0] == "help":
             return run([words[1], "--help"])
@@ -93,10 +93,10 @@ def run(words: list[str]) -> int:
 
 
 def find(word: str) -> Command:
-    """The command of a name.
+    """The command with this name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: unknown command.
     """
     known = {command.name: command for command in commands()}
     if word in known:
@@ -120,7 +120,7 @@ def find(word: str) -> Command:
 
 
 def explain(error: BaseException) -> str | None:
-    """One line for a person, None for what is a fault of the program and deserves its traceback."""
+    """A one-line error message; None for unexpected errors, which keep their traceback."""
     text = " ".join(str(error).split())
     if isinstance(error, SandglassError):
         return text

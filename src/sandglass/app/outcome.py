@@ -1,4 +1,4 @@
-"""The outcome of a task as files: a grid or single pictures, a table in its own columns, NumPy arrays."""
+"""Writes the outcome of a task to files: an image grid or single images, a table, or NumPy arrays."""
 
 from __future__ import annotations
 
@@ -17,61 +17,63 @@ from sandglass.errors import ConfigError
 from sandglass.reports.mosaic import to_images
 from sandglass.tasks.task import Outcome
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 TABLES = (".csv", ".parquet")
 ARRAYS = (".npy", ".npz")
 
 
-def destination(out: str | None, usual: str, makes: str, transform: Transform, separate: bool = False) -> Path:
-    """Where an outcome goes, its ending fit for what it is; a folder, for a file each, has none.
+def destination(out: str | None, default: str, makes: str, transform: Transform, separate: bool = False) -> Path:
+    """The output path of an outcome, with a suitable suffix; a folder of single files has none.
 
     Args:
-        out: a file or folder that a person named.
-        usual: the name without an ending where none was named.
+        out: a file or folder given by the user.
+        default: default name without suffix.
         makes: ``"examples"`` or ``"arrays"``.
         transform: of the model.
-        separate: whether pictures are to be files of their own.
+        separate: whether images are written as separate files.
 
     Raises:
-        ConfigError: an ending that does not fit.
+        ConfigError: the suffix does not match the outcome.
     """
     if makes == "arrays":
-        return _named(out, usual, ".npz", (".npz", *TABLES), "a table or archive of what was found out")
-    if separate and not _pictures(transform):
-        raise ConfigError("--separate is for pictures; rows of a table go into one CSV file.")
+        return _named(out, default, ".npz", (".npz", *TABLES), "a table or archive of arrays")
+    if separate and not _is_image(transform):
+        raise ConfigError("--separate is for images; rows of a table are written to one CSV file.")
     if isinstance(transform, TableTransform):
-        return _named(out, usual, ".csv", (*TABLES, *ARRAYS), "rows of a table", always=True)
-    if not _pictures(transform):
-        return _named(out, usual, ".npy", ARRAYS, "arrays", always=True)
+        return _named(out, default, ".csv", (*TABLES, *ARRAYS), "rows of a table", always=True)
+    if not _is_image(transform):
+        return _named(out, default, ".npy", ARRAYS, "arrays", always=True)
     if separate or (out and not Path(out).suffix):
-        return Path(out) if out else files.free(Path(usual))
-    return _named(out, usual, ".png", (*PICTURES, *ARRAYS), "pictures")
+        return Path(out) if out else files.free(Path(default))
+    return _named(out, default, ".png", (*IMAGES, *ARRAYS), "images")
 
 
-def _named(out: str | None, usual: str, ending: str, known: Sequence[str], what: str, *, always: bool = False) -> Path:
-    path = Path(out) if out else files.free(Path(usual + ending))
+def _named(
+    out: str | None, default: str, suffix: str, known: Sequence[str], what: str, *, always: bool = False
+) -> Path:
+    path = Path(out) if out else files.free(Path(default + suffix))
     if always and not path.suffix:
-        path = path.with_suffix(ending)
+        path = path.with_suffix(suffix)
     if path.suffix.lower() not in known:
         listed = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else known[0]
-        raise ConfigError(f"{path} should end in {listed}: it is {what}.")
+        raise ConfigError(f"{path} should end in {listed} for {what}.")
     return path
 
 
-def _pictures(transform: Transform) -> bool:
+def _is_image(transform: Transform) -> bool:
     return transform.spec().is_image
 
 
 def write(outcome: Outcome, path: Path, transform: Transform) -> Path:
-    """Writes an outcome in the form that the path asks for.
+    """Writes an outcome in the format of the path.
 
     Args:
-        outcome: what a task made.
+        outcome: the outcome of a task.
         path: from :func:`destination`.
-        transform: leads back to pictures or rows.
+        transform: inverts examples to images or rows.
 
     Returns:
-        What was written.
+        The written path.
     """
     ending = path.suffix.lower()
     if outcome.x is None:
@@ -81,7 +83,7 @@ def write(outcome: Outcome, path: Path, transform: Transform) -> Path:
     if isinstance(transform, TableTransform):
         return _write_rows(outcome, path, transform)
     if not ending:
-        return files.write_pictures(path, to_images(outcome.x, transform), file_names(outcome.names))
+        return files.write_images(path, to_images(outcome.x, transform), file_names(outcome.names))
     parts = list(outcome.parts.values())
     if len(parts) == 1:
         return files.sheet(path, transform, parts[0], outcome.width, outcome.rows)
@@ -91,7 +93,7 @@ def write(outcome: Outcome, path: Path, transform: Transform) -> Path:
 
 
 def _full(blocks: Sequence[Tensor], width: int) -> list[Tensor]:
-    """Rows of a grid, those of the last examples filled up with white."""
+    """Rows of a grid, with incomplete rows filled with white."""
     return [
         torch.cat([b, torch.ones(width - len(b), *b.shape[1:], dtype=b.dtype)]) if len(b) < width else b for b in blocks
     ]
@@ -104,7 +106,7 @@ def _write_numbers(outcome: Outcome, path: Path, transform: Transform) -> Path:
         arrays[name] = raw.to_numpy() if hasattr(raw, "to_numpy") else raw
         if arrays[name].dtype.kind not in "biuf":  # NumPy would pickle them
             raise ConfigError(
-                f"{path} can hold numbers alone, and the table has other columns; write a .csv or .parquet."
+                f"{path} can only hold numbers, and the table has other columns; write a .csv or .parquet."
             )
     if path.suffix.lower() == ".npz" and len(arrays) > 1:
         return files.write_npz(path, arrays)
@@ -127,7 +129,7 @@ def _write_rows(outcome: Outcome, path: Path, transform: TableTransform) -> Path
 
 
 def _write_arrays(outcome: Outcome, path: Path) -> Path:
-    """A table has a column for each number of a wide array: ``codes`` become ``z0``, ``z1``, and so on."""
+    """Writes arrays; in a table, 2-D arrays have a column per dimension: ``codes`` become ``z0``, ``z1``, and so on."""
     arrays, classes = dict(outcome.arrays), outcome.classes
     ending = path.suffix.lower()
     if ending == ".npz":
@@ -146,12 +148,12 @@ def _write_arrays(outcome: Outcome, path: Path) -> Path:
 
 
 def _words(values: np.ndarray[Any, Any]) -> list[Any]:
-    """Numbers no longer than the type they are in needs."""
+    """Numbers as text in the precision of their dtype."""
     return [str(v) for v in values] if values.dtype.kind == "f" else values.tolist()
 
 
 def file_names(names: Sequence[str]) -> list[str]:
-    """A file name, without its ending, for each example: the last part of where it came from, and unlike all others.
+    """Unique file names without suffix, from the last path component of each example's source.
 
     Example:
         >>> file_names(["a/cat.png", "b/cat.png", "b/dog.jpg"])

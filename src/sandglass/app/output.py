@@ -1,4 +1,4 @@
-"""Tables and figures for a person's eyes: drawn in a terminal, aligned plain text in a pipe."""
+"""Formatted output of tables and figures: rich tables in a terminal, aligned plain text otherwise."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def table(
     """Prints a table.
 
     Args:
-        headers: of the columns.
+        headers: column headers.
         rows: the cells.
-        right: columns that are aligned to the right.
-        wrap: columns that may take several lines in a narrow terminal.
+        right: right-aligned columns.
+        wrap: columns that may wrap in a narrow terminal.
     """
     if sys.stdout.isatty():
         from rich.console import Console
@@ -40,7 +40,7 @@ def table(
 
 
 def fitting(headers: Sequence[str], rows: Sequence[Sequence[str]], wrap: Sequence[int], width: int) -> int:
-    """How many columns of a table a terminal has room for; those that wrap need little."""
+    """The number of table columns that fit into a terminal; columns that wrap need little space."""
     left = width
     for i in range(len(headers)):
         left -= 10 if i in wrap else max(len(line[i]) for line in (headers, *rows))
@@ -51,7 +51,7 @@ def fitting(headers: Sequence[str], rows: Sequence[Sequence[str]], wrap: Sequenc
 
 
 def figure(value: float | None, stderr: float | None = None) -> str:
-    """A figure with its standard error, both to the precision that the error allows.
+    """A figure with its standard error, rounded to two significant digits of the error.
 
     Example:
         >>> figure(-154.1234, 0.3456), figure(0.0123456), figure(None)
@@ -68,7 +68,7 @@ def figure(value: float | None, stderr: float | None = None) -> str:
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints the metrics of ``evaluate``."""
     if not metrics:
-        print("There is no measure yet that this model can be asked for.")
+        print("No metric applies to this model.")
         return
     rows = [
         [name, figure(m["value"], m["stderr"]), f"{m['n']:,}", "" if m["unit"] == "1" else m["unit"], m.get("note", "")]
@@ -80,12 +80,12 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def say(text: str) -> None:
-    """A remark beside the result, on standard error."""
+    """Prints a message to standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours.
+    """A duration in seconds, minutes or hours.
 
     Example:
         >>> duration(0.5), duration(75), duration(4000)

@@ -1,4 +1,4 @@
-"""Plain argument parsing for every command but ``train``; light, so that a help page comes at once."""
+"""Argument parsing for every command but ``train``, without heavy imports."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sandglass.errors import ConfigError
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are one line, and whose help ends with examples.
+    """An argument parser with one-line errors, and examples at the end of its help.
 
     Args:
         command: the command's name.
-        about: what it does.
-        examples: command lines, each without the leading ``sandglass``.
+        about: its description.
+        examples: command lines without the leading ``sandglass``.
     """
 
     def __init__(self, command: str, about: str, examples: Iterable[str]) -> None:
@@ -30,31 +30,31 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raises what argparse would print.
+        """Raises an error that argparse would print.
 
         Raises:
             ConfigError: always.
         """
         message = message.replace("the following arguments are required: ", "missing: ")
-        raise ConfigError(f"{message[:1].upper()}{message[1:]}. `{self.prog} --help` shows how.")
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}. `{self.prog} --help` shows the usage.")
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
-        """The options.
+        """The parsed options.
 
         Raises:
-            ConfigError: an unknown option, or a value that makes no sense.
+            ConfigError: an option is unknown, or a value is invalid.
         """
         found, unknown = self.parse_known_args(words)
         if unknown:
             word = unknown[0].split("=")[0]
             known = [o for action in self._actions for o in action.option_strings]
-            what = f"no option {word}" if word.startswith("-") else f"nothing to be made of '{word}'"
-            raise ConfigError(f"Here is {what}.{nearest(word, known)} `{self.prog} --help` lists what there is.")
+            what = f"There is no option {word}" if word.startswith("-") else f"Unexpected argument '{word}'"
+            raise ConfigError(f"{what}.{nearest(word, known)} `{self.prog} --help` lists all options.")
         return found
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """`` Did you mean ...?``, or nothing."""
+    """`` Did you mean ...?``, or an empty string."""
     close = difflib.get_close_matches(word, known, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
 
@@ -75,17 +75,15 @@ def trained_model(parser: Parser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run folder (or latest), a model folder, or a hub id")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument(
-        "--allow-nonfinite", action="store_true", help="use weights that hold NaN or infinities all the same"
+        "--allow-nonfinite", action="store_true", help="allow weights that contain NaN or infinite values"
     )
 
 
 def examples_from(parser: Parser, split: str) -> None:
     """Adds ``--data``, ``--labels`` and ``--split``."""
-    parser.add_argument("--data", metavar="SRC", help="other examples than the run's own, prepared as those were")
-    parser.add_argument(
-        "--labels", metavar="COL", help="of --data: a table's column of labels, or false to read no labels at all"
-    )
-    parser.add_argument("--split", help=f"which of the examples: train, validation or test (default: {split})")
+    parser.add_argument("--data", metavar="SRC", help="other data than the run's own, preprocessed like it")
+    parser.add_argument("--labels", metavar="COL", help="label column of a table in --data, or false for no labels")
+    parser.add_argument("--split", help=f"train, validation or test (default: {split})")
 
 
 def output(parser: Parser, what: str) -> None:

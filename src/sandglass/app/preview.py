@@ -1,4 +1,4 @@
-"""``sandglass preview``: what augmentation and corruption do to a person's own pictures, before anything is trained."""
+"""``sandglass preview``: shows augmented and corrupted training images before training."""
 
 from __future__ import annotations
 
@@ -18,50 +18,52 @@ if TYPE_CHECKING:
 
 
 def preview(words: Sequence[str]) -> int:
-    """A sheet of examples, what each change makes of them, and what training would see in each epoch."""
+    """Writes a grid of examples, each change applied to them, and all changes combined in each epoch."""
     parser = Parser(
         "preview",
-        "Draw what augmentation and corruption do to the training pictures, before anything is trained: examples\n"
-        "down, changes across, then all of them together, as a training with the same --seed sees them. Without\n"
-        "--augment and --corrupt, a sheet of everything there is.",
+        "Show augmentations and corruptions of the training images before training: one row per example, one column\n"
+        "per change, then all changes combined as in training with the same --seed. Without --augment and --corrupt,\n"
+        "all available changes are shown.",
         [
             "preview --data digits",
             "preview --data photos/ --size 64 --augment flip,rotate=20,crop=0.8 --corrupt gaussian=0.2 -o sheet.png",
         ],
     )
-    parser.add_argument("--data", metavar="SRC", required=True, help="the pictures, as for `sandglass train`")
-    parser.add_argument("--size", metavar="N or HxW", help="height and width in pixels, where the pictures differ")
-    parser.add_argument("--fit", help="how pictures come to that size: crop (default), pad or stretch")
-    parser.add_argument("--augment", default="", metavar="A,B,...", help="names, each with =strength where wanted")
+    parser.add_argument("--data", metavar="SRC", required=True, help="the images, as for `sandglass train`")
+    parser.add_argument("--size", metavar="N or HxW", help="height and width in pixels, if the images differ in size")
+    parser.add_argument("--fit", help="how to resize images: crop (default), pad or stretch")
+    parser.add_argument("--augment", default="", metavar="A,B,...", help="names, optionally with =strength")
     parser.add_argument("--corrupt", default="", metavar="A,B,...", help="the same, or name@severity from 1 to 5")
-    parser.add_argument("-n", "--number", type=count, default=6, help="how many examples (default: 6)")
-    parser.add_argument("--epochs", type=count, default=3, metavar="N", help="epochs shown of all (default: 3)")
-    parser.add_argument("--seed", type=int, default=0, help="of the training (default: 0)")
-    output(parser, "the picture, .png, .jpg or .webp (default: preview.png)")
+    parser.add_argument("-n", "--number", type=count, default=6, help="number of examples (default: 6)")
+    parser.add_argument("--epochs", type=count, default=3, metavar="N", help="number of epochs to show (default: 3)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of training (default: 0)")
+    output(parser, "output file, .png, .jpg or .webp (default: preview.png)")
     args = parser.parse(words)
     path = Path(args.out or "preview.png")
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ConfigError(f"{path} should end in .png, .jpg or .webp.")
 
-    from sandglass.app.files import free, write_picture
+    from sandglass.app.files import free, write_image
     from sandglass.data.augment import AUGMENTATIONS, make_augmentation
     from sandglass.data.corrupt import SCALES, make_corruption, possible
     from sandglass.data.load import load_data
     from sandglass.data.strengths import read
     from sandglass.reports.sheet import sheet
 
-    asked = read("augmentation", AUGMENTATIONS, args.augment), read("corruption", SCALES, args.corrupt)
+    selected = read("augmentation", AUGMENTATIONS, args.augment), read("corruption", SCALES, args.corrupt)
     data = load_data(args.data, size=args.size, fit=args.fit)
     if not data.spec.is_image:
-        raise ConfigError(f"A preview shows pictures; '{data.name}' is a table.")
-    augment, corrupt = asked if any(asked) else (read("", AUGMENTATIONS, list(AUGMENTATIONS)), possible(data.spec))
+        raise ConfigError(f"A preview shows images; '{data.name}' is a table.")
+    augment, corrupt = (
+        selected if any(selected) else (read("", AUGMENTATIONS, list(AUGMENTATIONS)), possible(data.spec))
+    )
     groups: list[list[tuple[str, float, Change | None]]] = [
         [(name, s, make_augmentation({name: s}, data.spec)) for name, s in augment.items()],
         [(name, s, make_corruption({name: s}, data.spec)) for name, s in corrupt.items()],
     ]
-    together = [make_augmentation(augment, data.spec), make_corruption(corrupt, data.spec)] if any(asked) else []
+    together = [make_augmentation(augment, data.spec), make_corruption(corrupt, data.spec)] if any(selected) else []
     columns = _columns(data, groups, [c for c in together if c is not None], args.number, args.epochs, args.seed)
-    path = write_picture(path if args.out else free(path), sheet(columns))
+    path = write_image(path if args.out else free(path), sheet(columns))
     examples, changes = len(columns[0].images), len(augment) + len(corrupt)
     print(f"{path}: {examples} examples, {changes} change{'s' * (changes != 1)}")
     return 0
@@ -75,7 +77,7 @@ def _columns(
     epochs: int,
     seed: int,
 ) -> list[Shown]:
-    """The originals, each change by itself, and all of them epoch by epoch."""
+    """The originals, each change separately, and all changes combined, by epoch."""
     from sandglass import rng
     from sandglass.reports.mosaic import to_images
     from sandglass.reports.sheet import Shown

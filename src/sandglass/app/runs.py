@@ -1,4 +1,4 @@
-"""Looking at runs: report, runs, verify."""
+"""Commands on runs: report, runs, verify."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def report(words: Sequence[str]) -> int:
     """Writes ``report.html``."""
-    parser = Parser("report", "Write the HTML page of a run, once more or at last.", ["report runs/vae-digits-1"])
+    parser = Parser("report", "Write or update the HTML report of a run.", ["report runs/vae-digits-1"])
     parser.add_argument("run", metavar="RUN", help="a run folder")
     args = parser.parse(words)
 
@@ -32,7 +32,7 @@ def report(words: Sequence[str]) -> int:
     run = Run(find_run(args.run))
     trained = of_run(run, api.run_data(run), device=run.config["training"]["device"])
     if not run.results():
-        say("measuring first ...")
+        say("evaluating first ...")
         split = default_split(list(trained.own.splits), False)
         api.evaluate(run, split=split, data=trained.own, model=trained.model)
     print(write_page(trained))
@@ -42,12 +42,12 @@ def report(words: Sequence[str]) -> int:
 def runs(words: Sequence[str]) -> int:
     """Lists the runs of a folder."""
     parser = Parser("runs", "List the runs of a folder.", ["runs", "runs experiments/"])
-    parser.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="where to look (default: runs)")
+    parser.add_argument("folder", nargs="?", default="runs", metavar="FOLDER", help="folder to list (default: runs)")
     args = parser.parse(words)
     folder = Path(args.folder)
     if not folder.is_dir():
         if args.folder == "runs":
-            print("There are no runs yet; `sandglass train --recipe digits` makes one in runs/.")
+            print("There are no runs yet; create one in runs/ with `sandglass train --recipe digits`.")
             return 0
         raise NotFoundError(f"There is no folder {folder}.")
 
@@ -71,7 +71,7 @@ def runs(words: Sequence[str]) -> int:
 
 
 def natural_key(name: str) -> list[int | str]:
-    """Sorts run-2 before run-10."""
+    """Sort key that puts run-2 before run-10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
@@ -98,12 +98,12 @@ def run_row(run: Run, folder: Path) -> list[str]:
 
 
 def when(time: str) -> str:
-    """A time in ISO form, in the person's own zone and without the seconds."""
+    """An ISO time in the local time zone, without seconds."""
     return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def state(run: Run, complete: bool) -> str:
-    """Whether training ended, was stopped, or goes on right now."""
+    """Whether the run is finished, stopped or still training."""
     if (run.path / "run.owner").is_file() and locked(run.path):
         return "training"
     if complete:
@@ -115,7 +115,7 @@ def state(run: Run, complete: bool) -> str:
 
 
 def locked(path: Path) -> bool:
-    """Whether a process holds the folder."""
+    """Whether a process holds the lock of the folder."""
     from filelock import FileLock, Timeout
 
     try:
@@ -126,7 +126,7 @@ def locked(path: Path) -> bool:
 
 
 def verify(words: Sequence[str]) -> int:
-    """Hashes every file of a run again."""
+    """Verifies the checksums of all files of a run."""
     parser = Parser(
         "verify",
         "Check every file of a run: checkpoints and the model against their SHA-256, the log and the configuration "
@@ -147,7 +147,7 @@ def verify(words: Sequence[str]) -> int:
         run = Run(path)
         found = list(verified(run))
         if not run.steps() and not (path / "model").is_dir():
-            raise CheckpointError(f"{path} has no weights yet: nothing was saved.")
+            raise CheckpointError(f"{path} has no saved weights yet.")
     for where, problem in found:
         print(f"{'damaged' if problem else 'good   '}  {where}")
     problems = [problem for _, problem in found if problem]
@@ -157,7 +157,7 @@ def verify(words: Sequence[str]) -> int:
 
 
 def problem_of(folder: Path) -> str:
-    """What is wrong with a model folder, an empty text where nothing is."""
+    """The problem of a damaged model folder, or an empty string."""
     from sandglass.runs.storage import verify_folder
 
     try:

@@ -1,4 +1,4 @@
-"""What is drawn at the end of training: the report, and the figures that a recipe asks for."""
+"""Output at the end of training: the report, and the figures of a recipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandglass.tasks.trained import Trained
 
 
 def write_page(trained: Trained) -> Path:
-    """Writes ``report.html`` of a run, from its model and its data."""
+    """Writes ``report.html`` of a run."""
     from sandglass.reports.page import write_report
 
     assert trained.run is not None
@@ -21,14 +21,14 @@ def write_page(trained: Trained) -> Path:
 
 
 def figures(trained: Trained, show: Mapping[str, Any]) -> list[Path]:
-    """Writes the pictures that ``show`` names into ``figures/``.
+    """Writes the figures listed in ``show`` to ``figures/``.
 
     Args:
         trained: the model of a finished run.
         show: ``samples: [rows, columns]``, ``manifold: side``, ``reconstructions: n`` and ``tsne: examples``.
 
     Raises:
-        ConfigError: something unknown.
+        ConfigError: unknown figure.
     """
     assert trained.run is not None
     for key in show:
@@ -39,7 +39,7 @@ def figures(trained: Trained, show: Mapping[str, Any]) -> list[Path]:
 
 
 def _size(value: Any) -> str:
-    """Part of a file's name, so that the report's own figures of that kind stay apart."""
+    """Part of a file name that distinguishes it from the report's figures."""
     return "x".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -59,7 +59,7 @@ def manifold(trained: Trained, value: Any, path: Path) -> Path:
 
 
 def reconstructions(trained: Trained, value: Any, path: Path) -> Path:
-    """Originals over their reconstructions."""
+    """Originals and their reconstructions."""
     return _written("reconstruct", trained, path, number=value)
 
 
@@ -75,7 +75,7 @@ def _written(task: str, trained: Trained, path: Path, **options: Any) -> Path:
 
 
 def tsne(trained: Trained, value: Any, path: Path) -> Path:
-    """The codes of so many test examples in two dimensions, coloured by class.
+    """t-SNE of the codes of a number of test examples, coloured by class.
 
     van der Maaten and Hinton 2008, "Visualizing Data using t-SNE" (JMLR 9).
     """
@@ -90,7 +90,7 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     split = every.take(positions(len(every), value))
     embedding = embed(running.encode(trained.model, split), seed=0, limit=value)
     if embedding is None:
-        raise ConfigError(f"There are too few different codes ({len(split)}) for a t-SNE figure.")
+        raise ConfigError(f"There are too few distinct codes ({len(split)}) for a t-SNE figure.")
     x, y = embedding.numpy().T
     figure = Figure(figsize=(6, 5), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""``sandglass sweep``: a model trained with many settings, the best chosen by the validation split."""
+"""``sandglass sweep``: hyperparameter search by the validation split."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def sweep(words: Sequence[str]) -> int:
-    """Trains a model with many settings."""
+    """Runs a hyperparameter search."""
     parser = make_parser()
     args, rest = parser.parse_known_args(list(words))
 
@@ -31,16 +31,16 @@ def sweep(words: Sequence[str]) -> int:
     def on_trial(trial: Trial, study: Study) -> None:
         begun[trial.number] = None
         best = next((t for t in study.trials() if t.value is not None), None)
-        said = trial.reason if trial.value is None else f"{study.plan.metric} {figure(trial.value, trial.stderr)}"
+        result = trial.reason if trial.value is None else f"{study.plan.metric} {figure(trial.value, trial.stderr)}"
         found = f"; best so far is trial {best.number}" if best is not None and best.number != trial.number else ""
-        place = f"trial {trial.number} ({len(begun)} now, {study.plan.trials} in all)"
-        say(f"{place} {trial.state}, {settings(trial)}: {said}, {duration(trial.seconds)}{found}")
+        place = f"trial {trial.number} ({len(begun)} now, {study.plan.trials} in total)"
+        say(f"{place} {trial.state}, {settings(trial)}: {result}, {duration(trial.seconds)}{found}")
 
     try:
         found = resumed(parser, args, given, on_trial) if args.resume else begin(args, given, on_trial)
     except KeyboardInterrupt:
         folder = args.resume or args.out or "the newest folder of sweeps/"
-        say(f"Stopped; what was finished is kept. Go on with: sandglass sweep --resume {folder}")
+        say(f"Stopped; finished trials are kept. Continue with: sandglass sweep --resume {folder}")
         raise
     if args.json:
         from sandglass.runs.plain import strict_json
@@ -52,12 +52,12 @@ def sweep(words: Sequence[str]) -> int:
 
 
 def make_parser() -> Parser:
-    """The options of its own; all others are those of ``train``."""
+    """The parser of the command's own options; all others are those of ``train``."""
     parser = Parser(
         "sweep",
-        "Train a model with many settings and choose the best by the validation split. Every option of\n"
-        "`sandglass train` holds for all trials, and those of the model and the training can be varied. Each trial\n"
-        "is a run of its own in the sweep folder. Ctrl-C stops at the next step; --resume goes on, and loses nothing.",
+        "Search hyperparameters and choose the best by the validation split. Options of `sandglass train` apply to\n"
+        "all trials; those of the model and of training can be varied. Each trial is a run in the sweep folder.\n"
+        "Ctrl-C stops at the next step; --resume continues without loss.",
         [
             "sweep vae --data digits --vary lr=1e-4..1e-2 latent_dim=2,8,32 --trials 20 --epochs 10",
             "sweep beta-vae --data mnist --vary beta=0.5,1,2,4 --sampler grid --metric mse --jobs 2",
@@ -70,28 +70,32 @@ def make_parser() -> Parser:
         nargs="+",
         default=[],
         metavar="OPTION=VALUES",
-        help="one option or several: a list a,b,c or a range a..b; on a log scale where the ends are positive and a "
-        "hundredfold apart, or with log:a..b (and linear:a..b). A value that is a list stands in brackets",
+        help="options to vary: a list a,b,c or a range a..b, on a log scale if the ends are positive and at least a "
+        "factor of 100 apart; force a scale with log:a..b or linear:a..b. Write list values in brackets",
     )
-    parser.add_argument("--trials", type=count, metavar="N", help="how many in all (default: 20; of a grid, all)")
-    parser.add_argument("--metric", metavar="FIGURE", help="the figure to choose by (default: elbo, else mse)")
+    parser.add_argument(
+        "--trials", type=count, metavar="N", help="total number of trials (default: 20; all for a grid)"
+    )
+    parser.add_argument("--metric", metavar="FIGURE", help="the figure to optimise (default: elbo, else mse)")
     parser.add_argument("--sampler", default="tpe", help="tpe (default), random or grid")
     parser.add_argument(
         "--prune", nargs="?", const="median", default="none", metavar="HOW",
-        help="stop hopeless trials: median (when HOW is left out) or halving",
+        help="stop unpromising trials: median (default without HOW) or halving",
     )  # fmt: skip
-    parser.add_argument("--jobs", type=count, default=1, metavar="N", help="trials at once, which share the threads")
+    parser.add_argument(
+        "--jobs", type=count, default=1, metavar="N", help="number of parallel trials, which share the threads"
+    )
     parser.add_argument("-o", "--out", metavar="DIR", help="the folder (default: sweeps/<model>-<data>-<number>)")
-    parser.add_argument("--resume", metavar="DIR", help="go on with a sweep; --trials can raise its number")
+    parser.add_argument("--resume", metavar="DIR", help="resume a sweep; --trials can raise the number of trials")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser
 
 
 def begin(args: Any, given: Any, on_trial: Any) -> Swept:
-    """A new sweep.
+    """Starts a new sweep.
 
     Raises:
-        ConfigError: an option that is none, or one that trials cannot have.
+        ConfigError: an option is unknown, or not allowed in a sweep.
     """
     from sandglass.app import flags
     from sandglass.app.configure import given_options
@@ -103,7 +107,7 @@ def begin(args: Any, given: Any, on_trial: Any) -> Swept:
 
     for word in [*given.switches, *given.own]:
         if word not in ("--data", "--recipe", "--config"):
-            raise ConfigError(f"{word} is of `sandglass train` and not for a sweep.")
+            raise ConfigError(f"{word} is an option of `sandglass train` that sweeps do not support.")
     layers, _ = read_layers(given)
     name = flags.model_name(given, layers)
     own = flags.Flags(name, flags.chosen_names(name, layers, given.settings))
@@ -124,26 +128,26 @@ def begin(args: Any, given: Any, on_trial: Any) -> Swept:
 
 
 def resumed(parser: Parser, args: Any, given: Any, on_trial: Any) -> Swept:
-    """A sweep that goes on.
+    """Resumes a sweep.
 
     Raises:
-        ConfigError: an option that would change it.
+        ConfigError: an option would change the sweep.
     """
     from sandglass.sweeps.sweep import sweep as run
 
-    usual = parser.parse_args([])
-    changed = [k for k in ("vary", "metric", "sampler", "prune", "out") if getattr(args, k) != getattr(usual, k)]
+    defaults = parser.parse_args([])
+    changed = [k for k in ("vary", "metric", "sampler", "prune", "out") if getattr(args, k) != getattr(defaults, k)]
     extra = [*(f"--{k}" for k in changed), *given.switches, *given.own, *(form for form, _ in given.settings)]
     if extra or given.model:
-        raise ConfigError(f"--resume goes on with the sweep as it is; leave out {[*extra, given.model][0]}.")
+        raise ConfigError(f"--resume continues the sweep unchanged; omit {[*extra, given.model][0]}.")
     return run(resume=args.resume, trials=args.trials, jobs=args.jobs, on_trial=on_trial)
 
 
 def dimension(own: Flags, text: str) -> Dimension:
-    """What ``--vary`` says, each value read by the type of the option.
+    """Parses an argument of ``--vary``, with values of the option's type.
 
     Raises:
-        ConfigError: it is not ``option=values``, or a value is of another type.
+        ConfigError: it is not ``option=values``, or a value has the wrong type.
     """
     from sandglass.sweeps.space import written
 
@@ -165,7 +169,7 @@ def dimension(own: Flags, text: str) -> Dimension:
 
 
 def show(found: Swept) -> None:
-    """The trials, the best first, and what to do next."""
+    """Prints the trials, the best first, and suggested next commands."""
     from sandglass.sweeps.page import short, shown
 
     names = list(found.vary)

@@ -1,4 +1,4 @@
-"""A command for every registered task: its flags are the options of its signature, its outcome goes to a file."""
+"""A command for every registered task: its flags come from its signature, its outcome is written to a file."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from sandglass.tasks.trained import Trained, opened
 
 _SHORT = {"number": "-n"}
 _FORMS = {
-    "examples": "a .png grid, .csv or .parquet for a table, .npy or .npz for bare arrays, a folder for a file each",
+    "examples": "a .png grid, .csv or .parquet for a table, .npy or .npz for arrays, or a folder for separate files",
     "arrays": "a .npz, .parquet or .csv file",
 }
 
 
 def use(name: str, words: Sequence[str]) -> int:
-    """Runs a task on a trained model and writes what it made."""
+    """Runs a task on a trained model and writes its outcome."""
     make: type[Task] = registry.entry("task", name).make  # type: ignore[assignment]
     options = registry.schema("task", name)
     parser = parser_of(name, make, options)
@@ -35,7 +35,7 @@ def use(name: str, words: Sequence[str]) -> int:
     for capability in make.needs:
         registry.require(trained.model, capability)
     separate = getattr(args, "separate", False)
-    # Before the work, where it is known before what comes of it: an ending that does not fit should not cost an hour.
+    # Check the output path before running the task if possible, so that a wrong suffix fails early.
     path = None
     if make.makes != "either":
         path = destination(args.out, make.file, make.makes, trained.transform, separate)
@@ -58,14 +58,14 @@ def parser_of(name: str, make: type[Task], options: Sequence[Option]) -> Parser:
     for option in options:
         add(parser, option)
     if make.makes != "arrays":
-        parser.add_argument("--separate", action="store_true", help="a PNG file each, in a folder")
+        parser.add_argument("--separate", action="store_true", help="write separate PNG files to a folder")
     ending = ".npz" if make.makes == "arrays" else ".png or .csv"
     output(parser, f"{_FORMS.get(make.makes, _FORMS['examples'])} (default: {make.file}{ending})")
     return parser
 
 
 def described(make: type[Task]) -> str:
-    """What the docstring says before the arguments."""
+    """The description from the docstring, without the arguments."""
     from docstring_parser import parse
 
     found = parse(make.__doc__ or "")
@@ -73,7 +73,7 @@ def described(make: type[Task]) -> str:
 
 
 def add(parser: Parser, option: Option) -> None:
-    """One option as a flag; one that must be given is a word of its own."""
+    """Adds an option as a flag, or as a positional argument if it is required."""
     about = plain(option.help).rstrip(".").replace("%", "%%")
     if option.required:
         parser.add_argument(option.name, metavar=option.name.upper(), help=about)
@@ -90,10 +90,10 @@ def add(parser: Parser, option: Option) -> None:
 
 
 def task_of(name: str, options: Sequence[Option], args: Namespace) -> Task:
-    """The task with the options that were given.
+    """The task with the given options.
 
     Raises:
-        ConfigError: a value of the wrong type, or one that makes no sense.
+        ConfigError: a value has the wrong type or is invalid.
     """
     given: dict[str, Any] = {}
     for option in options:
@@ -106,7 +106,7 @@ def task_of(name: str, options: Sequence[Option], args: Namespace) -> Task:
 
 
 def open_trained(source: str, device: str, allow_nonfinite: bool) -> Trained:
-    """A trained model; what there is to warn of is said."""
+    """Loads a trained model and prints warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trained = opened(source, device, allow_nonfinite)

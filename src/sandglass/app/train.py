@@ -1,4 +1,4 @@
-"""``sandglass train``: from the words to a finished run with its report."""
+"""``sandglass train``: trains a model and writes its report."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from sandglass.runs.run import Run
 from sandglass.runs.specification import from_plain
 from sandglass.tasks.trained import find_run, of_run
 
-_FEW = 300  # of fewer updates in all nothing good can be expected
+_FEW = 300  # warn below this total number of updates
 
 
 def train(words: Sequence[str]) -> int:
-    """Trains a model, or goes on with a run."""
+    """Trains a model, or resumes a run."""
     given = sort(words)
     if "--resume" in given.own and "--help" not in given.switches:
         return resume(given)
@@ -56,7 +56,7 @@ def train(words: Sequence[str]) -> int:
 
 
 def read_layers(given: Words) -> tuple[list[Config], Mapping[str, Any]]:
-    """The recipe and the file, in that order, and what to show at the end."""
+    """The recipe and the configuration file, in that order, and the figures to write at the end."""
     layers: list[Config] = []
     show: Mapping[str, Any] = {}
     if "--recipe" in given.own:
@@ -69,10 +69,10 @@ def read_layers(given: Words) -> tuple[list[Config], Mapping[str, Any]]:
 
 
 def settle(name: str, given: Words, layers: Sequence[Config], own: flags.Flags) -> Config:
-    """The complete configuration: preset, recipe, file, flags, the last one winning.
+    """The complete configuration from preset, recipe, file and flags; later ones override earlier ones.
 
     Raises:
-        ConfigError: an unknown option or a value that makes no sense.
+        ConfigError: an option is unknown, or a value is invalid.
     """
     config: Config = {}
     for layer in layers:
@@ -90,22 +90,22 @@ def read_data(config: Config) -> Dataset:
     """The data of a configuration.
 
     Raises:
-        ConfigError: none is named.
+        ConfigError: the configuration has no data.
     """
     options = dict(config["data"])
     source = options.pop("source")
     if not source:
-        raise ConfigError("Say what to train on: --data with a folder, a file or a name, such as --data digits.")
+        raise ConfigError("Give the data to train on: --data with a folder, a file or a name, such as --data digits.")
     return api.load_data(source, **options)
 
 
 def start(config: Config, data: Dataset, given: Words) -> Run:
-    """Builds the model, settles how it is trained, says so, and trains."""
+    """Builds the model, resolves the training options, prints a summary, and trains."""
     name, options = config["model"]["name"], configure.given_options(config["model"]["options"])
-    asked = Training.of(config["training"])
-    model = api.build(name, spec_of(data, asked), seed=asked.seed, **options)
+    requested = Training.of(config["training"])
+    model = api.build(name, spec_of(data, requested), seed=requested.seed, **options)
     stages = model.stages()
-    training = asked.settled([s for s in data.splits if s != "train"], len(data.train), stages)
+    training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     shape = "x".join(map(str, data.spec.shape)) + ("" if data.spec.is_image else " numbers")
     splits = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
     say(f"{name} on {data.name}: {splits} examples of {shape}, {length(training, stages)}")
@@ -125,44 +125,44 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
 
 
 def length(training: Settled, stages: Sequence[Stage]) -> str:
-    """How long it trains, stage by stage where there are several that train."""
+    """The epochs and batch size, for each stage if several are trained."""
     trained = [stage.name for stage in stages if stage.phases]
-    said = []
+    parts = []
     for name in trained:
         own = training.of_stage(name)
         of = f" of {name}" if len(trained) > 1 else ""
-        said.append(f"{own.epochs} epoch{'s' * (own.epochs != 1)}{of} in batches of {own.batch_size}")
-    return ", then ".join(said)
+        parts.append(f"{own.epochs} epoch{'s' * (own.epochs != 1)}{of} in batches of {own.batch_size}")
+    return ", then ".join(parts)
 
 
 def few(epochs: int, steps: int) -> str:
-    """What to say of a run that is too short to learn much; nothing of others.
+    """A warning for a run with too few updates; empty for others.
 
     Example:
         >>> print(few(30, 1))
-        30 updates in all are few, expect blurred results; --epochs 2000 makes 2,000, and a smaller batch size helps
+        only 30 updates in total, expect blurred results; use --epochs 2000 for 2,000 updates, or a smaller batch size
     """
     if epochs * steps >= _FEW:
         return ""
     enough, updates = math.ceil(2000 / steps), epochs * steps
     return (
-        f"{updates} update{' in all is' if updates == 1 else 's in all are'} few, expect blurred results; "
-        f"--epochs {enough} makes {enough * steps:,}, and a smaller batch size helps"
+        f"only {updates} update{'s' * (updates != 1)} in total, expect blurred results; use --epochs {enough} for "
+        f"{enough * steps:,} updates, or a smaller batch size"
     )
 
 
 def resume(given: Words) -> int:
-    """Goes on with a run.
+    """Resumes a run.
 
     Raises:
-        ConfigError: an option that would change the run.
+        ConfigError: an option would change the run.
     """
     epochs: int | None = None
     stage: dict[str, dict[str, int]] = {}
     for form, value in given.settings:
         later = re.fullmatch(r"--(?:training\.)?stage\.(.+)\.epochs", form)
         if form not in ("--epochs", "--training.epochs") and later is None:
-            raise ConfigError(f"--resume goes on with the run as it is: only --epochs can be given, not {form}.")
+            raise ConfigError(f"--resume continues the run unchanged: only --epochs can be given, not {form}.")
         if not value.isdigit():
             raise ConfigError(f"{form} must be a whole number, not {value}.")
         if later is None:
@@ -171,7 +171,7 @@ def resume(given: Words) -> int:
             stage[later[1]] = {"epochs": int(value)}
     extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
     if extra or given.model:
-        raise ConfigError(f"--resume goes on with the run as it is; leave out {[*extra, given.model][0]}.")
+        raise ConfigError(f"--resume continues the run unchanged; omit {[*extra, given.model][0]}.")
     run = Run(find_run(given.own["--resume"]))
     data = api.run_data(run)
     run = api.resume(run.path, data=data, epochs=epochs, stage=stage)
@@ -181,7 +181,7 @@ def resume(given: Words) -> int:
 
 
 def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> None:
-    """Evaluates, draws, writes the report, and says where everything is and what to do next."""
+    """Evaluates the run, writes figures and report, and prints paths and suggested next commands."""
     split = next((s for s in ("test", "validation") if s in data.splits), "train")
     page: Path | None = None
     if report:
@@ -189,13 +189,13 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 
         trained = of_run(run, data, device=run.config["training"]["device"])
         measured = api.evaluate(run, split=split, data=data, model=trained.model)
-        pictures = figures(trained, show)
+        images = figures(trained, show)
         page = write_page(trained)
         print(f"\nOn {len(data.splits[split]):,} {split} examples:\n")
         metrics_table(measured["metrics"])
         print()
-        for picture in pictures:
-            print(f"figure  {picture}")
+        for image in images:
+            print(f"figure  {image}")
     else:
         print()
     print(f"run     {run.path}")
@@ -218,7 +218,7 @@ def first(run: Run) -> str:
 
 
 def second(run: Run) -> str:
-    """Another command worth trying."""
+    """Another suggested command."""
     if (
         "reconstruct" in registry.declared(run.config["model"]["name"]).provides
         and len(run.config["spec"]["shape"]) == 3

@@ -1,4 +1,4 @@
-"""The words after ``sandglass train``, sorted into the model's name, the command's own switches, and settings."""
+"""Splits the arguments of ``sandglass train`` into the model's name, the command's own options, and settings."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from dataclasses import dataclass, field
 from sandglass.errors import ConfigError
 
 SWITCHES = {
-    "--help": "this page",
-    "--dry-run": "show parameters, time and memory, measured on a throw-away copy; write nothing",
-    "--print_config": "print the complete configuration as YAML, which --config accepts, and stop",
-    "--no-report": "train only: no evaluation on the test split, no report.html",
+    "--help": "show this page",
+    "--dry-run": "show parameters and estimated time and memory, without training or writing anything",
+    "--print_config": "print the complete configuration as YAML for --config, and exit",
+    "--no-report": "train only, without evaluation on the test split and report.html",
 }
 OWN = {
     "--data": (
         "NAME_OR_PATH",
-        "a name from `sandglass datasets`, a folder or zip of pictures, a .csv, .parquet, .npy or .npz file",
+        "a name from `sandglass datasets`, a folder or zip of images, a .csv, .parquet, .npy or .npz file",
     ),
-    "--out": ("DIR", "the run folder itself; the next free runs/<model>-<data>-<number> when not given"),
-    "--recipe": ("NAME", "start from a ready-made configuration; `sandglass recipes` lists them"),
-    "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags win over it"),
-    "--init-from": ("RUN", "start from the weights of another run, or from the network bodies that fit"),
-    "--resume": ("RUN", "go on with a run, to the same bits as never stopping; --epochs can raise its total"),
+    "--out": ("DIR", "the run folder (default: the next unused runs/<model>-<data>-<number>)"),
+    "--recipe": ("NAME", "start from a predefined configuration; `sandglass recipes` lists them"),
+    "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags override it"),
+    "--init-from": ("RUN", "initialise with the weights of another run, or of the network bodies that fit"),
+    "--resume": ("RUN", "resume a run, bit-identical to an uninterrupted one; --epochs can raise the total"),
 }
 _SYNONYMS = {
     "--num-epochs": "--epochs", "--max-epochs": "--epochs", "--n-epochs": "--epochs",
@@ -38,13 +38,13 @@ _ALONE = {"--cache": ("--cache", "true"), "--no-cache": ("--cache", "false")}  #
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a command line, sorted.
+    """Parsed arguments of a command line.
 
     Args:
-        model: the model named, or None.
-        switches: those that were set.
+        model: the model's name, or None.
+        switches: switches that are set.
         own: values of the command's own options.
-        settings: ``(option, value)`` of all others, in order.
+        settings: ``(option, value)`` pairs of all other options, in order.
     """
 
     model: str | None = None
@@ -54,10 +54,10 @@ class Words:
 
 
 def sort(words: Sequence[str]) -> Words:
-    """Sorts the words after ``sandglass train``.
+    """Parses the arguments after ``sandglass train``.
 
     Raises:
-        ConfigError: an option without its value, or a second model.
+        ConfigError: an option has no value, or there is a second model.
 
     Example:
         >>> sort(["vae", "--epochs", "3", "--dry-run"]).settings
@@ -70,7 +70,7 @@ def sort(words: Sequence[str]) -> Words:
         word = left.pop(0)
         if not word.startswith("-"):
             if model is not None:
-                raise ConfigError(f"Name one model, not '{model}' and '{word}'; options begin with --.")
+                raise ConfigError(f"Give only one model, not '{model}' and '{word}'; options begin with --.")
             model = word
             continue
         option, equals, value = word.partition("=")

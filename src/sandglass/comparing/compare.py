@@ -13,7 +13,7 @@ from sandglass.data.fingerprint import fingerprint
 from sandglass.data.trained_on import run_data
 from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.metrics.compared import can, kind_of
-from sandglass.metrics.measure import beside, measure, wanted
+from sandglass.metrics.measure import context_of, measure, wanted
 from sandglass.reports.mosaic import make_folder
 from sandglass.reports.section import Material
 from sandglass.runs import storage
@@ -128,7 +128,7 @@ def _side(
     results = []
     if named or own or not metrics:
         names = [*named, *(own if metrics else ())]
-        about: dict[str, Any] = {**beside(data), **own}
+        about: dict[str, Any] = {**context_of(data), **own}
         results = measure(model, data.splits[split], names=names, seed=seed, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
     examples += strict_json(run.config["transform"])

@@ -1,4 +1,4 @@
-"""The Bernoulli likelihood, and the cross-entropy it makes of grey values."""
+"""The Bernoulli likelihood, a binary cross-entropy for grey values."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from sandglass.registry import register
 @register("bce", kind="likelihood")
 @register("bernoulli", kind="likelihood")
 class Bernoulli(Likelihood):
-    """Each element is 0 or 1 with a probability; grey values in [0, 1] enter as soft targets (binary cross-entropy).
+    """Independent Bernoulli variables; grey values in [0, 1] are soft targets (binary cross-entropy).
 
-    With grey values the figure is a cross-entropy in nats and not a density's likelihood: it compares only with
-    other figures made in the same way.
+    With grey values the figure is a cross-entropy in nats, not a log-likelihood: it is comparable with other
+    cross-entropies only.
 
     Args:
-        spec: the data; its values must lie in [0, 1].
+        spec: specification of the data, whose values must lie in [0, 1].
 
     Raises:
-        ConfigError: data of any real values.
+        ConfigError: the data is real-valued.
 
     Example:
         >>> import torch
@@ -40,21 +40,21 @@ class Bernoulli(Likelihood):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         if spec.support == "real":
-            raise ConfigError("bernoulli needs values in [0, 1]; the data has any: use gaussian.")
+            raise ConfigError("bernoulli needs values in [0, 1]; use gaussian for real-valued data.")
         self.event = len(spec.shape)
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for values in [0, 1]."""
+        """Whether ``"auto"`` selects this: for values in [0, 1]."""
         return spec.support != "real"
 
     @staticmethod
     def kind(spec: Spec) -> FigureKind:
-        """A probability of zeros and ones; of grey values a cross-entropy."""
+        """A probability mass for binary data, a cross-entropy for grey values."""
         return "mass" if spec.support == "binary" else "cross-entropy"
 
     def channels(self, spec: Spec) -> int:
-        """One logit an element."""
+        """One logit per element."""
         return spec.shape[0]
 
     def forward(self, h: Tensor) -> Distribution:
@@ -63,7 +63,7 @@ class Bernoulli(Likelihood):
 
 
 class LogitBernoulli(TorchBernoulli):
-    """PyTorch's, with a log-probability in fewer passes over memory."""
+    """PyTorch's Bernoulli with a more memory-efficient ``log_prob``."""
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``value * logits - log(1 + exp(logits))``, element by element."""
@@ -71,17 +71,17 @@ class LogitBernoulli(TorchBernoulli):
 
 
 class _LogProb(torch.autograd.Function):
-    """The gradient is ``value - sigmoid(logits)``; written out, it needs no intermediate results."""
+    """Log probability with an explicit gradient, ``value - sigmoid(logits)``, that needs no intermediate results."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor) -> Tensor:
-        """Above 40 the softplus is its argument to the last bit, also in float64."""
+        """``value * logits - softplus(logits)``; above 40 softplus equals its argument exactly, even in float64."""
         ctx.save_for_backward(logits, value)
         return F.softplus(logits, threshold=40.0).neg_().addcmul_(value, logits)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        """In place where nobody differentiates it again."""
+        """In place unless a second derivative is needed."""
         logits, value = ctx.saved_tensors
         (grad,) = grads
         by_value = grad * logits if ctx.needs_input_grad[1] else None

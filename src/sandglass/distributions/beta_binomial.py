@@ -15,10 +15,10 @@ from sandglass.registry import register
 
 
 class BetaBinomialCounts(Distribution):
-    """Successes among ``total`` draws whose probability is itself beta distributed.
+    """Number of successes in ``total`` trials whose success probability is beta distributed.
 
     Args:
-        total: draws.
+        total: number of trials.
         a: first concentration.
         b: second concentration.
 
@@ -47,7 +47,7 @@ class BetaBinomialCounts(Distribution):
         return choose + log_beta(value + self.a, n - value + self.b) - log_beta(self.a, self.b)
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """A probability, then the successes."""
+        """Draws a success probability, then the number of successes."""
         with torch.no_grad():
             probability = Beta(self.a, self.b, validate_args=False).sample(torch.Size(sample_shape))
             return Binomial(self.total, probs=probability, validate_args=False).sample()
@@ -60,12 +60,12 @@ def log_beta(a: Tensor, b: Tensor) -> Tensor:
 
 @register("beta-binomial", kind="likelihood")
 class BetaBinomial(LevelLikelihood):
-    """Each element counts successes among ``levels - 1`` draws, with a spread of its own: two numbers an element.
+    """Independent beta-binomial distributions over the levels, with two decoder outputs per element.
 
-    Unlike the categorical it knows that levels are ordered, and it takes 2 numbers an element where that takes 256.
+    Unlike the categorical it models the levels as ordered, with 2 outputs per element instead of 256.
 
     Args:
-        spec: the data.
+        spec: specification of the data.
 
     Example:
         >>> from sandglass.core import Spec

@@ -12,15 +12,15 @@ from sandglass.registry import register
 
 
 class Choice(TorchCategorical):
-    """PyTorch's categorical with the mean of its numbers."""
+    """PyTorch's categorical with the mean of its category indices."""
 
     @property
     def mean(self) -> Tensor:
-        """Expected number."""
+        """Expected index."""
         return (self.probs * torch.arange(self.probs.shape[-1], device=self.probs.device)).sum(-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Of numbers, whole ones in any type."""
+        """Log probability of integer indices of any dtype."""
         result: Tensor = super().log_prob(value.long())
         return result
 
@@ -28,13 +28,13 @@ class Choice(TorchCategorical):
 @register("cce", kind="likelihood")
 @register("categorical", kind="likelihood")
 class Categorical(LevelLikelihood):
-    """Each element is one of the levels, each with a probability of its own: the categorical cross-entropy.
+    """Independent categorical distributions over the levels: the categorical cross-entropy.
 
     Van den Oord, Kalchbrenner and Kavukcuoglu 2016, "Pixel Recurrent Neural Networks" (arXiv 1601.06759). The decoder
-    puts out ``levels`` numbers an element: 256 for bytes, which is much; 17 for scikit-learn's digits.
+    has ``levels`` outputs per element: 256 for bytes, which is memory-intensive, and 17 for scikit-learn's digits.
 
     Args:
-        spec: the data.
+        spec: specification of the data.
 
     Example:
         >>> from sandglass.core import Spec
@@ -44,7 +44,7 @@ class Categorical(LevelLikelihood):
     """
 
     def numbers(self) -> int:
-        """A logit a level."""
+        """One logit per level."""
         return self.top + 1
 
     def family(self, parameters: Tensor) -> Distribution:

@@ -1,4 +1,4 @@
-"""A distribution over a flat code whose parts are drawn one after another, each given those before."""
+"""An autoregressive distribution over a flat code: parts are drawn one after another, each given the previous ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.distributions import Distribution, TransformedDistribution, constrain
 from torch.distributions.transforms import Transform
 
 Parts = dict[int, Tensor]
-"""Parts of a code, ``(*, B, size)`` by their place in it; those that were drawn so far."""
+"""The parts of a code drawn so far, ``(*, B, size)``, by their index."""
 
 Step = Callable[[int, Parts], Distribution]
 """The distribution of one part over ``(*, B, size)``, given the parts drawn before it."""
 
 
 def joined(parts: Parts) -> Tensor:
-    """The flat vector ``(*, B, D)`` of all parts, each of them as often as the others.
+    """The flat vector ``(*, B, D)`` of all parts, broadcast against each other.
 
     Example:
         >>> joined({1: torch.zeros(7, 5, 2), 0: torch.zeros(7, 1, 3)}).shape
@@ -28,13 +28,13 @@ def joined(parts: Parts) -> Tensor:
 
 
 class Chain(Distribution):
-    """Parts of one flat vector, each of them drawn given those before: a product of conditional distributions.
+    """A product of conditional distributions over the parts of one flat vector.
 
     Args:
-        sizes: of the parts, in the order in which they lie in the vector.
-        order: places of the parts, in the order in which they are drawn.
+        sizes: of the parts, in vector order.
+        order: indices of the parts, in sampling order.
         step: the distribution of a part given those drawn before.
-        batch_shape: of the whole, ``(B,)`` or ``()``.
+        batch_shape: ``(B,)`` or ``()``.
 
     Example:
         >>> from torch.distributions import Independent, Normal
@@ -55,7 +55,7 @@ class Chain(Distribution):
         super().__init__(batch_shape, torch.Size([sum(self.sizes)]), validate_args=False)
 
     def follow(self, choose: Callable[[int, Distribution], Tensor]) -> tuple[Parts, Mapping[int, Distribution]]:
-        """Goes through the parts in order, and keeps of each what ``choose`` takes and what it took it from."""
+        """Visits the parts in order; returns the value ``choose`` picks for each, and the distributions."""
         parts: Parts = {}
         steps: dict[int, Distribution] = {}
         for i in self.order:
@@ -64,7 +64,7 @@ class Chain(Distribution):
         return parts, steps
 
     def draw(self, sample_shape: Sequence[int] = ()) -> tuple[Parts, Mapping[int, Distribution]]:
-        """Parts ``(*sample_shape, *batch_shape, size)`` and the distributions that they are draws of."""
+        """Parts ``(*sample_shape, *batch_shape, size)`` and the distributions they are drawn from."""
         shape = torch.Size(sample_shape) + self.batch_shape
         return self.follow(lambda i, d: d.expand(shape).rsample())
 
@@ -73,7 +73,7 @@ class Chain(Distribution):
         return joined(self.draw(sample_shape)[0])
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """``(*, B)``, the sum over the parts of their log densities given those before, in nats."""
+        """``(*, B)``, the sum of the conditional log densities of the parts, in nats."""
         own = dict(enumerate(value.split(self.sizes, -1)))
         _, steps = self.follow(lambda i, d: own[i])
         first, *rest = (steps[i].log_prob(own[i]) for i in self.order)
@@ -81,19 +81,19 @@ class Chain(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """``(*batch_shape, D)`` the mean of each part given the means of those before it.
+        """``(*batch_shape, D)``, the mean of each part given the means of the previous parts.
 
-        It is the mean of the whole where every mean is a linear function of the parts before, and else stands near it.
+        This is the exact mean where every conditional mean is linear in the previous parts, else an approximation.
         """
         return joined(self.follow(lambda i, d: d.mean.expand(*self.batch_shape, self.sizes[i]))[0])
 
 
 class Transformed(TransformedDistribution):
-    """A chain in other coordinates, whose ``mean`` is the chain's in those.
+    """A transformed chain, whose ``mean`` is the transformed mean of the chain.
 
     Args:
         base: the chain.
-        transform: from its coordinates to the others.
+        transform: applied to its samples.
     """
 
     def __init__(self, base: Chain, transform: Transform) -> None:

@@ -1,4 +1,4 @@
-"""Distributions that depend on something, and their networks: q(z|x, c), p(x|z, c) and p(z|c)."""
+"""Conditional distributions and their networks: q(z|x, c), p(x|z, c) and p(z|c)."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from sandglass.nets.net import Condition, Net
 
 
 class Conditional(nn.Module, abc.ABC):
-    """A distribution that may depend on something: q(z|x, c), p(x|z, c) and p(z|c) are one type."""
+    """A conditional distribution; q(z|x, c), p(x|z, c) and p(z|c) share this type."""
 
     @abc.abstractmethod
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
-        """The distribution given ``h`` under the condition ``c``; ``mask`` says what of h was observed."""
+        """The distribution given ``h`` and the condition ``c``; ``mask`` is True where h is observed."""
 
 
 class Network(nn.Module):
-    """An encoder or decoder of a family, its output never in less than single precision.
+    """An encoder or decoder network whose output has at least single precision.
 
     Args:
-        module: what the family made.
+        module: the network.
 
     Example:
         >>> Network(nn.Linear(3, 4))(torch.zeros(5, 3)).shape
@@ -41,21 +41,21 @@ class Network(nn.Module):
 
     @classmethod
     def encoder(cls, net: Net, shape: tuple[int, ...], out: int, cond: Condition = 0, masked: bool = False) -> Network:
-        """``(B, *shape)`` to ``(B, out)``; a family of a person's own need not know what is not asked of it."""
-        return cls(net.encoder(shape, out, **_asked(cond=cond, masked=masked)))
+        """``(B, *shape)`` to ``(B, out)``; unused options are not passed, so a custom net need not accept them."""
+        return cls(net.encoder(shape, out, **_used(cond=cond, masked=masked)))
 
     @classmethod
     def decoder(cls, net: Net, dim: int, shape: tuple[int, ...], cond: Condition = 0) -> Network:
         """``(B, dim)`` to ``(B, *shape)``."""
-        return cls(net.decoder(dim, shape, **_asked(cond=cond)))
+        return cls(net.decoder(dim, shape, **_used(cond=cond)))
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """The output for ``h`` under the condition ``c``, with gaps where ``mask`` is False."""
-        return at_least_single(self.module(h, **_asked(c=c, mask=mask)))
+        """The output for ``h`` and the condition ``c``, with missing values where ``mask`` is False."""
+        return at_least_single(self.module(h, **_used(c=c, mask=mask)))
 
 
 class DiagonalGaussian(Conditional):
-    """``q(z|x)``: independent normals whose means and log variances a network puts out.
+    """``q(z|x)``: independent normals with means and log variances from a network.
 
     Args:
         trunk: ``(B, ...) -> (B, 2 dim)``.
@@ -70,8 +70,8 @@ class DiagonalGaussian(Conditional):
         self.trunk = trunk
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
-        """The distribution given ``h`` under ``c``."""
-        mean, log_variance = at_least_single(self.trunk(h, **_asked(c=c, mask=mask))).chunk(2, -1)
+        """The distribution given ``h`` and ``c``."""
+        mean, log_variance = at_least_single(self.trunk(h, **_used(c=c, mask=mask))).chunk(2, -1)
         return Independent(Normal(mean, scale_from(0.5 * log_variance), validate_args=False), 1, validate_args=False)
 
 
@@ -79,8 +79,8 @@ class ObservationModel(Conditional):
     """``p(x|z, c)`` over whole examples, given codes ``(B, D)``.
 
     Attributes:
-        size: numbers that the decoder puts out for an example.
-        kind: what the figures of its likelihood are of.
+        size: decoder output values per example.
+        kind: of the likelihood: a density, a probability mass or a cross-entropy.
     """
 
     size: int
@@ -88,15 +88,15 @@ class ObservationModel(Conditional):
 
 
 class Observation(ObservationModel):
-    """``p(x|z)``: a decoder and the likelihood that reads its output.
+    """``p(x|z)``: a decoder with a likelihood on its output.
 
     Args:
-        net: the family the decoder is of.
+        net: the decoder's network family.
         dim: size of the latent.
-        spec: the data.
-        likelihood: the head.
-        cond: what the decoder is conditioned on beside the latent.
-        part: the ``dim`` places of a longer code that it reads; all of the code when not given.
+        spec: specification of the data.
+        likelihood: of the decoder's output.
+        cond: the condition of the decoder, besides the latent.
+        part: indices of the ``dim`` dimensions of a longer code that it uses; by default the whole code.
     """
 
     part: Tensor | None
@@ -118,16 +118,16 @@ class Observation(ObservationModel):
         self.size, self.kind = torch.Size(shape).numel(), likelihood.kind(spec)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
-        """The distribution given latents ``(B, dim)``, or codes that they are a part of, under ``c``."""
+        """The distribution given latents ``(B, dim)``, or longer codes that contain them, and ``c``."""
         h = h if self.part is None or h is None else h[..., self.part]
         return self.likelihood(self.trunk(h, c))
 
 
 def at_least_single(h: Tensor) -> Tensor:
-    """Half-precision outputs in float32, so that statistics and likelihoods are never taken in less."""
+    """Converts half-precision outputs to float32, for accurate statistics and likelihoods."""
     return h.float() if h.dtype in (torch.float16, torch.bfloat16) else h
 
 
-def _asked(**options: Any) -> dict[str, Any]:
-    """Those options that ask for something."""
+def _used(**options: Any) -> dict[str, Any]:
+    """The options that are set."""
     return {k: v for k, v in options.items() if isinstance(v, Tensor) or v}

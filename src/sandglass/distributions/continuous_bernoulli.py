@@ -1,4 +1,4 @@
-"""The continuous Bernoulli: what makes a likelihood of the cross-entropy of grey values."""
+"""The continuous Bernoulli, which normalises the cross-entropy of grey values to a likelihood."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sandglass.distributions.likelihood import Likelihood
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 
-_SMALL = 0.1  # below it, series are more exact than the quotients
+_SMALL = 0.1  # below this, series are more accurate than the quotients
 
 
 def log_sinhc(u: Tensor) -> Tensor:
-    """``log(sinh(u) / u)`` to rounding error for every ``u``, and its gradient too.
+    """``log(sinh(u) / u)`` and its gradient, accurate to rounding error for every ``u``.
 
     Example:
         >>> round(float(log_sinhc(torch.tensor(1.0))), 5), float(log_sinhc(torch.tensor(0.0)))
@@ -35,10 +35,11 @@ def log_sinhc(u: Tensor) -> Tensor:
 class ContinuousBernoulliDensity(Distribution):
     """``p(x) = exp(eta x) eta / (exp(eta) - 1)`` on [0, 1], for logits ``eta``.
 
-    PyTorch's own cuts a band around 1/2 out and patches it; written around ``x = 1/2`` nothing needs patching.
+    PyTorch's version replaces a band around probability 1/2 by a Taylor series; centred at ``x = 1/2`` the formula
+    needs no such approximation.
 
     Args:
-        logits: any real numbers.
+        logits: real numbers.
     """
 
     arg_constraints: ClassVar = {}
@@ -63,11 +64,11 @@ class ContinuousBernoulliDensity(Distribution):
         return torch.where(near, series, -1 / torch.expm1(-far) - 1 / far)
 
     def rsample(self, sample_shape: _size = ()) -> Tensor:
-        """By inversion, from the side where the density is higher, so that large logits do not overflow."""
+        """By inversion, from the side with the higher density, so that large logits do not overflow."""
         shape = self._extended_shape(torch.Size(sample_shape))
         u = torch.rand(shape, dtype=self.logits.dtype, device=self.logits.device)
         a = self.logits.abs().clamp(min=1e-4)
-        x = -torch.log1p(u * torch.expm1(-a)) / a  # of the density falling from 0
+        x = -torch.log1p(u * torch.expm1(-a)) / a  # for the density that decreases from 0
         return torch.where(self.logits > 0, 1 - x, x).clamp(0, 1)
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
@@ -78,16 +79,16 @@ class ContinuousBernoulliDensity(Distribution):
 
 @register("continuous-bernoulli", kind="likelihood")
 class ContinuousBernoulli(Likelihood):
-    """Each element lies in [0, 1] with a density that leans to one side; the cross-entropy, normalised.
+    """Independent continuous Bernoulli densities on [0, 1]: the binary cross-entropy, normalised.
 
     Loaiza-Ganem and Cunningham 2019, "The continuous Bernoulli: fixing a pervasive error in variational autoencoders"
-    (arXiv 1907.06845). A density: its bound can be positive, and does not compare with the Bernoulli's.
+    (arXiv 1907.06845). A density: its bound can be positive, and is not comparable with that of the Bernoulli.
 
     Args:
-        spec: the data; its values must lie in [0, 1].
+        spec: specification of the data, whose values must lie in [0, 1].
 
     Raises:
-        ConfigError: data of any real values.
+        ConfigError: the data is real-valued.
 
     Example:
         >>> p = ContinuousBernoulli(Spec((1, 2, 2), "unit"))(torch.zeros(3, 1, 2, 2))
@@ -98,11 +99,11 @@ class ContinuousBernoulli(Likelihood):
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         if spec.support == "real":
-            raise ConfigError("continuous-bernoulli needs values in [0, 1]; the data has any: use gaussian.")
+            raise ConfigError("continuous-bernoulli needs values in [0, 1]; use gaussian for real-valued data.")
         self.event = len(spec.shape)
 
     def channels(self, spec: Spec) -> int:
-        """One logit an element."""
+        """One logit per element."""
         return spec.shape[0]
 
     def forward(self, h: Tensor) -> Distribution:

@@ -15,7 +15,7 @@ from sandglass.registry import register
 
 
 class _Counts(LevelLikelihood):
-    """Levels as counts without an upper end; images start at a mean in the middle of their levels."""
+    """Levels as unbounded counts; the initial mean of images is the middle of their levels."""
 
     per_element: ClassVar[int]
 
@@ -26,10 +26,10 @@ class _Counts(LevelLikelihood):
 
 @register("poisson", kind="likelihood")
 class Poisson(_Counts):
-    """Each element is a count whose variance is its mean; levels count from 0, and none is the last.
+    """Independent Poisson counts, whose variance equals their mean; levels are counts without an upper bound.
 
     Args:
-        spec: the data.
+        spec: specification of the data.
 
     Example:
         >>> import torch
@@ -48,10 +48,10 @@ class Poisson(_Counts):
 
 @register("negative-binomial", kind="likelihood")
 class NegativeBinomial(_Counts):
-    """Each element is a count that spreads wider than a Poisson: variance ``mean + mean^2 / r``.
+    """Independent negative binomial counts, overdispersed relative to Poisson: variance ``mean + mean^2 / r``.
 
     Args:
-        spec: the data.
+        spec: specification of the data.
 
     Example:
         >>> import torch

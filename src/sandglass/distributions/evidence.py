@@ -1,4 +1,4 @@
-"""The importance-weighted bound on log p(x), in memory that does not grow with the draws."""
+"""The importance-weighted bound on log p(x), with memory independent of the number of draws."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch.distributions import Distribution
 
 from sandglass.distributions.observed import log_prob
 
-_IN_CACHE = 2**20  # numbers of decoder output held at once on a CPU: what lies in its cache is read again for nothing
-_ON_DEVICE = 2**24  # and elsewhere, where a kernel must be large to be worth its start
-_LATENTS = 2**22  # numbers of latents drawn at once; not a matter of speed, so that the draws are the same everywhere
+_IN_CACHE = 2**20  # values of decoder output in memory at once on a CPU, so that they stay in its cache
+_ON_DEVICE = 2**24  # the same on other devices, where large kernels amortise the launch overhead
+_LATENTS = 2**22  # latent values drawn at once; the same on every device, so that the draws are, too
 
 
 def importance_weighted(
@@ -27,22 +27,22 @@ def importance_weighted(
     c: Tensor | None = None,
     size: int | None = None,
 ) -> Tensor:
-    """``(B,)`` estimates ``log (1/k) sum_i p(x|z_i) p(z_i) / q(z_i|x)`` in nats, from ``k`` draws z_i of q(z|x).
+    """``(B,)`` estimates ``log (1/k) sum_i p(x|z_i) p(z_i) / q(z_i|x)`` in nats, from ``k`` draws z_i from q(z|x).
 
-    The draws are made first, in blocks that depend on ``x`` alone, and then decoded in pieces of one or more examples.
-    How large a piece is changes no draw, and a figure by its rounding alone.
+    Latents are drawn in blocks whose size depends on the shape of ``x`` only, and decoded in chunks. The chunk size
+    does not change the draws, and changes the estimates only by rounding.
 
     Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders" (arXiv 1509.00519).
 
     Args:
         q: q(z|x) over ``(B, dim)``.
         p: p(z) over ``(dim,)``.
-        likelihood: latents ``(n, dim)``, and conditions where there are any, to p(x|z, c) over ``(n, *shape)``.
+        likelihood: maps latents ``(n, dim)``, and conditions where there are any, to p(x|z, c) over ``(n, *shape)``.
         x: ``(B, *shape)``.
-        k: draws an example.
-        mask: ``(B, *shape)``, True where observed; None for everywhere.
+        k: draws per example.
+        mask: ``(B, *shape)``, True where observed; None if all values are observed.
         c: ``(B, ...)`` conditions, or None.
-        size: numbers that the decoder puts out for an example; those of an example itself when not given.
+        size: decoder output values per example; by default the size of an example.
 
     Example:
         >>> from torch.distributions import Independent, Normal
@@ -64,7 +64,7 @@ def importance_weighted(
 
 
 def decoded_at_once(size: int, device: torch.device) -> int:
-    """Latents to decode together, when each becomes ``size`` numbers.
+    """Number of latents to decode at once, for ``size`` output values each.
 
     Example:
         >>> decoded_at_once(2**10, torch.device("cpu"))
@@ -81,15 +81,15 @@ def _decoded(
     c: Tensor | None,
     rows: int,
 ) -> Tensor:
-    """``(k, B)`` log p(x|z) of latents ``(k, B, dim)``, at most ``rows`` of them decoded at once."""
+    """``(k, B)`` log p(x|z) of latents ``(k, B, dim)``, decoding at most ``rows`` at once."""
     columns = []
     for some in _slices(z.shape[1], max(1, rows // len(z))):
         pieces = []
         for draws in _slices(len(z), rows):
             part = z[draws, some]
-            seen = None if mask is None else _repeated(mask[some], len(part))
-            under = () if c is None else (_repeated(c[some], len(part)),)
-            each = log_prob(likelihood(part.flatten(0, 1), *under), _repeated(x[some], len(part)), seen)
+            observed = None if mask is None else _repeated(mask[some], len(part))
+            condition = () if c is None else (_repeated(c[some], len(part)),)
+            each = log_prob(likelihood(part.flatten(0, 1), *condition), _repeated(x[some], len(part)), observed)
             pieces.append(each.unflatten(0, part.shape[:2]))
         columns.append(torch.cat(pieces))
     return torch.cat(columns, 1)
@@ -100,5 +100,5 @@ def _slices(n: int, size: int) -> Iterator[slice]:
 
 
 def _repeated(x: Tensor, times: int) -> Tensor:
-    """``(times * B, ...)``: the examples, over and over; of a single one a view."""
+    """``(times * B, ...)``: the batch repeated; a view for a single example."""
     return x.expand(times, *x.shape[1:]) if len(x) == 1 else x.repeat(times, *[1] * (x.dim() - 1))

@@ -13,17 +13,17 @@ from sandglass.registry import register
 @register("gaussian", kind="likelihood")
 @register("mse", kind="likelihood", scale=2**-0.5, learn="none")
 class Gaussian(LocationScale):
-    """Each element is normal around the decoder's output; a density, so its bound can be positive.
+    """Independent normal distributions around the decoder's output; a density, so the bound can be positive.
 
-    ``mse`` is the squared error as a likelihood: with the scale held at ``1/sqrt(2)``, ``-log p`` is the sum of squares
-    and a constant.
+    ``mse`` is the squared error as a likelihood: with the scale fixed at ``1/sqrt(2)``, ``-log p`` is the sum of
+    squared errors plus a constant.
 
     Args:
-        spec: the data.
-        scale: the standard deviation, in the unit of the data ([0, 1] for images); the starting one if it is learned.
-        learn: ``none`` keeps it, ``shared`` learns one for all elements (Rybkin, Daniilidis and Levine 2021,
-            "Simple and Effective VAE Training with Calibrated Decoders", arXiv 2006.13202), ``pixel`` lets the decoder
-            put one out for every element.
+        spec: specification of the data.
+        scale: the standard deviation, in the unit of the data ([0, 1] for images); the initial value if it is learned.
+        learn: ``none`` keeps it fixed, ``shared`` learns one for all elements (Rybkin, Daniilidis and Levine 2021,
+            "Simple and Effective VAE Training with Calibrated Decoders", arXiv 2006.13202), ``pixel`` has the decoder
+            output one for every element.
 
     Example:
         >>> import torch
@@ -34,7 +34,7 @@ class Gaussian(LocationScale):
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for real values, among which no column has a likelihood of its own."""
+        """Whether ``"auto"`` selects this: for real values without columns that need another likelihood."""
         return spec.support == "real" and all(c.real for c in spec.columns)
 
     def family(self, location: Tensor, scale: Tensor) -> Distribution:

@@ -18,7 +18,7 @@ from sandglass.registry import register
 
 
 class HuberDensity(Distribution):
-    """``p(x) = exp(-H((x - location) / scale)) / (scale Z)``, normal in the middle and exponential in the tails.
+    """``p(x) = exp(-H((x - location) / scale)) / (scale Z)``, normal in the centre with exponential tails.
 
     ``H(r)`` is ``r^2 / 2`` up to ``|r| = delta`` and ``delta (|r| - delta / 2)`` beyond. It is the least favourable
     density of Huber 1964, "Robust Estimation of a Location Parameter" (Annals of Mathematical Statistics 35).
@@ -26,10 +26,10 @@ class HuberDensity(Distribution):
     Args:
         location: its mean and mode.
         scale: of the same shape.
-        delta: where the tails begin, in scales.
+        delta: where the tails begin, in units of the scale.
 
     Example:
-        >>> p = HuberDensity(torch.zeros(()), torch.ones(()), 1e3)  # the tails are out of reach: a standard normal
+        >>> p = HuberDensity(torch.zeros(()), torch.ones(()), 1e3)  # negligible tails: a standard normal
         >>> round(float(p.log_prob(torch.zeros(()))), 4)
         -0.9189
     """
@@ -41,7 +41,7 @@ class HuberDensity(Distribution):
     def __init__(self, location: Tensor, scale: Tensor, delta: float) -> None:
         self.location, self.scale = broadcast_all(location, scale)
         self.delta = delta
-        self.centre = math.sqrt(2 * math.pi) * math.erf(delta / math.sqrt(2))  # the mass within delta, and beyond it
+        self.centre = math.sqrt(2 * math.pi) * math.erf(delta / math.sqrt(2))  # mass within delta, and beyond
         self.tails = 2 / delta * math.exp(-0.5 * delta**2)
         super().__init__(self.location.shape, validate_args=False)
 
@@ -52,7 +52,7 @@ class HuberDensity(Distribution):
 
     @property
     def variance(self) -> Tensor:
-        """By parts: the normal's within ``delta``, the exponential's beyond."""
+        """Sum of the normal part within ``delta`` and the exponential part beyond."""
         d = self.delta
         inner = self.centre - 2 * d * math.exp(-0.5 * d * d)
         outer = self.tails * (d * d + 2 + 2 / (d * d))
@@ -66,11 +66,11 @@ class HuberDensity(Distribution):
         return -cost - self.scale.log() - math.log(self.centre + self.tails)
 
     def rsample(self, sample_shape: _size = ()) -> Tensor:
-        """By inversion: a uniform picks the tail or the middle, and its place there."""
+        """Samples by inversion of the distribution function."""
         shape = self._extended_shape(torch.Size(sample_shape))
         u = torch.rand(shape, dtype=self.location.dtype, device=self.location.device)
         total = self.centre + self.tails
-        mass = (2 * u - 1).abs() * total  # from the middle outwards, over both sides
+        mass = (2 * u - 1).abs() * total  # mass around the centre, of both sides together
         inside = mass < self.centre
         middle = torch.erfinv((mass / math.sqrt(2 * math.pi)).clamp(max=1 - 1e-7)) * math.sqrt(2)
         left = ((total - mass) / self.tails).clamp(min=1e-30)
@@ -86,13 +86,13 @@ class HuberDensity(Distribution):
 
 @register("huber", kind="likelihood", learn="none")
 class Huber(LocationScale):
-    """Each element has Huber's density around the decoder's output: squared error near, absolute error far.
+    """Independent Huber densities around the decoder's output: squared error near it, absolute error far from it.
 
     Args:
-        spec: the data.
-        scale: in the unit of the data; the starting one if it is learned.
-        learn: ``none`` keeps it, ``shared`` learns one for all elements, ``pixel`` one for every element.
-        delta: where squares end and absolute values begin, in scales.
+        spec: specification of the data.
+        scale: in the unit of the data; the initial value if it is learned.
+        learn: ``none`` keeps it fixed, ``shared`` learns one for all elements, ``pixel`` one for every element.
+        delta: threshold between squared and absolute error, in units of the scale.
 
     Example:
         >>> p = Huber(Spec((1,)), learn="none")(torch.zeros(1, 1))

@@ -13,15 +13,15 @@ from sandglass.registry import register
 @register("laplace", kind="likelihood")
 @register("mae", kind="likelihood", scale=1.0, learn="none")
 class Laplace(LocationScale):
-    """Each element is Laplace around the decoder's output; a density, less troubled by outliers than the Gaussian.
+    """Independent Laplace distributions around the decoder's output; a density, more robust to outliers than Gaussian.
 
-    ``mae`` is the absolute error as a likelihood: with the scale held at 1, ``-log p`` is the sum of absolute errors
-    and a constant.
+    ``mae`` is the absolute error as a likelihood: with the scale fixed at 1, ``-log p`` is the sum of absolute errors
+    plus a constant.
 
     Args:
-        spec: the data.
-        scale: the mean absolute deviation, in the unit of the data; the starting one if it is learned.
-        learn: ``none`` keeps it, ``shared`` learns one for all elements, ``pixel`` one for every element.
+        spec: specification of the data.
+        scale: the mean absolute deviation, in the unit of the data; the initial value if it is learned.
+        learn: ``none`` keeps it fixed, ``shared`` learns one for all elements, ``pixel`` one for every element.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Probabilities of discrete values: what the likelihoods over pixel levels share."""
+"""Base classes of likelihoods over discrete levels, such as pixel values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sandglass.errors import ConfigError
 
 
 class OnLevels(Distribution):
-    """A distribution over integers ``k`` seen as ``(k - shift) / scale``; levels ``0 .. top`` on [0, 1] for ``top``.
+    """An integer distribution rescaled to ``(k - shift) / scale``; with scale ``top``, levels ``0 .. top`` on [0, 1].
 
-    ``log_prob`` is of a probability, in nats; values between integers count as the nearest one.
+    ``log_prob`` is the log of a probability mass, in nats; values are rounded to the nearest level.
 
     Args:
-        base: with ``log_prob``, ``mean`` and ``sample`` over integers.
-        scale: what they are divided by, for all or ``(..., D)`` for each.
-        shift: what is subtracted first.
+        base: an integer distribution with ``log_prob``, ``mean`` and ``sample``.
+        scale: divisor, one for all or ``(..., D)``.
+        shift: subtracted before the division.
 
     Example:
         >>> p = OnLevels(torch.distributions.Binomial(4, probs=torch.tensor([0.5])), 4)
@@ -40,7 +40,7 @@ class OnLevels(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """On the scale of the values."""
+        """The mean, rescaled."""
         return (self.base.mean - self.shift) / self.scale
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -48,28 +48,28 @@ class OnLevels(Distribution):
         return self.base.log_prob((value * self.scale + self.shift).round())
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Values of draws."""
+        """Rescaled draws."""
         return (self.base.sample(torch.Size(sample_shape)) - self.shift) / self.scale
 
 
 class LevelLikelihood(Likelihood):
-    """Every element is one of ``spec.levels`` values; the figure is a probability, so it also gives bits/dim.
+    """Every element takes one of ``spec.levels`` values; a probability mass, so bits/dim are available.
 
     Args:
-        spec: the data; images, or anything else in [0, 1] with levels.
+        spec: specification of the data: images, or other data in [0, 1] with discrete levels.
 
     Raises:
-        ConfigError: data of any real values.
+        ConfigError: the data is real-valued.
     """
 
     per_element: ClassVar[int]
-    """Numbers that the decoder puts out for an element."""
+    """Decoder outputs per element."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__()
         if spec.support == "real":
             raise ConfigError(
-                f"{type(self).__name__} needs values with levels, such as pixels; use gaussian for real ones."
+                f"{type(self).__name__} needs discrete levels, such as pixel values; use gaussian for real values."
             )
         self.event, self.top = len(spec.shape), spec.levels - 1
 
@@ -83,11 +83,11 @@ class LevelLikelihood(Likelihood):
         """``(B, *shape, per_element)`` to an integer distribution over ``(B, *shape)``."""
 
     def numbers(self) -> int:
-        """How many numbers an element takes."""
+        """Decoder outputs per element."""
         return self.per_element
 
     def channels(self, spec: Spec) -> int:
-        """So many for each channel, that channel's together."""
+        """:meth:`numbers` outputs for each channel, grouped by channel."""
         return spec.shape[0] * self.numbers()
 
     def forward(self, h: Tensor) -> Distribution:

@@ -1,4 +1,4 @@
-"""What every likelihood offers."""
+"""Base class of likelihoods."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sandglass.core import FigureKind, Spec
 
 
 class Likelihood(nn.Module, abc.ABC):
-    """How a network's output becomes a distribution over ``x``; made from a :class:`Spec`."""
+    """Maps a network's output to a distribution over ``x``; constructed from a :class:`Spec`."""
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether this is what ``"auto"`` stands for with such data."""
+        """Whether ``"auto"`` selects this for data of this specification."""
         return False
 
     @staticmethod
     def kind(spec: Spec) -> FigureKind:
-        """What its figure is of: a ``"density"``, a probability (``"mass"``), or neither (``"cross-entropy"``)."""
+        """What ``log_prob`` is of: a ``"density"``, a probability ``"mass"``, or neither (``"cross-entropy"``)."""
         return "density"
 
     @abc.abstractmethod
     def channels(self, spec: Spec) -> int:
-        """Channels (or columns, for a row) that the decoder must put out for this data."""
+        """Number of decoder output channels (or columns, for rows) for this data."""
 
     @abc.abstractmethod
     def forward(self, h: Tensor) -> Distribution:
-        """``(B, channels, ...)`` to a distribution over ``(B, *spec.shape)``, the event being the whole example."""
+        """``(B, channels, ...)`` to a distribution over ``(B, *spec.shape)`` whose event is a whole example."""

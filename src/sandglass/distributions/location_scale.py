@@ -1,4 +1,4 @@
-"""Likelihoods with a location and a scale an element: what their families share."""
+"""Base class of likelihoods with a location and a scale for each element."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from sandglass.distributions.likelihood import Likelihood
 from sandglass.errors import ConfigError
 
 LOG_SCALE_BOUND = 10.0
-"""Log scales are held within plus and minus this, so that exp() and its gradient stay finite."""
+"""Log scales are clamped to plus and minus this, so that exp() and its gradient stay finite."""
 
 
 def scale_from(log_scale: Tensor) -> Tensor:
-    """``exp`` of a log scale held within :data:`LOG_SCALE_BOUND`."""
+    """``exp`` of a log scale clamped to :data:`LOG_SCALE_BOUND`."""
     return log_scale.clamp(-LOG_SCALE_BOUND, LOG_SCALE_BOUND).exp()
 
 
 class LocationScale(Likelihood):
-    """A density around the decoder's output, whose scale is fixed, one for all elements, or one for each.
+    """A density around the decoder's output, with a scale that is fixed, learned, or output per element.
 
     Args:
-        spec: the data.
-        scale: in the unit of the data ([0, 1] for images); the starting one if it is learned.
-        learn: ``none`` keeps it, ``shared`` learns one for all elements (Rybkin, Daniilidis and Levine 2021,
-            "Simple and Effective VAE Training with Calibrated Decoders", arXiv 2006.13202), ``pixel`` lets the decoder
-            put one out for every element.
+        spec: specification of the data.
+        scale: in the unit of the data ([0, 1] for images); the initial value if it is learned.
+        learn: ``none`` keeps it fixed, ``shared`` learns one for all elements (Rybkin, Daniilidis and Levine 2021,
+            "Simple and Effective VAE Training with Calibrated Decoders", arXiv 2006.13202), ``pixel`` has the decoder
+            output one for every element.
     """
 
     def __init__(self, spec: Spec, *, scale: float = 1.0, learn: Literal["none", "shared", "pixel"] = "shared") -> None:
@@ -40,7 +40,7 @@ class LocationScale(Likelihood):
         if scale <= 0:
             raise ConfigError(f"The scale of {name} must be positive, not {scale}.")
         if learn not in ("none", "shared", "pixel"):
-            raise ConfigError(f"The scale of {name} is learned as one of none, shared, pixel, not '{learn}'.")
+            raise ConfigError(f"The option learn of {name} must be one of none, shared, pixel, not '{learn}'.")
         self.event, self.learn = len(spec.shape), learn
         start = torch.tensor(math.log(scale))
         if learn == "shared":
@@ -50,10 +50,10 @@ class LocationScale(Likelihood):
 
     @abc.abstractmethod
     def family(self, location: Tensor, scale: Tensor) -> Distribution:
-        """The density of every element."""
+        """Independent densities of the elements."""
 
     def channels(self, spec: Spec) -> int:
-        """A location an element, and with ``learn="pixel"`` a log scale too."""
+        """One location per element, and a log scale with ``learn="pixel"``."""
         return spec.shape[0] * (2 if self.learn == "pixel" else 1)
 
     def forward(self, h: Tensor) -> Distribution:

@@ -15,14 +15,14 @@ from sandglass.distributions.levels import LevelLikelihood
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 
-_SHARPEST = -7.0  # log scales are held above it, as in the paper, and below its opposite
+_SHARPEST = -7.0  # lower bound of the log scales, as in the paper; the upper bound is its negative
 
 
 class DiscretisedLogistics(Distribution):
-    """A mixture of logistics over the reals, each level taking the mass around it and the outer two the tails.
+    """A mixture of logistics discretised to levels: each gets the mass of its bin, the outermost also the tails.
 
-    With ``F`` the logistic's distribution function and ``a < b`` the level's edges, ``log(F(b) - F(a))`` is
-    ``log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))``, exact where the difference of sigmoids would cancel.
+    With ``F`` the logistic distribution function and ``a < b`` the edges of a bin, ``log(F(b) - F(a))`` is computed as
+    ``log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))``, which avoids cancellation.
 
     Args:
         top: the highest level.
@@ -54,7 +54,7 @@ class DiscretisedLogistics(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """Of the logistics cut off at the outer edges, on the scale of levels: within half a level of the exact one."""
+        """Mean of the logistics clipped at the outer edges, in levels: within half a level of the exact mean."""
         high, low = 1 + 1 / self.top, -1 - 1 / self.top
         rise = F.softplus((high - self.means) * self.inverse) - F.softplus((low - self.means) * self.inverse)
         each = high - rise / self.inverse
@@ -62,7 +62,7 @@ class DiscretisedLogistics(Distribution):
         return ((mean + 1) / 2 * self.top).clamp(0, self.top)
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """A component, a logistic draw of it, the nearest level."""
+        """Draws a component, then a logistic value from it, rounded to the nearest level."""
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
             weights = self.log_weights.expand(*shape, -1)
@@ -76,17 +76,17 @@ class DiscretisedLogistics(Distribution):
 
 @register("logistic-mixture", kind="likelihood")
 class LogisticMixture(LevelLikelihood):
-    """Each element is a level under a mixture of discretised logistics; channels are independent given the latent.
+    """Independent mixtures of discretised logistics over levels; channels are independent given the latent.
 
     Salimans, Karpathy, Chen and Kingma 2017, "PixelCNN++: Improving the PixelCNN with Discretized Logistic Mixture
-    Likelihood and Other Modifications" (arXiv 1701.05517), without its chain over colour channels.
+    Likelihood and Other Modifications" (arXiv 1701.05517), without autoregression over colour channels.
 
     Args:
-        spec: the data.
-        components: logistics an element; the decoder puts out three numbers for each.
+        spec: specification of the data.
+        components: mixture components per element, with three decoder outputs each.
 
     Raises:
-        ConfigError: no component, or data of any real values.
+        ConfigError: ``components`` is below 1, or the data is real-valued.
 
     Example:
         >>> p = LogisticMixture(Spec((1, 2, 2), "unit"), components=2)(torch.zeros(3, 6, 2, 2))
@@ -101,11 +101,11 @@ class LogisticMixture(LevelLikelihood):
         self.components = components
 
     def numbers(self) -> int:
-        """A weight, a mean and a log scale a component."""
+        """A weight, a mean and a log scale per component."""
         return 3 * self.components
 
     def family(self, parameters: Tensor) -> Distribution:
-        """The mixture; log scales start at -1, so that an untrained decoder spreads over the levels."""
+        """The mixture; log scales start at -1, so that an untrained decoder covers the levels."""
         weights, means, log_scales = parameters.chunk(3, -1)
         spread = torch.linspace(-0.5, 0.5, self.components, device=means.device, dtype=means.dtype)
         start = spread if self.components > 1 else 0 * spread

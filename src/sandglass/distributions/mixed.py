@@ -1,4 +1,4 @@
-"""The likelihood of a table whose columns are of several kinds."""
+"""The likelihood of tables with columns of several kinds."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _NORMAL = ("numeric", "positive", "date", "sequence")
 
 
 class OneHot(Distribution):
-    """One of K categories as a one-hot code; its log-probability is spread over the code.
+    """A categorical distribution over one-hot vectors, with an elementwise ``log_prob``.
 
-    ``log_prob`` gives K numbers, at the category's place its log-probability and 0 elsewhere, so that their sum is that
-    of the category, and a mask over the whole code takes it out.
+    ``log_prob`` returns K values, the log-probability at the index of the category and 0 elsewhere: they sum to the
+    log-probability of the category, and masking all K removes it.
 
     Args:
         logits: ``(..., K)``.
@@ -67,15 +67,15 @@ def cumulative_logits(location: Tensor, cuts: Tensor) -> Tensor:
     """Log-probabilities of ordered values ``0 .. K - 1`` where ``P(value <= k) = sigmoid(threshold[k] - location)``.
 
     The proportional-odds model of McCullagh 1980, "Regression Models for Ordinal Data" (Journal of the Royal
-    Statistical Society B 42). With ``a < b`` the edges of a value, ``log(sigmoid(b) - sigmoid(a))`` is
-    ``log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))``, which does not cancel.
+    Statistical Society B 42). With ``a < b`` the edges of a value, ``log(sigmoid(b) - sigmoid(a))`` is computed as
+    ``log sigmoid(b) + log sigmoid(-a) + log(1 - exp(a - b))``, which avoids cancellation.
 
     Args:
         location: ``(...)``.
-        cuts: ``(..., K - 1)``, the first threshold, and the positive gap from each one to the next.
+        cuts: ``(..., K - 1)``, the first threshold and the positive differences between consecutive thresholds.
 
     Returns:
-        ``(..., K)`` in nats; their probabilities sum to 1.
+        ``(..., K)`` normalised log-probabilities in nats.
 
     Example:
         >>> cumulative_logits(torch.zeros(()), torch.tensor([-1.0, 2.0])).exp()
@@ -83,17 +83,17 @@ def cumulative_logits(location: Tensor, cuts: Tensor) -> Tensor:
     """
     edges = cuts.cumsum(-1) - location[..., None]
     below, above = F.pad(F.logsigmoid(edges), (0, 1)), F.pad(F.logsigmoid(-edges), (1, 0))
-    inner = F.pad(torch.log(-torch.expm1(-cuts[..., 1:])), (1, 1))  # the outer two values have one edge alone
+    inner = F.pad(torch.log(-torch.expm1(-cuts[..., 1:])), (1, 1))  # the first and last value have only one edge
     return below + above + inner[..., : below.shape[-1]]
 
 
 class Row(Distribution):
-    """Parts of a row side by side, independent of each other.
+    """A row made of independent parts.
 
     Args:
-        parts: for each the places ``(n,)`` in the row that it fills, and a distribution over ``(..., n)`` whose
-            log-probabilities, summed over any of its columns as a whole, are those of that column.
-        order: ``(D,)`` for each number of the row its place among those of the parts, one part after the other.
+        parts: for each part the indices ``(n,)`` in the row that it fills, and a distribution over ``(..., n)`` whose
+            elementwise log-probabilities sum to the log-probability of each column.
+        order: ``(D,)`` for each value of the row, its index in the concatenated parts.
         dtype: of the row.
     """
 
@@ -109,15 +109,15 @@ class Row(Distribution):
 
     @property
     def mean(self) -> Tensor:
-        """``(..., D)``: of numbers, counts and ranks the mean, of a category the probabilities."""
+        """``(..., D)``: the mean of numeric, count and ordinal columns, the probabilities of categorical ones."""
         return self._joined(p.mean for _, p in self.parts)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """``(..., D)`` in nats; the numbers of a one-hot code add up to what its category has."""
+        """``(..., D)`` in nats; the values of a one-hot code sum to the log-probability of its category."""
         return self._joined(p.log_prob(value[..., place]) for place, p in self.parts)
 
     def sample(self, sample_shape: _size = ()) -> Tensor:
-        """Rows ``(*sample_shape, ..., D)`` as the transform of a table would encode them."""
+        """Rows ``(*sample_shape, ..., D)``, encoded like the rows of a transformed table."""
         with torch.no_grad():
             return self._joined(p.sample(torch.Size(sample_shape)) for _, p in self.parts)
 
@@ -126,14 +126,14 @@ class _Part(nn.Module, abc.ABC):
     """Columns of a row that are modelled together.
 
     Args:
-        place: the numbers of the row that they fill.
-        columns: how many share a spread that is learned.
+        place: indices in the row that they fill.
+        columns: number of columns with a learned spread.
         learn: see :class:`Mixed`.
     """
 
     place: Tensor
     spreads = True
-    """Whether the decoder may put out a spread for every number."""
+    """Whether the decoder may output a spread for every value."""
 
     def __init__(self, place: Sequence[int], columns: int, learn: str) -> None:
         super().__init__()
@@ -142,11 +142,11 @@ class _Part(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def forward(self, h: Tensor, spread: Tensor | None) -> Distribution:
-        """Outputs of the decoder ``(..., n)``, and spreads of that shape or None, to a distribution over that shape."""
+        """Decoder outputs ``(..., n)``, and spreads of that shape or None, to a distribution over that shape."""
 
 
 class _Numbers(_Part):
-    """Normals around the decoder's output: numbers, logarithms, dates, and the steps of sequences."""
+    """Normals around the decoder's output: numeric, log-transformed, date and sequence columns."""
 
     which: Tensor
 
@@ -156,7 +156,7 @@ class _Numbers(_Part):
         self.register_buffer("which", torch.tensor(which), persistent=False)
 
     def forward(self, h: Tensor, spread: Tensor | None) -> Distribution:
-        """A spread is the logarithm of a standard deviation."""
+        """The spread is the logarithm of the standard deviation."""
         if self.spread is not None:
             spread = self.spread[self.which].expand_as(h)
         assert spread is not None
@@ -164,7 +164,7 @@ class _Numbers(_Part):
 
 
 class _Counts(_Part):
-    """Negative binomials whose mean is the exponential of the decoder's output, in units of the usual count."""
+    """Negative binomials whose mean is the exponential of the decoder's output, in units of a typical count."""
 
     shift: Tensor
     scale: Tensor
@@ -174,15 +174,15 @@ class _Counts(_Part):
         super().__init__(place, len(columns), learn)
         self.register_buffer("shift", torch.tensor([c.mean for c in columns]), persistent=False)
         self.register_buffer("scale", torch.tensor([c.scale for c in columns]), persistent=False)
-        usual = [max(c.mean, c.scale / 2) for c in columns]  # the mean, but for counts that are mostly 0
+        usual = [max(c.mean, c.scale / 2) for c in columns]  # the mean, except for counts that are mostly 0
         self.register_buffer("usual", torch.tensor(usual), persistent=False)
 
     def forward(self, h: Tensor, spread: Tensor | None) -> Distribution:
-        """A spread is the logarithm of ``1 / r``: the variance is ``mean + mean^2 exp(spread)``."""
+        """The spread is the logarithm of ``1 / r``: the variance is ``mean + mean^2 exp(spread)``."""
         if self.spread is not None:
             spread = self.spread.expand_as(h)
         assert spread is not None
-        # In float32 the logarithm of a factorial is wrong by a nat at a million; mps alone has nothing wider.
+        # In float32 the log factorial of a million is wrong by a nat; only mps has no float64.
         wide = torch.float32 if h.device.type == "mps" else torch.float64
         mean, r = scale_from(h.to(wide)) * self.usual, scale_from(-spread.to(wide))
         base = NegativeBinomial(r, logits=(mean / r).log(), validate_args=False)
@@ -190,17 +190,17 @@ class _Counts(_Part):
 
 
 class _Ranks(_Part):
-    """One column of ordered values: thresholds that all rows share, and a place among them by the decoder."""
+    """One ordinal column: thresholds shared by all rows, and a location from the decoder."""
 
     def __init__(self, place: Sequence[int], column: Column, learn: str) -> None:
         super().__init__(place, 0, learn)
         self.shift, self.scale, k = column.mean, column.scale, len(column.categories)
-        even = [math.log(i / (k - i)) for i in range(1, k)]  # with these, every value has one K-th at location 0
+        even = [math.log(i / (k - i)) for i in range(1, k)]  # makes all values equally probable at location 0
         start = [*even[:1], *(math.log(b - a) for a, b in pairwise(even))]
         self.cuts = nn.Parameter(torch.tensor(start)) if start else None
 
     def forward(self, h: Tensor, spread: Tensor | None) -> Distribution:
-        """A spread is the logarithm of the logistic's scale."""
+        """The spread is the logarithm of the logistic scale."""
         cuts = h.new_zeros(0) if self.cuts is None else torch.cat([self.cuts[:1], scale_from(self.cuts[1:])])
         if spread is not None:
             scale = scale_from(spread)
@@ -209,7 +209,7 @@ class _Ranks(_Part):
 
 
 class _Category(_Part):
-    """One column of categories, one-hot."""
+    """One categorical column, one-hot encoded."""
 
     spreads = False
 
@@ -220,22 +220,22 @@ class _Category(_Part):
 
 @register("mixed", kind="likelihood")
 class Mixed(Likelihood):
-    """Each column of a table by its kind: normal, log-normal, negative binomial, categorical or ordinal.
+    """A distribution per table column, by its kind: normal, log-normal, negative binomial, categorical or ordinal.
 
-    Given the latent the columns are independent, so the log-probability of a row is the sum of theirs, and a missing
-    one is left out. Nazabal, Olmos, Ghahramani and Valera 2020, "Handling incomplete heterogeneous data using VAEs"
-    (arXiv 1807.03653), with a negative binomial in the place of the Poisson, and thresholds of ordinal columns that do
-    not depend on the latent. With a column of real numbers the figure is a density, with respect to the product of
-    lengths and counts; without any it is a probability.
+    Columns are independent given the latent, so the log-probability of a row is the sum over its columns, without
+    missing ones. Nazabal, Olmos, Ghahramani and Valera 2020, "Handling incomplete heterogeneous data using VAEs"
+    (arXiv 1807.03653), with a negative binomial instead of the Poisson, and ordinal thresholds that do not depend on
+    the latent. With any real-valued column the figure is a density with respect to the product of Lebesgue and counting
+    measures, otherwise a probability mass.
 
     Args:
-        spec: the data; a table.
-        learn: ``column`` learns one spread for each column, ``cell`` lets the decoder put one out for every cell, as
-            the paper has it. It is the standard deviation of numbers, dates and logarithms, ``1 / r`` of counts with
-            variance ``mean + mean^2 / r``, and the logistic scale of ordinal columns, which need it for cells alone.
+        spec: specification of the table.
+        learn: ``column`` learns one spread per column, ``cell`` has the decoder output one for every cell, as in the
+            paper. The spread is the standard deviation of numeric, date and log-transformed columns, ``1 / r`` of
+            counts with variance ``mean + mean^2 / r``, and the logistic scale of ordinal columns (``cell`` only).
 
     Raises:
-        ConfigError: data that is no table.
+        ConfigError: the data is not a table.
 
     Example:
         >>> columns = (Column("income", "positive"), Column("town", "categorical", 3, ("Bern", "Graz", "Ulm")))
@@ -251,7 +251,7 @@ class Mixed(Likelihood):
     def __init__(self, spec: Spec, *, learn: Literal["column", "cell"] = "column") -> None:
         super().__init__()
         if learn not in ("column", "cell"):
-            raise ConfigError(f"The spread of mixed is learned for each column or cell, not '{learn}'.")
+            raise ConfigError(f"The option learn of mixed must be column or cell, not '{learn}'.")
         _check(spec)
         self.width, self.learn = spec.shape[0], learn
         starts = [0, *accumulate(c.width for c in spec.columns)]
@@ -270,16 +270,16 @@ class Mixed(Likelihood):
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for a table that has not real numbers alone."""
+        """Whether ``"auto"`` selects this: for a table with columns that are not real-valued."""
         return spec.support == "real" and not all(c.real for c in spec.columns)
 
     @staticmethod
     def kind(spec: Spec) -> FigureKind:
-        """A probability where every column is discrete, else a density."""
+        """A probability mass where every column is discrete, else a density."""
         return "mass" if spec.columns and all(c.discrete for c in spec.columns) else "density"
 
     def channels(self, spec: Spec) -> int:
-        """One for each number of a row, and with ``learn="cell"`` one more for each that has a spread."""
+        """One per value of a row, and with ``learn="cell"`` another for each that has a spread."""
         return self.width + sum(self._spreads())
 
     def _spreads(self) -> list[int]:
@@ -299,11 +299,11 @@ class Mixed(Likelihood):
 
 
 def _check(spec: Spec) -> None:
-    """Refuses data whose columns are not known, or are not such as the transform of a table makes."""
+    """Checks that the columns are known and fill the rows as the transform of a table does."""
     if not spec.columns or len(spec.shape) != 1 or spec.support != "real":
-        raise ConfigError("mixed is for tables with columns of several kinds; use gaussian, or bernoulli in [0, 1].")
-    alone = [c for c in spec.columns if c.kind not in ("categorical", "sequence")]
-    good = all(c.width == 1 for c in alone) and all(c.width > 0 for c in spec.columns)
-    good &= all(c.categories for c in alone if c.kind == "ordinal")
-    if not good or sum(c.width for c in spec.columns) != spec.shape[0]:
-        raise ConfigError(f"The columns of this table do not fill its rows of {spec.shape[0]} numbers.")
+        raise ConfigError("mixed is for tables with several kinds of columns; use gaussian, or bernoulli in [0, 1].")
+    scalar = [c for c in spec.columns if c.kind not in ("categorical", "sequence")]
+    valid = all(c.width == 1 for c in scalar) and all(c.width > 0 for c in spec.columns)
+    valid &= all(c.categories for c in scalar if c.kind == "ordinal")
+    if not valid or sum(c.width for c in spec.columns) != spec.shape[0]:
+        raise ConfigError(f"The columns of this table do not match its rows of {spec.shape[0]} values.")

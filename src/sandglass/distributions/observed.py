@@ -1,8 +1,8 @@
-"""Likelihoods of what was observed: a missing entry enters a network as 0 and counts in no sum.
+"""Likelihoods with missing values: they are imputed by 0 in the network's input and excluded from the likelihood.
 
 Zero imputation as in Nazabal, Olmos, Ghahramani and Valera 2020, "Handling incomplete heterogeneous data using VAEs"
-(arXiv 1807.03653). Where elements are independent given the latent, the sum over the observed ones is the likelihood of
-those alone: the others are integrated out.
+(arXiv 1807.03653). Where elements are independent given the latent, the sum over the observed ones is their marginal
+log-likelihood: the missing ones are integrated out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sandglass.errors import CapabilityError
 
 
 def fill(x: Tensor, mask: Tensor | None) -> Tensor:
-    """``x`` with 0 where nothing was observed.
+    """``x`` with missing values set to 0.
 
     Example:
         >>> import torch
@@ -28,12 +28,12 @@ def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
     """``(B,)`` log p of the observed entries of ``x``, in nats.
 
     Args:
-        p: over ``(B, *shape)``, its elements independent.
-        x: ``(B, *shape)``; what it holds where nothing was observed has no effect, on gradients neither.
-        mask: ``(B, *shape)``, True where observed; None for everywhere.
+        p: distribution over ``(B, *shape)`` with independent elements.
+        x: ``(B, *shape)``; missing entries affect neither the result nor its gradients.
+        mask: ``(B, *shape)``, True where observed; None if all values are observed.
 
     Raises:
-        CapabilityError: a mask, and a distribution whose elements hang together.
+        CapabilityError: a mask is given and the elements of the distribution are not independent.
 
     Example:
         >>> import torch
@@ -45,6 +45,6 @@ def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return p.log_prob(x)
     if not isinstance(p, Independent):
-        raise CapabilityError("This likelihood cannot leave out missing values; fill them in, or choose another one.")
+        raise CapabilityError("This likelihood does not support missing values; impute them or choose another one.")
     each = p.base_dist.log_prob(fill(x, mask))
     return fill(each, mask).flatten(-p.reinterpreted_batch_ndims).sum(-1)

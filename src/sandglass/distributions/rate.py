@@ -1,4 +1,4 @@
-"""The rate: how far a posterior is from the prior, in nats."""
+"""The rate: KL divergence of the posterior from the prior, in nats."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from torch.distributions import Distribution, Independent, kl_divergence
 
 
 def rate(q: Distribution, p: Distribution, z: Tensor, each: Tensor | None = None) -> Tensor:
-    """``KL(q || p)`` for each example, ``(B,)``: in closed form where PyTorch has one, else from the draw ``z``.
+    """``KL(q || p)`` for each example, ``(B,)``: in closed form where PyTorch has one, else estimated from ``z``.
 
     Args:
         q: posterior over ``(B, dim)``.
         p: prior over ``(dim,)``.
-        z: a draw of ``q``, ``(B, dim)``, used only without a closed form.
-        each: what :func:`rate_per_dimension` said of the two, where it was asked already.
+        z: a draw from ``q``, ``(B, dim)``, used only without a closed form.
+        each: the result of :func:`rate_per_dimension`, if already computed.
 
     Example:
         >>> import torch
@@ -28,7 +28,7 @@ def rate(q: Distribution, p: Distribution, z: Tensor, each: Tensor | None = None
 
 
 def rate_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
-    """``(B, dim)`` closed-form rates of every latent dimension, or None where they do not factorise or have none."""
+    """``(B, dim)`` closed-form rates per latent dimension; None without a closed form or factorised distributions."""
     if not (isinstance(q, Independent) and isinstance(p, Independent)):
         return None
     try:

@@ -12,7 +12,7 @@ from sandglass.registry import register
 
 
 class Standard(Normal):
-    """Normals known to be standard, so that what is compared with them takes half the arithmetic."""
+    """Standard normals as a type of their own, for which the KL divergence has a cheaper formula."""
 
 
 @register_kl(Normal, Standard)  # type: ignore[untyped-decorator]
@@ -26,7 +26,7 @@ class StandardNormal(Conditional):
     """Independent normals of mean 0 and standard deviation 1.
 
     Args:
-        dim: how many.
+        dim: number of dimensions.
 
     Example:
         >>> StandardNormal(3)().log_prob(torch.zeros(3)).shape
@@ -40,5 +40,5 @@ class StandardNormal(Conditional):
         self.register_buffer("zero", torch.zeros(dim), persistent=False)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
-        """The distribution over ``(dim,)``; it depends on nothing."""
+        """The distribution over ``(dim,)``; the arguments are ignored."""
         return Independent(Standard(self.zero, torch.ones_like(self.zero), validate_args=False), 1, validate_args=False)

@@ -1,4 +1,4 @@
-"""The scikit-learn face; imported by name, never by ``import sandglass``."""
+"""The scikit-learn interface; import it explicitly, ``import sandglass`` does not."""
 
 from sandglass.estimator.generative import GenerativeModel
 

@@ -1,4 +1,4 @@
-"""Bounds of examples that depend on nothing but the example."""
+"""Per-example bounds that do not depend on the rest of the batch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sandglass.core import Batch, Model
 
 
 def alone(model: Model, draws: int, seed: int) -> Callable[[Batch], Tensor]:
-    """The bound on log p(x) of a batch as ``(B,)`` nats: each example by itself, under the same noise.
+    """The bound on log p(x) of a batch in nats, ``(B,)``: each example separately, with the same noise.
 
     Args:
-        model: with ``log_prob``.
-        draws: of the latent an example.
+        model: a model with ``log_prob``.
+        draws: latent draws per example.
         seed: of the noise.
     """
 
@@ -33,9 +33,9 @@ def alone(model: Model, draws: int, seed: int) -> Callable[[Batch], Tensor]:
             try:
                 reseed()
                 with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", "There is a performance drop")  # the answer is the same
+                    warnings.filterwarnings("ignore", "There is a performance drop")  # the result is the same
                     return torch.func.vmap(one, randomness="same")(*parts)
-            except RuntimeError:  # a model may do what cannot be vectorised; one after the other is the same
+            except RuntimeError:  # operations that vmap does not support; a loop gives the same result
                 found = []
                 for example in zip(*parts, strict=True):
                     reseed()

@@ -1,4 +1,4 @@
-"""The scikit-learn face: a generative model as a transformer and a density estimator.
+"""The scikit-learn interface: a generative model as a transformer and a density estimator.
 
 Example:
     >>> from sklearn.pipeline import make_pipeline
@@ -45,43 +45,43 @@ from sandglass.runs.run import load_model, read_model_config, write_model_folder
 
 Array = np.ndarray[Any, Any]
 
-_ELEMENTS = 2**22  # numbers of model output in memory at once
+_ELEMENTS = 2**22  # values of model output in memory at once
 
 
 class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """A generative model with scikit-learn's interface: codes by ``transform``, log densities by ``score_samples``.
 
-    A method is there where the model has what it takes: ``transform`` needs an encoder (not a GAN),
+    A method is only available if the model supports it: ``transform`` needs an encoder (not a GAN),
     ``inverse_transform`` a decoder, ``score_samples`` and ``score`` a bound on log p(x) (not a plain autoencoder).
 
-    ``X`` is a table of numbers ``(n, d)``, in which NaN is a missing value where the model can leave it out; a
-    DataFrame, whose columns may be numbers, texts, categories, booleans and dates; or pictures, ``(n, H, W)``,
-    ``(n, H, W, C)`` or ``(n, C, H, W)``, of bytes or of floats in [0, 1]. Columns are standardised inside, and what
-    comes out is in the unit and layout of ``X``. Training leaves nothing on disk; :meth:`save` writes a model folder
-    without pickle. What scikit-learn pickles by itself is plain values and arrays, from which the model is built anew.
+    ``X`` is a numeric array ``(n, d)``, with NaN for missing values if the model supports them; a DataFrame with
+    numeric, string, categorical, boolean and date columns; or images, ``(n, H, W)``, ``(n, H, W, C)`` or
+    ``(n, C, H, W)``, as bytes or floats in [0, 1]. Columns are standardised internally, and outputs are in the unit and
+    layout of ``X``. Training leaves nothing on disk; :meth:`save` writes a model folder without pickle. A pickled
+    estimator contains only plain values and arrays, from which the model is rebuilt.
 
     Args:
-        model: see ``sandglass models``.
-        latent_dim: size of the code; the model's own default when None.
-        net: network family of the model: a name, a mapping with its options, or an object; the model's own when None.
-        epochs: passes over the examples; by the size of the data when None.
-        batch_size: examples an update; by the size of the data when None.
-        lr: learning rate; the model's own when None.
-        image_shape: ``(H, W)`` or ``(C, H, W)`` of the pictures that rows ``(n, C * H * W)`` are.
-        validation_fraction: share of the examples kept aside to choose the best weights by; 0 keeps the last weights.
-        score_draws: draws of the latent for each log density; more bring the bound nearer to log p(x).
-        model_options: what else the model takes.
-        training_options: what else :class:`~sandglass.engine.options.Training` takes.
+        model: name of the model, see ``sandglass models``.
+        latent_dim: size of the code; None for the model's default.
+        net: network family: a name, a mapping with its options, or an object; None for the model's default.
+        epochs: passes over the examples; None to choose by the size of the data.
+        batch_size: examples per update; None to choose by the size of the data.
+        lr: learning rate; None for the model's default.
+        image_shape: ``(H, W)`` or ``(C, H, W)``, for images flattened to rows ``(n, C * H * W)``.
+        validation_fraction: fraction of the examples held out to select the best weights; 0 keeps the last weights.
+        score_draws: latent draws per log density; more draws tighten the bound on log p(x).
+        model_options: further options of the model.
+        training_options: further options of :class:`~sandglass.engine.options.Training`.
         device: auto, cpu, cuda, cuda:N or mps.
-        random_state: decides the initial weights, the order of the data and all noise.
+        random_state: determines the initial weights, the order of the data and all noise.
         verbose: show progress.
 
     Attributes:
         model_: the trained :class:`~sandglass.core.Model`, in eval mode.
-        input_transform_: how an example is prepared for it, and the way back.
-        seed_: what ``random_state`` came to.
+        input_transform_: preprocessing of examples for the model, and its inverse.
+        seed_: the seed derived from ``random_state``.
         n_features_in_: columns (the second axis) of ``X``.
-        feature_names_in_: names of the columns, of a DataFrame whose names are all texts.
+        feature_names_in_: column names of a DataFrame, if all are strings.
 
     Example:
         >>> X = np.random.default_rng(0).normal(size=(80, 3))
@@ -92,8 +92,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         ['generativemodel0', 'generativemodel1']
     """
 
-    _shape: tuple[int, ...]  # of one example, as X has it
-    _top: float  # what is 1 in a picture, as X has it
+    _shape: tuple[int, ...]  # of one example of X
+    _top: float  # the value in images of X that corresponds to 1
 
     def __init__(
         self,
@@ -136,10 +136,10 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             y: ignored.
 
         Raises:
-            ConfigError: an option that makes no sense, or that is given twice.
-            DataError: examples that cannot be read.
-            CapabilityError: missing values, and a model that cannot leave them out; or a model that needs labels.
-            DivergedError: the numbers stopped being finite.
+            ConfigError: an option is invalid or given twice.
+            DataError: the examples cannot be read.
+            CapabilityError: the model does not support missing values, or needs labels.
+            DivergedError: training diverged to values that are not finite.
         """
         check_model(self.model)
         if self.score_draws < 1:
@@ -159,33 +159,33 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             own = {name: value for name, value in options.items() if is_own(value)}
             self.model_: Model = run.load_model(device=settle_device(self.device), **own)
         self.seed_, self.input_transform_ = seed, data.transform
-        for text in progress.said if isinstance(progress, _Quiet) else ():
+        for text in progress.messages if isinstance(progress, _Quiet) else ():
             warnings.warn(text, ConvergenceWarning, stacklevel=2)
         return self
 
     def transform(self, X: Any) -> Array:  # noqa: N803
-        """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values enter as the mean."""
+        """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values are set to the mean."""
         return self._over(self._prepared(X), self.model_.encode).numpy()
 
     def inverse_transform(self, X: Any) -> Any:  # noqa: N803
-        """Codes ``(n, latent_dim)`` to examples in the unit and layout of the training data; a DataFrame of one."""
+        """Codes ``(n, latent_dim)`` to examples in the unit and layout of ``X``; a DataFrame if fitted to one."""
         check_is_fitted(self, "model_")
         z = torch.from_numpy(np.array(X, np.float64, ndmin=2))
         if z.shape[1:] != (self._n_features_out,):
             raise DataError(f"Codes must be (n, {self._n_features_out}), not {tuple(z.shape)}.")
-        return self._given_back(running.decode(self.model_, z, fixed=True))
+        return self._inverted(running.decode(self.model_, z, fixed=True))
 
     def reconstruct(self, X: Any) -> Any:  # noqa: N803
-        """What the model makes of examples, in their unit and layout; where a value was missing there is one."""
-        return self._given_back(self._over(self._prepared(X), self.model_.reconstruct))
+        """Reconstructions in the unit and layout of ``X``; missing values are imputed."""
+        return self._inverted(self._over(self._prepared(X), self.model_.reconstruct))
 
     def score_samples(self, X: Any) -> Array:  # noqa: N803
         """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.
 
-        Of numbers it is a density in the unit of ``X``, of pictures in that of [0, 1]; of an example with missing
-        values it is that of the others. All examples share the same draws of noise, so that an example's figure
-        depends on nothing but the example. The price is that their errors do not cancel in the mean: for a figure with
-        a standard error use :func:`sandglass.evaluate`.
+        For rows it is a density in the unit of ``X``, for images in that of [0, 1]; for an example with missing values
+        it is that of the observed values. All examples share the same noise, so that the score of an example does not
+        depend on the others. Therefore errors do not average out: for a mean with a standard error use
+        :func:`sandglass.evaluate`.
         """
         examples = self._prepared(X)
         values = self._over(examples, alone(self.model_, self.score_draws, self.seed_), draws=self.score_draws)
@@ -194,23 +194,23 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         return (values.double() - layout.log_unit(self.input_transform_, whole.x, whole.mask, mixed=mixed)).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
-        """The mean of :meth:`score_samples`, in nats an example: larger is better."""
+        """The mean of :meth:`score_samples`, in nats per example; higher is better."""
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True) -> Any:
         """New examples in the unit and layout of the training data.
 
         Args:
-            n_samples: how many.
+            n_samples: number of samples.
             random_state: of the draws; the estimator's own when None.
-            noise: draw x itself; otherwise its mean given the latent, which looks better in pictures.
+            noise: sample x with observation noise; otherwise its mean given the latent, which looks better for images.
         """
         check_is_fitted(self, "model_")
         if n_samples < 1:
             raise ConfigError(f"n_samples must be at least 1, not {n_samples}.")
         given = self.random_state if random_state is None else random_state
         seed = int(check_random_state(given).randint(2**31 - 1))
-        return self._given_back(running.sample(self.model_, n_samples, key=(seed, "sample"), noise=noise))
+        return self._inverted(running.sample(self.model_, n_samples, key=(seed, "sample"), noise=noise))
 
     # persistence
 
@@ -218,8 +218,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         """Writes a model folder (safetensors and JSON), which :meth:`load` and :func:`sandglass.load` read.
 
         Raises:
-            ConfigError: there is something in that folder already.
-            SaveError: it could not be written.
+            ConfigError: the folder exists and is not empty.
+            SaveError: the folder could not be written.
         """
         check_is_fitted(self, "model_")
         path = Path(folder)
@@ -245,21 +245,21 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
     @classmethod
     def load(cls, folder: str | Path, **parts: Any) -> Self:
-        """The fitted estimator in a folder that :meth:`save` wrote; nothing in the folder is executed.
+        """Loads an estimator saved by :meth:`save`; no code in the folder is executed.
 
         Args:
-            folder: where it is.
-            parts: objects of your own that the model was built with, such as ``net=...``.
+            folder: the folder.
+            parts: custom objects that the model was built with, such as ``net=...``.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: the folder does not exist.
             CheckpointError: it is damaged, or was not written by :meth:`save`.
         """
         path = Path(folder)
         config = read_model_config(path)
         about = config.get("estimator")
         if about is None:
-            raise CheckpointError(f"{path} holds no estimator; read the model in it with sandglass.load.")
+            raise CheckpointError(f"{path} contains no estimator; load its model with sandglass.load.")
         model = load_model(path, **parts)
         try:
             self = cls(**{**about["params"], **parts})
@@ -269,11 +269,11 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
                 self.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
             self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path}: what it says of the estimator is damaged ({error}).") from error
+            raise CheckpointError(f"{path}: the estimator's configuration is damaged ({error}).") from error
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """Plain values and arrays in place of the model; what a pickle of it holds runs no code of ours."""
+        """Replaces the model by plain values and arrays, so that unpickling runs no code of ours."""
         values: dict[str, Any] = super().__getstate__()
         if "model_" in values:
             values = {k: v for k, v in values.items() if k not in ("model_", "input_transform_")}
@@ -311,7 +311,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     # from X to examples and back
 
     def _read(self, x: Any, *, reset: bool) -> Any:
-        """``X`` checked as scikit-learn does: a DataFrame, an array ``(n, d)``, or pictures ``(n, C, H, W)``."""
+        """``X`` validated like in scikit-learn: a DataFrame, an array ``(n, d)``, or images ``(n, C, H, W)``."""
         if hasattr(x, "columns"):
             validate_data(self, x, skip_check_array=True, reset=reset)
             frame = tables.check_frame(tables.as_frame(x))
@@ -324,23 +324,23 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         array = validate_data(self, x, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=finite)
         if array.dtype.kind == "c":
             raise DataError("Complex data not supported; give real numbers.")
-        pictures = array.ndim > 2 or self.image_shape is not None
+        is_image = array.ndim > 2 or self.image_shape is not None
         if reset:
-            self._shape, self._top = array.shape[1:], layout.top_of(array) if pictures else 1.0
+            self._shape, self._top = array.shape[1:], layout.top_of(array) if is_image else 1.0
         elif array.shape[1:] != self._shape:
             raise DataError(f"X has examples of shape {array.shape[1:]}; the model was fitted to {self._shape}.")
-        return layout.pictures(array, self.image_shape, self._top) if pictures else array
+        return layout.images(array, self.image_shape, self._top) if is_image else array
 
-    def _given_back(self, x: Tensor) -> Any:
-        return layout.given_back(self.input_transform_, self._shape, self._top, x)
+    def _inverted(self, x: Tensor) -> Any:
+        return layout.inverted(self.input_transform_, self._shape, self._top, x)
 
     def _over(self, examples: Split, f: Callable[[Batch], Tensor], *, draws: int = 1) -> Tensor:
-        """``f`` of every example, so that what comes out for one does not depend on the others."""
+        """``f`` of every example, independent of the other examples in the batch."""
         size = max(1, min(running.ROWS, _ELEMENTS // (draws * self.model_.spec.size)))
         return running.over(self.model_, examples, f, size=size, fixed=True)
 
     def _prepared(self, x: Any) -> Split:
-        """``X`` as the model reads it."""
+        """``X``, preprocessed for the model."""
         check_is_fitted(self, "model_")
         raw, transform = self._read(x, reset=False), self.input_transform_
         made, mask = transform.observe(raw)
@@ -350,7 +350,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         return Split(made, mask=mask)
 
 
-# Put on from outside, for scikit-learn wraps ``transform`` while it makes the class and would hide what is within.
+# Set after class creation, since scikit-learn wraps ``transform`` then and would hide ``available_if``.
 for _method, _capability in {
     "transform": "encode",
     "fit_transform": "encode",
@@ -363,10 +363,10 @@ for _method, _capability in {
 
 
 class _Quiet(Silent):
-    """Keeps what training had to say."""
+    """Collects the messages of training."""
 
     def __init__(self) -> None:
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.messages.append(text)

@@ -1,4 +1,4 @@
-"""How the examples of an estimator's ``X`` lie, the way to what a model reads, and the way back."""
+"""Conversion between the layout of an estimator's ``X`` and the examples of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Array = np.ndarray[Any, Any]
 
 
 def top_of(array: Array) -> float:
-    """What is white in pictures: 255 or 65,535 of whole numbers that need it, otherwise 1.
+    """The white level of images: 255 or 65,535 for larger integers, otherwise 1.
 
     Example:
         >>> top_of(np.array([0, 200])), top_of(np.array([0, 4000])), top_of(np.array([0.0, 0.5]))
@@ -27,25 +27,25 @@ def top_of(array: Array) -> float:
     return next((top for top in (1.0, 255.0, 65535.0) if array.max() <= top), 1.0)
 
 
-def pictures(array: Array, image_shape: tuple[int, ...] | None, top: float) -> Tensor:
-    """``(n, C, H, W)`` from any layout, bytes as floats in [0, 1].
+def images(array: Array, image_shape: tuple[int, ...] | None, top: float) -> Tensor:
+    """``(n, C, H, W)`` from any layout, with bytes converted to floats in [0, 1].
 
     Args:
-        array: ``(n, H, W)``, ``(n, H, W, C)`` or ``(n, C, H, W)``; anything with ``image_shape``.
-        image_shape: ``(H, W)`` or ``(C, H, W)``, which rows are to become; None where they are pictures already.
-        top: the value that is 1.
+        array: ``(n, H, W)``, ``(n, H, W, C)`` or ``(n, C, H, W)``; with ``image_shape``, any shape of that size.
+        image_shape: ``(H, W)`` or ``(C, H, W)`` to reshape rows to; None for images.
+        top: the value that is mapped to 1.
 
     Raises:
         ConfigError: ``image_shape`` has another size.
 
     Example:
-        >>> pictures(np.zeros((5, 7, 6, 3)), None, 1.0).shape
+        >>> images(np.zeros((5, 7, 6, 3)), None, 1.0).shape
         torch.Size([5, 3, 7, 6])
     """
     if image_shape is not None:
         shape = (1, *image_shape)[-3:]
         if math.prod(shape) != math.prod(array.shape[1:]):
-            raise ConfigError(f"Examples of shape {array.shape[1:]} are no pictures of image_shape {shape}.")
+            raise ConfigError(f"Examples of shape {array.shape[1:]} cannot be reshaped to image_shape {shape}.")
         array = array.reshape(-1, *shape)
     elif array.ndim == 3:
         array = array[:, None]
@@ -56,13 +56,13 @@ def pictures(array: Array, image_shape: tuple[int, ...] | None, top: float) -> T
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def given_back(transform: Transform, shape: tuple[int, ...], top: float, x: Tensor) -> Any:
+def inverted(transform: Transform, shape: tuple[int, ...], top: float, x: Tensor) -> Any:
     """Examples of a model in the unit and layout of ``X``.
 
     Args:
-        transform: what prepares them.
+        transform: the preprocessing to invert.
         shape: of one example of ``X``.
-        top: see :func:`pictures`.
+        top: see :func:`images`.
         x: ``(n, *spec.shape)``.
     """
     if isinstance(transform, TableTransform):
@@ -74,16 +74,16 @@ def given_back(transform: Transform, shape: tuple[int, ...], top: float, x: Tens
 
 
 def log_unit(transform: Transform, x: Tensor, mask: Tensor | None, *, mixed: bool = False) -> Tensor:
-    """``(n,)`` what a log density of the model's examples has too much to be one of ``X``, in nats.
+    """``(n,)`` log Jacobian to subtract from a log density of model inputs to get a density of ``X``, in nats.
 
-    One of the model's units is ``scale`` of those of ``X``, so it is the sum of ``log(scale)`` over what is observed;
-    of a positive value, whose logarithm the model sees, that and the logarithm itself.
+    It is the sum of ``log(scale)`` over the observed values, as one unit of the model input is ``scale`` units of
+    ``X``; for positive columns, which are log-transformed, the logarithm of the value is added.
 
     Args:
-        transform: how ``X`` became ``x``.
-        x: ``(n, ...)``, as the model sees them.
-        mask: what of it is observed; None for all.
-        mixed: whether counts and ranks have a probability, which knows no unit, and no density.
+        transform: the preprocessing from ``X`` to ``x``.
+        x: ``(n, ...)``, the model's inputs.
+        mask: True where observed; None if all values are observed.
+        mixed: whether counts and ordinal columns have probabilities, which have no unit, instead of densities.
 
     Example:
         >>> transform = ArrayTransform((2, 3, 4), scale=8.0)

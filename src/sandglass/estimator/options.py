@@ -1,4 +1,4 @@
-"""What the parameters of an estimator come to: the model's options, and what the model of that name can do."""
+"""Model options and capabilities from an estimator's parameters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sandglass.errors import CapabilityError, ConfigError
 
 
 def offers(capability: str) -> Callable[[Any], bool]:
-    """For ``available_if``: whether the model of the estimator's name has a capability."""
+    """A check for ``available_if``: whether the estimator's model has a capability."""
 
     def check(self: Any) -> bool:
         try:
@@ -22,7 +22,7 @@ def offers(capability: str) -> Callable[[Any], bool]:
 
 
 def takes_gaps(name: str) -> bool:
-    """Whether the model of that name leaves missing values out; no where there is none."""
+    """Whether the model supports missing values; False for an unknown model."""
     try:
         return "complete" not in registry.declared(name).needs
     except ConfigError:
@@ -30,34 +30,34 @@ def takes_gaps(name: str) -> bool:
 
 
 def check_model(name: str) -> None:
-    """Refuses a model that needs more of an example than ``X`` holds.
+    """Checks that a model needs nothing besides ``X``.
 
     Raises:
-        ConfigError: there is no such model.
-        CapabilityError: it needs labels, or a companion of each example.
+        ConfigError: unknown model.
+        CapabilityError: the model needs labels or companions.
 
     Example:
         >>> check_model("cvae")
         Traceback (most recent call last):
-        sandglass.errors.CapabilityError: The model 'cvae' needs labels, which an estimator does not take; ...
+        sandglass.errors.CapabilityError: The model 'cvae' needs labels, which the estimator does not support; ...
     """
     registry.entry("model", name)
     needs = [need.partition(":")[0] for need in registry.declared(name).needs if need != "complete"]
     if needs:
         raise CapabilityError(
-            f"The model '{name}' needs {' and '.join(needs)}, which an estimator does not take; train it with "
+            f"The model '{name}' needs {' and '.join(needs)}, which the estimator does not support; train it with "
             "sandglass.train."
         )
 
 
 def joined(flat: Mapping[str, Any], rest: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """Parameters that were given, with those of a mapping.
+    """Merges the parameters that are not None with those of a mapping.
 
     Raises:
-        ConfigError: one is in both.
+        ConfigError: a parameter is in both.
     """
     given = {key: value for key, value in flat.items() if value is not None}
     twice = sorted(set(given) & set(rest or {}))
     if twice:
-        raise ConfigError(f"'{twice[0]}' is given twice, as itself and in {name}.")
+        raise ConfigError(f"'{twice[0]}' is given twice, as a parameter and in {name}.")
     return given | dict(rest or {})

@@ -1,4 +1,4 @@
-"""A fitted model as plain values and arrays, and built from them; there is no code in what is pickled of it."""
+"""Conversion of a fitted model to plain values and arrays for pickling, and back."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def built(stored: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Model, Tra
     """The inverse of :func:`plain`.
 
     Args:
-        stored: what it made.
-        own: objects of a person's own among the model's options.
+        stored: the result of :func:`plain`.
+        own: custom objects among the model's options.
 
     Raises:
-        CheckpointError: the weights do not fit.
+        CheckpointError: the weights do not match the model.
     """
     options = {**stored["model"]["options"], **own}
     model = registry.build(stored["model"]["name"], from_plain(stored["spec"]), **options)
@@ -42,7 +42,7 @@ def built(stored: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Model, Tra
 
 
 def parameter(value: Any) -> Any:
-    """A parameter as JSON holds it; what cannot be written is left to its default."""
+    """A parameter as a JSON value; None for values that JSON cannot represent."""
     if isinstance(value, Mapping):
         return {str(k): parameter(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

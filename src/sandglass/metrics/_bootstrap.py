@@ -1,4 +1,4 @@
-"""Standard errors by resampling and of medians, and the halves that a probe is fitted to and tested on."""
+"""Bootstrap standard errors, the standard error of a median, and a random split into two halves."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from torch import Tensor
 from sandglass import rng
 
 TIMES = 100
-"""Resamples; with so many a standard error is itself known to 7 %."""
+"""Bootstrap resamples; the standard error itself then has a relative error of about 7 %."""
 
 
 def bootstrap(
     f: Callable[[np.ndarray], np.ndarray], n: int, *key: int | str, times: int = TIMES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Figures of n examples, and their standard errors over resamples of the examples.
+    """Statistics of n examples and their bootstrap standard errors.
 
     Efron 1979, "Bootstrap Methods: Another Look at the Jackknife".
 
     Args:
-        f: from weights ``(n,)``, how often each example is there, to figures ``(k,)``.
-        n: examples.
-        key: of the resamples.
-        times: how many.
+        f: maps weights ``(n,)``, the number of times each example was drawn, to statistics ``(k,)``.
+        n: number of examples.
+        key: random key of the resamples.
+        times: number of resamples.
 
     Returns:
-        ``(k,)`` figures with every example there once, and ``(k,)`` standard errors.
+        ``(k,)`` statistics with every weight 1, and ``(k,)`` standard errors.
 
     Example:
         >>> x = np.random.default_rng(0).normal(size=10_000)
@@ -39,7 +39,7 @@ def bootstrap(
     generator = rng.generator(*key, "bootstrap")
     draws = [f(_resample(n, generator)) for _ in range(times)]
     values, errors = f(np.ones(n)), np.std(draws, axis=0, ddof=1)
-    return values, np.where(errors > 1e-12 * np.abs(values), errors, 0.0)  # of equal figures rounding alone is left
+    return values, np.where(errors > 1e-12 * np.abs(values), errors, 0.0)  # below this it is only rounding error
 
 
 def _resample(n: int, generator: torch.Generator) -> np.ndarray:
@@ -48,7 +48,7 @@ def _resample(n: int, generator: torch.Generator) -> np.ndarray:
 
 
 def median(values: Tensor) -> tuple[float, float]:
-    """The median, and its standard error from the order statistics one binomial deviation to either side.
+    """The median, and its standard error from the order statistics one binomial standard deviation to either side.
 
     Example:
         >>> [round(v, 3) for v in median(torch.arange(101).double())]
@@ -60,7 +60,7 @@ def median(values: Tensor) -> tuple[float, float]:
 
 
 def halves(n: int, *key: int | str) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of n examples: what is fitted to, and what is tested on.
+    """Indices of two random halves of n examples: one to fit on, one to test on.
 
     Example:
         >>> fit, test = halves(5, 0, "a")
@@ -72,5 +72,5 @@ def halves(n: int, *key: int | str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sklearn_seed(*key: int | str) -> int:
-    """A seed of the size that scikit-learn takes."""
+    """A seed in the 32-bit range that scikit-learn accepts."""
     return rng.key(*key) % 2**32

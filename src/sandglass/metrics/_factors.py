@@ -1,4 +1,4 @@
-"""Codes beside the factors that their examples were made from: what every measure of disentanglement looks at."""
+"""Codes and known generative factors, prepared for the disentanglement metrics."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sandglass.metrics._information import contingency, entropy, mutual_informat
 from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 from sandglass.metrics.latent import ACTIVE, codes_of
 
-_LEAST = 20  # examples without which nothing is said at all
-_FEW = 20  # examples of a value under which the note warns
+_LEAST = 20  # minimum number of examples
+_FEW = 20  # the note warns about factor values with fewer examples
 
 
 @dataclass(frozen=True)
-class Known:
+class Factored:
     """Codes and factors of the same N examples.
 
     Args:
-        codes: ``(N, D)`` of the active dimensions; one column of zeros where none is.
-        factors: ``(N, F)`` those that vary, the values of each numbered from 0 without gaps.
+        codes: ``(N, D)`` active dimensions; one column of zeros where none is active.
+        factors: ``(N, F)`` factors that vary, the values of each numbered consecutively from 0.
         names: of these factors.
-        values: how many values each takes.
-        notes: what was left out, and warnings.
+        values: number of values of each.
+        notes: what was excluded, and warnings.
     """
 
     codes: np.ndarray
@@ -35,24 +35,24 @@ class Known:
     notes: tuple[str, ...]
 
     def note(self, *more: str) -> str:
-        """One line for the reader."""
+        """The given parts and the notes on one line."""
         return "; ".join(part for part in (*more, *self.notes) if part)
 
     def each(self, figures: np.ndarray) -> str:
-        """A figure for every factor, by name."""
+        """The figure of every factor with its name, as text."""
         return ", ".join(f"{name} {figure:.2f}" for name, figure in zip(self.names, figures, strict=True))
 
 
-def known(model: Model, evaluation: Evaluation, measure: str, least: int = 1) -> Known:
+def factored(model: Model, evaluation: Evaluation, measure: str, least: int = 1) -> Factored:
     """The codes of the active dimensions and the factors that vary.
 
-    A dimension of a model with a posterior is active as `active_units` counts it; another model's when it varies.
+    For a model with a posterior a dimension is active as in `active_units`; for other models, when it varies at all.
 
     Args:
-        model: it encodes.
+        model: a model with an encoder.
         evaluation: the examples, with their factors.
-        measure: its name, for messages.
-        least: factors that must vary.
+        measure: name of the metric, for messages.
+        least: minimum number of factors that vary.
 
     Raises:
         DataError: too few examples, or too few factors that vary.
@@ -65,19 +65,19 @@ def known(model: Model, evaluation: Evaluation, measure: str, least: int = 1) ->
     numbers, varying, values = numbered(factors, names)
     if len(varying) < least:
         of = "two factors that vary" if least > 1 else "a factor that varies"
-        raise UnsuitableError(f"The metric '{measure}' needs {of}; here {', '.join(varying) or 'none'} does.")
+        raise UnsuitableError(f"The metric '{measure}' needs {of}; varying here: {', '.join(varying) or 'none'}.")
     codes, notes = _active(model, codes_of(model, evaluation).numpy())
-    notes += [f"factor '{name}' is constant and left out" for name in names if name not in varying]
+    notes += [f"factor '{name}' is constant and excluded" for name in names if name not in varying]
     fewest, where = min((int(np.bincount(column).min()), name) for column, name in zip(numbers.T, varying, strict=True))
     if fewest < _FEW:
         notes.append(f"few examples: a value of '{where}' has {fewest}")
     if len(varying) == 1:
-        notes.append("only one factor varies, so that nothing could be entangled with it")
-    return Known(codes, numbers, varying, values, tuple(notes))
+        notes.append("only one factor varies, so there is no other factor to be entangled with it")
+    return Factored(codes, numbers, varying, values, tuple(notes))
 
 
 def numbered(factors: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...]]:
-    """The factors that vary: ``(N, F)`` values numbered from 0 without gaps, their names, and how many values each has.
+    """The factors that vary: ``(N, F)`` values numbered consecutively from 0, their names, and their value counts.
 
     Example:
         >>> numbered(np.array([[7, 1, 0], [7, 5, 1]]), ("a", "b", "c"))
@@ -91,7 +91,7 @@ def numbered(factors: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, tup
 
 
 def _active(model: Model, codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The dimensions that carry anything, and what is to be said of the others."""
+    """The active dimensions, and notes on the others."""
     variance = codes.var(0)
     rounding = 1e-12 * (1 + codes.mean(0) ** 2)
     kind = "posterior means" if "posterior" in model.provides else "codes"
@@ -102,7 +102,7 @@ def _active(model: Model, codes: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def binned(codes: np.ndarray, bins: int) -> np.ndarray:
-    """``(N, D)`` numbers of equally wide bins between the least and the greatest value of each dimension.
+    """``(N, D)`` indices of equal-width bins between the minimum and the maximum of each dimension.
 
     Example:
         >>> binned(np.array([[-1.0], [0.1], [1.0]]), 2).tolist()
@@ -113,40 +113,40 @@ def binned(codes: np.ndarray, bins: int) -> np.ndarray:
     return np.minimum((place * bins).astype(np.int64), bins - 1)
 
 
-def information(cells: np.ndarray, bins: int, seen: Known, weights: np.ndarray | None = None) -> np.ndarray:
+def information(cells: np.ndarray, bins: int, data: Factored, weights: np.ndarray | None = None) -> np.ndarray:
     """``(D, F)`` mutual information of binned dimensions and factors in nats."""
     d = cells.shape[1]
-    rows = np.arange(d) * bins + cells  # the tables of all dimensions, one under another
+    rows = np.arange(d) * bins + cells  # stacks the contingency tables of all dimensions
     spread = None if weights is None else np.repeat(weights, d)
     tables = (
-        contingency(rows.ravel(), np.repeat(seen.factors[:, k], d), (d * bins, values), spread).reshape(d, bins, values)
-        for k, values in enumerate(seen.values)
+        contingency(rows.ravel(), np.repeat(data.factors[:, k], d), (d * bins, values), spread).reshape(d, bins, values)
+        for k, values in enumerate(data.values)
     )
     return np.stack([mutual_information(table) for table in tables], 1)
 
 
-def entropies(seen: Known, weights: np.ndarray | None = None) -> np.ndarray:
+def entropies(data: Factored, weights: np.ndarray | None = None) -> np.ndarray:
     """``(F,)`` entropies of the factors in nats."""
-    counts = (np.bincount(seen.factors[:, k], weights, values) for k, values in enumerate(seen.values))
+    counts = (np.bincount(data.factors[:, k], weights, values) for k, values in enumerate(data.values))
     return np.array([entropy(count) for count in counts])
 
 
-def by_chance(cells: np.ndarray, seen: Known) -> str:
-    """A warning where the plug-in estimate of a dimension that knows nothing is well above 0.
+def by_chance(cells: np.ndarray, data: Factored) -> str:
+    """A warning where the plug-in estimate is well above 0 even for independent variables.
 
-    Its expectation is (A - 1)(B - 1) / 2N nats for A occupied bins and B values (Miller 1955).
+    Its expectation is then (A - 1)(B - 1) / 2N nats for A occupied bins and B values (Miller 1955).
     """
     occupied = max(len(np.unique(column)) for column in cells.T)
-    bias = (occupied - 1) * (max(seen.values) - 1) / (2 * len(cells))
-    return f"few examples: chance alone gives up to {bias:.2f} nats" if bias > 0.1 * entropies(seen).min() else ""
+    bias = (occupied - 1) * (max(data.values) - 1) / (2 * len(cells))
+    return f"few examples: chance alone gives up to {bias:.2f} nats" if bias > 0.1 * entropies(data).min() else ""
 
 
 def gap(scores: np.ndarray, nothing: np.ndarray | float = 0.0) -> np.ndarray:
-    """``(D, F)`` scores to the gap ``(F,)`` between the best and the second-best dimension.
+    """Gap ``(F,)`` between the best and the second-best dimension of ``(D, F)`` scores.
 
     Args:
         scores: of every dimension for every factor.
-        nothing: the score of a dimension that knows nothing, which is the second-best of one dimension.
+        nothing: the score of an uninformative dimension, used as the second-best where there is only one dimension.
 
     Example:
         >>> gap(np.array([[0.75, 0.5], [0.5, 0.0]])).tolist(), gap(np.array([[0.75]])).tolist()
@@ -157,12 +157,12 @@ def gap(scores: np.ndarray, nothing: np.ndarray | float = 0.0) -> np.ndarray:
 
 
 def balanced(correct: np.ndarray, y: np.ndarray, values: int, weights: np.ndarray) -> np.ndarray:
-    """``(N, D)`` whether each answer is right to the balanced accuracy ``(D,)``: the mean over values of ``y``.
+    """Balanced accuracy ``(D,)`` of ``(N, D)`` correct predictions: the mean accuracy over the values of ``y``.
 
     Example:
         >>> balanced(np.array([[1.0], [0.0], [1.0]]), np.array([0, 0, 1]), 2, np.ones(3)).tolist()
         [0.75]
     """
     of = np.eye(values)[y] * weights[:, None]
-    there = of.sum(0) > 0
-    return ((of.T @ correct)[there] / of.sum(0)[there, None]).mean(0)
+    present = of.sum(0) > 0
+    return ((of.T @ correct)[present] / of.sum(0)[present, None]).mean(0)

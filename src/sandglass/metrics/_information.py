@@ -6,7 +6,7 @@ import numpy as np
 
 
 def entropy(counts: np.ndarray) -> np.ndarray:
-    """``(..., K)`` counts or weights to the entropy ``(...)`` of their shares; 0 of nothing at all.
+    """Entropy ``(...)`` of the distribution given by ``(..., K)`` counts or weights; 0 where all counts are 0.
 
     Example:
         >>> round(float(entropy(np.array([3, 3, 0]))), 6)
@@ -17,20 +17,20 @@ def entropy(counts: np.ndarray) -> np.ndarray:
 
 
 def mutual_information(table: np.ndarray) -> np.ndarray:
-    """``(..., A, B)`` counts of pairs to the mutual information ``(...)`` of the two, by their shares (plug-in).
+    """Plug-in mutual information ``(...)`` of ``(..., A, B)`` contingency tables.
 
     Example:
         >>> round(float(mutual_information(np.eye(4))), 6), float(mutual_information(np.ones((3, 2))))
         (1.386294, 0.0)
     """
     p = _share(table.sum((-2, -1), keepdims=True), table)
-    apart = p.sum(-1, keepdims=True) * p.sum(-2, keepdims=True)
-    ratio = np.divide(p, apart, out=np.ones_like(p), where=p > 0)
+    independent = p.sum(-1, keepdims=True) * p.sum(-2, keepdims=True)
+    ratio = np.divide(p, independent, out=np.ones_like(p), where=p > 0)
     return np.maximum((p * np.log(ratio)).sum((-2, -1)), 0)  # rounding can leave -1e-17
 
 
 def contingency(a: np.ndarray, b: np.ndarray, shape: tuple[int, int], weights: np.ndarray | None = None) -> np.ndarray:
-    """``shape`` weights of the pairs of ``(N,)`` numbers from 0.
+    """Contingency table of this shape from two ``(N,)`` arrays of indices, optionally weighted.
 
     Example:
         >>> contingency(np.array([0, 1, 1]), np.array([0, 0, 2]), (2, 3)).tolist()

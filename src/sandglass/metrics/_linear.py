@@ -1,4 +1,4 @@
-"""A linear classifier on standardised numbers."""
+"""A linear classifier on standardised inputs."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _ITERATIONS = 1000
 
 
 class Linear:
-    """Multinomial logistic regression with a penalty of half the squared weights, on standardised columns.
+    """Multinomial logistic regression with an L2 penalty (C = 1), on standardised columns.
 
     Args:
-        x: ``(N, D)`` to fit to.
-        y: ``(N,)`` classes from 0; they may all be one.
-        classes: how many there are.
+        x: ``(N, D)`` inputs to fit to.
+        y: ``(N,)`` class labels from 0; a single class is allowed.
+        classes: number of classes.
 
     Attributes:
-        converged: whether the fit came to its end.
+        converged: whether the fit converged.
 
     Example:
         >>> x = np.linspace(-1, 1, 50)[:, None]
@@ -30,20 +30,20 @@ class Linear:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-        self.classes, self.there = classes, np.unique(y)
+        self.classes, self.present = classes, np.unique(y)
         self.mean, scale = x.mean(0), x.std(0)
         self.scale = np.where(scale > 1e-12 * (1 + abs(self.mean)), scale, 1)
         self.model = LogisticRegression(C=1.0, max_iter=_ITERATIONS)
         self.converged = True
-        if len(self.there) > 1:
+        if len(self.present) > 1:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # said by `converged`
+                warnings.simplefilter("ignore", ConvergenceWarning)  # reported in `converged`
                 self.model.fit((x - self.mean) / self.scale, y)
             self.converged = int(self.model.n_iter_.max()) < _ITERATIONS
 
     def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """``(N, classes)`` probability of each class, 0 of one that was never seen."""
+        """``(N, classes)`` probability of each class, 0 for a class absent from the fit."""
         found = np.zeros((len(x), self.classes))
-        one = len(self.there) == 1
-        found[:, self.there] = 1.0 if one else self.model.predict_proba((x - self.mean) / self.scale)
+        one = len(self.present) == 1
+        found[:, self.present] = 1.0 if one else self.model.predict_proba((x - self.mean) / self.scale)
         return found

@@ -1,4 +1,4 @@
-"""What a measure that takes long looks at when there is too much: examples chosen by key."""
+"""Random subsets of the examples for slow metrics."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.latent import points_of
 
 MOST = 10_000
-"""Examples that a classifier is fitted to or tested on, or that are put into clusters, at the most."""
+"""Maximum number of examples to fit or test a classifier on, or to cluster."""
 
-_FEW = 20  # examples of a class under which the note warns
+_FEW = 20  # the note warns about classes with fewer examples
 
 
 def subset(split: Split, *key: int | str) -> Split:
-    """The split, or 10,000 of its examples."""
+    """The split, or 10,000 random examples of a larger one."""
     if len(split) <= MOST:
         return split
     return split.take(rng.permutation(len(split), *key)[:MOST].to(split.x.device))
 
 
 def points_and_inputs(model: Model, evaluation: Evaluation, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """``(N, E)`` codes of a split as points in float64, and ``(N, spec.size)`` the numbers that the model was shown."""
+    """``(N, E)`` codes of a split as points in float64, and ``(N, spec.size)`` flattened model inputs."""
     same = split is evaluation.split
     codes = points_of(model, evaluation if same else dataclasses.replace(evaluation, split=split, memo={}))
     return codes.numpy(), split.batch(slice(0, len(split))).x.flatten(1).cpu().numpy()
 
 
 def scarce(y: np.ndarray) -> str:
-    """A warning, to follow a note, where a class has few examples.
+    """A warning to append to a note where a class has few examples, else an empty string.
 
     Example:
         >>> scarce(np.array([0] * 30 + [1] * 3)), scarce(np.array([0] * 30))

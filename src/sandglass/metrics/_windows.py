@@ -1,4 +1,4 @@
-"""Structural similarity of pictures, position by position: what the measures of the SSIM family share."""
+"""Structural similarity of images over sliding windows, shared by SSIM and MS-SSIM."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sandglass.data.loading import in_order
 from sandglass.metrics.evaluation import Evaluation
 
 WINDOW, SIGMA = 11, 1.5
-"""The Gaussian window of Wang et al. 2004: pixels a side, and standard deviation in pixels."""
+"""Gaussian window of Wang et al. 2004: side and standard deviation, in pixels."""
 
 K1, K2 = 0.01, 0.03
-_ELEMENTS = 2**20  # numbers compared at once: ten maps of them are held in float64
+_ELEMENTS = 2**20  # values compared at once; about ten float64 maps of this size are in memory
 
 
 def largest_window(spec: Spec) -> int:
-    """Pixels a side of the window for such pictures: 11, or the largest odd number that fits.
+    """Side of the window in pixels: 11, or the largest odd number that fits into the images.
 
     Example:
         >>> largest_window(Spec((3, 32, 32), "unit")), largest_window(Spec((1, 8, 90), "unit"))
@@ -29,7 +29,7 @@ def largest_window(spec: Spec) -> int:
 
 
 def data_range(evaluation: Evaluation) -> float:
-    """The span of the values: 1 for pictures in [0, 1], else that of the examples measured on; 1 if all are equal."""
+    """The data range L: 1 for images in [0, 1], else maximum - minimum of the evaluated examples (1 if constant)."""
     if evaluation.spec.support != "real":
         return 1.0
 
@@ -42,7 +42,7 @@ def data_range(evaluation: Evaluation) -> float:
 
 
 def range_note(evaluation: Evaluation) -> str:
-    """What a reader must know of the range, or nothing."""
+    """A note on the data range where it was estimated from the examples, else an empty string."""
     return "" if evaluation.spec.support != "real" else f"data range {data_range(evaluation):.4g}, that of the examples"
 
 
@@ -59,17 +59,17 @@ def gaussian(window: int) -> Tensor:
 
 
 def similarity(x: Tensor, y: Tensor, window: int, span: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Mean structural similarity, and the mean of its part without the luminance.
+    """Mean structural similarity, and the mean of its contrast-structure term alone.
 
-    Every window that lies wholly inside the picture counts once. Moments are the window's weighted means, with no
-    correction for the number of pixels. Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error
-    Visibility to Structural Similarity" (IEEE Transactions on Image Processing 13(4)).
+    Averages over all windows that lie fully inside the image. Moments are weighted means over the window, without
+    Bessel's correction. Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error Visibility to
+    Structural Similarity" (IEEE Transactions on Image Processing 13(4)).
 
     Args:
         x: ``(B, C, H, W)``.
         y: of the same shape.
         window: odd, at most H and W.
-        span: of the values, L of the paper.
+        span: data range, L in the paper.
 
     Returns:
         SSIM and contrast-structure ``(2 cov + C2) / (var + var + C2)``, each ``(B, C)`` in float64.

@@ -1,4 +1,4 @@
-"""How the rate divides: what codes say of their examples, and how far all of them together are from the prior."""
+"""Decomposition of the rate into mutual information and the KL divergence of the aggregate posterior."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
-_PAIRS = 2**18  # of a draw and a component, held at once: what a cache holds
-_CLOSE = 0.8  # of log N; above it the mutual information is what N allows
+_PAIRS = 2**18  # pairs of a draw and a component at once, chosen to fit into the CPU cache
+_CLOSE = 0.8  # above this share of log N, the mutual information is limited by N
 
 
 @register("aggregate", kind="metric")
 class Aggregate:
-    """Mutual information of x and z, and KL(q(z) || p(z)) of the aggregate posterior: together the rate.
+    """Mutual information of x and z, and KL(q(z) || p(z)) of the aggregate posterior; they sum to the rate.
 
     Args:
-        examples: at most so many, drawn at random; the work grows with their square.
+        examples: maximum number of examples, drawn at random; the cost grows with its square.
     """
 
     needs = ("posterior", "prior", "codes")
@@ -41,7 +41,7 @@ class Aggregate:
         self.examples = examples
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """Both in nats an example, from one draw of z each."""
+        """Both in nats per example, from one draw of z per example."""
         some = replace(evaluation, split=at_random(evaluation, self.examples))
         draws = draw(model, some)
         mixture = aggregate_log_prob(model, some.split, draws.z)
@@ -50,18 +50,18 @@ class Aggregate:
         marginal = mean_result("marginal_kl", mixture - draws.prior, "nats")
         note, other = f"at most log N = {ceiling:.2f}", ""
         if information.value > _CLOSE * ceiling:
-            note += ", which it is close to: the true one may be any larger"
-            other = f"too high where the mutual information is held down by log N = {ceiling:.2f}"
+            note += ", which it is close to: the true value may be much larger"
+            other = f"overestimated where log N = {ceiling:.2f} limits the mutual information"
         return [replace(information, note=note), replace(marginal, note=other)]
 
 
 @dataclass(frozen=True)
 class Draws:
-    """One draw of q(z|x) an example.
+    """One draw from q(z|x) per example.
 
     Args:
         z: ``(N, dim)``, float64 on the CPU.
-        posterior: ``(N,)`` log q(z|x) of the draw's own example, in nats.
+        posterior: ``(N,)`` log q(z|x) under the posterior of the same example, in nats.
         prior: ``(N,)`` log p(z).
     """
 
@@ -71,12 +71,12 @@ class Draws:
 
 
 def at_random(evaluation: Evaluation, n: int) -> Split:
-    """``n`` examples in random order, all of them where there are fewer; neighbours in a split may be of a kind."""
+    """At most ``n`` examples in random order, since a split may be sorted."""
     return evaluation.split.take(rng.permutation(len(evaluation.split), evaluation.seed, "measure", "examples")[:n])
 
 
 def draw(model: Model, evaluation: Evaluation) -> Draws:
-    """One draw an example, keyed by the batch."""
+    """One draw per example, with random keys per batch."""
 
     def each(batch: Batch) -> Tensor:
         q = model.posterior(batch)
@@ -88,10 +88,10 @@ def draw(model: Model, evaluation: Evaluation) -> Draws:
 
 
 def aggregate_log_prob(model: Model, split: Split, z: Tensor) -> Tensor:
-    """``(n,)`` log q(z) in nats, q(z) being the mean of q(z|x) over the examples; batch by batch of them.
+    """``(n,)`` log q(z) in nats, where q(z) is the mean of q(z|x) over the examples; computed batch by batch.
 
     Args:
-        model: with a posterior.
+        model: a model with a posterior.
         split: the examples, N of them.
         z: ``(n, dim)``, float64 on the CPU.
     """
@@ -107,7 +107,7 @@ def aggregate_log_prob(model: Model, split: Split, z: Tensor) -> Tensor:
 def pairwise_log_prob(q: Distribution, z: Tensor) -> Tensor:
     """``(n, B)`` log q_b(z_i) of every draw under every component, float64 on the CPU.
 
-    Independent normals take a product of matrices, other distributions one call over all pairs.
+    Independent normals use a matrix product, other distributions one call over all pairs.
 
     Args:
         q: over ``(B, dim)``.
@@ -121,7 +121,7 @@ def pairwise_log_prob(q: Distribution, z: Tensor) -> Tensor:
     if not (isinstance(q, Independent) and isinstance(q.base_dist, Normal) and len(q.event_shape) == 1):
         return q.log_prob(z.to(q.mean)[:, None]).double().cpu()
     mean, scale = (t.double().cpu() for t in (q.base_dist.loc, q.base_dist.scale))
-    centre = mean.mean(0)  # squares of what is far from 0 would cancel
+    centre = mean.mean(0)  # centring avoids cancellation of large squares
     z, mean, precision = z - centre, mean - centre, scale**-2
-    apart = -0.5 * (mean.square() * precision).sum(1) - scale.log().sum(1) - 0.5 * mean.shape[1] * math.log(2 * math.pi)
-    return torch.addmm(apart, torch.cat([z.square(), z], 1), torch.cat([-0.5 * precision, mean * precision], 1).T)
+    const = -0.5 * (mean.square() * precision).sum(1) - scale.log().sum(1) - 0.5 * mean.shape[1] * math.log(2 * math.pi)
+    return torch.addmm(const, torch.cat([z.square(), z], 1), torch.cat([-0.5 * precision, mean * precision], 1).T)

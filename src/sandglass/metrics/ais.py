@@ -1,4 +1,4 @@
-"""Annealed importance sampling of log p(x), which uses the decoder alone and not the encoder."""
+"""Annealed importance sampling of log p(x), which uses only the decoder."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from sandglass.registry import register
 from sandglass.running import over
 from sandglass.runs.result import Result
 
-_ACCEPT = 0.65  # of the proposals, where Hamiltonian steps get furthest (Neal 2011; Beskos et al. 2013)
-_FIRST, _GAIN = 0.2, 0.2  # the first step size, and by how much its logarithm follows the acceptance
+_ACCEPT = 0.65  # optimal acceptance rate of Hamiltonian Monte Carlo (Neal 2011; Beskos et al. 2013)
+_FIRST, _GAIN = 0.2, 0.2  # initial step size, and gain of its adaptation on the log scale
 _STEEPNESS = 4.0  # of the sigmoid schedule, as in Wu et al. 2017
 
 
 @register("ais", kind="metric")
 class AnnealedImportance:
-    """Estimate of log p(x) by annealed importance sampling: from the prior to the posterior, without the encoder.
+    """Estimate of log p(x) by annealed importance sampling from the prior to the posterior, without the encoder.
 
-    Neal 2001, "Annealed Importance Sampling" (arXiv physics/9803008); of decoders, with Hamiltonian steps, Wu, Burda,
-    Salakhutdinov and Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models" (arXiv 1611.04273).
-    The step size follows the acceptance in a run of its own and is then held, so that the mean of the weights is p(x)
-    without bias and that of their logarithm a lower bound.
+    Neal 2001, "Annealed Importance Sampling" (arXiv physics/9803008); for decoders, with Hamiltonian Monte Carlo, Wu,
+    Burda, Salakhutdinov and Grosse 2017, "On the Quantitative Analysis of Decoder-Based Generative Models" (arXiv
+    1611.04273). Step sizes are adapted to the acceptance rate in a separate run and then fixed, so that the mean weight
+    is an unbiased estimate of p(x) and its logarithm a lower bound in expectation.
 
     Args:
-        images: at most so many examples, drawn at random.
-        chains: an example.
-        steps: temperatures between the prior and the posterior; published figures have 1,000 to 10,000.
-        leapfrog: gradients a Hamiltonian step.
+        images: maximum number of examples, drawn at random.
+        chains: chains per example.
+        steps: temperatures between the prior and the posterior; published results use 1,000 to 10,000.
+        leapfrog: leapfrog steps per Hamiltonian step.
         schedule: of the temperatures, ``sigmoid`` (slow at both ends) or ``linear``.
     """
 
@@ -71,7 +71,7 @@ class AnnealedImportance:
         self.temperatures = temperatures(steps, schedule)
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """log p(x) in nats an example, a lower bound in expectation."""
+        """log p(x) in nats per example, a lower bound in expectation."""
         if not isinstance(getattr(model, "p", None), Conditional):
             raise CapabilityError(f"ais needs p(x|z), which {type(model).__name__} does not have.")
         split = at_random(evaluation, self.images)
@@ -84,12 +84,12 @@ class AnnealedImportance:
         values, accepted = over(model, split, estimates, key=(evaluation.seed, "measure", "ais"), size=rows).unbind(1)
         note = (
             f"{len(split)} examples, {len(self.temperatures) - 1} temperatures, {self.chains} chains, "
-            f"{float(accepted.mean()):.0%} of proposals taken; {kind_of_bound(model, evaluation.split)}"
+            f"{float(accepted.mean()):.0%} of proposals accepted; {kind_of_bound(model, evaluation.split)}"
         )
         return [mean_result("ais", values, "nats", note.rstrip("; "))]
 
     def weights(self, path: Path) -> tuple[Tensor, Tensor]:
-        """``(chains, B)`` log weights, their chains' step sizes learnt from others, and ``(B,)`` acceptances."""
+        """``(chains, B)`` log weights, with step sizes tuned on separate chains, and ``(B,)`` acceptance rates."""
         few = path.start(max(1, self.chains // 4))
         sizes = anneal(path, few, self.temperatures, self.leapfrog).sizes
         run = anneal(path, path.start(self.chains), self.temperatures, self.leapfrog, sizes)
@@ -117,11 +117,11 @@ def temperatures(steps: int, schedule: str = "sigmoid") -> list[float]:
 
 @dataclass(frozen=True)
 class Path:
-    """The densities ``p(z|c) p(x|z, c)^b`` for b from 0 to 1, in coordinates u without bounds.
+    """The densities ``p(z|c) p(x|z, c)^b`` for b from 0 to 1, in unconstrained coordinates u.
 
     Args:
         prior: p(z) over ``(dim,)``, or p(z|c) over ``(B, dim)``, continuous.
-        likelihood: latents ``(n, dim)``, and conditions where there are any, to p(x|z, c).
+        likelihood: maps latents ``(n, dim)``, and conditions where there are any, to p(x|z, c).
         x: ``(B, *shape)``.
         mask: ``(B, *shape)``, True where observed, or None.
         c: ``(B, ...)`` conditions, or None.
@@ -135,10 +135,10 @@ class Path:
 
     @classmethod
     def of(cls, model: Model, batch: Batch) -> Path:
-        """A model's.
+        """The path of a model for a batch.
 
         Raises:
-            CapabilityError: its latent has no gradient.
+            CapabilityError: the prior's support is neither the reals nor a simplex.
         """
         condition = getattr(model, "given", None)
         c = None if condition is None else condition(batch)
@@ -146,12 +146,12 @@ class Path:
         try:
             biject_to(path.support)
         except NotImplementedError as error:
-            raise CapabilityError("ais needs a prior over real numbers or a simplex, and this one is not.") from error
+            raise CapabilityError("ais needs a prior over real numbers or a simplex.") from error
         return path
 
     @property
     def support(self) -> Constraint:
-        """Of the prior; of a mixture, its components'."""
+        """Support of the prior, or of the components of a mixture prior."""
         prior = self.prior.component_distribution if isinstance(self.prior, MixtureSameFamily) else self.prior
         support: Constraint = prior.support  # type: ignore[assignment]
         return support
@@ -183,18 +183,18 @@ class Path:
 
 
 def repeated(x: Tensor, times: int) -> Tensor:
-    """``(B, ...)`` to ``(times * B, ...)``: all of them, over and over."""
+    """``(B, ...)`` to ``(times * B, ...)``, the whole batch repeated."""
     return x.repeat(times, *[1] * (x.dim() - 1))
 
 
 @dataclass(frozen=True)
 class Annealed:
-    """What a run along the path gave.
+    """Result of one annealing run.
 
     Args:
         weights: ``(chains, B)`` log importance weights, float64.
-        sizes: of the Hamiltonian steps, ``(B,)`` for each temperature passed.
-        accepted: ``(B,)`` share of the proposals taken.
+        sizes: step sizes ``(B,)`` for each intermediate temperature.
+        accepted: ``(B,)`` acceptance rates.
     """
 
     weights: Tensor
@@ -206,19 +206,20 @@ class Annealed:
 def anneal(
     path: Path, u: Tensor, temperatures: Sequence[float], leapfrog: int, sizes: Sequence[Tensor] | None = None
 ) -> Annealed:
-    """Weights of chains that start at the first temperature's density and pass through the others.
+    """Log weights of chains annealed from the density at the first temperature through all others.
 
-    From the prior upwards the mean of the weights is p(x), so the log of their mean is a lower bound on log p(x) in
-    expectation. From draws of the posterior downwards it is 1 / p(x), and minus that log an upper bound (Grosse,
-    Ghahramani and Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte Carlo", arXiv 1511.02543).
+    From the prior to the posterior, the expected weight is p(x), so the log of the mean weight is a lower bound on
+    log p(x) in expectation. From posterior draws to the prior, the expected weight is 1 / p(x), and minus that log is
+    an upper bound (Grosse, Ghahramani and Adams 2015, "Sandwiching the marginal likelihood using bidirectional Monte
+    Carlo", arXiv 1511.02543).
 
     Args:
         path: the densities.
-        u: ``(chains, B, dim)``, draws of the first one.
-        temperatures: in order, either way.
-        leapfrog: gradients a step.
-        sizes: of the steps, one for each temperature but the first and last; when not given they follow the
-            acceptance, and the weights are then slightly biased.
+        u: ``(chains, B, dim)`` draws from the first density.
+        temperatures: ascending or descending.
+        leapfrog: leapfrog steps per Hamiltonian step.
+        sizes: step sizes, one for each temperature but the first and last; by default they adapt to the acceptance
+            rate, and the weights are then slightly biased.
     """
     device = u.device.type
     weights = torch.zeros(u.shape[:2], dtype=torch.float32 if device == "mps" else torch.float64, device=u.device)
@@ -228,7 +229,7 @@ def anneal(
     for place, (before, now) in enumerate(pairwise(temperatures)):
         weights += (now - before) * likelihood
         if place + 2 == len(temperatures):
-            break  # what the chain would do at the last one enters no weight
+            break  # a transition at the last temperature would not change the weights
         size = size if sizes is None else sizes[place]
         u, likelihood, chance = hamiltonian(path, u, now, size, leapfrog)
         used.append(size)
@@ -238,19 +239,19 @@ def anneal(
 
 
 def hamiltonian(path: Path, u: Tensor, b: float, size: Tensor, leapfrog: int) -> tuple[Tensor, Tensor, Tensor]:
-    """One Hamiltonian Monte Carlo step that leaves the density at ``b`` as it is.
+    """One Hamiltonian Monte Carlo step that leaves the density at ``b`` invariant.
 
-    Neal 2011, "MCMC using Hamiltonian dynamics" (arXiv 1206.1901). A proposal that is not finite is refused.
+    Neal 2011, "MCMC using Hamiltonian dynamics" (arXiv 1206.1901). Proposals that are not finite are rejected.
 
     Args:
         path: the densities.
         u: ``(chains, B, dim)``.
         b: the temperature.
-        size: ``(B,)`` of the leapfrog steps.
-        leapfrog: how many.
+        size: ``(B,)`` leapfrog step sizes.
+        leapfrog: number of leapfrog steps.
 
     Returns:
-        The states, their log p(x|z) ``(chains, B)``, and the mean chance of acceptance ``(B,)``.
+        The states, their log p(x|z) ``(chains, B)``, and the mean acceptance probability ``(B,)``.
     """
     momentum, step = torch.randn_like(u), size[:, None]
     energy, likelihood, gradient = path.slope(u, b)

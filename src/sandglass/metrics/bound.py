@@ -1,4 +1,4 @@
-"""The evidence bound with its two parts, and the importance-weighted bound."""
+"""The evidence lower bound with its rate and distortion, and the importance-weighted bound."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
-OBSERVED = "of the observed values alone"
+OBSERVED = "of the observed values only"
 
 
 def kind_of_bound(model: Model, split: Split | None = None) -> str:
-    """What sort of figure a bound on this data is, for the reader."""
-    gaps = OBSERVED if split is not None and split.mask is not None else ""
+    """Note on the kind of likelihood a bound is of."""
+    observed = OBSERVED if split is not None and split.mask is not None else ""
     notes = {
-        "cross-entropy": "grey values in a Bernoulli: a cross-entropy, comparable among such figures only",
-        "density": "a density, which can be positive",
+        "cross-entropy": "grey values under a Bernoulli: a cross-entropy, comparable with other cross-entropies only",
+        "density": "a log density, which can be positive",
     }
-    return "; ".join(note for note in (notes.get(model.kind or "", ""), gaps) if note)
+    return "; ".join(note for note in (notes.get(model.kind or "", ""), observed) if note)
 
 
 def dimensions(spec: Spec, mask: Tensor | None = None) -> float:
-    """Values in one example, or the mean of those seen: a category of a table is one, over however many numbers.
+    """Values per example, or the mean number of observed values; a categorical column counts once despite one-hot.
 
     Example:
         >>> from sandglass.core import Column
@@ -45,17 +45,17 @@ def dimensions(spec: Spec, mask: Tensor | None = None) -> float:
         place += column.width
     if mask is None:
         return float(len(own) or spec.size)
-    seen = mask.flatten(1)
-    return float((seen[:, own] if own else seen).double().sum(1).mean())
+    observed = mask.flatten(1)
+    return float((observed[:, own] if own else observed).double().sum(1).mean())
 
 
 def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[Result]:
-    """A bound on log p(x) as bits a (seen) value of discrete data; nothing of a density, or of a cross-entropy.
+    """A bound on log p(x) in bits per (observed) dimension for discrete data; empty for other likelihoods.
 
     Args:
         name: of the figure.
-        bound: ``(N,)`` nats an example.
-        model: whose likelihood it is of.
+        bound: ``(N,)`` nats per example.
+        model: the evaluated model.
         split: the examples.
     """
     if model.kind != "mass":
@@ -67,16 +67,16 @@ def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[R
 
 @register("bound", kind="metric")
 class Bound:
-    """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z an example."""
+    """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z per example."""
 
     needs = ("bound",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
     better: Mapping[str, Better] = {"elbo": "higher", "bits_per_dim": "lower"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """ELBO, rate and distortion in nats an example; of discrete data also bits/dim.
+        """ELBO, rate and distortion in nats per example, and bits/dim for discrete data.
 
-        Where there are several latents, or several distortions, each one's mean is in the note.
+        With several latents or several distortions, the note has the mean of each.
         """
         names: dict[str, list[str]] = {}
 
@@ -97,7 +97,7 @@ class Bound:
 
 
 def apart(names: Sequence[str], values: Tensor) -> str:
-    """The mean of each of several parts; nothing of one alone.
+    """The mean of each of several parts; empty for a single part.
 
     Args:
         names: of the parts.
@@ -113,10 +113,10 @@ def apart(names: Sequence[str], values: Tensor) -> str:
 
 @register("log_prob", kind="metric")
 class LogProb:
-    """Importance-weighted estimate of log p(x) from k draws an example.
+    """Importance-weighted estimate of log p(x) from k draws per example.
 
     Args:
-        k: draws.
+        k: number of draws.
     """
 
     needs = ("log_prob",)
@@ -130,7 +130,7 @@ class LogProb:
         self.k = k
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """log p(x) in nats an example, a lower bound in expectation; of discrete data also bits/dim."""
+        """log p(x) in nats per example, a lower bound in expectation, and bits/dim for discrete data."""
 
         def bound(batch: Batch) -> Tensor:
             return model.log_prob(batch, self.k)

@@ -1,4 +1,4 @@
-"""Whether the codes fall into clusters that are the classes."""
+"""Agreement of clusters of the codes with the classes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from sandglass.runs.result import Result
 
 
 def accuracy(table: np.ndarray) -> float:
-    """Of ``(K, K)`` counts of clusters and classes: the share that is right when each cluster is given one class.
+    """Clustering accuracy from a ``(K, K)`` contingency table, under the best one-to-one assignment to classes.
 
-    The best of all one-to-one assignments (Kuhn 1955, "The Hungarian Method for the Assignment Problem").
+    Kuhn 1955, "The Hungarian Method for the Assignment Problem".
 
     Example:
         >>> accuracy(np.array([[0, 3], [5, 2]]))
@@ -31,7 +31,7 @@ def accuracy(table: np.ndarray) -> float:
 
 
 def normalised_information(table: np.ndarray) -> float:
-    """Mutual information of clusters and classes over the mean of their entropies; 1 where both are of one piece.
+    """Mutual information of clusters and classes over the mean of their entropies; 1 where both are constant.
 
     Example:
         >>> normalised_information(np.eye(3)), normalised_information(np.ones((3, 3)))
@@ -42,7 +42,7 @@ def normalised_information(table: np.ndarray) -> float:
 
 
 def adjusted_rand(table: np.ndarray) -> float:
-    """Rand index of clusters and classes, moved and scaled so that chance has 0 and equality 1.
+    """Rand index of clusters and classes, adjusted so that chance gives 0 and identical partitions give 1.
 
     Hubert and Arabie 1985, "Comparing Partitions".
 
@@ -60,16 +60,16 @@ def adjusted_rand(table: np.ndarray) -> float:
 
 @register("clustering", kind="metric")
 class Clustering:
-    """k-means on the codes, one cluster a class: accuracy, normalised mutual information and adjusted Rand index.
+    """k-means on the codes with one cluster per class: accuracy, normalised mutual information, adjusted Rand index.
 
-    Of at most 10,000 examples. As in Xie, Girshick and Farhadi 2016, "Unsupervised Deep Embedding for Clustering
+    On at most 10,000 examples. As in Xie, Girshick and Farhadi 2016, "Unsupervised Deep Embedding for Clustering
     Analysis" (arXiv 1511.06335).
 
     Args:
-        starts: of k-means (k-means++), of which the one with the least squared distance is kept.
+        starts: number of k-means++ initialisations; the run with the lowest inertia is kept.
 
     Raises:
-        ConfigError: no start.
+        ConfigError: ``starts`` is below 1.
     """
 
     needs = ("encode",)
@@ -84,7 +84,7 @@ class Clustering:
         self.starts = starts
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The three; their errors are over resampled examples, with the clusters as they are.
+        """The three scores; bootstrap standard errors keep the clusters fixed.
 
         Raises:
             DataError: all examples are of one class.
@@ -112,7 +112,7 @@ class Clustering:
         ]
 
     def clusters(self, x: np.ndarray, k: int, seed: int) -> np.ndarray:
-        """``(N,)`` numbers of clusters; all 0 where the examples are not k different ones."""
+        """``(N,)`` cluster indices; all 0 where there are fewer than k distinct points."""
         from sklearn.cluster import KMeans
 
         if len(np.unique(x, axis=0)) < k:

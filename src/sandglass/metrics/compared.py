@@ -1,4 +1,4 @@
-"""Figures of several models side by side: which may be compared, and which difference is larger than the noise."""
+"""Comparison of several models: which figures are comparable, and which differences are significant."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sandglass.metrics.evaluation import FEW, Better
 from sandglass.runs.result import Result
 
 _ERROR = 0.025
-"""How often, at most, a model is called best by chance though another is as good."""
+"""Maximum probability of calling a model best when another is as good."""
 
-_LIKELIHOOD = {"bound", "log_prob"}  # what needs one of these measures nats of the likelihood
+_LIKELIHOOD = {"bound", "log_prob"}  # a metric that needs one of these is in nats of the likelihood
 
 
 @dataclass(frozen=True)
 class Group:
-    """One run, or several of the same configuration that differ in their seed.
+    """One run, or several runs of the same configuration with different seeds.
 
     Args:
-        name: what it is called.
-        figures: by name of the figure, a result for each run that has it.
-        kind: what its likelihood measures: ``"density"``, ``"mass"``, ``"cross-entropy"``, or ``""`` without one.
+        name: of the group.
+        figures: for each figure's name, one result per run that has it.
+        kind: of the likelihood: ``"density"``, ``"mass"``, ``"cross-entropy"``, or ``""`` without one.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of one group less that of another.
+    """Difference of one figure between two groups.
 
     Args:
-        value: how much.
-        stderr: its standard error, None where it has none.
-        paired: whether it was taken example by example.
+        value: the difference.
+        stderr: its standard error, None where unknown.
+        paired: whether it was computed example by example.
     """
 
     value: float
@@ -52,13 +52,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ranking:
-    """One figure of all groups that may be compared in it.
+    """One figure over all groups in which it is comparable.
 
     Args:
         figure: its name.
-        kind: of the likelihood, where the figure is of one and the groups have several; empty otherwise.
-        unit: of the figure; empty where each result has its own.
-        results: by group, one for each of its runs.
+        kind: of the likelihood, for a likelihood figure where the groups have different kinds; empty otherwise.
+        unit: of the figure; empty where the results have different units.
+        results: for each group, one result per run.
     """
 
     figure: str
@@ -68,12 +68,12 @@ class Ranking:
 
     @property
     def better(self) -> Better | None:
-        """Whether a higher or a lower value is the better one, None where neither is."""
+        """Whether a higher or a lower value is better, None where neither is."""
         return better(self.figure)
 
     @cached_property
     def first(self) -> str | None:
-        """The group with the best value, by chance or not; None where there is no better or worse."""
+        """The group with the best value, significant or not; None where the figure has no better direction."""
         finite = {name: value for name in self.results if math.isfinite(value := self.value(name))}
         if self.better is None or not finite:
             return None
@@ -81,27 +81,27 @@ class Ranking:
 
     @cached_property
     def best(self) -> str | None:
-        """The group that is better than every other by more than the noise, if there is one."""
+        """The group that is significantly better than every other, None if there is none."""
         others = [name for name in self.results if name != self.first and math.isfinite(self.value(name))]
         if self.first is None or not others:
             return None
         return self.first if all(self._apart(self.first, other, len(others)) for other in others) else None
 
     def value(self, name: str) -> float:
-        """The figure of a group; of several runs the median."""
+        """The figure of a group: the median over its runs."""
         return median(result.value for result in self.results[name])
 
     def difference(self, name: str, other: str) -> Difference:
-        """One group less another; example by example where both are means over the same examples."""
+        """The difference of two groups, paired by example where both are means over the same examples."""
         if len(self.results[name]) > 1 or len(self.results[other]) > 1:
             return Difference(self.value(name) - self.value(other), None, False)
         return difference(self.results[name][0], self.results[other][0])
 
     def _apart(self, first: str, other: str, others: int) -> bool:
-        """Whether two groups differ by more than chance, when the first was found best among so many others."""
+        """Whether two groups differ significantly, corrected for ``others`` comparisons."""
         a, b = self.results[first], self.results[other]
         if len(a) > 1 or len(b) > 1:
-            # Every run of the one beats every run of the other: among equals, one ordering in so many.
+            # Every run of one beats every run of the other; between equal models the chance of that is 1 / C(a+b, a).
             sign = 1 if self.better == "higher" else -1
             separate = min(sign * r.value for r in a) > max(sign * r.value for r in b)
             return separate and 1 / math.comb(len(a) + len(b), len(a)) <= _ERROR / others
@@ -112,10 +112,10 @@ class Ranking:
 
 
 def difference(a: Result, b: Result) -> Difference:
-    """``a - b`` with its standard error: that of the mean of the differences where both have a value an example.
+    """``a - b`` with its standard error, paired where both results have a value per example.
 
-    Two models find the same examples hard, so the differences scatter far less than either figure. Without values an
-    example the errors are added as if they were independent, which then is too much rather than too little.
+    Two models find the same examples hard, so paired differences vary far less than either figure. Without values per
+    example the errors are combined as if independent, which overestimates rather than underestimates.
 
     Example:
         >>> import torch
@@ -134,9 +134,9 @@ def difference(a: Result, b: Result) -> Difference:
 
 
 def rankings(groups: Sequence[Group]) -> list[Ranking]:
-    """The figures of groups measured on the same examples, a ranking for each sort that compares.
+    """Rankings of groups evaluated on the same examples, one for each set of comparable figures.
 
-    Nats of a density, of a probability and of a cross-entropy are three.
+    Nats of a density, of a probability mass and of a cross-entropy are not comparable with each other.
 
     Example:
         >>> def group(name, kind):
@@ -152,7 +152,7 @@ def rankings(groups: Sequence[Group]) -> list[Ranking]:
         several = of_likelihood(figure) and len({group.kind for group in having}) > 1
         for group in having:
             results = group.figures[figure]
-            unit = results[0].unit if better(figure) else ""  # else units may differ
+            unit = results[0].unit if better(figure) else ""  # figures without a better direction may mix units
             found.setdefault((figure, group.kind if several else "", unit), {})[group.name] = results
     return [Ranking(*key[:2], _common(results), results) for key, results in found.items()]
 
@@ -163,7 +163,7 @@ def _common(results: Mapping[str, Sequence[Result]]) -> str:
 
 
 def better(figure: str) -> Better | None:
-    """Whether a higher or a lower value of a figure is the better one; None where neither is declared.
+    """Whether a higher or a lower value of a figure is better; None where neither is declared.
 
     Example:
         >>> better("elbo"), better("mse"), better("rate")
@@ -184,15 +184,15 @@ def of_likelihood(figure: str) -> bool:
 
 
 def kind_of(model: Model) -> str:
-    """What a model's likelihood measures, empty where it has none."""
+    """The kind of a model's likelihood, empty where it has none."""
     return model.kind or ""
 
 
 def can(model: Model, name: str) -> bool:
-    """Whether a model has all that a measure needs.
+    """Whether a model has all the capabilities a metric needs.
 
     Raises:
-        ConfigError: there is no such measure.
+        ConfigError: unknown metric.
 
     Example:
         >>> can(registry.declared("vae"), "bound"), can(registry.declared("gan"), "bound")

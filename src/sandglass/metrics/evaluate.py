@@ -1,4 +1,4 @@
-"""Measuring a run and writing down what was found."""
+"""Evaluation of a run, saved to its folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandglass.data.trained_on import as_dataset, reading_of, run_data
 from sandglass.engine.mirror import copy_results
 from sandglass.engine.progress import Silent
 from sandglass.errors import DataError
-from sandglass.metrics.measure import beside, measure
+from sandglass.metrics.measure import context_of, measure
 from sandglass.runs.load import kept_step
 from sandglass.runs.result import Result
 from sandglass.runs.run import Run
@@ -29,18 +29,18 @@ def evaluate(
     model: Model | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Measures a run's kept weights on a split and writes ``results.json``.
+    """Evaluates a run's saved weights on a split and writes ``results.json``.
 
     Args:
         run: the run or its folder.
-        split: which examples.
-        data: the run's own data where it is at hand; or other data, prepared as the run's was, whose figures are not
-            written to ``results.json``.
-        metrics: which measures, or figures of theirs; all that apply, but for the slow ones, when empty.
+        split: name of the split.
+        data: the run's own data where it is already loaded; or other data, preprocessed like the run's, whose figures
+            are not written to ``results.json``.
+        metrics: names of metrics or of single figures; when empty, all that apply except the slow ones.
         seed: of the noise.
-        device: where to measure.
-        model: the run's kept weights where they are loaded already.
-        options: by measure, such as ``log_prob={"k": 1000}``.
+        device: to compute on.
+        model: the run's model where it is already loaded.
+        options: options per metric, such as ``log_prob={"k": 1000}``.
 
     Returns:
         ``{"model", "data", "split", "step", "metrics": {name: {"value", "stderr", "n", "unit"}}}``.
@@ -54,7 +54,7 @@ def evaluate(
     if split not in dataset.splits:
         raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
     model = run.load_model(device=device) if model is None else model
-    about = beside(dataset) if own else {**beside(dataset), "train": None}
+    about = context_of(dataset) if own else {**context_of(dataset), "train": None}
     results: list[Result] = measure(model, dataset.splits[split], names=metrics, seed=seed, **about, **options)
     step = kept_step(run)
     report = {

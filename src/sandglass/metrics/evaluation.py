@@ -1,4 +1,4 @@
-"""The examples that a model is measured on, and what a measure may require of them."""
+"""The examples a model is evaluated on, and what a metric may require of them."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ T = TypeVar("T")
 
 
 class UnsuitableError(DataError):
-    """A measure cannot be taken on these examples; one that was not named is then left out."""
+    """A metric cannot be computed on these examples; a metric that was not requested by name is then skipped."""
 
 
 FEW = 30
-"""Examples under which a standard error is itself too uncertain to judge by."""
+"""With fewer examples, the standard error itself is too uncertain to rely on."""
 
 Requirement = Literal["images", "labels", "factors", "train", "complete", "mixture"]
 Better = Literal["higher", "lower"]
 
 _MISSING: Mapping[Requirement, str] = {
-    "images": "pictures, and these examples are rows",
-    "labels": "a class for every example, and these have none",
+    "images": "images, and these examples are rows",
+    "labels": "class labels, and these examples have none",
     "factors": "examples with known generative factors, as in the data set 'shapes'",
-    "train": "the examples the model was trained on, and they are not at hand",
-    "complete": "examples without gaps, and these have missing values",
-    "mixture": "examples drawn around known centres, as in the data set 'ring'",
+    "train": "the training examples, which are not available",
+    "complete": "complete examples, and these have missing values",
+    "mixture": "examples from a mixture with known centres, as in the data set 'ring'",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The examples a model is measured on, and what a measure may compare them with.
+    """The examples a model is evaluated on, and what metrics may compare them with.
 
     Args:
         split: the examples.
-        spec: what one of them looks like.
+        spec: specification of one example.
         seed: of the noise.
-        train: what the model was trained on, None where that is not known.
+        train: the training examples, None when unknown.
         factors: names of the columns of ``split.factors``.
-        mixture: the centres that the examples were drawn around, None where there are none known.
-        fingerprint: of the data, for what is learnt from it once and kept; empty where it has none.
-        memo: what one measure worked out and another can use; see :meth:`once`.
+        mixture: the mixture the examples were drawn from, None when unknown.
+        fingerprint: of the data, the cache key of feature networks learnt from it; empty for no caching.
+        memo: cache shared by the metrics; see :meth:`once`.
     """
 
     split: Split
@@ -58,7 +58,7 @@ class Evaluation:
     memo: MutableMapping[Any, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: object, make: Callable[[], T]) -> T:
-        """``make()``, worked out once for all measures of one evaluation.
+        """``make()``, computed once and shared by all metrics of one evaluation.
 
         Example:
             >>> import torch
@@ -71,7 +71,7 @@ class Evaluation:
         return self.memo[key]
 
     def has(self, requirement: Requirement) -> bool:
-        """Whether the examples have what a measure requires."""
+        """Whether the examples meet a requirement."""
         return {
             "images": self.spec.is_image,
             "labels": self.split.y is not None,
@@ -82,10 +82,10 @@ class Evaluation:
         }[requirement]
 
     def require(self, requirement: Requirement, measure: str) -> None:
-        """Refuses examples that lack what a measure requires.
+        """Checks that the examples meet a requirement.
 
         Raises:
-            UnsuitableError: they do.
+            UnsuitableError: they do not.
         """
         if not self.has(requirement):
             raise UnsuitableError(f"The metric '{measure}' needs {_MISSING[requirement]}.")

@@ -1,4 +1,4 @@
-"""From examples to features: what every source of features returns, and the option that names one."""
+"""Feature extractors: what each one returns, and the option that selects one."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sandglass.metrics.evaluation import Evaluation
 from sandglass.registry import Kind
 
 FeaturesOption = Annotated[str | Mapping[str, Any], Kind("features")]
-"""An option that names a source of features. It is never an object, so that no flag can name a class to import."""
+"""Option that names a feature extractor. It is never an object, so that no flag can name a class to import."""
 
 FEW = 64
-"""Numbers in a row at most for it to be compared by them as they are where nothing else is said."""
+"""Rows of at most this many values are compared by their raw values by default."""
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A network whose output is compared, and what a reader must know of it.
+    """A feature network and its description.
 
     Args:
-        net: ``(B, *shape) -> (B, D)``, in eval mode on the device to work on.
-        about: what the features are, for the note of a figure.
+        net: ``(B, *shape) -> (B, D)``, in eval mode on the device to compute on.
+        about: description of the features, for the note of a figure.
         classify: ``(B, D)`` features to ``(B, K)`` log probabilities, None where the network is no classifier.
-        classes: what it classifies into, in words.
+        classes: description of the classes.
 
     Example:
         >>> Extractor(nn.Flatten(), "raw values")(torch.zeros(3, 1, 2, 2)).shape
@@ -43,15 +43,15 @@ class Extractor:
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """``(B, *shape)`` examples to ``(B, D)`` features, float64 on the CPU."""
-        return self.net(x).cpu().double()  # in this order: not every device has float64
+        return self.net(x).cpu().double()  # to the CPU first: not every device supports float64
 
 
 class Features(Protocol):
-    """A source of features, registered as kind ``features``."""
+    """A feature extractor factory, registered as kind ``features``."""
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` chooses this for such data."""
+        """Whether ``"auto"`` selects this for data of this specification."""
         ...
 
     def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:

@@ -1,4 +1,4 @@
-"""The Fréchet distance of features."""
+"""The Fréchet distance between features (FID)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
-_BLOCKS = 20  # that are left out in turn for the standard error and for the bias
-_ENOUGH = 20  # times as many samples as features have little bias
+_BLOCKS = 20  # left out in turn, for the standard error and the bias
+_ENOUGH = 20  # with this many times more samples than features, the bias is small
 
 
 @register("fid", kind="metric")
@@ -21,18 +21,18 @@ class Fid(OfSamples):
     """Fréchet distance between normals fitted to features of samples and of examples.
 
     Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule Converge to a Local Nash Equilibrium" (arXiv
-    1706.08500), on features of the data's own unless others are named.
+    1706.08500), by default on features learnt from the data itself.
 
     Args:
-        features: where the features come from; auto is own for pictures and pixels for rows of few numbers.
-        samples: how many to draw, and of how many examples; as many as there are examples when not given.
+        features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
+        samples: number of samples, and maximum number of examples; by default the number of examples.
     """
 
     figures = ("fid",)
     better: Mapping[str, Better] = {"fid": "lower"}
 
     def results(self, sets: Compared) -> Sequence[Result]:
-        """The distance with a jackknife's standard error, and what training examples would get."""
+        """The distance with a jackknife standard error, and that of training examples for reference."""
         value, _, error = estimate(sets)
         n, dim = min(len(sets.real), len(sets.fake)), sets.real.shape[1]
         note = sets.extractor.about
@@ -44,18 +44,18 @@ class Fid(OfSamples):
 
 
 def estimate(sets: Compared) -> tuple[float, float, float | None]:
-    """:func:`jackknife` of these sets, once: twenty distances of many features take minutes."""
+    """:func:`jackknife` of these sets, cached: twenty distances of many features take minutes."""
     return sets.once("jackknife", lambda: jackknife(sets.real, sets.fake))
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean ``(D,)`` and covariance ``(D, D)`` of ``(N, D)`` numbers, without bias."""
+    """The mean ``(D,)`` and the unbiased covariance ``(D, D)`` of ``(N, D)`` values."""
     centred = x - x.mean(0)
     return x.mean(0), centred.T @ centred / (len(x) - 1)
 
 
 def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covariance: Tensor) -> float:
-    """The squared Fréchet (2-Wasserstein) distance of two normals, by symmetric square roots in float64.
+    """The squared Fréchet (2-Wasserstein) distance between two normals, by symmetric square roots in float64.
 
     Example:
         >>> one = torch.eye(3).double()
@@ -67,14 +67,14 @@ def frechet(mean: Tensor, covariance: Tensor, other_mean: Tensor, other_covarian
     overlap = torch.linalg.eigvalsh(root @ other_covariance @ root).clamp(min=0).sqrt().sum()
     difference = (mean - other_mean).square().sum()
     distance = difference + covariance.trace() + other_covariance.trace() - 2 * overlap
-    return max(0.0, float(distance))  # of equal normals rounding would leave it a little below
+    return max(0.0, float(distance))  # rounding can make it slightly negative
 
 
 def jackknife(real: Tensor, fake: Tensor) -> tuple[float, float, float | None]:
-    """The distance, the same with its bias of order 1/n taken out, and the standard error.
+    """The distance, its value corrected for the bias of order 1/n, and the standard error.
 
-    Twentieths of both are left out in turn. The distance falls with n as ``limit + c / n``, so the mean of those with
-    one part less lies on that line, and the line leads to the limit.
+    One twentieth of both sets is left out in turn. The expected distance is about ``limit + c / n``, so the mean
+    distance with one part left out determines the limit.
 
     Args:
         real: ``(N, D)``, in random order.
@@ -92,7 +92,7 @@ def jackknife(real: Tensor, fake: Tensor) -> tuple[float, float, float | None]:
 
 
 def without(x: Tensor, blocks: int) -> list[Tensor]:
-    """``x`` less each of so many blocks of nearly equal size.
+    """``x`` without each of ``blocks`` blocks of nearly equal size, in turn.
 
     Example:
         >>> [part.tolist() for part in without(torch.arange(4), 2)]

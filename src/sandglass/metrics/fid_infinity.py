@@ -1,4 +1,4 @@
-"""The Fréchet distance of features without its bias."""
+"""The bias-corrected Fréchet distance between features."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from sandglass.runs.result import Result
 
 @register("fid_infinity", kind="metric")
 class FidInfinity(OfSamples):
-    """Fréchet distance extrapolated to infinitely many samples, so that different numbers of samples compare.
+    """Fréchet distance extrapolated to infinitely many samples, comparable across numbers of samples.
 
     Chong and Forsyth 2020, "Effectively Unbiased FID and Inception Score and Where to Find Them" (arXiv 1911.07023),
-    with a jackknife for their line through random subsets.
+    with a jackknife instead of their line fit over random subsets.
 
     Args:
-        features: where the features come from; auto is own for pictures and pixels for rows of few numbers.
-        samples: how many to draw, and of how many examples; as many as there are examples when not given.
+        features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
+        samples: number of samples, and maximum number of examples; by default the number of examples.
     """
 
     figures = ("fid_infinity",)
     better: Mapping[str, Better] = {"fid_infinity": "lower"}
 
     def results(self, sets: Compared) -> Sequence[Result]:
-        """The limit with its standard error; what is singular has a limit that is far off."""
+        """The limit with its standard error; unreliable where a covariance is singular."""
         _, limit, error = estimate(sets)
         n, dim = min(len(sets.real), len(sets.fake)), sets.real.shape[1]
-        note = "can be below 0 where there is no difference"
+        note = "can be negative where there is no difference"
         if n <= 2 * dim:
-            note = f"not to be trusted: {n} are too few for {dim} features; " + note
+            note = f"unreliable: {n} are too few for {dim} features; " + note
         return [Result("fid_infinity", limit, error, n, "squared", note)]

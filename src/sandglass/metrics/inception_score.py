@@ -1,4 +1,4 @@
-"""How sure and how varied a classifier finds samples."""
+"""Inception score: confidence and diversity of a classifier's predictions on samples."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _SPLITS = 10
 
 @register("inception_score", kind="metric")
 class InceptionScore(OfSamples):
-    """Inception score: how sure a classifier is of each sample, and how evenly they fall into its classes.
+    """Inception score: how confidently a classifier classifies samples, and how evenly over its classes.
 
-    Salimans et al. 2016, "Improved Techniques for Training GANs" (arXiv 1606.03498), by a classifier of the data's own
-    classes unless Inception is named. From 1 to the number of classes.
+    Salimans et al. 2016, "Improved Techniques for Training GANs" (arXiv 1606.03498), with a classifier of the data's
+    own classes by default. From 1 to the number of classes.
 
     Args:
-        features: where the classifier comes from: own, of data with labels, or inception.
-        samples: how many to draw, and of how many examples; as many as there are examples when not given.
+        features: the classifier: own, for labelled data, or inception.
+        samples: number of samples, and maximum number of examples; by default the number of examples.
     """
 
     figures = ("inception_score",)
     better: Mapping[str, Better] = {"inception_score": "higher"}
     least = 2 * _SPLITS
-    by_default = False  # it does not look at the examples, and so is easily misread
+    by_default = False  # it does not compare with real examples, so it is easily misread
 
     def __init__(self, *, features: FeaturesOption = "own", samples: int | None = None) -> None:
         super().__init__(features=features, samples=samples)
 
     def results(self, sets: Compared) -> Sequence[Result]:
-        """The mean over ten parts of the samples, with the examples' own score beside it.
+        """The mean over ten parts of the samples; the note has the score of the examples.
 
         Raises:
             DataError: the features are not those of a classifier.
@@ -45,7 +45,7 @@ class InceptionScore(OfSamples):
         classify = sets.extractor.classify
         if classify is None:
             raise UnsuitableError(
-                "The metric 'inception_score' needs a classifier: features 'own' of data with labels, or 'inception'."
+                "The metric 'inception_score' needs a classifier: features 'own' on labelled data, or 'inception'."
             )
         values = scores(classify(sets.fake))
         real = float(scores(classify(sets.real)).mean())
@@ -55,7 +55,7 @@ class InceptionScore(OfSamples):
 
 
 def scores(log_probabilities: Tensor) -> Tensor:
-    """``(10,)`` scores ``exp(E KL(p(y|x) || p(y)))`` of the parts of ``(N, K)`` log probabilities.
+    """``(10,)`` scores ``exp(E KL(p(y|x) || p(y)))`` of ten parts of ``(N, K)`` log probabilities.
 
     Example:
         >>> sure = torch.eye(5).double().log().repeat(10, 1)

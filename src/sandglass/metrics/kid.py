@@ -1,4 +1,4 @@
-"""The kernel distance of features."""
+"""The kernel distance between features (KID)."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from sandglass.metrics.samples import Compared, OfSamples
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
-_BLOCKS = 10  # at least, whose distances give the mean and its standard error
-_SIZE = 1_000  # examples in a block at most
+_BLOCKS = 10  # minimum number of blocks, over which the mean and its standard error are computed
+_SIZE = 1_000  # maximum examples per block
 
 
 @register("kid", kind="metric")
 class Kid(OfSamples):
     """Kernel distance (squared maximum mean discrepancy, cubic kernel) between features of samples and of examples.
 
-    Binkowski et al. 2018, "Demystifying MMD GANs" (arXiv 1801.01401). Without bias at any number of samples.
+    Binkowski et al. 2018, "Demystifying MMD GANs" (arXiv 1801.01401). Unbiased for any number of samples.
 
     Args:
-        features: where the features come from; auto is own for pictures and pixels for rows of few numbers.
-        samples: how many to draw, and of how many examples; as many as there are examples when not given.
+        features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
+        samples: number of samples, and maximum number of examples; by default the number of examples.
     """
 
     figures = ("kid",)
     better: Mapping[str, Better] = {"kid": "lower"}
     least = 2 * _BLOCKS
-    by_default = False  # it measures what the Fréchet distance measures
+    by_default = False  # it measures the same as the Fréchet distance
 
     def results(self, sets: Compared) -> Sequence[Result]:
-        """The mean over blocks that share no example, so its standard error is that of independent values."""
+        """The mean over disjoint blocks, with the standard error of independent values."""
         values = by_blocks(sets.real, sets.fake)
-        note = f"{sets.extractor.about}; {len(values)} blocks; about 0 where there is no difference, also below"
+        note = f"{sets.extractor.about}; {len(values)} blocks; about 0, or slightly negative, without a difference"
         if sets.train is not None and len(sets.train) >= self.least:
             note += f"; training examples get {float(by_blocks(sets.real, sets.train).mean()):.2g}"
         error = float(values.std() / len(values) ** 0.5)
@@ -43,7 +43,7 @@ class Kid(OfSamples):
 
 
 def by_blocks(one: Tensor, other: Tensor) -> Tensor:
-    """``(K,)`` kernel distances of blocks of ``(N, D)`` and ``(M, D)``, each example in one block."""
+    """``(K,)`` kernel distances between disjoint blocks of ``(N, D)`` and ``(M, D)`` features."""
     n = min(len(one), len(other))
     blocks = max(_BLOCKS, -(-n // _SIZE))
     size = n // blocks
@@ -59,11 +59,11 @@ def kernel_distance(x: Tensor, y: Tensor) -> Tensor:
         y: ``(M, D)``, M >= 2.
 
     Returns:
-        ``()``; its mean is 0 where both are of one distribution.
+        ``()``; its expectation is 0 where both are from the same distribution.
 
     Example:
         >>> x = torch.tensor([[1.0], [-1.0]]).double()
-        >>> float(kernel_distance(x, x))  # the cubes of 1 - 1 apart, and of 1 + 1 and 1 - 1 across
+        >>> float(kernel_distance(x, x))  # (1 - 1)^3 within x; the mean of (1 + 1)^3 and (1 - 1)^3 across
         -8.0
     """
     n, m, dim = len(x), len(y), x.shape[1]

@@ -1,4 +1,4 @@
-"""Which latent dimensions carry anything."""
+"""Active latent dimensions, and codes shared by the metrics of the latent space."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from sandglass.runs.result import Result
 ACTIVE = 0.01
 """A unit is active when the variance of its posterior mean over the data is above this."""
 
-COLLAPSED = "the codes say nothing of their examples"
-"""What the note says of a model that has no active unit at all."""
+COLLAPSED = "posterior collapse, the codes carry no information about the examples"
+"""Note for a model without any active unit."""
 
-_ADVICE = "a smaller beta keeps them, or one that rises (beta_schedule=linear), or free_bits"
+_ADVICE = "try a smaller beta, a beta that warms up (beta_schedule=linear), or free_bits"
 
 
 def codes_of(model: Model, evaluation: Evaluation) -> Tensor:
-    """``(N, D)`` codes of the examples, of a VAE the posterior means; float64 on the CPU, worked out once."""
+    """``(N, D)`` codes of the examples (posterior means for a VAE), in float64 on the CPU; cached."""
     return evaluation.once("codes", lambda: per_example(model, evaluation, "codes", model.encode))
 
 
 def points_of(model: Model, evaluation: Evaluation) -> Tensor:
-    """``(N, E)`` codes as points whose distances mean something: as the model embeds them, else as they are.
+    """``(N, E)`` codes as points with meaningful distances: embedded where the model has ``embed``, raw otherwise.
 
     Raises:
-        UnsuitableError: the codes are indices, and the model does not embed them.
+        UnsuitableError: the codes are indices and the model has no embedding for them.
     """
     if "embed" in model.provides:
         return evaluation.once(
@@ -41,14 +41,14 @@ def points_of(model: Model, evaluation: Evaluation) -> Tensor:
         )
     if not registry.can(model, "codes"):
         raise UnsuitableError(
-            f"The codes of '{registry.name_of(model)}' are indices, between which there is no distance."
+            f"The codes of '{registry.name_of(model)}' are discrete indices, so distances between them mean nothing."
         )
     return codes_of(model, evaluation)
 
 
 @register("active_units", kind="metric")
 class ActiveUnits:
-    """Latent dimensions whose posterior mean varies over the data by more than 0.01.
+    """Number of latent dimensions whose posterior mean has a variance above 0.01 over the data.
 
     Burda, Grosse and Salakhutdinov 2016, "Importance Weighted Autoencoders" (arXiv 1509.00519).
     """
@@ -57,7 +57,7 @@ class ActiveUnits:
     figures = ("active_units",)
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The count; its error is over resampled examples."""
+        """The count, with a bootstrap standard error."""
         codes = codes_of(model, evaluation)
         centred = (codes - codes.mean(0)).numpy()
         squares = centred**2

@@ -1,4 +1,4 @@
-"""How different a reconstruction looks to a network that was trained to see, calibrated on people's judgements."""
+"""Learned perceptual image patch similarity (LPIPS) of reconstructions."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from sandglass.runs.result import Result
 
 NETS = ("alex", "vgg", "squeeze")
 SIDE = 64
-"""Pixels a side below which the deepest maps of these networks are a point or nothing."""
-_AT_ONCE = 2**21  # numbers shown to the network at once
+"""Minimum side in pixels; on smaller images the deepest feature maps of these networks have one pixel or none."""
+_AT_ONCE = 2**21  # values passed to the network at once
 
 
-def shown(x: Tensor) -> Tensor:
-    """Pictures as these networks want them: RGB in [-1, 1], of at least 64 pixels a side.
+def prepared(x: Tensor) -> Tensor:
+    """Images as these networks expect them: RGB in [-1, 1], at least 64 pixels a side.
 
-    Grey becomes three equal channels. Small pictures are enlarged by a whole factor, bilinearly.
+    Greyscale images are repeated to three channels. Small images are enlarged bilinearly by an integer factor.
 
     Args:
         x: ``(B, 1 or 3, H, W)`` in [0, 1].
 
     Example:
-        >>> shown(torch.zeros(2, 1, 28, 30)).shape, float(shown(torch.zeros(1, 3, 64, 64)).max())
+        >>> prepared(torch.zeros(2, 1, 28, 30)).shape, float(prepared(torch.zeros(1, 3, 64, 64)).max())
         (torch.Size([2, 3, 84, 90]), -1.0)
     """
     x = 2 * x.float().expand(-1, 3, -1, -1) - 1
@@ -45,10 +45,10 @@ def network(name: str) -> nn.Module:
 
     Raises:
         MissingPackageError: the package, or torchvision, is not installed.
-        NotFoundError: its weights are not on this machine and could not be fetched.
+        NotFoundError: its weights are not on this machine and could not be downloaded.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torchvision's, of the argument by which lpips names weights
+        warnings.simplefilter("ignore")  # torchvision deprecates the argument by which lpips selects weights
         try:
             import lpips  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError as error:
@@ -60,15 +60,15 @@ def network(name: str) -> nn.Module:
         except OSError as error:
             reason = str(error).split("\n")[0][:200]
             raise NotFoundError(
-                f"The weights of '{name}' for the metric 'lpips' could not be fetched: {reason}. They come from "
-                "torchvision once, and are then kept in PyTorch's cache."
+                f"The weights of '{name}' for the metric 'lpips' could not be downloaded: {reason}. They are "
+                "downloaded from torchvision once and then kept in PyTorch's cache."
             ) from error
     return made.eval().requires_grad_(False)
 
 
 @register("lpips", kind="metric")
 class LPIPS:
-    """Perceptual distance of deterministic reconstructions in the features of a trained network; 0 is the same.
+    """Perceptual distance of deterministic reconstructions in the features of a trained network; 0 is identical.
 
     Zhang, Isola, Efros, Shechtman and Wang 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual
     Metric" (arXiv 1801.03924), version 0.1 of its weights. Needs the extra ``lpips``.
@@ -89,21 +89,21 @@ class LPIPS:
         self.net = net
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The mean over pictures, each at least 0."""
+        """The mean over images, each at least 0."""
         channels, *sides = model.spec.shape
         if channels not in (1, 3) or model.spec.support == "real":
             raise UnsuitableError(
-                f"The metric 'lpips' needs grey or RGB pictures with values in [0, 1]; these have {channels} "
+                f"The metric 'lpips' needs grey or RGB images with values in [0, 1]; these have {channels} "
                 f"channel(s) of {model.spec.support} values."
             )
         distance = network(self.net).to(model.device)
 
-        def different(batch: Batch) -> Tensor:
-            x, again = batch.x, model.reconstruct(batch)
-            rows = max(1, _AT_ONCE // shown(x[:1]).numel())
-            pairs = zip(x.split(rows), again.split(rows), strict=True)
-            return torch.cat([distance(shown(a), shown(b)).flatten() for a, b in pairs])
+        def distances(batch: Batch) -> Tensor:
+            x, reconstruction = batch.x, model.reconstruct(batch)
+            rows = max(1, _AT_ONCE // prepared(x[:1]).numel())
+            pairs = zip(x.split(rows), reconstruction.split(rows), strict=True)
+            return torch.cat([distance(prepared(a), prepared(b)).flatten() for a, b in pairs])
 
         factor = -(-SIDE // min(sides))
-        note = f"{self.net}, version 0.1" + (f"; pictures enlarged {factor} times" if factor > 1 else "")
-        return [mean_result("lpips", per_example(model, evaluation, "lpips", different), "1", note)]
+        note = f"{self.net}, version 0.1" + (f"; images enlarged {factor} times" if factor > 1 else "")
+        return [mean_result("lpips", per_example(model, evaluation, "lpips", distances), "1", note)]

@@ -1,4 +1,4 @@
-"""Measuring a model on a split: every registered measure that applies to it."""
+"""Evaluation of a model on a split with the registered metrics."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from sandglass.runs.result import Result
 
 
 class Measure(Protocol):
-    """One way of measuring, registered as kind ``metric``.
+    """A metric, registered as kind ``metric``.
 
     Attributes:
-        needs: the capabilities that a model must have, ``"codes"`` for codes of real numbers, and ``"labels"`` for
-            samples given labels.
-        figures: the names of what it may put out.
+        needs: the capabilities a model must have, with ``"codes"`` for real-valued codes and ``"labels"`` for
+            class-conditional samples.
+        figures: the names of the figures it may return.
 
-    It may also have ``requires``, what the examples must have (see
-    :data:`~sandglass.metrics.evaluation.Requirement`); ``by_default = False`` where it is only taken when it is named,
-    or a function of the :class:`~sandglass.metrics.evaluation.Evaluation` that decides it; ``repeats = False`` where
-    it measures the machine too, so that its figures are not the same twice; and ``better``, by figure whether a
-    ``"higher"`` or a ``"lower"`` value is better. A figure that is not in it ranks no models.
+    Optional attributes: ``requires``, what the examples must have (see
+    :data:`~sandglass.metrics.evaluation.Requirement`); ``by_default = False`` for a metric that is only computed when
+    requested by name, or a function of the :class:`~sandglass.metrics.evaluation.Evaluation` that decides this;
+    ``repeats = False`` for a metric that also depends on the machine, so that its figures are not reproducible; and
+    ``better``, which maps figures to ``"higher"`` or ``"lower"``. Models are not ranked by other figures.
     """
 
     needs: tuple[str, ...]
     figures: tuple[str, ...]
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """Figures over the examples."""
+        """Figures of the model on the examples."""
         ...
 
 
@@ -52,25 +52,25 @@ def measure(
     fingerprint: str = "",
     **options: Any,
 ) -> list[Result]:
-    """Figures of a model in eval mode; the same for the same seed, but for those of time.
+    """Figures of a model in eval mode; reproducible for the same seed, except timings.
 
     Args:
-        model: on the device to measure on.
+        model: the model, on the device to compute on.
         split: the examples.
-        names: measures to take, or single figures of theirs; when empty all that the model and the examples allow,
-            but for the slow ones.
+        names: names of metrics or of single figures; when empty, all that the model and the examples allow, except
+            the slow ones.
         seed: of the noise.
-        train: what the model was trained on, for measures that compare with it.
+        train: the training examples, for metrics that compare with them.
         factors: names of the columns of ``split.factors``.
-        mixture: the centres that the examples were drawn around, where they are known.
-        fingerprint: of the data, under which what is learnt from it is kept; empty to keep nothing.
-        options: by measure name, such as ``log_prob={"k": 1000}``; a measure that has any is taken, too.
+        mixture: the mixture the examples were drawn from, where known.
+        fingerprint: of the data, the cache key of feature networks learnt from it; empty for no caching.
+        options: options per metric, such as ``log_prob={"k": 1000}``; a metric with options is always computed.
 
     Raises:
-        ConfigError: an unknown measure.
-        CapabilityError: a named measure needs what the model cannot do, or the model needs what the examples lack:
-            labels, a companion, or that nothing is missing.
-        DataError: a named measure requires what the examples do not have.
+        ConfigError: an unknown metric.
+        CapabilityError: the model lacks a capability that a requested metric needs, or the examples lack something
+            that the model needs: labels, a companion, or complete values.
+        DataError: the examples lack something that a requested metric requires.
 
     Example:
         >>> import torch
@@ -83,14 +83,14 @@ def measure(
         ['elbo']
     """
     if len(split) == 0:
-        raise ConfigError("There are no examples to measure on.")
+        raise ConfigError("There are no examples to evaluate on.")
     check(model, split)
     known: dict[str, Any] = {"factors": tuple(factors), "mixture": mixture, "fingerprint": fingerprint}
     evaluation = Evaluation(split=split, spec=model.spec, seed=seed, train=train, **known)
     named = wanted(names, options)
     chosen = named if names else wanted([name for name in _usual() if _applies(name, model, evaluation)], options)
     results: list[Result] = []
-    made: dict[str, Measure] = {  # all of them first: an option of the last one is not refused after minutes of work
+    made: dict[str, Measure] = {  # build all metrics first, so that a bad option fails before minutes of work
         name: registry.resolve("metric", {"name": name, **options.get(name, {})}) for name in chosen
     }
     for name, figures in chosen.items():
@@ -108,10 +108,10 @@ def measure(
 
 
 def check(model: Model, split: Split) -> None:
-    """Refuses examples that lack what a model needs.
+    """Checks that the examples have what a model needs.
 
     Raises:
-        CapabilityError: they do; the message says what.
+        CapabilityError: they lack something, which the message names.
     """
     first = split.batch(slice(0, 1))
     given = {name: spec for name, spec in model.spec.given.items() if name in first.given}
@@ -121,21 +121,21 @@ def check(model: Model, split: Split) -> None:
     registry.check_needs(model, found, gaps=split.mask is not None)
 
 
-def beside(data: Dataset) -> dict[str, Any]:
-    """What :func:`measure` takes of a dataset beside a split: training examples, factors, mixture, fingerprint."""
+def context_of(data: Dataset) -> dict[str, Any]:
+    """Arguments of :func:`measure` from a dataset: training examples, factors, mixture and fingerprint."""
     known = {"factors": data.factors, "mixture": data.mixture, "fingerprint": data.fingerprint}
     return {"train": data.train, **known}
 
 
 def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[str]]:
-    """By measure, the figures that are wanted; a measure's name means all of its figures.
+    """The requested figures of each metric; the name of a metric stands for all of its figures.
 
     Args:
-        names: of measures and of figures.
-        options: names of measures that options are given of.
+        names: of metrics and of figures.
+        options: names of metrics that have options.
 
     Raises:
-        ConfigError: a name that is neither a measure nor a figure, or options of a figure.
+        ConfigError: a name that is neither a metric nor a figure, or options for a figure.
 
     Example:
         >>> wanted(["rate", "active_units"])
@@ -151,14 +151,14 @@ def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[s
         chosen.setdefault(name if name in measures else of[name], set()).update(measures.get(name, (name,)))
     for name in options:
         if name in of and name not in measures:
-            raise ConfigError(f"'{name}' is a figure of the metric '{of[name]}'; options are given of that.")
-        registry.entry("metric", name)  # raises, with the nearest name, where there is none
+            raise ConfigError(f"'{name}' is a figure of the metric '{of[name]}'; give options to that metric.")
+        registry.entry("metric", name)  # raises for an unknown name, and suggests the nearest one
         chosen.setdefault(name, set(measures[name]))
     return chosen
 
 
 def per_example(model: Model, evaluation: Evaluation, name: str, f: Callable[[Batch], Tensor]) -> Tensor:
-    """``f`` of every batch of the examples, joined: ``(N, ...)`` on the CPU in float64; the noise is the measure's."""
+    """``f`` of every batch, concatenated: ``(N, ...)`` on the CPU in float64; random numbers are keyed by ``name``."""
     return over(model, evaluation.split, f, key=(evaluation.seed, "measure", name)).double()
 
 
@@ -176,10 +176,10 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
 
 
 def share_result(name: str, hits: Tensor, note: str = "") -> Result:
-    """The share of ``(N,)`` examples of which something is true, with its standard error.
+    """The share of True among ``(N,)`` values, with its standard error.
 
-    Two of each are added before the error is taken, so that of few examples that all agree it is not 0: Agresti and
-    Coull 1998, "Approximate is Better than 'Exact' for Interval Estimation of Binomial Proportions".
+    Two successes and two failures are added for the standard error, so that it is not 0 where all examples agree:
+    Agresti and Coull 1998, "Approximate is Better than 'Exact' for Interval Estimation of Binomial Proportions".
 
     Example:
         >>> import torch
@@ -206,20 +206,20 @@ def _requires(name: str) -> tuple[Requirement, ...]:
 
 
 def _warned(result: Result) -> Result:
-    """With a word in the note where the examples are so few that the standard error is itself uncertain."""
+    """The result, with a warning in its note where there are too few examples for a reliable standard error."""
     if result.n >= FEW or "few" in result.note:
         return result
     return replace(result, note="; ".join(filter(None, (result.note, "few examples"))))
 
 
 def _usual() -> list[str]:
-    """Every measure, those first that say most in a word."""
+    """All metrics, the most important first."""
     first = ("bound", "reconstruction", "fid")
     return [*first, *(name for name in registry.names("metric") if name not in first)]
 
 
 def _applies(name: str, model: Model, evaluation: Evaluation) -> bool:
-    """Whether it is taken when no measure is named."""
+    """Whether the metric is computed by default."""
     by_default = getattr(registry.entry("metric", name).make, "by_default", True)
     able = all(registry.can(model, need) for need in _needs(name))
     able = able and all(map(evaluation.has, _requires(name)))

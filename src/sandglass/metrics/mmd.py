@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy between the codes of examples and the prior."""
+"""Maximum mean discrepancy between the codes of the examples and the prior."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from sandglass.running import conditions, placed
 from sandglass.runs.result import Result
 
 WIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Of the kernels that are averaged, in squared distances between two draws of the prior."""
+"""Kernel widths that are averaged over, in units of the mean squared distance between two draws from the prior."""
 
-_FEW = 20  # blocks, below which their spread says little
+_FEW = 20  # with fewer blocks the standard error is unreliable
 
 KERNELS: dict[str, Callable[[Tensor], Tensor]] = {"imq": lambda d: 1 / (1 + d), "rbf": lambda d: torch.exp(-d)}
-"""From a squared distance in units of the width to a likeness in (0, 1]."""
+"""Kernels: from a squared distance in units of the width to a similarity in (0, 1]."""
 
 
 @register("mmd", kind="metric")
 class MMD:
-    """Squared maximum mean discrepancy between draws of q(z) and of the prior; 0 is expected where they agree.
+    """Squared maximum mean discrepancy between draws from q(z) and from the prior; its mean is 0 where they agree.
 
     Gretton, Borgwardt, Rasch, Schoelkopf and Smola 2012, "A Kernel Two-Sample Test" (JMLR 13); the average over blocks
     is Zaremba, Gretton and Blaschko 2013, "B-tests" (arXiv 1307.1954).
 
     Args:
         kernel: ``imq`` (inverse multiquadratic) or ``rbf`` (Gaussian).
-        examples: at most so many, drawn at random.
+        examples: maximum number of examples, drawn at random.
     """
 
     needs = ("encode", "prior", "codes")
@@ -51,7 +51,7 @@ class MMD:
         self.kernel, self.examples = kernel, examples
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The mean over blocks of about ``sqrt(N)`` examples, its error from their spread; of one example, nothing."""
+        """The mean over blocks of about ``sqrt(N)`` examples, with its standard error; empty for a single example."""
         some = replace(evaluation, split=at_random(evaluation, self.examples))
         if len(some.split) < 2:
             return []
@@ -62,36 +62,36 @@ class MMD:
 
         z = per_example(model, some, "mmd", codes)
         others, scale = (prior_draws(model, some, n) for n in (len(z), 1000))
-        unit = 2 * float(scale.var(0).sum())  # the mean squared distance of two draws, from draws used for nothing else
+        unit = 2 * float(scale.var(0).sum())  # mean squared distance of two draws, estimated from separate draws
         blocks = mmd_blocks(z, others, self.kernel, unit)
         note = f"{self.kernel} kernel, {len(blocks)} blocks of {block_size(len(z))}; 0 where q(z) is the prior"
         if len(blocks) < _FEW:
-            note += "; too few examples for its standard error"
+            note += "; too few examples for a reliable standard error"
         return [replace(mean_result("mmd", blocks, "1", note), n=len(z))]
 
 
 def prior_draws(model: Model, evaluation: Evaluation, n: int) -> Tensor:
-    """``(n, D)`` draws of p(z), or of p(z|c) under the conditions of examples; float64 on the CPU."""
+    """``(n, D)`` draws from p(z), or from p(z|c) with the conditions of the examples; float64 on the CPU."""
     given = conditions(model, evaluation.split, n, evaluation.seed, "mmd")
     prior = model.prior(placed(model, given))
     return prior.sample(torch.Size([] if prior.batch_shape else [n])).double().cpu()
 
 
 def block_size(n: int) -> int:
-    """Examples a block, of ``n``: the whole part of the root, and at least a pair."""
+    """Block size for ``n`` examples: ``floor(sqrt(n))``, at least 2."""
     return max(2, math.isqrt(n))
 
 
 def mmd_blocks(x: Tensor, y: Tensor, kernel: str = "imq", unit: float = 1.0) -> Tensor:
-    """Unbiased squared MMD of each block of :func:`block_size` examples; a rest is left out.
+    """Unbiased squared MMD of each block of :func:`block_size` examples; an incomplete last block is dropped.
 
-    Of each block it is the mean of ``k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)`` over ``i != j``.
+    For each block it is the mean of ``k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)`` over ``i != j``.
 
     Args:
         x: ``(n, dim)``, in random order.
         y: ``(n, dim)``.
         kernel: one of :data:`KERNELS`.
-        unit: the squared distance that is as wide as a kernel of width 1.
+        unit: the squared distance that corresponds to a kernel width of 1.
 
     Example:
         >>> x, y = torch.randn(2, 400, 3, generator=torch.Generator().manual_seed(0)).double()
@@ -102,10 +102,10 @@ def mmd_blocks(x: Tensor, y: Tensor, kernel: str = "imq", unit: float = 1.0) -> 
     size = block_size(len(x))
     x, y = (t[: len(t) // size * size].unflatten(0, (-1, size)) for t in (x, y))
 
-    def likeness(a: Tensor, b: Tensor) -> Tensor:
+    def similarity(a: Tensor, b: Tensor) -> Tensor:
         squares = torch.cdist(a, b).square() / unit
         return sum((KERNELS[kernel](squares / width) for width in WIDTHS), torch.zeros(())) / len(WIDTHS)
 
-    h = likeness(x, x) + likeness(y, y) - 2 * likeness(x, y)  # summed over i != j, both halves of the last are one
-    apart = h.sum((1, 2)) - h.diagonal(dim1=1, dim2=2).sum(1)
-    return apart / (size * (size - 1))
+    h = similarity(x, x) + similarity(y, y) - 2 * similarity(x, y)  # both cross terms have the same sum over i != j
+    off_diagonal = h.sum((1, 2)) - h.diagonal(dim1=1, dim2=2).sum(1)
+    return off_diagonal / (size * (size - 1))

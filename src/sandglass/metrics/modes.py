@@ -1,4 +1,4 @@
-"""How many of the known modes a model finds."""
+"""Mode coverage on mixtures with known modes."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from sandglass.metrics.samples import drawn, with_conditions
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
-_NEAR = 3.0  # standard deviations from a centre within which a sample is of high quality
+_NEAR = 3.0  # a sample within this many standard deviations of a centre is of high quality
 
 
 @register("modes", kind="metric")
 class Modes:
-    """Modes of a known mixture that samples reach, samples within 3 deviations of one, and the reverse KL over modes.
+    """Modes of a known mixture that samples reach, share of samples within 3 deviations, and reverse KL over modes.
 
     Srivastava et al. 2017, "VEEGAN: Reducing Mode Collapse in GANs using Implicit Variational Learning" (arXiv
     1705.07761), whose 2,500 samples these are; the KL as in Lin et al. 2018, "PacGAN: The power of two samples in
     generative adversarial networks" (arXiv 1712.04086).
 
     Args:
-        samples: how many to draw.
+        samples: number of samples.
     """
 
     needs = ()
@@ -43,15 +43,14 @@ class Modes:
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The count, the share and the divergence in nats.
 
-        The error of the count is rather too large than too small: Efron and Stein 1981, "The Jackknife Estimate of
-        Variance".
+        The jackknife error of the count is conservative: Efron and Stein 1981, "The Jackknife Estimate of Variance".
         """
         assert evaluation.mixture is not None  # it is required
         x = drawn(model, evaluation, self.samples).flatten(1).double()
         nearest, good = assign(x, evaluation.mixture.centres.double().flatten(1), evaluation.mixture.deviation)
         total = len(evaluation.mixture.centres)
         counts = torch.bincount(nearest[good], minlength=total)
-        # The jackknife: without any one sample the count is less by one where that sample alone reached its mode.
+        # Jackknife: leaving out a sample lowers the count by one where it is the only one to reach its mode.
         reached, error = float((counts > 0).sum()), float((counts == 1).sum()) ** 0.5
         share = float(torch.special.gammainc(torch.tensor(x.shape[1] / 2), torch.tensor(_NEAR**2 / 2)))
         divergence, spread = reverse_kl(nearest, total)
@@ -67,12 +66,12 @@ class Modes:
 def assign(x: Tensor, centres: Tensor, deviation: float) -> tuple[Tensor, Tensor]:
     """The nearest centre of each point, ``(N,)``, and whether the point is within 3 deviations of it, ``(N,)``.
 
-    What is not finite is near no centre.
+    Points that are not finite are near no centre.
 
     Args:
         x: ``(N, D)``.
         centres: ``(K, D)``.
-        deviation: of a mode, in every direction.
+        deviation: standard deviation of a mode, the same in every direction.
     """
     distance, nearest = (
         torch.cdist(x, centres, compute_mode="donot_use_mm_for_euclid_dist").nan_to_num(torch.inf).min(1)
@@ -81,7 +80,7 @@ def assign(x: Tensor, centres: Tensor, deviation: float) -> tuple[Tensor, Tensor
 
 
 def reverse_kl(mode: Tensor, total: int) -> tuple[float, float]:
-    """``KL(q || uniform)`` in nats of the shares q of ``total`` modes, and its standard error by the delta method.
+    """``KL(q || uniform)`` in nats, q being the shares of ``total`` modes, and its delta-method standard error.
 
     Example:
         >>> value, error = reverse_kl(torch.tensor([0, 0, 1, 1]), 4)

@@ -9,19 +9,19 @@ import numpy as np
 from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, halves
-from sandglass.metrics._factors import Known, binned, by_chance, information, known
+from sandglass.metrics._factors import Factored, binned, by_chance, factored, information
 from sandglass.metrics._linear import Linear
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
-_NOTHING = 1e-9  # nats that rounding can leave of a dimension and a factor that are independent
+_NOTHING = 1e-9  # nats; mutual information below this is rounding error
 
 
 def modularity(mutual: np.ndarray) -> float:
-    """Of ``(D, F)`` mutual information: 1 when every dimension knows of one factor alone, 0 when of all alike.
+    """Modularity of ``(D, F)`` mutual information: 1 if each dimension informs about one factor, 0 if about all alike.
 
-    A dimension that knows nothing of any is passed over; 0 when none is left.
+    Uninformative dimensions are ignored; 0 if all are uninformative.
 
     Example:
         >>> modularity(np.array([[2.0, 0.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]])), modularity(np.ones((2, 3)))
@@ -33,11 +33,11 @@ def modularity(mutual: np.ndarray) -> float:
 
 
 class Ranking:
-    """The area under the ROC curve of scores, for any weights of the examples.
+    """The area under the ROC curve of scores, for any example weights.
 
     Args:
         scores: ``(N,)``.
-        positive: ``(N,)`` which ones should have the higher scores.
+        positive: ``(N,)`` True for positive examples.
 
     Example:
         >>> area = Ranking(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
@@ -51,7 +51,7 @@ class Ranking:
         self.starts = np.flatnonzero(np.diff(scores[self.order], prepend=np.nan) != 0)  # of each run of equal scores
 
     def __call__(self, weights: np.ndarray) -> float:
-        """Chance that a positive one is above a negative one, ties counting half; 1/2 when one kind is not there."""
+        """Probability that a positive scores above a negative, ties counting half; 1/2 without any of either."""
         weights = weights[self.order]
         up = np.add.reduceat(weights * self.positive, self.starts)
         down = np.add.reduceat(weights * ~self.positive, self.starts)
@@ -61,12 +61,12 @@ class Ranking:
 
 @register("modularity", kind="metric")
 class Modularity:
-    """Modularity (each dimension knows of one factor at most) and explicitness (a linear classifier finds each value).
+    """Modularity (each dimension encodes at most one factor) and explicitness (factors are linearly decodable).
 
     Ridgeway and Mozer 2018, "Learning Deep Disentangled Embeddings with the F-Statistic Loss" (arXiv 1802.05312).
 
     Args:
-        bins: of each latent dimension, for its mutual information.
+        bins: number of bins per latent dimension, for the mutual information.
 
     Raises:
         ConfigError: fewer than 2 bins.
@@ -83,31 +83,31 @@ class Modularity:
         self.bins = bins
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """Modularity over all examples, explicitness over the half that the classifier was not fitted to."""
-        seen = known(model, evaluation, "modularity", least=2)
-        cells = binned(seen.codes, self.bins)
+        """Modularity over all examples, explicitness over the half held out from the classifier."""
+        data = factored(model, evaluation, "modularity", least=2)
+        cells = binned(data.codes, self.bins)
         value, error = bootstrap(
-            lambda w: np.array([modularity(information(cells, self.bins, seen, w))]),
+            lambda w: np.array([modularity(information(cells, self.bins, data, w))]),
             len(cells),
             evaluation.seed,
             "modularity",
         )
         modular = Result(
-            "modularity_score", float(value[0]), float(error[0]), len(cells), "1", seen.note(by_chance(cells, seen))
+            "modularity_score", float(value[0]), float(error[0]), len(cells), "1", data.note(by_chance(cells, data))
         )
         fit, test = halves(len(cells), evaluation.seed, "modularity")
-        areas = [self.areas(seen, k, fit, test) for k in range(len(seen.names))]
+        areas = [self.areas(data, k, fit, test) for k in range(len(data.names))]
         values, errors = bootstrap(
             lambda w: np.array([np.mean([np.mean([area(w) for area in each]) for each in areas])]),
             len(test), evaluation.seed, "explicitness",
         )  # fmt: skip
-        by_factor = seen.each(np.array([np.mean([area(np.ones(len(test))) for area in each]) for each in areas]))
-        note = seen.note(by_factor, "area under the ROC curve, by chance 0.50")
+        by_factor = data.each(np.array([np.mean([area(np.ones(len(test))) for area in each]) for each in areas]))
+        note = data.note(by_factor, "area under the ROC curve, 0.50 by chance")
         return [modular, Result("explicitness", float(values[0]), float(errors[0]), len(test), "1", note)]
 
     @staticmethod
-    def areas(seen: Known, k: int, fit: np.ndarray, test: np.ndarray) -> list[Ranking]:
-        """One for every value of a factor, by the probability of that value; a value never fitted has 1/2."""
-        y = seen.factors[:, k]
-        scores = Linear(seen.codes[fit], y[fit], seen.values[k]).probabilities(seen.codes[test])
-        return [Ranking(scores[:, value], y[test] == value) for value in range(seen.values[k])]
+    def areas(data: Factored, k: int, fit: np.ndarray, test: np.ndarray) -> list[Ranking]:
+        """One ranking per factor value, by its predicted probability; a value absent from the fit gets 1/2."""
+        y = data.factors[:, k]
+        scores = Linear(data.codes[fit], y[fit], data.values[k]).probabilities(data.codes[test])
+        return [Ranking(scores[:, value], y[test] == value) for value in range(data.values[k])]

@@ -1,4 +1,4 @@
-"""Structural similarity at several scales at once."""
+"""Multi-scale structural similarity."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sandglass.registry import register
 from sandglass.runs.result import Result
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""Of the five scales, finest first: what people's judgements gave (section 3.2 of the paper)."""
+"""Weights of the five scales, finest first, calibrated on human judgements (section 3.2 of the paper)."""
 
 
 def scales(spec: Spec, window: int) -> int:
-    """How many scales, each half of the one before, still hold a window; at most five.
+    """Number of scales, each half the size of the one before, that are at least as large as the window; at most 5.
 
     Example:
         >>> [scales(Spec((1, side, 300), "unit"), 11) for side in (21, 22, 28, 44, 176, 999)]
@@ -32,18 +32,18 @@ def scales(spec: Spec, window: int) -> int:
 
 
 def multiscale(x: Tensor, y: Tensor, count: int, window: int = WINDOW, span: float = 1.0) -> Tensor:
-    """Multi-scale structural similarity ``(B, C)`` in float64, a channel at a time.
+    """Multi-scale structural similarity ``(B, C)`` in float64, per channel.
 
-    The part without luminance at each scale and the whole at the coarsest, each averaged over windows, negative means
-    taken as 0, multiplied with the paper's weights as powers; these sum to 1 whatever the number of scales. Between
-    scales, two by two pixels are averaged to one, and an odd last row or column is left out.
+    The product of the contrast-structure term at every scale but the coarsest and of the full SSIM at the coarsest,
+    each averaged over windows, clamped at 0 and raised to the power of its weight. The weights are normalised to sum
+    to 1. Between scales, images are downsampled by 2x2 average pooling, which drops an odd last row or column.
 
     Args:
         x: ``(B, C, H, W)``.
         y: of the same shape.
-        count: scales.
+        count: number of scales.
         window: odd, at most the sides of the coarsest scale.
-        span: of the values.
+        span: data range.
 
     Example:
         >>> x = torch.rand(1, 1, 44, 44)
@@ -63,20 +63,20 @@ def multiscale(x: Tensor, y: Tensor, count: int, window: int = WINDOW, span: flo
 
 @register("ms_ssim", kind="metric")
 class MSSSIM:
-    """Structural similarity of deterministic reconstructions at two to five scales; pictures from 22 pixels a side.
+    """Structural similarity of deterministic reconstructions at two to five scales; images of at least 22x22 pixels.
 
     Wang, Simoncelli and Bovik 2003, "Multi-Scale Structural Similarity for Image Quality Assessment" (37th Asilomar
     Conference on Signals, Systems and Computers).
 
     Args:
-        window: pixels a side of the Gaussian window, odd; a smaller one than the paper's lets smaller pictures in.
+        window: side of the Gaussian window in pixels, odd; a smaller one than the paper's 11 admits smaller images.
     """
 
     needs = ("reconstruct",)
     requires = ("images", "complete")
     figures = ("ms_ssim",)
     better: Mapping[str, Better] = {"ms_ssim": "higher"}
-    by_default = False  # small pictures are refused, and an evaluation that names nothing must not stop at that
+    by_default = False  # small images are not supported
 
     def __init__(self, *, window: int = WINDOW) -> None:
         if window < 3 or window % 2 == 0:
@@ -84,20 +84,20 @@ class MSSSIM:
         self.window = window
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The mean over pictures, each in [0, 1]."""
+        """The mean over images, each in [0, 1]."""
         count = scales(model.spec, self.window)
         if count < 2:
             height, width = model.spec.shape[1:]
             raise UnsuitableError(
-                f"The metric 'ms_ssim' needs pictures of at least {2 * self.window} pixels a side, for two scales, and "
-                f"these have {height}x{width}; take 'ssim', or a smaller window."
+                f"The metric 'ms_ssim' needs images of at least {2 * self.window}x{2 * self.window} pixels for two "
+                f"scales, and these have {height}x{width}; use 'ssim' or a smaller window."
             )
         span = data_range(evaluation)
 
         def similar(batch: Batch) -> Tensor:
             return multiscale(batch.x, model.reconstruct(batch), count, self.window, span).mean(1)
 
-        fewer = f"{count} of {len(WEIGHTS)} scales, weights made to sum to 1" if count < len(WEIGHTS) else ""
+        fewer = f"{count} of {len(WEIGHTS)} scales, weights normalised to sum to 1" if count < len(WEIGHTS) else ""
         small = f"window {self.window}x{self.window}" if self.window != WINDOW else ""
         note = "; ".join(filter(None, (fewer, small, range_note(evaluation))))
         return [mean_result("ms_ssim", per_example(model, evaluation, "ms_ssim", similar), "1", note)]

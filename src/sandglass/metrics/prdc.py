@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage by balls around neighbours."""
+"""Precision, recall, density and coverage by nearest-neighbour balls."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from sandglass.metrics.samples import Compared, OfSamples, squared_distances
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
-_MOST = 5_000  # of each are compared: the work grows with the square
-_ROWS = 1_000  # of a table of distances held at once
-_SOUND = 1_000  # fewer of each make the balls large
+_MOST = 5_000  # maximum samples and maximum examples; the cost grows with the square
+_ROWS = 1_000  # rows of the distance matrix in memory at once
+_SOUND = 1_000  # with fewer points the balls are large
 
 
 @register("prdc", kind="metric")
 class Prdc(OfSamples):
-    """Precision and recall (samples like examples, examples like samples), density and coverage.
+    """Precision and recall (fidelity and diversity of samples), density and coverage.
 
     Precision and recall as in Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative
     Models" (arXiv 1904.06991), density and coverage as in Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics
     for Generative Models" (arXiv 2002.09797). At most 5,000 samples and as many examples are compared.
 
     Args:
-        features: where the features come from; auto is own for pictures and pixels for rows of few numbers.
-        samples: how many to draw, and of how many examples; as many as there are examples when not given.
-        k: the neighbour at which a ball ends.
+        features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
+        samples: number of samples, and maximum number of examples; by default the number of examples.
+        k: the radius of a ball is the distance to the k-th nearest neighbour.
     """
 
     figures = ("precision", "recall", "density", "coverage")
@@ -50,7 +50,7 @@ class Prdc(OfSamples):
         self.k = k
 
     def results(self, sets: Compared) -> Sequence[Result]:
-        """Shares with the standard error of samples, or examples, among balls that stand still."""
+        """The four figures; standard errors treat the balls as fixed."""
         n = min(len(sets.real), len(sets.fake), _MOST)
         k = min(self.k, n - 1)
         found = dict(zip(self.figures, neighbours(sets.real[:n], sets.fake[:n], k), strict=True))
@@ -67,9 +67,9 @@ class Prdc(OfSamples):
 
 
 def neighbours(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What each sample and each example has around it.
+    """Precision, recall, density and coverage of every point.
 
-    A point's ball reaches to the k-th nearest of its own kind.
+    The ball around a point reaches to its k-th nearest neighbour within the same set.
 
     Args:
         real: ``(N, D)``, N > k.
@@ -78,8 +78,8 @@ def neighbours(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor, Tens
 
     Returns:
         Precision ``(M,)``: whether a sample is in an example's ball. Recall ``(N,)``: whether an example is in a
-        sample's ball. Density ``(M,)``: in how many examples' balls a sample is, over k. Coverage ``(N,)``: whether
-        an example's ball holds a sample. All in float64, so that their means are the figures.
+        sample's ball. Density ``(M,)``: the number of examples' balls that contain a sample, over k. Coverage
+        ``(N,)``: whether an example's ball contains a sample. All in float64; their means are the figures.
 
     Example:
         >>> real, fake = torch.tensor([[0.0], [1.0], [5.0]]).double(), torch.tensor([[0.5], [9.0], [9.5]]).double()
@@ -103,9 +103,9 @@ def radii(x: Tensor, k: int) -> Tensor:
 
 
 def expected_coverage(n: int, m: int, k: int) -> float:
-    """Coverage of ``n`` examples by ``m`` samples of the same distribution, in expectation, whatever it is.
+    """Expected coverage of ``n`` examples by ``m`` samples from the same distribution, for any distribution.
 
-    A ball is empty when the k nearest of the ``n - 1`` other examples and ``m`` samples are all examples.
+    A ball contains no sample if the k nearest of the ``n - 1`` other examples and ``m`` samples are all examples.
 
     Example:
         >>> round(expected_coverage(10_000, 10_000, 5), 3)

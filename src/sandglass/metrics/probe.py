@@ -1,4 +1,4 @@
-"""How well simple classifiers on the codes predict the classes."""
+"""Accuracy of simple classifiers on the codes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NEIGHBOURS = 5
 
 @register("probe", kind="metric")
 class Probe:
-    """Accuracy of the five nearest neighbours and of a linear classifier on the codes, beside the same on the inputs.
+    """Accuracy of a 5-nearest-neighbour and a linear classifier on the codes, and on the raw inputs for reference.
 
     Alain and Bengio 2017, "Understanding Intermediate Layers Using Linear Classifier Probes" (arXiv 1610.01644).
-    Fitted to at most 10,000 of the training examples, and tested on at most 10,000 of the others.
+    Fitted to at most 10,000 training examples, and tested on at most 10,000 examples of the split.
     """
 
     needs = ("encode",)
@@ -37,29 +37,29 @@ class Probe:
         """Both accuracies, over the examples of the split.
 
         Raises:
-            DataError: the training examples have no class, or all have the same one.
+            DataError: the training examples have no labels, or all have the same label.
         """
         assert evaluation.train is not None
         train = subset(evaluation.train, evaluation.seed, "probe")
         split = subset(evaluation.split, evaluation.seed, "probe", "test")
         assert split.y is not None
-        y, truth = _labels(train), split.y.cpu().numpy()
-        classes = int(max(y.max(), truth.max())) + 1
+        y, test_y = _labels(train), split.y.cpu().numpy()
+        classes = int(max(y.max(), test_y.max())) + 1
         codes, inputs = points_and_inputs(model, evaluation, train)
         test_codes, test_inputs = points_and_inputs(model, evaluation, split)
         of = f" of {len(evaluation.train):,}" if len(train) < len(evaluation.train) else ""
-        majority = float(np.mean(truth == np.bincount(y).argmax()))
-        fitted = f"the commonest class {majority:.3f}; fitted to {len(train):,}{of} training examples"
+        majority = float(np.mean(test_y == np.bincount(y).argmax()))
+        fitted = f"majority class {majority:.3f}; fitted to {len(train):,}{of} training examples"
         if evaluation.split.x is evaluation.train.x:
             fitted += ", and tested on the same"
-        fitted += scarce(truth)
+        fitted += scarce(test_y)
         results = []
         for name, classify in (("probe_knn", nearest), ("probe_linear", linear)):
             predicted, _ = classify(codes, y, test_codes, classes)
             plain, converged = classify(inputs, y, test_inputs, classes)
             unsure = "" if converged else " (not converged)"
-            note = f"on the inputs {float(np.mean(plain == truth)):.3f}{unsure}; {fitted}"
-            results.append(share_result(name, torch.from_numpy(predicted == truth), note))
+            note = f"on the inputs {float(np.mean(plain == test_y)):.3f}{unsure}; {fitted}"
+            results.append(share_result(name, torch.from_numpy(predicted == test_y), note))
         return results
 
 
@@ -70,13 +70,13 @@ def _labels(train: Split) -> np.ndarray:
 
 
 def nearest(x: np.ndarray, y: np.ndarray, at: np.ndarray, classes: int) -> tuple[np.ndarray, bool]:
-    """The class of most of the five nearest in Euclidean distance, the lowest number of equals."""
+    """The majority class of the five nearest neighbours (Euclidean), the lowest class in a tie."""
     from sklearn.neighbors import KNeighborsClassifier
 
     return KNeighborsClassifier(min(NEIGHBOURS, len(x))).fit(x, y).predict(at), True
 
 
 def linear(x: np.ndarray, y: np.ndarray, at: np.ndarray, classes: int) -> tuple[np.ndarray, bool]:
-    """The likeliest class by logistic regression, and whether its fit came to its end."""
+    """The most probable class by logistic regression, and whether the fit converged."""
     model = Linear(x, y, classes)
     return model.probabilities(at).argmax(1), model.converged

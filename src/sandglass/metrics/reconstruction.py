@@ -1,4 +1,4 @@
-"""How close reconstructions come."""
+"""Reconstruction errors."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Reconstruction:
     better: Mapping[str, Better] = {"mse": "lower", "mae": "lower", "psnr": "higher"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """MSE and MAE an observed element, PSNR in dB averaged over images; examples without any are passed over."""
+        """MSE and MAE per observed value, PSNR in dB averaged over images; skips examples with no observed value."""
 
         def errors(batch: Batch) -> Tensor:
             difference = (model.reconstruct(batch) - batch.x).flatten(1)
             if batch.mask is None:
                 return torch.stack([difference.square().mean(1), difference.abs().mean(1)], 1)
-            seen = batch.mask.flatten(1)
-            difference = difference.masked_fill(~seen, 0)
-            return torch.stack([difference.square().sum(1), difference.abs().sum(1)], 1) / seen.sum(1, keepdim=True)
+            mask = batch.mask.flatten(1)
+            difference = difference.masked_fill(~mask, 0)
+            return torch.stack([difference.square().sum(1), difference.abs().sum(1)], 1) / mask.sum(1, keepdim=True)
 
         values = per_example(model, evaluation, "reconstruction", errors)
         mse, mae = values[~values[:, 0].isnan()].unbind(1) if evaluation.split.mask is not None else values.unbind(1)

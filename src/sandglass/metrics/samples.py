@@ -1,4 +1,4 @@
-"""What measures of samples share: examples and samples as features, taken once for all of them."""
+"""Shared by the metrics that compare samples with examples: the features of both, computed once per evaluation."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from sandglass.runs.result import Result
 
 T = TypeVar("T")
 
-_MOST = 10_000  # samples, where nothing else is said
-_NUMBERS = 2**26  # numbers in all those samples together: of large pictures there are fewer
-_BATCH, _ELEMENTS = 256, 2**24  # examples in a batch at most, and numbers in it
+_MOST = 10_000  # samples by default
+_NUMBERS = 2**26  # maximum values in all samples together, so that fewer large images are drawn
+_BATCH, _ELEMENTS = 256, 2**24  # maximum examples and maximum values per batch
 
 LEAST = 100
-"""Examples from which samples are compared with them by default, and samples at least of large pictures."""
+"""Minimum number of examples for these metrics to run by default, and minimum number of samples of large images."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Examples and samples as features, each in random order.
+    """Features of examples and samples, each in random order.
 
     Args:
-        real: ``(N, D)`` of examples the model is measured on.
-        fake: ``(M, D)`` of samples.
-        train: ``(N or fewer, D)`` of examples it was trained on, for what real data would get; None where there are
-            none, or where they are those it is measured on.
-        extractor: what made them.
-        key: under which the memory of the evaluation has them.
+        real: ``(N, D)`` features of the evaluated examples.
+        fake: ``(M, D)`` features of samples.
+        train: ``(N or fewer, D)`` features of training examples, the reference value of real data; None where there
+            are none or the model is evaluated on them.
+        extractor: the feature extractor.
+        key: cache key of these features in the evaluation.
         evaluation: the evaluation.
     """
 
@@ -53,21 +53,21 @@ class Compared:
     evaluation: Evaluation
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What is made of these sets, once for all measures of one evaluation."""
+        """``make()``, computed once for these sets and shared by all metrics of one evaluation."""
         return self.evaluation.once((name, *self.key), make)
 
 
 def worth_while(evaluation: Evaluation) -> bool:
-    """Whether samples are compared when no measure is named: below a hundred examples the figures are noise."""
+    """Whether to compare samples by default: with fewer than 100 examples the figures are noise."""
     return len(evaluation.split) >= LEAST
 
 
 class OfSamples(abc.ABC):
-    """A measure that compares samples with examples in features.
+    """A metric that compares samples with examples in a feature space.
 
     Args:
-        features: where the features come from; auto is own for pictures and pixels for rows of few numbers.
-        samples: how many to draw, and of how many examples; as many as there are examples when not given.
+        features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
+        samples: number of samples, and maximum number of examples; by default the number of examples.
     """
 
     needs: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class OfSamples(abc.ABC):
         self.features, self.samples = features, samples
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """Figures of samples against examples; not finite where the samples are not."""
+        """The figures; NaN where the samples are not finite."""
         if len(evaluation.split) < self.least:
             raise UnsuitableError(f"{type(self).__name__} compares samples with at least {self.least} examples.")
         sets = compare(model, evaluation, self.features, self.samples)
@@ -93,20 +93,20 @@ class OfSamples(abc.ABC):
 
     @abc.abstractmethod
     def results(self, sets: Compared) -> Sequence[Result]:
-        """The figures of finite features."""
+        """The figures, given finite features."""
 
 
 def compare(model: Model, evaluation: Evaluation, features: FeaturesOption, samples: int | None = None) -> Compared:
-    """Examples and samples as features, from the memory of this evaluation where another measure made them.
+    """Features of examples and samples, from the evaluation's cache where another metric has computed them.
 
-    Samples of pictures are means given the latent, as they are shown; samples of rows are drawn with noise, as the
-    rows themselves have it.
+    Samples of images are the likelihood's means given the latent, without observation noise, as in figures; samples
+    of rows include the observation noise, as real rows do.
 
     Args:
-        model: on the device to work on.
+        model: the model, on the device to compute on.
         evaluation: the examples.
-        features: where the features come from.
-        samples: how many to draw, and of how many examples.
+        features: the feature extractor.
+        samples: number of samples, and maximum number of examples.
 
     Example:
         >>> from sandglass.core import Spec
@@ -129,7 +129,7 @@ def compare(model: Model, evaluation: Evaluation, features: FeaturesOption, samp
 
 
 def extractor_of(model: Model, evaluation: Evaluation, features: FeaturesOption) -> tuple[str, Extractor]:
-    """The extractor that an option names, and a key for what it makes."""
+    """The extractor selected by an option, and a cache key for its features."""
     choice = registry.settle("features", registry.expand("features", features), evaluation.spec)
     key = json.dumps(choice, sort_keys=True)
     make: Callable[[], Extractor] = lambda: registry.resolve("features", choice)(evaluation, model.device)  # noqa: E731
@@ -139,7 +139,7 @@ def extractor_of(model: Model, evaluation: Evaluation, features: FeaturesOption)
 def of_examples(
     model: Model, evaluation: Evaluation, key: str, extractor: Extractor, name: str, split: Split, most: int
 ) -> Tensor:
-    """``(n, D)`` features of at most ``most`` examples, in random order: files often come class by class."""
+    """``(n, D)`` features of at most ``most`` examples, in random order since files are often sorted by class."""
 
     def make() -> Tensor:
         parts = order(split, name, most).split(batch_size(evaluation))
@@ -156,7 +156,7 @@ def order(split: Split, name: str, most: int) -> Tensor:
 def of_samples(
     model: Model, evaluation: Evaluation, key: str, extractor: Extractor, n: int, given: Batch | None = None
 ) -> Tensor:
-    """``(n, D)`` features of :func:`drawn` samples; the first of more are the same."""
+    """``(n, D)`` features of :func:`drawn` samples; a larger ``n`` starts with the same samples."""
 
     def make() -> Tensor:
         parts = drawn(model, evaluation, n, given).split(batch_size(evaluation))
@@ -167,44 +167,45 @@ def of_samples(
 
 
 def drawn(model: Model, evaluation: Evaluation, n: int, given: Batch | None = None) -> Tensor:
-    """``(n, *shape)`` samples on the CPU; pictures as means.
+    """``(n, *shape)`` samples on the CPU; images without observation noise.
 
     Args:
-        model: to draw from.
+        model: the model to sample from.
         evaluation: the examples.
-        n: how many.
-        given: :func:`given_to`, for a model that may be given labels and needs none; others always are.
+        n: number of samples.
+        given: conditions from :func:`given_to`, for a model that accepts labels but does not require them; a model
+            that requires conditions always gets them.
     """
     given = given_to(evaluation, n) if conditioned_on(model) else given
     return sample(model, n, key=(evaluation.seed, "samples"), given=given, noise=not evaluation.spec.is_image)
 
 
 def given_to(evaluation: Evaluation, n: int) -> Batch:
-    """The labels and companions that ``n`` samples are drawn given: those of examples in random order."""
+    """The labels and companions that ``n`` samples are conditioned on: those of examples in random order."""
     return borrowed(evaluation.split, n, evaluation.seed, "samples")
 
 
 def with_conditions(model: Model, results: Sequence[Result]) -> list[Result]:
-    """The results, their notes saying what the samples were drawn given."""
+    """The results, with the conditions of the samples added to their notes."""
     names = conditioned_on(model)
     if not names:
         return list(results)
-    said = f"samples given the {names} of the examples"
-    return [replace(result, note="; ".join(filter(None, (result.note, said)))) for result in results]
+    condition = f"samples given the {names} of the examples"
+    return [replace(result, note="; ".join(filter(None, (result.note, condition)))) for result in results]
 
 
 def batch_size(evaluation: Evaluation) -> int:
-    """Examples in a batch, fewer of large pictures."""
+    """Batch size, smaller for large images."""
     return min(_BATCH, max(1, _ELEMENTS // evaluation.spec.size))
 
 
 def same(one: Split, other: Split) -> bool:
-    """Whether two splits hold the very same examples."""
+    """Whether two splits share the same tensor of examples."""
     return one.x is other.x
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
-    """``(A, D)`` and ``(B, D)`` to ``(A, B)``; of equal points exactly 0, as the sum of products alone would not be.
+    """Squared distances ``(A, B)`` of ``(A, D)`` and ``(B, D)`` points; exactly 0 for equal points despite rounding.
 
     Example:
         >>> a = torch.tensor([[1e4, 1.0]]).double()

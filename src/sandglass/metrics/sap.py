@@ -8,7 +8,7 @@ import numpy as np
 
 from sandglass.core import Model
 from sandglass.metrics._bootstrap import bootstrap, halves
-from sandglass.metrics._factors import balanced, gap, known
+from sandglass.metrics._factors import balanced, factored, gap
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.registry import register
 from sandglass.runs.result import Result
@@ -16,10 +16,10 @@ from sandglass.runs.result import Result
 
 @register("sap", kind="metric")
 class SeparatedAttributePredictability:
-    """SAP: by how much the dimension that predicts a factor best, on its own, is ahead of the second-best.
+    """SAP: gap in accuracy between the two single dimensions that best predict a factor.
 
     Kumar, Sattigeri and Balakrishnan 2018, "Variational Inference of Disentangled Latent Concepts from Unlabeled
-    Observations" (arXiv 1711.00848), with thresholds on the dimension, as for a factor without an order.
+    Observations" (arXiv 1711.00848), with threshold classifiers on each dimension, as for categorical factors.
     """
 
     needs = ("encode", "codes")
@@ -28,25 +28,26 @@ class SeparatedAttributePredictability:
     better: Mapping[str, Better] = {"sap": "higher"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The mean over factors; thresholds are fitted to half of the examples, and the other half is resampled."""
+        """The mean over factors; thresholds are fitted to half of the examples and tested on the other half."""
         from sklearn.tree import DecisionTreeClassifier
 
-        seen = known(model, evaluation, "sap")
-        fit, test = halves(len(seen.codes), evaluation.seed, "sap")
-        correct = np.zeros((len(seen.names), len(test), seen.codes.shape[1]))
-        for k, values in enumerate(seen.values):
-            for j in range(seen.codes.shape[1]):
+        data = factored(model, evaluation, "sap")
+        fit, test = halves(len(data.codes), evaluation.seed, "sap")
+        correct = np.zeros((len(data.names), len(test), data.codes.shape[1]))
+        for k, values in enumerate(data.values):
+            for j in range(data.codes.shape[1]):
                 tree = DecisionTreeClassifier(max_leaf_nodes=values, class_weight="balanced", random_state=0)
-                tree.fit(seen.codes[fit, j : j + 1], seen.factors[fit, k])
-                correct[k, :, j] = tree.predict(seen.codes[test, j : j + 1]) == seen.factors[test, k]
+                tree.fit(data.codes[fit, j : j + 1], data.factors[fit, k])
+                correct[k, :, j] = tree.predict(data.codes[test, j : j + 1]) == data.factors[test, k]
 
         def gaps(weights: np.ndarray) -> np.ndarray:
-            columns = zip(correct, seen.factors[test].T, seen.values, strict=True)
-            scores = np.stack([balanced(right, y, values, weights) for right, y, values in columns], 1)
-            each = gap(scores, 1 / np.array(seen.values))
+            columns = zip(correct, data.factors[test].T, data.values, strict=True)
+            scores = np.stack([balanced(hits, y, values, weights) for hits, y, values in columns], 1)
+            each = gap(scores, 1 / np.array(data.values))
             return np.append(each, each.mean())
 
         found, errors = bootstrap(gaps, len(test), evaluation.seed, "sap")
-        most = float(np.mean(1 - 1 / np.array(seen.values)))
-        note = seen.note(seen.each(found[:-1]), f"at most {most:.2f}", f"thresholds fitted to {len(fit):,} others")
+        most = float(np.mean(1 - 1 / np.array(data.values)))
+        fitted = f"thresholds fitted to {len(fit):,} other examples"
+        note = data.note(data.each(found[:-1]), f"at most {most:.2f}", fitted)
         return [Result("sap", float(found[-1]), float(errors[-1]), len(test), "1", note)]

@@ -1,4 +1,4 @@
-"""How straight the way is that a model takes between two examples."""
+"""Length and energy of a model's interpolation paths."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from sandglass.registry import register
 from sandglass.running import placed
 from sandglass.runs.result import Result
 
-_FRAMES = 2**22  # numbers of decoder output held at once
-_FEW = 100  # examples under which the pairs repeat themselves, and their error is too small
+_FRAMES = 2**22  # values of decoder output in memory at once
+_FEW = 100  # with fewer examples, pairs share examples and their standard error is too small
 
 
 @register("smoothness", kind="metric")
 class Smoothness:
-    """Length and energy of the decoded way between two examples, in units of the straight way between its ends.
+    """Length and energy of decoded interpolations between two examples, relative to the straight line.
 
-    The length is that of Chen et al. 2018, "Metrics for Deep Generative Models" (arXiv 1711.01204), taken in steps; the
+    The length is that of Chen et al. 2018, "Metrics for Deep Generative Models" (arXiv 1711.01204), discretised; the
     energy is the path length of Karras, Laine and Aila 2019, "A Style-Based Generator Architecture for Generative
-    Adversarial Networks" (arXiv 1812.04948), on the numbers of the example instead of a network's features.
+    Adversarial Networks" (arXiv 1812.04948), on raw values instead of network features.
 
     Args:
-        pairs: of examples.
-        steps: of each way.
+        pairs: number of pairs of examples.
+        steps: number of steps per path.
 
     Raises:
         ConfigError: fewer than 2 pairs or 2 steps.
@@ -45,34 +45,34 @@ class Smoothness:
         self.pairs, self.steps = pairs, steps
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """Both over all pairs, ends as the model rebuilds them; the errors are over resampled pairs.
+        """Both ratios over all pairs, between reconstructions of the two examples; errors bootstrap the pairs.
 
         Raises:
-            DataError: there is one example alone.
+            DataError: there is only one example.
         """
-        ways = self.ways(model, evaluation)
+        paths = self.paths(model, evaluation)
 
         def ratios(weights: np.ndarray) -> np.ndarray:
-            length, energy, chord, chord_squared = weights @ ways
+            length, energy, chord, chord_squared = weights @ paths
             return np.array([length / chord, energy / chord_squared]) if chord else np.ones(2)
 
-        values, errors = bootstrap(ratios, len(ways), evaluation.seed, "smoothness")
+        values, errors = bootstrap(ratios, len(paths), evaluation.seed, "smoothness")
         note = f"pairs of examples, {self.steps} steps each; 1 is straight"
         if len(evaluation.split) < _FEW:
-            note += f"; few examples: the pairs are of {len(evaluation.split)}"
-        if not ways[:, 2].any():
-            note = f"no way to judge: the ends are rebuilt as one and the same; {note}"
+            note += f"; few examples: pairs drawn from {len(evaluation.split)}"
+        if not paths[:, 2].any():
+            note = f"undefined: all reconstructions are identical; {note}"
         pairs = zip(self.figures, values, errors, strict=True)
-        return [Result(name, float(value), float(error), len(ways), "1", note) for name, value, error in pairs]
+        return [Result(name, float(value), float(error), len(paths), "1", note) for name, value, error in pairs]
 
-    def ways(self, model: Model, evaluation: Evaluation) -> np.ndarray:
-        """``(pairs, 4)`` length, energy, chord and squared chord of each way."""
+    def paths(self, model: Model, evaluation: Evaluation) -> np.ndarray:
+        """``(pairs, 4)`` length, energy, chord and squared chord of each path."""
         n = len(evaluation.split)
         if n < 2:
             raise UnsuitableError("The metric 'smoothness' needs at least 2 examples.")
         generator = rng.generator(evaluation.seed, "smoothness", "pairs")
         first = torch.randint(n, (self.pairs,), generator=generator)
-        second = (first + torch.randint(1, n, (self.pairs,), generator=generator)) % n  # any but itself
+        second = (first + torch.randint(1, n, (self.pairs,), generator=generator)) % n  # different from the first
         at_once = max(1, _FRAMES // (evaluation.spec.size * (self.steps + 1)))
         found = []
         for a, b in zip(first.split(at_once), second.split(at_once), strict=True):

@@ -1,4 +1,4 @@
-"""How fast a model is put to work here."""
+"""Throughput of a model on this machine."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sandglass.runs.result import Result
 
 @register("speed", kind="metric")
 class Speed:
-    """Examples a second that the model encodes, decodes and samples, a batch at a time, on this machine.
+    """Examples encoded, decoded and sampled per second on this machine, one batch at a time.
 
     Args:
-        batch_size: examples at once.
-        rounds: batches that are timed, of which the median counts.
-        warmup: batches before those, which are not.
+        batch_size: examples per batch.
+        rounds: batches to time; the median is reported.
+        warmup: untimed batches before those.
     """
 
     needs = ()
@@ -41,7 +41,7 @@ class Speed:
         self.batch_size, self.rounds, self.warmup = batch_size, rounds, warmup
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """A median for each that the model can do; fewer examples than a batch are taken several times."""
+        """The median speed of each operation the model supports; a small split is repeated to fill a batch."""
         index = torch.arange(self.batch_size) % len(evaluation.split)
         batch = placed(model, evaluation.split.batch(index.to(evaluation.split.x.device)))
         given = placed(model, conditions(model, evaluation.split, self.batch_size, evaluation.seed, "speed"))
@@ -54,12 +54,12 @@ class Speed:
         return [self.rate(figure, work[figure], model.device) for figure in self.figures if figure in work]
 
     def prior_draws(self, model: Model, batch: Batch) -> Tensor:
-        """``(batch_size, D)`` codes where none can be had of examples."""
+        """``(batch_size, D)`` codes drawn from the prior, for a model without an encoder."""
         prior = model.prior(batch)
         return prior.sample(torch.Size([] if prior.batch_shape else [self.batch_size]))
 
     def rate(self, figure: str, do: Callable[[], Tensor], device: torch.device) -> Result:
-        """Examples a second of one kind of work, with a standard error as if rounds were independent."""
+        """Examples per second of one operation; the standard error treats rounds as independent."""
         for _ in range(self.warmup):
             do()
         seconds = []
@@ -81,7 +81,7 @@ class Speed:
 
 
 def wait(device: torch.device) -> None:
-    """Returns when the device has finished its queue."""
+    """Waits until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

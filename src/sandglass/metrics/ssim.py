@@ -1,4 +1,4 @@
-"""How much of the structure of a picture a reconstruction keeps."""
+"""Structural similarity (SSIM) of reconstructions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sandglass.runs.result import Result
 
 @register("ssim", kind="metric")
 class SSIM:
-    """Structural similarity of deterministic reconstructions, averaged over windows and channels; 1 is the same.
+    """Structural similarity of deterministic reconstructions, averaged over windows and channels; 1 is identical.
 
     Wang, Bovik, Sheikh and Simoncelli 2004, "Image Quality Assessment: From Error Visibility to Structural Similarity"
     (IEEE Transactions on Image Processing 13(4)).
@@ -28,12 +28,12 @@ class SSIM:
     better: Mapping[str, Better] = {"ssim": "higher"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """The mean over pictures, each at most 1."""
+        """The mean over images, each at most 1."""
         window, span = largest_window(model.spec), data_range(evaluation)
 
         def similar(batch: Batch) -> Tensor:
             return similarity(batch.x, model.reconstruct(batch), window, span)[0].mean(1)
 
-        small = f"window {window}x{window}, for pictures smaller than {WINDOW}" if window < WINDOW else ""
+        small = f"window {window}x{window}, for images smaller than {WINDOW}" if window < WINDOW else ""
         note = "; ".join(filter(None, (small, range_note(evaluation))))
         return [mean_result("ssim", per_example(model, evaluation, "ssim", similar), "1", note)]

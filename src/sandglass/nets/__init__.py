@@ -1,1 +1,1 @@
-"""Network families, one a file, each in both directions and for any example shape."""
+"""Network families, one per file: encoders and decoders for any example shape."""

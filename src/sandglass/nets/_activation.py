@@ -18,15 +18,15 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """A fresh activation module.
+    """A new activation module.
 
     Raises:
-        ConfigError: an unknown name.
+        ConfigError: unknown name.
     """
     if name not in _ACTIVATIONS:
         raise ConfigError(f"There is no activation '{name}'. Known: {', '.join(_ACTIVATIONS)}.")
     if name == "relu":
-        return nn.ReLU(inplace=True)  # what comes before, a linear map or a normalisation, does not need its output
+        return nn.ReLU(inplace=True)  # safe: the preceding linear or normalisation layer does not need its output
     if name == "leaky-relu":
         return nn.LeakyReLU(0.2)
     return _ACTIVATIONS[name]()

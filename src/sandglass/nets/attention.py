@@ -1,4 +1,4 @@
-"""Attention over sequences ``(B, T, D)``: scaled dot products, in several heads, among themselves or to a context."""
+"""Multi-head scaled dot-product attention over sequences ``(B, T, D)``: self-attention or attention to a context."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from torch import Tensor, nn
 from sandglass.errors import ConfigError
 
 Past = tuple[Tensor, Tensor]
-"""Keys and values ``(B, heads, S, D / heads)`` of the positions of a sequence so far."""
+"""Cached keys and values ``(B, heads, S, D / heads)`` of the previous positions of a sequence."""
 
 
 def attention(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, causal: bool = False, dropout: float = 0.0
 ) -> Tensor:
-    """Scaled dot-product attention: for each query the values, weighted by how its key answers.
+    """Scaled dot-product attention.
 
-    ``softmax(q k^T / sqrt(D)) v`` of Vaswani et al. 2017, "Attention Is All You Need" (arXiv 1706.03762). A query that
-    may attend to nothing gets zeros.
+    ``softmax(q k^T / sqrt(D)) v`` of Vaswani et al. 2017, "Attention Is All You Need" (arXiv 1706.03762). The output is
+    0 for a query whose keys are all masked.
 
     Args:
         q: queries ``(..., T, D)``.
         k: keys ``(..., S, D)``.
         v: values ``(..., S, E)``.
-        mask: bool, broadcast to ``(..., T, S)``, True where a query may attend; None where it may everywhere.
-        causal: whether the query at t attends to positions up to t alone.
-        dropout: share of the weights silenced.
+        mask: bool, broadcast to ``(..., T, S)``, True where a query may attend; None for no mask.
+        causal: whether the query at t attends to positions up to t only.
+        dropout: dropout probability of the attention weights.
 
     Returns:
         ``(..., T, E)``.
 
     Example:
         >>> q = k = torch.eye(2)[None]
-        >>> attention(q, k, torch.tensor([[[1.0], [3.0]]]), causal=True)[0, 0]  # the first sees itself alone
+        >>> attention(q, k, torch.tensor([[[1.0], [3.0]]]), causal=True)[0, 0]  # attends to itself only
         tensor([1.])
     """
     if mask is None:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal)
     allowed = _allowed(q, k, mask, causal)
-    # Kernels differ in what they give a query that may attend to nothing.
+    # Kernels differ in their output for a query whose keys are all masked.
     return F.scaled_dot_product_attention(q, k, v, allowed, dropout).masked_fill(~allowed.any(-1, keepdim=True), 0)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:
-    """The weights that :func:`attention` gives to the values, for pictures of them.
+    """The attention weights of :func:`attention`, for visualisation.
 
     Args:
         q: queries ``(..., T, D)``.
         k: keys ``(..., S, D)``.
-        mask: bool, broadcast to ``(..., T, S)``, True where a query may attend; None where it may everywhere.
-        causal: whether the query at t attends to positions up to t alone.
+        mask: bool, broadcast to ``(..., T, S)``, True where a query may attend; None for no mask.
+        causal: whether the query at t attends to positions up to t only.
 
     Returns:
-        ``(..., T, S)``; each row sums to 1, or to 0 where the query may attend to nothing.
+        ``(..., T, S)``; each row sums to 1, or to 0 where all keys are masked.
 
     Example:
         >>> attention_weights(torch.zeros(1, 3, 4), torch.zeros(1, 3, 4), causal=True)[0, 1]
@@ -67,17 +67,17 @@ def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, *, causa
 
 
 def _allowed(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """``(..., T, S)`` where a query may attend."""
+    """``(..., T, S)``, True where a query may attend."""
     allowed = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device)
     allowed = allowed.tril() if causal else allowed
     return allowed if mask is None else allowed & mask
 
 
 def check_heads(width: int, heads: int, dropout: float) -> None:
-    """Refuses options that no attention has.
+    """Checks the options of an attention layer.
 
     Raises:
-        ConfigError: heads that do not divide the width, or a dropout outside [0, 1).
+        ConfigError: the heads do not divide the width, or the dropout is outside [0, 1).
     """
     if heads < 1 or width < 1 or width % heads:
         raise ConfigError(f"The heads must divide the width, and {heads} does not divide {width}.")
@@ -86,21 +86,21 @@ def check_heads(width: int, heads: int, dropout: float) -> None:
 
 
 class Attention(nn.Module):
-    """Multi-head attention: of a sequence to itself, causal or not, or to a context.
+    """Multi-head attention: self-attention, causal or not, or cross-attention to a context.
 
-    Every head attends by queries, keys and values of its own, ``width / heads`` wide; a linear map puts what they found
-    together. Without positions in the input it is equivariant to their order. Vaswani et al. 2017, "Attention Is All
-    You Need" (arXiv 1706.03762).
+    Every head has its own queries, keys and values of width ``width / heads``; a linear map combines their outputs.
+    Without position embeddings in the input it is permutation equivariant. Vaswani et al. 2017, "Attention Is All You
+    Need" (arXiv 1706.03762).
 
     Args:
         width: D, of the sequence.
-        heads: how many; they divide the width.
-        context: width of what it attends to; 0 for the sequence itself.
-        causal: whether position t attends to those up to t alone.
-        dropout: share of the weights silenced in training.
+        heads: number of heads, a divisor of the width.
+        context: width of the context; 0 for self-attention.
+        causal: whether position t attends to positions up to t only.
+        dropout: dropout probability of the attention weights.
 
     Raises:
-        ConfigError: heads that do not divide the width, a dropout outside [0, 1), or a causal one with a context.
+        ConfigError: the heads do not divide the width, the dropout is outside [0, 1), or it is causal with a context.
 
     Example:
         >>> x, words = torch.rand(2, 7, 8), torch.rand(2, 3, 5)
@@ -114,22 +114,22 @@ class Attention(nn.Module):
         super().__init__()
         check_heads(width, heads, dropout)
         if context and causal:
-            raise ConfigError("Attention to a context has no order to be causal in.")
+            raise ConfigError("Attention to a context cannot be causal.")
         self.heads, self.context, self.causal, self.dropout = heads, context, causal, dropout
         self.query = nn.Linear(width, width)
         self.key_value = nn.Linear(context or width, 2 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """``(B, T, D)``: what each position found.
+        """The output ``(B, T, D)``.
 
         Args:
             x: ``(B, T, D)``.
-            context: ``(B, S, context)``, where it was built for one.
-            mask: bool, broadcast to ``(B, T, S)``, True where a position may attend; None where it may everywhere.
+            context: ``(B, S, context)``, if built with a context.
+            mask: bool, broadcast to ``(B, T, S)``, True where a position may attend; None for no mask.
 
         Raises:
-            ConfigError: a context that it was not built for, or none where it needs one.
+            ConfigError: the context is unexpected or missing.
         """
         q, k, v = self._heads(x, context)
         dropout = self.dropout if self.training else 0.0
@@ -137,17 +137,17 @@ class Attention(nn.Module):
         return self.out(found.transpose(1, 2).flatten(2))
 
     def extend(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """What further positions of a causal sequence find, those before them not being computed again.
+        """Output for the next positions of a causal sequence, using cached keys and values of the previous ones.
 
         Args:
-            x: ``(B, T, D)``, the further positions.
-            past: what the call for the positions before returned; None at the first.
+            x: ``(B, T, D)``, the next positions.
+            past: the cache returned by the previous call; None at first.
 
         Returns:
-            ``(B, T, D)``, what :meth:`forward` of the whole sequence has there, and what the next call needs.
+            ``(B, T, D)``, equal to the output of :meth:`forward` at these positions, and the updated cache.
 
         Raises:
-            ConfigError: it is not causal.
+            ConfigError: the attention is not causal.
 
         Example:
             >>> attend, x = Attention(8, 2, causal=True).eval(), torch.rand(2, 5, 8)
@@ -161,16 +161,16 @@ class Attention(nn.Module):
         if past is not None:
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         before = k.shape[2] - x.shape[1]
-        seen = torch.ones(x.shape[1], k.shape[2], dtype=torch.bool, device=x.device).tril(before)
+        mask = torch.ones(x.shape[1], k.shape[2], dtype=torch.bool, device=x.device).tril(before)
         dropout = self.dropout if self.training else 0.0
-        found = attention(q, k, v, None if len(seen) == 1 else seen, dropout=dropout)
+        found = attention(q, k, v, None if len(mask) == 1 else mask, dropout=dropout)
         return self.out(found.transpose(1, 2).flatten(2)), (k, v)
 
     def weights(self, x: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """``(B, heads, T, S)``: how much each position attends to each; arguments as in :meth:`forward`.
+        """Attention weights ``(B, heads, T, S)``; arguments as in :meth:`forward`.
 
         Raises:
-            ConfigError: a context that it was not built for, or none where it needs one.
+            ConfigError: the context is unexpected or missing.
         """
         q, k, _ = self._heads(x, context)
         return attention_weights(q, k, _per_head(mask), causal=self.causal)
@@ -179,9 +179,9 @@ class Attention(nn.Module):
         """Queries, keys and values, ``(B, heads, T or S, D / heads)`` each."""
         if (context is None) != (not self.context):
             raise ConfigError(
-                f"This attention needs a context (B, S, {self.context}) and was given none."
+                f"This attention needs a context (B, S, {self.context}) but got none."
                 if context is None
-                else "This attention was given a context and was built without one; build it with `context`."
+                else "This attention was built without a context but got one; build it with `context`."
             )
         k, v = self.key_value(x if context is None else context).chunk(2, -1)
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in (self.query(x), k, v))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
-from sandglass.nets.frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, needed, picture_shape, resize
+from sandglass.nets.frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, image_shape, needed, resize
 from sandglass.registry import register
 
 _SMALLEST = 4
@@ -22,28 +22,28 @@ Size = tuple[int, int]
 
 @register("conv", kind="net")
 class Conv:
-    """Strided convolutions down to a small map and transposed ones back, at any height, width and channel count.
+    """Strided convolutions and transposed convolutions, at any height, width and channel count.
 
     Each stage halves height and width, rounding up, until the shorter side is at most 4; the decoder doubles them and
-    trims what the rounding added, so that 28x20, 37x53 and 1x90 all come back exactly.
+    crops the excess, so that sizes such as 28x20, 37x53 and 1x90 are restored exactly.
 
-    A condition of the encoder, and the gaps where they are told, are further channels of its input: a vector is
-    constant over it, a picture is resized to it. In the decoder a vector stands beside the code; a picture goes through
-    stages of its own, and their maps join the decoder's at every size, the last being the picture itself.
+    In the encoder a condition and the mask of missing values are additional input channels: a vector is expanded to
+    constant channels, an image is resized. In the decoder a vector is concatenated with the code; an image is encoded
+    by stages of its own, whose feature maps are concatenated with the decoder's at every size, including the input.
 
-    ``analysis`` and ``synthesis`` are the two halves without a code between them. With all the maps they are the U-Net
-    of Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image Segmentation" (arXiv
-    1505.04597), strided as in Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks"
-    (arXiv 1611.07004).
+    ``analysis`` and ``synthesis`` are the encoder and decoder without a code between them. With all feature maps they
+    are the U-Net of Ronneberger, Fischer and Brox 2015, "U-Net: Convolutional Networks for Biomedical Image
+    Segmentation" (arXiv 1505.04597), strided as in Isola et al. 2017, "Image-to-Image Translation with Conditional
+    Adversarial Networks" (arXiv 1611.07004).
 
     Args:
-        width: channels of the first stage; they double at every further one.
-        max_width: the most channels of any stage.
-        stages: how many halvings; as many as the size allows when not given.
-        hidden: width of the fully connected layer beside the latent, 0 for none.
+        width: channels of the first stage, doubled at every further stage.
+        max_width: maximum number of channels.
+        stages: number of halvings; by default until the shorter side is at most 4.
+        hidden: width of the fully connected layer next to the latent, 0 for none.
         activation: relu, leaky-relu, silu, gelu, elu, tanh or softplus.
-        norm: ``none``, ``batch``, ``group`` or ``instance`` normalisation of every stage. ``instance`` spares maps of
-            one pixel and the first stage of each half, which would lose brightness and a vector condition.
+        norm: ``none``, ``batch``, ``group`` or ``instance`` normalisation in every stage. ``instance`` skips 1x1 maps
+            and the first stage of encoder and decoder, where it would remove brightness and a vector condition.
 
     Example:
         >>> import torch
@@ -73,7 +73,7 @@ class Conv:
                 f"A conv net needs 1 <= width <= max_width and hidden >= 0, not {width}, {max_width}, {hidden}."
             )
         if norm not in ("none", "batch", "group", "instance"):
-            raise ConfigError(f"The norm is one of none, batch, group, instance, not '{norm}'.")
+            raise ConfigError(f"The option norm must be one of none, batch, group, instance, not '{norm}'.")
         if stages is not None and not 1 <= stages <= 30:
             raise ConfigError(f"A conv net needs 1 to 30 stages, not {stages}.")
         make_activation(activation)
@@ -82,14 +82,14 @@ class Conv:
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for images."""
+        """Whether ``"auto"`` selects this: for images."""
         return spec.is_image
 
     def encoder(self, shape: tuple[int, ...], out: int, *, cond: Cond = 0, masked: bool = False) -> Layers:
-        """``(B, C, H, W) -> (B, out)``, told a condition and, with ``masked``, the gaps.
+        """``(B, C, H, W) -> (B, out)``, with a condition and, if ``masked``, a mask.
 
         Raises:
-            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+            ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
         sizes = self._plan(shape)
         inputs = Channels(shape, cond, masked)
@@ -101,45 +101,45 @@ class Conv:
         return Layers(*layers, nn.Linear(self.hidden or flat, out), inputs=inputs)
 
     def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Cond = 0) -> nn.Module:
-        """``(B, dim) -> (B, C, H, W)``, told a condition.
+        """``(B, dim) -> (B, C, H, W)``, with a condition.
 
         Raises:
-            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+            ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
-        sizes, told = self._plan(shape), cond_shape(cond)
+        sizes, condition = self._plan(shape), cond_shape(cond)
         deepest = len(sizes) - 1
         small = (self._channels(deepest), *sizes[-1])
-        inputs = Flat((dim,), told if len(told) == 1 else 0)
+        inputs = Flat((dim,), condition if len(condition) == 1 else 0)
         layers = self._stem(inputs.joined[0], small)
-        if len(told) > 1:
-            return FromCode(Layers(*layers, inputs=inputs), self.synthesis([small], shape, cond=told))
+        if len(condition) > 1:
+            return FromCode(Layers(*layers, inputs=inputs), self.synthesis([small], shape, cond=condition))
         for level in range(deepest, 0, -1):
             layers += self._up(self._channels(level), level, sizes)
         return Layers(*layers, nn.Conv2d(self._channels(0), shape[0], 3, padding=1), inputs=inputs)
 
     def analysis(self, shape: tuple[int, ...], *, cond: Cond = 0) -> Analysis:
-        """``(B, C, H, W)``, and a condition, to a list of maps, one a stage, from the largest to the smallest.
+        """``(B, C, H, W)`` and a condition to a list of feature maps, one per stage, the largest first.
 
         Raises:
-            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+            ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
-        return self._analysis(Channels(picture_shape(shape, "conv"), cond), self._plan(shape))
+        return self._analysis(Channels(image_shape(shape, "conv"), cond), self._plan(shape))
 
     def synthesis(self, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], *, cond: Cond = 0) -> Synthesis:
-        """Maps ``(B, *shapes[i])`` from the largest to the smallest, and a condition, to ``(B, C, H, W)``.
+        """Feature maps ``(B, *shapes[i])``, the largest first, and a condition to ``(B, C, H, W)``.
 
         Raises:
-            ConfigError: maps of sizes that halving does not come through, examples that are no images, or a condition
-                that is neither a vector nor a picture.
+            ConfigError: a map has a size that repeated halving does not reach, the examples are not images, or the
+                condition is neither a vector nor an image.
         """
-        sizes, levels = levels_of(picture_shape(shape, "conv"), shapes)
-        told = cond_shape(cond)
-        inputs = Channels(tuple(shapes[-1]), told if len(told) == 1 else 0)
+        sizes, levels = levels_of(image_shape(shape, "conv"), shapes)
+        condition = cond_shape(cond)
+        inputs = Channels(tuple(shapes[-1]), condition if len(condition) == 1 else 0)
         joining = list(zip(levels, [*(s[0] for s in shapes[:-1]), inputs.joined[0]], strict=True))
         guide = None
-        if len(told) > 1:
-            seen = Channels((picture_shape(told, "conv")[0], *sizes[0]))
-            guide = Guide(told, self._analysis(seen, sizes))
+        if len(condition) > 1:
+            resized = Channels((image_shape(condition, "conv")[0], *sizes[0]))
+            guide = Guide(condition, self._analysis(resized, sizes))
             joining += [(level, s[0]) for level, s in enumerate(guide.shapes)]
         return Synthesis(inputs, levels, self._rise(sizes, joining, shape[0]), guide)
 
@@ -148,28 +148,28 @@ class Conv:
 
         Args:
             sizes: from the image to the smallest map.
-            joining: pairs of a level and the channels that join there.
+            joining: pairs of a level and the number of channels concatenated there.
             out: channels of the image.
         """
-        beside = [sum(n for at, n in joining if at == level) for level in range(len(sizes))]
+        extra = [sum(n for at, n in joining if at == level) for level in range(len(sizes))]
         deepest = len(sizes) - 1
         width = self._channels(deepest)
         stages = [
             nn.Sequential(
-                nn.Conv2d(beside[deepest], width, 3, padding=1), *self._finish(width, sizes[deepest], first=True)
+                nn.Conv2d(extra[deepest], width, 3, padding=1), *self._finish(width, sizes[deepest], first=True)
             )
         ]
         for level in range(deepest, 0, -1):
-            joined = self._channels(level) + (beside[level] if level < deepest else 0)
+            joined = self._channels(level) + (extra[level] if level < deepest else 0)
             stages.append(nn.Sequential(*self._up(joined, level, sizes)))
-        return [*stages, nn.Conv2d(self._channels(0) + beside[0], out, 3, padding=1)]
+        return [*stages, nn.Conv2d(self._channels(0) + extra[0], out, 3, padding=1)]
 
     def _analysis(self, inputs: Channels, sizes: list[Size]) -> Analysis:
         stages = [nn.Sequential(*stage) for stage in self._down(inputs.joined[0], sizes)]
         return Analysis(inputs, stages, [(self._channels(i), *size) for i, size in enumerate(sizes) if i])
 
     def _stem(self, dim: int, small: tuple[int, ...]) -> list[nn.Module]:
-        """From a code to the smallest map."""
+        """Layers from a code to the smallest feature map."""
         layers: list[nn.Module] = []
         if self.hidden:
             layers += [nn.Linear(dim, self.hidden), make_activation(self.activation)]
@@ -177,50 +177,50 @@ class Conv:
         return [*layers, make_activation(self.activation)]
 
     def _down(self, channels: int, sizes: list[Size]) -> Iterable[list[nn.Module]]:
-        """The layers of each stage inwards, from a picture of so many channels."""
+        """The layers of each downsampling stage, from an image with this number of channels."""
         for level in range(1, len(sizes)):
             a, b = channels if level == 1 else self._channels(level - 1), self._channels(level)
             yield [nn.Conv2d(a, b, 3, stride=2, padding=1), *self._finish(b, sizes[level], first=level == 1)]
 
     def _up(self, channels: int, level: int, sizes: list[Size]) -> list[nn.Module]:
-        """The layers from one level to the next larger."""
+        """The layers of the upsampling stage from one level to the next larger."""
         b, size = self._channels(level - 1), sizes[level - 1]
         return [nn.ConvTranspose2d(channels, b, 4, stride=2, padding=1), Trim(*size), *self._finish(b, size)]
 
     def _finish(self, channels: int, size: Size, *, first: bool = False) -> list[nn.Module]:
-        """Normalisation and activation of a map; ``first`` in the stage that reads what the half is given."""
+        """Normalisation and activation; ``first`` for the first stage of the encoder or decoder."""
         layers: list[nn.Module] = []
         groups = math.gcd(channels, 8)
         if self.norm == "batch":
             layers = [nn.BatchNorm2d(channels)]
-        elif self.norm == "group" and (groups < channels or size != (1, 1)):  # one number alone is normalised to zero
+        elif self.norm == "group" and (groups < channels or size != (1, 1)):  # a single value normalises to 0
             layers = [nn.GroupNorm(groups, channels)]
         elif self.norm == "instance" and not first and size != (1, 1):
             layers = [nn.InstanceNorm2d(channels, affine=True)]
         return [*layers, make_activation(self.activation)]
 
     def _plan(self, shape: tuple[int, ...]) -> list[Size]:
-        """Heights and widths from the image inwards."""
-        sizes = [picture_shape(shape, "conv")[1:]]
+        """Heights and widths from the image to the smallest map."""
+        sizes = [image_shape(shape, "conv")[1:]]
         while (len(sizes) - 1 < self.stages) if self.stages else (min(sizes[-1]) > _SMALLEST or len(sizes) == 1):
             sizes.append(halved(sizes[-1]))
         return sizes
 
     def _channels(self, level: int) -> int:
-        """Channels after so many halvings; at none, those that the decoder has before its last convolution."""
+        """Channels after ``level`` halvings; for 0, those before the decoder's last convolution."""
         return min(self.width * 2 ** (level - 1), self.max_width) if level else max(self.width // 2, 1)
 
 
 class Analysis(nn.Module):
-    """Stages from a picture inwards, each one's map being kept.
+    """Downsampling stages that return all feature maps.
 
     Args:
-        inputs: what the first stage reads.
+        inputs: combines image, condition and mask for the first stage.
         stages: from one map to the next smaller.
         shapes: of the maps.
 
     Attributes:
-        shapes: ``(C, H, W)`` of each map, from the largest to the smallest.
+        shapes: ``(C, H, W)`` of each map, the largest first.
     """
 
     def __init__(self, inputs: Channels, stages: Iterable[nn.Module], shapes: list[tuple[int, ...]]) -> None:
@@ -228,10 +228,10 @@ class Analysis(nn.Module):
         self.inputs, self.stages, self.shapes = inputs, nn.ModuleList(stages), shapes
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
-        """The maps ``(B, *shapes[i])`` of pictures ``(B, C, H, W)`` and conditions ``(B, *cond)``.
+        """The maps ``(B, *shapes[i])`` of images ``(B, C, H, W)`` and conditions ``(B, *cond)``.
 
         Raises:
-            ConfigError: a condition that it was not built for, or none where it needs one.
+            ConfigError: a condition is unexpected or missing, or has the wrong shape.
         """
         maps = [self.inputs(x, c)]
         for stage in self.stages:
@@ -239,18 +239,18 @@ class Analysis(nn.Module):
         return maps[1:]
 
     def first(self, count: int) -> Analysis:
-        """The same stages, up to the map of that number alone: nothing beyond it is computed or has weights."""
+        """An analysis with the first ``count`` stages only, sharing their weights."""
         return Analysis(self.inputs, list(self.stages)[:count], self.shapes[:count])
 
 
 class Synthesis(nn.Module):
-    """Stages from the smallest map outwards, larger maps joining on the way.
+    """Upsampling stages from the smallest feature map, concatenating larger maps on the way.
 
     Args:
-        inputs: how a vector condition joins the smallest map.
-        levels: how often the picture was halved at each map.
+        inputs: combines the smallest map and a vector condition.
+        levels: number of halvings of the image at each map.
         stages: one at the smallest map, one from each size to the next larger, and the last convolution.
-        guide: what makes maps at every size of a picture condition, resized to the picture; None without one.
+        guide: feature maps of an image condition at every size; None without an image condition.
     """
 
     def __init__(
@@ -264,13 +264,13 @@ class Synthesis(nn.Module):
         self.inputs, self.levels, self.stages, self.guide = inputs, levels, nn.ModuleList(stages), guide
 
     def forward(self, maps: Sequence[Tensor], c: Tensor | None = None) -> Tensor:
-        """Pictures ``(B, C, H, W)`` from maps, the largest first, and conditions ``(B, *cond)``.
+        """Images ``(B, C, H, W)`` from maps, the largest first, and conditions ``(B, *cond)``.
 
         Raises:
-            ConfigError: another number of maps, a condition that it was not built for, or none where it needs one.
+            ConfigError: the number of maps is wrong, or a condition is unexpected, missing or has the wrong shape.
         """
         if len(maps) != len(self.levels):
-            raise ConfigError(f"This network needs {len(self.levels)} maps, and was given {len(maps)}.")
+            raise ConfigError(f"This network needs {len(self.levels)} maps but got {len(maps)}.")
         joining: dict[int, list[Tensor]] = {level: [h] for level, h in zip(self.levels, maps, strict=True)}
         if self.guide is None:
             joining[self.levels[-1]] = [self.inputs(maps[-1], c)]
@@ -285,11 +285,11 @@ class Synthesis(nn.Module):
 
 
 class Guide(nn.Module):
-    """A picture condition, resized to the image, and the maps of it.
+    """An image condition, resized to the size of the examples, and its feature maps.
 
     Args:
         cond: shape of the condition.
-        analysis: of pictures with the channels of the condition and the size of the image.
+        analysis: for images with the channels of the condition and the size of the examples.
     """
 
     def __init__(self, cond: tuple[int, ...], analysis: Analysis) -> None:
@@ -298,13 +298,13 @@ class Guide(nn.Module):
         self.shapes = [analysis.inputs.shape, *analysis.shapes]
 
     def forward(self, c: Tensor | None, dtype: torch.dtype) -> list[Tensor]:
-        """The picture and its maps, from the largest to the smallest, of conditions ``(B, *cond)``, as floats so wide.
+        """The resized conditions ``(B, *cond)`` and their feature maps, the largest first, in this dtype.
 
         Raises:
-            ConfigError: no condition, or one of another shape.
+            ConfigError: the condition is missing or has another shape.
         """
-        picture = resize(needed(c, self.cond).to(dtype), self.analysis.inputs.size)
-        return [picture, *self.analysis(picture)]
+        image = resize(needed(c, self.cond).to(dtype), self.analysis.inputs.size)
+        return [image, *self.analysis(image)]
 
 
 class Trim(nn.Module):
@@ -320,7 +320,7 @@ class Trim(nn.Module):
 
 
 def halved(size: Size) -> Size:
-    """Height and width after a stage.
+    """Height and width after one downsampling stage.
 
     Example:
         >>> halved((37, 53))
@@ -330,10 +330,10 @@ def halved(size: Size) -> Size:
 
 
 def levels_of(shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]]) -> tuple[list[Size], list[int]]:
-    """Sizes from the image to the smallest of the maps, and how many halvings away each map is.
+    """Sizes from the image to the smallest map, and the number of halvings of each map.
 
     Raises:
-        ConfigError: no maps, or one of a size that halving the image does not come through.
+        ConfigError: there are no maps, or one has a size that repeated halving of the image does not reach.
 
     Example:
         >>> levels_of((3, 37, 53), [(8, 10, 14)])
@@ -347,7 +347,9 @@ def levels_of(shape: tuple[int, ...], shapes: Sequence[tuple[int, ...]]) -> tupl
             if sizes[-1] == (height, width):
                 break
             if sizes[-1] == (1, 1):
-                raise ConfigError(f"A map of size {height}x{width} is not among the halvings of {shape[1]}x{shape[2]}.")
+                raise ConfigError(
+                    f"Halving {shape[1]}x{shape[2]} repeatedly does not give a map of size {height}x{width}."
+                )
         levels.append(len(sizes) - 1)
     if not levels:
         raise ConfigError("A synthesis needs at least one map.")

@@ -1,4 +1,4 @@
-"""What networks of every family share: how a condition and gaps join an input, and the modules that take them."""
+"""Modules shared by all network families, and how conditions and masks are combined with an input."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from sandglass.errors import ConfigError
 
 Cond = int | tuple[int, ...]
-"""The width of a vector condition, the shape ``(C, H, W)`` of a picture one, or 0 for none."""
+"""The width of a vector condition, the shape ``(C, H, W)`` of an image condition, or 0 for none."""
 
 
 def cond_shape(cond: Cond) -> tuple[int, ...]:
-    """The shape of one condition; empty for none.
+    """The shape of a condition; empty for none.
 
     Raises:
-        ConfigError: no width and no shape.
+        ConfigError: a size below 1.
 
     Example:
         >>> cond_shape(0), cond_shape(5), cond_shape((3, 8, 8))
@@ -28,15 +28,15 @@ def cond_shape(cond: Cond) -> tuple[int, ...]:
     """
     shape = ((cond,) if cond else ()) if isinstance(cond, int) else tuple(cond)
     if any(n < 1 for n in shape):
-        raise ConfigError(f"A condition has a width or a shape of numbers from 1 on, not {cond}.")
+        raise ConfigError(f"The width or shape of a condition must be at least 1, not {cond}.")
     return shape
 
 
-def picture_shape(shape: tuple[int, ...], family: str) -> tuple[int, int, int]:
+def image_shape(shape: tuple[int, ...], family: str) -> tuple[int, int, int]:
     """The shape as channels, height and width.
 
     Raises:
-        ConfigError: it is not that of a picture.
+        ConfigError: it is not the shape of an image.
     """
     if len(shape) != 3:
         raise ConfigError(
@@ -46,65 +46,65 @@ def picture_shape(shape: tuple[int, ...], family: str) -> tuple[int, int, int]:
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Pictures ``(B, C, H, W)`` at another height and width, averaged where they shrink."""
+    """Images ``(B, C, H, W)`` resized bilinearly with antialiasing."""
     if x.shape[2:] == size:
         return x
-    half = x.dtype in (torch.float16, torch.bfloat16)  # which it is not written for
+    half = x.dtype in (torch.float16, torch.bfloat16)  # not supported by antialiasing
     out = F.interpolate(x.float() if half else x, size, mode="bilinear", align_corners=False, antialias=True)
     return out.to(x.dtype)
 
 
 def needed(c: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-    """The condition that a network was built for.
+    """The condition, checked to have the shape that the network was built for.
 
     Raises:
-        ConfigError: there is none, or one of another shape.
+        ConfigError: the condition is missing or has another shape.
     """
     if c is None:
-        raise ConfigError(f"This network needs a condition (B, {', '.join(map(str, shape))}) and was given none.")
+        raise ConfigError(f"This network needs a condition (B, {', '.join(map(str, shape))}) but got none.")
     if c.shape[1:] != shape:
         raise ConfigError(f"This network needs conditions of shape {shape}, not {tuple(c.shape[1:])}.")
     return c
 
 
 def check_condition(c: Tensor | None, shape: tuple[int, ...]) -> None:
-    """Refuses a condition that a network was not built for, and the lack of one that it was built for.
+    """Checks a condition against the shape that the network was built for; empty for no condition.
 
     Raises:
-        ConfigError: either, or a condition of another shape.
+        ConfigError: the condition is missing, unexpected, or has another shape.
     """
     if shape:
         needed(c, shape)
     elif c is not None:
-        raise ConfigError("This network was given a condition and was built without one; build it with `cond`.")
+        raise ConfigError("This network was built without a condition but got one; build it with `cond`.")
 
 
 def check_mask(mask: Tensor | None, shape: tuple[int, ...], masked: bool) -> None:
-    """Refuses a mask that a network would not look at, or of another shape than its input.
+    """Checks that the network uses masks, and that the mask has the shape of the input.
 
     Raises:
-        ConfigError: either.
+        ConfigError: otherwise.
     """
     if mask is None:
         return
     if not masked:
-        raise ConfigError("This network was given a mask and does not read one; build it with `masked=True`.")
+        raise ConfigError("This network was built without a mask but got one; build it with `masked=True`.")
     if mask.shape[1:] != shape:
         raise ConfigError(f"This network needs masks of shape {shape}, not {tuple(mask.shape[1:])}.")
 
 
 class Inputs(abc.ABC):
-    """What a network reads: its input, where told the gaps in it, and a condition, as one tensor.
+    """Concatenates the input, optionally its mask, and a condition to one tensor for a network.
 
-    It has no parameters. An input counts as 0 where the mask is False, whatever stands there.
+    It has no parameters. The input is set to 0 where the mask is False.
 
     Args:
         shape: of one input.
-        cond: of the condition.
-        masked: whether gaps are told.
+        cond: shape of the condition.
+        masked: whether the mask is concatenated.
 
     Attributes:
-        joined: shape of what the network reads.
+        joined: shape of the concatenated input.
     """
 
     joined: tuple[int, ...]
@@ -115,13 +115,13 @@ class Inputs(abc.ABC):
 
     @abc.abstractmethod
     def fit(self, t: Tensor) -> Tensor:
-        """Something ``(B, ...)`` in the form in which it can stand beside the others, along the second axis."""
+        """Reshapes a tensor ``(B, ...)`` so that it can be concatenated along the second axis."""
 
     def __call__(self, x: Tensor, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """``(B, *joined)`` from the input ``(B, *shape)``, a condition ``(B, *cond)`` and a mask ``(B, *shape)``.
 
         Raises:
-            ConfigError: a condition or mask that it was not built for, or no condition where it needs one.
+            ConfigError: a condition or mask is unexpected or missing, or has the wrong shape.
         """
         if self.plain and c is None and mask is None:
             return x
@@ -136,7 +136,7 @@ class Inputs(abc.ABC):
 
 
 class Flat(Inputs):
-    """Everything flattened, one after another: for fully connected layers, and for codes.
+    """Flattens and concatenates everything, for fully connected layers.
 
     Example:
         >>> inputs = Flat((1, 2, 2), cond=3)
@@ -155,10 +155,10 @@ class Flat(Inputs):
 
 
 class Channels(Inputs):
-    """Everything as channels of one picture: a vector constant over it, another picture resized to it.
+    """Concatenates everything as channels of one image: a vector as constant channels, another image resized.
 
-    Constant channels meet the picture before the first non-linearity, so every layer can use the two together; at the
-    last layer a vector could only be added to what the picture says.
+    Constant channels are combined with the image before the first non-linearity, so that every layer can model
+    interactions of the two; at the last layer a condition could only be added.
 
     Example:
         >>> inputs = Channels((3, 4, 6), cond=5, masked=True)
@@ -169,7 +169,7 @@ class Channels(Inputs):
     def __init__(self, shape: tuple[int, ...], cond: Cond = 0, masked: bool = False) -> None:
         super().__init__(shape, cond, masked)
         if len(self.cond) not in (0, 1, 3):
-            raise ConfigError(f"A condition beside pictures is a vector or a picture (C, H, W), not {self.cond}.")
+            raise ConfigError(f"A condition of images must be a vector or an image (C, H, W), not {self.cond}.")
         channels, height, width = self.shape
         self.size = (height, width)
         self.joined = (channels + (channels if masked else 0) + (self.cond[0] if self.cond else 0), height, width)
@@ -180,13 +180,13 @@ class Channels(Inputs):
 
 
 class Layers(nn.Sequential):
-    """Layers one after another, and what joins the input of the first.
+    """A sequence of layers with a condition and a mask as additional inputs.
 
-    The layers stand in it under their numbers, so that it has the weights of a plain ``nn.Sequential`` by name.
+    The layers are named by number, so that weight names are those of a plain ``nn.Sequential``.
 
     Args:
-        layers: the layers, or an ordered mapping of their names to them.
-        inputs: what they read.
+        layers: the layers, or an ordered mapping of names to layers.
+        inputs: combines the input, condition and mask.
 
     Example:
         >>> layers = Layers(nn.Linear(7, 4), nn.ReLU(), nn.Linear(4, 2), inputs=Flat((1, 2, 2), cond=3))
@@ -200,29 +200,29 @@ class Layers(nn.Sequential):
         self.inputs = inputs
 
     def forward(self, x: Tensor, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """What the layers make of the input ``(B, *shape)``, a condition ``(B, *cond)`` and a mask ``(B, *shape)``.
+        """Output for the input ``(B, *shape)``, a condition ``(B, *cond)`` and a mask ``(B, *shape)``.
 
         Raises:
-            ConfigError: a condition or mask that it was not built for, or no condition where it needs one.
+            ConfigError: a condition or mask is unexpected or missing, or has the wrong shape.
         """
         return super().forward(self.inputs(x, c, mask))
 
     @property
     def body(self) -> Layers:
-        """Everything before the last layer; the same modules, under the same names."""
+        """All layers but the last; the same modules, under the same names."""
         return Layers(OrderedDict(list(self._modules.items())[:-1]), inputs=self.inputs)
 
     @property
     def head(self) -> nn.Module:
-        """The last layer, which in an encoder is linear."""
+        """The last layer, which is linear in an encoder."""
         return self[-1]
 
 
 class Headed(nn.Module):
-    """An encoder of a body that is no row of layers, and a linear head.
+    """An encoder with an arbitrary body and a linear head.
 
     Args:
-        body: ``(B, *shape)``, a condition and a mask to ``(B, n)``.
+        body: maps ``(B, *shape)``, a condition and a mask to ``(B, n)``.
         head: ``(B, n) -> (B, out)``.
     """
 
@@ -234,13 +234,13 @@ class Headed(nn.Module):
         """``(B, out)`` of inputs ``(B, *shape)``, conditions ``(B, *cond)`` and masks ``(B, *shape)``.
 
         Raises:
-            ConfigError: a condition or mask that it was not built for, or no condition where it needs one.
+            ConfigError: a condition or mask is unexpected or missing, or has the wrong shape.
         """
         return self.head(self.body(x, c, mask))
 
 
 class Guided(nn.Module):
-    """A decoder whose vector condition is what an encoder makes of the condition that is given.
+    """A decoder whose condition is first encoded to a vector.
 
     Args:
         cond: shape of the condition.
@@ -256,17 +256,17 @@ class Guided(nn.Module):
         """``(B, *shape)`` from codes ``(B, dim)`` and conditions ``(B, *cond)``.
 
         Raises:
-            ConfigError: no condition, or one of another shape.
+            ConfigError: the condition is missing or has another shape.
         """
         return self.decoder(z, self.guide(needed(c, self.cond).to(z.dtype)))
 
 
 class FromCode(nn.Module):
-    """A decoder in two parts: from a code to a small map, and from the map to the example.
+    """A decoder in two parts: from a code to a small feature map, and from the map to the example.
 
     Args:
         stem: ``(B, dim) -> (B, c, h, w)``.
-        synthesis: a list of that map, and a condition, to ``(B, *shape)``.
+        synthesis: maps a list of that feature map, and a condition, to ``(B, *shape)``.
     """
 
     def __init__(self, stem: nn.Module, synthesis: nn.Module) -> None:
@@ -277,6 +277,6 @@ class FromCode(nn.Module):
         """``(B, *shape)`` from codes ``(B, dim)`` and conditions ``(B, *cond)``.
 
         Raises:
-            ConfigError: a condition that it was not built for, or none where it needs one.
+            ConfigError: a condition is unexpected or missing, or has the wrong shape.
         """
         return self.synthesis([self.stem(z)], c)

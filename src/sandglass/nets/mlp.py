@@ -22,20 +22,21 @@ from sandglass.registry import register
 class MLP:
     """Fully connected layers, for rows and for small images.
 
-    A vector condition, and the gaps where they are told, stand beside the flattened input or the code. A picture is
-    flattened for an encoder; for a decoder an encoder of the same family makes a vector of it.
+    A vector condition and the mask of missing values are concatenated with the flattened input or the code. An image
+    condition is flattened for the encoder; for the decoder it is encoded to a vector by a network of the same family.
 
     The gated layers are those of Tomczak and Welling 2018, "VAE with a VampPrior" (arXiv 1705.07120); the residual
     blocks are pre-activated as in He et al. 2016, "Identity Mappings in Deep Residual Networks" (arXiv 1603.05027),
     with layer normalisation.
 
     Args:
-        widths: hidden layers of the encoder, from the data inwards; none makes a linear map.
-        decoder_widths: hidden layers of the decoder, from the latent outwards; the encoder's, mirrored, when not given.
-        activation: relu, leaky-relu, silu, gelu, elu, tanh or softplus; gated layers have none.
-        dropout: share of hidden units silenced in training.
-        block: what a hidden layer is: ``plain`` (linear, activation), ``gated`` (linear times a sigmoid of another
-            linear) or ``residual`` (linear where the width changes, then two layers whose result is added).
+        widths: widths of the encoder's hidden layers, from the input on; empty for a linear map.
+        decoder_widths: widths of the decoder's hidden layers, from the latent on; by default those of the encoder,
+            reversed.
+        activation: relu, leaky-relu, silu, gelu, elu, tanh or softplus; not used by gated layers.
+        dropout: dropout probability of hidden units.
+        block: type of hidden layer: ``plain`` (linear, activation), ``gated`` (linear times the sigmoid of another
+            linear) or ``residual`` (linear where the width changes, then a residual connection over two layers).
 
     Example:
         >>> import torch
@@ -64,36 +65,36 @@ class MLP:
         if not 0 <= dropout < 1:
             raise ConfigError(f"The dropout must be in [0, 1), not {dropout}.")
         if block not in ("plain", "residual", "gated"):
-            raise ConfigError(f"The block is one of plain, residual, gated, not '{block}'.")
+            raise ConfigError(f"The option block must be one of plain, residual, gated, not '{block}'.")
         if block == "gated" and activation != "relu":
-            raise ConfigError("A gated layer has no activation; leave the activation out, or choose another block.")
+            raise ConfigError("A gated layer has no activation; omit the option activation, or choose another block.")
         make_activation(activation)
         self.activation, self.dropout, self.block = activation, dropout, block
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for rows."""
+        """Whether ``"auto"`` selects this: for rows."""
         return not spec.is_image
 
     def encoder(self, shape: tuple[int, ...], out: int, *, cond: Cond = 0, masked: bool = False) -> Layers:
-        """``(B, *shape) -> (B, out)``, beside it a condition and, where ``masked``, the gaps.
+        """``(B, *shape) -> (B, out)``, with a condition and, if ``masked``, a mask.
 
         Raises:
-            ConfigError: a condition of no shape.
+            ConfigError: the shape of the condition is invalid.
         """
         inputs = Flat(shape, cond, masked)
         return Layers(nn.Flatten(), *self._layers([*inputs.joined, *self.widths, out]), inputs=inputs)
 
     def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Cond = 0) -> nn.Module:
-        """``(B, dim) -> (B, *shape)``, beside it a condition.
+        """``(B, dim) -> (B, *shape)``, with a condition.
 
         Raises:
-            ConfigError: a condition of no shape.
+            ConfigError: the shape of the condition is invalid.
         """
-        told = cond_shape(cond)
-        if len(told) > 1 and self.decoder_widths:
+        condition = cond_shape(cond)
+        if len(condition) > 1 and self.decoder_widths:
             width = self.decoder_widths[0]
-            return Guided(told, self.encoder(told, width), self.decoder(dim, shape, cond=width))
+            return Guided(condition, self.encoder(condition, width), self.decoder(dim, shape, cond=width))
         inputs = Flat((dim,), cond)
         layers = self._layers([*inputs.joined, *self.decoder_widths, math.prod(shape)])
         return Layers(*layers, nn.Unflatten(-1, shape), inputs=inputs)
@@ -107,14 +108,14 @@ class MLP:
     def _hidden(self, a: int, b: int) -> list[nn.Module]:
         if self.block == "residual":
             return [Residual(a, b, self.activation, self.dropout)]
-        silence = [nn.Dropout(self.dropout)] if self.dropout else []
+        dropout = [nn.Dropout(self.dropout)] if self.dropout else []
         if self.block == "gated":
-            return [Gated(a, b), *silence]
-        return [nn.Linear(a, b), make_activation(self.activation), *silence]
+            return [Gated(a, b), *dropout]
+        return [nn.Linear(a, b), make_activation(self.activation), *dropout]
 
 
 class Gated(nn.Module):
-    """A linear map times a sigmoid of another.
+    """A linear map times the sigmoid of another.
 
     Args:
         a: width of the input.
@@ -135,13 +136,13 @@ class Gated(nn.Module):
 
 
 class Residual(nn.Module):
-    """A linear map where the width changes, and two pre-activated layers whose result is added.
+    """A linear map where the width changes, then a residual connection over two pre-activated layers.
 
     Args:
         a: width of the input.
         b: width of the output.
-        activation: by name.
-        dropout: share of the hidden units between the two that are silenced in training.
+        activation: name of the activation.
+        dropout: dropout probability of the hidden units between the two layers.
 
     Example:
         >>> Residual(3, 2, "relu")(torch.zeros(5, 3)).shape
@@ -152,8 +153,8 @@ class Residual(nn.Module):
         super().__init__()
         self.lift = nn.Identity() if a == b else nn.Linear(a, b)
         first, second = ([nn.LayerNorm(b), make_activation(activation)] for _ in range(2))
-        silence = [nn.Dropout(dropout)] if dropout else []
-        self.change = nn.Sequential(*first, nn.Linear(b, b), *second, *silence, nn.Linear(b, b))
+        drop = [nn.Dropout(dropout)] if dropout else []
+        self.change = nn.Sequential(*first, nn.Linear(b, b), *second, *drop, nn.Linear(b, b))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, a) -> (B, b)``."""

@@ -21,44 +21,42 @@ from sandglass.nets.frame import (
     Headed,
     check_condition,
     cond_shape,
+    image_shape,
     needed,
-    picture_shape,
     resize,
 )
 from sandglass.registry import register
 
 Size = tuple[int, int]
 
-_SPREAD = (
-    0.5  # of learned positions at first, about that of sines: from 0.02 a small vit is long blind to where it looks
-)
+_SPREAD = 0.5  # initial scale of learned positions, as of sine positions; with 0.02 a small vit learns them slowly
 
 
 @register("vit", kind="net")
 class ViT:
-    """Transformers over the patches of a picture, at any height, width and channel count.
+    """Transformers over the patches of an image, at any height, width and channel count.
 
     The encoder is that of Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words: Transformers for Image Recognition
-    at Scale" (arXiv 2010.11929): patches, embedded, with positions, through pre-normalised blocks. The decoder goes the
-    other way as in He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners" (arXiv 2111.06377): a token for
-    each patch through further blocks, and a linear map to its pixels. A side that the patch does not divide is padded
-    with zeros, and trimmed on the way back.
+    at Scale" (arXiv 2010.11929): patch embeddings with positions, through pre-normalised blocks. The decoder follows He
+    et al. 2022, "Masked Autoencoders Are Scalable Vision Learners" (arXiv 2111.06377): a token for each patch through
+    blocks, and a linear map to its pixels. Sides that are not a multiple of the patch size are padded with zeros, and
+    cropped by the decoder.
 
-    A vector condition is one token more. A picture condition is resized to the picture, and its patches, like those of
-    the mask where gaps are told, are embedded and added. ``analysis`` and ``synthesis`` work on one map, of the tokens.
+    A vector condition is an additional token. An image condition is resized to the image; its patches and those of the
+    mask of missing values are embedded and added. ``analysis`` and ``synthesis`` use a single map, that of the tokens.
 
     Args:
-        width: of a token.
-        depth: blocks in each direction.
-        heads: of the attention; they divide the width.
-        patch: height and width of a patch; a picture thinner than that has patches as thin.
-        positions: ``learned``, or ``sine`` of the row and of the column.
-        pool: what the encoder's head reads: the ``mean`` of the tokens, or a ``token`` of its own beside them.
-        dropout: share of the attention weights, and of what a block adds, silenced in training.
+        width: embedding width of a token.
+        depth: number of blocks in the encoder, and in the decoder.
+        heads: number of attention heads, a divisor of the width.
+        patch: height and width of a patch, reduced for smaller images.
+        positions: ``learned``, or ``sine`` of the row and the column.
+        pool: input of the encoder's head: the ``mean`` of the tokens, or an additional class ``token``.
+        dropout: dropout probability of attention weights and of the residual branches.
 
     Raises:
-        ConfigError: sizes below 1, heads that do not divide the width, sine positions in a width that 4 does not
-            divide, or a dropout outside [0, 1).
+        ConfigError: a size is below 1, the heads do not divide the width, the width is no multiple of 4 with sine
+            positions, or the dropout is outside [0, 1).
 
     Example:
         >>> net = ViT(width=16, depth=1, heads=2)
@@ -83,70 +81,70 @@ class ViT:
     ) -> None:
         if min(width, depth, heads, patch) < 1:
             raise ConfigError(
-                f"A vit needs a width, depth, heads and patch from 1 on, not {width}, {depth}, {heads}, {patch}."
+                f"A vit needs width, depth, heads and patch of at least 1, not {width}, {depth}, {heads}, {patch}."
             )
         if positions not in ("learned", "sine"):
-            raise ConfigError(f"The positions are one of learned, sine, not '{positions}'.")
+            raise ConfigError(f"The option positions must be one of learned, sine, not '{positions}'.")
         if pool not in ("mean", "token"):
-            raise ConfigError(f"The pool is one of mean, token, not '{pool}'.")
+            raise ConfigError(f"The option pool must be one of mean, token, not '{pool}'.")
         if positions == "sine" and width % 4:
-            raise ConfigError(f"Sine positions need a width that 4 divides, not {width}.")
+            raise ConfigError(f"Sine positions need a width that is a multiple of 4, not {width}.")
         check_heads(width, heads, dropout)
         self.width, self.depth, self.heads, self.patch = width, depth, heads, patch
         self.positions, self.pool, self.dropout = positions, pool, dropout
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Never: it needs more data than the others to be as good."""
+        """Never: it needs more data than the other nets."""
         return False
 
     def encoder(self, shape: tuple[int, ...], out: int, *, cond: Cond = 0, masked: bool = False) -> Headed:
-        """``(B, C, H, W) -> (B, out)``, told a condition and, with ``masked``, the gaps.
+        """``(B, C, H, W) -> (B, out)``, with a condition and, if ``masked``, a mask.
 
         Raises:
-            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+            ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
         reader = Reader(self, shape, cond, masked, summary=self.pool == "token")
         return Headed(Pooled(reader), nn.Linear(self.width, out))
 
     def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Cond = 0) -> FromCode:
-        """``(B, dim) -> (B, C, H, W)``, told a condition.
+        """``(B, dim) -> (B, C, H, W)``, with a condition.
 
         Raises:
-            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+            ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
         small = (self.width, *Grid.of(shape, self.patch).size)
         stem = nn.Sequential(nn.Linear(dim, math.prod(small)), nn.Unflatten(-1, small))
         return FromCode(stem, self.synthesis([small], shape, cond=cond))
 
     def analysis(self, shape: tuple[int, ...], *, cond: Cond = 0) -> TokenAnalysis:
-        """``(B, C, H, W)``, and a condition, to a list of one map: the tokens, where their patches stood.
+        """``(B, C, H, W)`` and a condition to a list of one map: the tokens at the positions of their patches.
 
         Raises:
-            ConfigError: examples that are no images, or a condition that is neither a vector nor a picture.
+            ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
         return TokenAnalysis(Reader(self, shape, cond))
 
     def synthesis(self, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], *, cond: Cond = 0) -> TokenSynthesis:
-        """A list of one map ``(B, *shapes[0])``, and a condition, to ``(B, C, H, W)``.
+        """A list of one map ``(B, *shapes[0])`` and a condition to ``(B, C, H, W)``.
 
         Raises:
-            ConfigError: another number of maps, a map with another number of tokens than there are patches, examples
-                that are no images, or a condition that is neither a vector nor a picture.
+            ConfigError: there is not exactly one map with a token per patch, the examples are not images, or the
+                condition is neither a vector nor an image.
         """
         size = Grid.of(shape, self.patch).size
         if len(shapes) != 1 or tuple(shapes[0][1:]) != size:
             given = ", ".join(map(str, shapes)) or "none"
-            raise ConfigError(f"A vit needs one map of {size[0]}x{size[1]} tokens for such pictures, not {given}.")
+            raise ConfigError(f"A vit needs one map of {size[0]}x{size[1]} tokens for these images, not {given}.")
         return TokenSynthesis(self, shapes[0][0], shape, cond)
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How a picture divides into patches, row by row.
+    """Division of an image into patches, in row-major order.
 
     Args:
-        shape: of the picture.
+        shape: of the image.
         patch: height and width of a patch.
 
     Example:
@@ -160,26 +158,26 @@ class Grid:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], patch: int) -> Grid:
-        """For square patches, where the picture is not thinner than them.
+        """A grid of square patches, reduced to the size of smaller images.
 
         Raises:
-            ConfigError: it is no picture.
+            ConfigError: the shape is not that of an image.
         """
-        channels, height, width = picture_shape(shape, "vit")
+        channels, height, width = image_shape(shape, "vit")
         return cls((channels, height, width), (min(patch, height), min(patch, width)))
 
     @property
     def size(self) -> Size:
-        """Patches down and across."""
+        """Number of rows and columns of patches."""
         return math.ceil(self.shape[1] / self.patch[0]), math.ceil(self.shape[2] / self.patch[1])
 
     @property
     def width(self) -> int:
-        """Numbers in a patch."""
+        """Number of values in a patch."""
         return self.shape[0] * math.prod(self.patch)
 
     def cut(self, x: Tensor) -> Tensor:
-        """``(B, C, H, W)`` to patches ``(B, T, width)``, padded with zeros below and on the right."""
+        """``(B, C, H, W)`` to patches ``(B, T, width)``, padded with zeros at the bottom and the right."""
         (rows, columns), (height, width) = self.size, self.patch
         x = F.pad(x, (0, columns * width - self.shape[2], 0, rows * height - self.shape[1]))
         x = x.unflatten(3, (columns, width)).unflatten(2, (rows, height))
@@ -193,11 +191,11 @@ class Grid:
 
 
 def sine_positions(size: Size, width: int) -> Tensor:
-    """``(T, width)``: of each place, sines and cosines of its row in one half, and of its column in the other.
+    """``(T, width)`` position embeddings: sines and cosines of the row in one half, of the column in the other.
 
     Args:
         size: rows and columns.
-        width: 4 divides it.
+        width: a multiple of 4.
 
     Example:
         >>> sine_positions((1, 2), 4)
@@ -211,13 +209,13 @@ def sine_positions(size: Size, width: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """Attention, then two layers on each token, what either finds being added; normalised before each.
+    """A pre-normalised transformer block: attention and a two-layer MLP, each with a residual connection.
 
     Args:
         width: of a token.
-        heads: of the attention.
-        dropout: share silenced in training.
-        causal: whether a token attends to those up to itself alone.
+        heads: number of attention heads.
+        dropout: dropout probability.
+        causal: whether attention is causal.
 
     Example:
         >>> Block(8, 2, 0.0)(torch.rand(3, 5, 8)).shape
@@ -230,33 +228,33 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
-        self.silence = nn.Dropout(dropout)
+        self.drop = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, T, width) -> (B, T, width)``."""
-        x = x + self.silence(self.attention(self.before(x)))
-        return x + self.silence(self.mlp(x))
+        x = x + self.drop(self.attention(self.before(x)))
+        return x + self.drop(self.mlp(x))
 
     def extend(self, x: Tensor, past: Past | None = None) -> tuple[Tensor, Past]:
-        """The same of further tokens of a causal sequence, after those of which ``past`` came back."""
+        """Output for the next tokens of a causal sequence, and the updated cache; see :meth:`Attention.extend`."""
         found, past = self.attention.extend(self.before(x), past)
-        x = x + self.silence(found)
-        return x + self.silence(self.mlp(x)), past
+        x = x + self.drop(found)
+        return x + self.drop(self.mlp(x)), past
 
 
 class Trunk(nn.Module):
-    """Blocks over the tokens of a picture, and over those that stand beside them.
+    """Transformer blocks over the tokens of an image, a condition token and a class token.
 
     Args:
         net: the options.
-        size: rows and columns of the picture's tokens.
-        told: width of a vector condition, 0 for none.
-        summary: whether a token of its own stands beside them.
+        size: rows and columns of the image's tokens.
+        cond_width: width of a vector condition, 0 for none.
+        summary: whether there is a class token, which is then the only output.
     """
 
     positions: Tensor
 
-    def __init__(self, net: ViT, size: Size, told: int = 0, *, summary: bool = False) -> None:
+    def __init__(self, net: ViT, size: Size, cond_width: int = 0, *, summary: bool = False) -> None:
         super().__init__()
         self.count = math.prod(size)
         if net.positions == "learned":
@@ -264,16 +262,16 @@ class Trunk(nn.Module):
         else:
             self.register_buffer("positions", sine_positions(size, net.width))
         self.summary = nn.Parameter(0.02 * torch.randn(1, 1, net.width)) if summary else None
-        self.cond = cond_shape(told)
-        self.told = nn.Linear(told, net.width) if told else None
+        self.cond = cond_shape(cond_width)
+        self.told = nn.Linear(cond_width, net.width) if cond_width else None  # embeds the condition
         self.blocks = nn.Sequential(*(Block(net.width, net.heads, net.dropout) for _ in range(net.depth)))
         self.norm = nn.LayerNorm(net.width)
 
     def forward(self, tokens: Tensor, c: Tensor | None) -> Tensor:
-        """``(B, T, width)``, or one token, the summary, ``(B, 1, width)``; ``c`` is the vector ``(B, told)``.
+        """``(B, T, width)``, or ``(B, 1, width)`` with a class token; ``c`` is the vector ``(B, cond_width)``.
 
         Raises:
-            ConfigError: no condition where it needs one, or one of another shape.
+            ConfigError: the condition is missing or has another shape.
         """
         row = [tokens + self.positions]
         if self.summary is not None:
@@ -281,52 +279,52 @@ class Trunk(nn.Module):
         if self.told is not None:
             row.append(self.told(needed(c, self.cond).to(tokens.dtype))[:, None])
         tokens = self.blocks(torch.cat(row, 1) if len(row) > 1 else row[0])
-        asked = tokens[:, : self.count] if self.summary is None else tokens[:, self.count : self.count + 1]
-        return self.norm(asked)
+        kept = tokens[:, : self.count] if self.summary is None else tokens[:, self.count : self.count + 1]
+        return self.norm(kept)
 
 
-def vector(cond: Cond) -> int:
-    """The width of a vector condition; 0 for a picture and for none."""
+def vector_width(cond: Cond) -> int:
+    """The width of a vector condition; 0 for an image or no condition."""
     shape = cond_shape(cond)
     return shape[0] if len(shape) == 1 else 0
 
 
 class Reader(nn.Module):
-    """Pictures to tokens.
+    """Images to tokens.
 
     Args:
         net: the options.
-        shape: of a picture.
-        cond: of the condition.
-        masked: whether gaps are told.
-        summary: whether the one token that comes out is one of its own.
+        shape: of an image.
+        cond: shape of the condition.
+        masked: whether a mask is an input.
+        summary: whether the output is a class token only.
     """
 
     def __init__(
         self, net: ViT, shape: tuple[int, ...], cond: Cond, masked: bool = False, *, summary: bool = False
     ) -> None:
         super().__init__()
-        told = vector(cond)
-        self.inputs = Channels(picture_shape(shape, "vit"), 0 if told else cond, masked)
+        cond_width = vector_width(cond)
+        self.inputs = Channels(image_shape(shape, "vit"), 0 if cond_width else cond, masked)
         self.grid = Grid.of(self.inputs.joined, net.patch)
         self.embed = nn.Linear(self.grid.width, net.width)
-        self.trunk = Trunk(net, self.grid.size, told, summary=summary)
+        self.trunk = Trunk(net, self.grid.size, cond_width, summary=summary)
 
     def forward(self, x: Tensor, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """``(B, T, width)`` or, with a summary, ``(B, 1, width)``.
+        """``(B, T, width)``, or ``(B, 1, width)`` with a class token.
 
         Raises:
-            ConfigError: a condition or mask that it was not built for, or no condition where it needs one.
+            ConfigError: a condition or mask is unexpected or missing, or has the wrong shape.
         """
-        seen = self.inputs(x, None if self.trunk.cond else c, mask)
-        return self.trunk(self.embed(self.grid.cut(seen)), c)
+        joined = self.inputs(x, None if self.trunk.cond else c, mask)
+        return self.trunk(self.embed(self.grid.cut(joined)), c)
 
 
 class Pooled(nn.Module):
-    """The mean of the tokens of pictures.
+    """The mean of the tokens of an image.
 
     Args:
-        reader: pictures to tokens.
+        reader: images to tokens.
     """
 
     def __init__(self, reader: Reader) -> None:
@@ -334,15 +332,15 @@ class Pooled(nn.Module):
         self.reader = reader
 
     def forward(self, x: Tensor, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """``(B, width)``; arguments and errors as of the reader."""
+        """``(B, width)``; arguments and errors as in :class:`Reader`."""
         return self.reader(x, c, mask).mean(1)
 
 
 class TokenAnalysis(nn.Module):
-    """Pictures to a map of their tokens.
+    """Images to a map of their tokens.
 
     Args:
-        reader: pictures to tokens.
+        reader: images to tokens.
 
     Attributes:
         shapes: ``(width, rows, columns)`` of the one map.
@@ -354,49 +352,49 @@ class TokenAnalysis(nn.Module):
         self.shapes: list[tuple[int, ...]] = [(reader.embed.out_features, *reader.grid.size)]
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> list[Tensor]:
-        """``[(B, width, rows, columns)]`` of pictures ``(B, C, H, W)`` and conditions ``(B, *cond)``.
+        """``[(B, width, rows, columns)]`` from images ``(B, C, H, W)`` and conditions ``(B, *cond)``.
 
         Raises:
-            ConfigError: a condition that it was not built for, or none where it needs one.
+            ConfigError: a condition is unexpected or missing, or has the wrong shape.
         """
         return [self.reader(x, c).transpose(1, 2).unflatten(2, self.shapes[0][1:])]
 
 
 class TokenSynthesis(nn.Module):
-    """A map of tokens to pictures.
+    """A map of tokens to images.
 
     Args:
         net: the options.
         channels: of the map.
-        shape: of a picture.
-        cond: of the condition.
+        shape: of an image.
+        cond: shape of the condition.
     """
 
     def __init__(self, net: ViT, channels: int, shape: tuple[int, ...], cond: Cond) -> None:
         super().__init__()
-        told = vector(cond)
+        cond_width = vector_width(cond)
         self.grid = Grid.of(shape, net.patch)
-        self.cond = cond_shape(0 if told else cond)
+        self.cond = cond_shape(0 if cond_width else cond)
         self.lift = nn.Linear(channels, net.width)
         self.guide: nn.Linear | None = None
         if self.cond:
-            self.seen = Grid((picture_shape(self.cond, "vit")[0], *self.grid.shape[1:]), self.grid.patch)
-            self.guide = nn.Linear(self.seen.width, net.width)
-        self.trunk = Trunk(net, self.grid.size, told)
+            self.cond_grid = Grid((image_shape(self.cond, "vit")[0], *self.grid.shape[1:]), self.grid.patch)
+            self.guide = nn.Linear(self.cond_grid.width, net.width)
+        self.trunk = Trunk(net, self.grid.size, cond_width)
         self.pixels = nn.Linear(net.width, self.grid.width)
 
     def forward(self, maps: Sequence[Tensor], c: Tensor | None = None) -> Tensor:
-        """Pictures ``(B, C, H, W)`` from one map and conditions ``(B, *cond)``.
+        """Images ``(B, C, H, W)`` from one map and conditions ``(B, *cond)``.
 
         Raises:
-            ConfigError: another number of maps, a condition that it was not built for, or none where it needs one.
+            ConfigError: the number of maps is wrong, or a condition is unexpected, missing or has the wrong shape.
         """
         if len(maps) != 1:
-            raise ConfigError(f"This network needs one map, and was given {len(maps)}.")
+            raise ConfigError(f"This network needs one map but got {len(maps)}.")
         tokens = self.lift(maps[0].flatten(2).transpose(1, 2))
         if self.guide is None:
             check_condition(c, self.trunk.cond)
         else:
-            picture = resize(needed(c, self.cond).to(tokens.dtype), self.seen.shape[1:])
-            tokens = tokens + self.guide(self.seen.cut(picture))
+            image = resize(needed(c, self.cond).to(tokens.dtype), self.cond_grid.shape[1:])
+            tokens = tokens + self.guide(self.cond_grid.cut(image))
         return self.grid.join(self.pixels(self.trunk(tokens, c)))

@@ -1,1 +1,1 @@
-"""A run as one self-contained page, its figures, and the card of its model."""
+"""Self-contained report pages of runs, and their figures."""

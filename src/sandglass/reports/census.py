@@ -1,4 +1,4 @@
-"""The page of a census: what ``sandglass inspect DATA -o page.html`` writes."""
+"""The page written by ``sandglass inspect DATA -o page.html``."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ _HISTOGRAMS = 24
 _LONG = 40
 _ROW = 12
 _ODD = {
-    "exact": "The same pixels, in twos",
-    "near": "Nearly the same, in twos",
-    "constant": "One value everywhere",
+    "exact": "Exact duplicates, in pairs",
+    "near": "Near duplicates, in pairs",
+    "constant": "Constant",
     "black": "Nearly black",
     "white": "Nearly white",
-    "saturated": "Half or more at the end of the range",
-    "blurred": "Far less sharp than the rest",
+    "saturated": "Half or more of the pixels saturated",
+    "blurred": "Much less sharp than the others",
 }
 
 
 def write_census(census: Census, path: str | Path) -> Path:
-    """Writes one page that holds everything it shows and runs no script.
+    """Writes a self-contained page without scripts.
 
     Args:
-        census: what was found.
+        census: the result of the inspection.
         path: of the page.
 
     Returns:
         The path.
 
     Raises:
-        SaveError: it could not be written.
+        SaveError: the page could not be written.
 
     Example:
         >>> import tempfile
@@ -62,7 +62,7 @@ def write_census(census: Census, path: str | Path) -> Path:
 
 
 def render_census(census: Census) -> str:
-    """The page as text; every name in it goes through Jinja's escaping."""
+    """The page as text; all names are escaped by Jinja."""
     text: str = template("census.html").render(
         version=__version__,
         title=census.name,
@@ -77,7 +77,7 @@ def render_census(census: Census) -> str:
 
 
 def _tiles(census: Census) -> list[tuple[str, str]]:
-    """The counts that lead the page."""
+    """The counts at the top of the page."""
     levels = [f.level for f in census.findings]
     made = [(f"{n['examples']:,}", name) for name, n in census.facts.get("splits", {}).items()]
     if len(made) == 1:
@@ -91,7 +91,7 @@ def _tiles(census: Census) -> list[tuple[str, str]]:
 
 
 def sections(census: Census) -> list[Section]:
-    """All that there is to show of this kind of data."""
+    """The sections for this kind of data."""
     facts = census.facts
     rows = [[topic, text] for topic, text in overview(census)]
     made = [Section("overview", "Overview", half=True, tables=[Table(rows)])] if rows else []
@@ -104,21 +104,21 @@ def sections(census: Census) -> list[Section]:
 
 
 def class_section(facts: Facts) -> Section | None:
-    """How many examples each class has."""
+    """Number of examples per class."""
     splits = {name: s["classes"] for name, s in facts.get("splits", {}).items() if s["classes"]}
     if not splits:
         return None
-    how = "A class with far fewer examples than the others is hardly learned."
+    how = "A class with far fewer examples than the others is learnt poorly."
     return Section("classes", "Classes", how, half=True, charts=[class_chart(splits)])
 
 
 def picture_sections(census: Census) -> list[Section]:
-    """Sizes, examples, copies and odd ones."""
+    """Sizes, examples, duplicates and outliers."""
     facts = census.facts
     made = []
     sizes = [(s["height"], s["width"], s["count"]) for s in facts["sizes"]]
     if len(sizes) > 1:
-        how = "Pictures of several sizes are brought to one before training: --size, and --fit crop, pad or stretch."
+        how = "Pictures of different sizes are resized before training: --size, and --fit crop, pad or stretch."
         chart = (
             bar_list("sizes", "Height x width", [(f"{h}x{w}", n) for h, w, n in sizes], "pictures")
             if len(sizes) <= 12
@@ -130,18 +130,18 @@ def picture_sections(census: Census) -> list[Section]:
     strips += [_strip(s, 0, _MEAN) for s in sheets["mean"]]
     made.append(Section("examples", "Examples", "A few of each class, and the mean of all pictures.", strips=strips))
     if strips := [_strip(s, 0) for key in ("exact", "near") for s in sheets[key]]:
-        how = "Each picture beside the one it repeats. Copies in train and test make figures look better than they are."
-        made.append(Section("copies", "Copies", how, strips=strips, tables=_copies(facts["copies"])))
+        how = "Each picture next to its duplicate. Duplicates in both train and test make test figures too optimistic."
+        made.append(Section("copies", "Duplicates", how, strips=strips, tables=_copies(facts["copies"])))
     if strips := [_strip(s, 0) for key in _ODD if key not in ("exact", "near") for s in sheets[key]]:
-        how = "Pictures that stand out from the rest; not each of them is wrong."
+        how = "Unusual pictures, which are not necessarily wrong."
         names = [[what, name] for what, found in facts["odd"].items() for name in found["files"]]
-        table = Table(names, ["why", "picture"], title="Their names", folded=True)
-        made.append(Section("odd", "Odd ones", how, strips=strips, tables=[table]))
+        table = Table(names, ["reason", "picture"], title="Names", folded=True)
+        made.append(Section("odd", "Outliers", how, strips=strips, tables=[table]))
     return made
 
 
 def _strip(sheet: Sheet, number: int, width: int = 0) -> Strip:
-    """A sheet in rows; its tiles have one size on the page, however many there are."""
+    """A sheet as a grid, with tiles of a fixed size on the page."""
     tiles = np.stack(sheet.pictures)
     columns = min(len(tiles), _ROW)
     width = width or round(_FULL * columns / _ROW)
@@ -153,19 +153,19 @@ def _copies(facts: Facts) -> list[Table]:
     exact = [[" = ".join(names)] for names in facts["exact"]["files"]]
     near = [[f["a"], f["b"], f"{f['similarity']:.4f}"] for f in facts["near"]["files"]]
     tables = [
-        Table(exact, title="The same pixels", folded=True),
-        Table(near, ["picture", "nearly the same", "correlation"], (2,), "Nearly the same", folded=True),
+        Table(exact, title="Exact duplicates", folded=True),
+        Table(near, ["picture", "near duplicate", "correlation"], (2,), "Near duplicates", folded=True),
     ]
     return [t for t in tables if t.rows]
 
 
 def table_sections(facts: Facts) -> list[Section]:
-    """Every column, in figures and as a small chart."""
+    """Statistics and a small chart of every column."""
     head, rows = column_rows(facts)
     made = []
     charts = [c for k, column in enumerate(facts["columns"][:_HISTOGRAMS]) if (c := _column_chart(k, column))]
     if charts:
-        how = "What lies beyond the first and last percent is counted in the outer bars."
+        how = "Values below the 1st and above the 99th percentile are counted in the outer bins."
         more = len(facts["columns"]) - _HISTOGRAMS
         note = f"The first {_HISTOGRAMS} of {len(facts['columns']):,} columns." if more > 0 else ""
         made.append(Section("values", "Values, column by column", how, charts=charts, note=note))
@@ -185,11 +185,11 @@ def _column_chart(k: int, column: Facts) -> Chart | None:
 
 
 def file_sections(facts: Facts) -> list[Section]:
-    """What could not be read, and what was not tried."""
+    """Unreadable and ignored files."""
     bad, passed = facts.get("unreadable", {"count": 0}), facts.get("ignored", {"count": 0})
     tables = [
-        Table([[f["name"], f["reason"]] for f in found["files"]], ["file", "why"], title=title)
-        for found, title in ((bad, "Cannot be decoded"), (passed, "Passed over"))
+        Table([[f["name"], f["reason"]] for f in found["files"]], ["file", "reason"], title=title)
+        for found, title in ((bad, "Cannot be decoded"), (passed, "Ignored"))
         if found["count"]
     ]
     if not tables:

@@ -1,7 +1,7 @@
-"""Charts as SVG whose text and colours follow the page they stand in, light or dark.
+"""SVG charts whose text and colours follow the light or dark theme of the page.
 
-A chart is drawn in place-holder colours. Inside the page they become CSS variables; in a file of its own they become
-the light palette. Neither pyplot nor a global setting of matplotlib is touched, and the bytes depend on the data alone.
+A chart is drawn in placeholder colours. In the page they become CSS variables; in a separate file they become the light
+palette. Neither pyplot nor global matplotlib settings are changed, and the bytes depend on the data only.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH = 360
-"""Of a chart, in units that are pixels on a telephone, so that its text is legible there."""
+"""Width of a chart in pixels of a phone screen, so that its text is legible there."""
 
 COLOURS: dict[str, tuple[str, str]] = {
     "ink": ("#24211d", "#ece7df"),
@@ -23,7 +23,7 @@ COLOURS: dict[str, tuple[str, str]] = {
     "surface": ("#ffffff", "#201e1b"),
     "train": ("#2b6cb0", "#7ab8f5"),
     "held": ("#c2570c", "#ff9f5a"),
-    # Ten classes: Paul Tol's "muted" scheme, made for colour-blind readers, and a grey; shifted to suit either paper.
+    # Ten classes: Paul Tol's colour-blind safe "muted" scheme and a grey, adapted to light and dark backgrounds.
     "c0": ("#332288", "#9d92ff"),
     "c1": ("#4aa8d8", "#88ccee"),
     "c2": ("#2f9c8b", "#44c2ac"),
@@ -35,12 +35,12 @@ COLOURS: dict[str, tuple[str, str]] = {
     "c8": ("#aa4499", "#d783ca"),
     "c9": ("#77716a", "#c4beb5"),
 }
-"""Every colour by name, on light and on dark paper."""
+"""Colours by name, for light and dark backgrounds."""
 
 CLASS_COLOURS = tuple(f"c{k}" for k in range(10))
 
 HALO = "halo"
-"""Mark (``gid``) of a text that keeps clear of what is under it."""
+"""Mark (``gid``) of a text that is drawn with a halo."""
 
 _HOLD = {name: f"#0102{k:02x}" for k, name in enumerate(COLOURS)}
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -66,9 +66,9 @@ class Chart:
     """A finished chart.
 
     Args:
-        name: of its file, without ``.svg``; unique in a page.
-        alt: what it shows, for those who cannot see it.
-        svg: in place-holder colours.
+        name: file name without ``.svg``, unique within a page.
+        alt: alternative text.
+        svg: the chart in placeholder colours.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Chart:
 
     @property
     def inline(self) -> str:
-        """The ``<svg>`` element for a page that defines a CSS variable for each of :data:`COLOURS`."""
+        """The ``<svg>`` element, for a page with a CSS variable for each of :data:`COLOURS`."""
         svg = self.svg
         for name, held in _HOLD.items():
             svg = svg.replace(held, "currentColor" if name == "ink" else f"var(--{name})")
@@ -85,7 +85,7 @@ class Chart:
 
     @property
     def file(self) -> str:
-        """A file that stands alone, in the light palette."""
+        """A standalone file in the light palette."""
         svg = self.svg
         for name, held in _HOLD.items():
             svg = svg.replace(held, COLOURS[name][0])
@@ -93,29 +93,29 @@ class Chart:
 
 
 def colour(name: str) -> str:
-    """The place-holder that stands for one of :data:`COLOURS` while drawing."""
+    """The placeholder of one of :data:`COLOURS`."""
     return _HOLD[name]
 
 
 def draw(name: str, alt: str, paint: Callable[[Any], None], *, width: int = WIDTH, height: int = 240) -> Chart:
-    """A chart that ``paint`` puts on the matplotlib axes it is given.
+    """A chart drawn by ``paint`` on matplotlib axes.
 
     Args:
-        name: of its file; letters, digits and hyphens.
-        alt: what it shows.
-        paint: draws on the axes; colours come from :func:`colour`.
+        name: file name; letters, digits and hyphens.
+        alt: alternative text.
+        paint: draws on the axes, with colours from :func:`colour`.
         width: in units of 1/72 inch.
-        height: as well.
+        height: in units of 1/72 inch.
     """
     import matplotlib
     from matplotlib.figure import Figure
 
     name = re.sub(r"[^A-Za-z0-9-]+", "-", name)
-    # From the defaults, so that a person's own style file cannot break the place-holders.
+    # Start from the defaults, so that a user's style file cannot break the placeholders.
     style: Any = {k: v for k, v in matplotlib.rcParamsDefault.items() if k.split(".")[0] in _OWN}
     buffer = io.StringIO()
     with matplotlib.rc_context(style | _style()), warnings.catch_warnings():
-        # The reader's browser has glyphs that matplotlib's measuring font may lack.
+        # Browsers have glyphs that matplotlib's font may lack.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
         figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
         paint(figure.add_subplot())
@@ -165,7 +165,7 @@ def _style() -> dict[str, Any]:
 
 
 def _clean(svg: str, name: str, alt: str) -> str:
-    """The ``<svg>`` element alone: no metadata, fonts of the system, ids that no other chart of a page has."""
+    """The ``<svg>`` element without metadata, with system fonts and with ids unique to this chart."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)

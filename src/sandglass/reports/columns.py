@@ -1,4 +1,4 @@
-"""Examples that are no pictures, column by column."""
+"""Columns of examples that are not images."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sandglass.data.transform import TableTransform
 from sandglass.reports.section import Material
 
 SHOWN = 24
-"""Columns at most."""
+"""Maximum number of columns."""
 
 _YEAR = 365.2425 * 86400  # seconds
 
 
 @dataclass(frozen=True)
 class Series:
-    """One column of a table: its numbers in their own unit, dates as years, or its categories as numbers from 0.
+    """One column of a table: numbers in the original unit, dates as years, or category indices from 0.
 
-    What was not observed is NaN.
+    Missing values are NaN.
     """
 
     name: str
@@ -39,22 +39,22 @@ def series(x: Tensor, m: Material, mask: Tensor | None = None) -> list[Series]:
         flat = np.asarray(transform.inverse(x.cpu()), np.float64).reshape(len(x), -1)
         return [Series(f"x{k + 1}", flat[:, k]) for k in range(min(SHOWN, flat.shape[1]))]
     rows = x.cpu().double().numpy()
-    gaps = np.zeros(rows.shape, bool) if mask is None else ~mask.cpu().numpy()
+    missing = np.zeros(rows.shape, bool) if mask is None else ~mask.cpu().numpy()
     made: list[Series] = []
     start = 0
     for column in transform.columns:
         end = start + coding.width(column)
-        made += _of_column(column, rows[:, start:end], gaps[:, start:end])
+        made += _of_column(column, rows[:, start:end], missing[:, start:end])
         start = end
     return made[:SHOWN]
 
 
-def _of_column(column: Mapping[str, Any], part: npt.NDArray[Any], gap: npt.NDArray[Any]) -> list[Series]:
+def _of_column(column: Mapping[str, Any], part: npt.NDArray[Any], missing: npt.NDArray[Any]) -> list[Series]:
     name, kind, categories = column["name"], column["kind"], tuple(column.get("categories", ()))
     if kind == "categorical":
-        # From the code, not from the text it stands for: two categories may read alike.
-        return [Series(name, np.where(gap[:, 0], np.nan, part.argmax(1)), categories)]
-    found = np.where(gap, np.nan, coding.quantities(column, part))
+        # From the one-hot code, since two categories may have the same text.
+        return [Series(name, np.where(missing[:, 0], np.nan, part.argmax(1)), categories)]
+    found = np.where(missing, np.nan, coding.quantities(column, part))
     if kind == "ordinal":
         return [Series(name, found[:, 0], categories)]
     if kind == "date":

@@ -1,4 +1,4 @@
-"""Charts of how many there are of what: classes, sizes, the values of a column."""
+"""Charts of counts: classes, sizes, values of a column."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from sandglass.reports.chart import Chart, colour, draw
 from sandglass.reports.plots import short
 
 MOST = 24
-"""Classes in one chart."""
+"""Maximum number of classes in a chart."""
 
 SHADES = {"train": "train", "validation": "c5", "test": "held"}
-"""The colour of a split, by name; others are grey."""
+"""Colours of splits; others are grey."""
 
 
 def class_chart(splits: Mapping[str, Mapping[str, int]], name: str = "classes") -> Chart:
-    """Horizontal bars, a class each, the splits one after another in it; the largest classes first.
+    """Horizontal bars, one per class and stacked by split; the largest classes first.
 
     Args:
-        splits: for each its classes with their counts.
-        name: of the chart's file.
+        splits: class counts by split.
+        name: file name of the chart.
     """
     totals: dict[str, int] = {}
     for classes in splits.values():
@@ -68,7 +68,7 @@ def _bars(axes: Any, labels: Sequence[str], unit: str = "examples") -> None:
 
 
 def bins_chart(name: str, title: str, edges: Sequence[float], counts: Sequence[int]) -> Chart:
-    """A histogram whose bins are counted already."""
+    """A histogram from precomputed counts."""
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -82,7 +82,7 @@ def bins_chart(name: str, title: str, edges: Sequence[float], counts: Sequence[i
 
 
 def scatter_sizes(name: str, sizes: Sequence[tuple[int, int, int]]) -> Chart:
-    """Widths against heights, the area of a dot by how many pictures have that size: ``(height, width, count)``."""
+    """Scatter plot of image sizes ``(height, width, count)``, with dot areas proportional to counts."""
 
     def paint(axes: Any) -> None:
         heights, widths, counts = np.array(sizes, float).T

@@ -1,4 +1,4 @@
-"""The figures of a run that lead its page, and how figures are written."""
+"""Summary figures of a run, and number formatting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sandglass.metrics.latent import COLLAPSED
 from sandglass.reports.section import Material
 
 MINUS = "\N{MINUS SIGN}"
-"""What figures are shown with: a hyphen is too short beside a digit."""
+"""Minus sign for figures; a hyphen is too short."""
 
 NAMES = {
     "elbo": "ELBO",
@@ -44,7 +44,7 @@ NAMES = {
 
 
 def called(figure: str) -> str:
-    """A figure's name for the reader.
+    """The display name of a figure.
 
     Example:
         >>> called("elbo"), called("nearest_ratio")
@@ -73,8 +73,8 @@ def figure(value: float | None, stderr: float | None = None) -> str:
 
 
 def verdict(m: Material) -> str:
-    """The run in one line of figures."""
-    said = []
+    """A one-line summary of the results."""
+    parts = []
     for report in m.reports[:1]:
         metrics = report["metrics"]
         units = metrics.get("active_units")
@@ -82,33 +82,33 @@ def verdict(m: Material) -> str:
             if name in metrics:
                 r = metrics[name]
                 unit = "" if name in ("mse", "fid") else f" {r['unit']}"
-                said.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
+                parts.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
                 break
         if units:
             collapsed = f": {COLLAPSED}" if COLLAPSED in units.get("note", "") else ""
             of = units["unit"].replace("dimensions", "latent dimensions")
-            said.append(f"{figure(units['value'])} {of} active{collapsed}")
-    if said:
-        return "; ".join(said) + "."
+            parts.append(f"{figure(units['value'])} {of} active{collapsed}")
+    if parts:
+        return "; ".join(parts) + "."
     if not any(stage.objective for stage in m.model.stages()):
-        return "This model has no likelihood to measure: judge it by its samples, and by what compares them with data."
-    return "Nothing has been measured yet; run evaluate to see how good it is."
+        return "This model has no likelihood: assess its samples, and metrics that compare them with the data."
+    return "Not evaluated yet; run evaluate to see its metrics."
 
 
 def facts(m: Material) -> str:
-    """What was trained on what, and when."""
+    """Shape and number of examples, start time and corruption of a run."""
     data = m.run.config["data"]
     shape = "\N{MULTIPLICATION SIGN}".join(map(str, m.run.config["spec"]["shape"]))
     sizes = ", ".join(f"{n:,} {name}" for name, n in data["examples"].items())
     begun = next((e["time"] for e in m.events if e["event"] == "start"), None)
     when = f" Started {datetime.fromisoformat(begun):%-d %B %Y, %H:%M} UTC." if begun else ""
     damage = ", ".join(m.run.config["training"].get("corrupt") or ())
-    how = f" Training inputs were corrupted ({damage}); all figures but the training curves are of whole ones."
+    how = f" Training inputs were corrupted ({damage}); all figures but the training curves are for clean inputs."
     return f"Examples of shape {shape}: {sizes}.{when}{how if damage else ''}"
 
 
 def tiles(m: Material) -> list[tuple[str, str]]:
-    """The figures that lead the page, as (figure, label)."""
+    """The figures at the top of the page, as (figure, label)."""
     made: list[tuple[str, str]] = []
     for report in m.reports[:1]:
         metrics = report["metrics"]
@@ -128,37 +128,36 @@ def tiles(m: Material) -> list[tuple[str, str]]:
 
 
 def warnings(m: Material) -> list[str]:
-    """What a reader must know before believing the rest."""
-    said = []
+    """Warnings about the run or its report."""
+    found = []
     skipped = [e for e in m.events if e["event"] == "skipped"]
     if skipped:
         count, first = sum(e.get("count", 1) for e in skipped), skipped[0]
-        said.append(
+        found.append(
             f"{count} update{'s were' if count > 1 else ' was'} skipped because a term was not finite; first at step "
-            f"{first['step'] + 1}, term '{first['term']}' of phase '{first['phase']}'. A lower learning rate or a "
-            "clipped "
-            "gradient usually helps."
+            f"{first['step'] + 1}, term '{first['term']}' of phase '{first['phase']}'. A lower learning rate or "
+            "gradient clipping usually helps."
         )
     step = max((r["step"] for r in m.records), default=0)
     for report in m.reports:
         if any(r["value"] is None for r in report["metrics"].values()):
-            said.append(f"Some figures on the {report['split']} split are not finite.")
+            found.append(f"Some figures on the {report['split']} split are not finite.")
     if not step:
-        said.append("Nothing was logged yet: the figures are those of an untrained model.")
+        found.append("Nothing was logged yet: the figures are of an untrained model.")
     if m.data is None:
-        said.append("The data was not at hand, so everything that needs real examples is left out.")
+        found.append("The data is not available, so sections that need real examples are omitted.")
     elif m.data.fingerprint and m.data.fingerprint != m.run.config["data"]["fingerprint"]:
-        said.append("The data shown here is not the data the run was trained on.")
-    return said
+        found.append("The data shown here is not the data the run was trained on.")
+    return found
 
 
 def parameters(m: Material) -> int:
-    """Trainable numbers in the model."""
+    """Number of parameters of the model."""
     return sum(p.numel() for p in m.model.parameters())
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words.
+    """A duration as text.
 
     Example:
         >>> duration(12.34), duration(754), duration(7322)

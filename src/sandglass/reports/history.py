@@ -1,4 +1,4 @@
-"""What was logged, as curves over epochs."""
+"""Logged values as curves over epochs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UPKEEP = {
 }
 
 BOOKKEEPING = ("skipped", *_UPKEEP)
-"""Terms that say how training went, and are no part of an objective."""
+"""Logged terms about training that are no part of an objective."""
 
 TITLES = {
     "loss": "Objective",
@@ -33,7 +33,7 @@ _NATS = {"distortion", "rate"}
 
 @dataclass(frozen=True)
 class Curve:
-    """One term on one split, a value an epoch."""
+    """One term on one split, with a value per epoch."""
 
     epochs: tuple[float, ...]
     values: tuple[float, ...]
@@ -53,8 +53,8 @@ class Panel:
     """Curves that share axes.
 
     Args:
-        name: of its file.
-        title: what it shows.
+        name: file name.
+        title: of the panel.
         unit: of the vertical axis.
         lines: the curves.
     """
@@ -66,7 +66,7 @@ class Panel:
 
 
 def curves(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], Curve]:
-    """Curves by (split, phase, term); several records of an epoch become their mean, weighted by examples.
+    """Curves by (split, phase, term); records of the same epoch are averaged, weighted by examples.
 
     Example:
         >>> r = {"epoch": 0.5, "split": "train", "phase": "elbo", "term": "loss", "value": 4.0, "n": 1}
@@ -89,7 +89,7 @@ def curves(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], C
 
 
 def stage_of(record: Mapping[str, Any]) -> str:
-    """The stage that a record is of; runs of before there were stages had one."""
+    """The stage of a record; "train" for runs from before there were stages."""
     return str(record.get("stage", "train"))
 
 
@@ -103,10 +103,10 @@ def by_stage(model: Model, records: Iterable[Mapping[str, Any]]) -> list[tuple[S
 
 
 def panels(stage: Stage, found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
-    """The loss curves of a stage: the objective and each of its parts, or the players of a game together.
+    """The loss curves of a stage: the objective and its parts, or all players of an adversarial game.
 
     Args:
-        stage: of a model.
+        stage: the stage.
         found: its :func:`curves`.
     """
     own = [phase.name for phase in stage.phases]
@@ -117,13 +117,13 @@ def panels(stage: Stage, found: Mapping[tuple[str, str, str], Curve]) -> list[Pa
 
 
 def of_stage(panel: Panel, name: str) -> Panel:
-    """The panel under the name of its stage, for a model that has several."""
+    """The panel with the name of its stage in its title, for a model with several stages."""
     title = f"{name}: {panel.title[:1].lower()}{panel.title[1:]}"
     return replace(panel, name=panel.name.replace("curve-", f"curve-{name}-", 1), title=title)
 
 
 def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several: bool) -> list[Panel]:
-    """Training against held-out examples: the loss, then its parts where it has several."""
+    """Training and held-out curves of the loss, then of its parts if there are several."""
     own = {(split, term): c for (split, p, term), c in found.items() if p == phase and term not in BOOKKEEPING}
     splits = list(dict.fromkeys(split for split, _ in own))
     parts = [t for t in dict.fromkeys(term for _, term in own) if t not in ("loss", "objective")]
@@ -132,7 +132,7 @@ def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several:
     for term in ["loss", *(parts if len(parts) > 1 else [])]:
         lines = []
         for split in splits:
-            # Held-out examples are judged by the objective at its final weights, which is what chooses the best epoch.
+            # The held-out curve is the objective at its final schedule values, which selects the best epoch.
             curve = own.get((split, "objective")) if term == "loss" and split != "train" else None
             curve = curve or own.get((split, term))
             if curve:
@@ -146,7 +146,7 @@ def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several:
 
 
 def _game(phases: list[str], found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
-    """The players' losses in one panel, the critic's scores in another, any other part in its own."""
+    """The players' losses in one panel, the critic's scores in another, and one panel for every other term."""
     colours = ("train", "held", "c3", "c4", "c8")
     train = {(phase, term): c for (split, phase, term), c in found.items() if split == "train"}
     losses = [Line(p, colours[k % 5], train[p, "loss"]) for k, p in enumerate(phases) if (p, "loss") in train]
@@ -164,7 +164,7 @@ def _game(phases: list[str], found: Mapping[tuple[str, str, str], Curve]) -> lis
 
 
 def upkeep(found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
-    """Gradient norm and learning rate of every phase, and the weights that moved."""
+    """Gradient norm and learning rate of every phase, and scheduled loss weights."""
     colours = ("train", "held", "c3", "c4", "c8")
     made = []
     for term, (title, unit) in _UPKEEP.items():
@@ -176,6 +176,6 @@ def upkeep(found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:
 
 
 def best_epoch(run: Run, records: Iterable[Mapping[str, Any]]) -> float | None:
-    """The epoch whose weights were kept as the best, None where nothing was chosen."""
+    """The epoch of the best weights, None without a best checkpoint."""
     step = run.pointed("BEST")
     return next((float(r["epoch"]) for r in records if r["step"] == step), None)

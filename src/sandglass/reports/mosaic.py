@@ -1,4 +1,4 @@
-"""Pictures side by side: exact pixels, no plotting library, any height, width and channels."""
+"""Image grids with exact pixels, without a plotting library, for any height, width and number of channels."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def to_images(x: Tensor, transform: Transform) -> Pixels:
-    """Examples as pixels, through the inverse of the transform that made them.
+    """Examples as pixels, by the inverse of their transform.
 
-    Arrays that are no pictures are standardised numbers: three standard deviations either side of the mean span black
-    to white, the same for originals and reconstructions, and of more than four channels the first is shown.
+    Standardised arrays that are not images are shown from -3 (black) to 3 standard deviations (white), the same for
+    originals and reconstructions; with two or more than four channels, only the first channel is shown.
 
     Args:
-        x: ``(N, C, H, W)`` examples as a model takes and gives them.
+        x: ``(N, C, H, W)`` examples in the scale of the model.
         transform: of the run.
 
     Returns:
@@ -54,9 +54,9 @@ def grid(images: Pixels, columns: int, pad: int = 2, background: int = 255) -> P
 
     Args:
         images: ``(N, H, W, C)``.
-        columns: images a row; a last row that is not full ends in background.
-        pad: pixels.
-        background: value of every channel there; 0 is transparent for images that have alpha.
+        columns: images per row; an incomplete last row is filled with background.
+        pad: padding in pixels.
+        background: value of every channel of the background; 0 is transparent for images with alpha.
 
     Returns:
         ``(rows * (H + pad) + pad, columns * (W + pad) + pad, C)``.
@@ -77,19 +77,19 @@ def grid(images: Pixels, columns: int, pad: int = 2, background: int = 255) -> P
 
 
 def enlarge(images: Pixels, times: int) -> Pixels:
-    """``(N, H, W, C)`` with every pixel repeated to a square, so that small images stay sharp."""
+    """``(N, H, W, C)`` enlarged by an integer factor with nearest-neighbour interpolation."""
     return images.repeat(times, axis=1).repeat(times, axis=2)
 
 
 def with_alpha(images: Pixels) -> Pixels:
-    """``(..., C)`` with an opaque alpha channel added, where there is none."""
+    """``(..., C)`` with an opaque alpha channel, if there is none."""
     if images.shape[-1] in (2, 4):
         return images
     return np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
 
 
 def png(array: Pixels) -> bytes:
-    """``(H, W, C)`` as a PNG file: grey, grey with alpha, RGB or RGBA by the number of channels."""
+    """``(H, W, C)`` as a PNG file: grey, grey with alpha, RGB or RGBA, depending on the number of channels."""
     from PIL import Image
 
     height, width, channels = array.shape
@@ -100,10 +100,10 @@ def png(array: Pixels) -> bytes:
 
 
 def save_png(array: Pixels, path: str | Path) -> None:
-    """Writes ``(H, W, C)``, or a grey ``(H, W)``, as a PNG file, making its folder.
+    """Writes ``(H, W, C)``, or a grey ``(H, W)``, as a PNG file, and creates its folder.
 
     Raises:
-        SaveError: it could not be written.
+        SaveError: the file could not be written.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -111,26 +111,26 @@ def save_png(array: Pixels, path: str | Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder with all above it, unless it is there.
+    """Creates a folder and its parents, unless it exists.
 
     Raises:
-        SaveError: it could not be made.
+        SaveError: the folder could not be created.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SaveError(f"The folder {path} could not be made: {error.strerror}.") from error
+        raise SaveError(f"The folder {path} could not be created: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A finished mosaic.
+    """A finished image grid.
 
     Args:
-        name: of its file, without ``.png``.
-        alt: what it shows, for those who cannot see it.
+        name: file name without ``.png``.
+        alt: alternative text.
         pixels: ``(H, W, C)``.
-        width: at most, on the page, in CSS pixels.
+        width: maximum width on the page, in CSS pixels.
     """
 
     name: str
@@ -140,7 +140,7 @@ class Mosaic:
 
     @property
     def height(self) -> int:
-        """On the page, in CSS pixels."""
+        """Height on the page, in CSS pixels."""
         return round(self.width * self.pixels.shape[0] / self.pixels.shape[1])
 
     @cached_property
@@ -150,20 +150,20 @@ class Mosaic:
 
     @property
     def uri(self) -> str:
-        """The same as a data URI."""
+        """The PNG file as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.file).decode()
 
 
 def mosaic(name: str, alt: str, images: Pixels, columns: int, *, width: int, pad: int = 4) -> Mosaic:
-    """A grid with transparent gutters, its images enlarged by a whole number.
+    """A grid with transparent gaps and images enlarged by an integer factor.
 
     Args:
-        name: of its file.
-        alt: what it shows.
+        name: file name.
+        alt: alternative text.
         images: ``(N, H, W, C)``.
-        columns: images a row.
+        columns: images per row.
         width: on the page, in CSS pixels.
-        pad: pixels of the file between images.
+        pad: gap between images, in pixels of the file.
     """
     times = fitting(images.shape[2], columns, width, pad)
     pixels = grid(with_alpha(enlarge(images, times)), columns, pad, background=0)
@@ -172,8 +172,8 @@ def mosaic(name: str, alt: str, images: Pixels, columns: int, *, width: int, pad
 
 
 def fitting(size: int, columns: int, width: int, pad: int) -> int:
-    """How many times to enlarge images ``size`` pixels wide, so that ``columns`` of them are twice ``width`` wide.
+    """Factor to enlarge images ``size`` pixels wide, so that ``columns`` of them are about twice ``width`` wide.
 
-    Twice, so that they are sharp on a fine screen and are only ever made smaller, smoothly, on a coarse one.
+    Twice, so that images are sharp on high-resolution screens and only ever scaled down on others.
     """
     return max(1, int((2 * width / columns - pad) / size + 0.5))

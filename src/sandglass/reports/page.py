@@ -1,4 +1,4 @@
-"""The report: one page that holds everything it shows."""
+"""The report: one self-contained page."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from sandglass.runs.run import Run
 def write_report(run: Run, model: Model, data: Dataset | None = None, results: Mapping[str, Any] | None = None) -> Path:
     """Writes ``report.html`` into the run folder, and its figures into ``figures/``.
 
-    The page needs nothing outside itself and runs no script; text, colours and charts follow the reader's light or dark
-    setting. It is the same bytes for the same run. The model's weights and mode, and the global generators, are as
-    before.
+    The page is self-contained and runs no script; text, colours and charts follow the reader's light or dark setting.
+    Its bytes are the same for the same run. The model's weights and mode and the global random generators are not
+    changed.
 
     Args:
         run: the run folder.
         model: its trained model.
-        data: the data it was trained on; without it everything that needs real examples is left out.
-        results: what :func:`sandglass.evaluate` returned, or a mapping of split names to such; the run's own
-            ``results.json`` when not given.
+        data: the data it was trained on; without it, sections that need real examples are omitted.
+        results: the result of :func:`sandglass.evaluate`, or a mapping of split names to results; by default the run's
+            ``results.json``.
 
     Returns:
         The path of the page.
 
     Raises:
-        SaveError: it could not be written.
+        SaveError: the page could not be written.
     """
     material = Material(run, model, data, reports(run.results() if results is None else results))
     sections = gather(material)
@@ -56,14 +56,14 @@ def write_report(run: Run, model: Model, data: Dataset | None = None, results: M
 
 
 def reports(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Measured splits, the test split first, from the result of one evaluation or from several by split."""
+    """Results of the evaluated splits, the test split first, from one result or from several by split."""
     found = [results] if "metrics" in results else list(results.values())
     order = {"test": 0, "validation": 1}
     return sorted((r for r in found if r.get("metrics")), key=lambda r: order.get(r["split"], 2))
 
 
 def gather(m: Material) -> list[Section]:
-    """The sections that this model and its data allow, in the order of the page."""
+    """The sections that the model and its data support, in page order."""
     draws = [entry.make for entry in entries("section")]
     with torch.no_grad():
         found = [draw(m) for draw in sorted(draws, key=lambda draw: draw.place)]  # type: ignore[attr-defined]
@@ -71,14 +71,14 @@ def gather(m: Material) -> list[Section]:
 
 
 def paired(sections: list[Section]) -> list[Section]:
-    """Sections of half width only in twos, so that none leaves a hole beside it.
+    """Keeps half-width sections only in pairs, so that none leaves an empty half.
 
     Example:
         >>> [s.half for s in paired([Section("a", "A", half=True), Section("b", "B"), Section("c", "C", half=True)])]
         [False, False, False]
     """
     made: list[Section] = []
-    waiting = False  # whether the last one stands alone on its line so far
+    waiting = False  # whether the last section is alone on its line
     for section in [*sections, Section("", "")]:
         if waiting and not section.half:
             made[-1] = dataclasses.replace(made[-1], half=False)
@@ -88,7 +88,7 @@ def paired(sections: list[Section]) -> list[Section]:
 
 
 def render(m: Material, sections: list[Section]) -> str:
-    """The page as text. Everything but the charts goes through Jinja's escaping."""
+    """The page as text. Everything but the charts is escaped by Jinja."""
     name, data_name = m.run.config["model"]["name"], m.run.config["data"]["name"]
     return template("page.html").render(
         version=__version__,
@@ -105,7 +105,7 @@ def render(m: Material, sections: list[Section]) -> str:
 
 
 def template(name: str) -> Any:
-    """A page of this folder, ready to be filled."""
+    """A page template of this folder."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(

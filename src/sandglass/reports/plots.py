@@ -16,7 +16,7 @@ Values = npt.NDArray[Any]
 
 
 def short(text: object, length: int = 16) -> str:
-    """A name on one line of at most ``length`` characters.
+    """Text on one line, truncated to ``length`` characters.
 
     Example:
         >>> short("Iris versicolor var. alba", 12)
@@ -27,14 +27,14 @@ def short(text: object, length: int = 16) -> str:
 
 
 def curve_chart(panel: Panel, best: float | None = None) -> Chart:
-    """Curves over epochs; the best epoch is a vertical line."""
+    """Curves over epochs, with a vertical line at the best epoch."""
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
 
         for line in panel.lines:
             dots = "o" if len(line.curve.epochs) < 4 else None
-            style = "-" if line.colour == "train" else (0, (5, 1.5))  # told apart without colour, too
+            style = "-" if line.colour == "train" else (0, (5, 1.5))  # distinguishable without colour
             axes.plot(line.curve.epochs, line.curve.values, color=colour(line.colour), linestyle=style, marker=dots,
                       markersize=5, label=line.label)  # fmt: skip
         last = max((e for line in panel.lines for e in line.curve.epochs), default=1.0)
@@ -45,7 +45,7 @@ def curve_chart(panel: Panel, best: float | None = None) -> Chart:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         if panel.name.endswith("-lr"):
-            axes.set_ylim(bottom=0)  # a constant would get axes of its own rounding errors
+            axes.set_ylim(bottom=0)  # otherwise the axis of a constant would show rounding errors
         axes.set(title=panel.title, xlabel="epoch", ylabel=panel.unit)
         if len(panel.lines) > 1 or best is not None:
             axes.legend()
@@ -57,7 +57,7 @@ def bar_chart(
     name: str, title: str, values: Values, active: Values, labels: Sequence[str], threshold: float, unit: str,
     note: str, log: bool = False,
 ) -> Chart:  # fmt: skip
-    """Bars in a given order; those that are active stand out, and a line marks the threshold."""
+    """Bars in the given order; active ones are highlighted, and a line marks the threshold."""
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -77,16 +77,16 @@ def bar_chart(
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(axis="x", visible=False)
-        ordered = "latent dimension, by falling KL" if len(labels) <= 20 else "rank of the latent dimension by KL"
+        ordered = "latent dimension, by decreasing KL" if len(labels) <= 20 else "rank of the latent dimension by KL"
         axes.set(title=title, xlabel=ordered, ylabel=unit)
-        axes.set_xlim(-0.6, max(len(values), 6) - 0.4)  # two bars need not fill the width
+        axes.set_xlim(-0.6, max(len(values), 6) - 0.4)  # avoid very wide bars
         axes.figure.legend(loc="outside lower right")
 
     return draw(name, title, paint, height=240 if len(values) > 2 else 190)
 
 
 def colour_of_classes(y: Tensor | None, classes: Sequence[str]) -> list[tuple[int | None, str, str]]:
-    """Legend entries ``(class, name, colour)``; the ten most frequent have a colour, ``None`` is all others.
+    """Legend entries ``(class, name, colour)``: the ten most frequent classes, and ``None`` for all others.
 
     Example:
         >>> import torch
@@ -108,7 +108,7 @@ def scatter_chart(
     name: str, title: str, points: Tensor, y: Tensor | None, legend: Sequence[tuple[int | None, str, str]],
     axes_names: tuple[str, str], ticks: bool = True,
 ) -> Chart:  # fmt: skip
-    """Points ``(N, 2)`` by class, with the name of each class at its median."""
+    """Scatter plot of points ``(N, 2)`` by class, with the class names at the medians."""
     xy = points.numpy()
     known = [k for k, _, _ in legend if k is not None]
     group = np.full(len(xy), -1) if y is None else np.where(np.isin(y.numpy(), known), y.numpy(), -1)
@@ -118,8 +118,8 @@ def scatter_chart(
         from matplotlib.path import Path
         from matplotlib.ticker import MaxNLocator
 
-        # Points without length in one path are round dots, in a twentieth of the bytes that markers take. Classes take
-        # turns, so that the last one does not bury the others.
+        # Zero-length segments in one path are round dots that need a twentieth of the bytes of markers. Classes are
+        # drawn in turns, so that the last one does not cover the others.
         radius = 3.6 if len(xy) > 600 else 4.6
         for turn in range(8 if y is not None else 1):
             for k, _, shade in sorted(legend, key=lambda entry: entry[0] is not None):
@@ -147,13 +147,13 @@ def scatter_chart(
 
 
 def histogram_chart(name: str, column: str, data: Values, samples: Values) -> Chart:
-    """One numeric column: data filled, samples as a line, both as densities over the same bins."""
+    """Histogram of a numeric column: data filled, samples as a line, both as shares over the same bins."""
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
 
         both = np.concatenate([data, samples])
-        # A stray draw must not squeeze everything else into one bin.
+        # Clip outliers among the samples, which would squeeze everything else into one bin.
         low, high = np.quantile(both, [0.002, 0.998])
         low, high = min(low, data.min()), max(high, data.max())
         bins = int(np.clip(np.sqrt(len(data)), 8, 24))
@@ -166,14 +166,14 @@ def histogram_chart(name: str, column: str, data: Values, samples: Values) -> Ch
                         alpha=0.45 if filled else 1, label="data" if filled else "samples")  # fmt: skip
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.set(title=short(column, 22), xlabel="value", ylabel="share a bin")
+        axes.set(title=short(column, 22), xlabel="value", ylabel="share per bin")
         axes.legend(loc="lower right", bbox_to_anchor=(1.02, 0.99), ncols=2, columnspacing=1)
 
     return draw(name, f"Histogram of {column}, data and samples", paint, height=200)
 
 
 def category_chart(name: str, column: str, labels: Sequence[str], data: Values, samples: Values) -> Chart:
-    """One categorical column: the share of every category in data and in samples."""
+    """Bars of a categorical column: the share of every category in data and samples."""
 
     def paint(axes: Any) -> None:
         place = np.arange(len(labels))
@@ -192,7 +192,7 @@ def category_chart(name: str, column: str, labels: Sequence[str], data: Values, 
 def error_chart(
     name: str, title: str, labels: Sequence[str], values: Values, unit: str, worst: float, note: str
 ) -> Chart:
-    """Horizontal bars, a column of a table each; a line marks what guessing would give."""
+    """Horizontal bars, one per table column; a line marks the trivial baseline."""
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -211,7 +211,7 @@ def error_chart(
 
 
 def heat_chart(name: str, title: str, shares: Values, rows: Sequence[str], columns: Sequence[str], side: str) -> Chart:
-    """A table ``(R, C)`` of numbers in [0, 1]: the fuller a cell's colour, the higher; ``side`` names the rows."""
+    """Heat map of ``(R, C)`` values in [0, 1]; ``side`` labels the vertical axis."""
 
     def paint(axes: Any) -> None:
         from matplotlib.patches import Rectangle
@@ -233,15 +233,15 @@ def dot_chart(
     name: str, title: str, labels: Sequence[str], values: Sequence[Sequence[tuple[float, float | None]]],
     shades: Sequence[str], unit: str,
 ) -> Chart:  # fmt: skip
-    """One figure of several runs: a dot a run with a bar of two standard errors either side, a line a label.
+    """One figure of several runs: one dot per run with error bars of two standard errors, one line per label.
 
     Args:
-        name: of its file.
+        name: file name.
         title: of the figure.
         labels: of the lines.
-        values: for each, (value, standard error) of its runs; those that are not finite are left out.
-        shades: a colour a line.
-        unit: below the axis.
+        values: for each line, (value, standard error) of its runs; values that are not finite are omitted.
+        shades: colours of the lines.
+        unit: of the axis.
     """
 
     def paint(axes: Any) -> None:
@@ -263,7 +263,7 @@ def dot_chart(
 
 
 def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]], unit: str) -> Chart:
-    """Curves (label, colour, curve) of several runs over epochs; the first epochs may leave the axes."""
+    """Curves (label, colour, curve) of several runs over epochs; extreme first epochs may be cut off."""
     styles: Sequence[Any] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
     def paint(axes: Any) -> None:
@@ -274,7 +274,7 @@ def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]
                       marker="o" if len(curve.epochs) < 4 else None, markersize=5, label=short(label, 18))  # fmt: skip
         every = np.concatenate([c.values for _, _, c in curves])
         ends = np.concatenate([c.values[len(c.values) // 8 :] for _, _, c in curves])
-        # A first epoch far off would press all that matters into a line.
+        # An extreme first epoch would compress the rest of the curves.
         if len(every) > 16 and every.max() - ends.min() > 3 * (ends.max() - ends.min()) > 0:
             axes.set_ylim(ends.min() - 0.05 * (ends.max() - ends.min()), ends.max() + 0.15 * (ends.max() - ends.min()))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
@@ -288,15 +288,14 @@ def overlay_chart(name: str, title: str, curves: Sequence[tuple[str, str, Curve]
 def slice_chart(
     name: str, along: str, points: Sequence[tuple[Any, float | None, bool]], unit: str, scale: str
 ) -> Chart:
-    """A figure against one option, a dot a trial.
+    """A figure against one option, one dot per trial.
 
     Args:
-        name: of its file.
+        name: file name.
         along: the option.
         points: (value of the option, figure, whether it is the best).
         unit: of the figure.
-        scale: ``"log"`` or ``"linear"`` where the values are numbers of a range, ``"list"`` where they are texts, which
-            stand side by side.
+        scale: ``"log"`` or ``"linear"`` for numeric ranges, ``"list"`` for categorical values.
     """
     labels = list(dict.fromkeys(value for value, _, _ in points)) if scale == "list" else []
 
@@ -313,7 +312,7 @@ def slice_chart(
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
             ends = [value for value, _, _ in points]
-            narrow = max(ends) < 30 * min(ends)  # then powers of ten alone would leave an axis with one number or none
+            narrow = max(ends) < 30 * min(ends)  # powers of ten would give at most one tick label
             axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if narrow else "")
         else:

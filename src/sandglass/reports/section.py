@@ -1,4 +1,4 @@
-"""What a report is made of: its material, gathered once, and its sections."""
+"""The contents of a report: its material and its sections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sandglass.reports.mosaic import Mosaic
 from sandglass.runs.run import Run
 
 EXAMPLES = 10
-"""Fixed examples that are rebuilt and walked between."""
+"""Number of fixed examples for reconstructions and interpolations."""
 
 FULL = 1020
 """Width of a page's full column, in CSS pixels."""
@@ -31,7 +31,7 @@ _CODES = 5000
 
 @dataclass(frozen=True)
 class Strip:
-    """A mosaic with a line above it; ``ends``, the widths of its columns, marks the first and last as originals."""
+    """A mosaic with a label above it; ``ends``, CSS column widths, marks the first and last columns as originals."""
 
     mosaic: Mosaic
     label: str = ""
@@ -40,7 +40,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Framed:
-    """A mosaic between two labelled axes; ticks are (place in percent, text)."""
+    """A mosaic with two labelled axes; ticks are (position in percent, text)."""
 
     mosaic: Mosaic
     across: str
@@ -51,7 +51,7 @@ class Framed:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; ``numbers`` are the columns aligned as such, ``marked`` the (row, column) that stand out."""
+    """Rows of text; ``numbers`` are right-aligned columns, ``marked`` are highlighted cells (row, column)."""
 
     rows: Sequence[Sequence[str]]
     head: Sequence[str] = ()
@@ -66,13 +66,13 @@ class Section:
     """One part of the page.
 
     Args:
-        key: its anchor.
-        title: its heading.
-        how: how to read it, in plain words.
-        half: whether it may stand beside another.
-        legend: (name, colour) of what several charts share.
-        strips, framed, charts, tables: what it shows, in this order.
-        note: what comes after.
+        key: anchor.
+        title: heading.
+        how: explanation of how to read it.
+        half: whether it has half width.
+        legend: (name, colour) pairs shared by several charts.
+        strips, framed, charts, tables: contents, in this order.
+        note: text at the end.
     """
 
     key: str
@@ -87,19 +87,19 @@ class Section:
     note: str = ""
 
     def mosaics(self) -> list[Mosaic]:
-        """Every mosaic in it."""
+        """All mosaics of the section."""
         return [s.mosaic for s in self.strips] + ([self.framed.mosaic] if self.framed else [])
 
 
 @dataclass(frozen=True)
 class Material:
-    """All that the sections are drawn from.
+    """The input of all sections.
 
     Args:
         run: the run folder.
-        model: its weights.
-        data: what it was trained on, or other data prepared the same way; None if it is not at hand.
-        reports: what ``evaluate`` measured, one a split.
+        model: its model.
+        data: the data it was trained on, or other data preprocessed like it; None if not available.
+        reports: results of ``evaluate``, one per split.
     """
 
     run: Run
@@ -109,22 +109,22 @@ class Material:
 
     @property
     def seed(self) -> int:
-        """Of the run; the report's own draws have keys of their own under it."""
+        """The seed of the run; the report's random draws use separate keys derived from it."""
         return int(self.run.config["training"]["seed"])
 
     @cached_property
     def transform(self) -> Transform:
-        """Between raw data and examples."""
+        """Transform between raw data and examples."""
         return Transform.from_dict(self.run.config["transform"])
 
     @cached_property
     def records(self) -> list[dict[str, Any]]:
-        """The log."""
+        """The logged metrics."""
         return self.run.metrics()
 
     @cached_property
     def events(self) -> list[dict[str, Any]]:
-        """Starts and stops."""
+        """Start, stop and other events of the run."""
         return self.run.events()
 
     @property
@@ -134,14 +134,14 @@ class Material:
 
     @cached_property
     def split_name(self) -> str:
-        """The split that is looked at: the measured one, else the most held-out there is."""
+        """The split to show: the evaluated one, else test, validation or train."""
         names = list(self.data.splits) if self.data else []
         wanted = [r["split"] for r in self.reports] + ["test", "validation", "train"]
         return next((n for n in wanted if n in names), names[0] if names else "")
 
     @cached_property
     def split(self) -> Split | None:
-        """At most 5,000 examples of it, in an order that is the same for every run."""
+        """At most 5,000 examples of the split, in the same order for every run."""
         if self.data is None:
             return None
         whole = self.data.splits[self.split_name]
@@ -149,13 +149,13 @@ class Material:
 
     @cached_property
     def examples(self) -> Batch | None:
-        """The fixed examples, ``(10, *shape)``: the classes in turn where there are any."""
+        """The fixed examples, ``(10, *shape)``, cycling through the classes if there are any."""
         if self.split is None:
             return None
         n, y = len(self.split), self.split.y
         index = torch.arange(n)
         if y is not None:
-            # Sorted by how many of its class came before, then by class: 0, 1, 2, ... and round again.
+            # Sorted by the rank within the class, then by class: 0, 1, 2, ... and again.
             y = y.cpu()
             turn = torch.zeros(n, dtype=torch.int64)
             for k in range(int(y.max()) + 1):
@@ -166,7 +166,7 @@ class Material:
 
     @cached_property
     def codes(self) -> Tensor | None:
-        """``(N, D)`` codes of :attr:`split` in float64, None where the model has none of real numbers."""
+        """``(N, D)`` codes of :attr:`split` in float64, None without real-valued codes."""
         if self.split is None or "encode" not in self.model.provides or not registry.can(self.model, "codes"):
             return None
         codes = running.encode(self.model, self.split).double()
@@ -174,7 +174,7 @@ class Material:
 
     @cached_property
     def points(self) -> Tensor | None:
-        """``(N, E)`` codes of :attr:`split` as points whose distances mean something; None where there are none."""
+        """``(N, E)`` codes of :attr:`split` as points with meaningful distances; None where there are none."""
         if self.split is None or not {"encode", "embed"} <= set(self.model.provides):
             return self.codes
         model = self.model
@@ -182,14 +182,14 @@ class Material:
         return points if bool(torch.isfinite(points).all()) else None
 
     def conditions(self, n: int, what: str) -> Batch | None:
-        """What ``n`` draws of a conditional model are given: the labels and companions of examples; else None."""
+        """Conditions for ``n`` samples of a conditional model, taken from examples; None for other models."""
         if self.split is None or not len(self.split):
             return None
         return running.conditions(self.model, self.split, n, self.seed, "report", what)
 
     @property
     def drawable(self) -> bool:
-        """Whether there is all that draws of the model are given."""
+        """Whether the conditions that sampling needs are available."""
         if not running.conditioned_on(self.model):
             return True
         beside = {need.partition(":")[2] for need in self.model.needs if need.startswith("beside:")}
@@ -207,8 +207,8 @@ def section(name: str, place: int) -> Callable[[Draw], Draw]:
     """Registers a function as a section of the report.
 
     Args:
-        name: of the section, and its anchor.
-        place: sections stand in the order of their places; those of Sandglass are 10 apart.
+        name: name of the section, and its anchor.
+        place: sections are ordered by place; built-in ones are mostly 5 or 10 apart.
     """
 
     def decorate(draw: Draw) -> Draw:

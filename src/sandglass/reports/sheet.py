@@ -1,4 +1,4 @@
-"""Labelled sheets of pictures: examples down and what was done to them across, or a name beside each row."""
+"""Labelled grids of images: one example per row and one variant per column, or with row labels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from sandglass.reports.mosaic import Pixels, enlarge
 from sandglass.reports.plots import short
 
-_TILE, _LARGEST = 96, 192  # about how many pixels a small picture is enlarged to, and a large one made smaller to
-_GAP, _PAD, _BREAK = 6, 16, 18  # between pictures, around all of them, and extra between groups of columns
+_TILE, _LARGEST = 96, 192  # size in pixels that small images are enlarged to, and maximum size of large ones
+_GAP, _PAD, _BREAK = 6, 16, 18  # gap between images, outer margin, and extra gap between groups of columns
 _FONT = 14
 _INK, _FAINT, _PAPER = (24, 24, 27), (113, 113, 122), (255, 255, 255)
 
@@ -21,10 +21,10 @@ class Shown:
     """One column of a sheet.
 
     Args:
-        name: stands above it.
-        detail: stands under the name, fainter; such as a strength.
+        name: heading.
+        detail: subheading, such as a strength.
         images: ``(N, H, W, C)`` with 1, 3 or 4 channels, the same N, H and W in every column.
-        apart: whether a wider gap is left before it.
+        apart: whether there is a wider gap before it.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Shown:
 
 
 def sheet(columns: Sequence[Shown]) -> Pixels:
-    """One picture of all columns, each under its heading; small pictures enlarged by whole pixels.
+    """One image of all columns with headings; small images are enlarged by an integer factor.
 
     Returns:
         ``(H, W, 3)``.
@@ -49,11 +49,11 @@ def sheet(columns: Sequence[Shown]) -> Pixels:
     font = ImageFont.load_default(_FONT)
     tiles = [_tiles(column.images) for column in columns]
     n, high, wide, _ = tiles[0].shape
-    said = [max(int(np.ceil(font.getlength(text))) for text in (c.name, c.detail)) for c in columns]
+    lengths = [max(int(np.ceil(font.getlength(text))) for text in (c.name, c.detail)) for c in columns]
     line = _FONT + 5
     top = _PAD + 2 * line + _GAP
     left, places = _PAD, []
-    for column, length in zip(columns, said, strict=True):
+    for column, length in zip(columns, lengths, strict=True):
         left += _BREAK if column.apart else 0
         places.append((left, max(wide, length)))
         left += max(wide, length) + _GAP
@@ -67,18 +67,18 @@ def sheet(columns: Sequence[Shown]) -> Pixels:
     return np.asarray(page)
 
 
-def beside(picture: Pixels, rows: Sequence[str]) -> Pixels:
-    """A grid with the name of each of its rows to the left of it.
+def with_labels(image: Pixels, rows: Sequence[str]) -> Pixels:
+    """A grid with labels to the left of its rows.
 
     Args:
-        picture: ``(H, W, C)``, the grid.
-        rows: a name for each row, which all have the same height.
+        image: ``(H, W, C)``, the grid.
+        rows: labels of the rows, which have equal height.
 
     Returns:
         ``(H, W + space, 3)``.
 
     Example:
-        >>> beside(np.zeros((62, 120, 1), np.uint8), ["cat", "dog"]).shape[::2]
+        >>> with_labels(np.zeros((62, 120, 1), np.uint8), ["cat", "dog"]).shape[::2]
         (62, 3)
     """
     from PIL import Image, ImageDraw, ImageFont
@@ -86,7 +86,7 @@ def beside(picture: Pixels, rows: Sequence[str]) -> Pixels:
     font = ImageFont.load_default(_FONT)
     texts = [short(row, 24) for row in rows]
     space = max(int(np.ceil(font.getlength(text))) for text in texts) + 2 * _GAP
-    (grid,) = _coloured(picture[None])
+    (grid,) = _coloured(image[None])
     page = Image.new("RGB", (space + grid.shape[1], len(grid)), _PAPER)
     draw = ImageDraw.Draw(page)
     for k, text in enumerate(texts):
@@ -96,7 +96,7 @@ def beside(picture: Pixels, rows: Sequence[str]) -> Pixels:
 
 
 def _coloured(images: Pixels) -> Pixels:
-    """``(N, H, W, C)`` as RGB on white paper."""
+    """``(N, H, W, C)`` as RGB on a white background."""
     if images.shape[-1] == 4:
         alpha = images[..., 3:] / 255
         images = np.round(images[..., :3] * alpha + 255 * (1 - alpha)).astype(np.uint8)
@@ -104,7 +104,7 @@ def _coloured(images: Pixels) -> Pixels:
 
 
 def _tiles(images: Pixels) -> Pixels:
-    """``(N, H, W, C)`` as RGB on white paper and at the size of the sheet."""
+    """``(N, H, W, C)`` as RGB on a white background, at the size of the sheet."""
     images = _coloured(images)
     times = _TILE / max(images.shape[1:3])
     if times > 1:
@@ -117,6 +117,6 @@ def _tiles(images: Pixels) -> Pixels:
 def _smaller(image: Pixels) -> Pixels:
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    thumbnail = Image.fromarray(np.ascontiguousarray(image))
+    thumbnail.thumbnail((_LARGEST, _LARGEST), Image.Resampling.LANCZOS)
+    return np.asarray(thumbnail)

@@ -1,1 +1,1 @@
-"""Factors that follow time, one family a file: for a weight in a loss, and for the learning rate."""
+"""Schedules for loss weights and the learning rate, one family per file."""

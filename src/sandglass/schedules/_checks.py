@@ -1,4 +1,4 @@
-"""What every schedule asks of its numbers."""
+"""Validation of schedule options."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from sandglass.errors import ConfigError
 
 
 def check(name: str, value: float, least: float = 0.0, *, most: float = math.inf, above: bool = False) -> float:
-    """The value, if it is finite and lies from ``least`` (or, with ``above``, beyond it) to ``most``.
+    """The value, if it is finite, at least ``least`` (with ``above``, greater than it) and at most ``most``.
 
     Raises:
-        ConfigError: it does not.
+        ConfigError: the value is out of range.
     """
     if math.isfinite(value) and (value > least if above else value >= least) and value <= most:
         return value

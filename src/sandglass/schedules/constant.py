@@ -1,4 +1,4 @@
-"""No schedule."""
+"""The constant schedule."""
 
 from __future__ import annotations
 

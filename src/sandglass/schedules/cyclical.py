@@ -1,4 +1,4 @@
-"""A warm-up, again and again."""
+"""Cyclical warm-up."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from sandglass.schedules.schedule import Schedule
 
 @register("cyclical", kind="schedule")
 class Cyclical(Schedule):
-    """Rises from 0 to 1 several times, resting at 1 after each rise and from the last one on.
+    """Increases from 0 to 1 in several cycles, stays at 1 for the rest of each, and at 1 after the last.
 
-    Within a cycle, at the share ``u`` of it, the factor is ``ramp(u / ratio)`` up to ``u = ratio`` and 1 after. Fu et
-    al. 2019, "Cyclical Annealing Schedule: A Simple Approach to Mitigating KL Vanishing" (arXiv 1903.10145).
+    At the fraction ``u`` of a cycle the factor is ``ramp(u / ratio)`` up to ``u = ratio`` and 1 after that. Fu et al.
+    2019, "Cyclical Annealing Schedule: A Simple Approach to Mitigating KL Vanishing" (arXiv 1903.10145).
 
     Args:
-        epochs: how long all cycles take together.
-        cycles: how many there are.
-        ratio: share of a cycle that the rise takes.
-        ramp: the way of the rise: linear, sigmoid or cosine.
+        epochs: total duration of all cycles.
+        cycles: number of cycles.
+        ratio: fraction of a cycle during which the factor increases.
+        ramp: shape of the increase: linear, sigmoid or cosine.
 
     Example:
         >>> [Cyclical(epochs=8, cycles=2)(t) for t in (0, 1, 2, 3, 4, 5, 8, 9)]
@@ -50,7 +50,7 @@ class Cyclical(Schedule):
         self.ramp = ramp
 
     def at(self, t: Tensor) -> Tensor:
-        """The rise of the cycle that ``t`` is in."""
+        """The factor in the cycle of ``t``."""
         cycle = t * (self.cycles / self.epochs)
         rise = SHAPES[self.ramp](((cycle - cycle.floor()) / self.ratio).clamp(max=1))
-        return torch.where(t < self.epochs, rise, 1.0)  # at the end of time a cycle's share is not a number
+        return torch.where(t < self.epochs, rise, 1.0)  # the fraction of a cycle is NaN at infinity

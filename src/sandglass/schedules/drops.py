@@ -1,4 +1,4 @@
-"""Drops at equal distances."""
+"""Step decay."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sandglass.schedules.schedule import Schedule
 
 @register("step", kind="schedule")
 class Step(Schedule):
-    """Multiplied by a factor again and again, at equal distances; for a learning rate.
+    """Multiplies by a factor at regular intervals; for a learning rate.
 
     Args:
-        every: epochs between the drops.
-        factor: what a drop multiplies by.
+        every: epochs between multiplications.
+        factor: the multiplier.
 
     Example:
         >>> [round(Step(every=2, factor=0.1)(t), 4) for t in (0, 1.9, 2, 4)]

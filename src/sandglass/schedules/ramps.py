@@ -1,4 +1,4 @@
-"""Ways from one value to another: a straight line, a sigmoid, half a cosine."""
+"""Ramps from one value to another: linear, sigmoid, cosine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandglass.registry import register
 from sandglass.schedules._checks import check
 from sandglass.schedules.schedule import Schedule
 
-_STEEPNESS = 12.0  # the logistic function from -6 to 6, as in the code of Fu et al. 2019
+_STEEPNESS = 12.0  # the logistic function on [-6, 6], as in the code of Fu et al. 2019
 
 
 def line(share: Tensor) -> Tensor:
@@ -22,7 +22,7 @@ def line(share: Tensor) -> Tensor:
 
 
 def logistic(share: Tensor) -> Tensor:
-    """The logistic function of ``12 u - 6``, stretched so that it is exactly 0 at ``u = 0`` and 1 at ``u = 1``."""
+    """The logistic function of ``12 u - 6``, rescaled to be exactly 0 at ``u = 0`` and 1 at ``u = 1``."""
     return 0.5 + 0.5 * torch.tanh(_STEEPNESS / 4 * (2 * share - 1)) / math.tanh(_STEEPNESS / 4)
 
 
@@ -32,16 +32,16 @@ def half_cosine(share: Tensor) -> Tensor:
 
 
 SHAPES: Mapping[str, Callable[[Tensor], Tensor]] = {"linear": line, "sigmoid": logistic, "cosine": half_cosine}
-"""By name, what rises from 0 to 1 as its argument does."""
+"""Ramp functions by name, each from 0 at 0 to 1 at 1."""
 
 
 class Ramp(Schedule):
     """From ``start`` to ``end`` over ``epochs``, and ``end`` from then on.
 
     Args:
-        epochs: how long it takes.
-        start: the factor at the beginning.
-        end: the factor from ``epochs`` on.
+        epochs: duration.
+        start: the initial factor.
+        end: the final factor, from ``epochs`` on.
     """
 
     def __init__(self, *, epochs: float = 10.0, start: float = 0.0, end: float = 1.0) -> None:
@@ -52,7 +52,7 @@ class Ramp(Schedule):
     @staticmethod
     @abc.abstractmethod
     def shape(share: Tensor) -> Tensor:
-        """From 0 to 1 as ``share`` does."""
+        """Ramp function from 0 at ``share`` 0 to 1 at ``share`` 1."""
 
     def at(self, t: Tensor) -> Tensor:
         """``start + (end - start) * shape(t / epochs)``."""
@@ -61,15 +61,15 @@ class Ramp(Schedule):
 
 @register("linear", kind="schedule")
 class Linear(Ramp):
-    """From start to end in a straight line over some epochs, then end; a warm-up by default.
+    """Linear from start to end over a number of epochs, then constant; a warm-up by default.
 
     As a weight of the rate it is the deterministic warm-up of Sonderby et al. 2016, "Ladder Variational Autoencoders"
     (arXiv 1602.02282).
 
     Args:
-        epochs: how long it takes.
-        start: the factor at the beginning.
-        end: the factor from ``epochs`` on.
+        epochs: duration.
+        start: the initial factor.
+        end: the final factor, from ``epochs`` on.
 
     Example:
         >>> [Linear(epochs=4)(t) for t in (0, 1, 4, 9)]
@@ -81,15 +81,15 @@ class Linear(Ramp):
 
 @register("sigmoid", kind="schedule")
 class Sigmoid(Ramp):
-    """From start to end along a sigmoid over some epochs, then end: slow, fast, slow.
+    """Sigmoid from start to end over a number of epochs, then constant.
 
-    The annealing of Bowman et al. 2016, "Generating Sentences from a Continuous Space" (arXiv 1511.06349), from -6 to 6
-    and stretched to reach both ends.
+    The annealing of Bowman et al. 2016, "Generating Sentences from a Continuous Space" (arXiv 1511.06349), on [-6, 6]
+    and rescaled to reach both ends exactly.
 
     Args:
-        epochs: how long it takes.
-        start: the factor at the beginning.
-        end: the factor from ``epochs`` on.
+        epochs: duration.
+        start: the initial factor.
+        end: the final factor, from ``epochs`` on.
 
     Example:
         >>> [round(Sigmoid(epochs=4)(t), 4) for t in (0, 1, 2, 4, 9)]
@@ -101,15 +101,15 @@ class Sigmoid(Ramp):
 
 @register("cosine", kind="schedule")
 class Cosine(Ramp):
-    """From start to end along half a cosine over some epochs, then end; from 1 to 0 it is cosine annealing.
+    """Half a cosine from start to end over a number of epochs, then constant; cosine annealing from 1 to 0.
 
-    As a learning rate, one cycle of Loshchilov and Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts"
+    For a learning rate, one cycle of Loshchilov and Hutter 2017, "SGDR: Stochastic Gradient Descent with Warm Restarts"
     (arXiv 1608.03983).
 
     Args:
-        epochs: how long it takes.
-        start: the factor at the beginning.
-        end: the factor from ``epochs`` on.
+        epochs: duration.
+        start: the initial factor.
+        end: the final factor, from ``epochs`` on.
 
     Example:
         >>> [round(Cosine(epochs=4, start=1, end=0)(t), 4) for t in (0, 1, 2, 4, 9)]

@@ -1,4 +1,4 @@
-"""What every schedule offers."""
+"""Base class of schedules."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 
 
 class Schedule(abc.ABC):
-    """A factor that follows time: a pure function of it, so a run that goes on meets the values it would have met.
+    """A factor as a pure function of time, so that a resumed run continues with the same values.
 
     Attributes:
-        final: the factor at the end of time; None where it never comes to rest, which suits a learning rate alone.
+        final: the factor as time goes to infinity; None without a limit, which is only allowed for a learning rate.
     """
 
     final: float | None = None
@@ -23,9 +23,9 @@ class Schedule(abc.ABC):
     @overload
     def __call__(self, t: float) -> float: ...
     def __call__(self, t: Tensor | float) -> Tensor | float:
-        """The factor after ``t`` epochs: a 0-d tensor for such a tensor, a number (by float64) for a number."""
+        """The factor after ``t`` epochs: a tensor for a tensor, a float (computed in float64) for a number."""
         return self.at(t) if isinstance(t, Tensor) else float(self.at(torch.tensor(t, dtype=torch.float64)))
 
     @abc.abstractmethod
     def at(self, t: Tensor) -> Tensor:
-        """The factor after ``t`` epochs, element by element, of the type and device of ``t``; ``final`` at infinity."""
+        """The factor after ``t`` epochs, elementwise, with the dtype and device of ``t``; ``final`` at infinity."""

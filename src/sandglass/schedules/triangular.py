@@ -1,8 +1,8 @@
-"""Cyclical learning rates: up and down in straight lines between 1 and a peak.
+"""Cyclical learning rates: triangular waves between 1 and a peak.
 
 Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186). With ``every`` the paper's step
-size, half a cycle, ``cycle = floor(1 + t / (2 every))`` and ``x = |t / every - 2 cycle + 1|``, the factor is
-``1 + (peak - 1) * max(0, 1 - x) * height``; the three differ in the height.
+size (half a cycle), ``cycle = floor(1 + t / (2 every))`` and ``x = |t / every - 2 cycle + 1|``, the factor is
+``1 + (peak - 1) * max(0, 1 - x) * height``; the three schedules differ in the height.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sandglass.schedules.schedule import Schedule
 
 
 class Waves(Schedule):
-    """Triangles between 1 and ``peak``, of some height; they never come to rest.
+    """Triangular waves between 1 and ``peak``, scaled by a height; without a final value.
 
     Args:
-        every: epochs of half a cycle.
-        peak: the factor at the top of the first cycle: the largest learning rate over the smallest.
+        every: epochs in half a cycle.
+        peak: the factor at the peak of the first cycle: the largest learning rate over the smallest.
     """
 
     def __init__(self, *, every: float = 2.0, peak: float = 4.0) -> None:
@@ -31,7 +31,7 @@ class Waves(Schedule):
 
     @abc.abstractmethod
     def height(self, t: Tensor, cycle: Tensor) -> Tensor:
-        """Of the triangles after ``t`` epochs, in cycle 1, 2, ...; 1 at first."""
+        """Relative height after ``t`` epochs, in cycle 1, 2, ...; initially 1."""
 
     def at(self, t: Tensor) -> Tensor:
         """``1 + (peak - 1) * max(0, 1 - x) * height``."""
@@ -43,13 +43,13 @@ class Waves(Schedule):
 
 @register("triangular", kind="schedule")
 class Triangular(Waves):
-    """Up to a peak and down again in straight lines, every cycle as high; for a learning rate.
+    """Triangular waves of constant height; for a learning rate.
 
     Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186).
 
     Args:
-        every: epochs of half a cycle.
-        peak: the factor at the top of a cycle: the largest learning rate over the smallest.
+        every: epochs in half a cycle.
+        peak: the factor at the peak of a cycle: the largest learning rate over the smallest.
 
     Example:
         >>> [Triangular(every=2, peak=3)(t) for t in (0, 1, 2, 3, 4, 6)]
@@ -63,13 +63,13 @@ class Triangular(Waves):
 
 @register("triangular2", kind="schedule")
 class Triangular2(Waves):
-    """Up to a peak and down again in straight lines, every cycle half as high; for a learning rate.
+    """Triangular waves whose height halves every cycle; for a learning rate.
 
     Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186).
 
     Args:
-        every: epochs of half a cycle.
-        peak: the factor at the top of the first cycle: the largest learning rate over the smallest.
+        every: epochs in half a cycle.
+        peak: the factor at the peak of the first cycle: the largest learning rate over the smallest.
 
     Example:
         >>> [Triangular2(every=2, peak=3)(t) for t in (0, 2, 4, 6, 10)]
@@ -83,15 +83,15 @@ class Triangular2(Waves):
 
 @register("exp_range", kind="schedule")
 class ExpRange(Waves):
-    """Up to a peak and down again in straight lines, the height falling exponentially; for a learning rate.
+    """Triangular waves whose height decays exponentially; for a learning rate.
 
-    Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186), whose ``gamma``, of one
-    update, is here the factor of half a cycle.
+    Smith 2017, "Cyclical Learning Rates for Training Neural Networks" (arXiv 1506.01186); the paper's ``gamma`` is per
+    update, ``factor`` is per half cycle.
 
     Args:
-        every: epochs of half a cycle.
-        peak: the factor where a first top of full height would be: the largest learning rate over the smallest.
-        factor: what half a cycle multiplies the height by.
+        every: epochs in half a cycle.
+        peak: the factor at a peak without decay: the largest learning rate over the smallest.
+        factor: decay of the height per half cycle.
 
     Example:
         >>> [ExpRange(every=2, peak=3, factor=0.5)(t) for t in (0, 2, 4, 6)]

@@ -1,4 +1,4 @@
-"""A number in a loss that may change over time."""
+"""A loss weight with a schedule."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Weights(abc.ABC):
 
 
 class Weight:
-    """A value times a schedule, read off the clock.
+    """A value times a schedule.
 
     Args:
         name: the option that sets the value; the schedule's option is named ``NAME_schedule``.
-        value: what it comes to where the schedule is 1; finite and at least 0.
-        schedule: a choice of a schedule that comes to rest, for the best weights are chosen at its final value.
+        value: the weight where the schedule is 1; finite and at least 0.
+        schedule: a schedule with a final value, at which the best model weights are selected.
 
     Raises:
-        ConfigError: another value, or a schedule that never comes to rest.
+        ConfigError: the value is out of range, or the schedule has no final value.
 
     Example:
         >>> import torch
@@ -51,25 +51,25 @@ class Weight:
         if self.schedule.final is None:
             able = [n for n in names("schedule") if resolve("schedule", n).final is not None]
             raise ConfigError(
-                f"The option {name}_schedule needs a schedule that comes to rest, one of: {', '.join(able)}."
+                f"The option {name}_schedule needs a schedule with a final value, one of: {', '.join(able)}."
             )
 
     def __call__(self, clock: Clock) -> Tensor | float:
-        """``()``, its value at this time; a number where it does not move."""
+        """The current value: a ``()`` tensor, or a number where it is constant."""
         return self.value * self.schedule(clock.epoch) if self.moves else self.final
 
     @property
     def final(self) -> float:
-        """Its value at the end of time."""
-        assert self.schedule.final is not None  # or it would have been refused
+        """The value at the end of the schedule."""
+        assert self.schedule.final is not None  # checked in __init__
         return self.value * self.schedule.final
 
     def unreached(self, epochs: int) -> str:
-        """What to say where so many epochs end before the schedule does; nothing where it comes to rest in time.
+        """A warning where training ends before the schedule does; empty otherwise.
 
         Example:
             >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5))
-            beta has come to 0.5 when epoch 5 ends, but the run is judged as if it were 1; train for longer...
+            beta reaches only 0.5 by the end of epoch 5, but the run is evaluated with 1; train for longer...
             >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10)
             ''
         """
@@ -77,15 +77,15 @@ class Weight:
         if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
             return ""
         return (
-            f"{self.name} has come to {reached:.3g} when epoch {epochs} ends, but the run is judged as if it "
-            f"were {self.final:g}; train for longer, or shorten {self.name}_schedule."
+            f"{self.name} reaches only {reached:.3g} by the end of epoch {epochs}, but the run is evaluated with "
+            f"{self.final:g}; train for longer, or shorten {self.name}_schedule."
         )
 
     @property
     def moves(self) -> bool:
-        """Whether it depends on the clock."""
+        """Whether it changes over time."""
         return self.value > 0 and not isinstance(self.schedule, Constant)
 
     def scalar(self, clock: Clock, name: str = "") -> dict[str, Tensor]:
-        """``()``, its value at this time under its name or another; nothing where it does not move."""
+        """Its current value ``()`` under its name or another, for logging; empty where it is constant."""
         return {name or self.name: self.value * self.schedule(clock.epoch)} if self.moves else {}

@@ -14,7 +14,7 @@ from sandglass.engine.progress import Silent
 from sandglass.engine.train import resume, train
 from sandglass.errors import CapabilityError, ConfigError, DivergedError
 from sandglass.metrics.compared import kind_of, of_likelihood
-from sandglass.metrics.measure import beside, measure
+from sandglass.metrics.measure import context_of, measure
 from sandglass.runs.run import Run
 from sandglass.sweeps.space import laid
 from sandglass.sweeps.study import OBJECTIVE, Claim, Study, deciding_stage
@@ -162,7 +162,7 @@ def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]
             raise ConfigError("Its validation objective is not finite.")
         return (found[-1] if run.config["training"]["select"] == "last" else min(found)), None
     model = run.load_model(device=run.config["training"]["device"])
-    [result] = measure(model, data.splits[_SPLIT], names=[name], **beside(data))
+    [result] = measure(model, data.splits[_SPLIT], names=[name], **context_of(data))
     if not math.isfinite(result.value):
         raise ConfigError(f"Its {name} is not finite.")
     if of_likelihood(name) and (usual := study.kind(kind_of(model))) != kind_of(model):

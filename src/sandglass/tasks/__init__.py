@@ -1,1 +1,1 @@
-"""The uses of a trained model, one a file, each registered: generate, reconstruct, encode, and so on."""
+"""Tasks, the uses of a trained model, one per file: generate, reconstruct, encode and others."""

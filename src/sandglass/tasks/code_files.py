@@ -20,19 +20,19 @@ def read(path: Path, dim: int) -> np.ndarray[Any, Any]:
     """``(N, dim)`` codes.
 
     Raises:
-        NotFoundError: there is no such file.
-        DataError: it holds no codes of that size.
+        NotFoundError: the file does not exist.
+        DataError: it does not contain codes of this size.
     """
     z = _guarded(path, _codes)
     if z.ndim != 2 or z.shape[1] != dim or not len(z):
-        raise DataError(f"{path} holds codes of shape {z.shape}; this model's are (N, {dim}).")
+        raise DataError(f"{path} contains codes of shape {z.shape}; this model needs (N, {dim}).")
     if not np.isfinite(z).all():
-        raise DataError(f"{path} holds codes that are not finite.")
+        raise DataError(f"{path} contains codes that are not finite.")
     return z
 
 
 def read_labels(path: Path, classes: Sequence[str]) -> Tensor | None:
-    """``(N,)`` classes of the codes as numbers, -1 where unknown; None where the file has none."""
+    """``(N,)`` class indices of the codes, -1 where unknown; None where the file has no labels."""
     labels = _guarded(path, _labels)
     if labels is None:
         return None
@@ -57,11 +57,11 @@ def _guarded(path: Path, read_: Any) -> Any:
 def _codes(path: Path) -> np.ndarray[Any, Any]:
     ending = path.suffix.lower()
     if ending == ".npy":
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False), np.float64)  # mapped: its size is true
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False), np.float64)  # mmap checks the declared size
     if ending == ".npz":
         arrays = read_npz(path)
         if "codes" not in arrays:
-            raise ValueError(f"it has no array 'codes', but {', '.join(arrays)}")
+            raise ValueError(f"it has no array 'codes', only {', '.join(arrays)}")
         return np.asarray(arrays["codes"], np.float64)
     if ending not in (".csv", ".parquet"):
         raise ValueError("it should end in .npz, .npy, .csv or .parquet")
@@ -69,7 +69,7 @@ def _codes(path: Path) -> np.ndarray[Any, Any]:
     found = sorted((int(m[1]), c) for c in frame.columns if (m := re.fullmatch(r"z(\d+)", str(c))))
     if not found:
         raise ValueError("it has no columns z0, z1, ...")
-    return np.array(frame[[c for _, c in found]].to_numpy(np.float64))  # a copy of its own, which may be written to
+    return np.array(frame[[c for _, c in found]].to_numpy(np.float64))  # a writable copy
 
 
 def _labels(path: Path) -> np.ndarray[Any, Any] | None:
@@ -79,7 +79,7 @@ def _labels(path: Path) -> np.ndarray[Any, Any] | None:
     if ending not in (".csv", ".parquet"):
         return None
     frame = _frame(path)
-    # As text: a class that is called 3 need not be the fourth.
+    # As strings, since a class named "3" need not have index 3.
     return frame["labels"].astype(str).to_numpy(object) if "labels" in frame.columns else None
 
 

@@ -1,4 +1,4 @@
-"""What is missing in examples, filled in."""
+"""Imputation of missing values."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ Hidden = Literal["nothing", "left", "right", "top", "bottom", "centre"]
 
 @register("complete", kind="task")
 class Complete(Task):
-    """Fill in what is missing: the empty cells of a table, or a part of pictures that is hidden first.
+    """Impute missing values: the empty cells of a table, or a hidden part of images.
 
-    Of a table it is all its rows, with what was there as it was; of pictures, what the model saw over what it made of
-    it.
+    A table has all its rows, with observed values unchanged; images show the masked input above the completion.
 
     Args:
-        hide: what of each picture the model must not see and fills in: left, right, top, bottom, centre, or nothing.
-        draws: 0 fills in the likeliest values, 3 makes three completions of every example, drawn at random.
-        number: how many examples; all of a table, or 10 pictures, when not given.
+        hide: part of each image to mask: left, right, top, bottom, centre, or nothing.
+        draws: number of random completions per example; 0 for the most likely values.
+        number: number of examples; by default all rows of a table, or 10 images.
         seed: of the draws.
-        split: which of the examples: train, validation, test or all; of other data all when not given, else test.
+        split: train, validation, test or all; test by default, all for other data.
     """
 
     needs = ("complete",)
@@ -53,14 +52,14 @@ class Complete(Task):
     ) -> None:
         if hide not in Hidden.__args__:  # type: ignore[attr-defined]
             known = ", ".join(Hidden.__args__)  # type: ignore[attr-defined]
-            raise ConfigError(f"--hide is one of {known}, not '{hide}'.")
+            raise ConfigError(f"--hide must be one of {known}, not '{hide}'.")
         check_count("The number of examples", number)
         check_count("The number of draws", draws, least=0)
         self.hide, self.draws, self.number, self.seed = hide, draws, number, seed
         self.split, self.source = split, Source(**source)
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``x`` ``(N * max(draws, 1), *shape)``, all completions of an example after each other."""
+        """``x`` ``(N * max(draws, 1), *shape)``, with all completions of an example consecutive."""
         model, spec = trained.model, trained.model.spec
         every = self.source.examples(trained, self.split)
         table = not spec.is_image
@@ -68,18 +67,18 @@ class Complete(Task):
         split = every.take(place)
         hidden = hidden_part(self.hide, spec)
         if split.mask is None and hidden is None:
-            hint = "" if table else "; --hide bottom hides a half of each picture"
+            hint = "" if table else "; --hide bottom masks the lower half of each image"
             raise DataError(f"Nothing is missing in these examples{hint}.")
 
-        def seen(batch: Batch) -> Batch:
+        def masked(batch: Batch) -> Batch:
             mask = torch.ones_like(batch.x, dtype=torch.bool) if batch.mask is None else batch.mask
             if hidden is not None:
                 mask = mask & ~hidden.to(mask.device)
             return replace(batch, x=batch.x.masked_fill(~mask, 0), mask=mask)
 
         def filled(batch: Batch) -> Tensor:
-            x = model.complete(seen(batch), self.draws).x
-            # They come draw after draw; here an example's own stand together.
+            x = model.complete(masked(batch), self.draws).x
+            # From draw-major to example-major order.
             return x.unflatten(0, (max(1, self.draws), len(batch))).transpose(0, 1)
 
         def over(f: Callable[[Batch], Tensor]) -> Tensor:
@@ -93,15 +92,15 @@ class Complete(Task):
             columns["example"] = [i for i in place.tolist() for _ in range(draws)]
         if table or draws > 1:
             return Outcome(said, x.flatten(0, 1), "completion", columns=columns, width=draws)
-        before = {"seen": over(lambda batch: seen(batch).x)}
+        before = {"seen": over(lambda batch: masked(batch).x)}
         return Outcome(said, x[:, 0], "completion", before=before, columns=columns, width=min(n, 20), names=split.names)
 
 
 def hidden_part(what: Hidden, spec: Spec) -> Tensor | None:
-    """``(C, H, W)``, True where a picture is hidden; None where nothing is.
+    """``(C, H, W)``, True where an image is masked; None for ``"nothing"``.
 
     Raises:
-        ConfigError: examples that are no pictures.
+        ConfigError: the examples are not images.
 
     Example:
         >>> hidden_part("right", Spec((1, 2, 4))).int().tolist()
@@ -110,7 +109,7 @@ def hidden_part(what: Hidden, spec: Spec) -> Tensor | None:
     if what == "nothing":
         return None
     if not spec.is_image:
-        raise ConfigError("--hide is for pictures; a table's own empty cells are filled in.")
+        raise ConfigError("--hide is for images; the empty cells of a table are imputed.")
     _, height, width = spec.shape
     rows, columns = slice(None), slice(None)
     if what in ("top", "bottom"):

@@ -1,4 +1,4 @@
-"""What a conditional model is asked for: a class, every class in turn, or companions that a person gives."""
+"""Conditions of conditional models: a class, every class in turn, or companions."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ EACH = "each"
 
 @dataclass(frozen=True)
 class Given:
-    """Conditions of some examples.
+    """Conditions of a number of examples.
 
     Args:
-        batch: the conditions, None for a model without.
-        n: of how many examples.
-        name: the class they are of, where they are all of one.
-        note: what a person must know of them.
+        batch: the conditions, None for an unconditional model.
+        n: number of examples.
+        name: the common class, if they have one.
+        note: a message for the user.
     """
 
     batch: Batch | None
@@ -40,17 +40,16 @@ class Given:
 
     @property
     def of(self) -> str:
-        """`` of class ...``, or nothing."""
+        """`` of class ...``, or an empty string."""
         return f" of class {self.name}" if self.name else ""
 
 
 class Condition:
-    """What a conditional model draws under.
+    """The condition of a conditional model.
 
     Args:
-        label: a class by its name or number, or each for all of them, a row each.
-        given: companions, or examples of a set beside, that the model draws from, as NAME=FILE or NAME=FOLDER, with
-            commas between several.
+        label: a class by name or number, or each for every class in turn.
+        given: companions or examples of a second set to condition on, as NAME=FILE or NAME=FOLDER, separated by commas.
     """
 
     def __init__(self, *, label: str = "", given: str | Mapping[str, Any] = "") -> None:
@@ -59,28 +58,28 @@ class Condition:
 
     @property
     def each(self) -> bool:
-        """Whether every class is wanted."""
+        """Whether every class is requested."""
         return self.label == EACH
 
-    def __call__(self, trained: Trained, n: int | None, seed: int = 0, usual: int = 1) -> list[Given]:
-        """The conditions of ``n`` examples, once, or of ``n`` of every class.
+    def __call__(self, trained: Trained, n: int | None, seed: int = 0, default: int = 1) -> list[Given]:
+        """The conditions of ``n`` examples, or of ``n`` examples of every class.
 
         Args:
             trained: the model.
-            n: how many are wanted; one for each companion where not given, ``usual`` without companions.
-            seed: of the classes that are drawn where a model needs them and none was named.
-            usual: see ``n``.
+            n: number of examples; by default one per companion, or ``default`` without companions.
+            seed: of randomly drawn classes, where the model needs labels and none is given.
+            default: see ``n``.
 
         Raises:
-            ConfigError: a class or companion that the model does not know.
+            ConfigError: the model has no such class or companion.
         """
         found = self._companions(trained)
         count = max((len(t) for t in found.values()), default=0)
-        n = n or count or usual
+        n = n or count or default
         check_count("The number of examples", n)
-        turned = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
-        companions = {name: t for name, t in turned.items() if name in trained.model.spec.given}
-        beside = {name: Batch(t) for name, t in turned.items() if name not in companions}
+        repeated = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
+        companions = {name: t for name, t in repeated.items() if name in trained.model.spec.given}
+        beside = {name: Batch(t) for name, t in repeated.items() if name not in companions}
         if self.label:
             require(trained.model, "labels")
             chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]
@@ -92,46 +91,46 @@ class Condition:
         return [Given(Batch(given=companions, beside=beside) if found else None, n)]
 
     @staticmethod
-    def columns(trained: Trained, asked: Sequence[Given]) -> dict[str, list[str]]:
-        """The class of every example, where they were drawn under one."""
-        found = [g.batch.y for g in asked if g.batch is not None and g.batch.y is not None]
+    def columns(trained: Trained, given: Sequence[Given]) -> dict[str, list[str]]:
+        """The class of every example, for class-conditional samples."""
+        found = [g.batch.y for g in given if g.batch is not None and g.batch.y is not None]
         return {"class": [class_name(int(k), trained) for y in found for k in y]} if found else {}
 
     def _in_proportion(self, trained: Trained, n: int, seed: int) -> tuple[Tensor, str]:
-        """``(n,)`` classes drawn as often as the training data has them, and how to say so."""
+        """``(n,)`` classes drawn in the proportions of the training data, and a note about it."""
         try:
             counts = class_counts(trained.own.train, trained.model.spec.classes)
         except (ConfigError, DataError, OSError):
             counts = torch.ones(trained.model.spec.classes)
-            how = "all classes as often, for the training data is not at hand"
+            how = "all classes equally often, since the training data is not available"
         else:
             how = "classes in the proportions of the training data"
         y = torch.multinomial(counts.double(), n, replacement=True, generator=rng.generator(seed, "labels"))
-        return y, f"{how}; --label chooses one, --label each shows all"
+        return y, f"{how}; choose a class with --label, or all with --label each"
 
     def _companions(self, trained: Trained) -> dict[str, Tensor]:
-        """By name, ``(N, *shape)`` what was given."""
+        """The given companions ``(N, *shape)`` by name."""
         known = {**trained.model.spec.given, **trained.model.spec.beside}
         for name in self.given:
             if name not in known:
                 listed = ", ".join(known) or "none"
                 hint = nearest(name, list(known))
-                raise ConfigError(f"The model knows no companion '{name}'.{hint} It has: {listed}.")
+                raise ConfigError(f"The model has no companion '{name}'.{hint} It has: {listed}.")
         how = {**trained.transform.given, **trained.transform.beside}
         splits = {name: read_companion(source, known[name], how.get(name)) for name, source in self.given.items()}
         return {name: split.batch(slice(0, len(split))).x for name, split in splits.items()}
 
 
 def read_companion(source: Any, spec: Spec, transform: Transform | None) -> Split:
-    """Companions ``(N, *shape)`` from a file or folder, with their names; a tensor or split is taken as it is.
+    """Companions ``(N, *shape)`` from a file or folder, with their names; a tensor or split is used as is.
 
     Args:
-        source: where they are.
-        spec: what the model reads.
-        transform: how they were prepared in training.
+        source: a path, tensor or split.
+        spec: specification of the companion.
+        transform: its preprocessing in training.
 
     Raises:
-        DataError: they do not fit.
+        DataError: the shape does not match.
     """
     if isinstance(source, Tensor):
         source = Split(source)
@@ -139,12 +138,12 @@ def read_companion(source: Any, spec: Spec, transform: Transform | None) -> Spli
         source = load_data(source, transform=transform, labels=False, validation=0.0, test=0.0).train
     found: Split = source
     if tuple(found.x.shape[1:]) != spec.shape:
-        raise DataError(f"These examples have the shape {tuple(found.x.shape[1:])}; the model reads {spec.shape}.")
+        raise DataError(f"These examples have shape {tuple(found.x.shape[1:])}; the model needs {spec.shape}.")
     return found
 
 
 def number_of(label: str, trained: Trained) -> int:
-    """A class by its name, else by its number.
+    """The index of a class given by name or number.
 
     Raises:
         ConfigError: there is no such class.
@@ -159,28 +158,28 @@ def number_of(label: str, trained: Trained) -> int:
 
 
 def class_name(k: int, trained: Trained) -> str:
-    """The name of a class, its number where it has none."""
+    """The name of a class, or its number without a name."""
     return trained.classes[k] if k < len(trained.classes) else str(k)
 
 
 def class_counts(split: Split, classes: int) -> Tensor:
-    """``(classes,)`` how many examples of each there are.
+    """``(classes,)`` number of examples of each class.
 
     Raises:
-        DataError: no example has a class.
+        DataError: no example has a label.
     """
     known = torch.empty(0, dtype=torch.int64) if split.y is None else split.y.cpu()
     known = known[known >= 0]
     if not len(known):
-        raise DataError("No example has a class.")
+        raise DataError("No example has a label.")
     return known.bincount(minlength=classes)[:classes]
 
 
 def _named(text: str) -> dict[str, str]:
-    """``source=a.png,grey=b/`` by name.
+    """Parses ``source=a.png,grey=b/`` to a mapping.
 
     Raises:
-        ConfigError: a part without a name.
+        ConfigError: a part has no name.
     """
     found = {}
     for part in filter(None, (p.strip() for p in text.split(","))):

@@ -1,4 +1,4 @@
-"""Examples from codes."""
+"""Decoding of latent codes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from sandglass.tasks.trained import Trained
 
 @register("decode", kind="task")
 class Decode(Task):
-    """Turn latent codes back into examples.
+    """Decode latent codes to examples.
 
-    A conditional model decodes under the labels that the file of codes has, or under --label.
+    A conditional model uses the labels in the file of codes, or --label.
 
     Args:
-        codes: a .npz, .npy, .csv or .parquet file, as `encode` writes them.
+        codes: a .npz, .npy, .csv or .parquet file, as written by `encode`.
     """
 
     needs = ("decode",)
@@ -38,24 +38,24 @@ class Decode(Task):
         self.codes, self.condition = Path(codes), Condition(**condition)
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``x`` ``(N, *shape)``; with every class in turn, a row of the grid for each."""
+        """``x`` ``(N, *shape)``; with every class in turn, one row of the grid per class."""
         model = trained.model
         z = torch.from_numpy(code_files.read(self.codes, model.code_size))
         if model.latents and all(latent.support == "index" for latent in model.latents):
             z = z.round().long()
         labels = None if self.condition.label else code_files.read_labels(self.codes, trained.classes)
         if labels is not None and "labels" in model.conditions:
-            asked = [Given(Batch(y=labels), len(z))]
+            given = [Given(Batch(y=labels), len(z))]
         else:
-            asked = self.condition(trained, len(z))
-        x = torch.cat([running.decode(model, z, g.batch) for g in asked])
-        several = len(asked) > 1
+            given = self.condition(trained, len(z))
+        x = torch.cat([running.decode(model, z, g.batch) for g in given])
+        several = len(given) > 1
         return Outcome(
-            f"{len(x):,} decoded{'' if several else asked[0].of}",
+            f"{len(x):,} decoded{'' if several else given[0].of}",
             x,
             "decoded",
-            columns=self.condition.columns(trained, asked),
+            columns=self.condition.columns(trained, given),
             width=len(z) if several else None,
-            rows=[g.name for g in asked] if several else (),
-            notes=[g.note for g in asked if g.note],
+            rows=[g.name for g in given] if several else (),
+            notes=[g.note for g in given if g.note],
         )

@@ -14,10 +14,10 @@ from sandglass.tasks.trained import Source, Trained, chosen
 
 @register("encode", kind="task")
 class Encode(Task):
-    """Write the latent codes of examples, with their labels, file names and positions.
+    """Write the latent codes of examples, with their labels, file names and indices.
 
     Args:
-        split: which of the examples: train, validation, test or all; all when not given.
+        split: train, validation, test or all; all by default.
     """
 
     needs = ("encode",)
@@ -32,7 +32,7 @@ class Encode(Task):
         self.split, self.source = split, Source(**source)
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``codes`` ``(N, D)``, ``index`` in the split, and where there are such ``labels``, ``names``, ``split``."""
+        """``codes`` ``(N, D)``, ``index`` in the split, and where available ``labels``, ``names`` and ``split``."""
         data = self.source.read(trained)
         splits = chosen(data, self.split, "all")
         whole = self.source.examples(trained, self.split, "all")

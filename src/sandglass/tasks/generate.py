@@ -1,4 +1,4 @@
-"""New examples."""
+"""Sampling of new examples."""
 
 from __future__ import annotations
 
@@ -17,17 +17,15 @@ _EACH = 10  # examples of each class
 
 @register("generate", kind="task")
 class Generate(Task):
-    """Draw new examples from a trained model.
+    """Sample new examples from a trained model.
 
-    Under a label, or a companion that is given, where the model is conditional. With --label each the classes are rows,
-    and the examples in a column are drawn from the same noise.
+    A conditional model takes a label or a companion. With --label each, every class is a row of the grid, and the
+    examples in a column share the same noise.
 
     Args:
-        number: how many; 64 when not given, one for each companion where there are such, 10 of each class with --label
-            each.
-        seed: the same seed draws the same examples.
-        noise: draw x itself, not its mean given the latent; rows of a table are drawn and pictures are means when not
-            given.
+        number: number of examples; by default 64, one per companion, or 10 per class with --label each.
+        seed: random seed.
+        noise: sample x with observation noise instead of its mean given the latent; by default for tables only.
     """
 
     examples = (
@@ -50,20 +48,20 @@ class Generate(Task):
         self.number, self.seed, self.noise, self.condition = number, seed, noise, Condition(**condition)
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``x`` ``(n, *shape)``; of a conditional model a column says the class of each."""
+        """``x`` ``(n, *shape)``; for a conditional model, with a column of classes."""
         noise = trained.transform.kind == "table" if self.noise is None else self.noise
-        usual = _EACH if self.condition.each else 64
-        asked = self.condition(trained, self.number, self.seed, usual)
+        default = _EACH if self.condition.each else 64
+        given = self.condition(trained, self.number, self.seed, default)
         x = torch.cat(
-            [running.sample(trained.model, g.n, key=(self.seed, "generate"), given=g.batch, noise=noise) for g in asked]
+            [running.sample(trained.model, g.n, key=(self.seed, "generate"), given=g.batch, noise=noise) for g in given]
         )
-        several = len(asked) > 1
+        several = len(given) > 1
         return Outcome(
-            f"{len(x):,} samples" + (f", {asked[0].n} of each class" if several else asked[0].of),
+            f"{len(x):,} samples" + (f", {given[0].n} of each class" if several else given[0].of),
             x,
             "sample",
-            columns=self.condition.columns(trained, asked),
-            width=asked[0].n if several else None,
-            rows=[g.name for g in asked] if several else (),
-            notes=[g.note for g in asked if g.note],
+            columns=self.condition.columns(trained, given),
+            width=given[0].n if several else None,
+            rows=[g.name for g in given] if several else (),
+            notes=[g.note for g in given if g.note],
         )

@@ -1,4 +1,4 @@
-"""Walks between examples."""
+"""Interpolations between examples."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from sandglass.tasks.trained import Source, Trained, check_count, positions
 
 @register("interpolate", kind="task")
 class Interpolate(Task):
-    """Walk from one example to another through the latent space, a pair a row.
+    """Interpolate between pairs of examples in the latent space, one pair per row.
 
     Args:
-        number: pairs.
-        steps: examples a row, both ends included.
-        split: which of the examples: train, validation, test or all; test when not given.
+        number: number of pairs.
+        steps: examples per row, including both ends.
+        split: train, validation, test or all; test by default.
     """
 
     needs = ("interpolate",)
@@ -40,22 +40,22 @@ class Interpolate(Task):
         self.number, self.steps, self.split, self.source = number, steps, split, Source(**source)
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``x`` ``(pairs * steps, *shape)``, a walk after the other."""
+        """``x`` ``(pairs * steps, *shape)``, one interpolation after another."""
         model = trained.model
         every = self.source.examples(trained, self.split)
         place = positions(len(every), 2 * self.number)
         pairs = len(place) // 2
         if not pairs:
             raise DataError("An interpolation needs two examples; there is only one.")
-        walks = []
+        paths = []
         with running.observing(model, 0, "interpolate"):
             for row in range(pairs):
                 ends = [every.batch(place[k : k + 1].to(every.x.device)) for k in (row, pairs + row)]
                 a, b = (running.placed(model, end) for end in ends)
-                walks.append(model.interpolate(a, b, self.steps)[0].cpu())
+                paths.append(model.interpolate(a, b, self.steps)[0].cpu())
         columns = {
             "pair": [row for row in range(pairs) for _ in range(self.steps)],
             "step": [step for _ in range(pairs) for step in range(self.steps)],
         }
-        said = f"{pairs} walks of {self.steps} steps"
-        return Outcome(said, torch.cat(walks), "step", columns=columns, width=self.steps)
+        said = f"{pairs} interpolations of {self.steps} steps"
+        return Outcome(said, torch.cat(paths), "step", columns=columns, width=self.steps)

@@ -1,4 +1,4 @@
-"""The mathematics of a latent space: principal directions of codes, planes through them, and embeddings of them."""
+"""Latent-space geometry: principal directions of codes, planes through them, and t-SNE embeddings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sandglass.errors import ConfigError
 from sandglass.running import decode, observing
 
 REACH = 2.5
-"""Standard deviations that a plane of principal directions reaches to either side."""
+"""Extent of a plane of principal directions to either side, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Principal:
 
     Args:
         mean: ``(dim,)``.
-        directions: ``(k, dim)`` unit vectors, widest first; the sign makes the largest entry positive.
+        directions: ``(k, dim)`` unit vectors, by decreasing variance; the largest entry of each is positive.
         scale: ``(k,)`` standard deviation of the codes along each.
-        share: ``(k,)`` of the variance.
+        share: ``(k,)`` share of explained variance.
     """
 
     mean: Tensor
@@ -39,7 +39,7 @@ class Principal:
 
 
 def principal(codes: Tensor, k: int = 2) -> Principal:
-    """The ``k`` directions in which codes ``(N, dim)`` vary most.
+    """The first ``k`` principal directions of codes ``(N, dim)``.
 
     Example:
         >>> line = torch.linspace(-1, 1, 5)[:, None] * torch.tensor([[3.0, 4.0]])
@@ -48,7 +48,7 @@ def principal(codes: Tensor, k: int = 2) -> Principal:
     """
     codes = codes.double()
     mean = codes.mean(0)
-    # The covariance is (dim, dim) however many codes there are.
+    # The covariance is (dim, dim) regardless of the number of codes.
     values, vectors = torch.linalg.eigh((codes - mean).T @ (codes - mean) / max(1, len(codes) - 1))
     values, vectors = values.flip(0).clamp(min=0), vectors.flip(1).T
     top = vectors.gather(1, vectors.abs().argmax(1, keepdim=True))
@@ -61,9 +61,9 @@ class Plane:
     """A grid of latents in a plane.
 
     Args:
-        z: ``(side * side, dim)``, a row of the grid after the other; the first row has the largest second coordinate.
+        z: ``(side * side, dim)``, row by row; the first row has the largest second coordinate.
         across, up: names of the two axes.
-        marks: places in [0, 1] along either axis and the coordinate there, for its ticks: ``((place, value), ...)``.
+        marks: ticks of each axis as pairs of a position in [0, 1] and a coordinate: ``((position, value), ...)``.
     """
 
     z: Tensor
@@ -76,16 +76,16 @@ def plane(model: Model, side: int = 20, axes: tuple[int, int] | None = None, cod
     """Latents on a grid: at quantiles of two latent dimensions, or along two principal directions of codes.
 
     Args:
-        model: with ``decode``; its latent has at least two dimensions.
-        side: latents a row and a column.
-        axes: two latent dimensions, from 0. Without them it is both of a latent with two; the principal directions of
-            ``codes``, which reach 2.5 standard deviations, of a larger one; or the first two where there are no codes.
-        codes: ``(N, dim)``. The other coordinates are at their mean, at the prior's without them. A model that has no
-            prior takes its quantiles from them.
+        model: a model with ``decode`` and at least two latent dimensions.
+        side: latents per row and column.
+        axes: two latent dimensions, from 0. By default both of a two-dimensional latent; for a larger one the first
+            principal directions of ``codes``, up to 2.5 standard deviations, or the first two dimensions without codes.
+        codes: ``(N, dim)``. The other coordinates are fixed at their mean, or at the prior's mean without codes. For a
+            model without a prior the quantiles are those of a normal fitted to the codes.
 
     Raises:
         CapabilityError: the model cannot decode.
-        ConfigError: one latent dimension only, or an axis that is not there.
+        ConfigError: there is only one latent dimension, or an axis does not exist.
     """
     for capability in ("decode", "codes"):
         registry.require(model, capability)
@@ -120,20 +120,20 @@ def plane(model: Model, side: int = 20, axes: tuple[int, int] | None = None, cod
 
 
 def _spread(centre: Tensor, directions: Tensor, steps: tuple[Tensor, Tensor]) -> Tensor:
-    """Every pair of steps from the centre, largest second one first: ``(side * side, dim)``."""
+    """Grid of points around the centre, by decreasing second coordinate: ``(side * side, dim)``."""
     up, across = torch.meshgrid(steps[1].flip(0), steps[0], indexing="ij")
     return centre + across.reshape(-1, 1) * directions[0] + up.reshape(-1, 1) * directions[1]
 
 
 def _centre(model: Model, dim: int, codes: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of every latent dimension: of the prior, else of the codes, else 0 and 1."""
+    """Mean and standard deviation of every latent dimension: from the prior, else from the codes, else 0 and 1."""
     if "prior" in model.provides:
         with observing(model, 0, "report", "prior"):
             try:
                 p = model.prior()
                 return p.mean.cpu().double().expand(dim), p.stddev.cpu().double().expand(dim)
             except (NotImplementedError, AttributeError):
-                pass  # a prior need not have moments in closed form
+                pass  # the prior has no closed-form moments
     if codes is not None:
         return codes.double().mean(0), codes.double().std(0, unbiased=False)
     return torch.zeros(dim, dtype=torch.float64), torch.ones(dim, dtype=torch.float64)
@@ -146,17 +146,17 @@ def manifold(
     codes: Tensor | None = None,
     given: Batch | None = None,
 ) -> Tensor:
-    """What is decoded on a plane through the latent space; see :func:`plane`.
+    """Examples decoded on a plane through the latent space.
 
     Args:
-        model: see there.
-        side: see there.
-        axes: see there.
-        codes: see there.
-        given: the one condition that a conditional model decodes under.
+        model: see :func:`plane`.
+        side: see :func:`plane`.
+        axes: see :func:`plane`.
+        codes: see :func:`plane`.
+        given: the condition of a conditional model, one for all examples.
 
     Returns:
-        ``(side * side, *shape)``, a row of the grid after the other from the top.
+        ``(side * side, *shape)``, row by row from the top.
 
     Example:
         >>> from sandglass.core import Spec
@@ -169,7 +169,7 @@ def manifold(
 
 
 def has_plane(model: Model) -> bool:
-    """Whether latents of the model fill a space through which a plane can be laid."""
+    """Whether the latent space is unbounded and real with at least two dimensions, so that it has planes."""
     if "decode" not in model.provides or model.code_size < 2 or any(k.support != "real" for k in model.latents):
         return False
     if "prior" not in model.provides:
@@ -178,15 +178,15 @@ def has_plane(model: Model) -> bool:
         try:
             draws = model.prior().sample((64,))
         except ConfigError:
-            return False  # it is under a condition, and a plane is not
-    # A simplex or a box is not such a space: of 64 normal draws some are surely negative.
+            return False  # the prior is conditional
+    # A simplex or unit box has no negative draws; 64 draws from a normal practically always have some.
     return bool((draws < 0).any())
 
 
 def embed(codes: Tensor, seed: int, limit: int = 1500) -> Tensor | None:
-    """``(N, 2)`` t-SNE of at most ``limit`` codes; None where there is nothing to embed.
+    """``(N, 2)`` t-SNE of at most ``limit`` codes; None for fewer than 12 or constant codes.
 
-    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE". One thread and a fixed seed: the same every time.
+    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE". Deterministic, by one thread and a fixed seed.
     """
     codes = codes[:limit].double()
     n = len(codes)
@@ -198,5 +198,5 @@ def embed(codes: Tensor, seed: int, limit: int = 1500) -> Tensor | None:
     start = principal(codes).project(codes)
     start = start / start[:, 0].std().clamp(min=1e-12) * 1e-4
     how = TSNE(perplexity=min(30.0, (n - 1) / 4), init=start.float().numpy(), random_state=seed % 2**32, n_jobs=1)
-    with threadpool_limits(1):  # several threads add up in no fixed order
+    with threadpool_limits(1):  # several threads would sum in a random order
         return torch.from_numpy(how.fit_transform(codes.float().numpy())).double()

@@ -14,12 +14,12 @@ from sandglass.tasks.trained import Trained, check_count
 
 @register("manifold", kind="task")
 class Manifold(Task):
-    """Decode a grid laid over two latent directions, evenly spaced in probability.
+    """Decode a grid over two latent directions, evenly spaced in probability.
 
     Args:
         side: examples along each side.
-        axes: two latent dimensions as i,j (from 0), or principal for the directions in which the codes vary most, which
-            is both of a latent with two.
+        axes: two latent dimensions as i,j (from 0), or principal for the principal directions of the codes (or both
+            dimensions of a two-dimensional latent).
     """
 
     needs = ("decode", "codes")
@@ -32,15 +32,15 @@ class Manifold(Task):
         check_count("The number of examples along a side", side)
         self.side, self.axes, self.condition = side, _axes(axes), Condition(**condition)
         if self.condition.each:
-            raise ConfigError("A grid is under one label; name a class in place of 'each'.")
+            raise ConfigError("A grid has a single label; name a class instead of 'each'.")
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``x`` ``(side * side, *shape)``, a row of the grid after the other."""
-        (asked,) = self.condition(trained, 1)
-        x = latent_space.manifold(trained.model, self.side, self.axes, trained.codes, asked.batch)
+        """``x`` ``(side * side, *shape)``, row by row."""
+        (given,) = self.condition(trained, 1)
+        x = latent_space.manifold(trained.model, self.side, self.axes, trained.codes, given.batch)
         side = range(self.side)
         columns = {"row": [i for i in side for _ in side], "column": [j for _ in side for j in side]}
-        (name,) = self.condition.columns(trained, [asked]).get("class", [""])
+        (name,) = self.condition.columns(trained, [given]).get("class", [""])
         said = f"a grid of {self.side}x{self.side}" + (f" of class {name}" if name else "")
         return Outcome(said, x, "decoded", columns=columns, width=self.side)
 

@@ -1,4 +1,4 @@
-"""Examples beside what the model makes of them."""
+"""Reconstructions of examples."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from sandglass.tasks.trained import Source, Trained, check_count, positions
 
 @register("reconstruct", kind="task")
 class Reconstruct(Task):
-    """Pass examples through the model: originals over reconstructions.
+    """Reconstruct examples and show them below the originals.
 
-    They are taken from all over a split; of a table it is two rows each, with the example's place in the split. With
-    --corrupt, damaged examples stand over what the model makes of them over the originals.
+    Examples are spread evenly over the split; a table has two rows for each, with its index in the split. With
+    --corrupt, the rows are corrupted, denoised and original examples.
 
     Args:
-        number: how many.
-        corrupt: damage the examples first: gaussian, salt-pepper, blur, mask, jpeg; each with =strength where wanted,
-            and commas between several.
-        split: which of the examples: train, validation, test or all; test when not given.
+        number: number of examples.
+        corrupt: corrupt the examples first: gaussian, salt-pepper, blur, mask, jpeg; optionally with =strength,
+            several separated by commas.
+        split: train, validation, test or all; test by default.
     """
 
     needs = ("reconstruct",)
@@ -49,7 +49,7 @@ class Reconstruct(Task):
         self.number, self.corrupt, self.split, self.source = number, corrupt, split, Source(**source)
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``x`` ``(N, *shape)`` reconstructions, the originals before them; a column has the place in the split."""
+        """Reconstructions ``x`` ``(N, *shape)``, with originals in ``before`` and a column of indices in the split."""
         model = trained.model
         damage = make_corruption(self.corrupt, model.spec)
         every = self.source.examples(trained, self.split)
@@ -60,7 +60,7 @@ class Reconstruct(Task):
             if damage is None or batch.index is None:
                 return batch
             x = damage(batch.x, batch.index, 0, 0).to(batch.x.dtype)
-            # A model that was trained to undo damage reads the damaged companion, any other one the example itself.
+            # A denoising model reads the companion "damaged", other models the example itself.
             return replace(batch, x=x, given={**batch.given, "damaged": x})
 
         def over(f: Any) -> Tensor:

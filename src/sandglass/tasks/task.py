@@ -1,4 +1,4 @@
-"""What a use of a trained model is, and what comes of it."""
+"""Base class of tasks, the uses of a trained model, and their outcome."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from sandglass.tasks.trained import Trained
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a task made: examples, arrays, or both; nothing is written yet.
+    """The result of a task: examples, arrays, or both; not yet written to a file.
 
     Args:
-        said: what it is, in a few words: ``"64 samples"``.
-        x: ``(N, *shape)``, the examples that were made, on the CPU.
-        called: what an example in ``x`` is: ``"reconstruction"``.
-        before: by name, ``(N, *shape)`` what each was made from; a grid has it in rows above.
-        after: the same, in rows below.
-        paired: whether a table has the rows of ``before`` and ``after`` too, with a column that says which is which.
-        masks: by the name of such a part, ``(N, *shape)``: a table's cells are empty where it is False.
-        columns: what is known of each example, N values by name; they go before the columns of a table.
-        width: examples in a row of a grid; about a square when not given.
-        rows: names that stand beside the rows of the grid.
-        names: of the examples, for a file each; numbers where there are none.
-        arrays: by name, ``(N, ...)`` what was found out about examples, such as ``codes``.
-        classes: the names of class numbers among the arrays.
-        notes: what a person must know to use it.
-        transform: leads ``x`` back to pictures or rows, where it is another than that of the model's own examples.
+        said: short description, such as ``"64 samples"``.
+        x: ``(N, *shape)``, the generated examples, on the CPU.
+        called: name of the examples in ``x``, such as ``"reconstruction"``.
+        before: named inputs ``(N, *shape)`` of each example, shown in the rows above in a grid.
+        after: the same, shown in the rows below.
+        paired: whether a table also has the rows of ``before`` and ``after``, with a column that names the part.
+        masks: masks ``(N, *shape)`` by the name of such a part; cells of a table are empty where it is False.
+        columns: N values by name, written before the columns of a table.
+        width: examples per row of a grid; by default about a square.
+        rows: labels of the rows of a grid.
+        names: file names of the examples; numbers by default.
+        arrays: arrays ``(N, ...)`` by name, such as ``codes``.
+        classes: class names for class indices in the arrays.
+        notes: messages for the user.
+        transform: inverts ``x`` to images or rows, where it is not the transform of the model's own examples.
     """
 
     said: str
@@ -54,22 +54,22 @@ class Outcome:
 
     @property
     def parts(self) -> dict[str, Tensor]:
-        """``before``, ``x`` and ``after`` by name, in the order in which they are shown."""
+        """``before``, ``x`` and ``after`` by name, in display order."""
         assert self.x is not None
         return {**self.before, self.called: self.x, **self.after}
 
 
 class Task(abc.ABC):
-    """A use of a trained model; the keyword options of its constructor are the flags of its command.
+    """A use of a trained model; the keyword arguments of its constructor are the flags of its command.
 
-    The first line of its docstring is its summary; :func:`sandglass.registry.register` with ``kind="task"`` makes
-    ``sandglass NAME`` of it.
+    The first line of the docstring is the summary of the command; :func:`sandglass.registry.register` with
+    ``kind="task"`` adds the command ``sandglass NAME``.
 
     Attributes:
-        needs: capabilities that it asks of the model, of :data:`~sandglass.core.CAPABILITIES` or ``"codes"``.
-        examples: command lines for its help page, without the leading ``sandglass``.
-        file: the file its outcome goes to where none is named, without an ending.
-        makes: ``"examples"``, ``"arrays"``, or ``"either"`` where the options or the model decide.
+        needs: required model capabilities, from :data:`~sandglass.core.CAPABILITIES` or ``"codes"``.
+        examples: command lines for the help page, without the leading ``sandglass``.
+        file: default output file name without suffix.
+        makes: ``"examples"``, ``"arrays"``, or ``"either"`` where it depends on the options or the model.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
@@ -79,8 +79,8 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def __call__(self, trained: Trained) -> Outcome:
-        """Uses the model.
+        """Runs the task.
 
         Raises:
-            ConfigError, DataError: options or examples that do not fit the model.
+            ConfigError, DataError: the options or examples do not match the model.
         """

@@ -1,4 +1,4 @@
-"""What every use of a trained model begins with: the model, the way its data is prepared, and examples for it."""
+"""A trained model with its preprocessing, and the examples for a task."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.runs.load import load
 from sandglass.runs.run import Run
 
-_CODES = 5000  # examples that a latent space is laid out by
+_CODES = 5000  # maximum examples for the layout of a latent space
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model in eval mode, and where it came from.
+    """A trained model in eval mode, and its origin.
 
     Args:
         model: the model.
-        reading: the options of :func:`~sandglass.data.load.load_data` that prepare data as the model's was.
-        run: None for a model folder or one from the hub.
-        name: what messages call it.
-        data: what it was trained on, where that is at hand already.
+        reading: the options of :func:`~sandglass.data.load.load_data` that preprocess data like the training data.
+        run: its run; None for a model folder or a model from the hub.
+        name: its name in messages.
+        data: the run's data, where already loaded.
     """
 
     model: Model
@@ -46,31 +46,31 @@ class Trained:
 
     @property
     def transform(self) -> Transform:
-        """How a picture or row is prepared for it, and the way back."""
+        """Preprocessing of images or rows for the model, and its inverse."""
         return self.reading["transform"]
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes it knows; empty without any."""
+        """Class names; empty without classes."""
         return tuple(self.reading.get("classes") or ())
 
     @cached_property
     def own(self) -> Dataset:
-        """What it was trained on, read when it is first asked for.
+        """The run's data, loaded on first use.
 
         Raises:
-            ConfigError: a model folder has no data of its own.
-            DataError: the data is not there any more.
+            ConfigError: there is no run, so no data.
+            DataError: the data is no longer available.
         """
         if self.data is not None:
             return self.data
         if self.run is None:
-            raise ConfigError(f"{self.name} is a model without its run; say what to use it on with --data.")
+            raise ConfigError(f"{self.name} is a model without a run; give the data to use with --data.")
         return run_data(self.run)
 
     @cached_property
     def codes(self) -> Tensor | None:
-        """``(N, D)`` codes of test examples of its own; None without a run, or a model that does not encode."""
+        """``(N, D)`` codes of the run's test examples; None without a run or an encoder."""
         if (self.run is None and self.data is None) or "encode" not in self.model.provides:
             return None
         split = self.own.splits.get("test") or self.own.train
@@ -78,23 +78,23 @@ class Trained:
 
 
 class Source:
-    """Where the examples of a task come from.
+    """The examples of a task.
 
     Args:
-        data: other examples than the run's own, prepared as those were: a folder, a file, a name.
-        labels: of data: a table's column of labels, or false to read no labels at all.
-        given: of data: the companions that a model needs with each example, NAME=SOURCE with commas between.
+        data: other data than the run's own, preprocessed like it: a folder, a file, or a name.
+        labels: label column of a table in --data, or false for no labels.
+        given: companions of the examples in --data, as NAME=SOURCE, separated by commas.
     """
 
     def __init__(self, *, data: str | Dataset | None = None, labels: str | None = None, given: str = "") -> None:
         self.data, self.labels, self.given = data, labels, given
 
     def read(self, trained: Trained) -> Dataset:
-        """The run's own data, or the other.
+        """The data of the option ``data``, or the run's own.
 
         Raises:
-            ConfigError: a model folder has no data of its own.
-            DataError: data that does not fit the model.
+            ConfigError: there is no run, so no data.
+            DataError: the data does not match the model.
         """
         if isinstance(self.data, Dataset):
             return self.data
@@ -102,20 +102,20 @@ class Source:
             return new_data(trained.reading, self.data, self.labels, self.given)
         for option in ("labels", "given"):
             if getattr(self, option):
-                raise ConfigError(f"--{option} goes with --data; a run's own {option} are what it was trained on.")
+                raise ConfigError(f"--{option} needs --data; the run's own data already has its {option}.")
         return trained.own
 
-    def examples(self, trained: Trained, split: str | None, usual: str = "test") -> Split:
-        """The examples of one or all splits, fit for the model; see :func:`chosen`.
+    def examples(self, trained: Trained, split: str | None, default: str = "test") -> Split:
+        """The examples of one or all splits, preprocessed for the model; see :func:`chosen`.
 
         Raises:
-            CapabilityError: a model that needs classes, and there are none.
+            ConfigError: the model needs labels and the examples have none.
         """
-        found = joined(chosen(self.read(trained), split, usual))
+        found = joined(chosen(self.read(trained), split, default))
         if "labels" in trained.model.conditions and found.y is None:
             raise ConfigError(
-                f"The model '{trained.model.config['name']}' needs the class of every example; name the column of a "
-                "table with --labels, or put pictures into a folder for each class."
+                f"The model '{trained.model.config['name']}' needs a label for every example; name the label column of "
+                "a table with --labels, or put the images of each class into a folder."
             )
         return found
 
@@ -124,12 +124,12 @@ def opened(source: str, device: str = "auto", allow_nonfinite: bool = False) -> 
     """The trained model of a run folder, a model folder or the hub.
 
     Args:
-        source: where it is.
-        device: where to put it.
-        allow_nonfinite: warn of weights that are not finite in place of refusing them.
+        source: its path or hub id.
+        device: the device to load it on.
+        allow_nonfinite: warn about weights that are not finite instead of raising.
 
     Raises:
-        NotFoundError, CheckpointError: it is not there, or damaged.
+        NotFoundError, CheckpointError: the model does not exist, or is damaged.
     """
     path = find_run(source)
     run = Run(path) if (path / "config.yaml").is_file() else None
@@ -138,12 +138,12 @@ def opened(source: str, device: str = "auto", allow_nonfinite: bool = False) -> 
 
 
 def of_run(run: Run, data: Dataset | None = None, *, device: str = "cpu") -> Trained:
-    """The trained model of a run, beside its data where that is at hand."""
+    """The trained model of a run, with its data where already loaded."""
     return Trained(run.load_model(device=device), reading_of(run), run, run.path.name, data)
 
 
 def find_run(source: str) -> Path:
-    """The folder, or the newest run for ``latest``.
+    """The run folder, or the newest run for ``latest``.
 
     Raises:
         NotFoundError: there are no runs.
@@ -151,36 +151,38 @@ def find_run(source: str) -> Path:
     if source == "latest" and not Path(source).exists():
         found = sorted(Path("runs").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
         if not found:
-            raise NotFoundError("There is no run in the folder runs/ yet; `sandglass train --recipe digits` makes one.")
+            raise NotFoundError(
+                "There is no run in the folder runs/ yet; create one with `sandglass train --recipe digits`."
+            )
         return found[-1].parent
     return Path(source)
 
 
 def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None, given: str = "") -> Dataset:
-    """Other examples than a run's own, prepared and their classes numbered as those were, and kept together.
+    """New data, preprocessed and with classes numbered like a run's own, in a single split.
 
     Args:
         reading: see :func:`sandglass.data.trained_on.reading_of`.
-        source: where they are.
-        labels: a column, ``"false"`` for no labels, None for what the source has.
-        given: their companions, ``NAME=SOURCE`` with commas between.
+        source: path or name of the data.
+        labels: label column, ``"false"`` for no labels, None for the labels of the source.
+        given: companions as ``NAME=SOURCE``, separated by commas.
     """
     chosen_labels = False if labels == "false" else labels
     return load_data(source, **reading, labels=chosen_labels, given=given or None, validation=0.0, test=0.0)
 
 
-def chosen(data: Dataset, split: str | None, usual: str) -> dict[str, Split]:
-    """The splits meant by a name.
+def chosen(data: Dataset, split: str | None, default: str) -> dict[str, Split]:
+    """The splits selected by a name.
 
     Args:
-        data: where from.
-        split: a name, ``"all"``, or None for the usual one.
-        usual: ``"all"``, or the preferred split; where it is missing, all of them stand for it.
+        data: the dataset.
+        split: a name, ``"all"``, or None for the default.
+        default: ``"all"`` or the preferred split; all splits if it does not exist.
 
     Raises:
         DataError: there is no such split.
     """
-    wanted = split or (usual if usual in data.splits else "all")
+    wanted = split or (default if default in data.splits else "all")
     if wanted == "all":
         return dict(data.splits)
     if wanted not in data.splits:
@@ -189,7 +191,7 @@ def chosen(data: Dataset, split: str | None, usual: str) -> dict[str, Split]:
 
 
 def joined(splits: Mapping[str, Split]) -> Split:
-    """Several splits as one."""
+    """Concatenates several splits."""
     parts = list(splits.values())
     if len(parts) == 1:
         return parts[0]
@@ -212,18 +214,18 @@ def joined(splits: Mapping[str, Split]) -> Split:
 
 
 def _together(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    """One after the other; None where some part has none."""
-    there = [t for t in tensors if t is not None]
-    return torch.cat(there) if len(there) == len(tensors) else None
+    """Concatenated tensors; None if any is None."""
+    present = [t for t in tensors if t is not None]
+    return torch.cat(present) if len(present) == len(tensors) else None
 
 
-def _filled(tensors: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]], usual: bool) -> Tensor:
-    """Booleans one after the other, those of a part without any being the usual."""
-    return torch.cat([torch.full(s, usual) if t is None else t.cpu() for t, s in zip(tensors, shapes, strict=True)])
+def _filled(tensors: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]], fill: bool) -> Tensor:
+    """Concatenated booleans, with ``fill`` for parts that are None."""
+    return torch.cat([torch.full(s, fill) if t is None else t.cpu() for t, s in zip(tensors, shapes, strict=True)])
 
 
 def positions(total: int, n: int) -> Tensor:
-    """``(n,)`` places in so many, evenly spread, for files often come class by class; all where there are fewer.
+    """``(n,)`` evenly spaced indices, since data is often sorted by class; all indices if there are at most ``n``.
 
     Example:
         >>> positions(10, 4), positions(2, 4)
@@ -234,7 +236,7 @@ def positions(total: int, n: int) -> Tensor:
 
 
 def check_count(name: str, value: int | None, least: int = 1) -> None:
-    """Refuses a number that is too small.
+    """Checks that a number is not too small.
 
     Raises:
         ConfigError: it is.

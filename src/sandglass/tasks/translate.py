@@ -1,4 +1,4 @@
-"""Examples of one kind into those of another."""
+"""Translation of examples from one domain to another."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ _SHOWN = 10
 
 @register("translate", kind="task")
 class Translate(Task):
-    """Turn examples of one kind into those of another: sketches into pictures, one domain into the other.
+    """Translate examples from one domain to another, such as sketches to photos.
 
-    Into a folder it is a file each, under the names of the sources; else sources over what became of them. To labels,
-    where a model has them, it is a table of classes and their probabilities.
+    A folder gets one file per example, named like its source; a grid shows sources above translations. With --to
+    labels, where the model supports it, the result is a table of classes and probabilities.
 
     Args:
-        to: which kind they become, where a model knows several: x for what it was trained on, or the name of a set
-            beside or companion of it.
-        reads: which kind the examples are of, by the same names; the one that the model cannot do without when not
-            given.
-        number: how many; all of --data, or 10 of the run's own, when not given.
-        split: which of the examples: train, validation, test or all; test when not given.
+        to: target domain, where the model has several: x for the examples it was trained on, or the name of a companion
+            or second set.
+        reads: source domain, by the same names; by default the one the model requires.
+        number: number of examples; by default all of --data, or 10 of the run's own.
+        split: train, validation, test or all; test by default.
     """
 
     needs = ("translate",)
@@ -53,7 +52,7 @@ class Translate(Task):
         self.to, self.reads, self.number, self.split, self.source = to, reads, number, split, Source(**source)
 
     def __call__(self, trained: Trained) -> Outcome:
-        """``x`` ``(N, *shape)``; what they were made from before them, where it has the same shape."""
+        """Translations ``x`` ``(N, *shape)``, with the sources in ``before`` where they have the same shape."""
         model = trained.model
         reads = self._reads(model)
         split = self._examples(trained, reads)
@@ -83,26 +82,26 @@ class Translate(Task):
         )
 
     def _labels(self, trained: Trained, x: Tensor, split: Split) -> Outcome:
-        """Classes as the model tells them, with their probabilities ``(N, classes)``."""
+        """Predicted classes and their probabilities ``(N, classes)``."""
         arrays: dict[str, np.ndarray[Any, Any]] = {"labels": x.argmax(1).numpy(), "p": x.numpy()}
         if split.names:
             arrays["names"] = np.array(split.names)
         return Outcome(f"the classes of {len(x):,} examples", arrays=arrays, classes=trained.classes)
 
     def _reads(self, model: Model) -> str:
-        """Which kind the examples are of.
+        """The source domain.
 
         Raises:
-            ConfigError: one that the model does not know.
+            ConfigError: the model has no such domain.
         """
         known = ["x", *model.spec.given, *model.spec.beside]
         if self.reads and self.reads not in known:
             raise ConfigError(
-                f"The model reads no '{self.reads}'.{nearest(self.reads, known)} It reads: {', '.join(known)}."
+                f"The model cannot read '{self.reads}'.{nearest(self.reads, known)} It reads: {', '.join(known)}."
             )
         if self.reads:
             return self.reads
-        if model.spec.beside:  # of two domains, the one that is not made
+        if model.spec.beside:  # of two domains, the one that is not the target
             return next(iter(model.spec.beside)) if self.to and self.to not in model.spec.beside else "x"
         return next((name for name in model.conditions if name in model.spec.given), "x")
 

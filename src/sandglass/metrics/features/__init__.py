@@ -1,1 +1,1 @@
-"""Where the features come from that samples and examples are compared by, one source a file."""
+"""Feature extractors for comparing samples with examples, one per file."""

@@ -1,4 +1,4 @@
-"""The network behind learnt and random features: small, for any shape, its output on a scale of its own."""
+"""The small network behind learnt and random features: for any input shape, with normalised output."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 
-_BLOCK, _ELEMENTS = 512, 2**24  # examples taken at once, and numbers in them
-_LEAST = 1e-6  # a column or feature that does not vary is not blown up
+_BLOCK, _ELEMENTS = 512, 2**24  # maximum examples and maximum values processed at once
+_LEAST = 1e-6  # smallest scale, so that a constant column or feature is not amplified
 
 
 class Network(nn.Module):
     """An encoder whose features have mean 0 and an average variance of 1 over the data it was fitted to.
 
-    That scale gives a Fréchet distance a meaning across data: of samples that are all one average example it is the
-    number of features.
+    This scale makes Fréchet distances comparable across data sets: when all samples equal one example with average
+    features, the distance is the number of features.
 
     Args:
-        spec: the data.
-        dim: features D.
-        outputs: what the head puts out.
-        size: sides in pixels that larger pictures are averaged down to.
+        spec: specification of the data.
+        dim: number of features D.
+        outputs: output width of the head.
+        size: larger images are average-pooled to at most this many pixels a side.
         activation: of the encoder.
 
     Example:
@@ -61,35 +61,35 @@ class Network(nn.Module):
         return self.head(features * self.spread + self.centre)
 
     def shrink(self, x: Tensor) -> Tensor:
-        """Floats of single precision, rows flat, larger pictures averaged down."""
+        """Converts to float32, flattens rows and average-pools larger images."""
         x = x.float()
         if self.sides is None:
             return x.flatten(1)
         return x if x.shape[2:] == self.sides else F.adaptive_avg_pool2d(x, self.sides)
 
     def encode(self, x: Tensor) -> Tensor:
-        """``(B, ...)`` as :meth:`shrink` leaves them to the encoder's own output."""
+        """``(B, ...)`` output of :meth:`shrink` to unnormalised features ``(B, D)``."""
         return self.encoder((x - self.mean) / self.scale)
 
     def gather(self, split: Split, index: Tensor) -> Tensor:
-        """The examples at ``index``, shrunk, so that large pictures are never all held at once."""
+        """The examples at ``index``, shrunk block by block so that large images never fill the memory."""
         block = min(_BLOCK, max(1, _ELEMENTS // math.prod(split.x.shape[1:])))
         return torch.cat([self.shrink(split.batch(part).x.cpu()) for part in index.split(block)])
 
     def fit_input(self, x: Tensor) -> None:
-        """Takes the mean and scale of the input, a channel or column, from shrunk examples."""
+        """Sets the input mean and scale per channel or column from shrunk examples."""
         over = [0, *range(2, x.dim())]
         self.mean.copy_(x.double().mean(over, keepdim=True)[0])
         self.scale.copy_(x.double().std(over, correction=0, keepdim=True)[0].clamp(min=_LEAST))
 
     @torch.no_grad()
     def fit_output(self, x: Tensor) -> None:
-        """Takes the centre and spread of the features from shrunk examples."""
+        """Sets the centre and spread of the features from shrunk examples."""
         features = torch.cat([self.encode(part) for part in x.split(_BLOCK)]).double()
         self.centre.copy_(features.mean(0))
         self.spread.copy_(features.var(0, correction=0).mean().sqrt().clamp(min=_LEAST))
 
 
 def some(split: Split, most: int) -> Tensor:
-    """``(n,)`` positions of at most ``most`` examples, the same ones for the same size, in random order."""
+    """``(n,)`` positions of at most ``most`` examples in random order; deterministic for a given split size."""
     return rng.permutation(len(split), 0, "features", "examples")[:most]

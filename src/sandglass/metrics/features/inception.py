@@ -1,4 +1,4 @@
-"""The features of the published figures: an Inception network trained on ImageNet."""
+"""Features of the Inception network trained on ImageNet, for comparison with published results."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ from sandglass.registry import register
 
 @register("inception", kind="features")
 class Inception:
-    """Inception-v3 of 2015, trained on ImageNet's photographs: 2,048 features, for comparison with published figures.
+    """Inception-v3 of 2015, trained on ImageNet: 2,048 features, for comparison with published results.
 
-    The network and its weights are torch-fidelity's, a conversion of the TensorFlow graph of Heusel et al. 2017 (arXiv
-    1706.08500); the weights are downloaded once. Pictures are rounded to bytes and enlarged or reduced to 299x299
-    bilinearly, as that graph does; grey ones become three equal channels. Needs ``pip install
+    The network and its weights come from torch-fidelity, a conversion of the TensorFlow graph of Heusel et al. 2017
+    (arXiv 1706.08500); the weights are downloaded once. Images are rounded to bytes and resized to 299x299 bilinearly,
+    as in that graph; greyscale images are repeated to three channels. Needs ``pip install
     'sandglass-ml[inception]'``.
 
     Example:
         >>> from sandglass.data.dataset import Split
         >>> Inception()(Evaluation(split=Split(torch.zeros(3, 2)), spec=Spec((2,))), torch.device("cpu"))
         Traceback (most recent call last):
-        sandglass.errors.DataError: The features 'inception' are of pictures in [0, 1] with one or three channels.
+        sandglass.errors.DataError: The features 'inception' need images in [0, 1] with one or three channels.
     """
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Never: it is a large download, and its features are of photographs."""
+        """Never: the weights are a large download, and the network was trained on photographs."""
         return False
 
     def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
-        """The network with its weights.
+        """The pretrained network.
 
         Raises:
-            DataError: examples that it cannot look at.
+            DataError: the examples are not images in [0, 1] with one or three channels.
             MissingPackageError: torch-fidelity is not installed.
             NotFoundError: the weights could not be downloaded.
         """
         spec = evaluation.spec
         if not spec.is_image or spec.support == "real" or spec.shape[0] not in (1, 3):
-            raise DataError("The features 'inception' are of pictures in [0, 1] with one or three channels.")
+            raise DataError("The features 'inception' need images in [0, 1] with one or three channels.")
         try:
             from torch_fidelity.feature_extractor_inceptionv3 import (  # type: ignore[import-not-found, unused-ignore]
                 FeatureExtractorInceptionV3,
@@ -60,21 +60,21 @@ class Inception:
         try:
             with _tensors_only():
                 body = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"])
-        except Exception as error:  # of any kind, from the network to a damaged file
+        except Exception as error:  # anything from a network failure to a damaged file
             why = str(error).strip().split("\n")[0]
-            raise NotFoundError(f"The weights of the features 'inception' could not be had: {why[:200]}.") from error
+            raise NotFoundError(f"The weights of the features 'inception' could not be loaded: {why[:200]}.") from error
         weight = body.fc.weight.detach().double().cpu()
 
         def classify(features: Tensor) -> Tensor:
             return F.log_softmax(features @ weight.T, 1)  # without the bias, as the graph does
 
-        about = f"2048 Inception features of pictures of {spec.shape[1]}x{spec.shape[2]} resized to 299x299"
+        about = f"2048 Inception features of {spec.shape[1]}x{spec.shape[2]} images resized to 299x299"
         return Extractor(_AsBytes(body).to(device).eval(), about, classify, "the classes of ImageNet")
 
 
 @contextmanager
 def _tensors_only() -> Iterator[None]:
-    """While entered, PyTorch reads weights as tensors alone: torch-fidelity itself would let a file run code."""
+    """Context in which ``torch.load`` reads tensors only: torch-fidelity itself would let a weight file run code."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     os.environ[name] = "1"
@@ -87,7 +87,7 @@ def _tensors_only() -> Iterator[None]:
 
 
 class _AsBytes(nn.Module):
-    """Hands a network of bytes in RGB what is in [0, 1] and may be grey."""
+    """Converts grey or RGB images in [0, 1] to RGB bytes for the network."""
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()

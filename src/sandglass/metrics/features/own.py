@@ -1,4 +1,4 @@
-"""Features learnt from the data at hand, once, and kept in the cache."""
+"""Features learnt from the data itself, once, and cached."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ from sandglass.runs import storage
 from sandglass.runs.specification import to_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
 
-_VERSION = 2  # of the network and its training; what another version learnt is learnt anew
-_MOST = 20_000  # examples learnt from
+_VERSION = 2  # of the network and its training; weights cached by another version are not used
+_MOST = 20_000  # maximum training examples
 _BATCH, _RATE, _DECAY = 128, 2e-3, 1e-2
 _WARMUP = 0.3  # share of the updates over which the learning rate rises
 _PROJECTION = 64
 _TEMPERATURE = 0.5
-_SWAPPED = 0.4  # share of a row's columns that its second view takes from other rows
+_SWAPPED = 0.4  # share of columns that the second view of a row takes from another row
 _PATIENCE = 3.0  # seconds before a line is printed
 
 
 @register("own", kind="features")
 class Own:
-    """A small network trained on the data at hand: as a classifier where it has labels, else contrastively.
+    """A small network trained on the data itself: as a classifier where there are labels, contrastively otherwise.
 
-    With labels the features are the last hidden layer of a classifier. Without, they are those of Chen et al. 2020, "A
-    Simple Framework for Contrastive Learning of Visual Representations" (arXiv 2002.05709), by cut-outs, turns and
-    changes of light of pictures; of rows, by columns taken from other rows (Bahri et al. 2022, "SCARF", arXiv
-    2106.15147). That features learnt without labels serve to judge generators is found by Morozov et al. 2021, "On
-    Self-Supervised Image Representations for GAN Evaluation" (ICLR). It learns from nine tenths of the training
-    examples and is tried on the rest; the weights are kept under the fingerprint of the data.
+    With labels the features are the last hidden layer of a classifier. Without, they are learnt as in Chen et al.
+    2020, "A Simple Framework for Contrastive Learning of Visual Representations" (arXiv 2002.05709), with random
+    crops, rotations, brightness and contrast for images, and columns swapped between rows for rows (Bahri et al. 2022,
+    "SCARF", arXiv 2106.15147). Morozov et al. 2021, "On Self-Supervised Image Representations for GAN Evaluation"
+    (ICLR), find such self-supervised features suitable for evaluating generators. The network is trained on nine
+    tenths of the training examples and validated on the rest; its weights are cached by the fingerprint of the data.
 
     Args:
-        dim: features.
-        size: sides in pixels that larger pictures are averaged down to; what is finer is not seen.
-        updates: of the training, in batches of about 128.
+        dim: number of features.
+        size: larger images are average-pooled to at most this many pixels a side, which removes finer detail.
+        updates: training updates, with batches of about 128.
 
     Example:
         >>> from sandglass.data.dataset import Split
@@ -73,11 +73,11 @@ class Own:
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for pictures, and for rows of more than 64 numbers."""
+        """Whether ``"auto"`` selects this: for images, and for rows of more than 64 values."""
         return spec.is_image or spec.size > FEW
 
     def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
-        """Learns, or reads what was learnt from this data before."""
+        """Trains the network, or loads its cached weights."""
         source = evaluation.train if evaluation.train is not None else evaluation.split
         classes = int(source.y.max()) + 1 if source.y is not None else 0
         labelled = classes > 1
@@ -88,28 +88,28 @@ class Own:
         if place is None or not _read(place, net):
             _learn(net, source, self.updates, labelled)
             if place is not None:
-                with suppress(SaveError):  # then they are learnt again next time
+                with suppress(SaveError):  # they are then trained again next time
                     _write(place, net)
         net = net.to(device).eval().requires_grad_(False)
         if not labelled:
-            about = f"contrastive network, which finds {float(net.score):.0%} of unseen examples again"
+            about = f"contrastive network, which matches {float(net.score):.0%} of the views of held-out examples"
             return Extractor(net, f"{self.dim} features of a {about}")
 
         def classify(features: Tensor) -> Tensor:
             return F.log_softmax(net.logits(features.to(device, torch.float32)), 1).double().cpu()
 
-        about = f"{self.dim} features of a classifier, right on {float(net.score):.1%} of unseen examples"
+        about = f"{self.dim} features of a classifier with {float(net.score):.1%} held-out accuracy"
         return Extractor(net, about, classify, f"{classes} classes of the data")
 
     def place(self, evaluation: Evaluation, classes: int) -> Path:
-        """Where the weights for this data and these options are kept."""
+        """Cache folder of the weights for this data and these options."""
         what = [_VERSION, evaluation.fingerprint, to_plain(evaluation.spec), classes, self.dim, self.size, self.updates]
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:32]
         return storage.cache_folder("features") / name
 
 
 def _read(place: Path, net: Network) -> bool:
-    """Puts the kept weights into the network, if they are there, whole, and fit."""
+    """Loads cached weights into the network; False where they are missing, damaged or do not match it."""
     try:
         storage.verify_folder(place)
         fill(net, read_tensors(place / "net.safetensors", net), str(place))
@@ -125,12 +125,12 @@ def _write(place: Path, net: Network) -> None:
 
 
 class Learner(Model):
-    """The network with what it is trained by: classes where there are any, else views that are to be found alike.
+    """Trains the network: by cross-entropy of the classes, or contrastively without labels.
 
     Args:
-        net: changed by training.
-        spec: of the examples as the network shrinks them.
-        labelled: whether it learns classes.
+        net: the network to train.
+        spec: of the shrunk examples.
+        labelled: whether to train it as a classifier.
     """
 
     def __init__(self, net: Network, spec: Spec, labelled: bool) -> None:
@@ -138,11 +138,11 @@ class Learner(Model):
         self.net, self.spec, self.labelled = net, spec, labelled
 
     def phases(self) -> Sequence[Phase]:
-        """One player: the network."""
+        """One phase, which trains the network."""
         return (Phase("features", (self.net,), self.loss, scheduled=False),)
 
     def loss(self, batch: Batch, clock: Clock) -> Terms:
-        """The cross-entropy of the classes, or of finding each view's other."""
+        """The cross-entropy of the classes, or the contrastive loss of two views."""
         if self.labelled:
             assert batch.y is not None
             loss = F.cross_entropy(self.project(batch.x), batch.y, ignore_index=-1)
@@ -157,46 +157,46 @@ class Learner(Model):
         return projected
 
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
-        """Nothing.
+        """Not supported.
 
         Raises:
-            CapabilityError: always; features are no generator.
+            CapabilityError: always; a feature extractor does not generate.
         """
-        raise CapabilityError("The network of the features 'own' draws no samples.")
+        raise CapabilityError("The network of the features 'own' cannot generate samples.")
 
 
 def _learn(net: Network, source: Split, updates: int, labelled: bool) -> None:
-    """Trains the network in place, on the CPU: the same weights for the same examples and thread count."""
+    """Trains the network in place on the CPU; deterministic for the same examples and thread count."""
     index = some(source, _MOST)
     x = net.gather(source, index)
     y = source.y[index].cpu() if source.y is not None and labelled else None
-    tried = min(max(1, len(x) // 10), 2_000)
-    kept = slice(tried, None) if len(x) > tried else slice(None)
+    held_out = min(max(1, len(x) // 10), 2_000)
+    kept = slice(held_out, None) if len(x) > held_out else slice(None)
     net.fit_input(x[kept])
     examples = Split(x[kept], None if y is None else y[kept])
     batches = max(1, round(len(examples) / _BATCH))
-    batch, epochs = math.ceil(len(examples) / batches), updates / batches  # all of one size, as contrasts need
+    batch, epochs = math.ceil(len(examples) / batches), updates / batches  # the contrastive loss needs equal batches
     options = Settled(
         epochs=math.ceil(epochs), batch_size=batch, lr=_RATE, optimizer="adamw", weight_decay=_DECAY,
         schedule="cosine", lr_warmup=_WARMUP * epochs, device="cpu",
     )  # fmt: skip
     learn(Learner(net, Spec(tuple(x.shape[1:])), labelled), examples, options, updates, _Patience(updates))
     net.fit_output(x[kept])
-    net.score.copy_(_score(net, x[:tried], None if y is None else y[:tried]))
+    net.score.copy_(_score(net, x[:held_out], None if y is None else y[:held_out]))
 
 
 class _Patience:
-    """Says once, in a terminal, what takes so long."""
+    """Prints one progress message, in a terminal, when training takes longer than :data:`_PATIENCE`."""
 
     def __init__(self, updates: int) -> None:
-        self.updates, self.begun, self.said = updates, time.monotonic(), not sys.stderr.isatty()
+        self.updates, self.start, self.printed = updates, time.monotonic(), not sys.stderr.isatty()
 
     def __call__(self, done: int) -> None:
-        if self.said or time.monotonic() - self.begun <= _PATIENCE:
+        if self.printed or time.monotonic() - self.start <= _PATIENCE:
             return
-        self.said = True
+        self.printed = True
         print(
-            f"Learning features of the data to compare samples by, once: {done} of {self.updates} updates done",
+            f"Training a feature network on the data to compare samples, once: {done} of {self.updates} updates done",
             file=sys.stderr,
             flush=True,
         )
@@ -204,7 +204,7 @@ class _Patience:
 
 @torch.no_grad()
 def _score(net: Network, x: Tensor, y: Tensor | None) -> Tensor:
-    """Share of unseen examples that are classified rightly, or whose other view is found among 128 of them."""
+    """Share of held-out examples classified correctly, or whose second view is the nearest among up to 128."""
     if y is not None:
         return (net.head(net.encode(x)).argmax(1) == y).double().mean()
     one, two = (
@@ -214,12 +214,12 @@ def _score(net: Network, x: Tensor, y: Tensor | None) -> Tensor:
 
 
 def views(x: Tensor, index: Tensor, update: int) -> tuple[Tensor, Tensor]:
-    """Two views of each example, which a network is to find alike.
+    """Two augmented views of each example, the positive pairs of the contrastive loss.
 
     Args:
-        x: ``(B, C, H, W)`` pictures, or ``(B, D)`` rows.
-        index: ``(B,)`` the examples' positions.
-        update: which time it is; the draws are keyed by it and the position.
+        x: ``(B, C, H, W)`` images, or ``(B, D)`` rows.
+        index: ``(B,)`` positions of the examples.
+        update: number of the update; random draws are keyed by it and the position.
     """
     if x.dim() == 4:
         change = Augmentation(crop=0.7, rotate=15.0, brightness=0.2, contrast=0.4, unit=False)
@@ -230,7 +230,7 @@ def views(x: Tensor, index: Tensor, update: int) -> tuple[Tensor, Tensor]:
 
 
 def contrast(one: Tensor, two: Tensor) -> Tensor:
-    """The normalised temperature-scaled cross-entropy of two views: each is to find the other among all.
+    """The normalised temperature-scaled cross-entropy (NT-Xent) of two views.
 
     Args:
         one: ``(B, P)`` projections of the first views.

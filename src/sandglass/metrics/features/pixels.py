@@ -1,4 +1,4 @@
-"""The examples as they are."""
+"""Raw values as features."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandglass.registry import register
 
 @register("pixels", kind="features")
 class Pixels:
-    """The raw values, for rows of few numbers; of pictures they see every shift and no meaning.
+    """The raw values, for short rows; on images they react to small shifts and ignore content.
 
     Example:
         >>> from sandglass.data.dataset import Split
@@ -24,7 +24,7 @@ class Pixels:
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` picks this: for rows of at most 64 numbers."""
+        """Whether ``"auto"`` selects this: for rows of at most 64 values."""
         return not spec.is_image and spec.size <= FEW
 
     def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:

@@ -1,4 +1,4 @@
-"""Features of a network that learnt nothing."""
+"""Features of an untrained network."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ _FITTED = 5_000
 
 @register("random", kind="features")
 class Random:
-    """A network with random weights, the same for the same seed: no training, no labels, no opinion.
+    """A network with random weights, fixed by the seed; needs neither training nor labels.
 
-    Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797), who find
-    random embeddings more informative than pretrained ones where the data is not what those were trained on. Weights
-    are drawn as in He et al. 2015 (arXiv 1502.01852).
+    Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models" (arXiv 2002.09797), find random
+    embeddings more informative than pretrained ones on data unlike the pretraining data. Weights are initialised as in
+    He et al. 2015 (arXiv 1502.01852).
 
     Args:
-        dim: features.
-        size: sides in pixels that larger pictures are averaged down to.
+        dim: number of features.
+        size: larger images are average-pooled to at most this many pixels a side.
         seed: of the weights.
 
     Example:
@@ -47,7 +47,7 @@ class Random:
         return False
 
     def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
-        """Weights of the key, scales of the data."""
+        """The network with seeded weights, normalised on the data."""
         with rng.forked("cpu", self.seed, "features", "random"):
             net = Network(evaluation.spec, dim=self.dim, outputs=1, size=self.size, activation="relu")
             for module in net.encoder.modules():

@@ -1,1 +1,1 @@
-"""The sections of the report, one a file, each registered with its place on the page."""
+"""The sections of the report, one per file, each registered with its position on the page."""

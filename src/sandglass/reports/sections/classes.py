@@ -1,4 +1,4 @@
-"""Draws under every class."""
+"""Class-conditional samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTH = 700
 
 @section("classes", place=45)
 def classes(m: Material) -> Section | None:
-    """A row of samples under each class, of a model that draws under labels."""
+    """One row of samples per class, for a class-conditional model."""
     spec = m.model.spec
     if not spec.is_image or "labels" not in m.model.needs or set(m.model.conditions) - {"labels"}:
         return None
@@ -27,15 +27,15 @@ def classes(m: Material) -> Section | None:
         running.sample(m.model, _COLUMNS, key=key, given=Batch(y=torch.full((_COLUMNS,), k))) for k in range(shown)
     ]
     images = to_images(torch.cat(drawn), m.transform)
-    alt = f"{_COLUMNS} samples under each of {shown} classes"
-    picture = mosaic("classes", alt, images, _COLUMNS, width=_WIDTH, pad=6)
+    alt = f"{_COLUMNS} samples of each of {shown} classes"
+    image = mosaic("classes", alt, images, _COLUMNS, width=_WIDTH, pad=6)
     names = [m.classes[k] if k < len(m.classes) else str(k) for k in range(shown)]
-    # The first row is the topmost: places are counted from below.
+    # The first row is at the top; positions are measured from the bottom.
     ticks = [(round(100 * (1 - (k + 0.5) / shown), 2), short(name, 12)) for k, name in enumerate(names)]
     how = (
-        "A row for every class. All pictures of a column are drawn from the same noise, so what changes down it is the "
-        "class, and what stays is what the model keeps apart from it."
+        "One row per class. All images of a column share the same noise, so differences within a column are due to the "
+        "class, and what stays the same is independent of it."
     )
     note = f"The first {shown} of {spec.classes} classes." if spec.classes > shown else ""
-    framed = Framed(picture, "samples", "class", [], ticks)
+    framed = Framed(image, "samples", "class", [], ticks)
     return Section("classes", "Samples of each class", how, framed=framed, note=note)

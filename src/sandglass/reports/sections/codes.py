@@ -19,8 +19,8 @@ def codes_section(m: Material) -> Section | None:
     legend = colour_of_classes(y, m.classes)
     if codes.shape[1] == 2:
         names = ("latent dimension 1", "latent dimension 2")
-        charts = [scatter_chart("codes", "Codes as they are", codes, y, legend, names)]
-        what = "Every point is the code of one example; the latent has two dimensions, so this is all of it."
+        charts = [scatter_chart("codes", "Codes", codes, y, legend, names)]
+        what = "Every point is the code of one example; this is the whole latent space, which has two dimensions."
     else:
         found = latent_space.principal(codes)
         first, second = (f"direction {k + 1}, {share:.0%} of variance" for k, share in enumerate(found.share.tolist()))
@@ -28,8 +28,8 @@ def codes_section(m: Material) -> Section | None:
             scatter_chart("codes-pca", "Principal directions (PCA)", found.project(codes), y, legend, (first, second))
         ]
         what = (
-            "Every point is the code of one example. PCA is a plain projection: distances in it are real, but only two "
-            "directions are seen."
+            "Every point is the code of one example. PCA is a linear projection: distances are faithful, but only in "
+            "two directions."
         )
         embedded = latent_space.embed(codes, m.seed)
         if embedded is not None:
@@ -37,11 +37,9 @@ def codes_section(m: Material) -> Section | None:
             charts.append(
                 scatter_chart("codes-tsne", "Neighbourhoods (t-SNE)", embedded, y, legend, names, ticks=False)
             )
-            what += (
-                " t-SNE keeps neighbours together: clumps mean something, their sizes and the gaps between them do not."
-            )
+            what += " t-SNE preserves neighbourhoods: clusters are meaningful, their sizes and distances are not."
     if y is not None:
-        what += " Unless the model is conditional it never saw the labels: classes that part are structure it found."
+        what += " Unless the model is conditional, it never saw the labels: separated classes are structure it found."
     how = f"{what} {len(codes):,} examples of the {m.split_name} split."
     shared = [(name, shade) for _, name, shade in legend] if y is not None else []
     return Section("codes", "Codes", how, half=len(charts) == 1, legend=shared, charts=charts)

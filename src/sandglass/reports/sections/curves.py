@@ -1,4 +1,4 @@
-"""How training went."""
+"""Training curves."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from sandglass.reports.plots import curve_chart
 from sandglass.reports.section import Material, Section, Table, section
 
 _GAME = (
-    "Each player's loss, mean over an epoch. In a game neither should run away: a critic near zero has won, and the "
-    "generator learns little from it. These curves do not say how good the samples are."
+    "Each player's loss, averaged over an epoch. Neither player should dominate: if the critic's loss is near zero, "
+    "the generator gets little gradient. These curves do not show sample quality."
 )
 _LOSS = (
-    "Lower is better. The training curve is the mean over an epoch while the weights change; the other is measured "
-    "after it, with the objective at its final weights. Where they part, the model begins to learn examples by heart."
+    "Lower is better. The training curve is the mean over an epoch while the weights change; the other is evaluated "
+    "after the epoch, with all schedules at their final values. Where the curves diverge, the model starts to overfit."
 )
 
 
 @section("curves", place=10)
 def curves(m: Material) -> Section | None:
-    """The objective and its parts over the epochs of every stage, and what each fit in closed form found."""
+    """The objective and its parts over the epochs of every stage, and the results of closed-form fits."""
     stages = history.by_stage(m.model, m.records)
     several = sum(bool(stage.phases) for stage, _ in stages) > 1
     charts: list[Chart] = []
@@ -48,13 +48,13 @@ def curves(m: Material) -> Section | None:
         return None
     how = " ".join([*([] if all(games) else [_LOSS]), *([_GAME] if any(games) else [])])
     if several:
-        how += " The stages followed each other, each from the best weights of the one before; epochs count anew."
+        how += " Stages are trained in sequence, each from the best weights of the previous one; epochs restart at 1."
     kind = "" if all(games) else kind_of_bound(m.model, m.split)
-    how += f" The nats are those of {kind}." if kind else ""
+    how += f" Nats are of {kind}." if kind else ""
     return Section("curves", "Training", how, charts=charts, tables=tables)
 
 
 def fitted(stage: str, records: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """What a fit in closed form found."""
+    """The results of a closed-form fit."""
     rows = [[str(r["term"]).replace("_", " "), figure(r["value"])] for r in records]
     return [Table(rows, title=f"Fitted in closed form: {stage}", numbers=(1,))] if rows else []

@@ -1,4 +1,4 @@
-"""What a run was trained on: its splits, its classes, and what was done to it."""
+"""The data of a run: splits, classes and preprocessing notes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sandglass.reports.section import Material, Section, Table, section
 
 @section("data", place=100)
 def data_section(m: Material) -> Section:
-    """The data in figures and words.
+    """Splits, classes and notes of the data.
 
-    Without the data at hand the sizes and remarks are still there, for the run folder keeps them.
+    Sizes and notes are stored in the run folder, so they are shown even if the data is not available.
     """
     data = m.run.config["data"]
     classes = class_counts(m)
@@ -22,19 +22,17 @@ def data_section(m: Material) -> Section:
         sizes = classes.get(name, {}).values()
         each = f"{min(sizes):,} to {max(sizes):,}" if sizes else ""
         rows.append([name, f"{count:,}", each])
-    head = ["split", "examples", "in a class"]
+    head = ["split", "examples", "per class"]
     table = Table(rows, head, numbers=(1, 2)) if classes else Table([r[:2] for r in rows], head[:2], numbers=(1,))
     notes = [[sentence(note)] for note in data.get("notes") or []]
-    tables = [table, *([Table(notes, title="What was found and done")] if notes else [])]
-    how = (
-        "What the model learned from and was measured on. The command inspect looks at the source itself, more closely."
-    )
+    tables = [table, *([Table(notes, title="Notes")] if notes else [])]
+    how = "The data the model was trained and evaluated on. The command inspect shows the source in more detail."
     charts = [class_chart(classes, "data-classes")] if classes else []
     return Section("data", "Data", how, charts=charts, tables=tables)
 
 
 def class_counts(m: Material) -> Mapping[str, Mapping[str, int]]:
-    """Examples of each class in each split; empty where there are no classes or the data is not at hand."""
+    """Number of examples per class and split; empty without classes or data."""
     if m.data is None:
         return {}
     counted = {}

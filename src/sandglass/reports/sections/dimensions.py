@@ -1,4 +1,4 @@
-"""Which latent dimensions carry anything."""
+"""Use of the latent dimensions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandglass.reports.plots import bar_chart
 from sandglass.reports.section import Material, Section, section
 
 _NATS = 0.01
-"""KL below which a dimension says next to nothing, an orientation beside the variance that defines active units."""
+"""KL below which a dimension is practically unused, a guide besides the variance that defines active units."""
 
 
 @section("dimensions", place=70)
@@ -32,27 +32,25 @@ def dimensions(m: Material) -> Section | None:
     unit = "KL, nats per example"
     charts = [
         bar_chart("rate-per-dimension", "KL per latent dimension", rates[order].numpy(), shown, labels, _NATS, unit,
-                  f"{_NATS} nats: next to nothing"),
+                  f"{_NATS} nats: practically unused"),
         bar_chart("variance-per-dimension", "Variance of the codes", variance[order].clamp(min=1e-8).numpy(), shown,
                   labels, ACTIVE, "variance (log scale)", f"{ACTIVE}: active above", log=True),
     ]  # fmt: skip
     dim, count = len(rates), int(active.sum())
     how = (
-        f"{count} of {dim} latent dimension{'s' if dim > 1 else ''} {'are' if count != 1 else 'is'} active (blue): "
-        "the code "
-        f"there varies with the example, by a variance above {ACTIVE}. The KL says how many nats of an example each "
-        "one "
-        "carries; a dimension at zero repeats the prior and is not used."
+        f"{count} of {dim} latent dimension{'s' if dim > 1 else ''} {'are' if count != 1 else 'is'} active (blue): the "
+        f"variance of their codes over the examples is above {ACTIVE}. The KL is the information each carries, in nats "
+        "per example; a dimension with a KL of zero equals the prior and is not used."
     )
-    note = f"Together {float(rates.sum()):.2f} nats, mean over {len(m.split):,} examples of the {m.split_name} split."
-    legend = [("active", "train")] + ([] if active.all() else [("not active", "c9")])
+    note = f"Total {float(rates.sum()):.2f} nats, mean over {len(m.split):,} examples of the {m.split_name} split."
+    legend = [("active", "train")] + ([] if active.all() else [("inactive", "c9")])
     return Section(
         "dimensions", "Use of the latent dimensions", how, half=dim == 2, legend=legend, charts=charts, note=note
     )
 
 
 def rates_of(m: Material) -> Tensor | None:
-    """``(D,)`` mean KL of every dimension of the code, in nats; None where some rate is no sum over dimensions."""
+    """``(D,)`` mean KL per dimension of the code, in nats; None where a rate is not a sum over dimensions."""
     if m.split is None or "bound" not in m.model.provides:
         return None
     names = [latent.name for latent in m.model.latents]

@@ -1,4 +1,4 @@
-"""How far each column is from its reconstruction."""
+"""Reconstruction error per column."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sandglass.reports.section import Material, Section, section
 
 @section("errors", place=22)
 def errors(m: Material) -> Section | None:
-    """How far each column is from its reconstruction."""
+    """Reconstruction error of every column of a table."""
     if m.model.spec.is_image or m.split is None or "reconstruct" not in m.model.provides:
         return None
     real = m.split.batch(slice(0, len(m.split))).x
@@ -23,8 +23,8 @@ def errors(m: Material) -> Section | None:
     numeric: list[tuple[str, float]] = []
     chosen: list[tuple[str, float]] = []
     for a, b in zip(series(real, m, m.split.mask), series(rebuilt, m), strict=True):
-        seen = ~np.isnan(a.values)
-        before, after = a.values[seen], b.values[seen]
+        observed = ~np.isnan(a.values)
+        before, after = a.values[observed], b.values[observed]
         if not len(before):
             continue
         if a.categories:
@@ -33,9 +33,9 @@ def errors(m: Material) -> Section | None:
             numeric.append((a.name, float(np.sqrt(np.square(before - after).mean()) / spread)))
     charts = _error_charts(numeric, chosen)
     how = (
-        "How well each column survives the way through the code. Numbers: root mean squared error in standard "
-        "deviations "
-        "of the column, where 1 is no better than always answering the mean. Categories: the share rebuilt wrongly."
+        "How well each column is reconstructed from the code. Numeric columns: root mean squared error in standard "
+        "deviations of the column, where 1 is no better than always predicting the mean. Categorical columns: the "
+        "share reconstructed incorrectly."
     )
     return Section("errors", "Reconstruction error by column", how, charts=charts) if charts else None
 
@@ -44,10 +44,10 @@ def _error_charts(numeric: Sequence[tuple[str, float]], chosen: Sequence[tuple[s
     charts = []
     if numeric:
         labels, values = zip(*numeric, strict=True)
-        charts.append(error_chart("errors-numeric", "Columns of numbers", labels, np.array(values),
-                                  "RMSE / standard deviation", 1.0, "always the mean"))  # fmt: skip
+        charts.append(error_chart("errors-numeric", "Numeric columns", labels, np.array(values),
+                                  "RMSE / standard deviation", 1.0, "predicting the mean"))  # fmt: skip
     if chosen:
         labels, values = zip(*chosen, strict=True)
-        charts.append(error_chart("errors-categorical", "Columns of categories", [short(v, 22) for v in labels],
-                                  np.array(values), "share rebuilt wrongly", 1.0, "all wrong"))  # fmt: skip
+        charts.append(error_chart("errors-categorical", "Categorical columns", [short(v, 22) for v in labels],
+                                  np.array(values), "share incorrect", 1.0, "all incorrect"))  # fmt: skip
     return charts

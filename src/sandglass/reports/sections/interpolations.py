@@ -1,4 +1,4 @@
-"""Walks between examples."""
+"""Interpolations between examples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEPS = 8
 
 @section("interpolations", place=50)
 def interpolations(m: Material) -> Section | None:
-    """Straight lines between the codes of pairs of examples, between the originals themselves."""
+    """Decoded straight lines between the codes of pairs of examples, framed by the originals."""
     if not m.model.spec.is_image or m.examples is None or "interpolate" not in m.model.provides or len(m.examples) < 2:
         return None
     x, y = m.examples.x, m.examples.y
@@ -29,22 +29,21 @@ def interpolations(m: Material) -> Section | None:
     with observing(m.model, m.seed, "report", "interpolate"):
         between = m.model.interpolate(a, b, _STEPS).cpu()
     rows = [to_images(part, m.transform) for part in (x[first], between.flatten(0, 1), x[last])]
-    picture, ends = _walks(rows[0], rows[1].reshape(len(pairs), _STEPS, *rows[1].shape[1:]), rows[2])
+    image, ends = _paths(rows[0], rows[1].reshape(len(pairs), _STEPS, *rows[1].shape[1:]), rows[2])
     of = "examples of different classes" if y is not None else "examples"
     how = (
-        f"Each row walks in a straight line from the code of one example to that of another, between {of}. The framed "
-        "ends are the real pictures; everything between them is decoded. A good space passes through believable "
-        "pictures."
+        f"Each row interpolates linearly between the codes of two {of}. The framed ends are the real images; "
+        "everything between is decoded. In a good latent space all steps look realistic."
     )
-    return Section("interpolations", "Interpolations", how, strips=[Strip(picture, ends=ends)])
+    return Section("interpolations", "Interpolations", how, strips=[Strip(image, ends=ends)])
 
 
 def _at(batch: Batch, index: Tensor) -> Batch:
     return batch.map(lambda t: t[index])
 
 
-def _walks(first: Pixels, between: Pixels, last: Pixels) -> tuple[Mosaic, str]:
-    """Rows of original, decoded steps and original ``(R, S, H, W, C)``, and the widths of the three as CSS."""
+def _paths(first: Pixels, between: Pixels, last: Pixels) -> tuple[Mosaic, str]:
+    """Rows of original, decoded steps ``(R, S, H, W, C)`` and original, and the CSS widths of the three parts."""
     rows, steps = between.shape[:2]
     frame, gap, pad = 6, 24, 6
     times = fitting(between.shape[3], steps + 2, FULL, 2 * pad)
@@ -56,11 +55,11 @@ def _walks(first: Pixels, between: Pixels, last: Pixels) -> tuple[Mosaic, str]:
     space = np.zeros((len(centre), gap, centre.shape[-1]), np.uint8)
     pixels = np.concatenate([left, space, centre, space, right], axis=1)
     ends = f"{left.shape[1] + gap}fr {centre.shape[1]}fr {right.shape[1] + gap}fr"
-    return Mosaic("interpolations", f"{rows} walks between pairs of examples", pixels, FULL), ends
+    return Mosaic("interpolations", f"{rows} interpolations between pairs of examples", pixels, FULL), ends
 
 
 def _frame(images: Pixels, width: int) -> Pixels:
-    """``(N, H, W, C)`` with alpha, as RGBA in an amber frame that shows on light and dark paper."""
+    """``(N, H, W, C)`` with alpha, as RGBA with an amber frame that is visible on light and dark backgrounds."""
     if images.shape[-1] == 2:
         images = np.concatenate([np.repeat(images[..., :1], 3, -1), images[..., 1:]], -1)
     n, height, across, _ = images.shape

@@ -1,4 +1,4 @@
-"""How much each part of the code says."""
+"""Rate of each latent of a hierarchical or multi-part code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandglass.reports.section import Material, Section, section
 
 @section("levels", place=75)
 def levels(m: Material) -> Section | None:
-    """The rate of every latent, of a model with several."""
+    """The rate of every latent, for a model with several."""
     if m.split is None or "bound" not in m.model.provides or len(m.model.latents) < 2:
         return None
 
@@ -28,8 +28,8 @@ def levels(m: Material) -> Section | None:
         "levels", "KL of each latent", list(zip(names, mean.tolist(), strict=True)), "nats per example"
     )
     how = (
-        "How many nats of an example each latent carries beyond its prior. A latent near zero is not used: what it "
-        "could say is said by another, or not at all."
+        "Information that each latent carries beyond its prior, in nats per example. A latent near zero is not used: "
+        "its information is carried by another latent, or not at all."
     )
-    note = f"Together {float(mean.sum()):.2f} nats, mean over {len(m.split):,} examples of the {m.split_name} split."
+    note = f"Total {float(mean.sum()):.2f} nats, mean over {len(m.split):,} examples of the {m.split_name} split."
     return Section("levels", "Use of the latents", how, half=True, charts=[chart], note=note)

@@ -1,4 +1,4 @@
-"""What is decoded on a plane through the latent space."""
+"""A decoded plane through the latent space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH = 520
 
 @section("manifold", place=40)
 def manifold(m: Material) -> Section | None:
-    """What is decoded on a plane through the latent space."""
+    """Examples decoded on a plane through the latent space."""
     if not m.model.spec.is_image or not m.drawable or not latent_space.has_plane(m.model):
         return None
     height, width = m.model.spec.shape[1:]
@@ -22,27 +22,25 @@ def manifold(m: Material) -> Section | None:
     one = m.conditions(1, "manifold")
     given = None if one is None else one.map(lambda t: t.expand(side * side, *t.shape[1:]))
     images = to_images(running.decode(m.model, found.z, given), m.transform)
-    # Bare tiles read as one landscape; the gutter of a frame would hide how smoothly it changes.
-    picture = mosaic(
-        "manifold", f"{side} by {side} pictures decoded on a grid of latents", images, side, width=_WIDTH, pad=0
+    # No gaps between tiles, so that smooth changes are visible.
+    image = mosaic(
+        "manifold", f"{side} by {side} images decoded on a grid of latents", images, side, width=_WIDTH, pad=0
     )
     marks = [[(round(100 * place, 2), _tick(value)) for place, value in axis] for axis in found.marks]
     if m.model.code_size == 2:
-        whose = "the prior" if "prior" in m.model.provides else "a normal through the codes"
+        whose = "the prior" if "prior" in m.model.provides else "a normal fitted to the codes"
         where = f"The whole latent space, in steps of equal probability under {whose}."
     elif m.codes is not None:
         where = (
-            f"The two directions in which the codes of the {m.split_name} split vary most, to 2.5 standard deviations "
-            "either side of their mean."
+            f"The first two principal directions of the codes of the {m.split_name} split, up to 2.5 standard "
+            "deviations from their mean."
         )
     else:
         where = "The first two latent dimensions at quantiles of the prior, all others at their mean."
     what = running.conditioned_on(m.model)
-    where += f" All under the {what} of one example." if what else ""
-    how = (
-        f"{where} Neighbours should change into each other smoothly; abrupt or broken patches are codes it rarely saw."
-    )
-    framed = Framed(picture, found.across, found.up, marks[0], marks[1])
+    where += f" All conditioned on the {what} of one example." if what else ""
+    how = f"{where} Neighbours should change smoothly; abrupt or broken regions are codes rarely seen in training."
+    framed = Framed(image, found.across, found.up, marks[0], marks[1])
     return Section("manifold", "Latent plane", how, half=True, framed=framed)
 
 

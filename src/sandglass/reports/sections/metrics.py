@@ -1,4 +1,4 @@
-"""What was measured."""
+"""Results of the evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sandglass.reports.section import Material, Section, Table, section
 
 @section("metrics", place=90)
 def metrics(m: Material) -> Section | None:
-    """What was measured."""
+    """All evaluated metrics."""
     rows = []
     for report in m.reports:
         for name, r in report["metrics"].items():
@@ -19,13 +19,10 @@ def metrics(m: Material) -> Section | None:
         return None
     step = ", ".join(dict.fromkeys(f"{r['step']:,}" for r in m.reports))
     how = (
-        f"Measured on the weights of step {step}: mean ± standard error over n examples. The error says how far "
-        "another "
-        "draw of as many examples would move the figure, not how far another training would."
+        f"Evaluated with the weights of step {step}: mean ± standard error over n examples. The error is the variation "
+        "between samples of n examples, not between training runs."
     )
     if any(row[5].startswith("grey values") for row in rows):
-        how += (
-            " Grey values in a Bernoulli give figures that compare only among such figures, not with other likelihoods."
-        )
-    head = ["measure", "split", "value ± standard error", "unit", "n", "note"]
-    return Section("metrics", "Measures", how, tables=[Table(rows, head, numbers=(2, 4))])
+        how += " Grey values under a Bernoulli give cross-entropies, which are not comparable with other likelihoods."
+    head = ["metric", "split", "value ± standard error", "unit", "n", "note"]
+    return Section("metrics", "Metrics", how, tables=[Table(rows, head, numbers=(2, 4))])

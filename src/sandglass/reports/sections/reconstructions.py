@@ -1,4 +1,4 @@
-"""Originals over reconstructions."""
+"""Originals and reconstructions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandglass.running import observing
 
 @section("reconstructions", place=20)
 def reconstructions(m: Material) -> Section | None:
-    """Originals over reconstructions."""
+    """Original examples above their reconstructions."""
     if not m.model.spec.is_image or m.examples is None or "reconstruct" not in m.model.provides:
         return None
     with observing(m.model, m.seed, "report", "reconstruct"):
@@ -22,9 +22,7 @@ def reconstructions(m: Material) -> Section | None:
         )
         strips.append(Strip(mosaic(name, alt, to_images(x, m.transform), n, width=FULL, pad=8), label))
     how = (
-        f"{n} fixed examples of the {m.split_name} split, the same in every report on this data, and below each what "
-        "the "
-        "model rebuilds from its code. What is lost here, such as thin strokes or texture, did not fit through the "
-        "code."
+        f"{n} fixed examples of the {m.split_name} split, the same in every report on this data, above their "
+        "reconstructions. Lost detail, such as thin strokes or texture, is not encoded."
     )
     return Section("reconstructions", "Reconstructions", how, strips=strips)

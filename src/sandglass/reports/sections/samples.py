@@ -1,4 +1,4 @@
-"""Draws from the model."""
+"""Samples from the model."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _WIDTH = 440
 
 @section("samples", place=30)
 def samples(m: Material) -> Section | None:
-    """Draws from the model."""
+    """Samples from the model."""
     if not m.model.spec.is_image or not m.drawable:
         return None
     height, width = m.model.spec.shape[1:]
     side = 8 if max(height, width) <= 96 else 4
     given = m.conditions(side * side, "samples")
     drawn = running.sample(m.model, side * side, key=(m.seed, "report", "samples"), given=given)
-    picture = mosaic("samples", f"{side * side} samples", to_images(drawn, m.transform), side, width=_WIDTH, pad=6)
+    image = mosaic("samples", f"{side * side} samples", to_images(drawn, m.transform), side, width=_WIDTH, pad=6)
     source = "the prior" if "prior" in m.model.provides else "codes like those of the training data"
     what = running.conditioned_on(m.model)
-    under = f", each under the {what} of an example of the {m.split_name} split" if what else ""
+    condition = f", each conditioned on the {what} of an example of the {m.split_name} split" if what else ""
     how = (
-        f"{side * side} pictures drawn from {source}{under}: none was chosen by hand. Look for variety as much as for "
-        "sharpness; near-copies of one picture mean that parts of the data were dropped."
+        f"{side * side} uncurated samples from {source}{condition}. Check variety and sharpness; near-duplicates "
+        "of one image indicate mode collapse."
     )
-    return Section("samples", "Samples", how, half=True, strips=[Strip(picture)])
+    return Section("samples", "Samples", how, half=True, strips=[Strip(image)])

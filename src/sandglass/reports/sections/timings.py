@@ -1,4 +1,4 @@
-"""How long it took, and how large it is."""
+"""Training time and model size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sandglass.reports.section import Material, Section, Table, section
 
 @section("timings", place=110)
 def timings(m: Material) -> Section:
-    """How long it took, and how large it is."""
+    """Training time, throughput and number of parameters."""
     stops = [e for e in m.events if e["event"] == "stop"]
     seconds = sum(e.get("seconds", 0.0) for e in stops)
     steps = sum(e.get("steps", 0) for e in stops)
@@ -19,8 +19,8 @@ def timings(m: Material) -> Section:
     environment = m.run.config["environment"]
     rows = [["wall time", duration(seconds)], ["updates", f"{last:,}"]]
     if seconds > 0 and steps:
-        rows.append(["updates a second", f"{steps / seconds:,.1f}"])
-        rows.append(["examples a second, all included", f"{seen * min(1.0, steps / max(last, 1)) / seconds:,.0f}"])
+        rows.append(["updates per second", f"{steps / seconds:,.1f}"])
+        rows.append(["examples per second, overall", f"{seen * min(1.0, steps / max(last, 1)) / seconds:,.0f}"])
     rows += [
         [
             "device",
@@ -36,9 +36,9 @@ def timings(m: Material) -> Section:
 
 
 def examples_seen(m: Material) -> int:
-    """Examples that passed through training, each as often as it did."""
+    """Number of training examples processed, with repetition."""
     losses = [r for r in m.records if r["split"] == "train" and r["term"] == "loss"]
-    first: dict[str, str] = {}  # of the players of a stage, all see the same examples
+    first: dict[str, str] = {}  # all players of a stage process the same examples
     for r in losses:
         first.setdefault(stage_of(r), r["phase"])
     return sum(r["n"] for r in losses if r["phase"] == first[stage_of(r)])

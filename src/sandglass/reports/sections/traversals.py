@@ -1,4 +1,4 @@
-"""What each part of the code changes."""
+"""Latent traversals."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sandglass.reports.section import FULL, Material, Section, Strip, section
 from sandglass.tasks.latent_space import REACH, principal
 
 _STEPS, _MOST = 10, 8
-_WIDEST = 1024  # numbers in a latent whose directions are looked for
+_WIDEST = 1024  # maximum size of a latent for its principal direction to be computed
 
 
 @section("traversals", place=55)
 def traversals(m: Material) -> Section | None:
-    """For a model with several latents, a walk through each while the others stay."""
+    """Traversal of each latent with the others fixed, for a model with several latents."""
     model = m.model
     able = {"encode", "decode"} <= set(model.provides)
     if not model.spec.is_image or not able or len(model.latents) < 2 or m.codes is None or m.split is None:
@@ -36,13 +36,12 @@ def traversals(m: Material) -> Section | None:
         z = start.repeat(_STEPS, 1)
         z[:, own] = found.mean + steps * found.scale[0] * found.directions[0]
         images = to_images(running.decode(model, z, given), m.transform)
-        alt = f"{_STEPS} pictures along the latent {latent.name}"
-        label = f"{latent.name}, {latent.size} number{'s' * (latent.size > 1)}"
-        picture = mosaic(f"traversal-{latent.name}", alt, images, _STEPS, width=FULL, pad=8)
-        strips.append(Strip(picture, label))
+        alt = f"{_STEPS} images along the latent {latent.name}"
+        label = f"{latent.name}, {latent.size} dimension{'s' * (latent.size > 1)}"
+        strips.append(Strip(mosaic(f"traversal-{latent.name}", alt, images, _STEPS, width=FULL, pad=8), label))
     how = (
-        f"The code of one example of the {m.split_name} split. In each row one latent moves along the direction in "
-        "which its codes vary most, 2.5 standard deviations either side of their mean, while all others stay: what "
-        "changes along a row is what that latent holds."
+        f"The code of one example of the {m.split_name} split. In each row one latent varies along its first principal "
+        "direction, up to 2.5 standard deviations from its mean, while all others are fixed: what changes along a row "
+        "is what this latent encodes."
     )
     return Section("traversals", "What each latent changes", how, strips=strips) if strips else None
