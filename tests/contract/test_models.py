@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -280,6 +281,23 @@ def test_every_option_is_documented(name: str) -> None:
     for option in registry.schema("model", name):
         assert option.help, f"{name} has no help for '{option.name}'"
         assert option.default is not inspect.Parameter.empty, f"{name} cannot be built without '{option.name}'"
+
+
+@pytest.mark.parametrize("name", [name for name in distinct() if "net" in registry.declared(name).config["options"]])
+def test_a_transformer_trains_in_every_model(name: str) -> None:
+    if not suits(name, "grey"):
+        pytest.skip("not for images")
+    vit = {"name": "vit", "width": 8, "heads": 2, "depth": 1}
+    nets = {option.name: vit for option in registry.schema("model", name) if option.kind == "net"}
+    data = batch(spec_for(name, "grey"))
+    model = fresh(name, dataset(spec_for(name, "grey")), **small(name), **nets)
+    for stage in model.stages():
+        for phase in stage.phases:
+            model.zero_grad()
+            loss = phase.loss(data, Clock()).loss
+            loss.backward()
+            norms = [float(p.grad.norm()) for p in phase.parameters() if p.grad is not None]
+            assert torch.isfinite(loss) and norms and math.isfinite(sum(norms)) and sum(norms) > 0
 
 
 @pytest.mark.parametrize("which", tiered(["grey", "row"], distinct(), full=["vae"]))

@@ -96,6 +96,10 @@ def test_a_task_uses_every_model_that_can(name: str, model: str, kind: str, tmp_
     gaps = name == "complete" and "complete" not in registry.declared(model).needs
     found = trained(model, kind, gaps)
     options = dict(FEW.get(name, {}))
+    if name == "translate" and found.model.modelled:  # the target must be named
+        with pytest.raises(ConfigError, match="Choose what to translate to: --to labels"):
+            registry.resolve("task", {"name": name})(found)
+        options["to"] = "labels"
     if name == "decode" and found.model.latents:
         options["codes"] = codes_file(found, tmp_path)
     make: Any = registry.entry("task", name).make

@@ -340,3 +340,27 @@ def test_directions_and_sources_that_are_not_there_are_refused() -> None:
         both.sample(6)
     with pytest.raises(ConfigError, match="5 examples were asked for, and 6"):
         both.sample(5, pair)
+
+
+def test_translation_errors_are_closed_forms() -> None:
+    """Of translations that add 1/4 or halve, and of models with one and with two domains."""
+    from sandglass.data.dataset import Split
+    from sandglass.metrics.measure import measure
+
+    picture = Spec((1, 2, 2), "unit")
+    paired = registry.build("pix2pix", replace(picture, given={"source": picture}), net="mlp", critic="mlp")
+    source, x = torch.rand(40, 1, 2, 2), torch.rand(40, 1, 2, 2)
+    paired.generator.forward = lambda s, noise=False: s + 0.25  # type: ignore[method-assign, assignment]
+    (found,) = measure(paired, Split(x, given={"source": source}), names=["translation"])
+    expected = (source + 0.25 - x).abs().flatten(1).mean(1)
+    assert found.value == pytest.approx(float(expected.mean())) and found.n == 40
+    assert torch.allclose(found.each.float(), expected)  # type: ignore[union-attr]
+
+    both = registry.build("cycle-gan", replace(picture, beside={"b": picture}), net="mlp", critic="mlp")
+    both.generators["b"].forward = lambda a: a / 2  # type: ignore[method-assign, assignment]
+    both.generators["a"].forward = lambda b: b + 0.25  # type: ignore[method-assign, assignment]
+    b = torch.rand(30, 1, 2, 2)
+    there, back = measure(both, Split(x, beside={"b": Split(b)}), names=["translation"])
+    assert (there.name, there.n, back.name, back.n) == ("cycle_mae", 40, "cycle_mae_back", 30)
+    assert there.value == pytest.approx(float((x / 2 + 0.25 - x).abs().mean()), rel=1e-5)
+    assert back.value == pytest.approx(float(((b + 0.25) / 2 - b).abs().mean()), rel=1e-5)

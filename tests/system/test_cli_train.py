@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 import sandglass
-from sandglass import recipes
+from sandglass import recipes, registry
 from sandglass.app.main import main
 from sandglass.app.words import sort
 from sandglass.core import Spec
-from sandglass.runs.specification import to_plain
+from sandglass.engine.options import Settled
 
 Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "16", "--latent-dim", "3", "--limit", "200", "--threads", "1"]
@@ -235,8 +235,18 @@ def test_the_command_to_try_next_suits_the_model(model: str, options: dict[str, 
 
     picture = Spec((1, 8, 8), "unit", classes=2)
     spec = dataclasses.replace(picture, given={"grey": picture}, beside={"b": picture})
-    config = {"model": {"name": model, "options": options}, "spec": to_plain(spec)}
-    assert first(types.SimpleNamespace(path="run", config=config)) == f"sandglass {hint}"  # type: ignore[arg-type]
+    outline = registry.outline(model, spec, **options)
+    assert first(types.SimpleNamespace(path="run"), outline) == f"sandglass {hint}"  # type: ignore[arg-type]
+
+
+def test_more_epochs_are_proposed_for_the_last_stage() -> None:
+    from sandglass.app.train import second
+
+    training = Settled(epochs=5, stage={"prior": {"epochs": 7}}).to_dict()
+    run: Any = types.SimpleNamespace(path="run", config={"training": training})
+    hint = "sandglass train --resume run --stage.prior.epochs 14"
+    assert second(run, registry.outline("vq-vae", Spec((6,)))) == hint
+    assert second(run, registry.outline("vae", Spec((6,)))) == "sandglass train --resume run --epochs 10"
 
 
 def test_length_and_batches_follow_the_data_and_a_short_run_is_told(cli: Cli, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sandglass.app import configure, flags
 from sandglass.app.configure import Config
 from sandglass.app.output import metrics_table, say
 from sandglass.app.words import Words, sort
-from sandglass.core import Stage
+from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.record import BAD_FILES
@@ -201,13 +201,13 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
     print(f"run     {run.path}")
     if page is not None:
         print(f"report  {page}")
-    print(f"\nnext:\n  {first(run)}\n  {second(run)}")
-
-
-def first(run: Run) -> str:
-    """The command that shows what the model makes: samples, under its condition, or translations."""
     settings = run.config["model"]
     model = registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
+    print(f"\nnext:\n  {first(run, model)}\n  {second(run, model)}")
+
+
+def first(run: Run, model: Model | None) -> str:
+    """The command that shows what the model makes: samples, under its condition, or translations."""
     if model is None:
         return f"sandglass generate {run.path} -n 64"
     if "translate" in model.provides and not model.latents:
@@ -217,11 +217,12 @@ def first(run: Run) -> str:
     return " ".join(["sandglass generate", str(run.path), *words])
 
 
-def second(run: Run) -> str:
-    """Another suggested command."""
-    if (
-        "reconstruct" in registry.declared(run.config["model"]["name"]).provides
-        and len(run.config["spec"]["shape"]) == 3
-    ):
+def second(run: Run, model: Model | None) -> str:
+    """Another command worth trying: reconstructions, or more epochs of the last stage."""
+    if model is not None and model.latents and "reconstruct" in model.provides and model.spec.is_image:
         return f"sandglass reconstruct {run.path} -n 10"
-    return f"sandglass train --resume {run.path} --epochs {2 * run.config['training']['epochs']}"
+    training = Settled.of(run.config["training"])
+    trained = [stage.name for stage in model.stages() if stage.phases] if model is not None else []
+    flag = f"--stage.{trained[-1]}.epochs" if len(trained) > 1 else "--epochs"
+    epochs = training.of_stage(trained[-1]).epochs if trained else training.epochs
+    return f"sandglass train --resume {run.path} {flag} {2 * epochs}"

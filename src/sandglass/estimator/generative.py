@@ -32,7 +32,6 @@ from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.data.sources import tables
 from sandglass.data.transform import ImageTransform
-from sandglass.distributions.mixed import Mixed
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
@@ -189,7 +188,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         """
         examples = self._prepared(X)
         values = self._over(examples, alone(self.model_, self.score_draws, self.seed_), draws=self.score_draws)
-        mixed = isinstance(getattr(getattr(self.model_, "p", None), "likelihood", None), Mixed)
+        likelihood = self.model_.config["options"].get("likelihood")
+        mixed = isinstance(likelihood, Mapping) and likelihood.get("name") == "mixed"
         whole = examples.batch(slice(None))
         return (values.double() - layout.log_unit(self.input_transform_, whole.x, whole.mask, mixed=mixed)).numpy()
 

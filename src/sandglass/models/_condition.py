@@ -118,5 +118,7 @@ def companion_of(spec: Spec, name: str) -> Spec:
     """
     if name not in spec.given:
         known = ", ".join(spec.given) or "none"
-        raise ConfigError(f"The data has no companion '{name}' of its examples; it has: {known}.")
+        raise ConfigError(
+            f"The data has no companion '{name}' of its examples; it has: {known}. Give one with --given {name}=SOURCE."
+        )
     return spec.given[name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from sandglass.distributions.conditional import Network
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import OPTIM, Adversary, AdversaryName, in_range
 from sandglass.models._condition import Given
+from sandglass.nets.attention import twice_differentiable
 from sandglass.nets.net import Condition, Net
 from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
@@ -92,7 +94,9 @@ class GAN(Model):
     def criticise(self, batch: Batch, clock: Clock) -> Terms:
         """The loss of the critic, on real and generated images, with the gradient penalty."""
         x, c = batch.x.detach().requires_grad_(self.r1.value > 0 and torch.is_grad_enabled()), self.given(batch)
-        real, fake = self.critic(x, c), self.critic(self.decode(self.draw(len(x)), batch).detach(), c)
+        fake = self.critic(self.decode(self.draw(len(x)), batch).detach(), c)
+        with twice_differentiable() if x.requires_grad else nullcontext():
+            real = self.critic(x, c)
         loss = self.adversary.critic(real, fake)
         parts = {"critic": loss.detach(), "real": real.detach(), "fake": fake.detach()}
         if x.requires_grad:

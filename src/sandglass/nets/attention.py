@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sandglass.errors import ConfigError
 
@@ -43,6 +45,14 @@ def attention(
     allowed = _allowed(q, k, mask, causal)
     # Kernels differ in their output for a query whose keys are all masked.
     return F.scaled_dot_product_attention(q, k, v, allowed, dropout).masked_fill(~allowed.any(-1, keepdim=True), 0)
+
+
+def twice_differentiable() -> AbstractContextManager[None]:
+    """A context in which gradients of attention can be differentiated again, as for a gradient penalty.
+
+    The fused kernels have no second derivative.
+    """
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 def attention_weights(q: Tensor, k: Tensor, mask: Tensor | None = None, *, causal: bool = False) -> Tensor:

@@ -210,6 +210,7 @@ def joined(splits: Mapping[str, Split]) -> Split:
             name: _filled([p.absent.get(name) for p in parts], [(len(p),) for p in parts], False)
             for name in dict.fromkeys(n for p in parts for n in p.absent)
         },
+        beside={name: joined({key: p.beside[name] for key, p in splits.items()}) for name in first.beside},
     )
 
 

@@ -56,6 +56,10 @@ class Translate(Task):
         model = trained.model
         reads = self._reads(model)
         split = self._examples(trained, reads)
+        target = self.to or next(iter(model.spec.beside), "x")
+        if reads == target and not (self.to and (split.y is not None or split.given)):
+            kinds = [*(["labels"] if "labels" in model.needs else []), *model.spec.given]
+            raise ConfigError(f"Choose what to translate to: --to {' or --to '.join(kinds) or target}.")
         own_companion = reads in model.spec.given and self.source.data is None
 
         def batch_of(batch: Batch) -> Batch:
@@ -69,7 +73,6 @@ class Translate(Task):
         if self.to == "labels":
             return self._labels(trained, x, split)
         before = {"source": sources} if sources.shape == x.shape else {}
-        target = self.to or next(iter(model.spec.beside), "x")
         others = {**trained.transform.given, **trained.transform.beside}
         return Outcome(
             f"{len(x):,} translations" + (f" to {self.to}" if self.to else ""),

@@ -10,7 +10,7 @@ from sandglass.running import observing
 @section("reconstructions", place=20)
 def reconstructions(m: Material) -> Section | None:
     """Original examples above their reconstructions."""
-    if not m.model.spec.is_image or m.examples is None or "reconstruct" not in m.model.provides:
+    if not m.model.spec.is_image or m.examples is None or "reconstruct" not in m.model.provides or not m.model.latents:
         return None
     with observing(m.model, m.seed, "report", "reconstruct"):
         rebuilt = m.model.reconstruct(m.placed(m.examples)).cpu()
