@@ -183,23 +183,25 @@ class Refinement(NamedTuple):
 
 
 class Head(nn.Module):
-    """Two numbers for each of a level, from features.
+    """Two numbers for each dimension of a level, from features.
 
     Args:
         width: of the features.
         dim: size of the level.
         start: what is added to the biases of the second ones at the start.
+        normalise: whether the features go through layer normalisation first.
     """
 
-    def __init__(self, width: int, dim: int, start: float = 0.0) -> None:
+    def __init__(self, width: int, dim: int, start: float = 0.0, normalise: bool = False) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(width) if normalise else nn.Identity()
         self.linear = nn.Linear(width, 2 * dim)
         with torch.no_grad():
             self.linear.bias[dim:] += start
 
     def forward(self, h: Tensor) -> Tensor:
         """``(B, width) -> (B, 2 dim)``."""
-        return self.linear(F.silu(h))
+        return self.linear(F.silu(self.norm(h)))
 
 
 class Inference(nn.Module, abc.ABC):
@@ -242,7 +244,9 @@ class TopDownInference(Inference):
         self.encoder = Network.encoder(net, shape, width, cond)
         self.up = nn.ModuleList(Residual(width, width, _ACTIVATION) for _ in dims[1:])
         start = _LOG_PRECISION if merge == "product" else 0.0
-        self.heads = nn.ModuleList(Head(width, d, start) for d in dims[:-1])
+        # The levels above read the output of normalised blocks. Without normalisation here too, those train faster, and
+        # the lower levels stay unused: on the digits 0.15 nats in z1 and 5.6 in z2, with it 5.7 and 0.8.
+        self.heads = nn.ModuleList(Head(width, d, start, normalise=True) for d in dims[:-1])
         self.top = DiagonalGaussian(Head(width, dims[-1]))
 
     def forward(self, x: Tensor, c: Tensor | None, model: TopDown) -> Chain:
