@@ -51,8 +51,8 @@ class Between(nn.Module):
         super().__init__()
         net = MLP(widths=(width,), activation=_ACTIVATION).encoder((dim,), 2 * out, cond=cond)
         if standard:
-            nn.init.zeros_(net.head.weight)
-            nn.init.zeros_(net.head.bias)
+            for weights in net.head.parameters():
+                nn.init.zeros_(weights)
         self.gaussian = DiagonalGaussian(Network(net))
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Distribution:
