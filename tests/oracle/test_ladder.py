@@ -16,7 +16,7 @@ from sandglass import registry
 from sandglass.core import Batch, Bound, Clock, Spec
 from sandglass.distributions.chain import Chain
 from sandglass.errors import ConfigError
-from sandglass.models._ladder import Refinement, moments, normal, product
+from sandglass.models._ladder import Refinement, moments, normal, product, residual
 from sandglass.models.ladder_vae import LadderVAE
 
 UNIT = {"name": "gaussian", "learn": "none"}
@@ -31,6 +31,10 @@ def make(dims: Sequence[int] = (4, 3, 2), spec: Spec | None = None, seed: int = 
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(1.5)
+        for level in model.p.levels:  # these start at 0
+            head = level.gaussian.trunk.module.head  # type: ignore[union-attr]
+            nn.init.normal_(head.weight, std=0.2)  # type: ignore[union-attr, arg-type]
+            nn.init.normal_(head.bias, std=0.2)  # type: ignore[union-attr, arg-type]
     return model.double().eval()
 
 
@@ -38,7 +42,7 @@ def data(n: int = 5, d: int = 6) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(1)).double()
 
 
-@pytest.mark.parametrize("inference", ["ladder", "bottom-up"])
+@pytest.mark.parametrize("inference", ["residual", "product", "bottom-up"])
 def test_one_level_has_the_objective_of_the_vae(inference: str) -> None:
     """The same weights, the same draws: a VAE whose encoder has the features as a hidden layer, to the last bit."""
     ladder = make((3,), inference=inference, width=5)
@@ -64,7 +68,7 @@ def linear_ladder() -> tuple[LadderVAE, Tensor, MultivariateNormal]:
     Then the posterior factorises as the ladder does, and its weights are set to it: ``p(x|z1)`` is a Gaussian in z1 of
     precision w^2 and mean ``(x - b) / w``; z2 is a regression on x.
     """
-    model = make((2, 2), Spec((3,)), net="linear", skips=False, width=3)
+    model = make((2, 2), Spec((3,)), net="linear", skips=False, width=3, inference="product")
     w, a, t = (torch.tensor(v).double() for v in ([2.0, 0.5], [1.5, -0.7], [0.6, 1.3]))
     shift, b = torch.tensor([0.4, -1.0]).double(), torch.tensor([0.2, 0.1, -0.3]).double()
     big = torch.tensor([[2.0, 0.0], [0.0, 0.5], [0.0, 0.0]]).double()
@@ -121,7 +125,7 @@ def test_bounds_of_a_wrong_posterior_rise_with_k_to_the_exact_marginal() -> None
 
 @torch.no_grad()
 @pytest.mark.parametrize("skips", [True, False])
-@pytest.mark.parametrize("inference", ["ladder", "bottom-up"])
+@pytest.mark.parametrize("inference", ["residual", "product", "bottom-up"])
 def test_rates_by_level_agree_with_draws(inference: str, skips: bool) -> None:
     """Every level's rate is the mean of ``log q - log p``; 3 levels of 5 examples, each |z| < 5: 1e-5 to fail."""
     model, n = make(inference=inference, skips=skips), 20_000
@@ -148,7 +152,7 @@ def test_per_dimension_rates_sum_to_those_of_the_levels() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("skips", [True, False])
-@pytest.mark.parametrize("inference", ["ladder", "bottom-up"])
+@pytest.mark.parametrize("inference", ["residual", "product", "bottom-up"])
 def test_a_draw_of_log_prob_is_the_bound_in_expectation(inference: str, skips: bool) -> None:
     """Two ways to the same number: coordinates of the levels and KLs there; coordinates of the code and densities."""
     model, many = make(inference=inference, skips=skips), Batch(data().repeat(8000, 1))
@@ -158,7 +162,7 @@ def test_a_draw_of_log_prob_is_the_bound_in_expectation(inference: str, skips: b
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("inference", ["ladder", "bottom-up"])
+@pytest.mark.parametrize("inference", ["residual", "product", "bottom-up"])
 def test_the_density_of_codes_integrates_to_one(inference: str) -> None:
     """Levels of one number each, so that q(code|x) can be summed over a grid."""
     model = make((1, 1), inference=inference)
@@ -195,11 +199,13 @@ def test_the_product_of_two_gaussians_is_their_density_up_to_a_constant() -> Non
 
 
 @torch.no_grad()
-def test_a_level_that_learns_nothing_is_its_prior_and_inactive() -> None:
+@pytest.mark.parametrize("inference", ["residual", "product"])
+def test_a_level_that_learns_nothing_is_its_prior_and_inactive(inference: str) -> None:
     """Where the pass up says nothing of the lowest level, its rate and its codes are 0; those above stay active."""
-    model = make()
+    model = make(inference=inference)
     model.q.heads[0].linear.weight.zero_()  # type: ignore[union-attr]
-    model.q.heads[0].linear.bias.copy_(torch.tensor([0.0] * 4 + [-40.0] * 4))  # type: ignore[union-attr]
+    nothing = -40.0 if inference == "product" else 0.0  # a log precision, and the log of a factor
+    model.q.heads[0].linear.bias.copy_(torch.tensor([0.0] * 4 + [nothing] * 4))  # type: ignore[union-attr]
     batch = Batch(data(50))
     assert float(model.bound(batch).rates["z1"].abs().max()) < 1e-7
     variance = model.encode(batch).var(0)
@@ -220,7 +226,7 @@ def test_free_bits_and_warm_up_are_those_of_the_rate_penalty() -> None:
         penalty = each.clamp(min=bits).sum() if model is free else 0.75 * bound.rate.mean()
         assert torch.allclose(loss, bound.distortion.mean() + penalty, atol=1e-12)
     assert float(each.min()) < bits < float(each.max())
-    with pytest.raises(ConfigError, match="ladder"):
+    with pytest.raises(ConfigError, match="bottom-up"):
         make(free_bits=bits, inference="bottom-up")
 
 
@@ -234,7 +240,7 @@ def test_bad_levels_are_refused(bad: tuple[int, ...]) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("inference", ["ladder", "bottom-up"])
+@pytest.mark.parametrize("inference", ["residual", "product", "bottom-up"])
 @pytest.mark.parametrize("given", ["labels", "hint"])
 def test_a_condition_reaches_encoder_levels_and_decoder(given: str, inference: str) -> None:
     model = make((3, 2), Spec((6,), classes=3, given={"hint": Spec((2,))}), condition=given, inference=inference)
@@ -269,16 +275,33 @@ def test_a_chain_is_the_product_of_its_conditionals_in_either_order() -> None:
         assert chain.mean[0].tolist() == ([1, 1, 2, 2] if order == (0, 1) else [2, 2, 1, 1])
 
 
-def test_a_prior_that_follows_the_posterior_leaves_the_refinement_its_size() -> None:
+@pytest.mark.parametrize("merge", ["residual", "product"])
+def test_a_prior_that_follows_the_posterior_leaves_the_refinement_its_size(merge: str) -> None:
     """In the unit of the prior's scale a level's rate and its gradient are the same at any scale of the level."""
     found = []
     for scale in (1.0, 1e-3):
         location = torch.tensor([0.3, -0.2]).double().requires_grad_()
-        p = normal(torch.zeros(2).double(), torch.full((2,), scale).double())
-        q = product(Refinement(location, torch.tensor([0.4, 0.1]).double()), p)
+        second, p = torch.tensor([0.4, 0.1]).double(), normal(torch.zeros(2).double(), torch.full((2,), scale).double())
+        q = residual(location, second, p) if merge == "residual" else product(Refinement(location, second), p)
         rate = torch.distributions.kl_divergence(q, p)
         found.append(torch.cat([rate.detach()[None], *torch.autograd.grad(rate, location)]))
     assert torch.allclose(*found, rtol=1e-9)
+
+
+def test_a_residual_posterior_has_the_rate_of_its_change_against_the_standard_normal() -> None:
+    change, p = data(2, 3), normal(*data(2, 3).exp().unbind())
+    q = residual(change[0], change[1].exp(), p)
+    standard = torch.distributions.kl_divergence(
+        Normal(change[0], change[1].exp()), Normal(torch.zeros(3).double(), torch.ones(3).double())
+    )
+    assert torch.allclose(torch.distributions.kl_divergence(q, p), standard.sum(), rtol=1e-12)
+
+
+@torch.no_grad()
+def test_the_priors_start_as_the_standard_normal() -> None:
+    model = fresh("ladder-vae", rows(data().float()), latent_dims=(4, 3, 2), net="mlp")
+    code = torch.randn(6, 9)
+    assert torch.equal(torch.cat([model.levels(code)[k] for k in ("z1", "z2", "z3")], 1), code)  # type: ignore[operator]
 
 
 def test_training_uses_the_units_that_the_data_has_and_no_others() -> None:

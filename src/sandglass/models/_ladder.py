@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ from sandglass.nets.mlp import MLP, Residual
 from sandglass.nets.net import Condition, Net
 
 _ACTIVATION = "silu"
+_LOG_PRECISION = -2.0  # of a refinement at the start: a level begins near its prior, with next to no rate
 
 
 class Between(nn.Module):
@@ -39,16 +40,20 @@ class Between(nn.Module):
         out: size of the level.
         width: of the hidden layer.
         cond: what it is conditioned on beside.
+        standard: whether it starts as the standard normal, its last layer at 0.
 
     Example:
         >>> Between(3, 2, 8)(torch.zeros(7, 5, 3)).rsample().shape
         torch.Size([7, 5, 2])
     """
 
-    def __init__(self, dim: int, out: int, width: int, cond: Condition = 0) -> None:
+    def __init__(self, dim: int, out: int, width: int, cond: Condition = 0, standard: bool = False) -> None:
         super().__init__()
-        net = MLP(widths=(width,), activation=_ACTIVATION)
-        self.gaussian = DiagonalGaussian(Network.encoder(net, (dim,), 2 * out, cond))
+        net = MLP(widths=(width,), activation=_ACTIVATION).encoder((dim,), 2 * out, cond=cond)
+        if standard:
+            for weights in net.head.parameters():
+                nn.init.zeros_(weights)
+        self.gaussian = DiagonalGaussian(Network(net))
 
     def forward(self, z: Tensor, c: Tensor | None = None) -> Distribution:
         """Over ``(*, B, out)`` given ``(*, B, dim)``, under conditions ``(B, ...)``."""
@@ -92,7 +97,7 @@ class TopDown(ObservationModel):
         super().__init__()
         self.dims, self.skips = tuple(dims), skips
         above = [sum(dims[i:]) if skips else dims[i] for i in range(len(dims))]
-        self.levels = nn.ModuleList(Between(n, d, width, cond) for n, d in zip(above[1:], dims, strict=False))
+        self.levels = nn.ModuleList(Between(n, d, width, cond, True) for n, d in zip(above[1:], dims, strict=False))
         self.top = StandardNormal(dims[-1])
         self.x = Observation(net, above[0], spec, likelihood, cond)
         self.size, self.kind = self.x.size, self.x.kind
@@ -178,20 +183,25 @@ class Refinement(NamedTuple):
 
 
 class Head(nn.Module):
-    """Two numbers for each of a level, from features.
+    """Two numbers for each dimension of a level, from features.
 
     Args:
         width: of the features.
         dim: size of the level.
+        start: what is added to the biases of the second ones at the start.
+        normalise: whether the features go through layer normalisation first.
     """
 
-    def __init__(self, width: int, dim: int) -> None:
+    def __init__(self, width: int, dim: int, start: float = 0.0, normalise: bool = False) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(width) if normalise else nn.Identity()
         self.linear = nn.Linear(width, 2 * dim)
+        with torch.no_grad():
+            self.linear.bias[dim:] += start
 
     def forward(self, h: Tensor) -> Tensor:
         """``(B, width) -> (B, 2 dim)``."""
-        return self.linear(F.silu(h))
+        return self.linear(F.silu(self.norm(h)))
 
 
 class Inference(nn.Module, abc.ABC):
@@ -202,11 +212,14 @@ class Inference(nn.Module, abc.ABC):
         """The chain over the levels, the lowest first, for examples ``(B, *shape)``."""
 
 
-class LadderInference(Inference):
-    """A deterministic pass up, and draws from the top level down: Sonderby et al. 2016.
+class TopDownInference(Inference):
+    """A deterministic pass up, and draws from the top level down.
 
-    The pass up gives a Gaussian for each level. The top level is drawn from its own; of each other one, q is its
-    product with the prior p(z_i | z_>i, c), normalised.
+    The pass up gives two numbers for each dimension of each level. The top level is drawn from the Gaussian that they
+    are of; of each other one, they change the prior p(z_i | z_>i, c) into q, by one of
+
+    * :func:`residual`: Vahdat and Kautz 2020, "NVAE: A Deep Hierarchical Variational Autoencoder" (arXiv 2007.03898);
+    * :func:`product`: the ladder VAE of Sonderby et al. 2016. Its precision starts low, so that q starts near p.
 
     Args:
         net: the family the encoder is of.
@@ -214,27 +227,47 @@ class LadderInference(Inference):
         dims: sizes of the levels, the lowest first.
         width: of the features of a level.
         cond: what it is conditioned on.
+        merge: ``residual`` or ``product``.
     """
 
-    def __init__(self, net: Net, shape: tuple[int, ...], dims: Sequence[int], width: int, cond: Condition = 0) -> None:
+    def __init__(
+        self,
+        net: Net,
+        shape: tuple[int, ...],
+        dims: Sequence[int],
+        width: int,
+        cond: Condition = 0,
+        merge: Literal["residual", "product"] = "residual",
+    ) -> None:
         super().__init__()
-        self.dims = tuple(dims)
+        self.dims, self.merge = tuple(dims), merge
         self.encoder = Network.encoder(net, shape, width, cond)
         self.up = nn.ModuleList(Residual(width, width, _ACTIVATION) for _ in dims[1:])
-        self.heads = nn.ModuleList(Head(width, d) for d in dims[:-1])
+        start = _LOG_PRECISION if merge == "product" else 0.0
+        # The levels above read the output of normalised blocks. Without normalisation here too, those train faster, and
+        # the lower levels stay unused: on the digits 0.15 nats in z1 and 5.6 in z2, with it 5.7 and 0.8.
+        self.heads = nn.ModuleList(Head(width, d, start, normalise=True) for d in dims[:-1])
         self.top = DiagonalGaussian(Head(width, dims[-1]))
 
     def forward(self, x: Tensor, c: Tensor | None, model: TopDown) -> Chain:
         """The chain from the top level down."""
         h, seen = self.encoder(x, c), []
         for head, up in zip(self.heads, self.up, strict=True):
-            location, log_precision = at_least_single(head(h)).chunk(2, -1)
-            seen.append(Refinement(location, scale_from(0.5 * log_precision).square()))
+            location, log_second = at_least_single(head(h)).chunk(2, -1)
+            seen.append((location, scale_from(0.5 * log_second)))
             h = up(h)
         top: Distribution = self.top(h)
 
         def step(i: int, z: Parts) -> Distribution:
-            return product(seen[i], model.prior(i, z, c)) if i < len(seen) else top
+            if i == len(seen):
+                return top
+            location, second = seen[i]
+            p = model.prior(i, z, c)
+            return (
+                residual(location, second, p)
+                if self.merge == "residual"
+                else product(Refinement(location, second.square()), p)
+            )
 
         return Chain(self.dims, range(len(seen), -1, -1), step, torch.Size([x.shape[0]]))
 
@@ -291,3 +324,18 @@ def product(refinement: Refinement, p: Distribution) -> Distribution:
     loc, scale = moments(p)
     narrower = 1 + refinement.precision
     return normal((loc + scale * refinement.location) / narrower, scale * narrower.rsqrt())
+
+
+def residual(location: Tensor, scale: Tensor, p: Distribution) -> Distribution:
+    """The prior of a level moved by ``location`` of its scales, its scale multiplied by ``scale``.
+
+    Its rate is that of ``N(location, scale^2)`` against the standard normal, whatever the prior is.
+
+    Example:
+        >>> p = normal(torch.tensor([1.0]), torch.tensor([0.5]))
+        >>> q = residual(torch.tensor([6.0]), torch.tensor([3.0]), p)
+        >>> q.mean, q.variance
+        (tensor([4.]), tensor([2.2500]))
+    """
+    loc, spread = moments(p)
+    return normal(loc + spread * location, spread * scale)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Bound, Clock, Latent, Phase, Spec, Terms
+from sandglass.core import Batch, Bound, Clock, Latent, Spec, Terms
 from sandglass.distributions.chain import Transformed
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.observed import log_prob
@@ -16,24 +16,26 @@ from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.distributions.standard import StandardNormal
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
-from sandglass.models._ladder import BottomUpInference, Inference, LadderInference, TopDown, Whitening
-from sandglass.models._latent import LatentModel
+from sandglass.models._ladder import BottomUpInference, Inference, TopDown, TopDownInference, Whitening
 from sandglass.models._penalty import RatePenalty
+from sandglass.models._variational import VariationalModel
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
 
 _MOST = 5
 
 
 @register("ladder-vae")
-class LadderVAE(LatentModel):
+class LadderVAE(VariationalModel):
     """Ladder VAE: latents in several levels, each with a prior given those above, and a posterior that refines it.
 
     ``p(x, z) = p(x|z) p(z_1|z_>1) ... p(z_L)``, diagonal Gaussians with p(z_L) standard normal. The encoder goes up
-    without drawing and gives a Gaussian for each level, in the unit of its prior's scale; from the top down,
-    ``q(z_i|x, z_>i)`` is its product with the prior p(z_i|z_>i), normalised. The objective of an example is
-    ``distortion + beta * rate`` in nats, the rate being the sum over levels of ``KL(q(z_i|x, z_>i) || p(z_i|z_>i))``:
-    Sonderby, Raiko, Maaloe, Sonderby and Winther 2016, "Ladder Variational Autoencoders" (arXiv 1602.02282). With
-    bottom-up inference it is the hierarchical VAE that they compare with.
+    without drawing; from the top down, ``q(z_i|x, z_>i)`` is the prior p(z_i|z_>i) changed by what the encoder gives
+    for the level. The objective of an example is ``distortion + beta * rate`` in nats, the rate being the sum over
+    levels of ``KL(q(z_i|x, z_>i) || p(z_i|z_>i))``: Sonderby, Raiko, Maaloe, Sonderby and Winther 2016, "Ladder
+    Variational Autoencoders" (arXiv 1602.02282). There q is the product of the prior and a Gaussian. By default it is
+    here the prior with its mean shifted and its scale multiplied, as in Vahdat and Kautz 2020, "NVAE: A Deep
+    Hierarchical Variational Autoencoder" (arXiv 2007.03898). With bottom-up inference it is the hierarchical VAE that
+    Sonderby et al. compare with.
 
     A code has the levels in the coordinates of their priors, ``code_i = (z_i - mean_i(z_>i)) / scale_i(z_>i)``: the
     prior of a code is the standard normal, 0 in a part stands for the prior mean given what is above, and a change in
@@ -43,7 +45,9 @@ class LadderVAE(LatentModel):
     Args:
         spec: the data.
         latent_dims: sizes of the levels, the one next to the data first; 1 to 5 of them.
-        inference: ``ladder``, or ``bottom-up`` for q(z_1|x) q(z_2|z_1) and so on.
+        inference: ``residual``, where q(z_i|x, z_>i) is the prior with its mean shifted and its scale multiplied;
+            ``product``, where it is the prior times a Gaussian, normalised; or ``bottom-up`` for q(z_1|x) q(z_2|z_1)
+            and so on.
         skips: whether each level, and x, is given all levels above it; otherwise the next one alone, as in the paper.
         width: of the features and hidden layers between the levels.
         net: network family of the encoder to the features and of the decoder; auto is conv for images and mlp for rows.
@@ -64,19 +68,6 @@ class LadderVAE(LatentModel):
         (['z1', 'z2'], torch.Size([5, 6]))
     """
 
-    provides = (
-        "encode",
-        "decode",
-        "reconstruct",
-        "posterior",
-        "prior",
-        "interpolate",
-        "bound",
-        "log_prob",
-        "score",
-        "embed",
-        "complete",
-    )
     p: TopDown
 
     def __init__(
@@ -84,7 +75,7 @@ class LadderVAE(LatentModel):
         spec: Spec,
         *,
         latent_dims: Sequence[int] = (16, 8),
-        inference: Literal["ladder", "bottom-up"] = "ladder",
+        inference: Literal["residual", "product", "bottom-up"] = "residual",
         skips: bool = True,
         width: int = 128,
         net: NetOption = "auto",
@@ -99,24 +90,22 @@ class LadderVAE(LatentModel):
             raise ConfigError(f"latent_dims are the sizes of 1 to {_MOST} levels, each at least 1, not {list(dims)}.")
         if width < 1:
             raise ConfigError(f"A ladder VAE needs width >= 1, not {width}.")
-        if inference not in ("ladder", "bottom-up"):
-            raise ConfigError(f"The inference is one of ladder, bottom-up, not '{inference}'.")
+        if inference not in ("residual", "product", "bottom-up"):
+            raise ConfigError(f"The inference is one of residual, product, bottom-up, not '{inference}'.")
         self.spec, self.latents = spec, tuple(Latent(f"z{i + 1}", (d,)) for i, d in enumerate(dims))
         self.given, self.sees, self.penalty = Given(condition, spec), Sees(sees, spec), RatePenalty(**penalty)
         self.needs = (*self.given.needs, *self.sees.needs)
-        self.closed = inference == "ladder" or len(dims) == 1
+        self.closed = inference != "bottom-up" or len(dims) == 1
         if self.penalty.free_bits and not self.closed:
-            raise ConfigError("free_bits needs the inference 'ladder', where every level's rate is a KL by dimension.")
+            raise ConfigError("free_bits needs an inference other than bottom-up, whose rates are no KLs by dimension.")
         nets, cond = resolve("net", net, spec=spec), self.given.cond
-        make = LadderInference if inference == "ladder" else BottomUpInference
-        self.q: Inference = make(nets, self.sees.spec.shape, dims, width, cond)
+        sizes = (nets, self.sees.spec.shape, dims, width, cond)
+        self.q: Inference = (
+            BottomUpInference(*sizes) if inference == "bottom-up" else TopDownInference(*sizes, merge=inference)
+        )
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = TopDown(nets, dims, spec, head, width=width, skips=skips, cond=cond)
         self.pz = StandardNormal(sum(dims))
-
-    def phases(self) -> Sequence[Phase]:
-        """One player: everything, on the weighted bound."""
-        return (Phase("elbo", (self,), self.elbo, scheduled=self.penalty.moves),)
 
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
         """``distortion + beta * rate``, or with its capacity or free bits: the batch mean, one draw of z each."""
@@ -154,26 +143,10 @@ class LadderVAE(LatentModel):
         q, c = self.posterior(batch), self.given(batch)
         return importance_weighted(q, self.prior(), self.p, batch.x, k, batch.mask, c=c, size=self.p.size)
 
-    def score(self, batch: Batch) -> Tensor:
-        """``(B,)`` how unusual each example is: the negative bound, in nats, from one draw."""
-        return -self.bound(batch).elbo
-
     def posterior(self, batch: Batch) -> Distribution:
         """q(code|x, c) over ``(B, D)``; what is missing enters as 0."""
         c = self.given(batch)
         return Transformed(self.q(self.sees(batch), c, self.p), Whitening(self.p, c))
-
-    def prior(self, given: Batch | None = None) -> Distribution:
-        """p(code) over ``(D,)``: the standard normal."""
-        return self.pz()
-
-    def encode(self, batch: Batch) -> Tensor:
-        """``(B, D)`` codes of the posterior means, each level's given the means of those drawn before it."""
-        return self.posterior(batch).mean
-
-    def infer(self, batch: Batch) -> Tensor:
-        """``(B, D)`` draws from the posterior."""
-        return self.posterior(batch).sample()
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, D)`` draws from the prior."""
