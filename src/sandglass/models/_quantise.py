@@ -15,7 +15,7 @@ from sandglass.distributions.conditional import at_least_single
 from sandglass.errors import ConfigError
 
 _ROUNDS = 20  # of k-means: far more than what it still moves after that is moved by the first updates
-_DIMS = 3  # of a finite scalar quantiser at least: on a plane of two most of a grid of levels stays unused
+_DIMS, _LEAST = 3, 4  # dimensions of a finite scalar quantiser where each can have so many levels
 _NEARLY = 0.75  # of the codes asked for must be there before fewer levels a dimension are tried
 _PER_CODE = 256  # vectors a code that k-means looks at
 
@@ -261,22 +261,22 @@ class FiniteScalar(Quantiser):
 
 
 def levels_for(size: int) -> tuple[int, ...]:
-    """Levels whose product is nearly ``size`` and no more: of three dimensions or more, 5 to 8 each where that can be.
+    """Levels whose product is nearly ``size`` and no more: 5 to 8 of each dimension where that can be, else fewer.
 
-    So are those of Mentzer et al. 2023 (arXiv 2309.15505, table 1), which begin at 240 codes. Of a smaller number the
-    dimensions have 4, 3 or 2 levels rather than that there are fewer dimensions than three.
+    There are three dimensions or more from 64 codes on, as in Mentzer et al. 2023 (arXiv 2309.15505, table 1): two
+    dimensions of 8 levels leave more combinations unused than three of 4.
 
     Raises:
         ConfigError: fewer than 2 codes, or more than 2^24.
 
     Example:
         >>> levels_for(64), levels_for(1024), levels_for(6)
-        ((4, 4, 4), (8, 5, 5, 5), (3, 2))
+        ((4, 4, 4), (8, 5, 5, 5), (6,))
     """
     if not 2 <= size <= 2**24:
         raise ConfigError(f"A quantiser needs codebook_size >= 2, and at most 2^24, not {size}.")
     found: tuple[int, ...] = ()
-    least = min(_DIMS, size.bit_length() - 1)
+    least = _DIMS if size >= _LEAST**_DIMS else 1
     for fewest in (5, 4, 3, 2):
         for dims in range(least, 1 + int(math.log(size, fewest) + 1e-9)):
             choices = itertools.combinations_with_replacement(range(8, fewest - 1, -1), dims)
