@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sandglass.errors import ConfigError
+from sandglass.nets.conv import Trim, halved
 from sandglass.nets.frame import FromCode
 from sandglass.nets.net import Condition, Maps, Net
 
-_ON_A_MAP = 64
+_VALUES = 48  # that a code of a map stands for when their number is not given: 7x7 grey pixels, or 4x4 in colour
+_FEWEST, _MOST = 4, 64
 _IN_A_ROW = 8
 _BLOCKS = 2
 
@@ -23,16 +25,19 @@ class CodeMap:
 
     Of a family with maps it takes the largest of at most so many places, and puts two residual blocks beside it on
     either side, as in van den Oord et al. 2017 (arXiv 1711.00937, section 4.1); a code then stands for a region of the
-    picture. Of another family the vectors are a row, of no order in space.
+    picture. Where even the smallest map of the family has more places, strided convolutions halve it further. Of
+    another family the vectors are a row, of no order in space.
 
     Args:
         net: the family.
         shape: of what the encoder reads.
-        codes: how many vectors: at most so many on a map, exactly so many in a row; 64 and 8 when not given.
+        codes: how many vectors: at most so many on a map, exactly so many in a row. When not given, on a map one for
+            every 48 values of the picture, from 4 to 64; in a row 8.
         dim: of a vector.
 
     Attributes:
         size: ``(h, w)`` of the map, or ``(n,)``.
+        sizes: those of the last map of the family and of its further halvings, of which ``size`` is the last.
 
     Raises:
         ConfigError: no vectors.
@@ -41,8 +46,8 @@ class CodeMap:
         >>> import torch
         >>> from sandglass.nets.conv import Conv
         >>> net = CodeMap(Conv(width=4), (1, 28, 28), None, 3)
-        >>> net.size, net.encoder((1, 28, 28), 7 * 7 * 3)(torch.zeros(2, 1, 28, 28)).shape
-        ((7, 7), torch.Size([2, 147]))
+        >>> net.size, net.encoder((1, 28, 28), 4 * 4 * 3)(torch.zeros(2, 1, 28, 28)).shape
+        ((4, 4), torch.Size([2, 48]))
     """
 
     def __init__(self, net: Net, shape: tuple[int, ...], codes: int | None, dim: int) -> None:
@@ -53,27 +58,51 @@ class CodeMap:
         self.size: tuple[int, ...] = (codes or _IN_A_ROW,)
         if self.maps is not None:
             shapes: Sequence[tuple[int, ...]] = self.maps.analysis(shape).shapes  # type: ignore[assignment]
-            fit = [i for i, (_, h, w) in enumerate(shapes) if h * w <= (codes or _ON_A_MAP)]
+            most = codes or places_for(shape)
+            fit = [i for i, (_, h, w) in enumerate(shapes) if h * w <= most]
             self.level = fit[0] if fit else len(shapes) - 1
             self.width, *size = shapes[self.level]
-            self.last, self.size = self.level == len(shapes) - 1, tuple(size)
+            self.last, self.sizes = self.level == len(shapes) - 1, [(size[0], size[1])]
+            while math.prod(self.sizes[-1]) > most:
+                self.sizes.append(halved(self.sizes[-1]))
+            self.size = self.sizes[-1]
 
     def encoder(self, shape: tuple[int, ...], out: int, *, cond: Condition = 0, masked: bool = False) -> nn.Module:
         """``(B, *shape)`` to ``(B, n * dim)``, the vectors one after the other."""
         if self.maps is None:
             return self.net.encoder(shape, out, cond=cond, masked=masked)
         analysis: Any = self.maps.analysis(shape, cond=cond)
-        head = nn.Sequential(*_blocks(self.width), nn.ReLU(), nn.Conv2d(self.width, self.dim, 1))
+        down = [layer for _ in self.sizes[1:] for layer in _down(self.width)]
+        head = nn.Sequential(*down, *_blocks(self.width), nn.ReLU(), nn.Conv2d(self.width, self.dim, 1))
         return ToVectors(analysis if self.last else analysis.first(self.level + 1), head)
 
     def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
         """``(B, n * dim)`` to ``(B, *shape)``."""
         if self.maps is None:
             return self.net.decoder(dim, shape, cond=cond)
+        up = [layer for size in reversed(self.sizes[:-1]) for layer in _up(self.width, size)]
         stem = nn.Sequential(
-            FromVectors(self.size, self.dim), nn.Conv2d(self.dim, self.width, 3, padding=1), *_blocks(self.width)
+            FromVectors(self.size, self.dim), nn.Conv2d(self.dim, self.width, 3, padding=1), *_blocks(self.width), *up
         )
-        return FromCode(stem, self.maps.synthesis([(self.width, *self.size)], shape, cond=cond))
+        return FromCode(stem, self.maps.synthesis([(self.width, *self.sizes[0])], shape, cond=cond))
+
+
+def places_for(shape: tuple[int, ...]) -> int:
+    """Codes of a picture ``(C, H, W)`` when their number is not given: at most so many.
+
+    Example:
+        >>> [places_for(shape) for shape in ((1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 96, 96))]
+        [4, 16, 64, 64]
+    """
+    return min(max(math.prod(shape) // _VALUES, _FEWEST), _MOST)
+
+
+def _down(width: int) -> list[nn.Module]:
+    return [nn.SiLU(), nn.Conv2d(width, width, 3, stride=2, padding=1)]
+
+
+def _up(width: int, size: tuple[int, int]) -> list[nn.Module]:
+    return [nn.SiLU(), nn.ConvTranspose2d(width, width, 4, stride=2, padding=1), Trim(*size)]
 
 
 def _blocks(width: int) -> list[nn.Module]:

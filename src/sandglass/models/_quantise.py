@@ -15,6 +15,7 @@ from sandglass.distributions.conditional import at_least_single
 from sandglass.errors import ConfigError
 
 _ROUNDS = 20  # of k-means: far more than what it still moves after that is moved by the first updates
+_DIMS, _LEAST = 3, 4  # dimensions of a finite scalar quantiser where each can have so many levels
 _NEARLY = 0.75  # of the codes asked for must be there before fewer levels a dimension are tried
 _PER_CODE = 256  # vectors a code that k-means looks at
 
@@ -103,7 +104,7 @@ class Codebook(Quantiser):
     counts: Tensor
     sums: Tensor
 
-    def __init__(self, size: int, dim: int, *, decay: float = 0.99, revive: float = 0.05) -> None:
+    def __init__(self, size: int, dim: int, *, decay: float = 0.95, revive: float = 0.05) -> None:
         super().__init__()
         if size < 2:
             raise ConfigError(f"A codebook needs codebook_size >= 2, not {size}.")
@@ -260,26 +261,28 @@ class FiniteScalar(Quantiser):
 
 
 def levels_for(size: int) -> tuple[int, ...]:
-    """Levels of as few dimensions as make nearly ``size`` codes, and no more; 5 to 8 a dimension where that can be.
+    """Levels whose product is nearly ``size`` and no more: 5 to 8 of each dimension where that can be, else fewer.
 
-    That at least 5 a dimension works well is what Mentzer et al. 2023 (arXiv 2309.15505) found.
+    There are three dimensions or more from 64 codes on, as in Mentzer et al. 2023 (arXiv 2309.15505, table 1): two
+    dimensions of 8 levels leave more combinations unused than three of 4.
 
     Raises:
         ConfigError: fewer than 2 codes, or more than 2^24.
 
     Example:
         >>> levels_for(64), levels_for(1024), levels_for(6)
-        ((8, 8), (8, 5, 5, 5), (6,))
+        ((4, 4, 4), (8, 5, 5, 5), (6,))
     """
     if not 2 <= size <= 2**24:
         raise ConfigError(f"A quantiser needs codebook_size >= 2, and at most 2^24, not {size}.")
     found: tuple[int, ...] = ()
+    least = _DIMS if size >= _LEAST**_DIMS else 1
     for fewest in (5, 4, 3, 2):
-        for dims in range(1, 1 + int(math.log(size, fewest) + 1e-9)):
-            for levels in itertools.combinations_with_replacement(range(8, fewest - 1, -1), dims):
-                if math.prod(found) < math.prod(levels) <= size:
-                    found = levels
-        if found and math.prod(found) >= _NEARLY * size:
+        for dims in range(least, 1 + int(math.log(size, fewest) + 1e-9)):
+            choices = itertools.combinations_with_replacement(range(8, fewest - 1, -1), dims)
+            fit = [levels for levels in choices if math.prod(levels) <= size]
+            found = max([found, *fit], key=lambda levels: (math.prod(levels), -max(levels, default=0)))
+        if math.prod(found) >= _NEARLY * size:
             break
     return found
 

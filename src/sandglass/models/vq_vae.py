@@ -38,7 +38,7 @@ class VQVAE(LatentModel):
     Args:
         spec: the data.
         codes: codes of an example: at most so many for a net with maps, the largest of which is taken, and exactly so
-            many for another; 64 and 8 when not given.
+            many for another. When not given, one for every 48 values of a picture, from 4 to 64, and 8 of a row.
         codebook_size: K, how many codes there are; fsq has as many as its levels make, at most so many.
         code_dim: size of the vector of a code; fsq has one dimension for each of its levels.
         quantiser: ``ema``, a codebook that follows moving averages, or ``fsq``, finite scalar quantisation.
@@ -57,7 +57,7 @@ class VQVAE(LatentModel):
         >>> model = VQVAE(Spec((1, 28, 28), "unit"), codebook_size=16)
         >>> x = torch.rand(5, 1, 28, 28)
         >>> model.latents[0].shape, model.encode(x).shape, model.encode(x).dtype
-        ((7, 7), torch.Size([5, 49]), torch.int64)
+        ((4, 4), torch.Size([5, 16]), torch.int64)
         >>> [stage.name for stage in model.stages()]
         ['codes', 'prior']
     """
@@ -83,7 +83,7 @@ class VQVAE(LatentModel):
         code_dim: int = 16,
         quantiser: Literal["ema", "fsq"] = "ema",
         commitment: float = 0.25,
-        decay: float = 0.99,
+        decay: float = 0.95,
         revive: float = 0.05,
         levels: Sequence[int] = (),
         net: NetOption = "auto",
