@@ -26,6 +26,7 @@ from sandglass.models._modalities import (
     named,
     product_of_experts,
     spec_of,
+    variables,
 )
 from sandglass.models._penalty import RatePenalty
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
@@ -58,7 +59,10 @@ class JointVAE(LatentModel):
         latent_dim: size of the shared latent.
         private: sizes of the private latents, x first and then as the modalities; when empty 8 each, and 0 for labels.
         terms: which bounds are averaged: ``joint`` (all that is present, alone), ``subsets`` or ``cross``.
-        weights: of the distortions in the objective, x first; 1 each when empty.
+        weights: of the distortions in the objective, x first. When empty, the variables of the largest modality over
+            its own, a label being one variable, so that none is small beside another: Shi, Siddharth, Paige and Torr
+            2019, "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep Generative Models" (arXiv
+            1911.03393), scale likelihoods in this way. With 1 each the objective is a bound, and labels weigh little.
         net: network family of x, and of companions of the same layout; the others' is auto. Auto is conv for images and
             mlp for rows.
         likelihood: p(x|z, w); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables with
@@ -117,7 +121,8 @@ class JointVAE(LatentModel):
         names = ("x", *named(modalities, spec))
         specs = {name: spec_of(name, spec) for name in names}
         sizes = _each("private", private, [0 if name == LABELS else PRIVATE for name in names])
-        self.weights = dict(zip(names, _each("weights", weights, [1.0] * len(names)), strict=True))
+        counts = [variables(its) for its in specs.values()]
+        self.weights = dict(zip(names, _each("weights", weights, [max(counts) / n for n in counts]), strict=True))
         if sum(self.weights.values()) == 0:
             raise ConfigError("At least one of the weights must be above 0.")
         own = [Latent(name, (size,)) for name, size in zip(names, sizes, strict=True) if size]
