@@ -144,7 +144,7 @@ def digits_and_their_labels_fill_each_other_in(name: str) -> None:
     judge = SVC().fit(data.train.batch(slice(0, None)).x.flatten(1).numpy(), y.numpy())
     known = torch.rand(len(y), generator=torch.Generator().manual_seed(0)) < 0.5
     data = replace(data, splits={**data.splits, "train": replace(data.train, y=y.where(known, -1))})
-    model = fresh(name, data, weights=(1, 5), net={"name": "mlp", "widths": [256, 128], "activation": "silu"})
+    model = fresh(name, data, net={"name": "mlp", "widths": [256, 128], "activation": "silu"})
     fit(model, data, epochs=40, batch_size=64, lr=2e-3, schedule="cosine")
     test, wanted = data.splits["test"].batch(slice(0, None)), torch.arange(10).repeat_interleave(50)
     with torch.no_grad(), rng.forked("cpu", 2):

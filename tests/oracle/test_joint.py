@@ -51,7 +51,7 @@ def linear_of(network: nn.Module) -> nn.Linear:
 def linear() -> tuple[JointVAE, dict[str, Tensor], dict[str, Tensor]]:
     """Two linear-Gaussian views whose loadings are orthogonal, with the exact posterior as encoders."""
     spec = Spec((DX,), given={"tag": Spec((DT,))})
-    options: dict[str, Any] = {"latent_dim": S, "private": (PX, PT), "net": "linear"}
+    options: dict[str, Any] = {"latent_dim": S, "private": (PX, PT), "weights": (1, 1), "net": "linear"}
     exact = {"name": "gaussian", "learn": "none", "scale": SIGMA["x"]}
     model = registry.build("joint-vae", spec, likelihood=exact, **options).double()
     assert isinstance(model, JointVAE)
@@ -168,6 +168,15 @@ def test_the_objective_is_the_mean_of_bounds_written_out(terms: str) -> None:
             used = here["x"] & here["tag"]
             loss, count = loss + used * extra, count + used
     assert torch.allclose(terms_found.loss, (loss / count).mean())
+
+
+def test_by_default_a_distortion_weighs_by_the_variables_of_its_modality_and_a_label_is_one() -> None:
+    model, batch = make(), mixed_batch()
+    assert model.weights == {"x": 1.0, "labels": 30.0, "tag": 7.5, "edges": 1.0}
+    with torch.no_grad(), rng.forked("cpu", 5):
+        bound = model.bound(batch)
+    expected = sum(model.weights[name] * d for name, d in bound.distortions.items()) + bound.rate
+    assert torch.allclose(model._objective(bound, Clock()), expected)
 
 
 def several() -> Spec:

@@ -227,6 +227,17 @@ def spec_of(name: str, spec: Spec) -> Spec:
     return Spec((spec.classes,), columns=(Column(LABELS, "categorical", spec.classes, names),))
 
 
+def variables(spec: Spec) -> int:
+    """How many variables an example has: columns of a table, of which a class is one, else its numbers.
+
+    Example:
+        >>> spec = Spec((1, 8, 8), "unit", classes=3)
+        >>> variables(spec), variables(spec_of("labels", spec))
+        (64, 1)
+    """
+    return len(spec.columns) or spec.size
+
+
 def named(names: Sequence[str], spec: Spec) -> tuple[str, ...]:
     """The modalities beside x; when none are named, the labels of data with classes, else all of its companions.
 

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal
 
-from sandglass.core import Batch, Bound, Clock, FigureKind, Latent, Phase, Spec, Terms, total
+from sandglass.core import Batch, Bound, Clock, FigureKind, Latent, Spec, Terms, total
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.rate import rate_per_dimension
 from sandglass.errors import CapabilityError, ConfigError
 from sandglass.models._condition import Given
-from sandglass.models._latent import LatentModel
 from sandglass.models._modalities import (
     LABELS,
     Expert,
@@ -26,8 +25,10 @@ from sandglass.models._modalities import (
     named,
     product_of_experts,
     spec_of,
+    variables,
 )
 from sandglass.models._penalty import RatePenalty
+from sandglass.models._variational import VariationalModel
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
 
 PRIVATE = 8
@@ -35,7 +36,7 @@ PRIVATE = 8
 
 
 @register("joint-vae")
-class JointVAE(LatentModel):
+class JointVAE(VariationalModel):
     """Multimodal variational autoencoder: x and what comes with it, from a shared latent and a private one each.
 
     With modalities x_1, ..., x_M the model is ``p(z) prod_m p(w_m) p(x_m | z, w_m)``, all priors standard normal, and
@@ -58,7 +59,10 @@ class JointVAE(LatentModel):
         latent_dim: size of the shared latent.
         private: sizes of the private latents, x first and then as the modalities; when empty 8 each, and 0 for labels.
         terms: which bounds are averaged: ``joint`` (all that is present, alone), ``subsets`` or ``cross``.
-        weights: of the distortions in the objective, x first; 1 each when empty.
+        weights: of the distortions in the objective, x first. When empty, the variables of the largest modality over
+            its own, a label being one variable, so that none is small beside another: Shi, Siddharth, Paige and Torr
+            2019, "Variational Mixture-of-Experts Autoencoders for Multi-Modal Deep Generative Models" (arXiv
+            1911.03393), scale likelihoods in this way. With 1 each the objective is a bound, and labels weigh little.
         net: network family of x, and of companions of the same layout; the others' is auto. Auto is conv for images and
             mlp for rows.
         likelihood: p(x|z, w); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables with
@@ -80,20 +84,7 @@ class JointVAE(LatentModel):
         (torch.Size([2]), torch.Size([2, 4]), torch.Size([5, 1, 8, 8]))
     """
 
-    provides: tuple[str, ...] = (
-        "encode",
-        "decode",
-        "reconstruct",
-        "posterior",
-        "prior",
-        "interpolate",
-        "bound",
-        "log_prob",
-        "score",
-        "embed",
-        "complete",
-        "translate",
-    )
+    provides = (*VariationalModel.provides, "translate")
 
     def __init__(
         self,
@@ -117,7 +108,8 @@ class JointVAE(LatentModel):
         names = ("x", *named(modalities, spec))
         specs = {name: spec_of(name, spec) for name in names}
         sizes = _each("private", private, [0 if name == LABELS else PRIVATE for name in names])
-        self.weights = dict(zip(names, _each("weights", weights, [1.0] * len(names)), strict=True))
+        counts = [variables(its) for its in specs.values()]
+        self.weights = dict(zip(names, _each("weights", weights, [max(counts) / n for n in counts]), strict=True))
         if sum(self.weights.values()) == 0:
             raise ConfigError("At least one of the weights must be above 0.")
         own = [Latent(name, (size,)) for name, size in zip(names, sizes, strict=True) if size]
@@ -157,10 +149,6 @@ class JointVAE(LatentModel):
             if found.name == name:
                 return found
         raise ConfigError(f"This model has no modality '{name}'; it has: {', '.join(self.weights)}.")
-
-    def phases(self) -> Sequence[Phase]:
-        """One player: everything, on the mean of the weighted bounds."""
-        return (Phase("elbo", (self,), self.elbo, scheduled=self.penalty.moves),)
 
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
         """The mean over the batch, and over an example's bounds, of ``distortion + beta * rate``; one draw each."""
@@ -244,25 +232,9 @@ class JointVAE(LatentModel):
         """p of all modalities, flattened and side by side, given codes ``(n, D)``."""
         return Independent(Together([m.p(code) for m in self.modalities]), 1, validate_args=False)
 
-    def score(self, batch: Batch) -> Tensor:
-        """``(B,)`` how unusual each example is: the negative bound, in nats, from one draw."""
-        return -self.bound(batch).elbo
-
     def posterior(self, batch: Batch) -> Distribution:
         """q over the codes ``(B, D)`` given all that is present; a latent that nothing tells of has its prior."""
         return self._posterior(self._views(batch)[1])
-
-    def prior(self, given: Batch | None = None) -> Distribution:
-        """The standard normal over codes ``(D,)``."""
-        return self.pz()
-
-    def encode(self, batch: Batch) -> Tensor:
-        """``(B, D)`` posterior means given all that is present; the same for the same examples."""
-        return self.posterior(batch).mean
-
-    def infer(self, batch: Batch) -> Tensor:
-        """``(B, D)`` draws from the posterior."""
-        return self.posterior(batch).sample()
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, D)`` codes: from the posterior given labels and companions, without any from the prior.
