@@ -199,7 +199,7 @@ def test_a_model_learns_around_the_gaps() -> None:
     assert float((filled - z[gap, 0]).square().mean()) < 0.2  # answering the mean gives 1
 
 
-def test_elements_that_hang_together_are_refused() -> None:
+def test_dependent_elements_are_refused() -> None:
     p = MultivariateNormal(torch.zeros(2), torch.eye(2))
-    with pytest.raises(CapabilityError, match="leave out missing values"):
+    with pytest.raises(CapabilityError, match="does not support missing values"):
         log_prob(p, torch.zeros(1, 2), torch.tensor([[True, False]]))

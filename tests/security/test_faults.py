@@ -165,7 +165,7 @@ def test_a_nearly_full_disk_is_left_before_it_is(run: Run, monkeypatch: pytest.M
     checkpoint = run.read_checkpoint(STEP)
     size = storage.folder_bytes(run.checkpoint_path(STEP))
     monkeypatch.setattr(storage, "free_bytes", lambda path: 2 * size - 1)
-    with pytest.raises(SaveError, match=r"are free.*Make room"):
+    with pytest.raises(SaveError, match=r"are free.*Free disk space"):
         run.save_checkpoint(STEP + 1, checkpoint.tensors, checkpoint.state, {})
     assert run.steps() == [STEP]
     monkeypatch.setattr(storage, "free_bytes", lambda path: 3 * size)

@@ -132,7 +132,7 @@ def test_resume_gives_more_epochs_and_refuses_other_data(tmp_path: Path) -> None
     run = sandglass.train("vae", x, out=tmp_path / "run", model_options={"latent_dim": 2}, epochs=2, batch_size=20)
     with pytest.raises(DataError, match="passed as a Python object"):
         sandglass.resume(run.path)
-    with pytest.raises(DataError, match=r"not what .* was trained on"):
+    with pytest.raises(DataError, match=r"differs from what .* was trained on"):
         sandglass.resume(run.path, data=x + 1)
     with pytest.raises(ConfigError, match="can only have more"):
         sandglass.resume(run.path, data=x, epochs=1)

@@ -252,7 +252,7 @@ def test_a_net_of_one_s_own_goes_along(tmp_path: Path) -> None:
     estimator = GenerativeModel(**{**TINY, "net": OwnNet()}).fit(x)
     same(estimator, copy.deepcopy(estimator), x)
     folder = estimator.save(tmp_path / "saved")
-    with pytest.raises(ConfigError, match="of your own"):
+    with pytest.raises(ConfigError, match="custom net"):
         GenerativeModel.load(folder)
     same(estimator, GenerativeModel.load(folder, net=OwnNet()), x)
 

@@ -86,7 +86,7 @@ def test_what_it_adds_is_listed(used: Used) -> None:
     assert "latent_dim" in said["model"] and "affine" in said["model"]
     assert re.search(r"^affine +One affine map each way", said["nets"], re.MULTILINE)
     assert re.search(r"^brightness +Mean value", said["metrics"], re.MULTILINE)
-    assert "  average      of the package sandglass-extra\n" in said["help"]
+    assert "  average      from the package sandglass-extra\n" in said["help"]
     assert "Draw samples and average them." in said["task help"] and "-n N, --number N" in said["task help"]
 
 
