@@ -132,3 +132,13 @@ def test_wheel_installs_and_its_command_runs(wheel: Path, tmp_path: Path) -> Non
     assert sandglass.__version__ in run("sandglass", "--version")
     assert "vae" in run("sandglass", "models")
     assert "digits" in run("sandglass", "recipes")
+
+
+def test_listing_the_models_loads_no_compiler() -> None:
+    """Some operations on the device ``meta`` import PyTorch's compiler, which takes seconds."""
+    code = (
+        "import sys\nfrom sandglass import registry\n"
+        "[registry.declared(name) for name in registry.names('model')]\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0

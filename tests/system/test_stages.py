@@ -341,7 +341,10 @@ def test_more_epochs_of_a_stage_whose_checkpoints_are_gone_are_refused_and_nothi
     own: dict[str, Any] = {"out": tmp_path / "vq", "epochs": 2, "threads": 1, "model_options": small}
     deep = sandglass.train("vq-vae", data, progress=Quiet(), save_seconds=0.0, **own)
     flat = ae(tmp_path / "ae", epochs=2, keep=1, select="last")
-    for run, why in ((deep, "already in its stage 'prior'"), (flat, "no checkpoint of its stage 'train' to resume from")):
+    for run, why in (
+        (deep, "already in its stage 'prior'"),
+        (flat, "no checkpoint of its stage 'train' to resume from"),
+    ):
         before = {f: f.read_bytes() for f in sorted(run.path.rglob("*")) if f.is_file() and f.name != "run.lock"}
         with pytest.raises(ConfigError, match=why):
             sandglass.resume(run.path, epochs=3, progress=Quiet(), data=data)

@@ -137,7 +137,8 @@ class _Part(nn.Module, abc.ABC):
 
     def __init__(self, place: Sequence[int], columns: int, learn: str) -> None:
         super().__init__()
-        self.register_buffer("place", torch.tensor(place), persistent=False)
+        self.places = tuple(place)
+        self.register_buffer("place", torch.tensor(self.places), persistent=False)
         self.spread = nn.Parameter(torch.zeros(columns)) if columns and learn == "column" else None
 
     @abc.abstractmethod
@@ -266,7 +267,9 @@ class Mixed(Likelihood):
             elif column.kind == "ordinal":
                 parts[f"ranks-{place[0]}"] = _Ranks(place, column, learn)
         self.parts = nn.ModuleDict(parts)
-        self.register_buffer("order", torch.cat([part.place for part in parts.values()]).argsort(), persistent=False)
+        places = [k for part in parts.values() for k in part.places]
+        order = torch.tensor(sorted(range(len(places)), key=places.__getitem__))
+        self.register_buffer("order", order, persistent=False)
 
     @staticmethod
     def natural(spec: Spec) -> bool:

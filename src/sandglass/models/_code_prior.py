@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from sandglass.distributions.conditional import Conditional, at_least_single
 from sandglass.errors import ConfigError
 from sandglass.nets.attention import Past
+from sandglass.nets.frame import normal
 from sandglass.nets.net import Condition, Net
 from sandglass.nets.vit import Block
 
@@ -33,7 +34,7 @@ class CodePrior(Conditional):
         prior_width: of the transformer that is the prior over codes.
         prior_depth: its blocks.
         prior_heads: of its attention; they divide its width.
-        prior_dropout: share of its units silenced in training.
+        prior_dropout: dropout probability in training.
 
     Raises:
         ConfigError: a value that makes no sense.
@@ -66,21 +67,20 @@ class CodePrior(Conditional):
         if not 0 <= prior_dropout < 1:
             raise ConfigError(f"The prior_dropout must be in [0, 1), not {prior_dropout}.")
         self.size, self.length = size, length
-        self.start = nn.Parameter(torch.randn(1, 1, prior_width) * 0.02)
-        self.embedding = nn.Embedding(size, prior_width)
-        self.places = nn.Parameter(torch.randn(length, prior_width) * 0.02)
-        self.told: nn.Module | None = None
+        self.start = nn.Parameter(normal(1, 1, prior_width, std=0.02))
+        self.embedding = nn.Embedding(size, prior_width, _weight=normal(size, prior_width, std=0.02))
+        self.places = nn.Parameter(normal(length, prior_width, std=0.02))
+        self.condition: nn.Module | None = None
         if isinstance(cond, tuple):
             assert net is not None
-            self.told = net.encoder(cond, prior_width)
+            self.condition = net.encoder(cond, prior_width)
         elif cond:
-            self.told = nn.Linear(cond, prior_width)
-        self.silence = nn.Dropout(prior_dropout)
+            self.condition = nn.Linear(cond, prior_width)
+        self.dropout = nn.Dropout(prior_dropout)
         self.blocks = nn.ModuleList(
             Block(prior_width, prior_heads, prior_dropout, causal=True) for _ in range(prior_depth)
         )
         self.norm, self.head = nn.LayerNorm(prior_width), nn.Linear(prior_width, size)
-        nn.init.normal_(self.embedding.weight, std=0.02)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -115,7 +115,7 @@ class CodePrior(Conditional):
     def _placed(self, x: Tensor, places: Tensor, c: Tensor | None) -> Tensor:
         """What the first block reads: vectors ``(B, T, width)`` with their places and the condition."""
         x = x + places
-        return self.silence(x if self.told is None or c is None else x + self.told(c.to(x.dtype))[:, None])
+        return self.dropout(x if self.condition is None or c is None else x + self.condition(c.to(x.dtype))[:, None])
 
 
 class CodeSequence(Distribution):

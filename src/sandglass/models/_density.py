@@ -26,7 +26,7 @@ class GaussianDensity(nn.Module):
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(dim))
-        self.register_buffer("root", torch.eye(dim))
+        self.register_buffer("root", torch.zeros(dim, dim).fill_diagonal_(1.0))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()

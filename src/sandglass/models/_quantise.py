@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sandglass.distributions.conditional import at_least_single
 from sandglass.errors import ConfigError
+from sandglass.nets.frame import normal
 
 _ROUNDS = 20  # of k-means: far more than what it still moves after that is moved by the first updates
 _DIMS, _LEAST = 3, 4  # dimensions of a finite scalar quantiser where each can have so many levels
@@ -115,7 +116,7 @@ class Codebook(Quantiser):
         if not 0 <= revive < 1:
             raise ConfigError(f"revive is a share of an even use, in [0, 1), not {revive}.")
         self.size, self.dim, self.decay, self.revive = size, dim, decay, revive
-        self.register_buffer("vectors", torch.randn(size, dim))
+        self.register_buffer("vectors", normal(size, dim))
         self.register_buffer("counts", torch.ones(size))
         self.register_buffer("sums", self.vectors.clone())
 

@@ -218,9 +218,7 @@ class JointVAE(VariationalModel):
         """
         views, experts = self._views(batch)
         if batch.mask is not None and not isinstance(self.p(self.prior().sample((1,))), Independent):
-            raise CapabilityError(
-                "This likelihood does not support missing values; impute them or choose another one."
-            )
+            raise CapabilityError("This likelihood does not support missing values; impute them or choose another one.")
         x = torch.cat([view.value.flatten(1) for view in views], 1)
         seen = torch.cat(
             [(view.seen & view.present.view(-1, *[1] * (view.value.dim() - 1))).flatten(1) for view in views], 1

@@ -93,6 +93,12 @@ def check_mask(mask: Tensor | None, shape: tuple[int, ...], masked: bool) -> Non
         raise ConfigError(f"This network needs masks of shape {shape}, not {tuple(mask.shape[1:])}.")
 
 
+def normal(*shape: int, std: float = 1.0) -> Tensor:
+    """Normal numbers to initialise a parameter with; on the device ``meta`` none are drawn, which is faster there."""
+    t = torch.empty(*shape)
+    return t if t.is_meta else t.normal_(std=std)
+
+
 class Inputs(abc.ABC):
     """Concatenates the input, optionally its mask, and a condition to one tensor for a network.
 

@@ -23,6 +23,7 @@ from sandglass.nets.frame import (
     cond_shape,
     image_shape,
     needed,
+    normal,
     resize,
 )
 from sandglass.registry import register
@@ -258,12 +259,12 @@ class Trunk(nn.Module):
         super().__init__()
         self.count = math.prod(size)
         if net.positions == "learned":
-            self.positions = nn.Parameter(_SPREAD * torch.randn(self.count, net.width))
+            self.positions = nn.Parameter(normal(self.count, net.width, std=_SPREAD))
         else:
             self.register_buffer("positions", sine_positions(size, net.width))
-        self.summary = nn.Parameter(0.02 * torch.randn(1, 1, net.width)) if summary else None
+        self.summary = nn.Parameter(normal(1, 1, net.width, std=0.02)) if summary else None
         self.cond = cond_shape(cond_width)
-        self.told = nn.Linear(cond_width, net.width) if cond_width else None  # embeds the condition
+        self.condition = nn.Linear(cond_width, net.width) if cond_width else None
         self.blocks = nn.Sequential(*(Block(net.width, net.heads, net.dropout) for _ in range(net.depth)))
         self.norm = nn.LayerNorm(net.width)
 
@@ -276,8 +277,8 @@ class Trunk(nn.Module):
         row = [tokens + self.positions]
         if self.summary is not None:
             row.append(self.summary.expand(tokens.shape[0], -1, -1))
-        if self.told is not None:
-            row.append(self.told(needed(c, self.cond).to(tokens.dtype))[:, None])
+        if self.condition is not None:
+            row.append(self.condition(needed(c, self.cond).to(tokens.dtype))[:, None])
         tokens = self.blocks(torch.cat(row, 1) if len(row) > 1 else row[0])
         kept = tokens[:, : self.count] if self.summary is None else tokens[:, self.count : self.count + 1]
         return self.norm(kept)
