@@ -193,7 +193,17 @@ ELSEWHERE = {"pix2pix": "test_pairs.py", "cycle-gan": "test_pairs.py"}
 """Models whose answers are in a file of their own."""
 
 
-@pytest.mark.parametrize("name", registry.names("model"))
+SLOW = (
+    "fsq-vae",
+    "beta-vae",
+    "cyclical-vae",
+    "projection-gan",
+)  # presets of models that are here, or with a test of their own
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in registry.names("model")]
+)
 def test_it_learns(name: str) -> None:
     if name in ELSEWHERE:
         assert name in (Path(__file__).parent / ELSEWHERE[name]).read_text()

@@ -44,7 +44,7 @@ def mixed(n: int = 60) -> pd.DataFrame:
     return frame
 
 
-@pytest.mark.parametrize("model", ["vae", pytest.param("ae", marks=pytest.mark.slow), "gan"])
+@pytest.mark.parametrize("model", ["vae", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ae", "gan"))])
 def test_scikit_learn_s_own_checks_pass(model: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns of what it skips

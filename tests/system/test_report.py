@@ -185,7 +185,10 @@ def test_known_factors_have_a_table_of_who_knows_them(trained: Trained) -> None:
     )
 
 
-@pytest.mark.parametrize(("shape", "dim"), [((37, 53, 3), 3), ((28, 20), 1), ((9, 5, 4), 2)])
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [((37, 53, 3), 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in (((28, 20), 1), ((9, 5, 4), 2)))],
+)
 def test_odd_pictures_with_hostile_names(trained: Trained, shape: tuple[int, ...], dim: int) -> None:
     r = np.random.default_rng(0)
     x = r.integers(0, 256, (40, *shape), dtype=np.uint8)
