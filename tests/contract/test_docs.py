@@ -190,6 +190,14 @@ def test_a_list_names_everything_there_is(command: str, capsys: pytest.CaptureFi
     assert set(names) <= listed
 
 
+def test_the_files_to_read_first_are_short() -> None:
+    """The README, the vocabulary, a model and a step, which the README names, are under 800 lines together."""
+    files = ["README.md", *(f"src/sandglass/{name}.py" for name in ("core", "models/vae", "engine/step"))]
+    text = (ROOT / "README.md").read_text()
+    assert all(f"({name})" in text for name in files[1:])
+    assert sum(len((ROOT / name).read_text().splitlines()) for name in files) < 800
+
+
 def test_the_readme_is_short_and_leaves_tables_to_the_site() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.splitlines()) < 150 and "<!--" not in text
