@@ -261,3 +261,12 @@ def test_a_part_of_a_picture_is_hidden_and_filled_in() -> None:
     assert (outcome.x[..., :3] > 0).all()
     with pytest.raises(SandglassError, match="Nothing is missing"):
         registry.resolve("task", {"name": "complete"})(found)
+
+
+def test_a_grey_source_is_shown_above_its_colour_translation() -> None:
+    spec = Spec((3, 8, 8), "unit", given={"source": Spec((1, 8, 8), "unit")})
+    model = registry.build("pix2pix", spec, net={"name": "conv", **made.NETS["conv"]}).eval()
+    data = made.dataset(spec)
+    found = Trained(model, {"transform": data.transform, "classes": data.classes}, None, "pix2pix", data)
+    outcome = registry.resolve("task", {"name": "translate", "number": 2})(found)
+    assert outcome.before["source"].shape == outcome.x.shape == (2, 3, 8, 8)

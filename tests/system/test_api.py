@@ -238,3 +238,11 @@ def test_a_path_that_is_no_text_survives_the_configuration(tmp_path: Path) -> No
         Image.fromarray(random.integers(0, 256, (8, 8), dtype=np.uint8)).save(folder / f"{number}.png")
     run = sandglass.train("vae", folder, out=tmp_path / "run", model_options=OPTIONS, epochs=1)
     assert sandglass.evaluate(sandglass.Run(run.path), split="train")["metrics"]["elbo"]["n"] == 16
+
+
+def test_a_mistyped_folder_is_not_looked_up_elsewhere(run: sandglass.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.path.parent)
+    Path("runs").mkdir(exist_ok=True)
+    Path("runs/mine").mkdir()
+    with pytest.raises(NotFoundError, match="Did you mean runs/mine"):
+        sandglass.load("rns/mine")

@@ -95,7 +95,7 @@ def behind(ranking: Ranking, name: str) -> str:
     if ranking.first is None or name not in ranking.results or len(ranking.results) < 2:
         return ""
     if name == ranking.first:
-        return "best" if ranking.best else "first, within noise"
+        return "best" if ranking.best else "first, too few examples" if ranking.few else "first, within noise"
     found = ranking.difference(name, ranking.first)
     if not math.isfinite(found.value):
         return "not finite"

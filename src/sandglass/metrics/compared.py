@@ -87,6 +87,11 @@ class Ranking:
             return None
         return self.first if all(self._apart(self.first, other, len(others)) for other in others) else None
 
+    @property
+    def few(self) -> bool:
+        """Whether there are too few examples to call any difference significant."""
+        return any(len(found) == 1 and found[0].n < FEW for found in self.results.values())
+
     def value(self, name: str) -> float:
         """The figure of a group: the median over its runs."""
         return median(result.value for result in self.results[name])

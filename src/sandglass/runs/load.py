@@ -48,6 +48,9 @@ def fetch(name: str) -> Path:
         raise NotFoundError(f"{name} is neither a run (config.yaml) nor a model folder (config.json).")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or owner == "runs" or Path(owner).exists():
         raise NotFoundError(f"There is no folder {name}. `sandglass runs` lists all runs.")
+    meant = Path("runs") / name.split("/")[-1]
+    if meant.is_dir():
+        raise NotFoundError(f"There is no folder {name}. Did you mean {meant}?")
     try:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

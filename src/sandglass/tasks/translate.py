@@ -72,6 +72,8 @@ class Translate(Task):
         x = running.over(model, split, lambda b: model.translate(batch_of(b), **to))
         if self.to == "labels":
             return self._labels(trained, x, split)
+        if sources.shape[1:2] == (1,) and sources.shape[2:] == x.shape[2:] and x.dim() == 4:
+            sources = sources.expand_as(x)  # a grey source above its colour translation
         before = {"source": sources} if sources.shape == x.shape else {}
         others = {**trained.transform.given, **trained.transform.beside}
         return Outcome(
