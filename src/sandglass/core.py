@@ -2,7 +2,7 @@
 
 A model is built from a :class:`Spec` alone. It is trained in a list of :class:`Stage` objects, each with
 :class:`Phase` objects whose losses turn a :class:`Batch` and the :class:`Clock` into :class:`Terms`. It does not depend
-on files, the training loop or metrics.
+on files, the training loop or metrics. It is one file because it is read as a whole.
 """
 
 from __future__ import annotations

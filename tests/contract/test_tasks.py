@@ -97,9 +97,11 @@ def test_a_task_uses_every_model_that_can(name: str, model: str, kind: str, tmp_
     found = trained(model, kind, gaps)
     options = dict(FEW.get(name, {}))
     if name == "translate" and found.model.modelled:  # the target must be named
-        with pytest.raises(ConfigError, match="Choose what to translate to: --to labels"):
+        with pytest.raises(ConfigError, match=r"Choose what to translate to.*sandglass classify"):
             registry.resolve("task", {"name": name})(found)
-        options["to"] = "labels"
+        with pytest.raises(ConfigError, match="sandglass classify"):
+            registry.resolve("task", {"name": name, "to": "labels"})(found)
+        options["to"] = "x"  # from the labels
     if name == "decode" and found.model.latents:
         options["codes"] = codes_file(found, tmp_path)
     make: Any = registry.entry("task", name).make

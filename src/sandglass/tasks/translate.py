@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import numpy as np
-from torch import Tensor
-
 from sandglass import running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
@@ -23,8 +20,7 @@ _SHOWN = 10
 class Translate(Task):
     """Translate examples from one domain to another, such as sketches to photos.
 
-    A folder gets one file per example, named like its source; a grid shows sources above translations. With --to
-    labels, where the model supports it, the result is a table of classes and probabilities.
+    A folder gets one file per example, named like its source; a grid shows sources above translations.
 
     Args:
         to: target domain, where the model has several: x for the examples it was trained on, or the name of a companion
@@ -37,7 +33,6 @@ class Translate(Task):
     needs = ("translate",)
     examples = ("translate runs/pix2pix-maps-1 --data sketches/ -o pictures/", "translate runs/cycle-gan-1 --to b")
     file = "translations"
-    makes = "either"
 
     def __init__(
         self,
@@ -57,9 +52,7 @@ class Translate(Task):
         reads = self._reads(model)
         split = self._examples(trained, reads)
         target = self.to or next(iter(model.spec.beside), "x")
-        if reads == target and not (self.to and (split.y is not None or split.given)):
-            kinds = [*(["labels"] if "labels" in model.needs else []), *model.spec.given]
-            raise ConfigError(f"Choose what to translate to: --to {' or --to '.join(kinds) or target}.")
+        _check(model, reads, target, bool(self.to) and (split.y is not None or bool(split.given)))
         own_companion = reads in model.spec.given and self.source.data is None
 
         def batch_of(batch: Batch) -> Batch:
@@ -70,11 +63,9 @@ class Translate(Task):
         sources = running.over(model, split, lambda b: batch_of(b).given[reads] if reads in model.spec.given else b.x)
         to = {"to": self.to} if self.to else {}
         x = running.over(model, split, lambda b: model.translate(batch_of(b), **to))
-        if self.to == "labels":
-            return self._labels(trained, x, split)
         if sources.shape[1:2] == (1,) and sources.shape[2:] == x.shape[2:] and x.dim() == 4:
             sources = sources.expand_as(x)  # a grey source above its colour translation
-        before = {"source": sources} if sources.shape == x.shape else {}
+        before = {"source": sources} if sources.shape == x.shape and reads != target else {}
         others = {**trained.transform.given, **trained.transform.beside}
         return Outcome(
             f"{len(x):,} translations" + (f" to {self.to}" if self.to else ""),
@@ -85,13 +76,6 @@ class Translate(Task):
             names=split.names,
             transform=others.get(target),
         )
-
-    def _labels(self, trained: Trained, x: Tensor, split: Split) -> Outcome:
-        """Predicted classes and their probabilities ``(N, classes)``."""
-        arrays: dict[str, np.ndarray[Any, Any]] = {"labels": x.argmax(1).numpy(), "p": x.numpy()}
-        if split.names:
-            arrays["names"] = np.array(split.names)
-        return Outcome(f"the classes of {len(x):,} examples", arrays=arrays, classes=trained.classes)
 
     def _reads(self, model: Model) -> str:
         """The source domain.
@@ -121,3 +105,17 @@ class Translate(Task):
                 found = found.beside[reads]
         n = self.number or (len(found) if self.source.data is not None else _SHOWN)
         return found.take(positions(len(found), n))
+
+
+def _check(model: Model, reads: str, target: str, accompanied: bool) -> None:
+    """Checks the target domain; examples are translated to their own only from what accompanies them.
+
+    Raises:
+        ConfigError: labels, or a target that must be chosen.
+    """
+    if target == "labels":
+        raise ConfigError("Labels are not translated but predicted: `sandglass classify`.")
+    if reads == target and not accompanied:
+        others = [name for name in [*model.spec.given, *model.spec.beside] if name != target]
+        choice = f"one of {', '.join(others)}" if others else "this model has only x"
+        raise ConfigError(f"Choose what to translate to with --to: {choice}. `sandglass classify` predicts labels.")
