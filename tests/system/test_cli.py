@@ -148,6 +148,7 @@ MISTAKES = [
     ("train --config nowhere.yaml", 66, "nowhere.yaml"),
     ("train --data nowhere", 66, "nowhere"),
     ("train a b", 2, "Give only one model"),
+    ("train vae --model.net.widths 8 4", 2, "lists are written as 1,2,3"),
     ("train --resume nowhere", 66, "nowhere"),
     ("generate", 2, "RUN"),
     ("generate nowhere", 66, "nowhere"),

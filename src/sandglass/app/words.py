@@ -70,7 +70,8 @@ def sort(words: Sequence[str]) -> Words:
         word = left.pop(0)
         if not word.startswith("-"):
             if model is not None:
-                raise ConfigError(f"Give only one model, not '{model}' and '{word}'; options begin with --.")
+                hint = "lists are written as 1,2,3" if word.isdecimal() else "options begin with --"
+                raise ConfigError(f"Give only one model, not '{model}' and '{word}'; {hint}.")
             model = word
             continue
         option, equals, value = word.partition("=")

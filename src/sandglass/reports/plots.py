@@ -73,7 +73,8 @@ def bar_chart(
         else:
             axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
         if len(labels) <= 20:
-            axes.set_xticks(range(len(labels)), labels)
+            crowded = sum(map(len, labels)) > 36
+            axes.set_xticks(range(len(labels)), labels, rotation=90 if crowded else 0)
         else:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(axis="x", visible=False)
