@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sandglass.data.transform import Transform
 from sandglass.errors import SaveError
-from sandglass.runs import storage
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -97,17 +96,6 @@ def png(array: Pixels) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def save_png(array: Pixels, path: str | Path) -> None:
-    """Writes ``(H, W, C)``, or a grey ``(H, W)``, as a PNG file, and creates its folder.
-
-    Raises:
-        SaveError: the file could not be written.
-    """
-    path = Path(path)
-    make_folder(path.parent)
-    storage.write_file(path, png(array if array.ndim == 3 else array[..., None]))
 
 
 def make_folder(path: Path) -> None:
