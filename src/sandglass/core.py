@@ -315,6 +315,7 @@ class Stage:
             for a GAN: then the last weights are kept.
         epochs: passes over the data, unless the run sets them.
         optim: settings of :data:`OPTIM` that hold unless the run or a phase sets them.
+        ema: decay of the moving average of the weights, unless the run sets it; 0 for none.
     """
 
     name: str
@@ -323,6 +324,7 @@ class Stage:
     objective: str | None = None
     epochs: int | None = None
     optim: Mapping[str, Any] = field(default_factory=dict)
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         check_optim(self.optim, f"The stage '{self.name}'")

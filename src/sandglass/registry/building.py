@@ -91,16 +91,25 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
 
 def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
     values = merged("model", name, options)
+    own = getattr(entry("model", name).make, "auto", None)
     for option in schema("model", name):
         if option.kind and isinstance(values[option.name], Mapping):
-            values[option.name] = settle(option.kind, values[option.name], spec)
+            values[option.name] = settle(option.kind, values[option.name], spec, own and own(option.name, spec))
     model: Model = _make(entry("model", name), (spec,), values)
     model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
     return model
 
 
-def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+def settle(
+    kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Replaces ``"auto"`` by the entry that is natural for the data, of several the one of highest ``priority``.
+
+    Args:
+        kind: ``"net"``, ``"likelihood"``, ...
+        choice: with its name.
+        spec: the data.
+        own: what ``"auto"`` is instead for a model, by its method ``auto(option, spec)``; None if it does not say.
 
     Example:
         >>> settle("net", {"name": "auto"}, Spec((1, 28, 28), "unit"))["name"]
@@ -109,6 +118,8 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     if choice["name"] != AUTO:
         return dict(choice)
     rest = {k: v for k, v in choice.items() if k != "name"}
+    if own is not None:
+        return {"name": own["name"], **merged(kind, own["name"], {**{k: v for k, v in own.items() if k != "name"}, **rest})}
     fit: dict[int, Entry] = {}  # by priority; the first entry of each
     for found in entries(kind):
         natural = getattr(found.make, "natural", None)  # priors and schedules have none
