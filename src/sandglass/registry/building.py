@@ -91,6 +91,10 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
 
 def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
     values = merged("model", name, options)
+    by_data = getattr(entry("model", name).make, "defaults", None)
+    for option, value in by_data(spec).items() if by_data is not None else ():
+        if option in values and values[option] is None:
+            values[option] = value
     for option in schema("model", name):
         if option.kind and isinstance(values[option.name], Mapping):
             values[option.name] = settle(option.kind, values[option.name], spec)
