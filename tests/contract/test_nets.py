@@ -18,6 +18,7 @@ from sandglass.nets.mlp import Gated, Residual
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"widths": [16]},
     "conv": {"width": 4, "hidden": 16},
+    "resnet": {"width": 4, "max_width": 16},
     "vit": {"width": 16, "heads": 2, "depth": 1},
 }
 """Options with which a family is quick; one that is not here is tried as it comes."""
@@ -30,13 +31,15 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("conv", {"norm": "group"}),
     ("conv", {"norm": "instance", "stages": 4}),
     ("conv", {"hidden": 0, "activation": "gelu"}),
+    ("resnet", {"norm": "none", "attention": 8}),
+    ("resnet", {"blocks": 2, "patch": 4, "stages": 3, "attention": 64}),
     ("vit", {"pool": "token", "positions": "sine", "patch": 3}),
 ]
 
 NETS = [(name, {}) for name in registry.names("net")] + VARIANTS
 IMAGES = [(1, 8, 8), (3, 37, 53), (1, 1, 90), (1, 28, 20), (1, 1, 1)]
 CONDS: list[Any] = [0, 5, (2, 6, 7)]
-PICTURES_ONLY = ("conv", "vit")
+PICTURES_ONLY = ("conv", "resnet", "vit")
 
 
 def family(name: str, options: dict[str, Any] | None = None) -> Any:

@@ -32,6 +32,12 @@ def cond_shape(cond: Cond) -> tuple[int, ...]:
     return shape
 
 
+def vector_width(cond: Cond) -> int:
+    """The width of a vector condition; 0 for an image or no condition."""
+    shape = cond_shape(cond)
+    return shape[0] if len(shape) == 1 else 0
+
+
 def image_shape(shape: tuple[int, ...], family: str) -> tuple[int, int, int]:
     """The shape as channels, height and width.
 

@@ -25,6 +25,7 @@ from sandglass.nets.frame import (
     needed,
     normal,
     resize,
+    vector_width,
 )
 from sandglass.registry import register
 
@@ -282,12 +283,6 @@ class Trunk(nn.Module):
         tokens = self.blocks(torch.cat(row, 1) if len(row) > 1 else row[0])
         kept = tokens[:, : self.count] if self.summary is None else tokens[:, self.count : self.count + 1]
         return self.norm(kept)
-
-
-def vector_width(cond: Cond) -> int:
-    """The width of a vector condition; 0 for an image or no condition."""
-    shape = cond_shape(cond)
-    return shape[0] if len(shape) == 1 else 0
 
 
 class Reader(nn.Module):
