@@ -336,7 +336,7 @@ class Velocity(nn.Module):
         if not hasattr(self, "down"):
             return self.whole(x, told).view(-1, *self.shape)
         joined = self.inputs(x, c if self.beside else None)
-        return self.up(self.down(joined.contiguous(memory_format=torch.channels_last), told), told)
+        return self.up(self.down(joined, told), told)
 
 
 class Times(nn.Module):

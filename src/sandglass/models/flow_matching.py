@@ -11,12 +11,17 @@ from torch.distributions import Distribution
 
 from sandglass.core import Batch, Batches, Clock, Latent, Model, Phase, Spec, Stage, Terms
 from sandglass.distributions.standard import StandardNormal
-from sandglass.errors import ConfigError
+from sandglass.errors import CapabilityError, ConfigError
 from sandglass.models._condition import Given
 from sandglass.models._flow import Flow
 from sandglass.registry import NetOption, OptionsOf, register, resolve
 
 OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99)}
+ROWS: Mapping[str, Any] = {"name": "mlp", "widths": [256, 256, 256], "activation": "silu"}
+_WIDTH = 64
+_LEAST, _MOST = 16, 32  # pixels of the shorter side of a picture's largest map
+
+_EXACT = 32  # values of an example up to which the divergence is exact
 
 
 @register("flow-matching")
@@ -29,11 +34,13 @@ class FlowMatching(Model):
     Samples solve ``dx / dt = v(x, t)`` from noise at t = 0 to t = 1; the other way round the same equation finds the
     noise of an example, which is its code.
 
-    The data must have no missing values.
+    Of rows of real numbers the same equation gives the density (``log_prob``, ``score``), by the change of variables;
+    not of pictures and of tables with categories or counts, whose values repeat: the better the model, the more
+    its density there grows without limit. The data must have no missing values.
 
     Args:
         spec: the data.
-        net: network family of the velocity.
+        net: network family of the velocity; auto is resnet for images and three layers of mlp for rows.
         condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
         flow: times, solver and guidance.
 
@@ -45,7 +52,7 @@ class FlowMatching(Model):
         (torch.Size([5]), torch.Size([5, 64]), torch.Size([3, 1, 8, 8]))
     """
 
-    provides = ("encode", "decode", "prior", "interpolate")
+    provides: tuple[str, ...] = ("encode", "decode", "prior", "interpolate")
 
     def __init__(
         self,
@@ -59,9 +66,21 @@ class FlowMatching(Model):
         self.spec, self.latents = spec, (Latent("z", (spec.size,)),)
         self.given = Given(condition, spec)
         self.needs = ("complete", *self.given.needs)
-        nets = resolve("net", net, spec=spec)
+        nets = resolve("net", self.natural_net(spec) if net == "auto" else net, spec=spec)
         self.flow = Flow(nets, spec.shape, self.given.cond, condition not in ("", "labels"), **flow)
         self.pz = StandardNormal(spec.size)
+        if spec.layout == "row" and spec.support == "real" and not any(column.discrete for column in spec.columns):
+            self.provides, self.kind = (*self.provides, "log_prob", "score"), "density"
+
+    @staticmethod
+    def natural_net(spec: Spec) -> Mapping[str, Any]:
+        """What ``"auto"`` stands for: a velocity takes more layers than an encoder."""
+        if not spec.is_image:
+            return ROWS
+        side, patch = min(spec.shape[1:]), 1
+        while side >= _LEAST and (patch == 1 or side / patch > _MOST):
+            patch *= 2
+        return {"name": "resnet", "width": _WIDTH, "patch": patch}
 
     def stages(self) -> Sequence[Stage]:
         """One: the mean and scale of the data, then the velocity."""
@@ -94,6 +113,22 @@ class FlowMatching(Model):
     def encode(self, batch: Batch) -> Tensor:
         """``(B, D)`` the noise of which the examples are made."""
         return self.flow.backwards(batch.x, self.given(batch)).flatten(1)
+
+    def log_prob(self, batch: Batch, k: int = 1) -> Tensor:
+        """``(B,)`` log densities in nats; of more than 32 values an unbiased estimate from ``k`` random directions.
+
+        It is the density of the samples as the solver makes them, up to the error of its steps.
+
+        Raises:
+            CapabilityError: the data has values that repeat.
+        """
+        if "log_prob" not in self.provides:
+            raise CapabilityError("This model has no 'log_prob' and no 'score': only that of rows of real numbers has.")
+        return self.flow.log_prob(batch.x, self.given(batch), 0 if self.spec.size <= _EXACT else k)
+
+    def score(self, batch: Batch) -> Tensor:
+        """``(B,)`` how unusual each example is: the negative log density, in nats."""
+        return -self.log_prob(batch)
 
     def interpolate(self, a: Batch | Tensor, b: Batch | Tensor, steps: int = 8) -> Tensor:
         """``(B, steps, *shape)``: decoded points on the arc between the noises of ``a`` and ``b``.

@@ -90,17 +90,27 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
 
 
 def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
-    values = merged("model", name, options)
+    values, found = merged("model", name, options), entry("model", name)
     for option in schema("model", name):
         if option.kind and isinstance(values[option.name], Mapping):
-            values[option.name] = settle(option.kind, values[option.name], spec)
-    model: Model = _make(entry("model", name), (spec,), values)
+            own = getattr(found.make, f"natural_{option.name}", None)
+            values[option.name] = settle(option.kind, values[option.name], spec, own and own(spec))
+    model: Model = _make(found, (spec,), values)
     model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
     return model
 
 
-def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+def settle(
+    kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Replaces ``"auto"`` by the entry that is natural for the data, of several the one of highest ``priority``.
+
+    Args:
+        kind: of the choice.
+        choice: with a name.
+        spec: the data.
+        own: what is natural to the model instead: a model says it for its option ``net`` by a static method
+            ``natural_net(spec)``.
 
     Example:
         >>> settle("net", {"name": "auto"}, Spec((1, 28, 28), "unit"))["name"]
@@ -109,6 +119,8 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
     if choice["name"] != AUTO:
         return dict(choice)
     rest = {k: v for k, v in choice.items() if k != "name"}
+    if own is not None:
+        return {"name": own["name"], **merged(kind, own["name"], {k: v for k, v in own.items() if k != "name"} | rest)}
     fit: dict[int, Entry] = {}  # by priority; the first entry of each
     for found in entries(kind):
         natural = getattr(found.make, "natural", None)  # priors and schedules have none
