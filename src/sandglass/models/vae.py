@@ -15,7 +15,7 @@ from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
-from sandglass.models._latent import latent_size
+from sandglass.models._latent import sized
 from sandglass.models._penalty import RatePenalty
 from sandglass.models._variational import VariationalModel
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOption, ScheduleOption, register, resolve
@@ -39,7 +39,7 @@ class VAE(VariationalModel):
     Args:
         spec: the data.
         latent_dim: size of the latent; by default 16 for rows, and for images 8 to 256 by their size.
-        net: network family of encoder and decoder; auto is conv for images and mlp for rows.
+        net: network family of encoder and decoder; auto is resnet for images and mlp for rows.
         likelihood: p(x|z); auto is bernoulli for ink on paper, logistic-mixture for photographs, gaussian for
             real values, and mixed for tables with columns of other kinds.
         prior: p(z).
@@ -58,6 +58,8 @@ class VAE(VariationalModel):
         (['distortion', 'rate'], torch.Size([5, 2]))
     """
 
+    defaults = staticmethod(sized)
+
     def __init__(
         self,
         spec: Spec,
@@ -73,14 +75,14 @@ class VAE(VariationalModel):
         **penalty: Annotated[Any, OptionsOf(RatePenalty)],
     ) -> None:
         super().__init__()
-        latent_dim = latent_size(spec) if latent_dim is None else latent_dim
+        latent_dim = self.defaults(spec)["latent_dim"] if latent_dim is None else latent_dim
         if latent_dim < 1:
             raise ConfigError(f"A VAE needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
         self.given, self.sees = Given(condition, spec), Sees(sees, spec)
         self.penalty = RatePenalty(beta_schedule=beta_schedule, **penalty)
         self.needs, self.masked = (*self.given.needs, *self.sees.needs), masked
-        nets = resolve("net", net, spec=spec)
+        nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         seen = self.sees.spec.shape
         self.q = DiagonalGaussian(Network.encoder(nets, seen, 2 * latent_dim, self.given.cond, masked=masked))
         head = resolve("likelihood", likelihood, spec, spec=spec)
