@@ -136,6 +136,7 @@ class LogProb:
             return model.log_prob(batch, self.k)
 
         values = per_example(model, evaluation, "log_prob", bound)
-        note = f"importance-weighted, k={self.k}; " + kind_of_bound(model, evaluation.split)
+        drawn = f"importance-weighted, k={self.k}; " if "posterior" in model.provides else ""
+        note = drawn + kind_of_bound(model, evaluation.split)
         result = mean_result("log_prob", values, "nats", note.rstrip("; "))
         return [result, *bits_per_dim("log_prob_bits_per_dim", values, model, evaluation.split)]

@@ -111,16 +111,16 @@ class GAN(Model):
         self.r1, self.r2 = Weight("r1", r1, r1_schedule), Weight("r2", r2, r2_schedule)
         self.given = Given(condition, spec)
         self.needs = ("complete", *self.given.needs)
-        nets = resolve("net", net, spec=spec)
+        nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.generator = Network.decoder(nets, latent_dim, spec.shape, self.given.cond)
         self.critic = Critic(nets, spec.shape, self.given.cond, minibatch_std=minibatch_std)
         self.augment = Augmentation(spec, augment) if augment and spec.is_image else None
         self.pz = resolve("prior", prior, latent_dim)
 
     @staticmethod
-    def auto(option: str, spec: Spec) -> Mapping[str, Any] | None:
-        """What ``auto`` is for an option of this model; None for the usual choice."""
-        return _FOR_PICTURES if option == "net" and spec.is_image else None
+    def defaults(spec: Spec) -> dict[str, Any]:
+        """What ``auto`` is for its network; None for the usual choice."""
+        return {"net": _FOR_PICTURES if spec.is_image else None}
 
     def stages(self) -> Sequence[Stage]:
         """One, with a moving average of the weights."""
