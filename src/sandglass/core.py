@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -365,6 +366,7 @@ class Model(nn.Module, abc.ABC):
             of that name and layout), ``"beside:NAME"`` (an unpaired set).
         modelled: those of its needs that it also models, so that they may be absent and samples do not require them.
         kind: whether its likelihood is a density or a probability; None if it has none.
+        earlier: of options that were added to it, what a model was that was saved without them.
     """
 
     latents: tuple[Latent, ...] = ()
@@ -372,6 +374,7 @@ class Model(nn.Module, abc.ABC):
     needs: tuple[str, ...] = ()
     modelled: tuple[str, ...] = ()
     kind: FigureKind | None = None
+    earlier: Mapping[str, Any] = MappingProxyType({})
     spec: Spec
     config: dict[str, Any]
 
