@@ -19,6 +19,8 @@ from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransf
 from sandglass.errors import ConfigError, DataError
 from sandglass.rng import permutation
 
+_LOOKED_AT, _EDGE, _TONES = 500, 0.1, 0.25  # pictures; distance from black and white; share of the values
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -266,6 +268,9 @@ def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Tran
     table = hasattr(train.x, "columns") or (raw.transform is None and train.x.dim() == 2)
     if types and not hasattr(train.x, "columns"):
         raise ConfigError("types is for the columns of a table; this source has none.")
+    if isinstance(raw.transform, ImageTransform):
+        tones = has_tones(train.x, raw.transform) if transform is None else getattr(transform, "tones", False)
+        return raw, replace(raw.transform, tones=tones)
     if raw.transform is not None:
         return raw, raw.transform
     if transform is not None:
@@ -284,6 +289,25 @@ def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Tran
         raw = raw.noted(*tables.remarks(fitted, raw, masks, types, fresh=transform is None))
     parts = {s: replace(p, x=seen[s][0], mask=seen[s][1]) for s, p in raw.parts.items()}
     return replace(raw, parts=parts), fitted
+
+
+def has_tones(x: Tensor | Rows, transform: ImageTransform) -> bool:
+    """Whether a quarter or more of the values of pictures lie well between black and white.
+
+    On ink, print and masks nearly all values are close to 0 or 1, and a Bernoulli suits them; on photographs few are.
+
+    Args:
+        x: stored pictures ``(N, C, H, W)``, of which at most 500 are looked at.
+        transform: that stored them.
+
+    Example:
+        >>> ramp = torch.arange(256, dtype=torch.uint8).expand(4, 1, 1, 256)
+        >>> has_tones(ramp, ImageTransform((1, 256), 1)), has_tones(ramp // 128 * 255, ImageTransform((1, 256), 1))
+        (True, False)
+    """
+    some = x[permutation(len(x), 0, "tones")[:_LOOKED_AT].sort().values].float()
+    unit = some if transform.continuous else some / (transform.levels - 1)
+    return bool(((unit > _EDGE) & (unit < 1 - _EDGE)).double().mean() >= _TONES)
 
 
 def _shape(transform: ImageTransform) -> str:

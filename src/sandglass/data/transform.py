@@ -110,6 +110,8 @@ class ImageTransform(Transform):
         levels: number of values of an element; 256 for bytes, 2 for black and white.
         background: red, green and blue behind transparency and in padding.
         continuous: whether to store float32 in [0, 1] in place of bytes.
+        tones: whether most values are greys between black and white, as in photographs; then they are modelled as
+            levels, not as soft bits.
         value_range: values mapped to black and white in grey pictures of floats or of more than 8 bits.
 
     Raises:
@@ -131,6 +133,7 @@ class ImageTransform(Transform):
     background: tuple[int, int, int] = (255, 255, 255)
     continuous: bool = False
     value_range: tuple[float, float] | None = None
+    tones: bool = field(default=False, compare=False)  # of the training examples: it changes no conversion
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "value_range", images.check_range(self.value_range))
@@ -151,7 +154,7 @@ class ImageTransform(Transform):
 
     def _spec(self, classes: int) -> Spec:
         """Images of this size; two levels are binary."""
-        support = "binary" if self.levels == 2 else "unit"
+        support = "binary" if self.levels == 2 else "levels" if self.tones else "unit"
         return Spec((self.channels, *self.size), support, self.levels, classes)  # type: ignore[arg-type]
 
     def apply(self, raw: Any) -> Tensor:

@@ -45,8 +45,8 @@ class Bernoulli(Likelihood):
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether ``"auto"`` selects this: for values in [0, 1]."""
-        return spec.support != "real"
+        """Whether ``"auto"`` selects this: for values in [0, 1] that are mostly near 0 or 1."""
+        return spec.support not in ("real", "levels")
 
     @staticmethod
     def kind(spec: Spec) -> FigureKind:

@@ -100,6 +100,11 @@ class LogisticMixture(LevelLikelihood):
             raise ConfigError(f"logistic-mixture needs at least 1 component, not {components}.")
         self.components = components
 
+    @staticmethod
+    def natural(spec: Spec) -> bool:
+        """Whether ``"auto"`` selects this: for levels, such as those of photographs."""
+        return spec.support == "levels"
+
     def numbers(self) -> int:
         """A weight, a mean and a log scale per component."""
         return 3 * self.components

@@ -201,8 +201,9 @@ class Loop:
 
     def clock(self) -> Clock:
         """The clock of the coming step of this stage."""
-        epoch = self.now.step / self.loader.steps_per_epoch
-        return Clock(self.now.step, self.total, torch.full((), epoch, dtype=self.model.dtype, device=self.device))
+        epoch, share = self.now.step / self.loader.steps_per_epoch, self.now.step / self.total
+        times = torch.tensor([epoch, share], dtype=self.model.dtype, device=self.device)
+        return Clock(self.now.step, self.total, times[0], times[1])
 
     def at_epoch_end(self) -> bool:
         """Whether an epoch has just ended."""

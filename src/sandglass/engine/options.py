@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import torch
+from torch import nn
 
 from sandglass.core import Stage
 from sandglass.data.augment import AUGMENTATIONS
@@ -39,6 +40,8 @@ STAGE_OPTIONS = (
     "select",
 )
 """Options that a stage can set for itself."""
+
+_WIDE = 32  # channels of a convolution
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp64")
 
@@ -72,7 +75,8 @@ class Training:
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
         seed: determines the initial weights, the order of the data and all noise.
         device: auto, cpu, cuda, cuda:N or mps.
-        precision: auto (fp32; tf32 on CUDA), fp32, tf32, bf16 or fp64.
+        precision: fp32, tf32, bf16 or fp64; auto is tf32 on CUDA, bf16 for convolutions of 32 channels or more on a
+            CPU with matrix tiles (AMX), which is two to three times as fast there, and fp32 elsewhere.
         threads: CPU threads; PyTorch's choice when not given. Results depend on it, so it is stored with the run.
         log_every: steps between logged training figures; the end of an epoch always is.
         watch: the split validated after every epoch: auto (validation, if there is one), validation, test or none.
@@ -198,9 +202,7 @@ class Training:
         """
         require(self.log_to)
         device = settle_device(self.device)
-        precision = self.precision
-        if precision == "auto":
-            precision = "tf32" if device.startswith("cuda") else "fp32"
+        precision = settle_precision(device, stages) if self.precision == "auto" else self.precision
         watch = self.watch
         if watch == "auto":
             watch = "validation" if "validation" in watchable else "none"
@@ -299,6 +301,18 @@ def settle_device(name: str) -> str:
     except RuntimeError as error:
         raise ConfigError(f"There is no device '{name}'.") from error
     return name
+
+
+def settle_precision(device: str, stages: Sequence[Stage]) -> str:
+    """What ``auto`` is; weights, statistics and likelihoods have at least single precision in all of them."""
+    if device.startswith("cuda"):
+        return "tf32"
+    modules = [m for stage in stages for phase in stage.phases for part in phase.trains if isinstance(part, nn.Module)
+               for m in part.modules()]  # fmt: skip
+    wide = any(isinstance(m, nn.Conv2d) and min(m.in_channels, m.out_channels) >= _WIDE for m in modules)
+    double = any(p.dtype == torch.float64 for m in modules for p in m.parameters(recurse=False))
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16" if device == "cpu" and wide and not double and tiles() else "fp32"
 
 
 def _loggers(given: str | Sequence[str]) -> tuple[str, ...]:

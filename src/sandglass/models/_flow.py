@@ -88,7 +88,9 @@ class Flow(nn.Module):
         if not 0 <= guidance < math.inf:
             raise ConfigError(f"The guidance must be finite and at least 0, not {guidance}.")
         if guidance != 1 and not (cond and drop):
-            raise ConfigError("Guidance needs a condition, and a share of examples to drop it from; set both, or omit it.")
+            raise ConfigError(
+                "Guidance needs a condition, and a share of examples to drop it from; set both, or omit it."
+            )
         self.shape, self.steps, self.solver = tuple(shape), steps, solver
         self.times = times if times != "auto" else "logit-normal" if len(shape) == 3 else "uniform"
         self.tagged, self.drop, self.guidance = tagged, drop if cond else 0.0, guidance
@@ -239,9 +241,7 @@ def _slope(field: Field, x: Tensor, t: float, h: float, solver: str) -> Tensor:
     return (first + field(x + h * first, x.new_full((len(x),), t + h))) / 2
 
 
-def integrate_density(
-    field: Field, x: Tensor, steps: int, solver: str, signs: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def integrate_density(field: Field, x: Tensor, steps: int, solver: str, signs: Tensor | None) -> tuple[Tensor, Tensor]:
     """Points ``(B, *shape)`` carried back to noise, and ``(B,)`` the integral of the divergence on their way.
 
     Args:

@@ -13,7 +13,7 @@ from sandglass.distributions.observed import log_prob
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
 from sandglass.models._density import GaussianDensity
-from sandglass.models._latent import LatentModel
+from sandglass.models._latent import LatentModel, sized
 from sandglass.registry import LikelihoodOption, NetOption, register, resolve
 
 
@@ -28,10 +28,11 @@ class Autoencoder(LatentModel):
 
     Args:
         spec: the data.
-        latent_dim: size of the code.
-        net: network family of encoder and decoder; auto is conv for images and mlp for rows.
-        likelihood: p(x|z), of which the loss is the negative logarithm; auto is bernoulli for values in [0, 1],
-            gaussian for real ones, and mixed for tables with columns of other kinds.
+        latent_dim: size of the code; by default 16 for rows, and for images 8 to 256 by their size.
+        net: network family of encoder and decoder; auto is resnet for images and mlp for rows.
+        likelihood: p(x|z), of which the loss is the negative logarithm; auto is bernoulli for ink on paper,
+            logistic-mixture for photographs, gaussian for real values, and mixed for tables with columns of other
+            kinds.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
 
@@ -43,23 +44,26 @@ class Autoencoder(LatentModel):
 
     provides = ("encode", "decode", "reconstruct", "interpolate", "score", "embed", "complete")
 
+    defaults = staticmethod(sized)
+
     def __init__(
         self,
         spec: Spec,
         *,
-        latent_dim: int = 16,
+        latent_dim: int | None = None,
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
         sees: str = "auto",
         masked: bool = False,
     ) -> None:
         super().__init__()
+        latent_dim = self.defaults(spec)["latent_dim"] if latent_dim is None else latent_dim
         if latent_dim < 1:
             raise ConfigError(f"An autoencoder needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
         self.given, self.sees = Given("", spec), Sees(sees, spec)
         self.needs, self.masked = self.sees.needs, masked
-        nets = resolve("net", net, spec=spec)
+        nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.encoder = Network.encoder(nets, self.sees.spec.shape, latent_dim, masked=masked)
         self.p = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
         self.density = GaussianDensity(latent_dim)

@@ -66,21 +66,21 @@ class FlowMatching(Model):
         self.spec, self.latents = spec, (Latent("z", (spec.size,)),)
         self.given = Given(condition, spec)
         self.needs = ("complete", *self.given.needs)
-        nets = resolve("net", self.natural_net(spec) if net == "auto" else net, spec=spec)
+        nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.flow = Flow(nets, spec.shape, self.given.cond, condition not in ("", "labels"), **flow)
         self.pz = StandardNormal(spec.size)
         if spec.layout == "row" and spec.support == "real" and not any(column.discrete for column in spec.columns):
             self.provides, self.kind = (*self.provides, "log_prob", "score"), "density"
 
     @staticmethod
-    def natural_net(spec: Spec) -> Mapping[str, Any]:
-        """What ``"auto"`` stands for: a velocity takes more layers than an encoder."""
+    def defaults(spec: Spec) -> dict[str, Any]:
+        """The net: a velocity takes more layers than an encoder."""
         if not spec.is_image:
-            return ROWS
+            return {"net": ROWS}
         side, patch = min(spec.shape[1:]), 1
         while side >= _LEAST and (patch == 1 or side / patch > _MOST):
             patch *= 2
-        return {"name": "resnet", "width": _WIDTH, "patch": patch}
+        return {"net": {"name": "resnet", "width": _WIDTH, "patch": patch}}
 
     def stages(self) -> Sequence[Stage]:
         """One: the mean and scale of the data, then the velocity."""

@@ -65,8 +65,7 @@ class JointVAE(VariationalModel):
             1911.03393), scale likelihoods in this way. With 1 each the objective is a bound, and labels weigh little.
         net: network family of x, and of companions of the same layout; the others' is auto. Auto is conv for images and
             mlp for rows.
-        likelihood: p(x|z, w); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables with
-            columns of other kinds. That of a companion is always auto.
+        likelihood: p(x|z, w); auto as for the VAE. That of a companion is always auto.
         penalty: what the objective makes of the rate.
 
     Raises:

@@ -51,8 +51,7 @@ class LadderVAE(VariationalModel):
         skips: whether each level, and x, is given all levels above it; otherwise the next one alone, as in the paper.
         width: of the features and hidden layers between the levels.
         net: network family of the encoder to the features and of the decoder; auto is conv for images and mlp for rows.
-        likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
-            with columns of other kinds.
+        likelihood: p(x|z); auto as for the VAE.
         condition: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
         penalty: what the objective makes of the rate.

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Batches, Clock, Latent, Phase, Spec, Stage, Terms
-from sandglass.distributions.conditional import DiagonalGaussian, Network, Observation
+from sandglass.distributions.conditional import DiagonalGaussian, Observation
 from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate
 from sandglass.distributions.standard import StandardNormal
@@ -86,7 +86,7 @@ class LatentFlow(LatentModel):
         self.spec, self.beta = spec, beta
         self.given, self.sees = Given(condition, spec), Sees(sees, spec)
         self.needs = (*self.given.needs, *self.sees.needs)
-        nets = resolve("net", self.natural_net(spec) if net == "auto" else net, spec=spec)
+        nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         maps, twice = (CodeMap(nets, self.sees.spec.shape, codes, n * code_dim) for n in (1, 2))
         self.latents = (Latent("z", (*maps.size, code_dim)),)
         self.q = DiagonalGaussian(Paired(twice.encoder(self.sees.spec.shape, 2 * self.code_size), code_dim))
@@ -102,9 +102,9 @@ class LatentFlow(LatentModel):
         self.flow = Flow(family, self.code_shape, self.given.cond, condition not in ("", "labels"), **flow)
 
     @staticmethod
-    def natural_net(spec: Spec) -> Mapping[str, Any]:
-        """What ``"auto"`` stands for: kernels that leave no checkerboard, in the decoder of pictures."""
-        return {"name": "resnet"} if spec.is_image else {"name": "mlp"}
+    def defaults(spec: Spec) -> dict[str, Any]:
+        """The net: kernels that leave no checkerboard, in the decoder of pictures."""
+        return {"net": {"name": "resnet" if spec.is_image else "mlp"}}
 
     def stages(self) -> Sequence[Stage]:
         """Encoder and decoder; then the mean and scale of the codes, and their flow."""

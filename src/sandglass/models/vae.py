@@ -15,15 +15,16 @@ from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
+from sandglass.models._latent import sized
 from sandglass.models._penalty import RatePenalty
 from sandglass.models._variational import VariationalModel
-from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOption, register, resolve
+from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOption, ScheduleOption, register, resolve
 
 
 @register("vae")
-@register("beta-vae", beta=4.0)
+@register("beta-vae", beta=4.0, beta_schedule="constant")
 @register("cyclical-vae", beta_schedule="cyclical")
-@register("capacity-vae", beta=1000.0, capacity=25.0)
+@register("capacity-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
 @register("cvae", condition="labels")
 class VAE(VariationalModel):
     """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
@@ -37,14 +38,15 @@ class VAE(VariationalModel):
 
     Args:
         spec: the data.
-        latent_dim: size of the latent.
-        net: network family of encoder and decoder; auto is conv for images and mlp for rows.
-        likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
-            with columns of other kinds.
+        latent_dim: size of the latent; by default 16 for rows, and for images 8 to 256 by their size.
+        net: network family of encoder and decoder; auto is resnet for images and mlp for rows.
+        likelihood: p(x|z); auto is bernoulli for ink on paper, logistic-mixture for photographs, gaussian for
+            real values, and mixed for tables with columns of other kinds.
         prior: p(z).
         condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
+        beta_schedule: schedule of beta; a warm-up over the first tenth of the run keeps more of the latent in use.
         penalty: on the rate, in the objective.
 
     Example:
@@ -56,26 +58,31 @@ class VAE(VariationalModel):
         (['distortion', 'rate'], torch.Size([5, 2]))
     """
 
+    defaults = staticmethod(sized)
+
     def __init__(
         self,
         spec: Spec,
         *,
-        latent_dim: int = 16,
+        latent_dim: int | None = None,
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
         prior: PriorOption = "standard",
         condition: str = "",
         sees: str = "auto",
         masked: bool = False,
+        beta_schedule: ScheduleOption = "warm-up",
         **penalty: Annotated[Any, OptionsOf(RatePenalty)],
     ) -> None:
         super().__init__()
+        latent_dim = self.defaults(spec)["latent_dim"] if latent_dim is None else latent_dim
         if latent_dim < 1:
             raise ConfigError(f"A VAE needs latent_dim >= 1, not {latent_dim}.")
         self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
-        self.given, self.sees, self.penalty = Given(condition, spec), Sees(sees, spec), RatePenalty(**penalty)
+        self.given, self.sees = Given(condition, spec), Sees(sees, spec)
+        self.penalty = RatePenalty(beta_schedule=beta_schedule, **penalty)
         self.needs, self.masked = (*self.given.needs, *self.sees.needs), masked
-        nets = resolve("net", net, spec=spec)
+        nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         seen = self.sees.spec.shape
         self.q = DiagonalGaussian(Network.encoder(nets, seen, 2 * latent_dim, self.given.cond, masked=masked))
         head = resolve("likelihood", likelihood, spec, spec=spec)

@@ -47,8 +47,7 @@ class VQVAE(LatentModel):
         revive: share of an even use below which a code is replaced by a vector of the batch; 0 for never.
         levels: of each dimension of fsq; found from the codebook_size when none are given.
         net: network family of encoder and decoder; auto is conv for images and mlp for rows.
-        likelihood: p(x|k); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
-            with columns of other kinds.
+        likelihood: p(x|k); auto as for the VAE.
         condition: what prior and decoder are conditioned on: labels, or a companion of each example; nothing if empty.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
         prior: the transformer over codes.

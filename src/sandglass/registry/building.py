@@ -14,7 +14,7 @@ from sandglass.registry.limits import Counter, is_own
 from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, schema
 
 
-def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any:
+def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None, own: Mapping[str, Any] | None = None) -> Any:
     """An object from a choice: a name, a mapping with a name and options, or an object, which is returned.
 
     Args:
@@ -22,6 +22,7 @@ def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any
         choice: the choice.
         args: positional arguments, such as the :class:`~sandglass.core.Spec`.
         spec: of the data, needed for the choice ``"auto"``.
+        own: what ``"auto"`` is for one model instead.
 
     Example:
         >>> resolve("net", {"name": "mlp", "widths": [32]}).widths
@@ -31,7 +32,7 @@ def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None) -> Any
         return choice
     options = expand(kind, choice)
     if spec is not None:
-        options = settle(kind, options, spec)
+        options = settle(kind, options, spec, own)
     name = options.pop("name")
     return _make(entry(kind, name), args, options)
 
@@ -91,26 +92,26 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
 
 def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
     values, found = merged("model", name, options), entry("model", name)
+    by_data: Mapping[str, Any] = found.make.defaults(spec) if hasattr(found.make, "defaults") else {}
     for option in schema("model", name):
-        if option.kind and isinstance(values[option.name], Mapping):
-            own = getattr(found.make, f"natural_{option.name}", None)
-            values[option.name] = settle(option.kind, values[option.name], spec, own and own(spec))
+        value, own = values[option.name], by_data.get(option.name)
+        if option.kind and isinstance(value, Mapping):
+            values[option.name] = settle(option.kind, value, spec, own)
+        elif value is None:
+            values[option.name] = own
     model: Model = _make(found, (spec,), values)
     model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
     return model
 
 
-def settle(
-    kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def settle(kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Replaces ``"auto"`` by the entry that is natural for the data, of several the one of highest ``priority``.
 
     Args:
         kind: of the choice.
         choice: with a name.
         spec: the data.
-        own: what is natural to the model instead: a model says it for its option ``net`` by a static method
-            ``natural_net(spec)``.
+        own: what ``"auto"`` is for one model instead, from its ``defaults(spec)``.
 
     Example:
         >>> settle("net", {"name": "auto"}, Spec((1, 28, 28), "unit"))["name"]

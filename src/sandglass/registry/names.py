@@ -180,7 +180,8 @@ def signature(make: Callable[..., Any], preset: Mapping[str, Any] | None = None)
             shared = next(
                 (mark.make for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, OptionsOf)), None
             )
-            options += signature(shared, preset) if shared else ()
+            own = {option.name for option in options}  # a default of its own replaces the shared one
+            options += [option for option in signature(shared, preset) if option.name not in own] if shared else []
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
             continue
         kind = next((mark.name for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Kind)), None)

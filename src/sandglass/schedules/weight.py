@@ -56,7 +56,7 @@ class Weight:
 
     def __call__(self, clock: Clock) -> Tensor | float:
         """The current value: a ``()`` tensor, or a number where it is constant."""
-        return self.value * self.schedule(clock.epoch) if self.moves else self.final
+        return self.value * self._factor(clock) if self.moves else self.final
 
     @property
     def final(self) -> float:
@@ -73,7 +73,7 @@ class Weight:
             >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10)
             ''
         """
-        reached = self.value * self.schedule(epochs)
+        reached = self.value * self.schedule(1 if self.schedule.relative else epochs)
         if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
             return ""
         return (
@@ -88,4 +88,7 @@ class Weight:
 
     def scalar(self, clock: Clock, name: str = "") -> dict[str, Tensor]:
         """Its current value ``()`` under its name or another, for logging; empty where it is constant."""
-        return {name or self.name: self.value * self.schedule(clock.epoch)} if self.moves else {}
+        return {name or self.name: self.value * self._factor(clock)} if self.moves else {}
+
+    def _factor(self, clock: Clock) -> Tensor:
+        return self.schedule(clock.share if self.schedule.relative else clock.epoch)
