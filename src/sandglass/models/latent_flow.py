@@ -110,7 +110,8 @@ class LatentFlow(LatentModel):
         """Encoder and decoder; then the mean and scale of the codes, and their flow."""
         first = Phase("autoencoder", (self.q, self.p), self.autoencoder, scheduled=False)
         second = Phase("flow", (self.flow,), self.flow_matching, optim=OPTIM, scheduled=False)
-        return Stage("codes", (first,), None, "autoencoder"), Stage("flow", (second,), self.fit_scale, "flow")
+        flow = Stage("flow", (second,), self.fit_scale, "flow", ema=0.999)
+        return Stage("codes", (first,), None, "autoencoder"), flow
 
     def autoencoder(self, batch: Batch, clock: Clock) -> Terms:
         """``distortion + beta * rate`` of what was observed, from one draw of z each; the batch mean."""
