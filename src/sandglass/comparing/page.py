@@ -294,5 +294,6 @@ def _size(side: Side) -> list[str]:
         f"{best:g}" if best is not None else "last",
         f"{max((r['step'] for r in m.records), default=0):,}",
         facts.duration(sum(e.get("seconds", 0.0) for e in stops)),
-        f"{side.run.config['environment'].get('gpu') or training['device']}, {training['threads']} threads",
+        f"{side.run.config['environment'].get('gpu') or training['device']}, "
+        f"{training['threads']} thread{'s' * (training['threads'] != 1)}",
     ]
