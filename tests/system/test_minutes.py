@@ -183,7 +183,7 @@ def test_a_fast_run_goes_on_and_its_configuration_repeats_it(tmp_path: Path) -> 
 
 
 def test_a_learning_rate_that_has_fallen_to_0_is_not_followed_by_epochs(tmp_path: Path) -> None:
-    loop, run = timed(tmp_path / "run", 1.0, schedule="cosine")
+    loop, _ = timed(tmp_path / "run", 1.0, schedule="cosine")
     loop.fit()
     assert loop.now.step == 20
     assert "fallen to 0" in loop.progress.said[-1]  # type: ignore[attr-defined]
@@ -248,7 +248,8 @@ def test_the_run_holds_its_plan_and_its_settings_repeat_it(tmp_path: Path) -> No
     run = train(tmp_path / "run", minutes=0.01)
     config = yaml.safe_load((run.path / "config.yaml").read_text())
     assert config["plan"]["minutes"] == 0.01 and config["training"]["minutes"] is None
-    again = train(tmp_path / "again", **{k: v for k, v in config["training"].items() if k not in ("threads", "device", "sheets", "minutes")})  # fmt: skip
+    given = ("threads", "device", "sheets", "minutes")
+    again = train(tmp_path / "again", **{k: v for k, v in config["training"].items() if k not in given})
     assert digest(run.load_model(), run) == digest(again.load_model(), again)
     assert "plan" not in again.config
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from sandglass import __version__
 from sandglass.comparing.sides import Block, Comparison, Side
+from sandglass.data.pixels import to_images
 from sandglass.metrics.compared import Ranking
 from sandglass.reports import facts, history
 from sandglass.reports.chart import COLOURS, Chart
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.page import paired, template
 from sandglass.reports.plots import dot_chart, overlay_chart
 from sandglass.reports.section import Section, Strip, Table

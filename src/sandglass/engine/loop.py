@@ -33,6 +33,7 @@ from sandglass.engine.precision import settings
 from sandglass.engine.progress import Progress, Silent, watching
 from sandglass.engine.recorder import Recorder
 from sandglass.engine.schedules import make_factor
+from sandglass.engine.sheets import Sheets
 from sandglass.engine.signals import Signals
 from sandglass.engine.state import State
 from sandglass.engine.step import Stepper
@@ -79,6 +80,16 @@ class Loop:
         self.recorder = Recorder(run, options, self.progress.say)
         self.stages = tuple(model.stages())
         self.watched = None if options.watch == "none" else data.splits[options.watch]
+        self.sheets = Sheets(
+            run,
+            model,
+            data,
+            options.sheets,
+            split="train" if self.watched is None or not len(self.watched) else options.watch,
+            seed=options.seed,
+            say=self.progress.say,
+            clock=clock,
+        )
         self.signals = Signals()
         self._saved: int | None = None
         self._saved_at = self.time()
@@ -167,6 +178,7 @@ class Loop:
                 self.end_epoch()
             elif self.options.save_steps and self.now.step % self.options.save_steps == 0:
                 self.save()
+            self.draw_sheet()
         self.answer_signals()
         self.save()
         self.keep_model()
@@ -225,6 +237,13 @@ class Loop:
         """The clock of the coming step of this stage."""
         epoch = self.now.step / self.loader.steps_per_epoch
         return Clock(self.now.step, self.total, torch.full((), epoch, dtype=self.model.dtype, device=self.device))
+
+    def draw_sheet(self) -> None:
+        """Writes a sheet of pictures, if one is due."""
+        if self.sheets.is_due(self.now.step, self.last):
+            self._training = False
+            if (path := self.sheets.write(self.stepper, self.now.total)) is not None:
+                self.progress.drawn(path)
 
     def at_epoch_end(self) -> bool:
         """Whether an epoch has just ended, or the stage in the midst of one."""

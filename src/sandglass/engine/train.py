@@ -73,7 +73,8 @@ def train(
         model_options: of the named model.
         data_options: of :func:`load_data`.
         init_from: a run or model folder whose weights to start from: all of them, or the network bodies that fit.
-        progress: shows the progress; by default a bar in a terminal, a line in a notebook, nothing in a pipe.
+        progress: shows the progress; by default a bar in a terminal, one line in a notebook, a line now and then in a
+            pipe.
         recipe: name of the recipe these options came from, written to the configuration.
         plan: of :func:`plan_minutes`, whose epochs are in the options, to end in its time; ``minutes`` makes one.
         options: of :class:`~sandglass.engine.options.Training`.
