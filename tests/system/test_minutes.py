@@ -143,7 +143,7 @@ def test_a_plan_says_what_it_chose() -> None:
     costs = {"codes": Cost(0.12), "prior": Cost(0.034)}
     plan = Plan(2, None, 32, {"codes": 9, "prior": 1}, costs, shares_of(list(costs)), 1.0)
     assert plan.line() == (
-        "2 minutes: batch 32, 9 epochs of codes (60% of the time), then 1 epoch of prior (40% of the time); "
+        "2 minutes: batch 32, 9 epochs of codes (50% of the time), then 1 epoch of prior (50% of the time); "
         "a step takes 0.12 s and 0.034 s"
     )
 

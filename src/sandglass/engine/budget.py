@@ -7,6 +7,16 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 
+def minutes(seconds: float) -> str:
+    """A time in minutes, in words.
+
+    Example:
+        >>> minutes(60), minutes(90)
+        ('1 minute', '1.5 minutes')
+    """
+    return f"{seconds / 60:g} minute{'s' * (seconds != 60)}"
+
+
 @dataclass(frozen=True)
 class Budget:
     """The time of a run.
@@ -28,9 +38,9 @@ class Budget:
         """The budget of a plan in a configuration; None without a plan.
 
         Example:
-            >>> plan = {"minutes": 2, "planning": 1.5, "shares": {"codes": 0.6, "prior": 0.4}, "seconds": {}}
+            >>> plan = {"minutes": 2, "planning": 1.5, "shares": {"codes": 0.5, "prior": 0.5}, "seconds": {}}
             >>> Budget.of(plan).ends
-            {'codes': 72.0, 'prior': 120.0}
+            {'codes': 60.0, 'prior': 120.0}
         """
         if not plan:
             return None

@@ -26,7 +26,7 @@ from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.loading import Loader, in_order
 from sandglass.engine import snapshot
-from sandglass.engine.budget import Budget
+from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.meter import Bad
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
@@ -323,9 +323,11 @@ class Loop:
         """Says at the end how much of the minutes was used."""
         if self.budget is not None:
             used, given = self.elapsed(), self.budget.seconds
-            early = " This model can train no longer: " if used < 0.9 * given else ""
-            why = "it stopped early." if self.now.stopped_early else "its learning rate has fallen to 0."
-            self.progress.say(f"Trained {used / 60:.2f} of {given / 60:g} minutes.{early}{why if early else ''}")
+            early = ""
+            if used < 0.9 * given:
+                why = "it stopped early" if self.now.stopped_early else "its learning rate has fallen to 0"
+                early = f", and no longer: {why}"
+            self.progress.say(f"Trained for {used / 60:.2f} of {minutes(given)}{early}.")
 
     def named(self) -> str:
         """The stage's name before a message, if there are several."""

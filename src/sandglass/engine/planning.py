@@ -23,13 +23,14 @@ from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import Loader
+from sandglass.engine.budget import minutes
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.precision import settings
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
 from sandglass.errors import ConfigError
 
-FIRST_SHARE = 0.6
+FIRST_SHARE = 0.5
 """Share of the time for the first stage that is trained; the later ones have equal parts of the rest."""
 
 ENOUGH = 4000
@@ -104,8 +105,7 @@ class Plan:
         epochs = ", then ".join(f"{n} epoch{'s' * (n != 1)}{of[name]}" for name, n in self.epochs.items())
         steps = " and ".join(f"{cost.step:.2g} s" for cost in self.costs.values())
         width = f"width {self.width}, " if self.width else ""
-        whole = f"{self.minutes:g} minute{'s' * (self.minutes != 1)}"
-        return f"{whole}: {width}batch {self.batch_size}, {epochs}; a step takes {steps}"
+        return f"{minutes(60 * self.minutes)}: {width}batch {self.batch_size}, {epochs}; a step takes {steps}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the configuration of the run."""
@@ -126,7 +126,7 @@ def shares_of(stages: Sequence[str]) -> dict[str, float]:
 
     Example:
         >>> shares_of(["train"]), shares_of(["codes", "prior"])
-        ({'train': 1.0}, {'codes': 0.6, 'prior': 0.4})
+        ({'train': 1.0}, {'codes': 0.5, 'prior': 0.5})
     """
     first, *later = stages
     if not later:

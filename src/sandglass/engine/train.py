@@ -18,7 +18,7 @@ from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import as_dataset, run_data
-from sandglass.engine.budget import Budget
+from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width, make_plan, of_width, width_of
@@ -220,7 +220,7 @@ def resume(
         budget = Budget.of(config.get("plan"))
         if budget is not None and checkpoint is not None:
             left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
-            progress.say(f"{max(left, 0) / 60:.2f} of {budget.seconds / 60:g} minutes are left.")
+            progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
         loop.fit(checkpoint)
     return run
