@@ -218,6 +218,13 @@ def test_stopped_at_every_step_and_resumed_it_ends_the_same(
         assert digest(loop.model, run) == expected, step
 
 
+def test_a_fit_in_closed_form_comes_after_the_time(tmp_path: Path) -> None:
+    loop, run = timed(tmp_path / "run", 9.0, name="ae")
+    loop.fit()
+    assert loop.stage.name == "density" and loop.now.fitted and loop.now.total == 8
+    assert digest(loop.model, run) == repeated(tmp_path / "again", Run(run.path), "ae")
+
+
 def test_killed_after_the_decision_it_still_ends_there(tmp_path: Path) -> None:
     """The configuration is written before the last checkpoint."""
     loop, run = timed(tmp_path / "straight", 9.0, save_steps=1)

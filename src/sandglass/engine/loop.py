@@ -6,6 +6,8 @@ and resumed gives the same bits, on CPU, with the same versions and thread count
 
 Where a run was given minutes, the clock decides how many steps there are, and nothing else: what it decided is written
 to the configuration before the next step, so that the configuration repeats the run.
+
+The file is long because steps, epochs, stages, signals and deadlines act on one state, at the same boundaries.
 """
 
 from __future__ import annotations
@@ -292,7 +294,7 @@ class Loop:
         Not where the learning rate falls to 0 at the end. No other schedule knows the number of epochs, so the longer
         run has the same bits as one that had been planned so.
         """
-        if self.budget is None or self.now.stopped_early or self.own.schedule == "cosine":
+        if self.budget is None or not self.stage.phases or self.now.stopped_early or self.own.schedule == "cosine":
             return False
         left, done = self.seconds_left(), self.now.step - self._first
         if self.own.max_steps or self.signals.stop is not None or left < _SPARE * self.budget.length(self.stage.name):
