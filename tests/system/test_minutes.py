@@ -130,7 +130,11 @@ def test_planning_leaves_no_trace() -> None:
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert model.training and plan.width is None and plan.epochs["train"] > 1 and plan.spent > 0
     applied = plan.applied(Training(minutes=1, threads=1))
-    assert (applied.minutes, applied.epochs, applied.batch_size) == (None, plan.epochs["train"], plan.batch_size)
+    assert (applied.minutes, applied.epochs, applied.batch_size) == (
+        None,
+        plan.epochs["train"],
+        plan.batch_sizes["train"],
+    )
 
 
 def test_the_width_is_chosen_where_it_was_not_given() -> None:
@@ -141,11 +145,23 @@ def test_the_width_is_chosen_where_it_was_not_given() -> None:
 
 def test_a_plan_says_what_it_chose() -> None:
     costs = {"codes": Cost(0.12), "prior": Cost(0.034)}
-    plan = Plan(2, None, 32, {"codes": 9, "prior": 1}, costs, shares_of(list(costs)), 1.0)
+    plan = Plan(2, None, {"codes": 32, "prior": 16}, {"codes": 9, "prior": 1}, costs, shares_of(list(costs)), 1.0)
     assert plan.line() == (
-        "2 minutes: batch 32, 9 epochs of codes (50% of the time), then 1 epoch of prior (50% of the time); "
+        "2 minutes: batch 32 and 16, 9 epochs of codes (50% of the time), then 1 epoch of prior (50% of the time); "
         "a step takes 0.12 s and 0.034 s"
     )
+
+
+def test_every_stage_has_its_batch_and_epochs() -> None:
+    costs = {"codes": Cost(0.12), "prior": Cost(0.034)}
+    plan = Plan(2, None, {"codes": 32, "prior": 16}, {"codes": 9, "prior": 1}, costs, shares_of(list(costs)), 1.0)
+    applied = plan.applied(Training(minutes=2, stage={"prior": {"lr": 0.1}}))
+    assert (applied.epochs, applied.batch_size) == (9, 32)
+    assert applied.stage == {"prior": {"lr": 0.1, "epochs": 1, "batch_size": 16}}
+    data = pictures()
+    model = fresh("vq-vae", data, **QUANTISED)
+    made = make_plan(model, data, Training(minutes=1, threads=1, batch_size=8), clock=Ticking(0.01))
+    assert set(made.epochs) == {"codes", "prior"} and set(made.batch_sizes.values()) == {8}
 
 
 @pytest.mark.parametrize(
@@ -171,6 +187,16 @@ def test_a_slow_run_ends_on_time_and_its_configuration_repeats_it(seconds: float
     assert run.steps()[-1] == steps and (run.path / "model").is_dir()
     assert any("the time is up" in text for text in loop.progress.said)  # type: ignore[attr-defined]
     assert digest(loop.model, run) == repeated(tmp_path / "again", run)
+
+
+def test_a_run_that_ended_on_time_is_finished(tmp_path: Path) -> None:
+    from sandglass.app.runs import state
+    from sandglass.runs.card import ended
+
+    loop, run = timed(tmp_path / "run", 9.0)
+    loop.fit()
+    assert state(Run(run.path), complete=False) == "finished"
+    assert ended(run.config["training"]) == " (the stage train ended after 7 updates)"
 
 
 def test_a_fast_run_goes_on_and_its_configuration_repeats_it(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ FEW = 1000
 
 _WIDEST = 128
 _MARGIN = 0.97  # of the time is planned; the rest is for checkpoints and sheets
-_WARMUP, _STEPS = 2, 5  # steps that are not timed, and the fewest that are
+_WARMUP, _STEPS = 2, 3  # steps that are not timed, and the fewest that are
 _PART = 0.015  # of the time for one measurement
 
 
@@ -66,7 +66,7 @@ class Plan:
     Args:
         minutes: for the training of all stages.
         width: of the net, None where it was given or the net has none.
-        batch_size: of the first stage.
+        batch_sizes: by stage that is trained.
         epochs: by stage that is trained.
         costs: by stage that is trained.
         shares: of the minutes, by stage that is trained.
@@ -76,7 +76,7 @@ class Plan:
 
     minutes: float
     width: int | None
-    batch_size: int
+    batch_sizes: Mapping[str, int]
     epochs: Mapping[str, int]
     costs: Mapping[str, Cost]
     shares: Mapping[str, float]
@@ -88,8 +88,11 @@ class Plan:
         first, *later = self.epochs
         stage = {name: dict(own) for name, own in training.stage.items()}
         for name in later:
-            stage.setdefault(name, {})["epochs"] = self.epochs[name]
-        changes = {"minutes": None, "epochs": self.epochs[first], "batch_size": self.batch_size, "stage": stage}
+            own = stage.setdefault(name, {})
+            own["epochs"] = self.epochs[name]
+            if self.batch_sizes[name] != self.batch_sizes[first]:
+                own["batch_size"] = self.batch_sizes[name]
+        changes = {"minutes": None, "epochs": self.epochs[first], "batch_size": self.batch_sizes[first], "stage": stage}
         return dataclasses.replace(training, **changes)  # type: ignore[arg-type]
 
     def line(self) -> str:
@@ -97,7 +100,7 @@ class Plan:
 
         Example:
             >>> cost = {"train": Cost(0.12)}
-            >>> Plan(15, 64, 64, {"train": 40}, cost, {"train": 1.0}, 9.0).line()
+            >>> Plan(15, 64, {"train": 64}, {"train": 40}, cost, {"train": 1.0}, 9.0).line()
             '15 minutes: width 64, batch 64, 40 epochs; a step takes 0.12 s'
         """
         several = len(self.epochs) > 1
@@ -105,7 +108,8 @@ class Plan:
         epochs = ", then ".join(f"{n} epoch{'s' * (n != 1)}{of[name]}" for name, n in self.epochs.items())
         steps = " and ".join(f"{cost.step:.2g} s" for cost in self.costs.values())
         width = f"width {self.width}, " if self.width else ""
-        return f"{minutes(60 * self.minutes)}: {width}batch {self.batch_size}, {epochs}; a step takes {steps}"
+        batch = " and ".join(map(str, dict.fromkeys(self.batch_sizes.values())))
+        return f"{minutes(60 * self.minutes)}: {width}batch {batch}, {epochs}; a step takes {steps}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the configuration of the run."""
@@ -113,7 +117,7 @@ class Plan:
         return {
             "minutes": self.minutes,
             "width": self.width,
-            "batch_size": self.batch_size,
+            "batch_sizes": dict(self.batch_sizes),
             "epochs": dict(self.epochs),
             "shares": dict(self.shares),
             "seconds": {name: {k: float(f"{v:.4g}") for k, v in cost.items()} for name, cost in costs.items()},
@@ -243,33 +247,38 @@ def make_plan(
     part = _PART * seconds
     models: dict[int | None, Model] = {}
 
-    def cost_of(width: int | None, place: int, batch_size: int | None) -> Cost:
+    def cost_of(width: int | None, place: int, batch_size: int) -> Cost:
         if width not in models:
             models.clear()  # one at a time
             models[width] = copy.deepcopy(model) if make is None or width == usual else make(width)
         stage = next(s for s in models[width].stages() if s.name == stages[place].name)
-        own = options.of_stage(stage.name)
-        own = own if batch_size is None else dataclasses.replace(own, batch_size=batch_size)
+        own = dataclasses.replace(options.of_stage(stage.name), batch_size=batch_size)
         return measure(models[width], data, stage, own, seconds=part * shares[stage.name], clock=clock)
 
-    first, own = shares[stages[0].name] * seconds, options.of_stage(stages[0].name)
-    usual = width_of(model) if make is not None else None
-    width, batch_size = usual, own.batch_size
-    if usual is None:
-        cost = cost_of(None, 0, batch_size)
-    else:
-        width, cost = choose_width(first, lambda w: cost_of(w, 0, batch_size), usual, examples, batch_size)
-    if training.batch_size is None and "batch_size" not in training.stage.get(stages[0].name, {}):
-        least = max(16, own.accumulate)
-        batch_size, cost = choose_batch(
-            first, lambda n: cost_of(width, 0, max(n, least)), max(batch_size, least), cost, examples
-        )
-    costs, epochs = {stages[0].name: cost}, {stages[0].name: epochs_in(first, cost, examples, batch_size)}
-    for place, stage in enumerate(stages[1:], 1):
-        size = training.stage.get(stage.name, {}).get("batch_size", batch_size)
-        costs[stage.name] = cost_of(width, place, size)
-        epochs[stage.name] = epochs_in(shares[stage.name] * seconds, costs[stage.name], examples, size)
-    return Plan(training.minutes, width, batch_size, epochs, costs, shares, clock() - begun)
+    costs: dict[str, Cost] = {}
+    sizes: dict[str, int] = {}
+    epochs: dict[str, int] = {}
+    width = usual = width_of(model) if make is not None else None
+    for place, stage in enumerate(stages):
+        own, time_of = options.of_stage(stage.name), shares[stage.name] * seconds
+        fixed = "batch_size" in training.stage.get(stage.name, {}) or training.batch_size is not None
+        size = own.batch_size
+        if place == 0 and usual is not None:
+            width, cost = choose_width(time_of, lambda w: cost_of(w, 0, size), usual, examples, size)  # noqa: B023
+        else:
+            cost = cost_of(width, place, size)
+        if not fixed:
+            least = max(16, own.accumulate)
+            size, cost = choose_batch(
+                time_of,
+                lambda n: cost_of(width, place, max(n, least)),  # noqa: B023
+                max(size, least),
+                cost,
+                examples,
+            )
+        costs[stage.name], sizes[stage.name] = cost, size
+        epochs[stage.name] = epochs_in(time_of, cost, examples, size)
+    return Plan(training.minutes, width, sizes, epochs, costs, shares, clock() - begun)
 
 
 def width_of(model: Model) -> int | None:
