@@ -17,11 +17,12 @@ from sandglass.engine.planning import (
     Cost,
     Plan,
     choose_batch,
-    choose_width,
     epochs_in,
     free_width,
     make_plan,
+    narrower,
     shares_of,
+    wider,
 )
 from sandglass.engine.train import finished
 from sandglass.errors import ConfigError
@@ -106,17 +107,20 @@ def test_a_wider_net_is_only_timed_where_it_may_be_chosen() -> None:
         asked.append(width)
         return Cost((width / 32) ** 2 * 0.01)
 
-    assert choose_width(50, cost_of, 32, 2400, 64)[0] == 32 and asked == [32]
+    usual = Cost(0.01)
+    assert wider(50, cost_of, 32, usual, 2400, 64)[0] == 32 and asked == []
+    assert wider(200, cost_of, 32, usual, 2400, 64)[0] == 64 and asked == [64]
     asked.clear()
-    assert choose_width(200, cost_of, 32, 2400, 64)[0] == 64 and asked == [32, 64]
-    asked.clear()
-    assert choose_width(2, cost_of, 32, 2400, 64)[0] == 8 and asked == [32, 16, 8]
+    assert narrower(200, cost_of, 32, usual, 2400, 64)[0] == 32 and asked == []
+    assert narrower(2, cost_of, 32, usual, 2400, 64)[0] == 8 and asked == [16, 8]
 
 
 def test_a_narrower_net_or_smaller_batch_that_is_no_faster_is_not_taken() -> None:
-    assert choose_width(1, lambda width: Cost(0.1), 32, 2400, 64)[0] == 32
-    assert choose_batch(1, lambda batch: Cost(0.1), 128, Cost(0.1), 60000)[0] == 128
-    assert choose_batch(1, lambda batch: Cost(0.1 * batch / 128), 128, Cost(0.1), 60000)[0] == 16
+    same = Cost(0.1)
+    assert narrower(1, lambda width: same, 32, same, 2400, 64)[0] == 32
+    assert choose_batch(1, lambda batch: same, 128, same, 60000)[0] == 128
+    assert choose_batch(1, lambda batch: Cost(0.1 * batch / 128), 128, same, 60000)[0] == 16
+    assert choose_batch(1, lambda batch: Cost(0.1 * batch / 128), 128, same, 60000, least=64)[0] == 64
 
 
 def test_planning_leaves_no_trace() -> None:

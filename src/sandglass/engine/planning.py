@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ ENOUGH = 4000
 
 ROUNDS = 30
 FEW = 1000
-"""With fewer updates than this a narrower net, then a smaller batch is tried."""
+"""With fewer updates than this a smaller batch, then a narrower net is tried."""
 
 _WIDEST = 128
 _MARGIN = 0.97  # of the time is planned; the rest is for checkpoints and sheets
@@ -160,44 +161,58 @@ def updates_in(seconds: float, cost: Cost, examples: int, batch_size: int) -> fl
     return _MARGIN * seconds / (cost.step + cost.epoch_end / steps)
 
 
-def choose_width(
-    seconds: float, cost_of: Callable[[int], Cost], usual: int, examples: int, batch_size: int
+def wider(
+    seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, examples: int, batch_size: int
 ) -> tuple[int, Cost]:
-    """The width of the net: the usual one, a wider one where there is time, or a narrower one where there is little.
+    """The width of the net where there is much time: twice or four times the usual one, if that leaves enough updates.
 
     Args:
         seconds: for the training.
         cost_of: measures a width; only called for widths that may be chosen.
         usual: the default width.
+        cost: of that.
         examples: in the training set.
         batch_size: of an update.
 
     Example:
         >>> cost_of = lambda width: Cost(width**2 / 32**2 * 0.03)
-        >>> [choose_width(s, cost_of, 32, 3000, 64)[0] for s in (20, 100, 900, 9000)]
-        [16, 32, 64, 128]
+        >>> [wider(s, cost_of, 32, Cost(0.03), 3000, 64)[0] for s in (20, 900, 9000)]
+        [32, 64, 128]
     """
-    width, cost = usual, cost_of(usual)
-
-    def updates(cost: Cost) -> float:
-        return updates_in(seconds, cost, examples, batch_size)
-
+    width = usual
     enough = max(ENOUGH, ROUNDS * math.ceil(examples / batch_size))
-    while 2 * width <= max(_WIDEST, usual) and updates(cost) >= 2 * enough:  # twice as wide is at least twice as slow
-        wider = cost_of(2 * width)
-        if updates(wider) < enough:
+    # twice as wide is at least twice as slow
+    while 2 * width <= max(_WIDEST, usual) and updates_in(seconds, cost, examples, batch_size) >= 2 * enough:
+        found = cost_of(2 * width)
+        if updates_in(seconds, found, examples, batch_size) < enough:
             break
-        width, cost = 2 * width, wider
-    while width % 2 == 0 and width > max(8, usual // 4) and updates(cost) < FEW:
-        narrower = cost_of(width // 2)
-        if updates(narrower) < 1.3 * updates(cost):
+        width, cost = 2 * width, found
+    return width, cost
+
+
+def narrower(
+    seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, examples: int, batch_size: int
+) -> tuple[int, Cost]:
+    """The width of the net where there is little time: half or a quarter, if it gives more of too few updates.
+
+    See :func:`wider`.
+
+    Example:
+        >>> cost_of = lambda width: Cost(width**2 / 32**2 * 0.03)
+        >>> [narrower(s, cost_of, 32, Cost(0.03), 3000, 16)[0] for s in (60, 20, 2)]
+        [32, 16, 8]
+    """
+    width = usual
+    while width % 2 == 0 and width > max(8, usual // 4):
+        now = updates_in(seconds, cost, examples, batch_size)
+        if now >= FEW or updates_in(seconds, found := cost_of(width // 2), examples, batch_size) < 1.3 * now:
             break
-        width, cost = width // 2, narrower
+        width, cost = width // 2, found
     return width, cost
 
 
 def choose_batch(
-    seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, examples: int
+    seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, examples: int, *, least: int = 16
 ) -> tuple[int, Cost]:
     """The batch size: the usual one, or a smaller one where few updates fit and it gives more of them.
 
@@ -207,7 +222,7 @@ def choose_batch(
         [128, 64, 16]
     """
     batch_size = usual
-    while batch_size >= 32 and (now := updates_in(seconds, cost, examples, batch_size)) < FEW:
+    while batch_size >= 2 * least and (now := updates_in(seconds, cost, examples, batch_size)) < FEW:
         smaller = cost_of(batch_size // 2)
         if updates_in(seconds, smaller, examples, batch_size // 2) < 1.3 * now:
             break
@@ -219,7 +234,7 @@ def make_plan(
     model: Model,
     data: Dataset,
     training: Training,
-    make: Callable[[int | None], Model] | None = None,
+    make: Callable[[int], Model] | None = None,
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Plan:
@@ -250,10 +265,13 @@ def make_plan(
     def cost_of(width: int | None, place: int, batch_size: int) -> Cost:
         if width not in models:
             models.clear()  # one at a time
-            models[width] = copy.deepcopy(model) if make is None or width == usual else make(width)
+            models[width] = copy.deepcopy(model) if make is None or width in (None, usual) else make(width)
         stage = next(s for s in models[width].stages() if s.name == stages[place].name)
         own = dataclasses.replace(options.of_stage(stage.name), batch_size=batch_size)
         return measure(models[width], data, stage, own, seconds=part * shares[stage.name], clock=clock)
+
+    def at_width(batch_size: int, width: int) -> Cost:
+        return cost_of(width, 0, batch_size)
 
     costs: dict[str, Cost] = {}
     sizes: dict[str, int] = {}
@@ -262,20 +280,14 @@ def make_plan(
     for place, stage in enumerate(stages):
         own, time_of = options.of_stage(stage.name), shares[stage.name] * seconds
         fixed = "batch_size" in training.stage.get(stage.name, {}) or training.batch_size is not None
-        size = own.batch_size
+        size, least = own.batch_size, max(16, own.accumulate)
+        cost = cost_of(width, place, size)
         if place == 0 and usual is not None:
-            width, cost = choose_width(time_of, lambda w: cost_of(w, 0, size), usual, examples, size)  # noqa: B023
-        else:
-            cost = cost_of(width, place, size)
-        if not fixed:
-            least = max(16, own.accumulate)
-            size, cost = choose_batch(
-                time_of,
-                lambda n: cost_of(width, place, max(n, least)),  # noqa: B023
-                max(size, least),
-                cost,
-                examples,
-            )
+            width, cost = wider(time_of, partial(at_width, size), usual, cost, examples, size)
+        if not fixed and size > least:
+            size, cost = choose_batch(time_of, partial(cost_of, width, place), size, cost, examples, least=least)
+        if place == 0 and usual is not None and width == usual:
+            width, cost = narrower(time_of, partial(at_width, size), usual, cost, examples, size)
         costs[stage.name], sizes[stage.name] = cost, size
         epochs[stage.name] = epochs_in(time_of, cost, examples, size)
     return Plan(training.minutes, width, sizes, epochs, costs, shares, clock() - begun)

@@ -146,8 +146,7 @@ def plan_minutes(model: Model, data: Dataset, training: Training, *, width: bool
     """
     check_changes(model, data, training)
 
-    def make(wide: int | None) -> Model:
-        assert wide is not None
+    def make(wide: int) -> Model:
         return build(model.config["name"], model.spec, seed=training.seed, **of_width(model, wide))
 
     plan = make_plan(model, data, training, make if width and width_of(model) is not None else None)
