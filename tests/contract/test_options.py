@@ -83,6 +83,8 @@ BESIDE: dict[tuple[str, str], Options] = {
 
 TRAINING: dict[str, Options] = {
     "epochs": {"epochs": 3},
+    "minutes": {"minutes": 5},  # refused beside epochs
+    "max_steps": {"max_steps": 5},
     "batch_size": {"batch_size": 7},
     "lr": {"lr": 0.02},
     "optimizer": {"optimizer": "sgd"},
@@ -110,6 +112,7 @@ TRAINING: dict[str, Options] = {
     "save_steps": {"save_steps": 1},
     "keep": {"keep": 1, "save_steps": 1},
     "on_save_error": {"on_save_error": "continue", "select": "last"},
+    "sheets": {"sheets": 0},
     "augment": {"augment": ["flip"]},
     "corrupt": {"corrupt": ["gaussian"]},
     "stage": {"stage": {"train": {"lr": 0.02}}},

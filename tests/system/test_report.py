@@ -17,10 +17,10 @@ from PIL import Image
 from sandglass import api
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
+from sandglass.data.pixels import enlarge, grid, png, to_images
 from sandglass.data.transform import ImageTransform
 from sandglass.metrics.mig import information_shares
 from sandglass.reports import facts, history
-from sandglass.reports.mosaic import enlarge, grid, png, to_images
 from sandglass.reports.page import write_report
 from sandglass.runs.run import Run
 from sandglass.tasks.latent_space import embed, manifold, plane, principal

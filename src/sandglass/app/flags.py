@@ -108,7 +108,8 @@ class Flags:
             return self.forms[form]
         if form.startswith("--stage."):
             raise ConfigError(self.no_stage_option(form))
-        known = [*self.forms, *OWN, *SWITCHES]
+        dashed = [f for f in self.forms if "." in f or "_" not in f or f.replace("_", "-") not in self.forms]
+        known = [*dashed, *OWN, *SWITCHES]
         hint = registry.nearest(form, known)
         raise ConfigError(f"There is no option {form}.{hint} `sandglass train --help` lists all options.")
 

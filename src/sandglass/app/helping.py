@@ -15,6 +15,7 @@ from sandglass.registry import Option
 _EXAMPLES = """examples:
   sandglass train --recipe digits
   sandglass train --data photos/ --size 64x48 --augment flip,shift --epochs 100
+  sandglass train gan --data photos/ --minutes 15
   sandglass train beta-vae --data mnist --beta 2 --latent-dim 10 --net mlp --model.net.widths 512,256
   sandglass train ae --data customers.csv --labels segment --dry-run
   sandglass train --recipe mnist-512-2 --print_config > mine.yaml; sandglass train --config mine.yaml

@@ -84,6 +84,16 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def counted(n: int | None, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "thread"), counted(2000, "update")
+        ('1 thread', '2,000 updates')
+    """
+    return f"{n or 0:,} {what}{'s' * (n != 1)}"
+
+
 def duration(seconds: float) -> str:
     """A duration in seconds, minutes or hours.
 

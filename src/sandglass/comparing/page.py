@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from sandglass import __version__
 from sandglass.comparing.sides import Block, Comparison, Side
+from sandglass.data.pixels import to_images
 from sandglass.metrics.compared import Ranking
 from sandglass.reports import facts, history
 from sandglass.reports.chart import COLOURS, Chart
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.page import paired, template
 from sandglass.reports.plots import dot_chart, overlay_chart
 from sandglass.reports.section import Section, Strip, Table
@@ -294,5 +295,6 @@ def _size(side: Side) -> list[str]:
         f"{best:g}" if best is not None else "last",
         f"{max((r['step'] for r in m.records), default=0):,}",
         facts.duration(sum(e.get("seconds", 0.0) for e in stops)),
-        f"{side.run.config['environment'].get('gpu') or training['device']}, {training['threads']} threads",
+        f"{side.run.config['environment'].get('gpu') or training['device']}, "
+        f"{training['threads']} thread{'s' * (training['threads'] != 1)}",
     ]
