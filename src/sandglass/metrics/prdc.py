@@ -18,6 +18,7 @@ from sandglass.runs.result import Result
 
 _MOST = 5_000  # maximum samples and maximum examples; the cost grows with the square
 _ROWS = 1_000  # rows of the distance matrix in memory at once
+_ORDER = ("precision", "recall", "density", "coverage")  # of neighbours()
 _SOUND = 1_000  # with fewer points the balls are large
 
 
@@ -35,13 +36,15 @@ class Prdc(OfSamples):
         k: the radius of a ball is the distance to the k-th nearest neighbour.
     """
 
-    figures = ("precision", "recall", "density", "coverage")
+    figures = ("coverage", "precision", "recall", "density")  # precision alone is easy: it stands beside coverage
     better: Mapping[str, Better] = {
         "precision": "higher",
         "recall": "higher",
         "density": "higher",
         "coverage": "higher",
     }
+
+    texture = True
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None, k: int = 5) -> None:
         super().__init__(features=features, samples=samples)
@@ -53,14 +56,15 @@ class Prdc(OfSamples):
         """The four figures; standard errors treat the balls as fixed."""
         n = min(len(sets.real), len(sets.fake), _MOST)
         k = min(self.k, n - 1)
-        found = dict(zip(self.figures, neighbours(sets.real[:n], sets.fake[:n], k), strict=True))
+        found = dict(zip(_ORDER, neighbours(sets.real[:n], sets.fake[:n], k), strict=True))
         notes = dict.fromkeys(self.figures, "")
         if sets.train is not None and len(sets.train) >= n:
             best = neighbours(sets.real[:n], sets.train[:n], k)
-            notes = {f: f"training examples get {float(b.mean()):.3f}" for f, b in zip(self.figures, best, strict=True)}
+            notes = {f: f"training examples get {float(b.mean()):.3f}" for f, b in zip(_ORDER, best, strict=True)}
         few = "" if n >= _SOUND else f"; {n} are few: high by chance"
-        notes["precision"] = f"{sets.extractor.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
-        notes["coverage"] = "; ".join(filter(None, (f"{expected_coverage(n, n, k):.3f} at best", notes["coverage"])))
+        notes["precision"] = f"{sets.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
+        best_coverage = f"{sets.about}; {expected_coverage(n, n, k):.3f} at best"
+        notes["coverage"] = "; ".join(filter(None, (best_coverage, notes["coverage"])))
         density = mean_result("density", found.pop("density"), "1", notes["density"])
         shares = {name: share_result(name, values, notes[name]) for name, values in found.items()}
         return [{"density": density, **shares}[name] for name in self.figures]
