@@ -137,6 +137,7 @@ BAD: Mapping[str, int] = {
     "precision": -1,
     "fid": 1,
     "patches": 1,
+    "patches_fine": 1,
     "grid": 1,
     "sharpness": -1,
 }

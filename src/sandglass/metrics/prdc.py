@@ -62,7 +62,8 @@ class Prdc(OfSamples):
             best = neighbours(sets.real[:n], sets.train[:n], k)
             notes = {f: f"training examples get {float(b.mean()):.3f}" for f, b in zip(_ORDER, best, strict=True)}
         few = "" if n >= _SOUND else f"; {n} are few: high by chance"
-        notes["precision"] = f"{sets.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
+        together = f"beside a coverage of {float(found['coverage'].mean()):.3f}"  # precision never stands alone
+        notes["precision"] = f"{together}; {sets.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
         best_coverage = f"{sets.about}; {expected_coverage(n, n, k):.3f} at best"
         notes["coverage"] = "; ".join(filter(None, (best_coverage, notes["coverage"])))
         density = mean_result("density", found.pop("density"), "1", notes["density"])
