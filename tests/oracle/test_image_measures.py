@@ -77,6 +77,16 @@ def test_a_grid_is_found_with_its_period(period: int) -> None:
     assert float(found[period][0]) > 6
 
 
+def test_a_grid_of_period_4_has_peaks_of_period_2_and_is_one_of_4() -> None:
+    """Lines, one pixel wide, every four pixels: most of their power is at the multiples of the frequency."""
+    x = soft(200)
+    lines = x.clone()
+    lines[:, :, ::4] = (lines[:, :, ::4] - 0.2).clamp(0, 1)
+    model = Draws(Spec((1, 32, 32), "unit"), lambda n: lines[torch.arange(n) % len(lines)])
+    found = {r.name: r for r in measure(model, Split(soft(200, seed=1)), names=["spectrum"])}
+    assert found["grid_period"].value == 4 and found["grid"].value > 6
+
+
 def test_what_has_no_grid_shows_none() -> None:
     real, other = soft(300), soft(300, seed=1)
     for fault in (artefacts.blur(1.5), artefacts.noise(0.2), artefacts.colour(0.2)):

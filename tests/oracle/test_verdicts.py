@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from sandglass.core import Spec
-from sandglass.metrics.verdicts import BLURRED, COLLAPSED, DIFFERENT, GRID, PARTIAL, sentences
+from sandglass.metrics.spectrum import CLEAR
+from sandglass.metrics.verdicts import BLURRED, COLLAPSED, DIFFERENT, PARTIAL, sentences
 
 IMAGE = Spec((3, 32, 32), "unit")
 
@@ -24,6 +25,10 @@ def made(unit: str = "1", **figures: tuple[float | None, float | None]) -> dict[
         (
             {"coverage": (0.03, 0.01), "precision": (0.1, 0.01)},
             "far from the examples: 3 % of examples have a sample near them",
+        ),
+        (
+            {"coverage": (0.0, 0.005), "precision": (0.0, 0.005), "spread": (0.01, 0.001)},
+            "collapsed: 0 % of examples have a sample near them",
         ),
         ({"coverage": (0.4, 0.02)}, "much is missing: 40 % of examples have a sample near them"),
         ({"grid": (14.0, 0.3), "grid_period": (4.0, 0.0)}, "a grid of period 4 in the samples"),
@@ -55,7 +60,7 @@ def test_units() -> None:
     ("name", "threshold", "sign"),
     [
         ("coverage", PARTIAL, -1),
-        ("grid", GRID, 1),
+        ("grid", CLEAR, 1),
         ("sharpness", BLURRED, -1),
         ("two_sample_accuracy", DIFFERENT, 1),
     ],

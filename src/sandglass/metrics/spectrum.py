@@ -16,6 +16,9 @@ from sandglass.runs.result import Result
 PERIODS = (2, 3, 4, 5, 6, 7, 8)
 """Periods in pixels that are looked for, where an image holds at least four of them."""
 
+CLEAR = 6.0
+"""Power in dB above which there is a grid; real images have at most about 1, and copies of five images 4.9."""
+
 _REPEATS = 4
 _BLOCKS = 10  # of images left out in turn, for the standard error
 
@@ -44,10 +47,12 @@ class Spectrum(OfImages):
         if not found:
             return []
         n = min(len(sets.real), len(sets.fake))
-        period = max(found, key=lambda p: float(found[p][0]))
-        value, left = float(found[period][0]), found[period][1:]
+        strongest = max(found, key=lambda p: float(found[p][0]))
+        # A grid of period 4 also has peaks of period 2, and these can be the stronger ones.
+        period = max(p for p in found if p == strongest or (p % strongest == 0 and float(found[p][0]) > CLEAR))
+        value, left = float(found[strongest][0]), found[strongest][1:]
         error = float(((len(left) - 1) * left.var(correction=0)).sqrt()) if len(left) > 1 else None
-        note = f"at period {period}, the strongest; 0 without a grid"
+        note = f"at period {strongest}, the strongest; 0 without a grid"
         if sets.train is not None:
             best = excess(sets.real, sets.train)
             note += f"; training examples get {max(float(v[0]) for v in best.values()):.2f}"

@@ -29,7 +29,8 @@ _LEAST = 20  # examples, so that each part has some of both kinds
 _SOUND = 200
 _SIDE = 48  # larger images are seen as a crop of this side in full resolution, and whole at this size
 _WIDTH = 32
-_UPDATES, _BATCH, _RATE, _DECAY = 150, 64, 3e-3, 1e-2
+_NETS = 3  # trained from different weights, and averaged
+_UPDATES, _BATCH, _RATE, _DECAY = 75, 64, 3e-3, 1e-2
 
 
 @register("two_sample", kind="metric")
@@ -75,10 +76,10 @@ class TwoSample:
 
     def results(self, tested: Sequence[Scores], images: bool) -> list[Result]:
         """The figures over the tested parts."""
-        areas, errors = zip(*(area(part.real, part.fake) for part in tested), strict=True)
+        areas, errors = zip(*(part.area for part in tested), strict=True)
         error = math.sqrt(sum(e**2 for e in errors)) / len(errors)
         hits = torch.cat([(part.real < 0) for part in tested] + [(part.fake >= 0) for part in tested])
-        how = "a small convolutional network" if images else "boosted trees"
+        how = f"{_NETS} small convolutional networks" if images else "boosted trees"
         folds = (
             f"{len(tested)}-fold cross-validation" if len(tested) > 1 else "trained on one half, tested on the other"
         )
@@ -92,15 +93,32 @@ class TwoSample:
 
 @dataclass(frozen=True)
 class Scores:
-    """Log odds of being a sample, by a classifier that was trained on others.
+    """Log odds of being a sample, by K classifiers that were trained on others.
 
     Args:
-        real: ``(N,)`` of examples.
-        fake: ``(M,)`` of samples.
+        each_real: ``(K, N)`` of examples.
+        each_fake: ``(K, M)`` of samples.
     """
 
-    real: Tensor
-    fake: Tensor
+    each_real: Tensor
+    each_fake: Tensor
+
+    @property
+    def real(self) -> Tensor:
+        """``(N,)``, the mean over the classifiers."""
+        return self.each_real.mean(0)
+
+    @property
+    def fake(self) -> Tensor:
+        """``(M,)``, the mean over the classifiers."""
+        return self.each_fake.mean(0)
+
+    @property
+    def area(self) -> tuple[float, float]:
+        """The area of the mean, and its standard error, in which is how much the classifiers differ in theirs."""
+        value, error = area(self.real, self.fake)
+        alone = [area(*pair)[0] for pair in zip(self.each_real, self.each_fake, strict=True)]
+        return value, math.hypot(error, float(np.std(alone, ddof=1)) / len(alone) ** 0.5 if len(alone) > 1 else 0.0)
 
 
 def cross_validated(real: Tensor, fake: Tensor, parts: int, tested: int, seed: int) -> list[Scores]:
@@ -120,7 +138,7 @@ def cross_validated(real: Tensor, fake: Tensor, parts: int, tested: int, seed: i
         y = torch.cat([torch.full((int((part != fold).sum()),), float(kind)) for kind in (0, 1)])
         classify = on_images if x.dim() == 4 else on_rows
         scores = classify(x, y, torch.cat([real[part == fold], fake[part == fold]]), seed, fold)
-        found.append(Scores(*scores.chunk(2)))
+        found.append(Scores(*scores.chunk(2, 1)))
     return found
 
 
@@ -150,7 +168,7 @@ def area(real: Tensor, fake: Tensor) -> tuple[float, float]:
 
 
 def on_rows(x: Tensor, y: Tensor, new: Tensor, seed: int, fold: int) -> Tensor:
-    """``(M,)`` log odds of new rows by boosted trees."""
+    """``(1, M)`` log odds of new rows by boosted trees, which do not depend on chance."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     trees = HistGradientBoostingClassifier(
@@ -158,26 +176,31 @@ def on_rows(x: Tensor, y: Tensor, new: Tensor, seed: int, fold: int) -> Tensor:
         random_state=sklearn_seed(seed, "two_sample", fold),
     )  # fmt: skip
     trees.fit(x.flatten(1).double().numpy(), y.numpy())
-    return torch.from_numpy(np.asarray(trees.decision_function(new.flatten(1).double().numpy())))
+    return torch.from_numpy(np.asarray(trees.decision_function(new.flatten(1).double().numpy())))[None]
 
 
 def on_images(x: Tensor, y: Tensor, new: Tensor, seed: int, fold: int) -> Tensor:
-    """``(M,)`` log odds of new images by a convolutional network, trained on the CPU."""
-    with rng.forked("cpu", seed, "two_sample", fold):
-        net = Judge(x.shape[1:])
-    net.mean.copy_(x.mean((0, 2, 3), keepdim=True)[0])
-    net.scale.copy_(x.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-4))
+    """``(K, M)`` log odds of new images by convolutional networks, trained on the CPU."""
     size = min(_BATCH, len(x))
-    options = Settled(
-        epochs=math.ceil(_UPDATES * size / len(x)), batch_size=size, lr=_RATE, optimizer="adamw", weight_decay=_DECAY,
-        schedule="cosine", seed=seed, device="cpu",
-    )  # fmt: skip
-    try:
-        learn(Learner(net, Spec(tuple(x.shape[1:]))), Split(x, y.long()), options, _UPDATES)
-    except DivergedError:
-        return torch.zeros(len(new)).double()
-    with torch.no_grad():
-        return torch.cat([net(part) for part in new.split(256)]).double()
+    scores = []
+    for number in range(_NETS):
+        own = rng.key(seed, "two_sample", fold, number) % 2**31
+        with rng.forked("cpu", own):
+            net = Judge(x.shape[1:])
+        net.mean.copy_(x.mean((0, 2, 3), keepdim=True)[0])
+        net.scale.copy_(x.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-4))
+        options = Settled(
+            epochs=math.ceil(_UPDATES * size / len(x)), batch_size=size, lr=_RATE, optimizer="adamw",
+            weight_decay=_DECAY, schedule="cosine", seed=own, device="cpu",
+        )  # fmt: skip
+        try:
+            learn(Learner(net, Spec(tuple(x.shape[1:]))), Split(x, y.long()), options, _UPDATES)
+        except DivergedError:
+            scores.append(torch.zeros(len(new)).double())
+            continue
+        with torch.no_grad():
+            scores.append(torch.cat([net(part) for part in new.split(256)]).double())
+    return torch.stack(scores)
 
 
 def small(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sandglass.core import Spec
+from sandglass.metrics.spectrum import CLEAR
 
 _BEYOND = 3.0  # standard errors by which a figure must pass its threshold
 
@@ -19,8 +20,8 @@ FIDELITY = 0.5
 DIFFERENT = 0.8
 """Share of samples and examples told apart above which they are different; 0.5 is by chance."""
 
-GRID = 6.0
-"""Power of a grid in dB; real images have at most about 1, and copies of five images 4.9."""
+ALIKE = 0.1
+"""Spread of the samples below which they are all alike, whether good or bad; real data has 1."""
 
 BLURRED = 0.75
 """Sharpness relative to the examples; a Gaussian blur of one pixel gives about 0.75, one of two 0.57, at 32x32."""
@@ -70,8 +71,10 @@ def _missing(metrics: Metrics) -> str:
     if not _below(metrics, "coverage", PARTIAL):
         return ""
     precision, _ = _value(metrics, "precision")
-    if precision is not None and precision < FIDELITY:
-        word = "far from the examples"  # the samples are off, whether or not they are varied
+    if _below(metrics, "spread", ALIKE):
+        word = "collapsed"
+    elif precision is not None and precision < FIDELITY:
+        word = "far from the examples"  # varied, and off
     else:
         word = "collapsed" if _below(metrics, "coverage", COLLAPSED) else "much is missing"
     return f"{word}: {_percent(metrics['coverage']['value'])} of examples have a sample near them"
@@ -85,7 +88,7 @@ def _copied(metrics: Metrics) -> str:
 
 
 def _grid(metrics: Metrics) -> str:
-    if not _above(metrics, "grid", GRID) or "grid_period" not in metrics:
+    if not _above(metrics, "grid", CLEAR) or "grid_period" not in metrics:
         return ""
     return f"a grid of period {metrics['grid_period']['value']:.0f} in the samples"
 
