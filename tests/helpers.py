@@ -37,6 +37,7 @@ QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "nearest": {"nearest": _FEW},
     "prdc": {"prdc": _FEW},
     "speed": {"speed": {"batch_size": 4, "rounds": 2, "warmup": 0}},
+    "two_sample": {"two_sample": {"samples": 20}},
 }
 """By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sandglass.core import Spec
 
 
 def table(
@@ -63,6 +66,17 @@ def figure(value: float | None, stderr: float | None = None) -> str:
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     digits = max(0, 1 - math.floor(math.log10(stderr)))
     return f"{value:,.{digits}f} ± {stderr:,.{digits}f}"
+
+
+def wrong(metrics: Mapping[str, Mapping[str, Any]], spec: Spec | None) -> None:
+    """Prints what is wrong with a model by its figures; nothing for a good one."""
+    from sandglass.metrics.verdicts import sentences
+
+    found = sentences(metrics, spec)
+    if found:
+        print("\nwhat is wrong\n")
+        for sentence in found:
+            print(f"  {sentence}")
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from sandglass import api, recipes, registry
 from sandglass.app import configure, flags
 from sandglass.app.configure import Config
-from sandglass.app.output import counted, duration, metrics_table, say
+from sandglass.app.output import counted, duration, metrics_table, say, wrong
 from sandglass.app.words import Words, sort
 from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
@@ -224,6 +224,7 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
         say(f"evaluation and report took {duration(time.perf_counter() - begun)}")
         print(f"\nOn {len(data.splits[split]):,} {split} examples:\n")
         metrics_table(measured["metrics"])
+        wrong(measured["metrics"], trained.model.spec)
         print()
         for image in images:
             print(f"figure  {image}")
