@@ -104,7 +104,9 @@ def test_each_penalty_is_at_its_own_examples(r1: float, r2: float) -> None:
             losses[weights] = float(model.phases()[0].loss(data, Clock()).loss.detach())
     with rng.forked("cpu", 1):
         made = model.decode(model.draw(8))
-    wanted = sum(w / 2 * float(steepness(model.critic, x[:4], None).mean().detach()) for w, x in ((r1, data.x), (r2, made)))
+    wanted = sum(
+        w / 2 * float(steepness(model.critic, x[:4], None).mean().detach()) for w, x in ((r1, data.x), (r2, made))
+    )
     assert losses[r1, r2] - losses[0.0, 0.0] == pytest.approx(wanted, rel=1e-4)
 
 

@@ -286,6 +286,11 @@ def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[
     return found
 
 
+def named(words: Words, layers: Sequence[Config]) -> bool:
+    """Whether the command line, the recipe or the configuration file names a model."""
+    return bool(words.model or any(layer.get("model", {}).get("name") for layer in layers))
+
+
 def model_name(words: Words, layers: Sequence[Config]) -> str:
     """The model's name; later layers override earlier ones, and the command line overrides all.
 

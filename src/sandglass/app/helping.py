@@ -29,8 +29,8 @@ def train_help(model: str, flags: Flags) -> str:
         "usage: sandglass train [MODEL] --data NAME_OR_PATH [OPTION ...]",
         "Train a model, evaluate it and write its report to a run folder.",
         textwrap.fill(
-            f"MODEL is one of {models} (default: vae). Every option can also be given by its full name in a"
-            " configuration file, such as --model.latent_dim or --training.lr.",
+            f"MODEL is one of {models} (default: what suits the data). Every option can also be given by its full name"
+            " in a configuration file, such as --model.latent_dim or --training.lr.",
             100,
         ),
         "options:\n" + "\n".join(_line(f"{name} {value}", help_) for name, (value, help_) in OWN.items()),

@@ -45,10 +45,17 @@ def train(words: Sequence[str]) -> int:
         return 0
     merged = merge(name, given, layers, own)
     config = settle(merged, given)
+    data: Dataset | None = None
+    if not flags.named(given, layers) and not merged["model"]["options"] and config["data"]["source"]:
+        data = read_data(config)
+        name, why = registry.model_for(data.spec)
+        merged = merged | {"model": {"name": name, "options": {}}}
+        config = settle(merged, given)
+        say(f"No model is named: {name}, because {why}. Others: sandglass train MODEL ...; see sandglass models.")
     if "--print_config" in given.switches:
         print(configure.as_yaml(config), end="")
         return 0
-    data = read_data(config)
+    data = read_data(config) if data is None else data
     if "--dry-run" in given.switches:
         from sandglass.app.dry_run import dry_run
 

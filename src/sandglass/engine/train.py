@@ -52,7 +52,7 @@ def build(name: str, spec: Spec, *, seed: int | None = None, **options: Any) -> 
 
 
 def train(
-    model: str | Model = "vae",
+    model: str | Model = registry.AUTO,
     data: Any = None,
     *,
     out: str | Path | None = None,
@@ -67,7 +67,7 @@ def train(
     """Trains a model into a run folder.
 
     Args:
-        model: a registered name, or a model already built.
+        model: a registered name, or a model already built; auto is the one that suits the data.
         data: a :class:`~sandglass.data.dataset.Dataset`, or anything :func:`load_data` reads.
         out: the run folder; the next free ``runs/<model>-<data>-<number>`` when not given.
         model_options: of the named model.
@@ -97,6 +97,7 @@ def train(
     given = Training.of(options)
     dataset = as_dataset(data, data_options)
     named = isinstance(model, str)
+    model = registry.model_for(dataset.spec)[0] if model == registry.AUTO else model
     if isinstance(model, str):
         model = build(model, spec_of(dataset, given), seed=given.seed, **(model_options or {}))
     elif model_options:

@@ -23,7 +23,6 @@ from sandglass.nets.net import Condition, Net
 from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
 
-
 OPTIM: Mapping[str, Any] = {"lr": 2e-4, "betas": (0.0, 0.99)}
 """Optimiser settings with the relativistic loss: Huang et al. 2024."""
 
@@ -206,9 +205,7 @@ class Critic(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(
-        self, net: Net, shape: tuple[int, ...], cond: Condition = 0, *, minibatch_std: bool = False
-    ) -> None:
+    def __init__(self, net: Net, shape: tuple[int, ...], cond: Condition = 0, *, minibatch_std: bool = False) -> None:
         super().__init__()
         self.network: Any = net.encoder(shape, 1)
         size = cond if isinstance(cond, int) else math.prod(cond)

@@ -59,6 +59,12 @@ class VAE(VariationalModel):
     """
 
     defaults = staticmethod(sized)
+    because = "it does most: it encodes, draws, fills gaps and finds what is unusual"
+
+    @staticmethod
+    def natural(spec: Spec) -> bool:
+        """Whether it is trained where no model is named: for all that no other model suits better."""
+        return True
 
     def __init__(
         self,
