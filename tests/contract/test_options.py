@@ -39,6 +39,7 @@ Options = dict[str, Any]
 
 VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "condition"): ["labels", "other"],
+    ("model", "latent_dim"): [5],
     ("model", "sees"): ["other"],
     ("model", "source"): ["other"],
     ("model", "codes"): [3],
@@ -50,7 +51,8 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("net", "activation"): ["tanh"],
     ("net", "stages"): [1],
     ("net", "decoder_widths"): [(5,)],
-    ("net", "norm"): ["batch"],
+    ("net", "norm"): ["batch", "none"],
+    ("net", "patch"): [2],
     ("schedule", "ratio"): [0.25],
     ("metric", "samples"): [20],
     ("metric", "examples"): [5],
@@ -68,6 +70,8 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "commitment"): {"quantiser": "ema"},
     ("model", "decay"): {"quantiser": "ema"},
     ("model", "revive"): {"quantiser": "ema"},
+    ("model", "drop"): {"condition": "labels"},
+    ("model", "guidance"): {"condition": "labels", "drop": 0.2},
     ("net", "activation"): {"widths": [5]},
     ("net", "block"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},
@@ -189,7 +193,7 @@ def trained(model: Model, data: Dataset) -> str:
         stepper.train()
         loader = Loader(data.train, 8, seed=0)
         for step in range(3 * bool(stage.phases)):
-            stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2)), 1.0)
+            stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2), torch.tensor(step / 3)), 1.0)
             losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
     given = given_of(model, in_order(data.train, 3)[0]())
     with rng.forked("cpu", 5):
@@ -217,6 +221,7 @@ SMALL: Options = {"latent_dim": 2, "net": {"name": "mlp", "widths": [8]}}
 
 SMALL_NETS: dict[str, Options] = {
     "conv": {"width": 4, "hidden": 8},
+    "resnet": {"width": 4},
     "vit": {"width": 8, "heads": 2, "depth": 1},
 }
 
@@ -259,7 +264,7 @@ def test_every_option_of_a_prior_acts(name: str, option: registry.Option) -> Non
 def test_every_option_of_a_schedule_acts(name: str, option: registry.Option) -> None:
     def observe(options: Options) -> list[float]:
         schedule = registry.resolve("schedule", {"name": name, **options})
-        return [schedule(k / 3) for k in range(100)]
+        return [schedule(k / (300 if schedule.relative else 3)) for k in range(100)]
 
     assert acts("schedule", name, option, observe)
 

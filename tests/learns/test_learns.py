@@ -189,7 +189,12 @@ ANSWERS: dict[str, Callable[[str], None]] = {
 }
 
 
-ELSEWHERE = {"pix2pix": "test_pairs.py", "cycle-gan": "test_pairs.py"}
+ELSEWHERE = {
+    "pix2pix": "test_pairs.py",
+    "cycle-gan": "test_pairs.py",
+    "flow-matching": "test_flows.py",
+    "latent-flow": "test_flows.py",
+}
 """Models whose answers are in a file of their own."""
 
 

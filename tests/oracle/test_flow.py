@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_solver_has_its_order(solver: str, order: int) -> None:
     z = noise(50)
     errors = [float((exact(steps=n, solver=solver).forwards(z) - carried(z)).abs().max()) for n in (16, 32, 64)]
     assert errors[0] < (0.02 if order == 2 else 0.3)
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in itertools.pairwise(errors):
         assert coarse / fine > 0.85 * 2**order
 
 

@@ -85,7 +85,7 @@ class FlowMatching(Model):
     def stages(self) -> Sequence[Stage]:
         """One: the mean and scale of the data, then the velocity."""
         phase = Phase("flow", (self.flow,), self.flow_matching, optim=OPTIM, scheduled=False)
-        return (Stage("train", (phase,), self.fit_scale, "flow"),)
+        return (Stage("train", (phase,), self.fit_scale, "flow", ema=0.999),)
 
     def fit_scale(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
         """Mean and scale of the training examples."""
