@@ -45,6 +45,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "codes"): [3],
     ("model", "modalities"): [["labels"], ["other"]],
     ("model", "private"): [[1, 1], [1, 1, 1]],
+    ("model", "ada"): [0.0],
     ("model", "weights"): [[2.0, 1.0], [2.0, 1.0, 1.0]],
     ("model", "revive"): [0.9],
     ("net", "activation"): ["tanh"],
