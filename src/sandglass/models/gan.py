@@ -209,8 +209,8 @@ class Critic(nn.Module):
         super().__init__()
         self.network: Any = net.encoder(shape, 1)
         size = cond if isinstance(cond, int) else math.prod(cond)
-        width = self.network.head.in_features if size or minibatch_std else 0  # type: ignore[union-attr]
-        self.embedding = nn.Linear(size, width, bias=False) if size else None  # type: ignore[arg-type]
+        width: Any = self.network.head.in_features if size or minibatch_std else 0  # type: ignore[union-attr]
+        self.embedding = nn.Linear(size, width, bias=False) if size else None
         self.batch = None
         if minibatch_std:
             self.batch = nn.Sequential(nn.Linear(width + 1, _HIDDEN), nn.LeakyReLU(0.2), nn.Linear(_HIDDEN, 1))
