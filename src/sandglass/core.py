@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -317,6 +318,7 @@ class Stage:
             for a GAN: then the last weights are kept.
         epochs: passes over the data, unless the run sets them.
         optim: settings of :data:`OPTIM` that hold unless the run or a phase sets them.
+        ema: decay of the moving average of the weights, unless the run sets it; 0 for none.
     """
 
     name: str
@@ -325,6 +327,7 @@ class Stage:
     objective: str | None = None
     epochs: int | None = None
     optim: Mapping[str, Any] = field(default_factory=dict)
+    ema: float = 0.0
 
     def __post_init__(self) -> None:
         check_optim(self.optim, f"The stage '{self.name}'")
@@ -363,6 +366,7 @@ class Model(nn.Module, abc.ABC):
             of that name and layout), ``"beside:NAME"`` (an unpaired set).
         modelled: those of its needs that it also models, so that they may be absent and samples do not require them.
         kind: whether its likelihood is a density or a probability; None if it has none.
+        earlier: of options that were added to it, what a model was that was saved without them.
     """
 
     latents: tuple[Latent, ...] = ()
@@ -370,6 +374,7 @@ class Model(nn.Module, abc.ABC):
     needs: tuple[str, ...] = ()
     modelled: tuple[str, ...] = ()
     kind: FigureKind | None = None
+    earlier: Mapping[str, Any] = MappingProxyType({})
     spec: Spec
     config: dict[str, Any]
 

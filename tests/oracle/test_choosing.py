@@ -105,8 +105,8 @@ def test_the_average_is_the_closed_form() -> None:
     with torch.no_grad():
         for p in stepper.params:
             p.add_(1.0)
-    stepper.average.follow(torch.tensor(True))
-    stepper.average.follow(torch.tensor(False))
+    stepper.average.follow(torch.tensor(True), 100)
+    stepper.average.follow(torch.tensor(False), 101)
     for p, average in zip(start, stepper.average.values, strict=True):
         assert torch.allclose(average, p + 0.25, atol=1e-6)
 

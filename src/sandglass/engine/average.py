@@ -14,13 +14,14 @@ class Average:
 
     Args:
         parameters: by name.
-        decay: share of the average that is kept at every update; 0 for no average.
+        decay: share of the average that is kept at every update, less in early updates, see :func:`warmed`; 0 for no
+            average.
 
     Example:
         >>> weight = nn.Parameter(torch.zeros(1))
         >>> average = Average({"w": weight}, 0.75)
         >>> weight.data += 4
-        >>> average.follow(torch.tensor(True))
+        >>> average.follow(torch.tensor(True), 100)
         >>> average.named()["w"]
         tensor([1.])
     """
@@ -33,9 +34,14 @@ class Average:
         return bool(self.values)
 
     @torch.no_grad()
-    def follow(self, good: Tensor) -> None:
-        """One update towards the weights where the 0-d tensor ``good`` is True."""
-        weight = good.to(self.values[0].dtype) * (1 - self.decay)
+    def follow(self, good: Tensor, step: int) -> None:
+        """One update towards the weights where the 0-d tensor ``good`` is True.
+
+        Args:
+            good: whether the weights are worth following.
+            step: steps of this stage before this one.
+        """
+        weight = good.to(self.values[0].dtype) * (1 - warmed(self.decay, step))
         difference = torch._foreach_sub(list(self.parameters.values()), self.values)
         torch._foreach_mul_(difference, weight)
         torch._foreach_add_(self.values, difference)
@@ -63,3 +69,17 @@ class Average:
             kept = p.detach().clone()
             p.data.copy_(value)
             value.copy_(kept)
+
+
+def warmed(decay: float, step: int) -> float:
+    """The decay at a step: ``min(decay, (1 + step) / (10 + step))``.
+
+    So the average is always over about the last ninth of training, and at most over ``1 / (1 - decay)`` steps; with
+    the full decay from the start, a short run would end with an average of mostly initial weights. It is the formula of
+    TensorFlow's ``ExponentialMovingAverage``.
+
+    Example:
+        >>> warmed(0.999, 0), warmed(0.999, 90), warmed(0.999, 100_000)
+        (0.1, 0.91, 0.999)
+    """
+    return min(decay, (1 + step) / (10 + step))

@@ -162,4 +162,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensor
             _, number, key = name.rsplit("/", 2)
             p = params[int(number)]
             device = "cpu" if key == "step" and not isinstance(optimizer, Adam) else p.device
-            optimizer.state[p][key] = value.to(device, copy=True)
+            value = value.to(device, copy=True)
+            if value.shape == p.shape:  # files are contiguous; fused kernels need the memory format of the parameter
+                value = torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)
+            optimizer.state[p][key] = value

@@ -71,7 +71,8 @@ class Training:
         clip: largest global norm of a phase's gradient; none when not given.
         accumulate: number of parts that each batch is cut into to save memory; the update is the same, apart from
             noise and batch statistics.
-        ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none.
+        ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none; each
+            stage's own (0 if it has none) when not given. The decay of step n is at most ``(1 + n) / (10 + n)``.
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
         seed: determines the initial weights, the order of the data and all noise.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -114,7 +115,7 @@ class Training:
     schedule_peak: float = 4.0
     clip: float | None = None
     accumulate: int = 1
-    ema: float = 0.0
+    ema: float | None = None
     early_stopping: int = 0
     seed: int = 0
     device: str = "auto"
@@ -153,7 +154,7 @@ class Training:
         for name in ("lr", "clip", "threads", "save_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
-        _check("ema", 0 <= self.ema < 1, self.ema, "in [0, 1)")
+        _check("ema", self.ema is None or 0 <= self.ema < 1, self.ema, "in [0, 1)")
         _check("lr_warmup", self.lr_warmup < math.inf, self.lr_warmup, "finite")
         _check("schedule_every", 0 < self.schedule_every < math.inf, self.schedule_every, "a finite number above 0")
         _check("schedule_factor", 0 < self.schedule_factor <= 1, self.schedule_factor, "in (0, 1]")
@@ -215,7 +216,8 @@ class Training:
         decided: dict[str, Any] = {
             "batch_size": batch_size,
             "epochs": self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs,
-            "stage": settle_stages(self.stage, stages, self.epochs or epochs),
+            "ema": next((s.ema for s in stages if s.phases), 0.0) if self.ema is None else self.ema,
+            "stage": settle_stages(self.stage, stages, self.epochs or epochs, self.ema),
             "device": device,
             "precision": precision,
             "watch": watch,
@@ -235,6 +237,7 @@ class Settled(Training):
 
     epochs: int = 20
     batch_size: int = 128
+    ema: float = 0.0
 
     def of_stage(self, name: str) -> Settled:
         """The options of one stage: its own, else the run's."""
@@ -242,9 +245,15 @@ class Settled(Training):
 
 
 def settle_stages(
-    given: Mapping[str, Mapping[str, Any]], stages: Sequence[Stage], epochs: int
+    given: Mapping[str, Mapping[str, Any]], stages: Sequence[Stage], epochs: int, ema: float | None = None
 ) -> dict[str, dict[str, Any]]:
     """The options that stages set for themselves, with the number of epochs of every later stage.
+
+    Args:
+        given: options by stage.
+        stages: of the model.
+        epochs: of stages that say none.
+        ema: what the run says; with None, a stage whose average differs from the first one's gets its own.
 
     Raises:
         ConfigError: a stage that the model does not have, or one that is fitted in closed form.
@@ -257,8 +266,12 @@ def settle_stages(
         if not known[name].phases:
             raise ConfigError(f"The stage '{name}' is fitted in closed form; it has no training options.")
     made = {name: dict(options) for name, options in given.items()}
-    for stage in [s for s in stages if s.phases][1:]:
-        made.setdefault(stage.name, {}).setdefault("epochs", stage.epochs or epochs)
+    trained = [stage for stage in stages if stage.phases]
+    for stage in trained[1:]:
+        own = made.setdefault(stage.name, {})
+        own.setdefault("epochs", stage.epochs or epochs)
+        if ema is None and stage.ema != trained[0].ema:
+            own.setdefault("ema", stage.ema)
     return made
 
 

@@ -40,7 +40,7 @@ class Stepper:
         self.buffers = [t for t in model.buffers() if t.is_floating_point()]
         moved = {id(p) for own in self.own.values() for p in own}
         self.trained = {name: p for name, p in model.named_parameters() if id(p) in moved}
-        self.average = Average(self.trained, options.ema)
+        self.average = Average(self.trained, options.ema or 0.0)
 
     def __call__(self, batch: Batch, clock: Clock, lr_factor: float) -> None:
         """Updates every phase that is due; then the average, if any update was finite."""
@@ -50,7 +50,7 @@ class Stepper:
             if clock.step % phase.every == 0
         ]
         if self.average and good:
-            self.average.follow(torch.stack(good).any())
+            self.average.follow(torch.stack(good).any(), clock.step)
 
     def train(self) -> None:
         """Train mode for the modules that this stage trains, eval mode for all others."""

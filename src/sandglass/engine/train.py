@@ -149,7 +149,8 @@ def resume(
             )
         training = Settled.of(config["training"])
         spec = spec_of(dataset, training)
-        model = build(config["model"]["name"], spec, seed=training.seed, **{**config["model"]["options"], **parts})
+        options = registry.completed(config["model"]["name"], config["model"]["options"])
+        model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
         longer, last = lengthened(training, model.stages(), epochs, stage or {})
         checkpoint, problems = run.latest_checkpoint(last)
         for problem in problems:

@@ -13,6 +13,10 @@ from sandglass.core import Spec
 from sandglass.errors import ConfigError
 
 AdversaryName = Literal["non-saturating", "hinge", "least-squares"]
+"""The losses in which an example is judged alone."""
+
+PairedName = Literal["relativistic", "non-saturating", "hinge", "least-squares"]
+"""All losses; the relativistic one judges pairs of a real and a generated example."""
 
 OPTIM: Mapping[str, Any] = {"lr": 2e-4, "betas": (0.5, 0.999)}
 """Optimiser settings of critic and generator: Radford, Metz and Chintala 2016 (arXiv 1511.06434)."""
@@ -24,10 +28,15 @@ class Adversary:
     ``non-saturating`` is cross-entropy with the generator's loss ``-log D``: Goodfellow et al. 2014, "Generative
     Adversarial Networks" (arXiv 1406.2661). ``hinge`` is Lim and Ye 2017, "Geometric GAN" (arXiv 1705.02894).
     ``least-squares`` is Mao et al. 2017, "Least Squares Generative Adversarial Networks" (arXiv 1611.04076), with
-    targets 1 for real and 0 for generated.
+    targets 1 for real and 0 for generated. ``relativistic`` is Jolicoeur-Martineau 2019, "The relativistic
+    discriminator: a key element missing from standard GAN" (arXiv 1807.00734), cross-entropy in the difference of the
+    scores of a real and a generated example: no generated example can be lost without the real one beside it, which is
+    why modes are not dropped (Sun, Fang and Schwing 2020, "Towards a Better Global Loss Landscape of GANs", arXiv
+    2011.04926).
 
     Args:
         name: one of these.
+        paired: whether the scores of real and generated examples come in pairs, which ``relativistic`` requires.
 
     Raises:
         ConfigError: another name.
@@ -38,22 +47,32 @@ class Adversary:
         (tensor([1.5000]), tensor([-0.5000]))
     """
 
-    def __init__(self, name: str) -> None:
-        known = get_args(AdversaryName)
+    def __init__(self, name: str, *, paired: bool = False) -> None:
+        known = get_args(PairedName if paired else AdversaryName)
         if name not in known:
             raise ConfigError(f"The adversary is one of {', '.join(known)}, not '{name}'.")
         self.name = name
 
+    @property
+    def compares(self) -> bool:
+        """Whether the loss of the generator depends on the scores of real examples."""
+        return self.name == "relativistic"
+
     def critic(self, real: Tensor, fake: Tensor) -> Tensor:
         """The loss of the critic, from the scores of real and generated examples."""
+        if self.name == "relativistic":
+            return F.softplus(fake - real)
         if self.name == "hinge":
             return F.relu(1 - real) + F.relu(1 + fake)
         if self.name == "least-squares":
             return (1 - real).square() + fake.square()
         return F.softplus(-real) + F.softplus(fake)
 
-    def generator(self, fake: Tensor) -> Tensor:
-        """The loss of the generator, from the scores of its examples."""
+    def generator(self, fake: Tensor, real: Tensor | None = None) -> Tensor:
+        """The loss of the generator, from the scores of its examples, and where :attr:`compares` of the real ones."""
+        if self.name == "relativistic":
+            assert real is not None
+            return F.softplus(real - fake)
         if self.name == "hinge":
             return -fake
         return (1 - fake).square() if self.name == "least-squares" else F.softplus(-fake)

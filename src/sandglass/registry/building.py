@@ -104,6 +104,17 @@ def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
     return model
 
 
+def completed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a saved model, and those added since it was saved, with the values that it was saved under.
+
+    Example:
+        >>> completed("gan", {"adversary": "hinge"})["r2"], completed("gan", {"r2": 0.5})["r2"]
+        (0.0, 0.5)
+    """
+    earlier: Mapping[str, Any] = getattr(entry("model", name).make, "earlier", {})
+    return {**earlier, **options}
+
+
 def settle(kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Replaces ``"auto"`` by the entry that is natural for the data, of several the one of highest ``priority``.
 

@@ -412,8 +412,8 @@ def _assemble(
             raise ConfigError(
                 f"{source} was trained with a custom {key} ({value['custom']}); pass {key}=... to load it."
             )
-    options |= parts
     try:
+        options = registry.completed(name, options) | dict(parts)
         outline = registry.outline(name, spec, **options)
         tensors = read_tensors(weights, outline) if isinstance(weights, Path) else weights
         model = registry.build(name, spec, **options)
