@@ -76,6 +76,7 @@ def small(name: str) -> dict[str, Any]:
 
 
 FEW = {"latent_dim": 3, "codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1}
+FEW |= {"flow_width": 8, "flow_depth": 1}
 
 
 def batch(spec: Spec, n: int = 16, seed: int = 0) -> Batch:

@@ -17,6 +17,9 @@ from sandglass.models._flow import Flow
 from sandglass.registry import NetOption, OptionsOf, register, resolve
 
 OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99)}
+EMA = 0.999
+"""Decay of the average of the weights: a velocity is a mean over noise that a batch knows little of."""
+
 ROWS: Mapping[str, Any] = {"name": "mlp", "widths": [256, 256, 256], "activation": "silu"}
 _WIDTH = 64
 _LEAST, _MOST = 16, 32  # pixels of the shorter side of a picture's largest map
@@ -33,6 +36,9 @@ class FlowMatching(Model):
     Gong and Liu 2023 (arXiv 2209.03003). Before training the examples are shifted and scaled to mean 0 and variance 1.
     Samples solve ``dx / dt = v(x, t)`` from noise at t = 0 to t = 1; the other way round the same equation finds the
     noise of an example, which is its code.
+
+    The weights that are kept are a moving average (``ema`` 0.999 unless the run sets another), chosen by the loss on
+    validation examples at the same times and noise in every epoch.
 
     Of rows of real numbers the same equation gives the density (``log_prob``, ``score``), by the change of variables;
     not of pictures and of tables with categories or counts, whose values repeat: the better the model, the more
@@ -92,7 +98,7 @@ class FlowMatching(Model):
     def stages(self) -> Sequence[Stage]:
         """One: the mean and scale of the data, then the velocity."""
         phase = Phase("flow", (self.flow,), self.flow_matching, optim=OPTIM, scheduled=False)
-        return (Stage("train", (phase,), self.fit_scale, "flow", ema=0.999),)
+        return (Stage("train", (phase,), self.fit_scale, "flow", ema=EMA),)
 
     def fit_scale(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
         """Mean and scale of the training examples."""

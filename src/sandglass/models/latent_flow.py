@@ -19,7 +19,7 @@ from sandglass.models._code_map import CodeMap
 from sandglass.models._condition import Given, Sees
 from sandglass.models._flow import Flow
 from sandglass.models._latent import LatentModel
-from sandglass.models.flow_matching import OPTIM
+from sandglass.models.flow_matching import EMA, OPTIM
 from sandglass.nets.mlp import MLP
 from sandglass.nets.resnet import ResNet
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
@@ -110,8 +110,8 @@ class LatentFlow(LatentModel):
         """Encoder and decoder; then the mean and scale of the codes, and their flow."""
         first = Phase("autoencoder", (self.q, self.p), self.autoencoder, scheduled=False)
         second = Phase("flow", (self.flow,), self.flow_matching, optim=OPTIM, scheduled=False)
-        flow = Stage("flow", (second,), self.fit_scale, "flow", ema=0.999)
-        return Stage("codes", (first,), None, "autoencoder"), flow
+        last = Stage("flow", (second,), self.fit_scale, "flow", ema=EMA)
+        return Stage("codes", (first,), None, "autoencoder"), last
 
     def autoencoder(self, batch: Batch, clock: Clock) -> Terms:
         """``distortion + beta * rate`` of what was observed, from one draw of z each; the batch mean."""
