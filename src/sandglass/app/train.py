@@ -19,6 +19,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
 from sandglass.engine.record import BAD_FILES
+from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import finished, plan_minutes, spec_of
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import read_yaml
@@ -51,16 +52,17 @@ def train(words: Sequence[str]) -> int:
         name, why = registry.model_for(data.spec)
         merged = merged | {"model": {"name": name, "options": {}}}
         config = settle(merged, given)
-        say(f"No model is named: {name}, because {why}. Others: sandglass train MODEL ...; see sandglass models.")
+        say(f"No model is named: {name}, because {why}; `sandglass models` lists others.")
     if "--print_config" in given.switches:
         print(configure.as_yaml(config), end="")
         return 0
     data = read_data(config) if data is None else data
+    free = "--init-from" not in given.own and free_width(name, merged["model"]["options"])
     if "--dry-run" in given.switches:
         from sandglass.app.dry_run import dry_run
 
-        return dry_run(config, data, width=free_width(name, merged["model"]["options"]))
-    run = start(config, data, given, width=free_width(name, merged["model"]["options"]))
+        return dry_run(config, data, width=free)
+    run = start(config, data, given, width=free)
     finish(run, data, show, "--no-report" not in given.switches)
     return 0
 
@@ -142,7 +144,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False) -
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
     if plan is not None:
-        say(f"{plan.line()}; evaluation and report come after")
+        say(plan.line() + ("" if "--no-report" in given.switches else "; evaluation and report come after"))
     if data.bad:
         say(f"  note: {BAD_FILES} in the run folder lists every file that could not be read")
     return api.train(
@@ -238,6 +240,8 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
     else:
         print()
     print(f"run     {run.path}")
+    if (run.path / FOLDER).is_dir():
+        print(f"sheets  {run.path / FOLDER}")
     if page is not None:
         print(f"report  {page}")
     model = outline_of(run)

@@ -105,7 +105,7 @@ def train(
     progress = progress or default_progress()
     if given.minutes is not None:
         check_fit(model, dataset)
-        free = named and free_width(model.config["name"], model_options or {})
+        free = named and init_from is None and free_width(model.config["name"], model_options or {})
         plan, model = plan_minutes(model, dataset, given, width=free)
         given = plan.applied(given)
         progress.say(plan.line())
