@@ -166,6 +166,10 @@ def test_a_checkerboard_wins_by_precision_and_not_by_the_rule() -> None:
     blurred = group("blurred", two_sample_auc=(0.99, 0.004), precision=(0.7, 0.02), coverage=(0.5, 0.02), fid=(8, 1.1))
     found = headline(rankings([board, blurred]))
     assert found == Headline(["blurred"], ["two_sample_auc", "coverage"], 2)
+    both = [group("board", two_sample_auc=(0.985, 0.002), coverage=(0.0, 0.01)),
+            group("blurred", two_sample_auc=(0.999, 0.001), coverage=(0.5, 0.02))]  # fmt: skip
+    won = headline(rankings(both))
+    assert won is not None and won.best == ["blurred"], "nearly every sample is told apart of either"
     better = group("better", two_sample_auc=(0.7, 0.02), precision=(0.5, 0.02), coverage=(0.1, 0.02), fid=(99, 1.0))
     assert headline(rankings([board, blurred, better])) == Headline(["better"], ["two_sample_auc"], 3)
 

@@ -133,6 +133,9 @@ def test_blur_is_less_sharp_and_noise_is_not_sharper() -> None:
     for deviation in (0.02, 0.05, 0.1):
         noisy = artefacts.noise(deviation)(x, torch.zeros(len(x)), generator())
         assert sharpness.strength(noisy)[0] / whole < 1.05
+    smooth = artefacts.blur(2.0)(soft(200), torch.zeros(200), generator())
+    noisy = artefacts.noise(0.05)(smooth, torch.zeros(200), generator())
+    assert sharpness.strength(noisy)[0] / sharpness.strength(smooth)[0] < 1.3, "its gradients are 1.8 times as large"
     assert sharpness.strength(0.5 * x)[0] == pytest.approx(whole, rel=1e-6), "contrast alone is not sharpness"
     assert sharpness.strength(torch.full((3, 1, 9, 9), 0.5)) == (0.0, 0.0)
 

@@ -30,7 +30,7 @@ _SOUND = 200
 _SIDE = 48  # larger images are seen as a crop of this side in full resolution, and whole at this size
 _WIDTH = 32
 _NETS = 3  # trained from different weights, and averaged
-_UPDATES, _BATCH, _RATE, _DECAY = 75, 64, 3e-3, 1e-2
+_UPDATES, _EPOCHS, _BATCH, _RATE, _DECAY = 75, 20, 64, 3e-3, 1e-2  # the fewer of updates and epochs
 
 
 @register("two_sample", kind="metric")
@@ -182,6 +182,7 @@ def on_rows(x: Tensor, y: Tensor, new: Tensor, seed: int, fold: int) -> Tensor:
 def on_images(x: Tensor, y: Tensor, new: Tensor, seed: int, fold: int) -> Tensor:
     """``(K, M)`` log odds of new images by convolutional networks, trained on the CPU."""
     size = min(_BATCH, len(x))
+    updates = min(_UPDATES, _EPOCHS * math.ceil(len(x) / size))
     scores = []
     for number in range(_NETS):
         own = rng.key(seed, "two_sample", fold, number) % 2**31
@@ -190,11 +191,11 @@ def on_images(x: Tensor, y: Tensor, new: Tensor, seed: int, fold: int) -> Tensor
         net.mean.copy_(x.mean((0, 2, 3), keepdim=True)[0])
         net.scale.copy_(x.std((0, 2, 3), keepdim=True)[0].clamp(min=1e-4))
         options = Settled(
-            epochs=math.ceil(_UPDATES * size / len(x)), batch_size=size, lr=_RATE, optimizer="adamw",
+            epochs=math.ceil(updates * size / len(x)), batch_size=size, lr=_RATE, optimizer="adamw",
             weight_decay=_DECAY, schedule="cosine", seed=own, device="cpu",
         )  # fmt: skip
         try:
-            learn(Learner(net, Spec(tuple(x.shape[1:]))), Split(x, y.long()), options, _UPDATES)
+            learn(Learner(net, Spec(tuple(x.shape[1:]))), Split(x, y.long()), options, updates)
         except DivergedError:
             scores.append(torch.zeros(len(new)).double())
             continue
