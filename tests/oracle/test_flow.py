@@ -109,6 +109,21 @@ def test_the_best_velocity_minimises_the_loss() -> None:
         assert abs(float(more.mean()) - 0.25) < 4 * float(more.std()) / math.sqrt(n)
 
 
+def test_without_its_network_a_velocity_is_the_best_for_normal_data_of_variance_1() -> None:
+    """And what is left to the network, ``((1 - t) x - t e) / sqrt(d)``, has variance 1 at every time."""
+    velocity = Flow(MLP(widths=()), (3,)).double().velocity
+    velocity.network = lambda x, t, c: torch.zeros_like(x)  # type: ignore[method-assign]
+    with rng.forked("cpu", 8):
+        x, e = torch.randn(2, 100_000, 3, dtype=torch.float64)
+    for time in (0.0, 0.3, 0.5, 0.9, 1.0):
+        t, d = torch.full((len(x),), time, dtype=torch.float64), (1 - time) ** 2 + time**2
+        point, slope = on_path(e, x, t)
+        assert torch.allclose(velocity(point, t), (2 * time - 1) / d * point)
+        left = (slope - velocity(point, t)) * math.sqrt(d)
+        assert torch.allclose(left, ((1 - time) * x - time * e) / math.sqrt(d))
+        assert left.std() == pytest.approx(1, abs=0.01)
+
+
 def test_the_density_is_that_of_the_data() -> None:
     truth = MultivariateNormal(MEAN, COVARIANCE)
     with rng.forked("cpu", 4):
