@@ -237,8 +237,8 @@ class Loop:
 
     def clock(self) -> Clock:
         """The clock of the coming step of this stage."""
-        epoch, share = self.now.step / self.loader.steps_per_epoch, self.now.step / self.total
-        times = torch.tensor([epoch, share], dtype=self.model.dtype, device=self.device)
+        epoch = self.now.step / self.loader.steps_per_epoch
+        times = torch.tensor([epoch, self.now.step], dtype=self.model.dtype, device=self.device)
         return Clock(self.now.step, self.total, times[0], times[1])
 
     def draw_sheet(self) -> None:
