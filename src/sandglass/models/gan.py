@@ -51,8 +51,8 @@ class GAN(Model):
     the product of an embedding of c with the features of x.
 
     Both networks use Adam, with learning rate 5e-4 and betas (0, 0.99) for the relativistic loss, 2e-4 and (0.5, 0.999)
-    for others, unless the run sets a learning rate. The data must have no missing values, by which the critic would tell it
-    from samples.
+    for others, unless the run sets a learning rate. The data must have no missing values, by which the critic would
+    tell it from samples.
 
     Args:
         spec: the data.

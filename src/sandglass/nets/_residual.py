@@ -180,8 +180,8 @@ def shrink(layer: nn.Conv2d | nn.Linear) -> None:
 def preserve(style: Style, *layers: nn.Conv2d | nn.Linear, activated: bool = False) -> None:
     """Without normalisation, scales initial weights so that the output of a layer varies as much as its input.
 
-    PyTorch draws weights with a variance of a third of one over the number of inputs. He et al. 2015, "Delving Deep into
-    Rectifiers" (arXiv 1502.01852) has three times as much for a linear layer, and six times after a rectifier.
+    PyTorch draws weights with a variance of a third of one over the number of inputs. He et al. 2015, "Delving Deep
+    into Rectifiers" (arXiv 1502.01852) has three times as much for a linear layer, and six times after a rectifier.
 
     Args:
         style: the options.
