@@ -30,7 +30,7 @@ _FOR_PICTURES: Mapping[str, Any] = {"name": "resnet", "width": 16, "norm": "none
 
 
 @register("gan")
-@register("hinge-gan", adversary="hinge")
+@register("hinge-gan", adversary="hinge", r1=1.0, r2=0.0)
 @register("conditional-gan", condition="labels")
 @register("projection-gan", condition="labels")
 class GAN(Model):
