@@ -209,8 +209,9 @@ class Critic(nn.Module):
         super().__init__()
         self.network: Any = net.encoder(shape, 1)
         size = cond if isinstance(cond, int) else math.prod(cond)
-        width = self.network.head.in_features if size or minibatch_std else 0  # type: ignore[union-attr]
-        self.embedding = nn.Linear(size, width, bias=False) if size else None  # type: ignore[arg-type]
+        head: Any = self.network.head
+        width = head.in_features if size or minibatch_std else 0
+        self.embedding = nn.Linear(size, width, bias=False) if size else None
         self.batch = None
         if minibatch_std:
             self.batch = nn.Sequential(nn.Linear(width + 1, _HIDDEN), nn.LeakyReLU(0.2), nn.Linear(_HIDDEN, 1))
@@ -235,9 +236,9 @@ def with_deviation(h: Tensor) -> Tensor:
     """``(B, n + 1)``: features ``(B, n)`` joined by their standard deviation over the batch, averaged over features.
 
     Example:
-        >>> with_deviation(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))
-        tensor([[1.0000, 5.0000, 0.5000],
-                [3.0000, 5.0000, 0.5000]])
+        >>> with_deviation(torch.tensor([[1.0, 4.0], [3.0, 8.0]]))
+        tensor([[1.0000, 4.0000, 1.5000],
+                [3.0000, 8.0000, 1.5000]])
     """
     deviation = (h.float().var(0, correction=0) + 1e-8).sqrt().mean().to(h.dtype)
     return torch.cat([h, deviation.expand(len(h), 1)], 1)
