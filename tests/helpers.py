@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
 from sandglass.engine.loop import Loop
-from sandglass.engine.options import Training
+from sandglass.engine.options import Settled, Training
 from sandglass.engine.progress import Silent
 from sandglass.runs.run import Run
 from sandglass.runs.specification import to_plain
@@ -36,6 +37,7 @@ QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "nearest": {"nearest": _FEW},
     "prdc": {"prdc": _FEW},
     "speed": {"speed": {"batch_size": 4, "rounds": 2, "warmup": 0}},
+    "two_sample": {"two_sample": {"samples": 20}},
 }
 """By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 
@@ -67,9 +69,16 @@ def pictures(n: int = 50, shape: tuple[int, ...] = (1, 8, 8), seed: int = 0) -> 
 
 
 def make_loop(
-    model: Model, data: Dataset, path: Path, *, progress: Silent | None = None, **options: Any
+    model: Model,
+    data: Dataset,
+    path: Path,
+    *,
+    progress: Silent | None = None,
+    plan: dict[str, Any] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+    **options: Any,
 ) -> tuple[Loop, Run]:
-    """A loop over a new run folder, or over the run that is there."""
+    """A loop over a new run folder, or over the run that is there, whose length then holds."""
     training = Training.of({"threads": 1, "save_seconds": 0.0, **options}).settled(
         [s for s in data.splits if s != "train"], len(data.train), model.stages()
     )
@@ -79,9 +88,11 @@ def make_loop(
         "transform": data.transform.to_dict(),
         "classes": list(data.classes),
         "training": training.to_dict(),
+        **({"plan": plan} if plan else {}),
     }
     run = Run(path) if (path / "config.yaml").exists() else Run.create(path, config)
-    return Loop(model, data, run, training, card=lambda run: "card", progress=progress or Quiet()), run
+    training = Settled.of(run.config["training"]) if plan else training
+    return Loop(model, data, run, training, card=lambda run: "card", progress=progress or Quiet(), clock=clock), run
 
 
 def fit(model: Model, data: Dataset, path: Path | None = None, **options: Any) -> Run:

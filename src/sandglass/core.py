@@ -224,14 +224,14 @@ def total(parts: Mapping[str, Tensor]) -> Tensor:
 class Clock:
     """The progress of training.
 
-    ``step`` and ``total`` are Python numbers, for control flow. ``epoch`` and ``share`` are 0-d tensors on the model's
+    ``step`` and ``total`` are Python numbers, for control flow. ``epoch`` and ``update`` are 0-d tensors on the model's
     device, for arithmetic in a loss: a captured graph would freeze a Python number.
 
     Args:
         step: updates done before this one.
         total: updates planned.
         epoch: ``step`` in epochs, fractional; infinite in the final clock.
-        share: ``step`` as a share of ``total``; 1 in the final clock.
+        update: ``step`` as a tensor; infinite in the final clock.
 
     Example:
         >>> float((Clock.final().epoch / 10).clamp(max=1))  # a warm-up over ten epochs has ended
@@ -241,12 +241,13 @@ class Clock:
     step: int = 0
     total: int = 1
     epoch: Tensor = field(default_factory=lambda: torch.zeros(()))
-    share: Tensor = field(default_factory=lambda: torch.zeros(()))
+    update: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     @classmethod
     def final(cls, total: int = 1, device: torch.device | str = "cpu") -> Clock:
         """The clock after every schedule has ended, for objectives at their final weights."""
-        return cls(total, total, torch.tensor(math.inf, device=device), torch.ones((), device=device))
+        end = torch.tensor(math.inf, device=device)
+        return cls(total, total, end, end)
 
 
 @dataclass(frozen=True)

@@ -39,17 +39,20 @@ Options = dict[str, Any]
 
 VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "condition"): ["labels", "other"],
+    ("model", "latent_dim"): [5],
     ("model", "sees"): ["other"],
     ("model", "source"): ["other"],
     ("model", "codes"): [3],
     ("model", "modalities"): [["labels"], ["other"]],
     ("model", "private"): [[1, 1], [1, 1, 1]],
+    ("model", "ada"): [0.0],
     ("model", "weights"): [[2.0, 1.0], [2.0, 1.0, 1.0]],
     ("model", "revive"): [0.9],
     ("net", "activation"): ["tanh"],
     ("net", "stages"): [1],
     ("net", "decoder_widths"): [(5,)],
-    ("net", "norm"): ["batch"],
+    ("net", "norm"): ["batch", "none"],
+    ("net", "patch"): [2],
     ("schedule", "ratio"): [0.25],
     ("metric", "samples"): [20],
     ("metric", "examples"): [5],
@@ -67,6 +70,8 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "commitment"): {"quantiser": "ema"},
     ("model", "decay"): {"quantiser": "ema"},
     ("model", "revive"): {"quantiser": "ema"},
+    ("model", "drop"): {"condition": "labels"},
+    ("model", "guidance"): {"condition": "labels", "drop": 0.2},
     ("net", "activation"): {"widths": [5]},
     ("net", "block"): {"widths": [5]},
     ("net", "dropout"): {"widths": [5]},
@@ -79,6 +84,8 @@ BESIDE: dict[tuple[str, str], Options] = {
 
 TRAINING: dict[str, Options] = {
     "epochs": {"epochs": 3},
+    "minutes": {"minutes": 5},  # refused beside epochs
+    "max_steps": {"max_steps": 5},
     "batch_size": {"batch_size": 7},
     "lr": {"lr": 0.02},
     "optimizer": {"optimizer": "sgd"},
@@ -106,6 +113,7 @@ TRAINING: dict[str, Options] = {
     "save_steps": {"save_steps": 1},
     "keep": {"keep": 1, "save_steps": 1},
     "on_save_error": {"on_save_error": "continue", "select": "last"},
+    "sheets": {"sheets": 0},
     "augment": {"augment": ["flip"]},
     "corrupt": {"corrupt": ["gaussian"]},
     "stage": {"stage": {"train": {"lr": 0.02}}},
@@ -188,7 +196,7 @@ def trained(model: Model, data: Dataset) -> str:
         stepper.train()
         loader = Loader(data.train, 8, seed=0)
         for step in range(3 * bool(stage.phases)):
-            stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2)), 1.0)
+            stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2), torch.tensor(200.0 * step)), 1.0)
             losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
     given = given_of(model, in_order(data.train, 3)[0]())
     with rng.forked("cpu", 5):
@@ -216,6 +224,7 @@ SMALL: Options = {"latent_dim": 2, "net": {"name": "mlp", "widths": [8]}}
 
 SMALL_NETS: dict[str, Options] = {
     "conv": {"width": 4, "hidden": 8},
+    "resnet": {"width": 4},
     "vit": {"width": 8, "heads": 2, "depth": 1},
 }
 

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -98,6 +99,37 @@ def test_curves_of_several_stages_bear_their_names(material: Runs, monkeypatch: 
     names = [chart.name for chart in section.charts]
     assert "curve-train-elbo-loss" in names and "curve-later-elbo-loss" in names
     assert any(chart.alt.startswith("later: ") for chart in section.charts) and "epochs restart at 1" in section.how
+
+
+def test_progress_shows_a_few_sheets_from_the_first_to_the_last(material: Runs) -> None:
+    from sandglass.data.pixels import png
+    from sandglass.engine.sheets import FOLDER, laid
+
+    m = material("vae", "grey")
+    drawn = registry.entry("section", "progress").make
+    height, width = m.model.spec.shape[1:]
+    folder = m.run.path / FOLDER
+    before = list(folder.iterdir())
+    for step in range(100, 2000, 100):
+        sheet = laid(np.full((64, height, width, 1), step // 10, np.uint8), 8)
+        (folder / f"samples-{step:08d}.png").write_bytes(png(sheet))
+    for name in ("samples-00000150.png", "photo.png", "other-00000150.png"):
+        (folder / name).write_bytes(b"not a picture")
+    try:
+        section = drawn(m)
+    finally:
+        for path in set(folder.iterdir()) - set(before):
+            path.unlink()
+    steps = [int(strip.label.split()[2].replace(",", "")) for strip in section.strips]
+    assert steps == sorted(steps) and 3 <= len(steps) <= 6 and steps[-1] == 1900
+    shown = section.strips[-1].mosaic.pixels
+    assert shown[shown.shape[0] // 2, 3, 0] == 190, "the pictures of that sheet"
+    assert drawn(material("vae", "row")) is None
+
+
+def test_progress_leaves_the_originals_out(material: Runs) -> None:
+    section = registry.entry("section", "progress").make(material("ae", "grey"))
+    assert section is not None and section.strips[0].label.startswith("Reconstructions after ")
 
 
 def test_what_a_fit_found_is_in_the_report(material: Runs) -> None:

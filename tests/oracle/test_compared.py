@@ -9,7 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from sandglass.metrics.compared import Difference, Group, Ranking, better, difference, of_likelihood, rankings
+from sandglass.metrics.compared import (
+    Difference,
+    Group,
+    Headline,
+    Ranking,
+    better,
+    difference,
+    headline,
+    of_likelihood,
+    rankings,
+)
 from sandglass.metrics.measure import mean_result
 from sandglass.runs.result import Result
 
@@ -143,3 +153,39 @@ def test_every_measure_says_a_direction_of_its_own_figures_alone() -> None:
         "higher", "higher", "lower", "lower", "higher", None,
     ]  # fmt: skip
     assert [of_likelihood(f) for f in ("elbo", "log_prob", "psnr")] == [True, True, False]
+
+
+def group(name: str, **figures: tuple[float, float]) -> Group:
+    found = {figure: [Result(figure, value, error, 500, "1")] for figure, (value, error) in figures.items()}
+    return Group(name, found)
+
+
+def test_a_checkerboard_wins_by_precision_and_not_by_the_rule() -> None:
+    """The figures that photographs got under a checkerboard and a blur, on the content of features alone."""
+    board = group("board", two_sample_auc=(1.0, 0.006), precision=(0.99, 0.01), coverage=(0.01, 0.01), fid=(6.2, 0.5))
+    blurred = group("blurred", two_sample_auc=(0.99, 0.004), precision=(0.7, 0.02), coverage=(0.5, 0.02), fid=(8, 1.1))
+    found = headline(rankings([board, blurred]))
+    assert found == Headline(["blurred"], ["two_sample_auc", "coverage"], 2)
+    both = [group("board", two_sample_auc=(0.985, 0.002), coverage=(0.0, 0.01)),
+            group("blurred", two_sample_auc=(0.999, 0.001), coverage=(0.5, 0.02))]  # fmt: skip
+    won = headline(rankings(both))
+    assert won is not None and won.best == ["blurred"], "nearly every sample is told apart of either"
+    better = group("better", two_sample_auc=(0.7, 0.02), precision=(0.5, 0.02), coverage=(0.1, 0.02), fid=(99, 1.0))
+    assert headline(rankings([board, blurred, better])) == Headline(["better"], ["two_sample_auc"], 3)
+
+
+def test_equal_ones_are_decided_by_the_next_figure_or_stay_equal() -> None:
+    one = {"two_sample_auc": (0.8, 0.02), "coverage": (0.6, 0.02)}
+    made = [group("a", **one), group("b", **{**one, "two_sample_auc": (0.78, 0.02)}), group("c", **one)]
+    assert headline(rankings(made)) == Headline(["a", "b", "c"], ["two_sample_auc", "coverage"], 3)
+    assert headline(rankings(made[:1])) is None
+    assert headline(rankings([group("a", precision=(0.9, 0.01)), group("b", precision=(0.1, 0.01))])) is None
+
+
+def test_a_common_likelihood_decides_alone() -> None:
+    one, two = (
+        group(n, elbo=(v, 0.1), two_sample_auc=(a, 0.01)).figures for n, v, a in (("a", -9, 0.9), ("b", -10, 0.6))
+    )
+    assert headline(rankings([Group("a", one, "mass"), Group("b", two, "mass")])) == Headline(["a"], ["elbo"], 2)
+    other = [Group("a", one, "mass"), Group("b", two, "density")]
+    assert headline(rankings(other)) == Headline(["b"], ["two_sample_auc"], 2), "of another kind it decides nothing"

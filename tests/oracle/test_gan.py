@@ -56,7 +56,7 @@ def test_translators_have_no_pairs_to_compare() -> None:
 @pytest.mark.parametrize("name", ["relativistic", "non-saturating", "hinge", "least-squares"])
 def test_what_the_phases_minimise(name: str) -> None:
     """The losses of the model are those of the same noise by hand; pairs have one place in the batch."""
-    model, data = gan(adversary=name, r1=0.0, r2=0.0, augment=0.0), Batch(images(6))
+    model, data = gan(adversary=name, r1=0.0, r2=0.0, ada=0.0), Batch(images(6))
     with rng.forked("cpu", 1):
         criticised = model.phases()[0].loss(data, Clock()).loss
     with rng.forked("cpu", 1):
@@ -99,12 +99,14 @@ def test_the_penalty_of_a_quadratic_critic() -> None:
 def test_each_penalty_is_at_its_own_examples(r1: float, r2: float) -> None:
     data, losses = Batch(images(8)), {}
     for weights in ((0.0, 0.0), (r1, r2)):
-        model = gan(r1=weights[0], r2=weights[1], penalised=0.5, augment=0.0)
+        model = gan(r1=weights[0], r2=weights[1], penalised=0.5, ada=0.0)
         with rng.forked("cpu", 1):
             losses[weights] = float(model.phases()[0].loss(data, Clock()).loss.detach())
     with rng.forked("cpu", 1):
         made = model.decode(model.draw(8))
-    wanted = sum(w / 2 * float(steepness(model.critic, x[:4], None).mean().detach()) for w, x in ((r1, data.x), (r2, made)))
+    wanted = sum(
+        w / 2 * float(steepness(model.critic, x[:4], None).mean().detach()) for w, x in ((r1, data.x), (r2, made))
+    )
     assert losses[r1, r2] - losses[0.0, 0.0] == pytest.approx(wanted, rel=1e-4)
 
 
@@ -204,11 +206,11 @@ def test_a_look_does_not_move_it() -> None:
     for mode in (True, False):
         with torch.no_grad():
             model.train(mode).phases()[0].loss(Batch(images(4)), Clock())
-    assert float(model.augment.p) == 0
+    assert float(model.ada.p) == 0
     model.eval().phases()[0].loss(Batch(images(4)), Clock())
-    assert float(model.augment.p) == 0
+    assert float(model.ada.p) == 0
     x = images(4)
-    model.augment.p.fill_(0.8)
+    model.ada.p.fill_(0.8)
     assert torch.equal(model.shown(x), x)  # what is validated is not augmented
 
 
@@ -219,15 +221,15 @@ def test_an_update_that_is_not_finite_does_not_move_it() -> None:
     bad = images(8)
     bad[0] = math.nan
     stepper(Batch(bad), Clock(), 1.0)
-    assert float(model.augment.p) == 0
+    assert float(model.ada.p) == 0
     stepper(Batch(images(8)), Clock(1), 1.0)
-    assert float(model.augment.p) != 0 or float(stepper.meter.read()["critic"].means["fake"]) is not None
+    assert float(model.ada.p) != 0 or float(stepper.meter.read()["critic"].means["fake"]) is not None
 
 
 def test_rows_are_not_augmented() -> None:
-    assert registry.build("gan", Spec((4,))).augment is None
+    assert registry.build("gan", Spec((4,))).ada is None
     with pytest.raises(ConfigError, match="target"):
-        registry.build("gan", SPEC, augment=1.5)
+        registry.build("gan", SPEC, ada=1.5)
 
 
 # the average
@@ -262,13 +264,13 @@ def test_resume_with_augmentation_and_average_is_exact(tmp_path: Path) -> None:
     options = {"epochs": 4, "batch_size": 8, "log_every": 2, "keep": 1, "lr": 0.01}
 
     def start(name: str) -> tuple[Any, Any]:
-        model = fresh("gan", data, latent_dim=2, net=SMALL, minibatch_std=True, augment=0.01)
+        model = fresh("gan", data, latent_dim=2, net=SMALL, minibatch_std=True, ada=0.01)
         return make_loop(model, data, tmp_path / name, **options)
 
     loop, run = start("straight")
     assert loop.own.ema == 0.999
     loop.fit()
-    expected, p = digest(loop.model, run), float(loop.model.augment.p)
+    expected, p = digest(loop.model, run), float(loop.model.ada.p)
     assert p > 0
     for k in (1, 5, 8):
         loop, run = start(f"stop{k}")
@@ -278,17 +280,17 @@ def test_resume_with_augmentation_and_average_is_exact(tmp_path: Path) -> None:
         torch.manual_seed(999)
         loop, run = start(f"stop{k}")
         loop.fit(run.latest_checkpoint()[0])
-        assert digest(loop.model, run) == expected and float(loop.model.augment.p) == p
+        assert digest(loop.model, run) == expected and float(loop.model.ada.p) == p
 
 
 # what was saved before
 
 
 def test_a_model_saved_without_the_new_options_is_what_it_was() -> None:
-    new = {"r2", "r2_schedule", "penalised", "augment", "minibatch_std"}
+    new = {"r2", "r2_schedule", "penalised", "ada", "minibatch_std"}
     known = registry.merged("model", "gan", {})
     old = {k: v for k, v in known.items() if k not in new} | {"adversary": "hinge", "net": {"name": "conv"}}
     model = registry.build("gan", SPEC, **registry.completed("gan", old))
-    assert model.augment is None and model.critic.batch is None and model.r2.value == 0 and model.penalised == 1
-    assert not any(key.startswith("augment") for key in model.state_dict())
+    assert model.ada is None and model.critic.batch is None and model.r2.value == 0 and model.penalised == 1
+    assert not any(key.startswith("ada") for key in model.state_dict())
     assert set(model.earlier) == new

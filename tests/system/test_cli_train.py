@@ -274,6 +274,82 @@ def test_resume_with_more_epochs(cli: Cli, tmp_path: Path) -> None:
     assert code == 2 and "can only have more" in err
 
 
+def test_a_finished_run_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "--data", "digits", *SMALL, "--no-report"]
+    assert cli(*words, "--epochs", "2", "--out", "run")[0] == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    code, out, err = cli("train", "--resume", "run")
+    assert (code, out) == (0, "") and err.startswith("run is finished, after 26 steps.") and "--epochs 4" in err
+    assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+    (tmp_path / "run/model/config.json").unlink()  # as after a crash before the model was written
+    code, _, err = cli("train", "--resume", "run", "--no-report")
+    assert code == 0 and "is finished" not in err and (tmp_path / "run/model/config.json").is_file()
+    assert cli("train", "--resume", "run", "--epochs", "3", "--no-report")[0] == 0
+
+
+def test_minutes_choose_the_length_and_are_repeated_by_the_configuration(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "vae", "--data", "digits", "--limit", "100", "--threads", "1", "--net", "conv"]
+    code, _, err = cli(*words, "--minutes", "0.02", "--no-report", "--out", "run")
+    assert code == 0 and "0.02 minutes: width " in err and "evaluation and report" not in err
+    assert "Trained for" in err
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["training"]["minutes"] is None and config["plan"]["minutes"] == 0.02
+    assert config["model"]["options"]["net"]["width"] == config["plan"]["width"]
+    code, _, err = cli("train", "--config", "run/config.yaml", "--out", "again", "--no-report")
+    assert code == 0, err
+    run, again = (tmp_path / n / "metrics.jsonl" for n in ("run", "again"))
+    assert run.read_bytes() == again.read_bytes()
+    code, out, _ = cli(*words, "--minutes", "0.02", "--dry-run")
+    assert code == 0 and "0.02 minutes: width " in out
+
+
+def test_a_width_that_was_given_stays(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "vae", "--data", "digits", "--limit", "50", "--threads", "1", "--model.net.width", "5"]
+    code, _, err = cli(*words, "--minutes", "0.01", "--no-report", "--out", "run")
+    assert code == 0 and "0.01 minutes: batch 16, " in err
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]["options"]["net"]["width"] == 5
+
+
+def test_weights_to_start_from_decide_the_width(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "vae", "--data", "digits", "--limit", "100", "--threads", "1", "--no-report"]
+    assert cli(*words, "--max-steps", "2", "--out", "a")[0] == 0
+    code, _, err = cli(*words, "--minutes", "0.01", "--init-from", "a", "--out", "b")
+    assert code == 0 and "0.01 minutes: batch " in err
+
+
+def test_minutes_and_epochs_are_given_once(cli: Cli, tmp_path: Path) -> None:
+    for more in (["--epochs", "3"], ["--stage.train.epochs", "3"], ["--max-steps", "3"]):
+        code, _, err = cli("train", "--data", "digits", "--minutes", "2", *more)
+        assert code == 2 and "Give the length of training once" in err
+    code, _, err = cli("sweep", "vae", "--data", "digits", *SMALL, "--vary", "lr=0.1,0.01", "--minutes", "1")
+    assert code == 2 and "epochs instead of minutes" in err
+    code, _, err = cli("train", "--resume", "run", "--minutes", "3")
+    assert code == 2 and "--minutes" in err
+
+
+def test_a_later_layer_says_how_long(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "training: {epochs: 9, max_steps: 5, stage: {prior: {epochs: 3, lr: 0.1}, codes: {epochs: 2}}}"
+    )
+    training = configuration(cli, "vq-vae", "--config", "c.yaml", "--minutes", "5")["training"]
+    assert (training["minutes"], training["epochs"], training["max_steps"]) == (5, None, None)
+    assert training["stage"] == {"prior": {"lr": 0.1}}
+    (tmp_path / "d.yaml").write_text("training: {minutes: 9}")
+    training = configuration(cli, "vae", "--config", "d.yaml", "--epochs", "5")["training"]
+    assert (training["minutes"], training["epochs"]) == (None, 5)
+
+
+def test_hints_are_spelt_as_flags(cli: Cli) -> None:
+    code, _, err = cli("train", "--data", "digits", "--latent_dimm", "3")
+    assert code == 2 and "'--latent-dim'" in err
+
+
+def test_a_limit_above_the_data_is_said(cli: Cli, tmp_path: Path) -> None:
+    words = [*SMALL[:-4], "--threads", "1", "--no-report", "--epochs", "1", "--out", "run"]
+    code, _, err = cli("train", "--data", "digits", "--limit", "100000", *words)
+    assert code == 0 and "note: the limit of 100,000 training examples kept all: there are 1,294" in err
+
+
 def test_init_from(cli: Cli, tmp_path: Path) -> None:
     words = ["train", "--data", "digits", *SMALL, "--no-report", "--epochs", "1"]
     assert cli(*words, "--out", "a")[0] == 0

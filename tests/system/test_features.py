@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from artefacts import checkerboard, soft
 from sandglass import registry
 from sandglass.app.main import main
 from sandglass.core import Spec
@@ -45,7 +46,8 @@ def test_a_classifier_is_learnt_where_there_are_labels() -> None:
     extractor = Own()(evaluation, CPU)
     batch = evaluation.split.batch(slice(None))
     features = extractor(batch.x)
-    assert features.shape == (len(evaluation.split), 32) and features.dtype == torch.float64
+    assert features.shape == (len(evaluation.split), 32 + 16) and features.dtype == torch.float64
+    features = features[:, : extractor.content]
     right = float((extractor.classify(features).argmax(1) == batch.y).double().mean())
     assert right > 0.93
     said = float(extractor.about.split("with ")[1].split("%")[0]) / 100
@@ -61,7 +63,7 @@ def test_without_labels_views_are_told_apart() -> None:
     said = float(extractor.about.split("matches ")[1].split("%")[0]) / 100
     assert said > 0.3, "by chance it is one in 128"
     batch = evaluation.split.batch(slice(None))
-    assert neighbours_agree(extractor(batch.x), batch.y) > 0.9
+    assert neighbours_agree(extractor(batch.x)[:, : extractor.content], batch.y) > 0.9
 
 
 def test_it_is_tried_on_examples_that_it_did_not_learn_from() -> None:
@@ -70,7 +72,9 @@ def test_it_is_tried_on_examples_that_it_did_not_learn_from() -> None:
     x, y = torch.rand(300, 1, 8, 8, generator=generator), torch.randint(2, (300,), generator=generator)
     extractor = Own()(Evaluation(split=Split(x, y), spec=Spec((1, 8, 8), "unit")), CPU)
     assert float(extractor.about.split("with ")[1].split("%")[0]) < 83
-    assert float((extractor.classify(extractor(x)).argmax(1) == y).double().mean()) > 0.83, "by heart"
+    assert float((extractor.classify(extractor(x)[:, : extractor.content]).argmax(1) == y).double().mean()) > 0.83, (
+        "by heart"
+    )
 
 
 def test_the_contrast_of_views_in_closed_form() -> None:
@@ -91,6 +95,16 @@ def test_rows_are_learnt_from_too() -> None:
     assert registry.settle("features", {"name": "auto"}, Spec((1, 8, 8)))["name"] == "own"
 
 
+def test_texture_is_seen_after_the_content() -> None:
+    """Under a faint grid the content, bright or dark, is nearly what it was, and the texture is not."""
+    x, y = soft(400), torch.arange(400) % 2
+    x = (x + 0.3 * y.view(-1, 1, 1, 1) - 0.15).clamp(0, 1)
+    extractor = Own(updates=60)(Evaluation(split=Split(x, y), spec=Spec((1, 32, 32), "unit")), CPU)
+    gridded = checkerboard(0.05)(x, y, torch.Generator())
+    moved = (extractor(gridded) - extractor(x)).mean(0).abs()
+    assert float(moved[extractor.content :].max()) > max(1.0, 2 * float(moved[: extractor.content].max())), moved
+
+
 def test_the_same_data_learns_the_same_and_the_generator_is_left_alone() -> None:
     evaluation, x = digits(), digits().split.batch(slice(0, 20)).x
     state = torch.get_rng_state()
@@ -108,7 +122,9 @@ def test_features_have_mean_zero_and_variance_one_over_what_was_learnt_from() ->
             evaluation, CPU
         )
         features = extractor(evaluation.train.batch(slice(None)).x)
-        assert float(features.mean(0).abs().max()) < 0.15 and float(features.var(0).mean()) == pytest.approx(1, 0.05)
+        assert float(features.mean(0).abs().max()) < 0.15
+        for part in (features[:, : extractor.content], features):
+            assert float(part.var(0).mean()) == pytest.approx(1, 0.05)
         assert float(features.var(0).min()) > 1e-3, "every feature tells something"
 
 
@@ -144,7 +160,7 @@ def test_what_was_learnt_is_kept_and_read_again(monkeypatch: pytest.MonkeyPatch,
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SANDGLASS_CACHE", str(tmp_path / "file"))
-    assert Own(updates=2)(digits(fingerprint="kept"), CPU).about.startswith("32 features of a classifier")
+    assert Own(updates=2)(digits(fingerprint="kept"), CPU).about.startswith("own features, 32 of a classifier")
 
 
 def test_long_learning_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,7 +70,7 @@ def show(found: Comparison) -> None:
 
 def figures(block: Block) -> None:
     """Prints one row per figure and one column per run, then the differences from the best run."""
-    from sandglass.comparing.page import behind, cell, heading
+    from sandglass.comparing.page import behind, cell, heading, leading
 
     def plain(text: str) -> str:
         return text.replace("\N{MINUS SIGN}", "-")
@@ -83,6 +83,10 @@ def figures(block: Block) -> None:
     if not ranked:
         print("There is no figure to rank these runs by.")
         return
+    for side in block.sides:
+        for sentence in side.wrong:
+            print(f"{side.name}: {sentence}")
+    print("\n" * any(side.wrong for side in block.sides) + f"{leading(block)}\n" * bool(leading(block)))
     paired = all(c.difference(n, c.first or n).paired for c in ranked for n in c.results if n != c.first)
     print(f"difference from the best of each figure{', paired by example' if paired else ''}\n")
     _print(names, [(heading(c), {n: plain(behind(c, n)) for n in names}) for c in ranked])

@@ -21,7 +21,7 @@ Config = dict[str, Any]
 """``{"model": {"name", "options"}, "data": {...}, "training": {...}}``, complete or partial."""
 
 SECTIONS = ("model", "data", "training")
-_PASSED_OVER = ("format", "recipe", "spec", "transform", "classes", "environment", "summary", "show")
+_PASSED_OVER = ("format", "recipe", "spec", "transform", "classes", "environment", "summary", "show", "plan")
 _ABOUT_DATA = ("fingerprint", "examples", "notes")
 DEFAULT_MODEL = "vae"
 
@@ -89,6 +89,8 @@ def over(below: Config, above: Config) -> Config:
     If ``above`` has another model, only those options of ``below`` are kept that differ from their defaults and that
     the new model has. If it has another net, likelihood or prior, the options of the previous one are dropped.
     """
+    given = lengths(above.get("training", {}))
+    below = _without(below, ("epochs", "max_steps") if "minutes" in given else ("minutes",) if given else ())
     config = {key: {**below.get(key, {}), **above.get(key, {})} for key in ("data", "training")}
     stages = [layer.get("training", {}).get("stage") or {} for layer in (below, above)]
     if any(stages):
@@ -105,6 +107,28 @@ def over(below: Config, above: Config) -> Config:
     for key, value in upper.get("options", {}).items():
         options[key] = _over_choice(options[key], value) if key in options else value
     return config | {"model": {"name": name, "options": options}}
+
+
+def lengths(training: Mapping[str, Any]) -> set[str]:
+    """Which options of a layer say how long to train.
+
+    Example:
+        >>> sorted(lengths({"minutes": 5, "epochs": None, "stage": {"prior": {"epochs": 3}}}))
+        ['epochs', 'minutes']
+    """
+    layers = [training, *(training.get("stage") or {}).values()]
+    return {name for layer in layers for name in ("epochs", "max_steps", "minutes") if layer.get(name) is not None}
+
+
+def _without(layer: Config, names: Sequence[str]) -> Config:
+    """A layer without these options of the training and of its stages."""
+    if not names or "training" not in layer:
+        return layer
+    training = {k: v for k, v in layer["training"].items() if k not in names}
+    if training.get("stage"):
+        stage = {name: {k: v for k, v in own.items() if k not in names} for name, own in training["stage"].items()}
+        training["stage"] = {name: own for name, own in stage.items() if own}
+    return {**layer, "training": training}
 
 
 def _over_choice(below: Any, above: Any) -> Any:

@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import sys
-import time
 
 import torch
 
-from sandglass import api, rng
+from sandglass import api
 from sandglass.app.configure import Config, given_options
-from sandglass.app.output import duration, table
-from sandglass.core import Clock, Model, Stage
-from sandglass.data.augment import make_augmentation
-from sandglass.data.corrupt import make_corruption
+from sandglass.app.output import counted, duration, table
 from sandglass.data.dataset import Dataset
-from sandglass.data.loading import Loader
-from sandglass.engine.options import Settled, Training
-from sandglass.engine.precision import settings
-from sandglass.engine.step import Stepper
-from sandglass.engine.train import check_changes, spec_of
+from sandglass.engine.options import Training
+from sandglass.engine.planning import measure
+from sandglass.engine.train import check_changes, plan_minutes, spec_of
 
 _SECONDS = 3.0
 _STEPS = 30
 
 
-def dry_run(config: Config, data: Dataset) -> int:
-    """Prints parameters, time and memory without writing anything."""
+def dry_run(config: Config, data: Dataset, *, width: bool = False) -> int:
+    """Prints parameters, time and memory without writing anything.
+
+    Args:
+        config: complete.
+        data: to train on.
+        width: whether the width of the net may be chosen to fit a number of minutes.
+    """
     name, options = config["model"]["name"], given_options(config["model"]["options"])
     asked = Training.of(config["training"])
     model = api.build(name, spec_of(data, asked), seed=asked.seed, **options)
     check_changes(model, data, asked)
+    chosen = ""
+    if asked.minutes is not None:
+        plan, model = plan_minutes(model, data, asked, width=width)
+        asked, chosen = plan.applied(asked), plan.line()
     stages = model.stages()
     training = asked.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     weights = sum(p.numel() for p in model.parameters())
@@ -39,7 +44,7 @@ def dry_run(config: Config, data: Dataset) -> int:
         ["model", f"{name}, net {net['name']}" if isinstance(net, dict) and "name" in net else name],
         ["data", f"{data.name}: {', '.join(f'{len(s):,} {n}' for n, s in data.splits.items())}, {shape}"],
         ["parameters", f"{weights:,}"],
-        ["device", f"{training.device}, {training.precision}, {training.threads} threads"],
+        ["device", f"{training.device}, {training.precision}, {counted(training.threads, 'thread')}"],
     ]
     trained = [stage for stage in stages if stage.phases]
     model = model.to(training.device, torch.float64 if training.precision == "fp64" else torch.float32)
@@ -49,47 +54,20 @@ def dry_run(config: Config, data: Dataset) -> int:
     for stage in trained:
         own = training.of_stage(stage.name)
         of = f", {stage.name}" if len(trained) > 1 else ""
-        seconds, steps = measure(model, data, stage, own)
+        cost = measure(model, data, stage, own, seconds=_SECONDS, most=_STEPS)
+        seconds, steps = cost.step, math.ceil(len(data.train) / own.batch_size)
         rows.append([f"step{of}", f"{seconds * 1e3:.3g} ms ({own.batch_size} examples)"])
         rows.append([f"epoch{of}", f"about {duration(seconds * steps)} ({steps:,} steps), without validation"])
         total += seconds * steps * own.epochs
         epochs.append(str(own.epochs))
-    rows.append(["total", f"about {duration(total)} ({' + '.join(epochs)} epochs)"])
+    of = "epoch" if epochs == ["1"] else "epochs"
+    rows.append(["total", f"about {duration(total)} ({' + '.join(epochs)} {of})"])
     rows.append(["memory", memory(torch.device(training.device))])
     table(["would train", ""], rows)
+    if chosen:
+        print(chosen)
     print("Nothing was written.")
     return 0
-
-
-def measure(model: Model, data: Dataset, stage: Stage, training: Settled) -> tuple[float, int]:
-    """Seconds per step of a stage, and steps per epoch."""
-    device = torch.device(training.device)
-    loader = Loader(
-        data.train,
-        training.batch_size,
-        seed=training.seed,
-        device=device,
-        dtype=model.dtype,
-        augment=make_augmentation(training.augment, data.spec),
-        corrupt=make_corruption(training.corrupt, data.spec),
-    )
-    with rng.forked(device), settings(training):
-        stepper = Stepper(model, stage, training)
-        stepper.train()
-        times: list[float] = []
-        begun = time.perf_counter()
-        while len(times) < 3 or (len(times) < _STEPS and time.perf_counter() - begun < _SECONDS):
-            place = len(times)
-            start = time.perf_counter()
-            epoch = torch.zeros((), dtype=model.dtype, device=device)
-            clock = Clock(place, training.epochs * loader.steps_per_epoch, epoch)
-            stepper(loader.batch(place % loader.steps_per_epoch), clock, 1.0)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            times.append(time.perf_counter() - start)
-            stepper.meter.read()  # its buffer is limited
-    settled = sorted(times[1:])  # the first step includes set-up
-    return settled[len(settled) // 2], loader.steps_per_epoch
 
 
 def memory(device: torch.device) -> str:

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sandglass.app.output import metrics_table, table
+from sandglass.app.output import metrics_table, table, wrong
 from sandglass.app.parsing import Parser, examples_from, whole
 from sandglass.errors import ConfigError
 
@@ -31,6 +31,7 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass.engine.options import settle_device
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import Run
+    from sandglass.runs.specification import from_plain
     from sandglass.tasks.trained import find_run, new_data
 
     run = Run(find_run(args.run))
@@ -43,6 +44,7 @@ def evaluate(words: Sequence[str]) -> int:
         return 0
     print(f"{results['model']} on {results['data']}, split {results['split']}, weights of step {results['step']:,}\n")
     metrics_table(results["metrics"])
+    wrong(results["metrics"], from_plain(run.config["spec"]))
     return 0
 
 

@@ -19,9 +19,10 @@ import numpy as np
 from torch import Tensor
 
 from sandglass.data.cells import pandas, plain
+from sandglass.data.pixels import Pixels, enlarge, grid, png, to_images
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
-from sandglass.reports.mosaic import Pixels, enlarge, grid, make_folder, png, to_images
+from sandglass.reports.mosaic import make_folder
 from sandglass.reports.sheet import with_labels
 from sandglass.runs import storage
 from sandglass.runs.plain import strict_json

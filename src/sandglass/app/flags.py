@@ -108,7 +108,8 @@ class Flags:
             return self.forms[form]
         if form.startswith("--stage."):
             raise ConfigError(self.no_stage_option(form))
-        known = [*self.forms, *OWN, *SWITCHES]
+        dashed = [f for f in self.forms if "." in f or "_" not in f or f.replace("_", "-") not in self.forms]
+        known = [*dashed, *OWN, *SWITCHES]
         hint = registry.nearest(form, known)
         raise ConfigError(f"There is no option {form}.{hint} `sandglass train --help` lists all options.")
 
@@ -283,6 +284,11 @@ def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[
             if form in (*forms(kind), f"--model.{kind}.name"):
                 found[kind] = value
     return found
+
+
+def named(words: Words, layers: Sequence[Config]) -> bool:
+    """Whether the command line, the recipe or the configuration file names a model."""
+    return bool(words.model or any(layer.get("model", {}).get("name") for layer in layers))
 
 
 def model_name(words: Words, layers: Sequence[Config]) -> str:

@@ -15,6 +15,7 @@ from sandglass.registry import Option
 _EXAMPLES = """examples:
   sandglass train --recipe digits
   sandglass train --data photos/ --size 64x48 --augment flip,shift --epochs 100
+  sandglass train gan --data photos/ --minutes 15
   sandglass train beta-vae --data mnist --beta 2 --latent-dim 10 --net mlp --model.net.widths 512,256
   sandglass train ae --data customers.csv --labels segment --dry-run
   sandglass train --recipe mnist-512-2 --print_config > mine.yaml; sandglass train --config mine.yaml
@@ -28,8 +29,8 @@ def train_help(model: str, flags: Flags) -> str:
         "usage: sandglass train [MODEL] --data NAME_OR_PATH [OPTION ...]",
         "Train a model, evaluate it and write its report to a run folder.",
         textwrap.fill(
-            f"MODEL is one of {models} (default: vae). Every option can also be given by its full name in a"
-            " configuration file, such as --model.latent_dim or --training.lr.",
+            f"MODEL is one of {models} (default: what suits the data). Every option can also be given by its full name"
+            " in a configuration file, such as --model.latent_dim or --training.lr.",
             100,
         ),
         "options:\n" + "\n".join(_line(f"{name} {value}", help_) for name, (value, help_) in OWN.items()),

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sandglass.app import files
+from sandglass.data.pixels import to_images
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError
-from sandglass.reports.mosaic import to_images
 from sandglass.tasks.task import Outcome
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sandglass.core import Spec
 
 
 def table(
@@ -65,6 +68,17 @@ def figure(value: float | None, stderr: float | None = None) -> str:
     return f"{value:,.{digits}f} ± {stderr:,.{digits}f}"
 
 
+def wrong(metrics: Mapping[str, Mapping[str, Any]], spec: Spec | None) -> None:
+    """Prints what is wrong with a model by its figures; nothing for a good one."""
+    from sandglass.metrics.verdicts import sentences
+
+    found = sentences(metrics, spec)
+    if found:
+        print("\nwhat is wrong\n")
+        for sentence in found:
+            print(f"  {sentence}")
+
+
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints the metrics of ``evaluate``."""
     if not metrics:
@@ -82,6 +96,16 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
 def say(text: str) -> None:
     """Prints a message to standard error."""
     print(text, file=sys.stderr, flush=True)
+
+
+def counted(n: int | None, what: str) -> str:
+    """A number of things.
+
+    Example:
+        >>> counted(1, "thread"), counted(2000, "update")
+        ('1 thread', '2,000 updates')
+    """
+    return f"{n or 0:,} {what}{'s' * (n != 1)}"
 
 
 def duration(seconds: float) -> str:

@@ -79,7 +79,7 @@ def _columns(
 ) -> list[Shown]:
     """The originals, each change separately, and all changes combined, by epoch."""
     from sandglass import rng
-    from sandglass.reports.mosaic import to_images
+    from sandglass.data.pixels import to_images
     from sandglass.reports.sheet import Shown
 
     index = rng.permutation(len(data.train), seed, "preview")[:number]

@@ -110,8 +110,12 @@ def state(run: Run, complete: bool) -> str:
         return "finished"
     steps = run.steps()
     file = run.checkpoint_path(steps[-1]) / "state.json" if steps else None
-    early = file is not None and file.is_file() and read_json(file).get("loop", {}).get("stopped_early")
-    return "stopped early" if early else "stopped"
+    now = read_json(file).get("loop", {}) if file is not None and file.is_file() else {}
+    training = run.config["training"]
+    most = training.get("stage", {}).get(now.get("stage"), {}).get("max_steps") or training.get("max_steps")
+    if most and now.get("step", 0) >= most:  # such as a run of some minutes
+        return "finished"
+    return "stopped early" if now.get("stopped_early") else "stopped"
 
 
 def locked(path: Path) -> bool:

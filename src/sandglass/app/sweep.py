@@ -99,7 +99,7 @@ def begin(args: Any, given: Any, on_trial: Any) -> Swept:
     """
     from sandglass.app import flags
     from sandglass.app.configure import given_options
-    from sandglass.app.train import read_data, read_layers, settle
+    from sandglass.app.train import merge, read_data, read_layers, settle
     from sandglass.engine.train import next_folder
     from sandglass.sweeps.space import checked
     from sandglass.sweeps.study import Study
@@ -112,7 +112,7 @@ def begin(args: Any, given: Any, on_trial: Any) -> Swept:
     name = flags.model_name(given, layers)
     own = flags.Flags(name, flags.chosen_names(name, layers, given.settings))
     vary = checked([dimension(own, text) for text in args.vary])
-    config = settle(name, given, layers, own)
+    config = settle(merge(name, given, layers, own), given)
     data = read_data(config)
     plan = plan_of(
         name, data, vary, trials=args.trials, metric=args.metric, sampler=args.sampler, prune=args.prune,

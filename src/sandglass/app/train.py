@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from typing import Any
 from sandglass import api, recipes, registry
 from sandglass.app import configure, flags
 from sandglass.app.configure import Config
-from sandglass.app.output import metrics_table, say
+from sandglass.app.output import counted, duration, metrics_table, say, wrong
 from sandglass.app.words import Words, sort
 from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Settled, Training
+from sandglass.engine.planning import Plan, free_width
 from sandglass.engine.record import BAD_FILES
-from sandglass.engine.train import spec_of
+from sandglass.engine.sheets import FOLDER
+from sandglass.engine.train import finished, plan_minutes, spec_of
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
@@ -41,16 +44,25 @@ def train(words: Sequence[str]) -> int:
 
         print(train_help(name, own))
         return 0
-    config = settle(name, given, layers, own)
+    merged = merge(name, given, layers, own)
+    config = settle(merged, given)
+    data: Dataset | None = None
+    if not flags.named(given, layers) and not merged["model"]["options"] and config["data"]["source"]:
+        data = read_data(config)
+        name, why = registry.model_for(data.spec)
+        merged = merged | {"model": {"name": name, "options": {}}}
+        config = settle(merged, given)
+        say(f"No model is named: {name}, because {why}; `sandglass models` lists others.")
     if "--print_config" in given.switches:
         print(configure.as_yaml(config), end="")
         return 0
-    data = read_data(config)
+    data = read_data(config) if data is None else data
+    free = "--init-from" not in given.own and free_width(name, merged["model"]["options"])
     if "--dry-run" in given.switches:
         from sandglass.app.dry_run import dry_run
 
-        return dry_run(config, data)
-    run = start(config, data, given)
+        return dry_run(config, data, width=free)
+    run = start(config, data, given, width=free)
     finish(run, data, show, "--no-report" not in given.switches)
     return 0
 
@@ -68,8 +80,8 @@ def read_layers(given: Words) -> tuple[list[Config], Mapping[str, Any]]:
     return layers, show
 
 
-def settle(name: str, given: Words, layers: Sequence[Config], own: flags.Flags) -> Config:
-    """The complete configuration from preset, recipe, file and flags; later ones override earlier ones.
+def merge(name: str, given: Words, layers: Sequence[Config], own: flags.Flags) -> Config:
+    """What preset, recipe, file and flags give; later ones override earlier ones.
 
     Raises:
         ConfigError: an option is unknown, or a value is invalid.
@@ -79,8 +91,16 @@ def settle(name: str, given: Words, layers: Sequence[Config], own: flags.Flags) 
         config = configure.over(config, layer)
     config = configure.over(config, {"model": {"name": name, "options": {}}})
     own.check(config, "The configuration")
-    config = configure.over(config, own.read(given.settings))
-    config = configure.complete(config)
+    return configure.over(config, own.read(given.settings))
+
+
+def settle(merged: Config, given: Words) -> Config:
+    """The complete configuration.
+
+    Raises:
+        ConfigError: an option is unknown, or a value is invalid.
+    """
+    config = configure.complete(merged)
     if "--data" in given.own:
         config["data"]["source"] = given.own["--data"]
     return config
@@ -99,11 +119,22 @@ def read_data(config: Config) -> Dataset:
     return api.load_data(source, **options)
 
 
-def start(config: Config, data: Dataset, given: Words) -> Run:
-    """Builds the model, resolves the training options, prints a summary, and trains."""
+def start(config: Config, data: Dataset, given: Words, *, width: bool = False) -> Run:
+    """Builds the model, resolves the training options, prints a summary, and trains.
+
+    Args:
+        config: complete.
+        data: to train on.
+        given: the command line.
+        width: whether the width of the net may be chosen to fit a number of minutes.
+    """
     name, options = config["model"]["name"], configure.given_options(config["model"]["options"])
     requested = Training.of(config["training"])
     model = api.build(name, spec_of(data, requested), seed=requested.seed, **options)
+    plan: Plan | None = None
+    if requested.minutes is not None:
+        plan, model = plan_minutes(model, data, requested, width=width)
+        requested = plan.applied(requested)
     stages = model.stages()
     training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     shape = "x".join(map(str, data.spec.shape)) + ("" if data.spec.is_image else " numbers")
@@ -112,6 +143,8 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
     short = few(training.epochs, math.ceil(len(data.train) / training.batch_size))
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
+    if plan is not None:
+        say(plan.line() + ("" if "--no-report" in given.switches else "; evaluation and report come after"))
     if data.bad:
         say(f"  note: {BAD_FILES} in the run folder lists every file that could not be read")
     return api.train(
@@ -120,6 +153,7 @@ def start(config: Config, data: Dataset, given: Words) -> Run:
         out=given.own.get("--out"),
         init_from=find_run(given.own["--init-from"]) if "--init-from" in given.own else None,
         recipe=given.own.get("--recipe"),
+        plan=plan,
         **training.to_dict(),
     )
 
@@ -173,6 +207,10 @@ def resume(given: Words) -> int:
     if extra or given.model:
         raise ConfigError(f"--resume continues the run unchanged; omit {[*extra, given.model][0]}.")
     run = Run(find_run(given.own["--resume"]))
+    if epochs is None and not stage and finished(run):
+        steps, more = counted(run.steps()[-1], "step"), longer(run, outline_of(run))
+        say(f"{run.path} is finished, after {steps}. To train it longer: {more}")
+        return 0
     data = api.run_data(run)
     run = api.resume(run.path, data=data, epochs=epochs, stage=stage)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
@@ -187,23 +225,33 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
     if report:
         from sandglass.app.show import figures, write_page
 
+        begun = time.perf_counter()
         trained = of_run(run, data, device=run.config["training"]["device"])
         measured = api.evaluate(run, split=split, data=data, model=trained.model)
         images = figures(trained, show)
         page = write_page(trained)
+        say(f"evaluation and report took {duration(time.perf_counter() - begun)}")
         print(f"\nOn {len(data.splits[split]):,} {split} examples:\n")
         metrics_table(measured["metrics"])
+        wrong(measured["metrics"], trained.model.spec)
         print()
         for image in images:
             print(f"figure  {image}")
     else:
         print()
     print(f"run     {run.path}")
+    if (run.path / FOLDER).is_dir():
+        print(f"sheets  {run.path / FOLDER}")
     if page is not None:
         print(f"report  {page}")
-    settings = run.config["model"]
-    model = registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
+    model = outline_of(run)
     print(f"\nnext:\n  {first(run, model)}\n  {second(run, model)}")
+
+
+def outline_of(run: Run) -> Model | None:
+    """The outline of the model of a run."""
+    settings = run.config["model"]
+    return registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
 
 
 def first(run: Run, model: Model | None) -> str:
@@ -221,6 +269,11 @@ def second(run: Run, model: Model | None) -> str:
     """Another command worth trying: reconstructions, or more epochs of the last stage."""
     if model is not None and model.latents and "reconstruct" in model.provides and model.spec.is_image:
         return f"sandglass reconstruct {run.path} -n 10"
+    return longer(run, model)
+
+
+def longer(run: Run, model: Model | None) -> str:
+    """The command that trains the last stage of a run for twice the epochs."""
     training = Settled.of(run.config["training"])
     trained = [stage.name for stage in model.stages() if stage.phases] if model is not None else []
     flag = f"--stage.{trained[-1]}.epochs" if len(trained) > 1 else "--epochs"

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from sandglass import __version__
 from sandglass.comparing.sides import Block, Comparison, Side
-from sandglass.metrics.compared import Ranking
+from sandglass.data.pixels import to_images
+from sandglass.metrics.compared import SATURATED, Ranking, headline
 from sandglass.reports import facts, history
 from sandglass.reports.chart import COLOURS, Chart
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.page import paired, template
 from sandglass.reports.plots import dot_chart, overlay_chart
 from sandglass.reports.section import Section, Strip, Table
@@ -45,6 +46,7 @@ def verdict(c: Comparison) -> str:
     said = []
     for block in c.blocks:
         where = f" on {block.data}" if len(c.blocks) > 1 else ""
+        said += [first + where + "." for first in [leading(block)] if first]
         wins: dict[str, list[str]] = {}
         close = []
         for ranking in block.rankings:
@@ -58,6 +60,29 @@ def verdict(c: Comparison) -> str:
         if close:
             said.append(f"By {_listed(close)}, no run is better than all others by more than the noise{where}.")
     return " ".join(said) or "These runs have no common figure to rank them by."
+
+
+def leading(block: Block) -> str:
+    """Which run is best by the rule of :func:`~sandglass.metrics.compared.headline`; empty where it cannot say."""
+    found = headline(block.rankings)
+    if found is None:
+        return ""
+    by = _listed([facts.called(name) for name in found.figures])
+    if len(found.best) == 1:
+        return f"Best of all by {by}: {found.best[0]}"
+    equal = (
+        "no run is better than all others" if len(found.best) == found.groups else f"{_listed(found.best)} are equal"
+    )
+    return f"By {by}, in this order, {equal}"
+
+
+RULE = (
+    "Best of all is the run with the highest log p(x), or else bound, where all have a likelihood of one kind. "
+    "Otherwise it is the one whose samples a small classifier tells from examples least well (areas above "
+    f"{SATURATED:g} count as equal); runs that are equal within the noise are decided by coverage, then by the patch "
+    "distance, then by FID. Precision decides nothing."
+)
+"""The rule, for the page."""
 
 
 def title(ranking: Ranking) -> str:
@@ -119,7 +144,7 @@ def _facts(c: Comparison) -> str:
     parts = [f"{block.n:,} {block.split} examples of {block.data}" for block in c.blocks]
     return (
         f"Evaluated on {'; '.join(parts)}, every run with the same noise (seed {c.seed}). "
-        "The weights are those that each run kept, by its validation split where it has one."
+        "The weights are those that each run kept, by its validation split where it has one. " + RULE
     )
 
 
@@ -128,10 +153,19 @@ def _block_sections(c: Comparison, block: Block) -> list[Section | None]:
     many = len(c.blocks) > 1
     number = c.blocks.index(block) + 1
     suffix, after = (f"-{number}", f": {', '.join(s.name for s in block.sides)}") if many else ("", "")
-    made = [_figures(block, suffix, after), _curves(block, suffix, after)]
+    made = [_wrong(block, suffix, after), _figures(block, suffix, after), _curves(block, suffix, after)]
     if block.sides[0].material.model.spec.is_image:
         made += [_samples(c, block, suffix, after), _reconstructions(block, suffix, after)]
     return made
+
+
+def _wrong(block: Block, suffix: str, after: str) -> Section | None:
+    """What is wrong with each run by its figures; nothing where no figure is bad."""
+    rows = [[side.name, "; ".join(side.wrong)] for side in block.sides if side.wrong]
+    if not rows:
+        return None
+    how = "Figures that are bad beyond their standard error, each by its threshold; real examples have none."
+    return Section("wrong" + suffix, "What is wrong" + after, how, tables=[Table(rows, ["run", "what is wrong"])])
 
 
 def _figures(block: Block, suffix: str, after: str) -> Section | None:
@@ -294,5 +328,6 @@ def _size(side: Side) -> list[str]:
         f"{best:g}" if best is not None else "last",
         f"{max((r['step'] for r in m.records), default=0):,}",
         facts.duration(sum(e.get("seconds", 0.0) for e in stops)),
-        f"{side.run.config['environment'].get('gpu') or training['device']}, {training['threads']} threads",
+        f"{side.run.config['environment'].get('gpu') or training['device']}, "
+        f"{training['threads']} thread{'s' * (training['threads'] != 1)}",
     ]

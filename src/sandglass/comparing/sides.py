@@ -11,7 +11,8 @@ from typing import Any
 from sandglass import registry
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
-from sandglass.metrics.compared import Group, Ranking, rankings
+from sandglass.metrics.compared import Group, Ranking, headline, rankings
+from sandglass.metrics.verdicts import sentences
 from sandglass.reports import facts
 from sandglass.reports.section import Material
 from sandglass.runs import settings
@@ -41,6 +42,11 @@ class Side:
     kind: str
     examples: str
     step: int
+
+    @cached_property
+    def wrong(self) -> list[str]:
+        """What is wrong with it by its figures, in sentences."""
+        return sentences({name: r.to_dict() for name, r in self.results.items()}, self.material.model.spec)
 
     @property
     def run(self) -> Run:
@@ -195,10 +201,12 @@ def _usual(side: Side) -> dict[str, str]:
 
 
 def _block(block: Block) -> dict[str, Any]:
+    best = headline(block.rankings)
     return {
         "data": block.data,
         "split": block.split,
         "runs": {name: [_run(side) for side in sides] for name, sides in block.groups.items()},
+        "best": {"runs": list(best.best), "by": list(best.figures)} if best is not None else None,
         "figures": [_ranking(ranking) for ranking in block.rankings],
     }
 
@@ -212,6 +220,7 @@ def _run(side: Side) -> dict[str, Any]:
         "seed": side.run.config["training"].get("seed"),
         "parameters": facts.parameters(side.material),
         "figures": {name: result.to_dict() for name, result in side.results.items()},
+        "wrong": side.wrong,
     }
 
 

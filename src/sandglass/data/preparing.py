@@ -66,6 +66,8 @@ def prepare(raw: Raw, plan: Plan, transform: Transform | None, stream: Sequence[
         keep = permutation(len(train), plan.seed, "limit", *stream)[: plan.limit].sort().values
         raw = replace(raw, parts={**raw.parts, "train": train.take(keep)})
         raw = raw.noted(f"{plan.limit} of the training examples were kept")
+    elif plan.limit is not None and plan.limit > len(train):
+        raw = raw.noted(f"the limit of {plan.limit:,} training examples kept all: there are {len(train):,}")
     return _fit(raw, transform, plan.types)
 
 

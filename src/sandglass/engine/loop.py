@@ -3,6 +3,11 @@
 At every step boundary the state depends only on the configuration and the number of steps: batches, noise and learning
 rates are functions of the step, and everything else that a step changes is in the checkpoint. So a run that is stopped
 and resumed gives the same bits, on CPU, with the same versions and thread count.
+
+Where a run was given minutes, the clock decides how many steps there are, and nothing else: what it decided is written
+to the configuration before the next step, so that the configuration repeats the run.
+
+The file is long because steps, epochs, stages, signals and deadlines act on one state, at the same boundaries.
 """
 
 from __future__ import annotations
@@ -11,7 +16,7 @@ import math
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -23,12 +28,14 @@ from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.loading import Loader, in_order
 from sandglass.engine import snapshot
+from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.meter import Bad
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
 from sandglass.engine.progress import Progress, Silent, watching
 from sandglass.engine.recorder import Recorder
 from sandglass.engine.schedules import make_factor
+from sandglass.engine.sheets import Sheets
 from sandglass.engine.signals import Signals
 from sandglass.engine.state import State
 from sandglass.engine.step import Stepper
@@ -38,6 +45,7 @@ from sandglass.runs.run import Checkpoint, Run
 from sandglass.runs.weights import fill
 
 _HOPELESS = 10  # consecutive non-finite updates that end the run
+_SPARE = 0.04  # of a stage's time: with more than this left after the last planned epoch, training goes on
 
 
 class Loop:
@@ -50,6 +58,7 @@ class Loop:
         options: settled.
         card: makes the text of the model card, called when the model is written.
         progress: shows the progress of training.
+        clock: tells the time, in seconds.
     """
 
     def __init__(
@@ -61,7 +70,10 @@ class Loop:
         *,
         card: Callable[[Run], str],
         progress: Progress | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        self.time = clock
+        self.budget = Budget.of(run.config.get("plan"))
         dtype = torch.float64 if options.precision == "fp64" else torch.float32
         self.device = torch.device(options.device)
         self.model = model.to(self.device, dtype)
@@ -70,9 +82,19 @@ class Loop:
         self.recorder = Recorder(run, options, self.progress.say)
         self.stages = tuple(model.stages())
         self.watched = None if options.watch == "none" else data.splits[options.watch]
+        self.sheets = Sheets(
+            run,
+            model,
+            data,
+            options.sheets,
+            split="train" if self.watched is None or not len(self.watched) else options.watch,
+            seed=options.seed,
+            say=self.progress.say,
+            clock=clock,
+        )
         self.signals = Signals()
         self._saved: int | None = None
-        self._saved_at = time.perf_counter()
+        self._saved_at = self.time()
         self._before = 0.0
         self.begin(State(self.stages[0].name))
 
@@ -92,10 +114,16 @@ class Loop:
             corrupt=make_corruption(self.own.corrupt, self.data.spec),
             stream=state.stage,
         )
-        self.total = self.own.epochs * self.loader.steps_per_epoch if self.stage.phases else 0
-        self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)
+        self.settle_length()
+        self._closing = self.budget.closing.get(state.stage, 0.0) if self.budget else 0.0
         self._training = self._new_best = False
         self._stored: tuple[float, int | None] = (math.inf, None)  # the best that is on disk
+
+    def settle_length(self) -> None:
+        """The number of steps of this stage, and the learning rates of all its epochs."""
+        self.total = self.own.epochs * self.loader.steps_per_epoch if self.stage.phases else 0
+        self.last = min(self.total, self.own.max_steps or self.total)
+        self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)
 
     def fit(self, resume: Checkpoint | None = None) -> None:
         """Trains to the end, or until a signal.
@@ -110,7 +138,7 @@ class Loop:
             self.load(resume)
             if self.now.best_step == self.now.total:
                 self.keep_best()  # a crash may have come between writing the checkpoint and the model
-        self.begun = time.perf_counter() - self.now.seconds
+        self.begun = self.time() - self.now.seconds
         first = self.now.total
         with self.signals, rng.forked(self.device), settings(self.options), watching(self.progress):
             self.run.event("resume" if resume else "start", step=first)
@@ -120,10 +148,11 @@ class Loop:
                 while not self.is_last():
                     self.next_stage()
                     self.run_stage()
+                self.report_time()
             finally:
                 self.model.requires_grad_(True)
                 self.recorder.mirror.stop(self.is_last() and self.is_over())
-                seconds = time.perf_counter() - self.begun
+                seconds = self.time() - self.begun
                 done = self.now.total - first
                 self.run.event("stop", step=self.now.total, steps=done, seconds=round(seconds - self._before, 3))
         self.model.eval()
@@ -134,26 +163,32 @@ class Loop:
 
     def is_over(self) -> bool:
         """Whether this stage is finished."""
-        return self.now.step >= self.total or self.now.stopped_early
+        return self.now.step >= self.last or self.now.stopped_early
 
     def run_stage(self) -> None:
         """Fits, then steps until the end, answering signals between steps."""
-        shown = self.stage.name if len(self.stages) > 1 else ""
-        self.progress.start(self.now.step, self.total, self.loader.steps_per_epoch, shown)
+        self._first, self._stage_begun = self.now.step, self.time()
+        self.show_length()
         if self.stage.fit is not None and not self.now.fitted:
             self.fit_stage()
         if self.at_epoch_end() and self.now.validated < self.now.step:
             self.end_epoch()
-        while not self.is_over():
+        while not self.is_over() or self.goes_on():
             self.answer_signals()
             self.step()
             if self.at_epoch_end():
                 self.end_epoch()
             elif self.options.save_steps and self.now.step % self.options.save_steps == 0:
                 self.save()
+            self.draw_sheet()
         self.answer_signals()
         self.save()
         self.keep_model()
+
+    def show_length(self) -> None:
+        """Tells the progress display how long this stage is."""
+        shown = self.stage.name if len(self.stages) > 1 else ""
+        self.progress.start(self.now.step, self.last, self.loader.steps_per_epoch, shown)
 
     def fit_stage(self) -> None:
         """The stage's fit in closed form, before its training if it has any; it counts as one step."""
@@ -195,30 +230,111 @@ class Loop:
             self._training = True
         self.stepper(batch, self.clock(), self.lr_factor(self.now.step) * self.now.plateau)
         self.now.step += 1
+        self.answer_deadline()
         self.progress.advance(self.now.step, len(batch))
         if self.now.step % self.options.log_every == 0 or self.at_epoch_end():
             self.log_training()
 
     def clock(self) -> Clock:
         """The clock of the coming step of this stage."""
-        epoch, share = self.now.step / self.loader.steps_per_epoch, self.now.step / self.total
-        times = torch.tensor([epoch, share], dtype=self.model.dtype, device=self.device)
+        epoch = self.now.step / self.loader.steps_per_epoch
+        times = torch.tensor([epoch, self.now.step], dtype=self.model.dtype, device=self.device)
         return Clock(self.now.step, self.total, times[0], times[1])
 
+    def draw_sheet(self) -> None:
+        """Writes a sheet of pictures, if one is due."""
+        if self.sheets.is_due(self.now.step, self.last):
+            self._training = False
+            if (path := self.sheets.write(self.stepper, self.now.total)) is not None:
+                self.progress.drawn(path)
+
     def at_epoch_end(self) -> bool:
-        """Whether an epoch has just ended."""
-        return self.now.step > 0 and self.now.step % self.loader.steps_per_epoch == 0
+        """Whether an epoch has just ended, or the stage in the midst of one."""
+        step = self.now.step
+        return step > 0 and (step % self.loader.steps_per_epoch == 0 or step == self.last)
 
     def end_epoch(self) -> None:
         """Validates, updates the best weights, saves."""
+        begun = self.time()
         if self.watched is not None and not self.validate():
             return
         self.now.validated = self.now.step
         epoch = self.now.step // self.loader.steps_per_epoch
         last = self.is_over()
-        waited = time.perf_counter() - self._saved_at >= self.options.save_seconds
+        waited = self.time() - self._saved_at >= self.options.save_seconds
         if self._new_best or last or (epoch % self.options.save_every == 0 and waited):
             self.save()
+        self._closing = max(0.7 * self._closing, self.time() - begun)  # saving does not take long every time
+
+    # minutes
+
+    def elapsed(self) -> float:
+        """Seconds of the run's time that are used, planning and earlier parts of the run included."""
+        return self.time() - self.begun + (self.budget.spent if self.budget else 0.0)
+
+    def seconds_left(self) -> float:
+        """Seconds until the last step of this stage, if the run was given minutes."""
+        assert self.budget is not None
+        return self.budget.ends[self.stage.name] - self._closing - self.elapsed()
+
+    def answer_deadline(self) -> None:
+        """After a step: if the time of the stage is up, this step becomes its last."""
+        if self.budget is None or self.is_over() or self.seconds_left() > 0:
+            return
+        epochs = self.now.step / self.loader.steps_per_epoch
+        self.progress.say(
+            f"{self.named()}the time is up at step {self.now.step:,} of {self.total:,}, after {epochs:.1f} of "
+            f"{self.own.epochs} epochs."
+        )
+        self.run.event("deadline", step=self.now.total, stage=self.stage.name, planned=self.total)
+        self.change_length(max_steps=self.now.step)
+
+    def goes_on(self) -> bool:
+        """At the end of the stage: whether there is time for more epochs, which then follow.
+
+        Not where the learning rate falls to 0 at the end. No other schedule knows the number of epochs, so the longer
+        run has the same bits as one that had been planned so.
+        """
+        if self.budget is None or not self.stage.phases or self.now.stopped_early or self.own.schedule == "cosine":
+            return False
+        left, done = self.seconds_left(), self.now.step - self._first
+        if self.own.max_steps or self.signals.stop is not None or left < _SPARE * self.budget.length(self.stage.name):
+            return False
+        per_epoch = (self.time() - self._stage_begun) / max(done, 1) * self.loader.steps_per_epoch
+        more = max(1, int(left / per_epoch)) if done else 1
+        before = self.own.epochs
+        self.run.event("extended", step=self.now.total, stage=self.stage.name, epochs=before + more, planned=before)
+        self.change_length(epochs=before + more)
+        self.progress.say(f"{self.named()}time is left: {self.own.epochs} epochs instead of {before}.")
+        self.show_length()
+        return True
+
+    def change_length(self, **own: int) -> None:
+        """Changes the length of this stage, in the configuration as well."""
+        name = self.stage.name
+        stage = {**self.options.stage, name: {**self.options.stage.get(name, {}), **own}}
+        changes: dict[str, Any] = {"stage": stage}
+        if "epochs" in own and name == next(s.name for s in self.stages if s.phases):
+            changes = {"epochs": own["epochs"]}  # those of the first stage are the run's
+        self.options = replace(self.options, **changes)
+        self.own = self.options.of_stage(name)
+        self.stepper.options = self.own
+        self.run.rewrite({**self.run.config, "training": self.options.to_dict()})
+        self.settle_length()
+
+    def report_time(self) -> None:
+        """Says at the end how much of the minutes was used."""
+        if self.budget is not None:
+            used, given = self.elapsed(), self.budget.seconds
+            early = ""
+            if used < 0.9 * given:
+                why = "it stopped early" if self.now.stopped_early else "its learning rate has fallen to 0"
+                early = f", and no longer: {why}"
+            self.progress.say(f"Trained for {used / 60:.2f} of {minutes(given)}{early}.")
+
+    def named(self) -> str:
+        """The stage's name before a message, if there are several."""
+        return f"{self.stage.name}: " if len(self.stages) > 1 else ""
 
     # figures
 
@@ -317,7 +433,7 @@ class Loop:
             return
         self.save()
         self.keep_model()
-        of = f"{self.total} of the stage '{self.stage.name}'" if len(self.stages) > 1 else self.total
+        of = f"{self.last} of the stage '{self.stage.name}'" if len(self.stages) > 1 else self.last
         again = f"sandglass train --resume {self.run.path}"
         self.progress.say(f"Stopped at step {self.now.step} of {of}; resume with: {again}")
         if self.signals.stop == signal.SIGINT:
@@ -334,7 +450,7 @@ class Loop:
             return
         if not snapshot.finite(self.stepper):
             raise DivergedError(self.diverged("weights are not finite"))
-        self.now.seconds = time.perf_counter() - self.begun
+        self.now.seconds = self.time() - self.begun
         now = vars(self.now) | {"best": self.now.best if math.isfinite(self.now.best) else None}
         state = {"loop": now, "meter": self.stepper.meter.state()}
         step = self.now.total
@@ -358,7 +474,7 @@ class Loop:
             if self._new_best:  # they were not saved: compare the next epoch with the best on disk
                 self.now.best, self.now.best_step = self._stored
         self._new_best = False
-        self._saved_at = time.perf_counter()
+        self._saved_at = self.time()
 
     def prune(self) -> None:
         """Keeps the newest checkpoints, the best, and the one this stage began from as long as it may be needed.

@@ -23,6 +23,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop")
 SCHEDULES = ("constant", "step", "cosine", "plateau", "triangular", "triangular2", "exp_range")
 STAGE_OPTIONS = (
     "epochs",
+    "max_steps",
     "batch_size",
     "accumulate",
     "lr",
@@ -53,6 +54,10 @@ class Training:
     Args:
         epochs: passes over the training examples; when not given 20, and on small data as many as make 2,000
             updates, but no more than 500.
+        minutes: time for the training, in place of epochs: the epochs, the batch size and the width of the net are
+            chosen to fit, by the time that a few steps take here; evaluation and report come after it.
+        max_steps: updates after which a stage ends, in the midst of an epoch if need be; schedules are still those of
+            all epochs. Training with minutes sets it where the time was up before the last epoch.
         batch_size: examples an update; the last batch of an epoch may be smaller. When not given, 16 to 128 by the
             size of the data, so that an epoch has 20 updates or more where it can.
         lr: learning rate; each phase's own (1e-3 if it has none) when not given.
@@ -88,6 +93,8 @@ class Training:
         save_steps: also save a checkpoint every so many steps; none when not given.
         keep: number of newest checkpoints kept, in addition to the best.
         on_save_error: stop, or continue with a warning, when a checkpoint cannot be written and an older one is good.
+        sheets: how many sheets of samples, all from the same noise, are written into figures/progress while a stage
+            trains on images, evenly spread; reconstructions or translations where the stage cannot sample; 0 for none.
         augment: random changes of training images, by name or name=strength: flip, vflip, shift, rotate, scale, crop,
             brightness, contrast, mixup.
         corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
@@ -103,6 +110,8 @@ class Training:
     """
 
     epochs: int | None = None
+    minutes: float | None = None
+    max_steps: int | None = None
     batch_size: int | None = None
     lr: float | None = None
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
@@ -129,6 +138,7 @@ class Training:
     save_steps: int | None = None
     keep: int = 2
     on_save_error: Literal["stop", "continue"] = "stop"
+    sheets: int = 20
     augment: Sequence[str] | Mapping[str, float] = ()
     corrupt: Sequence[str] | Mapping[str, float] = ()
     log_to: Sequence[str] = ()
@@ -151,7 +161,13 @@ class Training:
                     hint = nearest(option, list(STAGE_OPTIONS))
                     raise ConfigError(f"The stage '{name}' takes no option '{option}'.{hint}")
             dataclasses.replace(self, **own, stage={})  # checks their values
-        for name in ("lr", "clip", "threads", "save_steps"):
+        if self.minutes is not None and (given := self._lengths()):
+            raise ConfigError(
+                f"Give the length of training once: minutes chooses the epochs, so {given[0]} cannot be given as well."
+            )
+        _check("minutes", self.minutes is None or 0 < self.minutes < math.inf, self.minutes, "a finite number above 0")
+        _check("sheets", self.sheets >= 0, self.sheets, "0 or more")
+        for name in ("lr", "clip", "threads", "save_steps", "max_steps"):
             value = getattr(self, name)
             _check(name, value is None or value > 0, value, "above 0")
         _check("ema", self.ema is None or 0 <= self.ema < 1, self.ema, "in [0, 1)")
@@ -172,6 +188,13 @@ class Training:
             _check("select", self.select == "last", self.select, f"last when watch is {self.watch}")
             _check("early_stopping", not self.early_stopping, self.early_stopping, f"0 when watch is {self.watch}")
             _check("schedule", self.schedule != "plateau", self.schedule, f"another when watch is {self.watch}")
+
+    def _lengths(self) -> list[str]:
+        """The options given that say how long to train, other than minutes."""
+        own = [
+            f"stage.{name}.{o}" for name, options in self.stage.items() for o in ("epochs", "max_steps") if o in options
+        ]
+        return [o for o in ("epochs", "max_steps") if getattr(self, o) is not None] + own
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Self:
@@ -218,6 +241,7 @@ class Training:
             "epochs": self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs,
             "ema": next((s.ema for s in stages if s.phases), 0.0) if self.ema is None else self.ema,
             "stage": settle_stages(self.stage, stages, self.epochs or epochs, self.ema),
+            "minutes": None,
             "device": device,
             "precision": precision,
             "watch": watch,
@@ -233,7 +257,7 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled(Training):
-    """A :class:`Training` in which every option is decided."""
+    """A :class:`Training` in which every option is decided; minutes have become epochs."""
 
     epochs: int = 20
     batch_size: int = 128

@@ -1,14 +1,20 @@
-"""Progress of training: a bar in a terminal, a line in a notebook, nothing in a pipe."""
+"""Progress of training: a bar in a terminal, one line in a notebook, a line now and then in a pipe."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 _WIDE = 130  # columns that all terms of two splits need
+_SECONDS = 30.0  # between two lines in a pipe
+_TWENTIETH = 10.0  # fewest seconds before the line of a twentieth
 
 
 class Progress(Protocol):
@@ -22,6 +28,9 @@ class Progress(Protocol):
 
     def show(self, split: str, terms: Mapping[str, float]) -> None:
         """Shows the means of the terms since the last call."""
+
+    def drawn(self, path: Path) -> None:
+        """A sheet of pictures was written."""
 
     def say(self, text: str) -> None:
         """Shows a message."""
@@ -40,6 +49,9 @@ class Silent:
         """Nothing."""
 
     def show(self, split: str, terms: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def drawn(self, path: Path) -> None:
         """Nothing."""
 
     def say(self, text: str) -> None:
@@ -73,13 +85,17 @@ class Bar:
             refresh_per_second=5,
         )
         self.terms: dict[str, str] = {}
-        self.examples, self.begun = 0, 0.0
+        self.examples, self.begun, self.stage, self.shown = 0, 0.0, "", False
+        self.task: TaskID | None = None
 
     def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
-        """Shows a bar of the stage."""
+        """Shows a bar of the stage; of the same stage again, which has become longer, no second one."""
         self.steps_per_epoch, self.epochs = steps_per_epoch, -(-total // steps_per_epoch)
         self.begun, self.examples, self.terms = time.perf_counter(), 0, {}
-        named = f"{stage}: " if stage else ""
+        if self.task is not None and stage == self.stage:
+            self.bar.update(self.task, total=total or None, completed=step, epoch=self._epoch(step))
+            return
+        self.stage, named = stage, f"{stage}: " if stage else ""
         self.task = self.bar.add_task(
             named, total=total or None, completed=step, epoch=self._epoch(step), rate="", terms=""
         )
@@ -88,6 +104,7 @@ class Bar:
     def advance(self, step: int, examples: int) -> None:
         """Moves the bar."""
         self.examples += examples
+        assert self.task is not None
         self.bar.update(self.task, completed=step)
 
     def show(self, split: str, terms: Mapping[str, float]) -> None:
@@ -99,7 +116,14 @@ class Bar:
         rate = self.examples / max(time.perf_counter() - self.begun, 1e-9)
         step = int(self.bar.tasks[-1].completed)
         shown = "  ".join(self.terms.values())
+        assert self.task is not None
         self.bar.update(self.task, epoch=self._epoch(step), rate=f"{rate:,.0f}/s", terms=shown)
+
+    def drawn(self, path: Path) -> None:
+        """Says once where the sheets are."""
+        if not self.shown:
+            self.say(f"sheets of pictures: {path.parent}")
+        self.shown = True
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -164,8 +188,74 @@ class Line(Silent):
         print()
 
 
+class Lines(Silent):
+    """Plain lines on standard error, for pipes and log files: one every 30 seconds, and one at each twentieth.
+
+    A short run prints little: before a twentieth has its line, ten seconds must have passed since the last one.
+
+    Args:
+        clock: tells the time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock, self.sheet = clock, ""
+        self.printed = clock()
+
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+        """A stage begins."""
+        self.stage = f"{stage}: " if stage else ""
+        self.first, self.total, self.per_epoch = step, total, steps_per_epoch
+        self.begun = self.clock()
+        self.terms: dict[str, str] = {}
+
+    def advance(self, step: int, examples: int) -> None:
+        """Prints a line if it is time."""
+        waited = self.clock() - self.printed
+        twentieth = step * 20 // max(self.total, 1) > (step - 1) * 20 // max(self.total, 1)
+        if waited >= _SECONDS or (twentieth and waited >= _TWENTIETH):
+            self.printed = self.clock()
+            print(self.line(step), file=sys.stderr, flush=True)
+
+    def show(self, split: str, terms: Mapping[str, float]) -> None:
+        """Keeps the loss or the objective for the next line."""
+        first = next((t for t in ("objective", "loss") if t in terms), next(iter(terms), ""))
+        if first:
+            self.terms[split] = f"{split} {first} {terms[first]:.4g}"
+
+    def drawn(self, path: Path) -> None:
+        """Keeps the path for the next line."""
+        self.sheet = str(path)
+
+    def line(self, step: int) -> str:
+        """Epoch, step, share, losses, time left and the newest sheet."""
+        epochs = -(-self.total // self.per_epoch)
+        epoch = min((step - 1) // self.per_epoch + 1, epochs)
+        left = (self.clock() - self.begun) / max(step - self.first, 1) * (self.total - step)
+        parts = [
+            f"{self.stage}epoch {epoch}/{epochs}",
+            f"step {step:,}/{self.total:,}",
+            f"{step / self.total:.0%}",
+            *self.terms.values(),
+            f"{_clock_time(left)} left",
+            *([self.sheet] if self.sheet else []),
+        ]
+        return "  ".join(parts)
+
+
+def _clock_time(seconds: float) -> str:
+    """A duration as hours, minutes and seconds.
+
+    Example:
+        >>> _clock_time(75), _clock_time(4000)
+        ('1:15', '1:06:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
 def default_progress() -> Progress:
-    """A line in a notebook, a bar in a terminal, nothing in a pipe."""
+    """A line in a notebook, a bar in a terminal, lines now and then in a pipe."""
     if "ipykernel" in sys.modules:
         return Line()
-    return Bar() if sys.stderr.isatty() else Silent()
+    return Bar() if sys.stderr.isatty() else Lines()

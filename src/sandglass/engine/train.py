@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,14 +18,17 @@ from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import as_dataset, run_data
+from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled, Training
+from sandglass.engine.planning import Plan, free_width, make_plan, of_width, width_of
 from sandglass.engine.progress import Progress, default_progress
 from sandglass.engine.record import describe, differences, environment, write_bad_files
-from sandglass.errors import CheckpointError, ConfigError, DataError
+from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.runs.card import model_card
 from sandglass.runs.load import load
-from sandglass.runs.run import Run, hold
+from sandglass.runs.run import Run, hold, read_model_config
+from sandglass.runs.specification import from_plain
 from sandglass.schedules.weight import Weight, Weights
 
 
@@ -48,7 +52,7 @@ def build(name: str, spec: Spec, *, seed: int | None = None, **options: Any) -> 
 
 
 def train(
-    model: str | Model = "vae",
+    model: str | Model = registry.AUTO,
     data: Any = None,
     *,
     out: str | Path | None = None,
@@ -57,19 +61,22 @@ def train(
     init_from: str | Path | None = None,
     progress: Progress | None = None,
     recipe: str | None = None,
+    plan: Plan | None = None,
     **options: Any,
 ) -> Run:
     """Trains a model into a run folder.
 
     Args:
-        model: a registered name, or a model already built.
+        model: a registered name, or a model already built; auto is the one that suits the data.
         data: a :class:`~sandglass.data.dataset.Dataset`, or anything :func:`load_data` reads.
         out: the run folder; the next free ``runs/<model>-<data>-<number>`` when not given.
         model_options: of the named model.
         data_options: of :func:`load_data`.
         init_from: a run or model folder whose weights to start from: all of them, or the network bodies that fit.
-        progress: shows the progress; by default a bar in a terminal, a line in a notebook, nothing in a pipe.
+        progress: shows the progress; by default a bar in a terminal, one line in a notebook, a line now and then in a
+            pipe.
         recipe: name of the recipe these options came from, written to the configuration.
+        plan: of :func:`plan_minutes`, whose epochs are in the options, to end in its time; ``minutes`` makes one.
         options: of :class:`~sandglass.engine.options.Training`.
 
     Returns:
@@ -89,21 +96,31 @@ def train(
     """
     given = Training.of(options)
     dataset = as_dataset(data, data_options)
+    named = isinstance(model, str)
+    model = registry.model_for(dataset.spec)[0] if model == registry.AUTO else model
     if isinstance(model, str):
         model = build(model, spec_of(dataset, given), seed=given.seed, **(model_options or {}))
     elif model_options:
         raise ConfigError("model_options go with a model's name; this model is built already.")
+    progress = progress or default_progress()
+    if given.minutes is not None:
+        check_fit(model, dataset)
+        free = named and init_from is None and free_width(model.config["name"], model_options or {})
+        plan, model = plan_minutes(model, dataset, given, width=free)
+        given = plan.applied(given)
+        progress.say(plan.line())
     check_fit(model, dataset)
     check_changes(model, dataset, given)
     watchable = [s for s in dataset.splits if s != "train"]
     training = given.settled(watchable, len(dataset.train), model.stages())
-    progress = progress or default_progress()
     for weight in weights_of(model):
-        if warning := weight.unreached(training.epochs):
+        if warning := weight.unreached(training.epochs, math.ceil(len(dataset.train) / training.batch_size)):
             progress.say(warning)
     if init_from is not None and (copied := start_from(model, init_from)):
         progress.say(f"Not all weights of {init_from} fit: started from the bodies of {', '.join(copied)} alone.")
     config = describe(model, dataset, training, recipe)
+    if plan is not None:
+        config["plan"] = plan.to_dict()
     path = Path(out) if out is not None else next_folder(model.config["name"], dataset.name)
     with hold(path):
         run = Run.create(path, config)
@@ -111,6 +128,32 @@ def train(
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
         loop.fit()
     return run
+
+
+def plan_minutes(model: Model, data: Dataset, training: Training, *, width: bool) -> tuple[Plan, Model]:
+    """Chooses epochs, batch size and perhaps the width of the net for a training of some minutes, by timing steps.
+
+    Args:
+        model: built by :func:`build` with the seed of the training.
+        data: to train on.
+        training: its options, with minutes.
+        width: whether the width of the net may be chosen.
+
+    Returns:
+        The plan, and the model with the chosen width and fresh weights.
+
+    Raises:
+        ConfigError: the options do not fit the model or the data.
+    """
+    check_changes(model, data, training)
+
+    def make(wide: int) -> Model:
+        return build(model.config["name"], model.spec, seed=training.seed, **of_width(model, wide))
+
+    plan = make_plan(model, data, training, make if width and width_of(model) is not None else None)
+    if plan.width is None or plan.width == width_of(model):
+        return plan, model
+    return plan, make(plan.width)
 
 
 def resume(
@@ -161,9 +204,12 @@ def resume(
             run.drop_after(checkpoint, keep_trained=last)
             for name in (s.name for s in model.stages() if s.phases):
                 before, after = training.of_stage(name).epochs, longer.of_stage(name).epochs
+                if before == after and training.of_stage(name).max_steps != longer.of_stage(name).max_steps:
+                    progress.say(f"The stage '{name}' is trained to the end of its {after} epochs.")
                 if before != after:
                     progress.say(f"The stage '{name}' is given {after} epochs instead of {before}.")
             training, config = longer, {**config, "training": longer.to_dict()}
+            config.pop("plan", None)  # epochs were asked for, however long they take
             run.rewrite(config)
         changed = [*(run.changes(checkpoint) if checkpoint else ()), *differences(config["environment"], environment())]
         for difference in changed:
@@ -172,9 +218,35 @@ def resume(
             run.event("changed", what=changed)
         if checkpoint is None:
             run.rewind_log(0)
+        budget = Budget.of(config.get("plan"))
+        if budget is not None and checkpoint is not None:
+            left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
+            progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
         loop.fit(checkpoint)
     return run
+
+
+def finished(run: Run) -> bool:
+    """Whether a run is at its end, its model written; False if that cannot be told."""
+    checkpoint, problems = run.latest_checkpoint()
+    training = Settled.of(run.config["training"])
+    settings = run.config["model"]
+    try:
+        model = registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
+        written = read_model_config(run.path / "model").get("step")
+    except (ConfigError, NotFoundError):
+        return False
+    if model is None or checkpoint is None or problems:
+        return False
+    now, stage = checkpoint.state["loop"], model.stages()[-1]
+    if now["stage"] != stage.name:
+        return False
+    own = training.of_stage(stage.name)
+    total = own.epochs * math.ceil(run.config["data"]["examples"]["train"] / own.batch_size) if stage.phases else 0
+    over = now["step"] >= min(total, own.max_steps or total) or now["stopped_early"]
+    kept = now["best_step"] if own.select == "best" and now["best_step"] is not None else checkpoint.step
+    return bool(over and (now["fitted"] or stage.fit is None) and written == kept)
 
 
 def lengthened(
@@ -192,7 +264,8 @@ def lengthened(
             raise ConfigError(f"Only the epochs of a resumed run can be raised, in its stages: {', '.join(trained)}.")
         wanted[name] = options["epochs"]
     before = {name: training.of_stage(name).epochs for name in trained}
-    changed = {name: n for name, n in wanted.items() if n != before[name]}
+    cut = {name for name in trained if training.of_stage(name).max_steps}
+    changed = {name: n for name, n in wanted.items() if n != before[name] or name in cut}
     for name, n in changed.items():
         if n < before[name]:
             raise ConfigError(
@@ -202,10 +275,13 @@ def lengthened(
         return training, [s.name for s in stages]
     own = {name: dict(options) for name, options in training.stage.items()}
     for name in changed.keys() & own.keys():
-        own[name]["epochs"] = changed[name]
+        own[name].pop("max_steps", None)
+        if name != trained[0] or "epochs" in own[name]:
+            own[name]["epochs"] = changed[name]
     first = min(changed, key=trained.index)
     names = [s.name for s in stages]
-    longer = dataclasses.replace(training, epochs=changed.get(trained[0], training.epochs), stage=own)
+    most = None if cut & changed.keys() else training.max_steps
+    longer = dataclasses.replace(training, epochs=changed.get(trained[0], training.epochs), max_steps=most, stage=own)
     return longer, names[: names.index(first) + 1]
 
 

@@ -153,7 +153,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         with tempfile.TemporaryDirectory(prefix="sandglass-") as folder:
             run = api.train(
                 self.model, data, out=Path(folder) / "run", model_options=options, progress=progress,
-                **{"seed": seed, **training},
+                **{"seed": seed, "sheets": 0, **training},
             )  # fmt: skip
             own = {name: value for name, value in options.items() if is_own(value)}
             self.model_: Model = run.load_model(device=settle_device(self.device), **own)

@@ -17,6 +17,15 @@ from sandglass.runs.result import Result
 _ERROR = 0.025
 """Maximum probability of calling a model best when another is as good."""
 
+LIKELIHOODS = ("log_prob", "elbo")
+"""Figures that decide between models with a likelihood of one kind, the first that all of them have."""
+
+OTHERWISE = ("two_sample_auc", "coverage", "patches", "fid")
+"""Figures that decide between models without one: the first, and where it does not, the next."""
+
+SATURATED = 0.98
+"""Areas of the two-sample test above this count as equal: of either model nearly every sample is told apart."""
+
 _LIKELIHOOD = {"bound", "log_prob"}  # a metric that needs one of these is in nats of the likelihood
 
 
@@ -86,6 +95,16 @@ class Ranking:
         if self.first is None or not others:
             return None
         return self.first if all(self._apart(self.first, other, len(others)) for other in others) else None
+
+    def unbeaten(self, names: Sequence[str]) -> list[str]:
+        """Those of the groups that are not significantly worse than the first of them."""
+        finite = [name for name in names if math.isfinite(self.value(name))]
+        if self.better is None or not finite:
+            return list(names)
+        first = (max if self.better == "higher" else min)(finite, key=self.value)
+        if self.figure == "two_sample_auc" and self.value(first) > SATURATED:
+            return finite
+        return [n for n in finite if n == first or not self._apart(first, n, len(finite) - 1)]
 
     @property
     def few(self) -> bool:
@@ -160,6 +179,46 @@ def rankings(groups: Sequence[Group]) -> list[Ranking]:
             unit = results[0].unit if better(figure) else ""  # figures without a better direction may mix units
             found.setdefault((figure, group.kind if several else "", unit), {})[group.name] = results
     return [Ranking(*key[:2], _common(results), results) for key, results in found.items()]
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Which model is best by the stated rule.
+
+    Args:
+        best: the groups left at the end: one, or several that no figure tells apart.
+        figures: the figures that were used, in order.
+        groups: the number of groups that were ranked.
+    """
+
+    best: Sequence[str]
+    figures: Sequence[str]
+    groups: int
+
+
+def headline(found: Sequence[Ranking]) -> Headline | None:
+    """The best of groups evaluated on the same examples, None where there are fewer than two or no figure to use.
+
+    With a likelihood of one kind, it is the group with the highest log p(x), or else bound; two groups that differ by
+    no more than the noise are equal. Without, it is the group whose samples a classifier tells from examples least
+    well; among equal ones, that with the highest coverage, then the smallest patch distance, then Fréchet distance.
+    Precision decides nothing, for samples that are all alike can have it.
+
+    Args:
+        found: the rankings of :func:`rankings`.
+    """
+    groups = list(dict.fromkeys(name for ranking in found for name in ranking.results))
+    if len(groups) < 2:
+        return None
+    whole = {r.figure: r for r in found if set(r.results) == set(groups) and r.better is not None}
+    likelihood = next((name for name in LIKELIHOODS if name in whole), None)
+    left, used = groups, []
+    for name in (likelihood,) if likelihood else OTHERWISE:
+        if name not in whole or len(left) < 2:
+            continue
+        used.append(name)
+        left = whole[name].unbeaten(left)
+    return Headline(left, used, len(groups)) if used else None
 
 
 def _common(results: Mapping[str, Sequence[Result]]) -> str:

@@ -25,10 +25,12 @@ class Extractor:
     """A feature network and its description.
 
     Args:
-        net: ``(B, *shape) -> (B, D)``, in eval mode on the device to compute on.
+        net: ``(B, *shape) -> (B, D)``, or D features of content and T of texture, in eval mode on the device to compute
+            on.
         about: description of the features, for the note of a figure.
         classify: ``(B, D)`` features to ``(B, K)`` log probabilities, None where the network is no classifier.
         classes: description of the classes.
+        content: the number D of features of content; None where all are.
 
     Example:
         >>> Extractor(nn.Flatten(), "raw values")(torch.zeros(3, 1, 2, 2)).shape
@@ -39,10 +41,11 @@ class Extractor:
     about: str
     classify: Callable[[Tensor], Tensor] | None = None
     classes: str = ""
+    content: int | None = None
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """``(B, *shape)`` examples to ``(B, D)`` features, float64 on the CPU."""
+        """``(B, *shape)`` examples to features, float64 on the CPU: of content, then of texture if there are any."""
         return self.net(x).cpu().double()  # to the CPU first: not every device supports float64
 
 

@@ -30,12 +30,13 @@ class Fid(OfSamples):
 
     figures = ("fid",)
     better: Mapping[str, Better] = {"fid": "lower"}
+    texture = True
 
     def results(self, sets: Compared) -> Sequence[Result]:
         """The distance with a jackknife standard error, and that of training examples for reference."""
         value, _, error = estimate(sets)
         n, dim = min(len(sets.real), len(sets.fake)), sets.real.shape[1]
-        note = sets.extractor.about
+        note = sets.about
         if sets.train is not None and len(sets.train) > 1:
             note += f"; training examples get {frechet(*moments(sets.train), *moments(sets.real)):.3g}"
         if n < _ENOUGH * dim:

@@ -25,12 +25,13 @@ class FidInfinity(OfSamples):
 
     figures = ("fid_infinity",)
     better: Mapping[str, Better] = {"fid_infinity": "lower"}
+    texture = True
 
     def results(self, sets: Compared) -> Sequence[Result]:
         """The limit with its standard error; unreliable where a covariance is singular."""
         _, limit, error = estimate(sets)
         n, dim = min(len(sets.real), len(sets.fake)), sets.real.shape[1]
-        note = "can be negative where there is no difference"
+        note = f"{sets.about}; can be negative where there is no difference"
         if n <= 2 * dim:
             note = f"unreliable: {n} are too few for {dim} features; " + note
         return [Result("fid_infinity", limit, error, n, "squared", note)]

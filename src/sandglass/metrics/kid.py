@@ -29,13 +29,14 @@ class Kid(OfSamples):
 
     figures = ("kid",)
     better: Mapping[str, Better] = {"kid": "lower"}
+    texture = True
     least = 2 * _BLOCKS
     by_default = False  # it measures the same as the Fréchet distance
 
     def results(self, sets: Compared) -> Sequence[Result]:
         """The mean over disjoint blocks, with the standard error of independent values."""
         values = by_blocks(sets.real, sets.fake)
-        note = f"{sets.extractor.about}; {len(values)} blocks; about 0, or slightly negative, without a difference"
+        note = f"{sets.about}; {len(values)} blocks; about 0, or slightly negative, without a difference"
         if sets.train is not None and len(sets.train) >= self.least:
             note += f"; training examples get {float(by_blocks(sets.real, sets.train).mean()):.2g}"
         error = float(values.std() / len(values) ** 0.5)

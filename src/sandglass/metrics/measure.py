@@ -214,7 +214,7 @@ def _warned(result: Result) -> Result:
 
 def _usual() -> list[str]:
     """All metrics, the most important first."""
-    first = ("bound", "reconstruction", "fid")
+    first = ("bound", "reconstruction", "two_sample", "prdc", "fid", "sharpness", "spectrum", "patches")
     return [*first, *(name for name in registry.names("metric") if name not in first)]
 
 

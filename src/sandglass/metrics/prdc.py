@@ -18,12 +18,13 @@ from sandglass.runs.result import Result
 
 _MOST = 5_000  # maximum samples and maximum examples; the cost grows with the square
 _ROWS = 1_000  # rows of the distance matrix in memory at once
+_ORDER = ("precision", "recall", "density", "coverage")  # of neighbours()
 _SOUND = 1_000  # with fewer points the balls are large
 
 
 @register("prdc", kind="metric")
 class Prdc(OfSamples):
-    """Precision and recall (fidelity and diversity of samples), density and coverage.
+    """Precision and recall (fidelity and diversity of samples), density, coverage, and spread of the features.
 
     Precision and recall as in Kynkäänniemi et al. 2019, "Improved Precision and Recall Metric for Assessing Generative
     Models" (arXiv 1904.06991), density and coverage as in Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics
@@ -35,13 +36,21 @@ class Prdc(OfSamples):
         k: the radius of a ball is the distance to the k-th nearest neighbour.
     """
 
-    figures = ("precision", "recall", "density", "coverage")
+    figures = (
+        "coverage",
+        "precision",
+        "recall",
+        "density",
+        "spread",
+    )  # precision alone is easy: it stands beside coverage
     better: Mapping[str, Better] = {
         "precision": "higher",
         "recall": "higher",
         "density": "higher",
         "coverage": "higher",
     }
+
+    texture = True
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None, k: int = 5) -> None:
         super().__init__(features=features, samples=samples)
@@ -50,20 +59,43 @@ class Prdc(OfSamples):
         self.k = k
 
     def results(self, sets: Compared) -> Sequence[Result]:
-        """The four figures; standard errors treat the balls as fixed."""
+        """The figures; standard errors treat the balls as fixed."""
         n = min(len(sets.real), len(sets.fake), _MOST)
         k = min(self.k, n - 1)
-        found = dict(zip(self.figures, neighbours(sets.real[:n], sets.fake[:n], k), strict=True))
+        found = dict(zip(_ORDER, neighbours(sets.real[:n], sets.fake[:n], k), strict=True))
         notes = dict.fromkeys(self.figures, "")
         if sets.train is not None and len(sets.train) >= n:
             best = neighbours(sets.real[:n], sets.train[:n], k)
-            notes = {f: f"training examples get {float(b.mean()):.3f}" for f, b in zip(self.figures, best, strict=True)}
+            notes = {f: f"training examples get {float(b.mean()):.3f}" for f, b in zip(_ORDER, best, strict=True)}
         few = "" if n >= _SOUND else f"; {n} are few: high by chance"
-        notes["precision"] = f"{sets.extractor.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
-        notes["coverage"] = "; ".join(filter(None, (f"{expected_coverage(n, n, k):.3f} at best", notes["coverage"])))
+        together = f"beside a coverage of {float(found['coverage'].mean()):.3f}"  # precision never stands alone
+        notes["precision"] = f"{together}; {sets.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
+        best_coverage = f"{sets.about}; {expected_coverage(n, n, k):.3f} at best"
+        notes["coverage"] = "; ".join(filter(None, (best_coverage, notes["coverage"])))
         density = mean_result("density", found.pop("density"), "1", notes["density"])
         shares = {name: share_result(name, values, notes[name]) for name, values in found.items()}
-        return [{"density": density, **shares}[name] for name in self.figures]
+        made = {"density": density, **shares, "spread": spread(sets)}
+        return [made[name] for name in self.figures]
+
+
+def spread(sets: Compared) -> Result:
+    """Total variance of the samples' features of content over that of the examples, by the delta method.
+
+    Texture is left out, for a grid has much of it: samples that are all alike have little variance in what they show.
+    """
+    (top, above), (bottom, below) = (_variance(x[:, : sets.extractor.content]) for x in (sets.fake, sets.real))
+    n, note = min(len(sets.real), len(sets.fake)), f"{sets.extractor.about}; 1 is equal, 0 is a single sample"
+    if not bottom:
+        return Result("spread", 1.0, 0.0, n, "1", "all examples are equal")
+    error = ((above / bottom) ** 2 + (top * below / bottom**2) ** 2) ** 0.5
+    return Result("spread", top / bottom, error, n, "1", note)
+
+
+def _variance(x: Tensor) -> tuple[float, float]:
+    """The total variance of ``(N, D)`` points, and its standard error."""
+    squares = (x - x.mean(0)).square().sum(1)
+    error = float(squares.std() / len(x) ** 0.5) if len(x) > 1 else 0.0
+    return float(squares.mean()), error
 
 
 def neighbours(real: Tensor, fake: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -18,7 +18,7 @@ from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Evaluation, Requirement, UnsuitableError
 from sandglass.metrics.extractor import Extractor, FeaturesOption
-from sandglass.running import borrowed, conditioned_on, sample
+from sandglass.running import Key, borrowed, conditioned_on, sample
 from sandglass.runs.result import Result
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class Compared:
     """Features of examples and samples, each in random order.
 
     Args:
-        real: ``(N, D)`` features of the evaluated examples.
+        real: ``(N, D)`` features of the evaluated examples: of content, and for some metrics of texture after these.
         fake: ``(M, D)`` features of samples.
         train: ``(N or fewer, D)`` features of training examples, the reference value of real data; None where there
             are none or the model is evaluated on them.
@@ -51,6 +51,13 @@ class Compared:
     extractor: Extractor
     key: tuple[str, int]
     evaluation: Evaluation
+
+    @property
+    def about(self) -> str:
+        """Description of the features."""
+        content = self.extractor.content
+        texture = 0 if content is None else self.real.shape[1] - content
+        return self.extractor.about + (f", and {texture} of texture" if texture else "")
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """``make()``, computed once for these sets and shared by all metrics of one evaluation."""
@@ -74,6 +81,7 @@ class OfSamples(abc.ABC):
     figures: tuple[str, ...]
     requires: tuple[Requirement, ...] = ("complete",)
     least = 2
+    texture: ClassVar[bool] = False  # whether features of texture are compared, too
     by_default: ClassVar[bool | Callable[[Evaluation], bool]] = staticmethod(worth_while)
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
@@ -85,7 +93,7 @@ class OfSamples(abc.ABC):
         """The figures; NaN where the samples are not finite."""
         if len(evaluation.split) < self.least:
             raise UnsuitableError(f"{type(self).__name__} compares samples with at least {self.least} examples.")
-        sets = compare(model, evaluation, self.features, self.samples)
+        sets = compare(model, evaluation, self.features, self.samples, texture=self.texture)
         if not bool(torch.isfinite(sets.fake).all()):
             note = "the model generates values that are not finite"
             return [Result(name, math.nan, None, len(sets.fake), "1", note) for name in self.figures]
@@ -96,7 +104,14 @@ class OfSamples(abc.ABC):
         """The figures, given finite features."""
 
 
-def compare(model: Model, evaluation: Evaluation, features: FeaturesOption, samples: int | None = None) -> Compared:
+def compare(
+    model: Model,
+    evaluation: Evaluation,
+    features: FeaturesOption,
+    samples: int | None = None,
+    *,
+    texture: bool = False,
+) -> Compared:
     """Features of examples and samples, from the evaluation's cache where another metric has computed them.
 
     Samples of images are the likelihood's means given the latent, without observation noise, as in figures; samples
@@ -107,6 +122,7 @@ def compare(model: Model, evaluation: Evaluation, features: FeaturesOption, samp
         evaluation: the examples.
         features: the feature extractor.
         samples: number of samples, and maximum number of examples.
+        texture: whether to include features of texture, where the extractor has them.
 
     Example:
         >>> from sandglass.core import Spec
@@ -119,9 +135,9 @@ def compare(model: Model, evaluation: Evaluation, features: FeaturesOption, samp
     n = samples or min(len(evaluation.split), _MOST, max(LEAST, _NUMBERS // evaluation.spec.size))
     train = None if evaluation.train is None or same(evaluation.train, evaluation.split) else evaluation.train
     return Compared(
-        of_examples(model, evaluation, key, extractor, "real", evaluation.split, n),
-        of_samples(model, evaluation, key, extractor, n),
-        None if train is None else of_examples(model, evaluation, key, extractor, "train", train, n),
+        of_examples(model, evaluation, key, extractor, "real", evaluation.split, n, texture=texture),
+        of_samples(model, evaluation, key, extractor, n, texture=texture),
+        None if train is None else of_examples(model, evaluation, key, extractor, "train", train, n, texture=texture),
         extractor,
         (key, n),
         evaluation,
@@ -137,7 +153,15 @@ def extractor_of(model: Model, evaluation: Evaluation, features: FeaturesOption)
 
 
 def of_examples(
-    model: Model, evaluation: Evaluation, key: str, extractor: Extractor, name: str, split: Split, most: int
+    model: Model,
+    evaluation: Evaluation,
+    key: str,
+    extractor: Extractor,
+    name: str,
+    split: Split,
+    most: int,
+    *,
+    texture: bool = False,
 ) -> Tensor:
     """``(n, D)`` features of at most ``most`` examples, in random order since files are often sorted by class."""
 
@@ -145,7 +169,7 @@ def of_examples(
         parts = order(split, name, most).split(batch_size(evaluation))
         return torch.cat([extractor(split.batch(part).x.to(model.device)) for part in parts])
 
-    return evaluation.once(("features", key, name, most), make)
+    return evaluation.once(("features", key, name, most), make)[:, : None if texture else extractor.content]
 
 
 def order(split: Split, name: str, most: int) -> Tensor:
@@ -154,7 +178,14 @@ def order(split: Split, name: str, most: int) -> Tensor:
 
 
 def of_samples(
-    model: Model, evaluation: Evaluation, key: str, extractor: Extractor, n: int, given: Batch | None = None
+    model: Model,
+    evaluation: Evaluation,
+    key: str,
+    extractor: Extractor,
+    n: int,
+    given: Batch | None = None,
+    *,
+    texture: bool = False,
 ) -> Tensor:
     """``(n, D)`` features of :func:`drawn` samples; a larger ``n`` starts with the same samples."""
 
@@ -163,7 +194,8 @@ def of_samples(
         return torch.cat([extractor(part.to(model.device)) for part in parts])
 
     other = given is not None and not conditioned_on(model)
-    return evaluation.once(("features", key, "samples given" if other else "samples", n), make)
+    name = "samples given" if other else "samples"
+    return evaluation.once(("features", key, name, n), make)[:, : None if texture else extractor.content]
 
 
 def drawn(model: Model, evaluation: Evaluation, n: int, given: Batch | None = None) -> Tensor:
@@ -176,8 +208,17 @@ def drawn(model: Model, evaluation: Evaluation, n: int, given: Batch | None = No
         given: conditions from :func:`given_to`, for a model that accepts labels but does not require them; a model
             that requires conditions always gets them.
     """
-    given = given_to(evaluation, n) if conditioned_on(model) else given
-    return sample(model, n, key=(evaluation.seed, "samples"), given=given, noise=not evaluation.spec.is_image)
+    key: Key = (evaluation.seed, "samples")
+    if conditioned_on(model):
+        given = given_to(evaluation, n)
+    elif given is not None:
+        return sample(model, n, key=key, given=given, noise=not evaluation.spec.is_image)
+    # A larger number starts with the same samples, so that the largest so far serves every metric.
+    known: Tensor | None = evaluation.memo.get("drawn")
+    if known is None or len(known) < n:
+        known = sample(model, n, key=key, given=given, noise=not evaluation.spec.is_image)
+        evaluation.memo["drawn"] = known
+    return known[:n]
 
 
 def given_to(evaluation: Evaluation, n: int) -> Batch:

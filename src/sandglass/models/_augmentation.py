@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +18,10 @@ _LARGEST = 0.8  # with every change at 1, upside down would be as good as uprigh
 class Augmentation(nn.Module):
     """Adaptive discriminator augmentation of pictures, at any height, width and channel count.
 
-    Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data" (arXiv 2006.06676). Each of these is
-    applied to each picture with probability ``p``, with the strengths of the paper: mirroring and quarter turns, shifts,
-    scaling, rotation, stretching; brightness, contrast, inversion of lightness, and for colours hue and saturation.
-    What moves is one bilinear warp with mirrored borders. All are differentiable.
+    Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data" (arXiv 2006.06676). Each of these
+    is applied to each picture with probability ``p``, with the strengths of the paper: mirroring and quarter turns,
+    shifts, scaling, rotation, stretching; brightness, contrast, inversion of lightness, and for colours hue and
+    saturation. What moves is one bilinear warp with mirrored borders. All are differentiable.
 
     ``p`` follows how well the critic separates training examples from samples: with ``t = mean(sign(D(x) - m))``, m the
     middle of the mean scores of both (scores of a relativistic critic have no zero of their own), it rises while t is

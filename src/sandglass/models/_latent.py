@@ -35,8 +35,7 @@ def latent_size(spec: Spec) -> int:
 def sized(spec: Spec) -> dict[str, Any]:
     """Options of an autoencoder that depend on the data: a larger latent for larger images, and the net.
 
-    Residual blocks at the full size of the images, few channels wide: on grey photographs of 28x20 they are 0.3 bits/dim
-    better than strided convolutions after as many epochs.
+    Residual blocks at the full size of the images, few channels wide, give better bounds than strided convolutions.
     """
     net = {"name": "resnet", "width": _WIDTH} if spec.is_image else {"name": "mlp"}
     return {"latent_dim": latent_size(spec), "net": net}

@@ -23,7 +23,6 @@ from sandglass.nets.net import Condition, Net
 from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
 from sandglass.schedules.weight import Weight
 
-
 OPTIM: Mapping[str, Any] = {"lr": 2e-4, "betas": (0.0, 0.99)}
 """Optimiser settings with the relativistic loss: Huang et al. 2024."""
 
@@ -39,9 +38,9 @@ class GAN(Model):
 
     Goodfellow et al. 2014, "Generative Adversarial Networks" (arXiv 1406.2661). The default is the loss of Huang et al.
     2024, "The GAN is dead; long live the GAN! A Modern Baseline GAN" (arXiv 2501.05441): ``relativistic``, with the
-    penalties ``r1`` on the gradient at real images (Mescheder, Geiger and Nowozin 2018, "Which Training Methods for GANs
-    do actually Converge?", arXiv 1801.04406) and ``r2`` at generated ones, with which it converges locally. The losses
-    of 2014 to 2017 are other values of ``adversary``.
+    penalties ``r1`` on the gradient at real images (Mescheder, Geiger and Nowozin 2018, "Which Training Methods for
+    GANs do actually Converge?", arXiv 1801.04406) and ``r2`` at generated ones, with which it converges locally. The
+    losses of 2014 to 2017 are other values of ``adversary``.
 
     The critic sees pictures through an augmentation whose probability adapts to how well it separates the two kinds,
     which matters on some thousands of pictures or fewer, see :class:`~sandglass.models._augmentation.Augmentation`. The
@@ -65,8 +64,8 @@ class GAN(Model):
         r2: weight of the same penalty at generated examples.
         r2_schedule: schedule of that weight.
         penalised: share of every batch for which the penalties are computed; they are most of the cost of an update.
-        augment: the part of training examples by which the critic may separate them from samples, above which pictures
-            are augmented more: the target of the paper, 0.6; 0 for no augmentation.
+        ada: target of the adaptive augmentation of pictures: how far the critic may separate training examples from
+            samples, from 0 (as by chance) to 1 (all), before both are augmented more; 0 for no augmentation.
         minibatch_std: whether the critic also sees how much the features vary over a batch: Karras et al. 2018,
             "Progressive Growing of GANs" (arXiv 1710.10196).
         net: network family of generator and critic; auto is resnet without normalisation for images and mlp for rows.
@@ -81,7 +80,7 @@ class GAN(Model):
 
     provides = ("decode", "prior")
     earlier = MappingProxyType(
-        {"r2": 0.0, "r2_schedule": {"name": "constant"}, "penalised": 1.0, "augment": 0.0, "minibatch_std": False}
+        {"r2": 0.0, "r2_schedule": {"name": "constant"}, "penalised": 1.0, "ada": 0.0, "minibatch_std": False}
     )
 
     def __init__(
@@ -95,7 +94,7 @@ class GAN(Model):
         r2: float = 1.0,
         r2_schedule: ScheduleOption = "constant",
         penalised: float = 0.25,
-        augment: float = 0.6,
+        ada: float = 0.6,
         minibatch_std: bool = False,
         net: NetOption = "auto",
         prior: PriorOption = "standard",
@@ -114,8 +113,8 @@ class GAN(Model):
         nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.generator = Network.decoder(nets, latent_dim, spec.shape, self.given.cond)
         self.critic = Critic(nets, spec.shape, self.given.cond, minibatch_std=minibatch_std)
-        self.augment = Augmentation(spec, augment) if augment and spec.is_image else None
-        self.to(memory_format=torch.channels_last)  # in which convolutions are faster, in bf16 by a third
+        self.ada = Augmentation(spec, ada) if ada and spec.is_image else None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by a third faster in bf16
         self.pz = resolve("prior", prior, latent_dim)
 
     @staticmethod
@@ -130,7 +129,7 @@ class GAN(Model):
     def phases(self) -> Sequence[Phase]:
         """The update of the critic, then that of the generator."""
         optim = OPTIM if self.adversary.compares else OPTIM_2016
-        critic = (self.critic, self.augment) if self.augment else (self.critic,)
+        critic = (self.critic, self.ada) if self.ada else (self.critic,)
         moves = self.r1.moves or self.r2.moves
         return (
             Phase("critic", critic, self.criticise, optim=optim, scheduled=moves),
@@ -153,9 +152,9 @@ class GAN(Model):
                     penalty = steepness(self.critic, at[:n], None if c is None else c[:n]).mean()
                     total = total + weight(clock) / 2 * penalty
                     scalars[name] = penalty.detach()
-            if self.augment:
-                scalars["augmented"] = self.augment.p.clone()
-                self.augment.follow(real.detach(), fake.detach())
+            if self.ada:
+                scalars["augmented"] = self.ada.p.clone()
+                self.ada.follow(real.detach(), fake.detach())
         return Terms(total, parts, scalars)
 
     def generate(self, batch: Batch, clock: Clock) -> Terms:
@@ -171,7 +170,7 @@ class GAN(Model):
 
     def shown(self, x: Tensor) -> Tensor:
         """``(B, *shape)`` as the critic sees it."""
-        return x if self.augment is None else self.augment(x)
+        return x if self.ada is None else self.ada(x)
 
     def prior(self, given: Batch | None = None) -> Distribution:
         """p(z) over ``(latent_dim,)``."""
@@ -206,14 +205,12 @@ class Critic(nn.Module):
         torch.Size([5])
     """
 
-    def __init__(
-        self, net: Net, shape: tuple[int, ...], cond: Condition = 0, *, minibatch_std: bool = False
-    ) -> None:
+    def __init__(self, net: Net, shape: tuple[int, ...], cond: Condition = 0, *, minibatch_std: bool = False) -> None:
         super().__init__()
         self.network: Any = net.encoder(shape, 1)
         size = cond if isinstance(cond, int) else math.prod(cond)
-        width = self.network.head.in_features if size or minibatch_std else 0  # type: ignore[union-attr]
-        self.embedding = nn.Linear(size, width, bias=False) if size else None  # type: ignore[arg-type]
+        width: Any = self.network.head.in_features if size or minibatch_std else 0  # type: ignore[union-attr]
+        self.embedding = nn.Linear(size, width, bias=False) if size else None
         self.batch = None
         if minibatch_std:
             self.batch = nn.Sequential(nn.Linear(width + 1, _HIDDEN), nn.LeakyReLU(0.2), nn.Linear(_HIDDEN, 1))

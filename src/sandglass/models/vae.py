@@ -46,7 +46,7 @@ class VAE(VariationalModel):
         condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
-        beta_schedule: schedule of beta; a warm-up over the first tenth of the run keeps more of the latent in use.
+        beta_schedule: schedule of beta; a warm-up over the first 300 updates keeps more of the latent in use.
         penalty: on the rate, in the objective.
 
     Example:
@@ -59,6 +59,12 @@ class VAE(VariationalModel):
     """
 
     defaults = staticmethod(sized)
+    because = "it does most: it encodes, draws, fills gaps and finds what is unusual"
+
+    @staticmethod
+    def natural(spec: Spec) -> bool:
+        """Whether it is trained where no model is named: for all that no other model suits better."""
+        return True
 
     def __init__(
         self,

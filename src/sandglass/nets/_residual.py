@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,9 @@ class Block(nn.Module):
         self.activation, self.drop = make_activation(style.activation), nn.Dropout(style.dropout)
         self.skip = nn.Identity() if a == b else nn.Conv2d(a, b, 1)
         shrink(self.second)
+        if isinstance(self.skip, nn.Conv2d):
+            preserve(style, self.skip)
+        preserve(style, self.first, self.second, activated=True)
 
     def forward(self, x: Tensor, c: Tensor | None) -> Tensor:
         """``(B, a, h, w) -> (B, b, h, w)`` under the vector ``c`` ``(B, cond)``."""
@@ -171,3 +175,20 @@ def shrink(layer: nn.Conv2d | nn.Linear) -> None:
     if not layer.weight.is_meta:
         with torch.no_grad():
             layer.weight.mul_(_BRANCH)
+
+
+def preserve(style: Style, *layers: nn.Conv2d | nn.Linear, activated: bool = False) -> None:
+    """Without normalisation, scales initial weights so that the output of a layer varies as much as its input.
+
+    PyTorch draws weights with a variance of a third of one over the number of inputs. He et al. 2015, "Delving Deep
+    into Rectifiers" (arXiv 1502.01852) has three times as much for a linear layer, and six times after a rectifier.
+
+    Args:
+        style: the options.
+        layers: the layers.
+        activated: whether their input comes from an activation.
+    """
+    for layer in layers:
+        if style.norm == "none" and not layer.weight.is_meta:
+            with torch.no_grad():
+                layer.weight.mul_(math.sqrt(6 if activated else 3))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
-from sandglass.nets._residual import Blocks, Cut, Flattened, Style, normalise, pooled
+from sandglass.nets._residual import Blocks, Cut, Flattened, Style, normalise, pooled, preserve
 from sandglass.nets.conv import Size, Trim, halved
 from sandglass.nets.frame import (
     Channels,
@@ -108,7 +108,9 @@ class ResNet:
             ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
         down = self._analysis(image_shape(shape, "resnet"), cond, masked)
-        return Headed(Flattened(down, down.shapes[-1][0], self.style), nn.Linear(math.prod(down.shapes[-1]), out))
+        head = nn.Linear(math.prod(down.shapes[-1]), out)
+        preserve(self.style, head)
+        return Headed(Flattened(down, down.shapes[-1][0], self.style), head)
 
     def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Cond = 0) -> FromCode:
         """``(B, dim) -> (B, C, H, W)``, with a condition.
@@ -119,6 +121,7 @@ class ResNet:
         plan = Plan.of(image_shape(shape, "resnet"), self)
         small = (plan.channels[-1], *plan.sizes[-1])
         stem = nn.Sequential(nn.Linear(dim, math.prod(small)), nn.Unflatten(-1, small))
+        preserve(self.style, stem[0])  # type: ignore[arg-type]
         return FromCode(stem, self.synthesis([small], shape, cond=cond))
 
     def analysis(self, shape: tuple[int, ...], *, cond: Cond = 0) -> ResAnalysis:
@@ -145,6 +148,7 @@ class ResNet:
         stem = nn.Sequential(
             Cut(plan.patch), nn.Conv2d(inputs.joined[0] * plan.patch**2, plan.channels[0], 3, padding=1)
         )
+        preserve(self.style, stem[1])  # type: ignore[arg-type]
         stages, before = [], plan.channels[0]
         for channels, size in zip(plan.channels, plan.sizes, strict=True):
             stages.append(Blocks(self.style, before, channels, size, vector))
@@ -253,11 +257,13 @@ class ResSynthesis(nn.Module):
             b = min(net.width * 2**level, net.max_width)
             stages.append(Blocks(net.style, before + joined[level], b, sizes[level], self.cond))
             before = b
+        last = nn.Conv2d(before, shape[0] * plan.patch**2, 3, padding=1)
+        preserve(net.style, last)
         self.sizes, self.stages = sizes, nn.ModuleList(stages)
         self.out = nn.Sequential(
             normalise(net.style, before),
             make_activation(net.style.activation),
-            nn.Conv2d(before, shape[0] * plan.patch**2, 3, padding=1),
+            last,
             nn.PixelShuffle(plan.patch),
             Trim(*shape[1:]),
         )

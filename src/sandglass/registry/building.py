@@ -90,6 +90,17 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
         return None
 
 
+def model_for(spec: Spec) -> tuple[str, str]:
+    """The model that suits this data where none is named, and why, as the end of a sentence.
+
+    Example:
+        >>> model_for(Spec((6,)))[0], model_for(Spec((3, 32, 32), "levels"))[0]
+        ('vae', 'flow-matching')
+    """
+    name = str(settle("model", {"name": AUTO}, spec)["name"])
+    return name, str(getattr(entry("model", name).make, "because", ""))
+
+
 def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
     values, found = merged("model", name, options), entry("model", name)
     by_data: Mapping[str, Any] = found.make.defaults(spec) if hasattr(found.make, "defaults") else {}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sandglass.metrics.latent import COLLAPSED
+from sandglass.metrics.verdicts import sentences
 from sandglass.reports.section import Material
 
 MINUS = "\N{MINUS SIGN}"
@@ -31,6 +31,14 @@ NAMES = {
     "fid": "FID",
     "fid_infinity": "FID\N{INFINITY}",
     "kid": "KID",
+    "two_sample_auc": "two-sample AUC",
+    "two_sample_accuracy": "two-sample accuracy",
+    "patches": "patch distance",
+    "patches_fine": "patch distance, finest scale",
+    "patches_coarse": "patch distance, coarsest scale",
+    "grid": "grid in the samples",
+    "grid_period": "period of the grid",
+    "sharpness": "relative sharpness",
     "bits_per_dim": "bits/dim",
     "log_prob_bits_per_dim": "bits/dim of log p(x)",
     "ais": "log p(x) by AIS",
@@ -76,10 +84,11 @@ def figure(value: float | None, stderr: float | None = None) -> str:
 
 
 def verdict(m: Material) -> str:
-    """A one-line summary of the results."""
-    parts = []
+    """A summary of the results: what is wrong, where a figure is bad beyond its error, and the first figure."""
+    parts, wrong = [], []
     for report in m.reports[:1]:
         metrics = report["metrics"]
+        wrong = sentences(metrics, m.model.spec)
         units = metrics.get("active_units")
         for name in ("log_prob", "elbo", "fid", "mse"):
             if name in metrics:
@@ -88,11 +97,11 @@ def verdict(m: Material) -> str:
                 parts.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
                 break
         if units:
-            collapsed = f": {COLLAPSED}" if COLLAPSED in units.get("note", "") else ""
             of = units["unit"].replace("dimensions", "latent dimensions")
-            parts.append(f"{figure(units['value'])} {of} active{collapsed}")
-    if parts:
-        return "; ".join(parts) + "."
+            parts.append(f"{figure(units['value'])} {of} active")
+    said = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in wrong]
+    if parts or said:
+        return " ".join([*said, *(["; ".join(parts) + "."] if parts else [])])
     if not any(stage.objective for stage in m.model.stages()):
         return "This model has no likelihood: assess its samples, and metrics that compare them with the data."
     return "Not evaluated yet; run evaluate to see its metrics."
@@ -115,7 +124,7 @@ def tiles(m: Material) -> list[tuple[str, str]]:
     made: list[tuple[str, str]] = []
     for report in m.reports[:1]:
         metrics = report["metrics"]
-        for name in ("log_prob", "elbo", "rate", "distortion", "fid", "psnr", "mse"):
+        for name in ("log_prob", "elbo", "rate", "distortion", "two_sample_auc", "coverage", "fid", "psnr", "mse"):
             if name in metrics and len(made) < 4:
                 r = metrics[name]
                 unit = r["unit"] if len(r["unit"]) < 10 and r["unit"] != "squared" else ""

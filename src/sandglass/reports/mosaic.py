@@ -1,83 +1,16 @@
-"""Image grids with exact pixels, without a plotting library, for any height, width and number of channels."""
+"""Image grids of a report: sharp on every screen, with transparent gaps, as files and as data URIs."""
 
 from __future__ import annotations
 
 import base64
-import io
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-from torch import Tensor
 
-from sandglass.data.transform import Transform
+from sandglass.data.pixels import Pixels, enlarge, grid, png
 from sandglass.errors import SaveError
-
-Pixels = npt.NDArray[np.uint8]
-
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
-
-
-def to_images(x: Tensor, transform: Transform) -> Pixels:
-    """Examples as pixels, by the inverse of their transform.
-
-    Standardised arrays that are not images are shown from -3 (black) to 3 standard deviations (white), the same for
-    originals and reconstructions; with two or more than four channels, only the first channel is shown.
-
-    Args:
-        x: ``(N, C, H, W)`` examples in the scale of the model.
-        transform: of the run.
-
-    Returns:
-        ``(N, H, W, C)`` with 1, 3 or 4 channels.
-
-    Example:
-        >>> import torch
-        >>> from sandglass.data.transform import ImageTransform
-        >>> to_images(torch.rand(2, 1, 28, 20), ImageTransform((28, 20), 1)).shape
-        (2, 28, 20, 1)
-    """
-    x = x.detach().cpu()
-    if transform.kind != "image":
-        unit = np.clip(x.double().numpy() / 6 + 0.5, 0, 1)
-        array: Pixels = np.moveaxis(np.round(unit * 255).astype(np.uint8), 1, -1)
-        return array if array.shape[-1] in (1, 3, 4) else array[..., :1]
-    images: Pixels = np.asarray(transform.inverse(x))
-    return images[..., None] if images.ndim == 3 else images
-
-
-def grid(images: Pixels, columns: int, pad: int = 2, background: int = 255) -> Pixels:
-    """Images in rows of ``columns``, with ``pad`` pixels of background between and around them.
-
-    Args:
-        images: ``(N, H, W, C)``.
-        columns: images per row; an incomplete last row is filled with background.
-        pad: padding in pixels.
-        background: value of every channel of the background; 0 is transparent for images with alpha.
-
-    Returns:
-        ``(rows * (H + pad) + pad, columns * (W + pad) + pad, C)``.
-
-    Example:
-        >>> grid(np.zeros((5, 8, 6, 1), np.uint8), columns=3).shape
-        (22, 26, 1)
-    """
-    n, height, width, channels = images.shape
-    rows = -(-n // columns)
-    canvas = np.full((rows * (height + pad) + pad, columns * (width + pad) + pad, channels), background, np.uint8)
-    for k, image in enumerate(images):
-        top, left = (
-            place * (size + pad) + pad for place, size in zip(divmod(k, columns), (height, width), strict=True)
-        )
-        canvas[top : top + height, left : left + width] = image
-    return canvas
-
-
-def enlarge(images: Pixels, times: int) -> Pixels:
-    """``(N, H, W, C)`` enlarged by an integer factor with nearest-neighbour interpolation."""
-    return images.repeat(times, axis=1).repeat(times, axis=2)
 
 
 def with_alpha(images: Pixels) -> Pixels:
@@ -85,17 +18,6 @@ def with_alpha(images: Pixels) -> Pixels:
     if images.shape[-1] in (2, 4):
         return images
     return np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
-
-
-def png(array: Pixels) -> bytes:
-    """``(H, W, C)`` as a PNG file: grey, grey with alpha, RGB or RGBA, depending on the number of channels."""
-    from PIL import Image
-
-    height, width, channels = array.shape
-    image = Image.frombytes(_MODES[channels], (width, height), np.ascontiguousarray(array).tobytes())
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
 
 
 def make_folder(path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sandglass.reports.mosaic import Pixels, enlarge
+from sandglass.data.pixels import Pixels, enlarge
 from sandglass.reports.plots import short
 
 _TILE, _LARGEST = 96, 192  # size in pixels that small images are enlarged to, and maximum size of large ones

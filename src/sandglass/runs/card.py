@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from sandglass.runs.run import Run
 
@@ -37,10 +39,22 @@ samples = model.sample(16)
 {options}
 
 Data: {data_name} ({examples}); fingerprint `{data["fingerprint"][:16]}`.
-Training: {training["epochs"]} epochs, batches of {training["batch_size"]}, {training["optimizer"]},
+Training: {training["epochs"]} epochs{ended(training)}, batches of {training["batch_size"]}, {training["optimizer"]},
 seed {training["seed"]}.
 Every setting is in `config.json`; `MANIFEST.json` holds a SHA-256 of each file.
 """
+
+
+def ended(training: Mapping[str, Any]) -> str:
+    """Which stages ended before their last epoch, as a run of some minutes may; empty if none did.
+
+    Example:
+        >>> ended({"stage": {"train": {"max_steps": 1200}}})
+        ' (the stage train ended after 1,200 updates)'
+    """
+    steps = {name: own["max_steps"] for name, own in training.get("stage", {}).items() if own.get("max_steps")}
+    found = ", ".join(f"the stage {name} ended after {n:,} updates" for name, n in steps.items())
+    return f" ({found})" if found else ""
 
 
 def as_text(name: str) -> str:

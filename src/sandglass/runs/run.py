@@ -345,7 +345,7 @@ def hold(path: Path) -> Iterator[None]:
     try:
         with storage.saving(path):
             (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            for folder in (path, path / "checkpoints", path / "figures"):
+            for folder in (path, path / "checkpoints", path / "figures", path / "figures" / "progress"):
                 storage.sweep(folder)
         yield
     finally:

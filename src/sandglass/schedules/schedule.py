@@ -14,11 +14,11 @@ class Schedule(abc.ABC):
 
     Attributes:
         final: the factor as time goes to infinity; None without a limit, which is only allowed for a learning rate.
-        relative: whether its time is the share of the run that is done, in place of epochs.
+        by_updates: whether its time is in updates, in place of epochs.
     """
 
     final: float | None = None
-    relative: bool = False
+    by_updates: bool = False
 
     @overload
     def __call__(self, t: Tensor) -> Tensor: ...

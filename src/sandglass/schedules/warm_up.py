@@ -1,4 +1,4 @@
-"""A warm-up over a share of the run."""
+"""A warm-up over a number of updates."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from sandglass.schedules.schedule import Schedule
 
 @register("warm-up", kind="schedule")
 class WarmUp(Schedule):
-    """Linear from 0 to 1 over the first part of the run, then constant; the same curve however long the run is.
+    """Linear from 0 to 1 over the first updates, then constant; the same however large the data and long the run.
 
     As a weight of the rate it is the deterministic warm-up of Sonderby et al. 2016, "Ladder Variational Autoencoders"
     (arXiv 1602.02282), without which a VAE of photographs switches most of its latent off in the first epochs.
 
     Args:
-        share: of the run, above 0 and at most 1.
+        updates: duration.
 
     Example:
-        >>> [WarmUp(share=0.1)(t) for t in (0.0, 0.05, 0.1, 1.0)]
+        >>> [WarmUp(updates=100)(t) for t in (0, 50, 100, 1000)]
         [0.0, 0.5, 1.0, 1.0]
     """
 
     final = 1.0
-    relative = True
+    by_updates = True
 
-    def __init__(self, *, share: float = 0.1) -> None:
-        self.share = check("share", share, above=True, most=1)
+    def __init__(self, *, updates: float = 300.0) -> None:
+        self.updates = check("updates", updates, above=True)
 
     def at(self, t: Tensor) -> Tensor:
-        """``min(t / share, 1)``."""
-        return (t / self.share).clamp(max=1)
+        """``min(t / updates, 1)``."""
+        return (t / self.updates).clamp(max=1)

@@ -64,16 +64,20 @@ class Weight:
         assert self.schedule.final is not None  # checked in __init__
         return self.value * self.schedule.final
 
-    def unreached(self, epochs: int) -> str:
+    def unreached(self, epochs: int, steps: int) -> str:
         """A warning where training ends before the schedule does; empty otherwise.
 
+        Args:
+            epochs: of the training.
+            steps: updates in each.
+
         Example:
-            >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5))
+            >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5, 9))
             beta reaches only 0.5 by the end of epoch 5, but the run is evaluated with 1; train for longer...
-            >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10)
+            >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10, 9)
             ''
         """
-        reached = self.value * self.schedule(1 if self.schedule.relative else epochs)
+        reached = self.value * self.schedule(epochs * steps if self.schedule.by_updates else epochs)
         if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
             return ""
         return (
@@ -91,4 +95,4 @@ class Weight:
         return {name or self.name: self.value * self._factor(clock)} if self.moves else {}
 
     def _factor(self, clock: Clock) -> Tensor:
-        return self.schedule(clock.share if self.schedule.relative else clock.epoch)
+        return self.schedule(clock.update if self.schedule.by_updates else clock.epoch)

@@ -27,6 +27,8 @@ _FORBIDDEN = {
     "training.seed": "a better seed is only luck; train the best settings again with several seeds",
     "training.threads": "it changes only the time",
     "training.device": "it changes only the time",
+    "training.sheets": "it changes nothing that is trained",
+    "training.minutes": "runs are compared after the same epochs",
     "training.watch": "a sweep uses the validation split",
 }
 

@@ -136,8 +136,14 @@ def plan_of(
     training = Training.of(options)
     if training.watch not in ("auto", "validation"):
         raise ConfigError(f"A sweep uses the validation split, not {training.watch}.")
+    if training.minutes is not None:
+        raise ConfigError("The runs of a sweep are compared after the same epochs; give it epochs instead of minutes.")
     settled = training.settled([s for s in data.splits if s != "train"], len(data.train))
-    given = training.to_dict() | {"epochs": settled.epochs, "threads": max(1, (settled.threads or 1) // jobs)}
+    given = training.to_dict() | {
+        "epochs": settled.epochs,
+        "sheets": 0,
+        "threads": max(1, (settled.threads or 1) // jobs),
+    }
     name, direction = figure_of(model, metric)
     whole = math.prod(len(dimension.grid()) for dimension in vary) if sampler == "grid" else None
     return Plan(

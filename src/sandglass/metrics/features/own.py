@@ -30,11 +30,12 @@ from sandglass.runs import storage
 from sandglass.runs.specification import to_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
 
-_VERSION = 2  # of the network and its training; weights cached by another version are not used
+_VERSION = 3  # of the network and its training; weights cached by another version are not used
 _MOST = 20_000  # maximum training examples
 _BATCH, _RATE, _DECAY = 128, 2e-3, 1e-2
 _WARMUP = 0.3  # share of the updates over which the learning rate rises
 _PROJECTION = 64
+_TEXTURE = 16  # features of it
 _TEMPERATURE = 0.5
 _SWAPPED = 0.4  # share of columns that the second view of a row takes from another row
 _PATIENCE = 3.0  # seconds before a line is printed
@@ -50,6 +51,8 @@ class Own:
     "SCARF", arXiv 2106.15147). Morozov et al. 2021, "On Self-Supervised Image Representations for GAN Evaluation"
     (ICLR), find such self-supervised features suitable for evaluating generators. The network is trained on nine
     tenths of the training examples and validated on the rest; its weights are cached by the fingerprint of the data.
+    For Fréchet distances of images, features of texture are added: the energies of the first filters, and the mean
+    colour.
 
     Args:
         dim: number of features.
@@ -83,7 +86,7 @@ class Own:
         labelled = classes > 1
         with rng.forked("cpu", 0, "features", "own"):
             outputs = classes if labelled else _PROJECTION
-            net = Network(evaluation.spec, dim=self.dim, outputs=outputs, size=self.size)
+            net = Network(evaluation.spec, dim=self.dim, outputs=outputs, size=self.size, texture=_TEXTURE)
         place = self.place(evaluation, classes) if evaluation.fingerprint and evaluation.train is not None else None
         if place is None or not _read(place, net):
             _learn(net, source, self.updates, labelled)
@@ -93,13 +96,13 @@ class Own:
         net = net.to(device).eval().requires_grad_(False)
         if not labelled:
             about = f"contrastive network, which matches {float(net.score):.0%} of the views of held-out examples"
-            return Extractor(net, f"{self.dim} features of a {about}")
+            return Extractor(net, f"own features, {self.dim} of a {about}", content=self.dim)
 
         def classify(features: Tensor) -> Tensor:
             return F.log_softmax(net.logits(features.to(device, torch.float32)), 1).double().cpu()
 
-        about = f"{self.dim} features of a classifier with {float(net.score):.1%} held-out accuracy"
-        return Extractor(net, about, classify, f"{classes} classes of the data")
+        about = f"own features, {self.dim} of a classifier with {float(net.score):.1%} held-out accuracy"
+        return Extractor(net, about, classify, f"{classes} classes of the data", content=self.dim)
 
     def place(self, evaluation: Evaluation, classes: int) -> Path:
         """Cache folder of the weights for this data and these options."""

@@ -6,7 +6,8 @@ import torch
 
 from sandglass import running
 from sandglass.core import Batch
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.data.pixels import to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.plots import short
 from sandglass.reports.section import Framed, Material, Section, section
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Batch
-from sandglass.reports.mosaic import Mosaic, Pixels, enlarge, fitting, grid, to_images, with_alpha
+from sandglass.data.pixels import Pixels, enlarge, grid, to_images
+from sandglass.reports.mosaic import Mosaic, fitting, with_alpha
 from sandglass.reports.section import FULL, Material, Section, Strip, section
 from sandglass.running import observing
 

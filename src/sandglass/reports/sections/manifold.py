@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sandglass import running
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.data.pixels import to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.section import Framed, Material, Section, section
 from sandglass.tasks import latent_space
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.data.pixels import to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.section import FULL, Material, Section, Strip, section
 from sandglass.running import observing
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sandglass import running
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.data.pixels import to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.section import Material, Section, Strip, section
 
 _WIDTH = 440

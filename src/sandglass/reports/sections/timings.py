@@ -21,11 +21,9 @@ def timings(m: Material) -> Section:
     if seconds > 0 and steps:
         rows.append(["updates per second", f"{steps / seconds:,.1f}"])
         rows.append(["examples per second, overall", f"{seen * min(1.0, steps / max(last, 1)) / seconds:,.0f}"])
+    threads = f"{training['threads']} thread{'s' * (training['threads'] != 1)}"
     rows += [
-        [
-            "device",
-            f"{environment.get('gpu') or training['device']}, {training['precision']}, {training['threads']} threads",
-        ],
+        ["device", f"{environment.get('gpu') or training['device']}, {training['precision']}, {threads}"],
         ["parameters", f"{parameters(m):,}"],
     ]
     for name, child in m.model.named_children():

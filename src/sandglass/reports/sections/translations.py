@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from sandglass.data.pixels import to_images
 from sandglass.data.transform import Transform
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.section import EXAMPLES, FULL, Material, Section, Strip, section
 from sandglass.running import observing, placed
 

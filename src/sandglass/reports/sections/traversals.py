@@ -6,7 +6,8 @@ import torch
 
 from sandglass import running
 from sandglass.core import Batch
-from sandglass.reports.mosaic import mosaic, to_images
+from sandglass.data.pixels import to_images
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.section import FULL, Material, Section, Strip, section
 from sandglass.tasks.latent_space import REACH, principal
 
