@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
 
 NET = {"name": "mlp", "widths": [128, 128, 128], "activation": "silu"}
-HOW = {"batch_size": 200, "schedule": "cosine"}
+HOW: dict[str, Any] = {"batch_size": 200, "schedule": "cosine"}
 
 
 def drawn(model: Model, n: int, given: Batch | None = None) -> Tensor:
