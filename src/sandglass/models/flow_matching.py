@@ -22,6 +22,7 @@ EMA = 0.999
 
 ROWS: Mapping[str, Any] = {"name": "mlp", "widths": [256, 256, 256], "activation": "silu"}
 _WIDTH = 32
+_LEAST = 16  # pixels of the shorter side of pictures that it suits best
 _MOST = 32  # pixels of the shorter side of a picture's largest map
 
 _EXACT = 32  # values of an example up to which the divergence is exact
