@@ -368,6 +368,8 @@ class Model(nn.Module, abc.ABC):
         modelled: those of its needs that it also models, so that they may be absent and samples do not require them.
         kind: whether its likelihood is a density or a probability; None if it has none.
         earlier: of options that were added to it, what a model was that was saved without them.
+        evaluations: evaluations of a network for one sample. Where they are many, measures draw fewer samples, and
+            those of codes, each of which takes as many, are left out.
     """
 
     latents: tuple[Latent, ...] = ()
@@ -376,6 +378,7 @@ class Model(nn.Module, abc.ABC):
     modelled: tuple[str, ...] = ()
     kind: FigureKind | None = None
     earlier: Mapping[str, Any] = MappingProxyType({})
+    evaluations: int = 1
     spec: Spec
     config: dict[str, Any]
 

@@ -62,7 +62,10 @@ def terms_of(model: Model, batch: Batch) -> dict[str, Tensor]:
 
 
 def figures(model: Model, split: Split) -> dict[str, float]:
-    names = ["reconstruction", *(["bound", "log_prob", "active_units"] if "posterior" in model.provides else [])]
+    names = [
+        "reconstruction",
+        *(["bound", "log_prob", "active_units"] if {"bound", "posterior"} <= {*model.provides} else []),
+    ]
     options = {"log_prob": {"k": 3}} if "log_prob" in model.provides else {}
     return {r.name: r.value for r in measure(model, split, names=names, **options)}
 

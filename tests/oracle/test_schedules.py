@@ -57,7 +57,7 @@ def test_a_schedule_comes_to_rest_at_its_final_value(name: str) -> None:
     for t in (1e3, math.inf):
         assert schedule(t) == schedule.final
         assert float(schedule(Clock.final().epoch)) == schedule.final
-    end = getattr(schedule, "epochs", 0.0)
+    end = getattr(schedule, "updates" if schedule.by_updates else "epochs", 0.0)
     assert schedule(end) == schedule(end + 0.01) == schedule.final
 
 
@@ -236,7 +236,7 @@ def test_a_capacity_is_burgess_et_al_by_hand(epoch: float, h: Tensor) -> None:
     each, gradient = rates_by_hand(h)
     rates, capacity = each.sum(1), 2.5 * min(1.0, epoch / 4)
     schedule = {"name": "linear", "epochs": 4}
-    clock = Clock(epoch=torch.tensor(epoch, dtype=torch.float64))
+    clock = Clock(epoch=torch.tensor(epoch, dtype=torch.float64), update=torch.tensor(1e9, dtype=torch.float64))
     value, found = pressed(h, clock, capacity=2.5, capacity_schedule=schedule)
     assert float(value) == pytest.approx(float((rates - capacity).abs().mean()), rel=1e-12)
     assert torch.allclose(found, gradient * (rates - capacity).sign()[:, None] / len(h), atol=1e-12)
@@ -247,7 +247,7 @@ def test_free_bits_are_kingma_et_al_by_hand(h: Tensor) -> None:
     """``sum_j max(free_bits, mean over the batch of rate_j)``: no gradient to the dimensions below."""
     each, gradient = rates_by_hand(h)
     means = each.mean(0)
-    value, found = pressed(h, Clock(), free_bits=0.2)
+    value, found = pressed(h, Clock.final(), free_bits=0.2)
     assert float(value) == pytest.approx(float(means.clamp(min=0.2).sum()), rel=1e-12)
     above = means > 0.2
     assert 0 < int(above.sum()) < DIM
@@ -289,9 +289,11 @@ def test_a_schedule_longer_than_the_run_is_said(tmp_path: Path, capsys: pytest.C
 
 def test_only_a_weight_that_moves_is_scheduled() -> None:
     for options, moves in (
-        ({}, False), ({"beta": 0.0, "beta_schedule": "linear"}, False), ({"beta_schedule": "linear"}, True),
+        ({}, True), ({"beta_schedule": "constant"}, False),
+        ({"beta": 0.0, "beta_schedule": "linear"}, False), ({"beta_schedule": "linear"}, True),
         ({"capacity": 1.0, "capacity_schedule": "constant"}, False), ({"capacity": 1.0}, True),
     ):  # fmt: skip
+        options = {"beta_schedule": "constant", **options} if "capacity" in options else options
         assert fresh("vae", rows(torch.zeros(4, 3)), **options).phases()[0].scheduled is moves
 
 

@@ -117,7 +117,7 @@ def test_more_draws_tighten_the_bound(run: sandglass.Run) -> None:
 
 def test_a_net_of_ones_own_is_saved_as_weights_and_passed_again(tmp_path: Path) -> None:
     data = sandglass.load_data("digits")
-    model = sandglass.build("vae", data.spec, seed=0, latent_dim=2, net=OwnNet())
+    model = sandglass.build("vae", data.spec, seed=0, latent_dim=2, net=OwnNet(), likelihood="bernoulli")
     assert model.config["options"]["net"] == {"custom": "OwnNet"}
     run = sandglass.train(model, data, out=tmp_path / "run", **SMALL)
     with pytest.raises(ConfigError, match=r"custom net \(OwnNet\).*pass net="):

@@ -94,9 +94,9 @@ def test_options_of_an_automatic_choice(cli: Cli, tmp_path: Path) -> None:
         == 0
     )
     net = sandglass.Run(tmp_path / "runs" / "vae-digits-1").config["model"]["options"]["net"]
-    assert net["name"] == "conv" and net["width"] == 4
-    code, _, err = cli("train", "--data", "digits", "--model.net.dropout", "0.1")
-    assert code == 2 and "'conv' has no option 'dropout'" in err
+    assert net["name"] == "resnet" and net["width"] == 4
+    code, _, err = cli("train", "--data", "digits", "--model.net.hidden", "8")
+    assert code == 2 and "'resnet' has no option 'hidden'" in err
 
 
 def test_synonyms(cli: Cli) -> None:
@@ -179,8 +179,8 @@ def test_dry_run_writes_nothing(cli: Cli, tmp_path: Path) -> None:
     assert code == 0 and not list(tmp_path.iterdir())
     for word in ("parameters", "epoch  ", "total", "memory", "Nothing was written"):
         assert word in out
-    # 64-16 and 16-6 in, 3-16 and 16-64 out, with biases
-    assert f"{64 * 16 + 16 + 16 * 6 + 6 + 3 * 16 + 16 + 16 * 64 + 64:,}" in out
+    # 64-16 and 16-6 in, 3-16 and 16-960 out, 15 numbers a pixel for five logistics, with biases
+    assert f"{64 * 16 + 16 + 16 * 6 + 6 + 3 * 16 + 16 + 16 * 960 + 960:,}" in out
 
 
 def test_dry_run_leaves_training_as_it_would_be(cli: Cli, tmp_path: Path) -> None:
@@ -455,3 +455,18 @@ def test_data_is_read_and_the_model_loaded_once(cli: Cli, monkeypatch: pytest.Mo
     counted(Run, "load_model", "model")
     code, _, err = cli("train", "--recipe", "digits", *SMALL, "--epochs", "1", "--likelihood", "bernoulli")
     assert code == 0 and sorted(calls) == ["data", "model"], err
+
+
+def test_without_a_name_the_data_chooses_the_model(cli: Cli, tmp_path: Path) -> None:
+    """Photographs are drawn by a flow; rows and small pictures go to a VAE, and so do options without a name."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), np.uint8)
+    np.save(tmp_path / "photos.npy", noise)
+    words = ("--data", "photos.npy", "--print_config")
+    code, out, err = cli("train", *words)
+    assert code == 0 and yaml.safe_load(out)["model"]["name"] == "flow-matching"
+    assert "No model is named: flow-matching, because" in err
+    assert yaml.safe_load(cli("train", *words, "--latent-dim", "3")[1])["model"]["name"] == "vae"
+    assert yaml.safe_load(cli("train", "gan", *words)[1])["model"]["name"] == "gan"
+    assert yaml.safe_load(cli("train", "--data", "digits", "--print_config")[1])["model"]["name"] == "vae"
+    run = sandglass.train(data=noise[:, :1, :6, :6], out=tmp_path / "run", epochs=1, device="cpu")
+    assert run.config["model"]["name"] == "vae"

@@ -41,7 +41,7 @@ def whole(source, **options):
 def test_layouts_and_types_of_pictures_give_the_same_bytes(source, shape):
     data = whole(source)
     assert data.spec.shape == shape
-    assert data.spec.support == "unit"
+    assert data.spec.support == "levels"
     assert data.train.x.dtype == torch.uint8
     expected = np.moveaxis(BYTES, -1, 1)[:, : shape[0]]
     assert np.array_equal(data.train.x.numpy(), expected)
@@ -52,7 +52,7 @@ def test_floats_that_are_no_bytes_stay_floats():
     x = RNG.random((10, 6, 5))
     data = whole(x)
     assert data.train.x.dtype == torch.float32
-    assert data.spec.support == "unit"
+    assert data.spec.support == "levels"
     assert np.array_equal(data.train.x[:, 0].numpy(), x.astype(np.float32))
     again = Transform.from_dict(json.loads(json.dumps(data.transform.to_dict())))
     assert torch.equal(whole(x, transform=again).train.x, data.train.x)

@@ -208,7 +208,7 @@ def domains(tmp_path: Path) -> Path:
 
 def test_a_folder_of_two_domains(domains: Path) -> None:
     data = load_data(domains)
-    assert not data.spec.classes and data.spec.beside == {"b": Spec((3, 6, 6), "unit")}
+    assert not data.spec.classes and data.spec.beside == {"b": Spec((3, 6, 6), "levels")}
     sizes = {s: (len(part), len(part.beside["b"])) for s, part in data.splits.items()}
     assert sizes == {"train": (18, 13), "validation": (2, 1), "test": (5, 4)}
     assert all(name.startswith("testB/") for name in data.splits["test"].beside["b"].names)
@@ -264,7 +264,11 @@ def test_derived_companions_follow_their_pictures() -> None:
     colours = torch.from_numpy(noise(40, 3, 16, 12))
     data = load_data(colours, given="grey,edges,small=small=4")
     shapes = {name: (s.shape, s.support) for name, s in data.spec.given.items()}
-    assert shapes == {"grey": ((1, 16, 12), "unit"), "edges": ((1, 16, 12), "binary"), "small": ((3, 4, 3), "unit")}
+    assert shapes == {
+        "grey": ((1, 16, 12), "levels"),
+        "edges": ((1, 16, 12), "binary"),
+        "small": ((3, 4, 3), "levels"),
+    }
     batch = data.train.batch(torch.arange(5))
     for x, grey in zip(data.train.x, batch.given["grey"], strict=False):
         pillow = Image.fromarray(x.movedim(0, -1).numpy()).convert("L")

@@ -30,7 +30,7 @@ def test_digits():
     assert data.spec.shape == (1, 8, 8)
     assert data.spec.levels == 17
     assert data.spec.classes == 10
-    assert data.spec.support == "unit"
+    assert data.spec.support == "levels"
     assert data.source == {"source": "digits"}
     assert sum(len(s) for s in data.splits.values()) == 1797
     every = torch.cat([s.x for s in data.splits.values()]).double()

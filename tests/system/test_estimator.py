@@ -141,7 +141,7 @@ def test_pictures_come_back_in_their_layout_and_unit(layout: str) -> None:
     estimator = GenerativeModel("ae", **{**TINY, "latent_dim": 16, "epochs": 150, "net": "linear"}, **options).fit(x)
     channels = {"first": 3, "last": 3, "real": 2}.get(layout, 1)
     assert estimator.model_.spec.shape == (channels, 7, 6)
-    assert estimator.model_.spec.support == {"binary": "binary", "real": "real"}.get(layout, "unit")
+    assert estimator.model_.spec.support == {"binary": "binary", "real": "real"}.get(layout, "levels")
     read = estimator._prepared(x).x
     assert layout == "real" or 0.9 < float(read.max()) <= 1
     for made in (estimator.reconstruct(x), estimator.inverse_transform(estimator.transform(x)), estimator.sample(40)):

@@ -46,6 +46,7 @@ def _digest(spec: Spec, splits: Mapping[str, Split], classes: tuple[str, ...], c
 def _nature(spec: Spec) -> dict[str, Any]:
     """The spec as plain values, without fields that follow from the examples or were added in later versions."""
     nature = to_plain(spec)
+    nature["support"] = "unit" if spec.support == "levels" else spec.support  # of pictures: by their histogram
     for column in nature["columns"]:
         del column["mean"], column["scale"]
     if spec.layout != "sequence":

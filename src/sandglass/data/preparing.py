@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransf
 from sandglass.errors import ConfigError, DataError
 from sandglass.rng import permutation
 
-_LOOKED_AT, _EDGE, _TONES = 500, 0.1, 0.25  # pictures; distance from black and white; share of the values
+_LOOKED_AT, _EDGE, _TONES = 2**20, 0.1, 0.25  # values; distance from black and white; share of the values
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ def has_tones(x: Tensor | Rows, transform: ImageTransform) -> bool:
     On ink, print and masks nearly all values are close to 0 or 1, and a Bernoulli suits them; on photographs few are.
 
     Args:
-        x: stored pictures ``(N, C, H, W)``, of which at most 500 are looked at.
+        x: stored pictures ``(N, C, H, W)``, of which at most 500 are looked at, fewer where they are large.
         transform: that stored them.
 
     Example:
@@ -307,7 +308,8 @@ def has_tones(x: Tensor | Rows, transform: ImageTransform) -> bool:
         >>> has_tones(ramp, ImageTransform((1, 256), 1)), has_tones(ramp // 128 * 255, ImageTransform((1, 256), 1))
         (True, False)
     """
-    some = x[permutation(len(x), 0, "tones")[:_LOOKED_AT].sort().values].float()
+    count = min(500, max(8, _LOOKED_AT // math.prod(x.shape[1:])))
+    some = x[permutation(len(x), 0, "tones")[:count].sort().values].float()
     unit = some if transform.continuous else some / (transform.levels - 1)
     return bool(((unit > _EDGE) & (unit < 1 - _EDGE)).double().mean() >= _TONES)
 

@@ -238,8 +238,8 @@ class Loop:
     def clock(self) -> Clock:
         """The clock of the coming step of this stage."""
         epoch = self.now.step / self.loader.steps_per_epoch
-        times = torch.tensor([epoch, self.now.step], dtype=self.model.dtype, device=self.device)
-        return Clock(self.now.step, self.total, times[0], times[1])
+        times = [torch.full((), t, dtype=self.model.dtype, device=self.device) for t in (epoch, float(self.now.step))]
+        return Clock(self.now.step, self.total, *times)
 
     def draw_sheet(self) -> None:
         """Writes a sheet of pictures, if one is due."""

@@ -34,10 +34,11 @@ PAD = 2
 """Pixels between the pictures of a sheet."""
 
 _MOST = 64  # pictures on a sheet
+_FEW = 16  # where one takes many evaluations of a network
 _LARGE = 96  # pixels; of larger pictures there are fewer
 _ELEMENTS = 2**24  # largest number of values of a sheet
 _TILE = 32  # pixels that smaller pictures are enlarged to
-_SHARE = 0.02  # of the time since the last sheet; a slow one waits
+_SHARE = 0.05  # of the time since the last sheet; a slow one waits
 
 
 class Sheets:
@@ -221,7 +222,8 @@ def columns_of(height: int, width: int) -> int:
 
 def at_most(model: Model, n: int) -> int:
     """Fewer than ``n`` of very large pictures."""
-    return max(1, min(n, _MOST, _ELEMENTS // model.spec.size))
+    most = _MOST if model.evaluations == 1 else _FEW
+    return max(1, min(n, most, _ELEMENTS // model.spec.size))
 
 
 def cut(sheet: Pixels, height: int, width: int) -> Pixels:

@@ -24,6 +24,7 @@ from sandglass.runs.result import Result
 T = TypeVar("T")
 
 _MOST = 10_000  # samples by default
+_FEW = 500  # samples by default where one takes many evaluations of a network
 _NUMBERS = 2**26  # maximum values in all samples together, so that fewer large images are drawn
 _BATCH, _ELEMENTS = 256, 2**24  # maximum examples and maximum values per batch
 
@@ -132,7 +133,8 @@ def compare(
         (torch.Size([50, 2]), torch.Size([50, 2]))
     """
     key, extractor = extractor_of(model, evaluation, features)
-    n = samples or min(len(evaluation.split), _MOST, max(LEAST, _NUMBERS // evaluation.spec.size))
+    most = _MOST if model.evaluations == 1 else _FEW
+    n = samples or min(len(evaluation.split), most, max(LEAST, _NUMBERS // evaluation.spec.size))
     train = None if evaluation.train is None or same(evaluation.train, evaluation.split) else evaluation.train
     return Compared(
         of_examples(model, evaluation, key, extractor, "real", evaluation.split, n, texture=texture),

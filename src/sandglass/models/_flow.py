@@ -91,6 +91,7 @@ class Flow(nn.Module):
             raise ConfigError(
                 "Guidance needs a condition, and a share of examples to drop it from; set both, or omit it."
             )
+        self.evaluations = steps * (1 if solver == "euler" else 2)
         self.shape, self.steps, self.solver = tuple(shape), steps, solver
         self.times = times if times != "auto" else "logit-normal" if len(shape) == 3 else "uniform"
         self.tagged, self.drop, self.guidance = tagged, drop if cond else 0.0, guidance
@@ -381,9 +382,8 @@ class Times(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        steps = torch.linspace(0, 1, _WAVES)
-        waves = _SLOWEST * (_FASTEST / _SLOWEST) ** steps
-        self.register_buffer("waves", waves, persistent=False)
+        waves = [_SLOWEST * (_FASTEST / _SLOWEST) ** (i / (_WAVES - 1)) for i in range(_WAVES)]
+        self.register_buffer("waves", torch.tensor(waves), persistent=False)
         self.layers = nn.Sequential(nn.Linear(2 * _WAVES, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, t: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ class FlowMatching(Model):
 
     provides: tuple[str, ...] = ("encode", "decode", "prior", "interpolate")
     priority = 1
+    evaluations = 32
     because = "of all models it draws the best pictures in the same minutes"
 
     @staticmethod
@@ -82,7 +83,7 @@ class FlowMatching(Model):
         self.needs = ("complete", *self.given.needs)
         nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.flow = Flow(nets, spec.shape, self.given.cond, condition not in ("", "labels"), **flow)
-        self.pz = StandardNormal(spec.size)
+        self.pz, self.evaluations = StandardNormal(spec.size), self.flow.evaluations
         if spec.layout == "row" and spec.support == "real" and not any(column.discrete for column in spec.columns):
             self.provides, self.kind = (*self.provides, "log_prob", "score"), "density"
 

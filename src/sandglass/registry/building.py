@@ -194,6 +194,10 @@ def require(model: Model, capability: str) -> None:
         CapabilityError: it does not; the message names the models that do.
     """
     if capability == "codes":
+        if model.evaluations > 1:
+            raise CapabilityError(
+                f"Codes of the model '{name_of(model)}' have the size of the example and mean little."
+            )
         if not model.latents or any(latent.support == "index" for latent in model.latents):
             raise CapabilityError(f"The model '{name_of(model)}' has no codes of real numbers.")
     elif capability == "labels":

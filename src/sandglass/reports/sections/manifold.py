@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sandglass import running
+from sandglass import registry, running
 from sandglass.data.pixels import to_images
 from sandglass.reports.mosaic import mosaic
 from sandglass.reports.section import Framed, Material, Section, section
@@ -15,7 +15,8 @@ _WIDTH = 520
 @section("manifold", place=40)
 def manifold(m: Material) -> Section | None:
     """Examples decoded on a plane through the latent space."""
-    if not m.model.spec.is_image or not m.drawable or not latent_space.has_plane(m.model):
+    able = m.drawable and latent_space.has_plane(m.model) and registry.can(m.model, "codes")
+    if not m.model.spec.is_image or not able:
         return None
     height, width = m.model.spec.shape[1:]
     side = max(6, min(20, 960 // max(height, width)))
