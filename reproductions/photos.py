@@ -39,7 +39,7 @@ from sandglass.rng import permutation
 from sandglass.running import sample
 
 MODELS = ("ae", "vae", "vq-vae", "fsq-vae", "gan", "flow-matching")
-FIGURES = ("two_sample_auc", "coverage", "fid", "sharpness", "patches")
+FIGURES = ("two_sample_auc", "coverage", "fid", "sharpness", "grid", "patches")
 UNSEEN = 1000
 """At most so many pictures, which no model is trained on."""
 

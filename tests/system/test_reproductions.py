@@ -1,0 +1,34 @@
+"""The scripts of ``reproductions/`` run, on little data for seconds; their figures are measured by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+SCRIPT = Path(__file__).resolve().parents[2] / "reproductions" / "photos.py"
+
+
+def test_every_family_on_the_same_photos(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    for i in range(60):
+        file = tmp_path / "photos" / "ab"[i % 2] / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (16, 16, 3), np.uint8)).save(file)
+    words = [
+        *("--data", str(tmp_path / "photos"), "--classes", "a", "--pictures", "20", "--size", "16"),
+        *("--minutes", "0.02", "--models", "vae", "--out", str(tmp_path / "out")),
+    ]
+    for _ in range(2):  # the second time nothing is trained again
+        done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out" / "rows.json").read_text())
+    names = ["other real pictures", "Gaussian of 64 components", "plain DCGAN", "plain VAE", "vae"]
+    assert [row["model"] for row in rows.values()] == names
+    assert all((tmp_path / "out" / f"{key}.png").exists() for key in rows)
+    assert (tmp_path / "out" / "table.md").read_text().count("\n") == 2 + len(names)
+    assert len(list((tmp_path / "out").glob("run-*"))) == 1
