@@ -26,19 +26,8 @@ FigureKind = Literal["density", "mass", "cross-entropy"]
 ColumnKind = Literal["numeric", "positive", "count", "categorical", "ordinal", "date", "sequence"]
 
 CAPABILITIES = (
-    "encode",
-    "decode",
-    "reconstruct",
-    "posterior",
-    "prior",
-    "interpolate",
-    "bound",
-    "log_prob",
-    "score",
-    "classify",
-    "embed",
-    "complete",
-    "translate",
+    *("encode", "decode", "reconstruct", "posterior", "prior", "interpolate", "bound", "log_prob", "score"),
+    *("classify", "embed", "complete", "translate"),
 )
 """What a model may offer in addition to :meth:`Model.sample`; each is a method of that name."""
 
@@ -368,8 +357,7 @@ class Model(nn.Module, abc.ABC):
         modelled: those of its needs that it also models, so that they may be absent and samples do not require them.
         kind: whether its likelihood is a density or a probability; None if it has none.
         earlier: of options that were added to it, what a model was that was saved without them.
-        evaluations: evaluations of a network for one sample. Where they are many, measures draw fewer samples, and
-            those of codes, each of which takes as many, are left out.
+        evaluations: of a network for one sample; where many, measures draw fewer samples and leave codes out.
     """
 
     latents: tuple[Latent, ...] = ()

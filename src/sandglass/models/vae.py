@@ -50,21 +50,13 @@ class VAE(VariationalModel):
         penalty: on the rate, in the objective.
 
     Example:
-        >>> _ = torch.manual_seed(0)
         >>> model = VAE(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
-        >>> x = torch.rand(5, 1, 8, 8)
-        >>> terms = model.elbo(Batch(x), Clock())
+        >>> terms = model.elbo(Batch(x := torch.rand(5, 1, 8, 8)), Clock())
         >>> sorted(terms.parts), model.encode(x).shape
         (['distortion', 'rate'], torch.Size([5, 2]))
     """
 
     defaults = staticmethod(sized)
-    because = "it does most: it encodes, draws, fills gaps and finds what is unusual"
-
-    @staticmethod
-    def natural(spec: Spec) -> bool:
-        """Whether it is trained where no model is named: for all that no other model suits better."""
-        return True
 
     def __init__(
         self,

@@ -13,6 +13,8 @@ from sandglass.errors import CapabilityError, ConfigError, SandglassError
 from sandglass.registry.limits import Counter, is_own
 from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, schema
 
+_USUAL = ("vae", "it does most: it encodes, draws, fills gaps and finds what is unusual")
+
 
 def resolve(kind: str, choice: Any, *args: Any, spec: Spec | None = None, own: Mapping[str, Any] | None = None) -> Any:
     """An object from a choice: a name, a mapping with a name and options, or an object, which is returned.
@@ -97,8 +99,15 @@ def model_for(spec: Spec) -> tuple[str, str]:
         >>> model_for(Spec((6,)))[0], model_for(Spec((3, 32, 32), "levels"))[0]
         ('vae', 'flow-matching')
     """
-    name = str(settle("model", {"name": AUTO}, spec)["name"])
-    return name, str(getattr(entry("model", name).make, "because", ""))
+    suited = [found for found in entries("model") if not found.preset and _suits(found.make, spec)]
+    if not suited:
+        return _USUAL
+    first = max(suited, key=lambda found: int(getattr(found.make, "priority", 0)))
+    return first.name, str(getattr(first.make, "because", "it suits this data"))
+
+
+def _suits(make: Any, spec: Spec) -> bool:
+    return hasattr(make, "natural") and bool(make.natural(spec))
 
 
 def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
