@@ -56,6 +56,7 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
     if model is not None:
         model = {"name": model} if isinstance(model, str) else _mapping(model, f"{where}: model")
         _refuse(model, ("name", "options"), f"{where}: model")
+        model = {} if model.get("name") == registry.AUTO else model
         config["model"] = {"name": model.get("name"), "options": dict(_mapping(model.get("options") or {}, "options"))}
         for option, value in config["model"]["options"].items():
             if isinstance(value, Mapping) and "custom" in value:

@@ -47,7 +47,10 @@ def train(words: Sequence[str]) -> int:
     merged = merge(name, given, layers, own)
     config = settle(merged, given)
     data: Dataset | None = None
-    if not flags.named(given, layers) and not merged["model"]["options"] and config["data"]["source"]:
+    unnamed = not flags.named(given, layers) and not merged["model"]["options"]
+    if unnamed and "--print_config" in given.switches:
+        config["model"] = {"name": registry.AUTO}
+    elif unnamed and config["data"]["source"]:
         data = read_data(config)
         name, why = registry.model_for(data.spec)
         merged = merged | {"model": {"name": name, "options": {}}}

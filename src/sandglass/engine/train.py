@@ -114,7 +114,7 @@ def train(
     watchable = [s for s in dataset.splits if s != "train"]
     training = given.settled(watchable, len(dataset.train), model.stages())
     for weight in weights_of(model):
-        if warning := weight.unreached(training.epochs, math.ceil(len(dataset.train) / training.batch_size)):
+        if warning := weight.unreached(training.epochs):
             progress.say(warning)
     if init_from is not None and (copied := start_from(model, init_from)):
         progress.say(f"Not all weights of {init_from} fit: started from the bodies of {', '.join(copied)} alone.")

@@ -41,7 +41,7 @@ def points_of(model: Model, evaluation: Evaluation) -> Tensor:
         )
     if not registry.can(model, "codes"):
         raise UnsuitableError(
-            f"The codes of '{registry.name_of(model)}' are discrete indices, so distances between them mean nothing."
+            f"The model '{registry.name_of(model)}' has no codes between which distances mean anything."
         )
     return codes_of(model, evaluation)
 

@@ -169,7 +169,7 @@ def translation(across: Tensor, down: Tensor) -> Tensor:
 
 def normalised(matrix: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     """``(B, 2, 3)`` for coordinates in [-1, 1] from matrices ``(B, 3, 3)`` for pixels from the centre."""
-    half = matrix.new_tensor([size[1] / 2, size[0] / 2, 1])
+    half = torch.cat([matrix.new_full((1,), n) for n in (size[1] / 2, size[0] / 2, 1.0)])
     return (matrix * half / half[:, None])[:, :2]
 
 
@@ -183,8 +183,9 @@ def about_grey(angle: Tensor) -> Tensor:
     """
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
     third, root = 1 / 3, math.sqrt(1 / 3)
-    cross = angle.new_tensor([[0, -root, root], [root, 0, -root], [-root, root, 0]])
-    return c * torch.eye(3, dtype=angle.dtype, device=angle.device) + s * cross + (1 - c) * third
+    unit = torch.eye(3, dtype=angle.dtype, device=angle.device)
+    cross = root * (unit.roll(-1, 1) - unit.roll(1, 1))
+    return c * unit + s * cross + (1 - c) * third
 
 
 def _matrix(entries: list[Tensor]) -> Tensor:

@@ -35,7 +35,7 @@ def check(config: Mapping[str, Any], path: Path) -> None:
 def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that must not change on resume, flat: options by dotted name, long sections as their SHA-256.
 
-    The length of training is not included, because it may be increased.
+    The length of training is not included, because it may be increased, nor the sheets, which change nothing.
 
     Example:
         >>> fixed({"model": {"name": "vae"}, "training": {"epochs": 3, "lr": 0.1}})
@@ -48,9 +48,8 @@ def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     for section in ("spec", "transform", "classes"):
         if section in config:
             values[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
-    return {
-        k: v for k, v in values.items() if not (k.startswith("training.") and k.endswith((".epochs", ".max_steps")))
-    }
+    free = (".epochs", ".max_steps", ".sheets")
+    return {k: v for k, v in values.items() if not (k.startswith("training.") and k.endswith(free))}
 
 
 def flat(values: Any, prefix: str) -> dict[str, Any]:

@@ -64,21 +64,17 @@ class Weight:
         assert self.schedule.final is not None  # checked in __init__
         return self.value * self.schedule.final
 
-    def unreached(self, epochs: int, steps: int) -> str:
-        """A warning where training ends before the schedule does; empty otherwise.
-
-        Args:
-            epochs: of the training.
-            steps: updates in each.
+    def unreached(self, epochs: int) -> str:
+        """A warning where training ends before a schedule in epochs does; empty otherwise.
 
         Example:
-            >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5, 9))
+            >>> print(Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(5))
             beta reaches only 0.5 by the end of epoch 5, but the run is evaluated with 1; train for longer...
-            >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10, 9)
+            >>> Weight("beta", 1.0, {"name": "linear", "epochs": 10}).unreached(10)
             ''
         """
-        reached = self.value * self.schedule(epochs * steps if self.schedule.by_updates else epochs)
-        if not self.moves or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
+        reached = self.value * self.schedule(epochs)
+        if not self.moves or self.schedule.by_updates or math.isclose(reached, self.final, rel_tol=1e-6, abs_tol=1e-9):
             return ""
         return (
             f"{self.name} reaches only {reached:.3g} by the end of epoch {epochs}, but the run is evaluated with "
