@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import overload
 
@@ -14,9 +14,12 @@ from sandglass import rng
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
+from sandglass.engine.options import has_tiles
 
 ROWS = 256
 """Maximum number of codes decoded, or examples sampled, at once."""
+
+_COSTLY = 64  # the same where each takes many evaluations of a network: a full batch is drawn for a few samples
 
 _ELEMENTS = 2**24  # maximum number of values in memory at once
 
@@ -112,7 +115,7 @@ def decode(model: Model, codes: Tensor, given: Batch | None = None, *, fixed: bo
         fixed: see :func:`over`.
     """
     pieces, size = [], at_once(model)
-    with observing(model):
+    with observing(model), quickly(model):
         for part in torch.arange(len(codes)).split(size):
             index = filled(part, size) if fixed else part
             code = codes[index]
@@ -132,7 +135,7 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
         noise: see :meth:`~sandglass.core.Model.sample`.
     """
     pieces, size = [], at_once(model)
-    with observing(model, *key):
+    with observing(model, *key), quickly(model):
         for place, part in enumerate(torch.arange(n).split(size)):
             rng.reseed(rng.key(*key, place), model.device)
             conditions = placed(model, given, filled(part, size))
@@ -221,4 +224,13 @@ def placed(model: Model, given: Batch | None, index: Tensor | None = None) -> Ba
 
 def at_once(model: Model) -> int:
     """How many examples of this size are processed at once."""
-    return max(1, min(ROWS, _ELEMENTS // model.spec.size))
+    rows = ROWS if model.evaluations == 1 else _COSTLY
+    return max(1, min(rows, _ELEMENTS // model.spec.size))
+
+
+def quickly(model: Model) -> AbstractContextManager[object]:
+    """The precision of samples: bf16 where each takes many evaluations of a network and the CPU has tiles for it."""
+    costly = model.evaluations > 1 and model.dtype == torch.float32 and model.spec.is_image
+    if costly and model.device.type == "cpu" and has_tiles():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()

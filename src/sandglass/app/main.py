@@ -29,8 +29,8 @@ options:
 examples:
   sandglass train --recipe digits                    a first model, in about a minute
   sandglass inspect photos/                          contents and problems of a folder
-  sandglass train --data photos/ --size 64           a VAE of your own images
-  sandglass train --data photos/ --minutes 15        the same in a quarter of an hour
+  sandglass train --data photos/ --minutes 15        the model that suits your images, in a quarter of an hour
+  sandglass train vae --data photos/ --size 64       a VAE of them, at 64x64
   sandglass train beta-vae --data mnist --beta 2     another model, another data set
   sandglass generate runs/vae-digits-1 -n 64         new images from a trained model
   sandglass evaluate runs/vae-digits-1               metrics with standard errors

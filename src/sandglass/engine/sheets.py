@@ -21,6 +21,7 @@ from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.pixels import Pixels, enlarge, grid, png, to_images
 from sandglass.data.transform import Transform
+from sandglass.engine.precision import autocast
 from sandglass.engine.step import Stepper
 from sandglass.runs import storage
 from sandglass.runs.run import Run
@@ -96,7 +97,13 @@ class Sheets:
         begun = self.clock()
         path = self.run.path / FOLDER / f"{kind}-{step:08d}.png"
         try:
-            with torch.no_grad(), stepper.average.in_place(), rng.forked(stepper.device, self.seed, "progress"):
+            precision = autocast(stepper.options, stepper.device)
+            with (
+                torch.no_grad(),
+                stepper.average.in_place(),
+                rng.forked(stepper.device, self.seed, "progress"),
+                precision,
+            ):
                 self.model.eval()
                 sheet = draw(self.model, self.data, self.split, kind)
             with storage.saving(path.parent):
