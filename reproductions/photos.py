@@ -3,9 +3,10 @@
     python reproductions/photos.py --data photos/ [--pictures 300 1500] [--size 32] [--minutes 5] [--out FOLDER]
 
 Trains each model with its defaults by ``train(minutes=...)``, and beside them the two loops that a person finds on
-the web (``plain.py``) for the same time. Every run is measured by the same figures on the same unseen pictures, and
-draws 64 samples with fixed noise. Two rows are there to read the figures by: other real pictures, the best that can be,
-and a Gaussian in the space of 64 principal components, the least that a model has to beat.
+the web (``plain.py``) and the defaults of Sandglass 0.1 (``OLD``) for the same time. Every run is measured by the same
+figures on the same unseen pictures, and draws 64 samples with fixed noise. Two rows are there to read the figures by:
+other real pictures, the best that can be, and a Gaussian in the space of 64 principal components, the least that a
+model has to beat.
 
 Written to the folder, and nothing is trained twice: a row that is in ``rows.json`` is kept.
 
@@ -23,6 +24,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +42,18 @@ from sandglass.running import sample
 
 MODELS = ("ae", "vae", "vq-vae", "fsq-vae", "gan", "flow-matching")
 FIGURES = ("two_sample_auc", "coverage", "fid", "sharpness", "grid", "patches")
+OLD: dict[str, dict[str, Any]] = {
+    "vae": {"net": "conv", "latent_dim": 16, "likelihood": "bernoulli", "beta_schedule": "constant"},
+    "gan": {"net": "conv", "adversary": "non-saturating", "r2": 0.0, "penalised": 1.0, "ada": 0.0},
+}
+"""The defaults of Sandglass 0.1 for pictures, which had no average of the weights either."""
+
 UNSEEN = 1000
 """At most so many pictures, which no model is trained on."""
 
 
 class Pool(Model):
-    """Draws pictures from a fixed set, in order.
+    """Takes pictures from a fixed set, one after the other: none twice, as long as there are enough.
 
     Args:
         spec: the pictures.
@@ -54,15 +62,17 @@ class Pool(Model):
 
     def __init__(self, spec: Spec, x: Tensor) -> None:
         super().__init__()
-        self.spec, self.x = spec, torch.nn.Parameter(x, requires_grad=False)
+        self.spec, self.x, self.place = spec, torch.nn.Parameter(x, requires_grad=False), 0
 
     def phases(self) -> tuple[Phase, ...]:
         """None."""
         return ()
 
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:
-        """``(n, C, H, W)``; repeated where there are fewer."""
-        return self.x[torch.randint(len(self.x), (n,))]
+        """``(n, C, H, W)``; from the first again where there are fewer."""
+        index = (self.place + torch.arange(n)) % len(self.x)
+        self.place += n
+        return self.x[index]
 
 
 class Components(Model):
@@ -119,25 +129,35 @@ def sheet(model: Model, path: Path) -> None:
     image.resize((8 * w * zoom, 8 * h * zoom), Image.Resampling.NEAREST).save(path)
 
 
-def rivals(data: Dataset, minutes: float, names: list[str], out: Path) -> Iterator[tuple[str, Callable[[], Model]]]:
+def unused(whole: Dataset, count: int) -> Tensor:
+    """Real pictures ``(N, C, H, W)`` that :func:`limited` neither trains on nor tests with, at most 2,000."""
+    rest = whole.train.take(permutation(len(whole.train), 0, "photos")[count:][:2000])
+    parts = [s.batch(i).x for s in (rest, whole.splits["validation"]) for i in torch.arange(len(s)).split(500)]
+    return torch.cat(parts)
+
+
+def rivals(
+    data: Dataset, other: Tensor, minutes: float, names: list[str], out: Path
+) -> Iterator[tuple[str, Callable[[], Model]]]:
     """Names, and what makes the model."""
-    validation = data.splits["validation"]
-    other = torch.cat([validation.batch(i).x for i in torch.arange(len(validation)).split(500)])
     yield "other real pictures", lambda: Pool(data.spec, other)
     yield "Gaussian of 64 components", lambda: Components(data.spec, stored(data).float() / 255)
     for name, loop in LOOPS.items():
         yield name, lambda loop=loop: loop(stored(data), data.spec, 60 * minutes)
     for name in names:
-        yield name, lambda name=name: trained(name, data, minutes, out / f"run-{name}")
+        if name in OLD:
+            old = {"ema": 0.0, "model_options": OLD[name]}
+            yield f"{name} of 0.1", partial(trained, name, data, minutes, out / f"run-old-{name}", **old)
+        yield name, partial(trained, name, data, minutes, out / f"run-{name}")
 
 
-def trained(name: str, data: Dataset, minutes: float, out: Path) -> Model:
-    """A model trained with its defaults."""
+def trained(name: str, data: Dataset, minutes: float, out: Path, **options: Any) -> Model:
+    """A model trained with its defaults, except for some options."""
     number = 0
     while out.exists():
         number += 1
         out = out.with_name(f"{out.name.split('.')[0]}.{number}")
-    run = sandglass.train(name, data, out=out, minutes=minutes)
+    run = sandglass.train(name, data, out=out, minutes=minutes, **options)
     return run.load_model()
 
 
@@ -184,7 +204,7 @@ def main() -> None:
                 continue
             data = limited(whole, count)
             for minutes in options.minutes:
-                for name, make in rivals(data, minutes, options.models, options.out):
+                for name, make in rivals(data, unused(whole, count), minutes, options.models, options.out):
                     key = f"{count}-{side}-{minutes:g}-{name}".replace(" ", "-")
                     if key in rows:
                         continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -39,6 +40,31 @@ def sized(spec: Spec) -> dict[str, Any]:
     """
     net = {"name": "resnet", "width": _WIDTH} if spec.is_image else {"name": "mlp"}
     return {"latent_dim": latent_size(spec), "net": net}
+
+
+def decoded_between(
+    model: Any, a: Batch | Tensor, b: Batch | Tensor, steps: int, between: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Tensor:
+    """``(B, steps, *shape)``: decoded points between the codes of ``a`` and ``b``, under the condition of ``a``.
+
+    Args:
+        model: encodes and decodes.
+        a: examples.
+        b: as many.
+        steps: points, both ends included.
+        between: codes ``(B, T, D)`` between codes ``(B, D)``, at fractions ``(1, T, 1)`` of the way.
+
+    Raises:
+        ConfigError: fewer than 2 steps.
+    """
+    if steps < 2:
+        raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
+    start, end = model.encode(a), model.encode(b)
+    t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
+    z = between(start, end, t)
+    given = a.map(lambda v: v.repeat_interleave(steps, 0)) if isinstance(a, Batch) else None
+    decoded: Tensor = model.decode(z.flatten(0, 1), given).unflatten(0, z.shape[:2])
+    return decoded
 
 
 class LatentModel(Model):
@@ -109,13 +135,7 @@ class LatentModel(Model):
         Raises:
             ConfigError: fewer than 2 steps.
         """
-        if steps < 2:
-            raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
-        start, end = self.encode(a), self.encode(b)  # type: ignore[arg-type]
-        t = torch.linspace(0, 1, steps, device=start.device, dtype=self.dtype)[None, :, None]
-        z = self.between(start, end, t)
-        given = a.map(lambda v: v.repeat_interleave(steps, 0)) if isinstance(a, Batch) else None
-        return self.decode(z.flatten(0, 1), given).unflatten(0, z.shape[:2])
+        return decoded_between(self, a, b, steps, self.between)
 
     def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         """``(B, T, D)`` codes between codes ``(B, D)``, at fractions ``(1, T, 1)`` of the way."""

@@ -11,9 +11,10 @@ from torch.distributions import Distribution
 
 from sandglass.core import Batch, Batches, Clock, Latent, Model, Phase, Spec, Stage, Terms
 from sandglass.distributions.standard import StandardNormal
-from sandglass.errors import CapabilityError, ConfigError
+from sandglass.errors import CapabilityError
 from sandglass.models._condition import Given
 from sandglass.models._flow import Flow
+from sandglass.models._latent import decoded_between
 from sandglass.registry import NetOption, OptionsOf, register, resolve
 
 OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.99)}
@@ -158,13 +159,7 @@ class FlowMatching(Model):
         Raises:
             ConfigError: fewer than 2 steps.
         """
-        if steps < 2:
-            raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
-        start, end = self.encode(a), self.encode(b)  # type: ignore[arg-type]
-        t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
-        z = arc(start[:, None], end[:, None], t)
-        given = a.map(lambda v: v.repeat_interleave(steps, 0)) if isinstance(a, Batch) else None
-        return self.decode(z.flatten(0, 1), given).unflatten(0, z.shape[:2])
+        return decoded_between(self, a, b, steps, lambda start, end, t: arc(start[:, None], end[:, None], t))
 
     @torch.no_grad()
     def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> Tensor:

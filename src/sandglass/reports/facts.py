@@ -90,11 +90,11 @@ def verdict(m: Material) -> str:
         metrics = report["metrics"]
         wrong = sentences(metrics, m.model.spec)
         units = metrics.get("active_units")
-        for name in ("log_prob", "elbo", "fid", "mse"):
+        for name in ("log_prob", "elbo", "two_sample_auc", "fid", "mse"):
             if name in metrics:
                 r = metrics[name]
-                unit = "" if name in ("mse", "fid") else f" {r['unit']}"
-                parts.append(f"{report['split']} {called(name)} {figure(r['value'], r['stderr'])}{unit}")
+                value = f"{figure(r['value'], r['stderr'])} {_unit(r)}".strip()
+                parts.append(f"{report['split']} {_headline(name, r)} {value}")
                 break
         if units:
             of = units["unit"].replace("dimensions", "latent dimensions")
@@ -105,6 +105,17 @@ def verdict(m: Material) -> str:
     if not any(stage.objective for stage in m.model.stages()):
         return "This model has no likelihood: assess its samples, and metrics that compare them with the data."
     return "Not evaluated yet; run evaluate to see its metrics."
+
+
+def _headline(name: str, result: Mapping[str, Any]) -> str:
+    """The display name of a figure, with the features it is in where these are learnt from the data itself."""
+    return called(name) + (" (own features)" if "own features" in (result.get("note") or "") else "")
+
+
+def _unit(result: Mapping[str, Any]) -> str:
+    """The unit of a figure where it says something in a few letters."""
+    unit: str = result["unit"]
+    return "" if len(unit) >= 10 or unit.startswith(("squared", "1")) else unit
 
 
 def facts(m: Material) -> str:
@@ -127,10 +138,8 @@ def tiles(m: Material) -> list[tuple[str, str]]:
         for name in ("log_prob", "elbo", "rate", "distortion", "two_sample_auc", "coverage", "fid", "psnr", "mse"):
             if name in metrics and len(made) < 4:
                 r = metrics[name]
-                unit = r["unit"] if len(r["unit"]) < 10 and r["unit"] != "squared" else ""
-                made.append(
-                    (figure(r["value"], r["stderr"]).split(" ±")[0], f"{report['split']} {called(name)} {unit}".strip())
-                )
+                label = f"{report['split']} {_headline(name, r)} {_unit(r)}".strip()
+                made.append((figure(r["value"], r["stderr"]).split(" ±")[0], label))
         if "active_units" in metrics:
             r = metrics["active_units"]
             made.append((figure(r["value"]), f"active {r['unit']}"))

@@ -17,7 +17,7 @@ _STEPS = 8
 
 @section("interpolations", place=50)
 def interpolations(m: Material) -> Section | None:
-    """Decoded straight lines between the codes of pairs of examples, framed by the originals."""
+    """Decoded paths between the codes of pairs of examples, framed by the originals."""
     if not m.model.spec.is_image or m.examples is None or "interpolate" not in m.model.provides or len(m.examples) < 2:
         return None
     x, y = m.examples.x, m.examples.y
@@ -33,7 +33,7 @@ def interpolations(m: Material) -> Section | None:
     image, ends = _paths(rows[0], rows[1].reshape(len(pairs), _STEPS, *rows[1].shape[1:]), rows[2])
     of = "examples of different classes" if y is not None else "examples"
     how = (
-        f"Each row interpolates linearly between the codes of two {of}. The framed ends are the real images; "
+        f"Each row interpolates between the codes of two {of}. The framed ends are the real images; "
         "everything between is decoded. In a good latent space all steps look realistic."
     )
     return Section("interpolations", "Interpolations", how, strips=[Strip(image, ends=ends)])
