@@ -36,7 +36,7 @@ from torch.distributions import Categorical, Distribution, Independent
 import sandglass
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset
-from sandglass.metrics.measure import beside, measure
+from sandglass.metrics.measure import context_of, measure
 from sandglass.models._quantise import usage
 from sandglass.rng import permutation
 from sandglass.running import observing, sample
@@ -159,7 +159,9 @@ def variants(name: str, model: Model, data: Dataset) -> dict[str, Model]:
 def figures(model: Model, data: Dataset, judge: Judge) -> dict[str, float]:
     """What the table shows of a model, on the test pictures."""
     split = data.splits["test"]
-    found = {r.name: r.value for r in measure(model, split, names=["bound", "reconstruction", "fid"], **beside(data))}
+    found = {
+        r.name: r.value for r in measure(model, split, names=["bound", "reconstruction", "fid"], **context_of(data))
+    }
     made = {
         "bits": found["rate"] / torch.tensor(2.0).log().item(),
         "distortion": found["distortion"],

@@ -28,7 +28,7 @@ from sandglass import running
 from sandglass.app.main import main as command
 from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Dataset
-from sandglass.metrics.measure import beside, measure
+from sandglass.metrics.measure import context_of, measure
 
 MODELS = ("cvae", "conditional-gan")
 EPOCHS = {"mnist": {"cvae": 4, "conditional-gan": 3}}
@@ -89,7 +89,7 @@ class Noisy(Baseline):
 
 def figures(model: Model, data: Dataset) -> dict[str, float]:
     """Class accuracy of samples and of test pictures, and the spread of samples."""
-    found = {r.name: r.value for r in measure(model, data.splits["test"], names=["class_accuracy"], **beside(data))}
+    found = {r.name: r.value for r in measure(model, data.splits["test"], names=["class_accuracy"], **context_of(data))}
     labels = torch.arange(data.spec.classes).repeat_interleave(_EACH)
     drawn = running.sample(model, len(labels), key=(0, "spread"), given=Batch(y=labels))
     return found | {"spread": spread(drawn, labels)}

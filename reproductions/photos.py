@@ -40,16 +40,19 @@ from sandglass.metrics.measure import context_of, measure
 from sandglass.rng import permutation
 from sandglass.running import sample
 
-MODELS = ("ae", "vae", "vq-vae", "fsq-vae", "gan", "flow-matching")
+MODELS = ("ae", "vae", "vq-vae", "fsq-vae", "gan", "latent-flow", "flow-matching")
 FIGURES = ("two_sample_auc", "coverage", "fid", "sharpness", "grid", "patches")
 OLD: dict[str, dict[str, Any]] = {
-    "vae": {"net": "conv", "latent_dim": 16, "likelihood": "bernoulli", "beta_schedule": "constant"},
-    "gan": {"net": "conv", "adversary": "non-saturating", "r2": 0.0, "penalised": 1.0, "ada": 0.0},
+    "vae": {"latent_dim": 16, "likelihood": "bernoulli", "beta_schedule": "constant"},
+    "gan": {"latent_dim": 32, "adversary": "non-saturating", "r1": 1.0, "r2": 0.0, "penalised": 1.0, "ada": 0.0},
 }
-"""The defaults of Sandglass 0.1 for pictures, which had no average of the weights either."""
+"""The defaults of Sandglass 0.1 for pictures: options of the models, and below the net and the training."""
 
-UNSEEN = 1000
-"""At most so many pictures, which no model is trained on."""
+OLD_NET: dict[str, Any] = {"name": "conv", "width": 32}
+OLD_TRAINING: dict[str, Any] = {"ema": 0.0, "precision": "fp32"}
+
+UNSEEN = 500
+"""At most so many pictures, which no model is trained on; as many samples of every model are compared with them."""
 
 
 class Pool(Model):
@@ -146,7 +149,7 @@ def rivals(
         yield name, lambda loop=loop: loop(stored(data), data.spec, 60 * minutes)
     for name in names:
         if name in OLD:
-            old = {"ema": 0.0, "model_options": OLD[name]}
+            old = {**OLD_TRAINING, "model_options": {"net": OLD_NET, **OLD[name]}}
             yield f"{name} of 0.1", partial(trained, name, data, minutes, out / f"run-old-{name}", **old)
         yield name, partial(trained, name, data, minutes, out / f"run-{name}")
 

@@ -26,6 +26,7 @@ _FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},
     "class_accuracy": {"class_accuracy": _FEW},
+    "class_shares": {"class_shares": _FEW},
     "dci": {"dci": {"trees": 2}},
     "factor_vae": {"factor_vae": {"votes": 100}},
     "fid": {"fid": _FEW},
@@ -37,7 +38,7 @@ QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "nearest": {"nearest": _FEW},
     "prdc": {"prdc": _FEW},
     "speed": {"speed": {"batch_size": 4, "rounds": 2, "warmup": 0}},
-    "two_sample": {"two_sample": {"samples": 20}},
+    "two_sample": {"two_sample": {"samples": 20, "folds": 1}},
 }
 """By metric, options with which a slow one is quick: ``{"log_prob": {"log_prob": {"k": 5}}}``."""
 

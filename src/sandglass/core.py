@@ -358,6 +358,7 @@ class Model(nn.Module, abc.ABC):
         kind: whether its likelihood is a density or a probability; None if it has none.
         earlier: of options that were added to it, what a model was that was saved without them.
         evaluations: of a network for one sample; where many, measures draw fewer samples and leave codes out.
+        precision: that it was trained in, ``"fp32"`` or ``"bf16"``, in which costly samples are drawn as well.
     """
 
     latents: tuple[Latent, ...] = ()
@@ -367,6 +368,7 @@ class Model(nn.Module, abc.ABC):
     kind: FigureKind | None = None
     earlier: Mapping[str, Any] = MappingProxyType({})
     evaluations: int = 1
+    precision: str = "fp32"
     spec: Spec
     config: dict[str, Any]
 

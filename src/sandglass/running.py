@@ -229,8 +229,8 @@ def at_once(model: Model) -> int:
 
 
 def quickly(model: Model) -> AbstractContextManager[object]:
-    """The precision of samples: bf16 where each takes many evaluations of a network and the CPU has tiles for it."""
-    costly = model.evaluations > 1 and model.dtype == torch.float32 and model.spec.is_image
-    if costly and model.device.type == "cpu" and has_tiles():
-        return torch.autocast("cpu", torch.bfloat16)
+    """The precision of samples: bf16 where each takes many evaluations of a network that was trained so."""
+    costly = model.evaluations > 1 and model.precision == "bf16" and model.dtype == torch.float32
+    if costly and (model.device.type == "cuda" or (model.device.type == "cpu" and has_tiles())):
+        return torch.autocast(model.device.type, torch.bfloat16)
     return nullcontext()

@@ -26,6 +26,7 @@ SAID = {
     "checkerboard": "a grid of period",
     "blur": "blurred: ",
     "copies": "collapsed: ",
+    "dropped class": "a class is missing: ",
     "colour": "visibly different: ",
     "brightness": "visibly different: ",
     "noise": "visibly different: ",

@@ -161,17 +161,35 @@ def group(name: str, **figures: tuple[float, float]) -> Group:
 
 
 def test_a_checkerboard_wins_by_precision_and_not_by_the_rule() -> None:
-    """The figures that photographs got under a checkerboard and a blur, on the content of features alone."""
-    board = group("board", two_sample_auc=(1.0, 0.006), precision=(0.99, 0.01), coverage=(0.01, 0.01), fid=(6.2, 0.5))
-    blurred = group("blurred", two_sample_auc=(0.99, 0.004), precision=(0.7, 0.02), coverage=(0.5, 0.02), fid=(8, 1.1))
-    found = headline(rankings([board, blurred]))
-    assert found == Headline(["blurred"], ["two_sample_auc", "coverage"], 2)
-    both = [group("board", two_sample_auc=(0.985, 0.002), coverage=(0.0, 0.01)),
+    """The figures of the table in docs/evaluating.md: real photographs under a weak checkerboard, and a strong blur."""
+    board = group("board", two_sample_auc=(1.0, 0.002), precision=(0.99, 0.01), coverage=(0.93, 0.01),
+                  grid=(14.3, 0.5), grid_period=(2, 0))  # fmt: skip
+    blurred = group("blurred", two_sample_auc=(0.999, 0.001), precision=(0.7, 0.02), coverage=(0.3, 0.02))
+    assert headline(rankings([board, blurred])) == Headline(["blurred"], [], 2, ("board",))
+    two = [board, Group("other", board.figures)]
+    assert headline(rankings(two)) == Headline(["board", "other"], ["two_sample_auc", "coverage"], 2)
+    collapsed = group("collapsed", two_sample_auc=(0.9, 0.02), coverage=(0.03, 0.01), spread=(0.05, 0.01))
+    assert headline(rankings([collapsed, blurred])) == Headline(["blurred"], [], 2, ("collapsed",))
+    better = group("better", two_sample_auc=(0.7, 0.02), precision=(0.5, 0.02), coverage=(0.6, 0.02), fid=(99, 1.0))
+    assert headline(rankings([board, blurred, better])) == Headline(["better"], ["two_sample_auc"], 3, ("board",))
+
+
+def test_a_higher_likelihood_does_not_make_up_for_a_grid() -> None:
+    board = group("board", elbo=(-9, 0.1), grid=(14.3, 0.5), grid_period=(2, 0))
+    plain = group("plain", elbo=(-10, 0.1), grid=(0.3, 0.5), grid_period=(2, 0))
+    assert headline(rankings([board, plain])) == Headline(["plain"], [], 2, ("board",))
+
+
+def test_nearly_every_sample_told_apart_is_a_tie_and_so_is_a_half_or_less() -> None:
+    lost = [group("empty", two_sample_auc=(0.985, 0.002), coverage=(0.25, 0.01)),
             group("blurred", two_sample_auc=(0.999, 0.001), coverage=(0.5, 0.02))]  # fmt: skip
-    won = headline(rankings(both))
-    assert won is not None and won.best == ["blurred"], "nearly every sample is told apart of either"
-    better = group("better", two_sample_auc=(0.7, 0.02), precision=(0.5, 0.02), coverage=(0.1, 0.02), fid=(99, 1.0))
-    assert headline(rankings([board, blurred, better])) == Headline(["better"], ["two_sample_auc"], 3)
+    won = headline(rankings(lost))
+    assert won is not None and won.best == ["blurred"]
+    by_chance = [group("a", two_sample_auc=(0.40, 0.01), coverage=(0.7, 0.01)),
+                 group("b", two_sample_auc=(0.50, 0.01), coverage=(0.9, 0.01))]  # fmt: skip
+    found = rankings(by_chance)
+    assert headline(found) == Headline(["b"], ["two_sample_auc", "coverage"], 2), "below .5 is by chance"
+    assert found[0].best is None
 
 
 def test_equal_ones_are_decided_by_the_next_figure_or_stay_equal() -> None:

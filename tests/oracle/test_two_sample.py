@@ -14,13 +14,16 @@ from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.errors import ConfigError
 from sandglass.metrics import two_sample
+from sandglass.metrics.evaluation import UnsuitableError
 from sandglass.metrics.measure import measure
 from sandglass.runs.result import Result
 
 
-def figures(real: Tensor, fake: Tensor, spec: Spec, seed: int = 0, **options: int) -> dict[str, Result]:
+def figures(
+    real: Tensor, fake: Tensor, spec: Spec, seed: int = 0, quick: bool = True, **options: int
+) -> dict[str, Result]:
     model = Draws(spec, in_turn(fake))
-    found = measure(model, Split(real), names=["two_sample"], seed=seed, two_sample=options)
+    found = measure(model, Split(real), names=["two_sample"], seed=seed, quick=quick, two_sample=options)
     return {r.name: r for r in found}
 
 
@@ -58,6 +61,15 @@ def test_rows_of_one_distribution_are_told_apart_by_chance() -> None:
         values.append(found.value)
     assert beyond <= 6
     assert abs(sum(values) / 40 - 0.5) < 4 * 0.041 / 40**0.5
+
+
+def test_images_without_neighbours_are_left_out() -> None:
+    """Two rows of pixels have no inner ones; by default the metric is then left out, by name it is refused."""
+    x = torch.rand(200, 1, 2, 30)
+    with pytest.raises(UnsuitableError, match="3 pixels a side"):
+        figures(x[:100], x[100:], Spec((1, 2, 30), "unit"))
+    found = measure(Draws(Spec((1, 2, 30), "unit"), in_turn(x)), Split(x[:100]))
+    assert "two_sample_auc" not in {r.name for r in found}
 
 
 @pytest.mark.slow
@@ -106,6 +118,8 @@ def test_every_part_is_tested_once_by_cross_validation() -> None:
     one, all_of_them = (figures(x[:100], x[100:], Spec((3,)), folds=folds) for folds in (1, 5))
     assert one["two_sample_auc"].n == 100 and all_of_them["two_sample_auc"].n == 200
     assert "5-fold" in all_of_them["two_sample_auc"].note
+    assert figures(x[:100], x[100:], Spec((3,)), quick=False) == all_of_them, "it is the default where time allows"
+    assert figures(x[:100], x[100:], Spec((3,))) == one
     with pytest.raises(ConfigError, match="20 samples"):
         figures(x, x, Spec((3,)), samples=5)
 

@@ -472,3 +472,19 @@ def test_without_a_name_the_data_chooses_the_model(cli: Cli, tmp_path: Path) -> 
     assert yaml.safe_load(cli("train", "gan", *words)[1])["model"]["name"] == "gan"
     run = sandglass.train(data=noise[:, :1, :6, :6], out=tmp_path / "run", epochs=1, device="cpu")
     assert run.config["model"]["name"] == "vae"
+
+
+def test_the_chosen_model_has_what_was_asked_for(cli: Cli, tmp_path: Path) -> None:
+    """A flow has no latent size, and does not undo damage; weights to start from are of a model."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 3, 16, 16), np.uint8)
+    np.save(tmp_path / "photos.npy", noise)
+    code, _, err = cli("train", "--data", "photos.npy", "--corrupt", "gaussian", "--dry-run")
+    assert code == 0 and "No model is named: vae, because it learns to undo damage" in err
+    options = {"latent_dim": 2, "net": {"name": "conv", "width": 4}}
+    run = sandglass.train(data=noise, out=tmp_path / "run", epochs=1, device="cpu", model_options=options)
+    assert run.config["model"]["name"] == "vae"
+    gan = sandglass.train(
+        "gan", noise[:, :, :8, :8], out=tmp_path / "gan", epochs=1, device="cpu", model_options=options
+    )
+    code, _, err = cli("train", "--data", "photos.npy", "--init-from", str(gan.path), "--dry-run")
+    assert "No model is named: gan, because" in err

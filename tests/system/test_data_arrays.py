@@ -58,6 +58,18 @@ def test_floats_that_are_no_bytes_stay_floats():
     assert torch.equal(whole(x, transform=again).train.x, data.train.x)
 
 
+def test_the_greys_of_things_on_a_white_ground_are_levels_and_those_at_the_edges_of_ink_are_not():
+    side = np.linspace(-1, 1, 20)
+    far = np.hypot(*np.meshgrid(side, side)) - 0.4
+    thing = np.where(far < 0, 60 + 120 * (side + 1) / 2, 255)
+    ink = 255 / (1 + np.exp(-30 * np.abs(far) + 4))
+    for picture, support in ((thing, "levels"), (ink, "unit")):
+        data = whole(np.repeat(picture[None].round().astype(np.uint8), 10, 0))
+        greys = data.train.batch(slice(0, 1)).x
+        assert 0.02 < ((greys > 0.1) & (greys < 0.9)).double().mean() < 0.25  # of all values it would be few in both
+        assert data.spec.support == support
+
+
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.float64, np.int64])
 @pytest.mark.parametrize("shape", [(12, 8, 6), (12, 5)])
 def test_zeros_and_ones_are_binary(dtype, shape):

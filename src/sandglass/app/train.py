@@ -20,7 +20,7 @@ from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
 from sandglass.engine.record import BAD_FILES
 from sandglass.engine.sheets import FOLDER
-from sandglass.engine.train import finished, plan_minutes, spec_of
+from sandglass.engine.train import choose, finished, plan_minutes, spec_of
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run
@@ -52,7 +52,8 @@ def train(words: Sequence[str]) -> int:
         config["model"] = {"name": registry.AUTO}
     elif unnamed and config["data"]["source"]:
         data = read_data(config)
-        name, why = registry.model_for(data.spec)
+        source = find_run(given.own["--init-from"]) if "--init-from" in given.own else None
+        name, why = choose(data, Training.of(config["training"]), init_from=source)
         merged = merged | {"model": {"name": name, "options": {}}}
         config = settle(merged, given)
         say(f"No model is named: {name}, because {why}; `sandglass models` lists others.")
@@ -230,7 +231,7 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 
         begun = time.perf_counter()
         trained = of_run(run, data, device=run.config["training"]["device"])
-        measured = api.evaluate(run, split=split, data=data, model=trained.model)
+        measured = api.evaluate(run, split=split, data=data, model=trained.model, quick=True)
         images = figures(trained, show)
         page = write_page(trained)
         say(f"evaluation and report took {duration(time.perf_counter() - begun)}")

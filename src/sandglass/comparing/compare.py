@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sandglass import registry
 from sandglass.comparing.page import KINDS, page
 from sandglass.comparing.sides import Block, Comparison, Side, names_of
 from sandglass.data.dataset import Dataset
@@ -14,6 +15,7 @@ from sandglass.data.trained_on import run_data
 from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.metrics.compared import can, kind_of
 from sandglass.metrics.measure import context_of, measure, wanted
+from sandglass.metrics.samples import COSTLY
 from sandglass.reports.mosaic import make_folder
 from sandglass.reports.section import Material
 from sandglass.runs import storage
@@ -80,9 +82,10 @@ def compare(
     wanted(metrics, options)  # rejects unknown metrics before anything is read
     data = _data(found)
     split = split or next(s for s in _ORDER if all(s in d.splits for d in data))
+    costly = any(registry.declared(run.config["model"]["name"]).evaluations > 1 for run in found)
     sides = []
     for run, name, own in zip(found, names, data, strict=True):
-        sides.append(_side(run, name, own, split, metrics, seed, device, options))
+        sides.append(_side(run, name, own, split, metrics, seed, device, options, COSTLY if costly else None))
     if metrics and not any(side.results for side in sides):
         raise CapabilityError(f"None of these models has {', '.join(metrics)}.")
     blocks: dict[str, list[Side]] = {}
@@ -117,6 +120,7 @@ def _side(
     seed: int,
     device: str,
     options: Mapping[str, Mapping[str, Any]],
+    most: int | None,
 ) -> Side:
     if split not in data.splits:
         raise DataError(
@@ -129,7 +133,7 @@ def _side(
     if named or own or not metrics:
         names = [*named, *(own if metrics else ())]
         about: dict[str, Any] = {**context_of(data), **own}
-        results = measure(model, data.splits[split], names=names, seed=seed, **about)
+        results = measure(model, data.splits[split], names=names, seed=seed, most=most, quick=True, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
     examples += strict_json(run.config["transform"])
     material = Material(run, model, data, [{"split": split, "metrics": {}}])

@@ -67,16 +67,19 @@ def leading(block: Block) -> str:
     found = headline(block.rankings)
     if found is None:
         return ""
-    by = _listed([facts.called(name) for name in found.figures])
+    titles = {ranking.figure: title(ranking) for ranking in block.rankings}
+    by = f" by {_listed([titles[name] for name in found.figures])}" if found.figures else ""
+    out = f", leaving out {_listed(found.unusable)} (not finite, collapsed or with a grid)" if found.unusable else ""
     if len(found.best) == 1:
-        return f"Best of all by {by}: {found.best[0]}"
+        return f"Best of all{by}{out}: {found.best[0]}"
     equal = (
         "no run is better than all others" if len(found.best) == found.groups else f"{_listed(found.best)} are equal"
     )
-    return f"By {by}, in this order, {equal}"
+    return f"By{by[3:]}, in this order{out}, {equal}"
 
 
 RULE = (
+    "Runs whose samples are not finite, have collapsed or show a grid are left out while another has none of these. "
     "Best of all is the run with the highest log p(x), or else bound, where all have a likelihood of one kind. "
     "Otherwise it is the one whose samples a small classifier tells from examples least well (areas above "
     f"{SATURATED:g} count as equal); runs that are equal within the noise are decided by coverage, then by the patch "
@@ -87,7 +90,7 @@ RULE = (
 
 def title(ranking: Ranking) -> str:
     """The title of a ranking."""
-    name = facts.called(ranking.figure)
+    name = facts.headline(ranking.figure, next(iter(ranking.results.values()))[0].note)
     return f"{name} ({KINDS[ranking.kind]})" if ranking.kind else name
 
 

@@ -20,7 +20,7 @@ from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransf
 from sandglass.errors import ConfigError, DataError
 from sandglass.rng import permutation
 
-_LOOKED_AT, _EDGE, _TONES = 2**20, 0.1, 0.25  # values; distance from black and white; share of the values
+_LOOKED_AT, _EDGE, _TONES = 2**20, 0.1, 0.55  # values; distance from black and white; share of the values
 
 
 @dataclass(frozen=True)
@@ -295,9 +295,10 @@ def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Tran
 
 
 def has_tones(x: Tensor | Rows, transform: ImageTransform) -> bool:
-    """Whether a quarter or more of the values of pictures lie well between black and white.
+    """Whether more than half of the values of pictures lie well between black and white, the background left out.
 
-    On ink, print and masks nearly all values are close to 0 or 1, and a Bernoulli suits them; on photographs few are.
+    On ink, print and masks most values are close to 0 or 1, and a Bernoulli suits them; on photographs few are, on
+    those of things on a white ground as well. The background is the most common value.
 
     Args:
         x: stored pictures ``(N, C, H, W)``, of which at most 500 are looked at, fewer where they are large.
@@ -311,7 +312,11 @@ def has_tones(x: Tensor | Rows, transform: ImageTransform) -> bool:
     count = min(500, max(8, _LOOKED_AT // math.prod(x.shape[1:])))
     some = x[permutation(len(x), 0, "tones")[:count].sort().values].float()
     unit = some if transform.continuous else some / (transform.levels - 1)
-    return bool(((unit > _EDGE) & (unit < 1 - _EDGE)).double().mean() >= _TONES)
+    values, counts = (unit * 255).round().unique(return_counts=True)
+    ground = values[counts.argmax()] / 255
+    between = (unit > _EDGE) & (unit < 1 - _EDGE)
+    rest = (unit - ground).abs() > 0.5 / 255
+    return bool((between & rest).sum() > _TONES * rest.sum())
 
 
 def _shape(transform: ImageTransform) -> str:

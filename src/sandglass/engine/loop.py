@@ -243,9 +243,10 @@ class Loop:
 
     def draw_sheet(self) -> None:
         """Writes a sheet of pictures, if one is due."""
-        if self.sheets.is_due(self.now.step, self.last):
+        if self.sheets.is_due(self.now.step, self.now.step if self.is_over() else self.last):
             self._training = False
-            if (path := self.sheets.write(self.stepper, self.now.total)) is not None:
+            path = self.sheets.write(self.stepper, self.now.total, last=self.is_over())
+            if path is not None:
                 self.progress.drawn(path)
 
     def at_epoch_end(self) -> bool:
@@ -275,7 +276,7 @@ class Loop:
     def seconds_left(self) -> float:
         """Seconds until the last step of this stage, if the run was given minutes."""
         assert self.budget is not None
-        return self.budget.ends[self.stage.name] - self._closing - self.elapsed()
+        return self.budget.ends[self.stage.name] - self._closing - self.sheets.last_takes - self.elapsed()
 
     def answer_deadline(self) -> None:
         """After a step: if the time of the stage is up, this step becomes its last."""

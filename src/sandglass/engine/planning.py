@@ -72,7 +72,6 @@ class Plan:
         costs: by stage that is trained.
         shares: of the minutes, by stage that is trained.
         spent: seconds that planning took; they count.
-        options: of the model, None if it was built already.
     """
 
     minutes: float
@@ -82,7 +81,6 @@ class Plan:
     costs: Mapping[str, Cost]
     shares: Mapping[str, float]
     spent: float
-    options: Mapping[str, Any] | None = None
 
     def applied(self, training: Training) -> Training:
         """The training options with epochs and batch size in place of the minutes."""
@@ -271,7 +269,10 @@ def make_plan(
         return measure(models[width], data, stage, own, seconds=part * shares[stage.name], clock=clock)
 
     def at_width(batch_size: int, width: int) -> Cost:
-        return cost_of(width, 0, batch_size)
+        try:
+            return cost_of(width, 0, batch_size)
+        except ConfigError:  # another option of the net limits its width
+            return Cost(math.inf)
 
     costs: dict[str, Cost] = {}
     sizes: dict[str, int] = {}

@@ -73,7 +73,7 @@ class Sheets:
     ) -> None:
         self.run, self.model, self.data, self.count = run, model, data, count if model.spec.is_image else 0
         self.split, self.seed, self.say, self.clock = data.splits[split], seed, say, clock
-        self.begun, self.took = clock(), 0.0
+        self.begun, self.took, self.last_takes = clock(), 0.0, 0.0  # seconds
 
     def is_due(self, step: int, total: int) -> bool:
         """Whether a sheet belongs to this step of a stage of ``total`` steps, and there is time for it."""
@@ -81,12 +81,13 @@ class Sheets:
             return False
         return step >= total or self.clock() - self.begun >= self.took / _SHARE
 
-    def write(self, stepper: Stepper, step: int) -> Path | None:
+    def write(self, stepper: Stepper, step: int, *, last: bool = False) -> Path | None:
         """Draws and writes the sheet of a step, from the average of the weights if there is one.
 
         Args:
             stepper: of the stage; the model is left in eval mode.
             step: counted through all stages.
+            last: whether it is the last of this stage, which has all the pictures.
 
         Returns:
             Its path; None where this stage has nothing to show.
@@ -105,7 +106,7 @@ class Sheets:
                 precision,
             ):
                 self.model.eval()
-                sheet = draw(self.model, self.data, self.split, kind)
+                sheet = draw(self.model, self.data, self.split, kind, few=not last)
             with storage.saving(path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
             storage.write_file(path, png(sheet))
@@ -115,6 +116,7 @@ class Sheets:
             return None
         self.begun = self.clock()
         self.took = self.begun - begun
+        self.last_takes = self.took * (1 if last or self.model.evaluations == 1 else _MOST / _FEW)
         return path
 
 
@@ -145,13 +147,21 @@ def kind_of(model: Model, *, last: bool) -> Kind | None:
     return "reconstructions" if "reconstruct" in model.provides else None
 
 
-def draw(model: Model, data: Dataset, split: Split, kind: Kind) -> Pixels:
-    """One sheet ``(H, W, C)``, white between the pictures; reconstructions and translations below their originals."""
+def draw(model: Model, data: Dataset, split: Split, kind: Kind, *, few: bool = False) -> Pixels:
+    """One sheet ``(H, W, C)``, white between the pictures; reconstructions and translations below their originals.
+
+    Args:
+        model: in eval mode.
+        data: whose transform is inverted.
+        split: of the examples.
+        kind: of the sheet.
+        few: fewer pictures where one takes many evaluations of a network.
+    """
     if kind == "samples":
-        return samples(model, data, split)
+        return samples(model, data, split, few=few)
     height, width = model.spec.shape[1:]
     columns = columns_of(height, width)
-    examples = fixed(model, split, at_most(model, columns * columns) // 2 or 1)
+    examples = fixed(model, split, at_most(model, columns * columns, few=few) // 2 or 1)
     x, transform = examples.x, data.transform
     if kind == "reconstructions":
         made, other = model.reconstruct(examples), data.transform
@@ -175,11 +185,11 @@ def draw(model: Model, data: Dataset, split: Split, kind: Kind) -> Pixels:
     return laid(np.concatenate(full), columns)
 
 
-def samples(model: Model, data: Dataset, split: Split) -> Pixels:
+def samples(model: Model, data: Dataset, split: Split, *, few: bool = False) -> Pixels:
     """Samples of a model, of a conditional one under fixed conditions: every class, or those of fixed examples."""
     height, width = model.spec.shape[1:]
     columns = columns_of(height, width)
-    n, given = at_most(model, columns * columns), None
+    n, given = at_most(model, columns * columns, few=few), None
     if model.conditions == ("labels",):
         classes = model.spec.classes
         columns = classes if 2 <= classes <= 2 * columns else columns
@@ -227,9 +237,9 @@ def columns_of(height: int, width: int) -> int:
     return 8 if max(height, width) <= _LARGE else 4
 
 
-def at_most(model: Model, n: int) -> int:
-    """Fewer than ``n`` of very large pictures."""
-    most = _MOST if model.evaluations == 1 else _FEW
+def at_most(model: Model, n: int, *, few: bool = False) -> int:
+    """Fewer than ``n`` of very large pictures, and if ``few`` of those that take many evaluations of a network."""
+    most = _FEW if few and model.evaluations > 1 else _MOST
     return max(1, min(n, most, _ELEMENTS // model.spec.size))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +97,14 @@ def train(
     given = Training.of(options)
     dataset = as_dataset(data, data_options)
     named = isinstance(model, str)
-    model = registry.model_for(dataset.spec)[0] if model == registry.AUTO else model
+    progress = progress or default_progress()
+    if model == registry.AUTO:
+        model, why = choose(dataset, given, model_options or {}, init_from)
+        progress.say(f"No model is named: {model}, because {why}.")
     if isinstance(model, str):
         model = build(model, spec_of(dataset, given), seed=given.seed, **(model_options or {}))
     elif model_options:
         raise ConfigError("model_options go with a model's name; this model is built already.")
-    progress = progress or default_progress()
     if given.minutes is not None:
         check_fit(model, dataset)
         free = named and init_from is None and free_width(model.config["name"], model_options or {})
@@ -128,6 +130,29 @@ def train(
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
         loop.fit()
     return run
+
+
+def choose(
+    data: Dataset, training: Training, options: Iterable[str] = (), init_from: str | Path | None = None
+) -> tuple[str, str]:
+    """The model that is trained where none is named, and why, as the end of a sentence.
+
+    Args:
+        data: to train on.
+        training: its options; corrupted inputs need a model that reconstructs.
+        options: names of the model's options that were given.
+        init_from: run or model folder whose weights it starts from.
+    """
+    if init_from is not None:
+        return str(load(init_from).config["name"]), f"{init_from} is one"
+    needed = {}
+    if training.corrupt:
+        needed["sees"] = "it learns to undo damage"
+    if any(split.mask is not None for split in data.splits.values()):
+        needed["masked"] = "it learns from examples with gaps"
+    name, why = registry.model_for(data.spec, *options)
+    able, _ = registry.model_for(data.spec, *options, *needed)
+    return able, why if able == name else " and ".join(needed.values())
 
 
 def plan_minutes(model: Model, data: Dataset, training: Training, *, width: bool) -> tuple[Plan, Model]:

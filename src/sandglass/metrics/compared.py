@@ -12,6 +12,7 @@ from typing import Any
 from sandglass import registry
 from sandglass.core import Model
 from sandglass.metrics.evaluation import FEW, Better
+from sandglass.metrics.verdicts import unusable
 from sandglass.runs.result import Result
 
 _ERROR = 0.025
@@ -83,10 +84,10 @@ class Ranking:
     @cached_property
     def first(self) -> str | None:
         """The group with the best value, significant or not; None where the figure has no better direction."""
-        finite = {name: value for name in self.results if math.isfinite(value := self.value(name))}
+        finite = [name for name in self.results if math.isfinite(self.value(name))]
         if self.better is None or not finite:
             return None
-        return (max if self.better == "higher" else min)(finite, key=lambda name: finite[name])
+        return (max if self.better == "higher" else min)(finite, key=self._place)
 
     @cached_property
     def best(self) -> str | None:
@@ -101,7 +102,7 @@ class Ranking:
         finite = [name for name in names if math.isfinite(self.value(name))]
         if self.better is None or not finite:
             return list(names)
-        first = (max if self.better == "higher" else min)(finite, key=self.value)
+        first = (max if self.better == "higher" else min)(finite, key=self._place)
         if self.figure == "two_sample_auc" and self.value(first) > SATURATED:
             return finite
         return [n for n in finite if n == first or not self._apart(first, n, len(finite) - 1)]
@@ -114,6 +115,11 @@ class Ranking:
     def value(self, name: str) -> float:
         """The figure of a group: the median over its runs."""
         return median(result.value for result in self.results[name])
+
+    def _place(self, name: str) -> float:
+        """The figure of a group, or the best possible value where it is beyond that by chance."""
+        best = {"two_sample_auc": 0.5, "two_sample_accuracy": 0.5}.get(self.figure)
+        return self.value(name) if best is None else max(best, self.value(name))
 
     def difference(self, name: str, other: str) -> Difference:
         """The difference of two groups, paired by example where both are means over the same examples."""
@@ -132,7 +138,8 @@ class Ranking:
         if min(a[0].n, b[0].n) < FEW:
             return False
         found = difference(a[0], b[0])
-        return found.stderr is not None and abs(found.value) > NormalDist().inv_cdf(1 - _ERROR / others) * found.stderr
+        distance = abs(self._place(first) - self._place(other))
+        return found.stderr is not None and distance > NormalDist().inv_cdf(1 - _ERROR / others) * found.stderr
 
 
 def difference(a: Result, b: Result) -> Difference:
@@ -189,16 +196,19 @@ class Headline:
         best: the groups left at the end: one, or several that no figure tells apart.
         figures: the figures that were used, in order.
         groups: the number of groups that were ranked.
+        unusable: the groups that were left out.
     """
 
     best: Sequence[str]
     figures: Sequence[str]
     groups: int
+    unusable: Sequence[str] = ()
 
 
 def headline(found: Sequence[Ranking]) -> Headline | None:
     """The best of groups evaluated on the same examples, None where there are fewer than two or no figure to use.
 
+    Groups whose samples are not finite, have collapsed or show a grid are left out while another has none of these.
     With a likelihood of one kind, it is the group with the highest log p(x), or else bound; two groups that differ by
     no more than the noise are equal. Without, it is the group whose samples a classifier tells from examples least
     well; among equal ones, that with the highest coverage, then the smallest patch distance, then Fréchet distance.
@@ -212,13 +222,22 @@ def headline(found: Sequence[Ranking]) -> Headline | None:
         return None
     whole = {r.figure: r for r in found if set(r.results) == set(groups) and r.better is not None}
     likelihood = next((name for name in LIKELIHOODS if name in whole), None)
-    left, used = groups, []
+    left = [name for name in groups if not _unusable(found, name)] or groups
+    out, used = tuple(name for name in groups if name not in left), []
     for name in (likelihood,) if likelihood else OTHERWISE:
         if name not in whole or len(left) < 2:
             continue
         used.append(name)
         left = whole[name].unbeaten(left)
-    return Headline(left, used, len(groups)) if used else None
+    return Headline(left, used, len(groups), out) if used or (out and len(left) == 1) else None
+
+
+def _unusable(found: Sequence[Ranking], name: str) -> bool:
+    """Whether most runs of a group generate what :func:`~sandglass.metrics.verdicts.unusable` names."""
+    own = {ranking.figure: ranking.results[name] for ranking in found if name in ranking.results}
+    runs = max(len(results) for results in own.values())
+    bad = [unusable({f: r[i].to_dict() for f, r in own.items() if i < len(r)}) for i in range(runs)]
+    return 2 * sum(bad) > runs
 
 
 def _common(results: Mapping[str, Sequence[Result]]) -> str:

@@ -27,6 +27,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     model: Model | None = None,
+    quick: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
     """Evaluates a run's saved weights on a split and writes ``results.json``.
@@ -40,6 +41,7 @@ def evaluate(
         seed: of the noise.
         device: to compute on.
         model: the run's model where it is already loaded.
+        quick: whether what takes long is measured on less, as at the end of ``sandglass train``.
         options: options per metric, such as ``log_prob={"k": 1000}``.
 
     Returns:
@@ -55,7 +57,9 @@ def evaluate(
         raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
     model = run.load_model(device=device) if model is None else model
     about = context_of(dataset) if own else {**context_of(dataset), "train": None}
-    results: list[Result] = measure(model, dataset.splits[split], names=metrics, seed=seed, **about, **options)
+    results: list[Result] = measure(
+        model, dataset.splits[split], names=metrics, seed=seed, quick=quick, **about, **options
+    )
     step = kept_step(run)
     report = {
         "model": model.config["name"],

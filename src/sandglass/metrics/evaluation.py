@@ -43,8 +43,12 @@ class Evaluation:
         seed: of the noise.
         train: the training examples, None when unknown.
         factors: names of the columns of ``split.factors``.
+        classes: names of the classes, empty where unknown.
         mixture: the mixture the examples were drawn from, None when unknown.
         fingerprint: of the data, the cache key of feature networks learnt from it; empty for no caching.
+        most: maximum number of samples that no option asks for, so that models are compared with as many; None for that
+            of the model.
+        quick: whether what takes long is measured on less, as at the end of training.
         memo: cache shared by the metrics; see :meth:`once`.
     """
 
@@ -53,8 +57,11 @@ class Evaluation:
     seed: int = 0
     train: Split | None = None
     factors: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
     mixture: Mixture | None = None
     fingerprint: str = ""
+    most: int | None = None
+    quick: bool = False
     memo: MutableMapping[Any, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: object, make: Callable[[], T]) -> T:
@@ -69,6 +76,17 @@ class Evaluation:
         if key not in self.memo:
             self.memo[key] = make()
         return self.memo[key]
+
+    def class_name(self, number: int) -> str:
+        """The name of a class, or its number where it is unknown.
+
+        Example:
+            >>> import torch
+            >>> evaluation = Evaluation(split=Split(torch.zeros(3, 2)), spec=Spec((2,)), classes=("car", "horse"))
+            >>> evaluation.class_name(1), evaluation.class_name(2)
+            ("class 'horse'", 'class 2')
+        """
+        return f"class '{self.classes[number]}'" if number < len(self.classes) else f"class {number}"
 
     def has(self, requirement: Requirement) -> bool:
         """Whether the examples meet a requirement."""

@@ -15,7 +15,7 @@ from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Evaluation, Requirement, UnsuitableError
-from sandglass.metrics.samples import drawn, order, same, with_conditions, worth_while
+from sandglass.metrics.samples import at_most, drawn, order, same, with_conditions, worth_while
 from sandglass.runs.result import Result
 
 _NUMBERS = 2**24  # maximum values in each set, so that fewer large images are compared
@@ -73,7 +73,7 @@ class OfImages(abc.ABC):
 
 def images_of(model: Model, evaluation: Evaluation, most: int) -> Images:
     """Examples, as many samples, and training examples; at most ``most`` of each, and fewer of large images."""
-    n = min(len(evaluation.split), most, max(_LEAST, _NUMBERS // evaluation.spec.size))
+    n = min(len(evaluation.split), most, at_most(model, evaluation), max(_LEAST, _NUMBERS // evaluation.spec.size))
 
     def examples(split: Split, name: str) -> Tensor:
         chosen = order(split, name, n)

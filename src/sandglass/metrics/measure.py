@@ -48,8 +48,11 @@ def measure(
     seed: int = 0,
     train: Split | None = None,
     factors: Sequence[str] = (),
+    classes: Sequence[str] = (),
     mixture: Mixture | None = None,
     fingerprint: str = "",
+    most: int | None = None,
+    quick: bool = False,
     **options: Any,
 ) -> list[Result]:
     """Figures of a model in eval mode; reproducible for the same seed, except timings.
@@ -62,8 +65,11 @@ def measure(
         seed: of the noise.
         train: the training examples, for metrics that compare with them.
         factors: names of the columns of ``split.factors``.
+        classes: names of the classes, where known.
         mixture: the mixture the examples were drawn from, where known.
         fingerprint: of the data, the cache key of feature networks learnt from it; empty for no caching.
+        most: maximum number of samples that no option asks for; None for that of the model.
+        quick: whether what takes long is measured on less: one fold of the two-sample test.
         options: options per metric, such as ``log_prob={"k": 1000}``; a metric with options is always computed.
 
     Raises:
@@ -85,7 +91,8 @@ def measure(
     if len(split) == 0:
         raise ConfigError("There are no examples to evaluate on.")
     check(model, split)
-    known: dict[str, Any] = {"factors": tuple(factors), "mixture": mixture, "fingerprint": fingerprint}
+    known: dict[str, Any] = {"factors": tuple(factors), "classes": tuple(classes), "mixture": mixture}
+    known |= {"fingerprint": fingerprint, "most": most, "quick": quick}
     evaluation = Evaluation(split=split, spec=model.spec, seed=seed, train=train, **known)
     named = wanted(names, options)
     chosen = named if names else wanted([name for name in _usual() if _applies(name, model, evaluation)], options)
@@ -122,8 +129,8 @@ def check(model: Model, split: Split) -> None:
 
 
 def context_of(data: Dataset) -> dict[str, Any]:
-    """Arguments of :func:`measure` from a dataset: training examples, factors, mixture and fingerprint."""
-    known = {"factors": data.factors, "mixture": data.mixture, "fingerprint": data.fingerprint}
+    """Arguments of :func:`measure` from a dataset: training examples, factors, classes, mixture and fingerprint."""
+    known = {"factors": data.factors, "classes": data.classes, "mixture": data.mixture, "fingerprint": data.fingerprint}
     return {"train": data.train, **known}
 
 
@@ -214,7 +221,7 @@ def _warned(result: Result) -> Result:
 
 def _usual() -> list[str]:
     """All metrics, the most important first."""
-    first = ("bound", "reconstruction", "two_sample", "prdc", "fid", "sharpness", "spectrum", "patches")
+    first = ("bound", "reconstruction", "two_sample", "prdc", "fid", "class_shares", "sharpness", "spectrum", "patches")
     return [*first, *(name for name in registry.names("metric") if name not in first)]
 
 

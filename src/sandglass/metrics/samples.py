@@ -24,9 +24,11 @@ from sandglass.runs.result import Result
 T = TypeVar("T")
 
 _MOST = 10_000  # samples by default
-_FEW = 500  # samples by default where one takes many evaluations of a network
 _NUMBERS = 2**26  # maximum values in all samples together, so that fewer large images are drawn
 _BATCH, _ELEMENTS = 256, 2**24  # maximum examples and maximum values per batch
+
+COSTLY = 500
+"""Maximum number of samples by default where one takes many evaluations of a network."""
 
 LEAST = 100
 """Minimum number of examples for these metrics to run by default, and minimum number of samples of large images."""
@@ -133,8 +135,7 @@ def compare(
         (torch.Size([50, 2]), torch.Size([50, 2]))
     """
     key, extractor = extractor_of(model, evaluation, features)
-    most = _MOST if model.evaluations == 1 else _FEW
-    n = samples or min(len(evaluation.split), most, max(LEAST, _NUMBERS // evaluation.spec.size))
+    n = samples or min(len(evaluation.split), at_most(model, evaluation), max(LEAST, _NUMBERS // evaluation.spec.size))
     train = None if evaluation.train is None or same(evaluation.train, evaluation.split) else evaluation.train
     return Compared(
         of_examples(model, evaluation, key, extractor, "real", evaluation.split, n, texture=texture),
@@ -221,6 +222,11 @@ def drawn(model: Model, evaluation: Evaluation, n: int, given: Batch | None = No
         known = sample(model, n, key=key, given=given, noise=not evaluation.spec.is_image)
         evaluation.memo["drawn"] = known
     return known[:n]
+
+
+def at_most(model: Model, evaluation: Evaluation) -> int:
+    """Maximum number of samples of a model that no option asks for."""
+    return min(_MOST if model.evaluations == 1 else COSTLY, evaluation.most or _MOST)
 
 
 def given_to(evaluation: Evaluation, n: int) -> Batch:

@@ -112,7 +112,7 @@ def powers(x: Tensor) -> Tensor:
 def around(power: Tensor, u: int, v: int) -> Tensor:
     """The power that a smooth spectrum ``(B, H, W)`` would have at ``(u, v)``: ``(B,)``.
 
-    The geometric mean of two opposite neighbours, which is exact along a power law to first order; the median over
+    The geometric mean of two opposite neighbours, which is exact along a power law to first order; the mean over
     directions, along an axis only those on it, since the edges of an image put much power there.
     """
     height, width = power.shape[1:]

@@ -27,6 +27,8 @@ from sandglass.runs.result import Result
 
 _LEAST = 20  # examples, so that each part has some of both kinds
 _SOUND = 200
+_FOLDS = 5
+_THIN = 3  # pixels of the shorter side: a pixel has neighbours on both sides
 _SIDE = 48  # larger images are seen as a crop of this side in full resolution, and whole at this size
 _WIDTH = 32
 _NETS = 3  # trained from different weights, and averaged
@@ -44,6 +46,7 @@ class TwoSample:
     Args:
         samples: maximum number of samples and of examples.
         folds: 1 trains on one half and tests on the other; with more, each part is tested once by cross-validation.
+            When not given, 5, and 1 where figures are to be quick: at the end of training, and to compare runs.
     """
 
     needs: tuple[str, ...] = ()
@@ -52,8 +55,8 @@ class TwoSample:
     requires: tuple[Requirement, ...] = ("complete",)
     by_default = staticmethod(worth_while)
 
-    def __init__(self, *, samples: int = 500, folds: int = 1) -> None:
-        if samples < _LEAST or folds < 1:
+    def __init__(self, *, samples: int = 500, folds: int | None = None) -> None:
+        if samples < _LEAST or (folds is not None and folds < 1):
             raise ConfigError(
                 f"two_sample needs at least {_LEAST} samples and 1 fold, not {samples} samples and {folds} folds."
             )
@@ -64,6 +67,8 @@ class TwoSample:
         n, spec = min(len(evaluation.split), self.samples), evaluation.spec
         if n < _LEAST:
             raise UnsuitableError(f"The metric 'two_sample' needs at least {_LEAST} examples.")
+        if spec.is_image and min(spec.shape[1:]) < _THIN:
+            raise UnsuitableError(f"The metric 'two_sample' needs images of at least {_THIN} pixels a side.")
         real = evaluation.split.batch(order(evaluation.split, "real", n)).x.cpu()
         fake = drawn(model, evaluation, n)
         if not bool(torch.isfinite(fake).all()):
@@ -71,7 +76,8 @@ class TwoSample:
             return [Result(name, math.nan, None, n, "1", note) for name in self.figures]
         if spec.is_image:
             real, fake = (small(quantised(x, spec)) for x in (real, fake))
-        tested = cross_validated(real.float(), fake.float(), max(2, self.folds), self.folds, evaluation.seed)
+        folds = self.folds or (1 if evaluation.quick else _FOLDS)
+        tested = cross_validated(real.float(), fake.float(), max(2, folds), folds, evaluation.seed)
         return with_conditions(model, self.results(tested, spec.is_image))
 
     def results(self, tested: Sequence[Scores], images: bool) -> list[Result]:

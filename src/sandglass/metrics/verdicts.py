@@ -29,6 +29,9 @@ BLURRED = 0.75
 COPIED, CLOSE = 0.1, 0.5
 """Share of samples as near to a training example as copies, and their distance relative to held-out examples."""
 
+NEGLECTED = 0.25
+"""Share of a class among the samples relative to that among the examples, below which it is missing."""
+
 UNUSED = 0.25
 """Share of latent dimensions in use below which most of the code is idle."""
 
@@ -52,6 +55,7 @@ def sentences(metrics: Metrics, spec: Spec | None = None) -> list[str]:
     found = [
         _not_finite(metrics),
         _missing(metrics),
+        _neglected(metrics),
         _copied(metrics),
         _grid(metrics) if image else "",
         _blurred(metrics) if image else "",
@@ -59,6 +63,16 @@ def sentences(metrics: Metrics, spec: Spec | None = None) -> list[str]:
         _different(metrics, image),
     ]
     return [sentence for sentence in found if sentence]
+
+
+def unusable(metrics: Metrics) -> bool:
+    """Whether the samples are not finite, have collapsed or show a grid, whatever the other figures.
+
+    Example:
+        >>> unusable({"coverage": {"value": 0.03, "stderr": 0.01, "n": 500, "unit": "1"}})
+        True
+    """
+    return bool(_not_finite(metrics) or _missing(metrics).startswith("collapsed") or _grid(metrics))
 
 
 def _not_finite(metrics: Metrics) -> str:
@@ -78,6 +92,12 @@ def _missing(metrics: Metrics) -> str:
     else:
         word = "collapsed" if _below(metrics, "coverage", COLLAPSED) else "much is missing"
     return f"{word}: {_percent(metrics['coverage']['value'])} of examples have a sample near them"
+
+
+def _neglected(metrics: Metrics) -> str:
+    if not _below(metrics, "least_class", NEGLECTED):
+        return ""
+    return f"a class is missing: {metrics['least_class']['note'].split(';')[0]}"
 
 
 def _copied(metrics: Metrics) -> str:

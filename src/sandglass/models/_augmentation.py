@@ -190,8 +190,3 @@ def about_grey(angle: Tensor) -> Tensor:
 
 def _matrix(entries: list[Tensor]) -> Tensor:
     return torch.stack(entries, 1).unflatten(1, (3, 3))
-
-
-def augmentation(spec: Spec, target: float) -> Augmentation | None:
-    """The augmentation, or None for a target of 0 or data that is not pictures."""
-    return Augmentation(spec, target) if target and spec.is_image else None

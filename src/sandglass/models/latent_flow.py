@@ -42,8 +42,8 @@ class LatentFlow(LatentModel):
         code_dim: size of each vector.
         beta: weight of the rate in the first stage.
         net: network family of encoder and decoder; auto is resnet for images and mlp for rows.
-        likelihood: p(x|z); auto is bernoulli for values in [0, 1], gaussian for real ones, and mixed for tables
-            with columns of other kinds.
+        likelihood: p(x|z); auto is logistic-mixture for photographs, bernoulli for other values in [0, 1], gaussian
+            for real ones, and mixed for tables with columns of other kinds.
         condition: what flow and decoder are conditioned on: labels, or a companion of each example; nothing if empty.
         sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
         flow_width: channels of the flow's network.

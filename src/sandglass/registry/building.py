@@ -92,17 +92,26 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
         return None
 
 
-def model_for(spec: Spec) -> tuple[str, str]:
+def model_for(spec: Spec, *options: str) -> tuple[str, str]:
     """The model that suits this data where none is named, and why, as the end of a sentence.
+
+    Args:
+        spec: the data.
+        options: names of options that it must have.
 
     Example:
         >>> model_for(Spec((6,)))[0], model_for(Spec((3, 32, 32), "levels"))[0]
         ('vae', 'flow-matching')
+        >>> model_for(Spec((3, 32, 32), "levels"), "latent_dim")
+        ('vae', 'it has the option latent_dim')
     """
     suited = [found for found in entries("model") if not found.preset and _suits(found.make, spec)]
     if not suited:
         return _USUAL
     first = max(suited, key=lambda found: int(getattr(found.make, "priority", 0)))
+    lacking = [name for name in options if name not in {option.name for option in schema("model", first.name)}]
+    if lacking:
+        return _USUAL[0], f"it has the option{'s' * (len(lacking) > 1)} {', '.join(lacking)}"
     return first.name, str(getattr(first.make, "because", "it suits this data"))
 
 

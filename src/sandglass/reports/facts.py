@@ -38,6 +38,7 @@ NAMES = {
     "patches_coarse": "patch distance, coarsest scale",
     "grid": "grid in the samples",
     "grid_period": "period of the grid",
+    "least_class": "share of the most neglected class",
     "sharpness": "relative sharpness",
     "bits_per_dim": "bits/dim",
     "log_prob_bits_per_dim": "bits/dim of log p(x)",
@@ -94,7 +95,7 @@ def verdict(m: Material) -> str:
             if name in metrics:
                 r = metrics[name]
                 value = f"{figure(r['value'], r['stderr'])} {_unit(r)}".strip()
-                parts.append(f"{report['split']} {_headline(name, r)} {value}")
+                parts.append(f"{report['split']} {headline(name, r.get('note'))} {value}")
                 break
         if units:
             of = units["unit"].replace("dimensions", "latent dimensions")
@@ -107,9 +108,14 @@ def verdict(m: Material) -> str:
     return "Not evaluated yet; run evaluate to see its metrics."
 
 
-def _headline(name: str, result: Mapping[str, Any]) -> str:
-    """The display name of a figure, with the features it is in where these are learnt from the data itself."""
-    return called(name) + (" (own features)" if "own features" in (result.get("note") or "") else "")
+def headline(figure: str, note: str | None) -> str:
+    """The display name of a figure, with the features it is in where these are learnt from the data itself.
+
+    Example:
+        >>> headline("fid", "48 own features of content"), headline("mse", "")
+        ('FID (own features)', 'MSE')
+    """
+    return called(figure) + (" (own features)" if "own features" in (note or "") else "")
 
 
 def _unit(result: Mapping[str, Any]) -> str:
@@ -138,7 +144,7 @@ def tiles(m: Material) -> list[tuple[str, str]]:
         for name in ("log_prob", "elbo", "rate", "distortion", "two_sample_auc", "coverage", "fid", "psnr", "mse"):
             if name in metrics and len(made) < 4:
                 r = metrics[name]
-                label = f"{report['split']} {_headline(name, r)} {_unit(r)}".strip()
+                label = f"{report['split']} {headline(name, r.get('note'))} {_unit(r)}".strip()
                 made.append((figure(r["value"], r["stderr"]).split(" ±")[0], label))
         if "active_units" in metrics:
             r = metrics["active_units"]

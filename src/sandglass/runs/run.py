@@ -286,7 +286,8 @@ class Run:
     def write_model(self, tensors: Mapping[str, Tensor], card: str, step: int) -> None:
         """Writes the self-contained ``model/`` folder: configuration, weights, model card and manifest."""
         keys = ("model", "spec", "transform", "classes")
-        config = {k: self.config[k] for k in keys} | {"sandglass": __version__, "step": step}
+        precision = self.config["training"]["precision"]
+        config = {k: self.config[k] for k in keys} | {"precision": precision, "sandglass": __version__, "step": step}
         write_model_folder(self.path / "model", config, tensors, card)
 
     def load_model(
@@ -420,4 +421,5 @@ def _assemble(
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     fill(model, tensors, str(source), allow_nonfinite=allow_nonfinite)
+    model.precision = str(config.get("precision") or config.get("training", {}).get("precision", "fp32"))
     return model.to(device).eval()

@@ -1,0 +1,84 @@
+"""Whether every class of the examples is among the samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sandglass.core import Model
+from sandglass.metrics._linear import Linear
+from sandglass.metrics.evaluation import Better, Evaluation, Requirement, UnsuitableError
+from sandglass.metrics.extractor import FeaturesOption
+from sandglass.metrics.samples import at_most, extractor_of, of_examples, of_samples, order, worth_while
+from sandglass.registry import register
+from sandglass.running import conditioned_on
+from sandglass.runs.result import Result
+
+_ENOUGH = 10  # examples of a class that the classifier finds, so that its share means something
+
+
+@register("class_shares", kind="metric")
+class ClassShares:
+    """The most neglected class: the least ratio of a class's share of the samples to its share of the examples.
+
+    A logistic regression on features of labelled training examples finds the classes of both, so that its errors are in
+    both shares. Only for models that are not given the class: theirs have the shares they are asked for.
+
+    Args:
+        features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
+        samples: number of samples, and maximum number of examples; by default the number of examples.
+    """
+
+    needs: tuple[str, ...] = ()
+    requires: tuple[Requirement, ...] = ("labels", "train", "complete")
+    figures = ("least_class",)
+    better: Mapping[str, Better] = {"least_class": "higher"}
+    by_default = staticmethod(worth_while)
+
+    def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
+        self.features, self.samples = features, samples
+
+    def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
+        """The ratio; its note names the class.
+
+        Raises:
+            UnsuitableError: the model is given the labels, or fewer than two classes have enough examples.
+        """
+        assert evaluation.train is not None  # it is required
+        if "labels" in conditioned_on(model):
+            raise UnsuitableError("The metric 'class_shares' is for models that are not given the class.")
+        y = evaluation.train.y
+        if y is None or len(y[y >= 0].unique()) < 2:
+            raise UnsuitableError("The metric 'class_shares' needs training examples of at least two classes.")
+        key, extractor = extractor_of(model, evaluation, self.features)
+        n = self.samples or min(len(evaluation.split), at_most(model, evaluation))
+        known = of_examples(model, evaluation, key, extractor, "train", evaluation.train, n).numpy()
+        labels = y[order(evaluation.train, "train", n).to(y.device)].cpu().numpy()
+        fake = of_samples(model, evaluation, key, extractor, n).numpy()
+        real = of_examples(model, evaluation, key, extractor, "real", evaluation.split, n).numpy()
+        if not np.isfinite(fake).all():
+            return [Result("least_class", math.nan, None, n, "1", "the model generates values that are not finite")]
+        classifier = Linear(known[labels >= 0], labels[labels >= 0], 1 + int(labels.max()))
+        of_fake, of_real = (
+            np.bincount(classifier.probabilities(x).argmax(1), minlength=classifier.classes) for x in (fake, real)
+        )
+        enough = np.flatnonzero(of_real >= _ENOUGH)
+        if len(enough) < 2:
+            raise UnsuitableError(f"The metric 'class_shares' needs two classes of {_ENOUGH} examples.")
+        ratios = (of_fake[enough] / len(fake)) / (of_real[enough] / len(real))
+        least = int(enough[ratios.argmin()])
+        p, q = of_fake[least] / len(fake), of_real[least] / len(real)
+        known_of = int((labels >= 0).sum())
+        note = (
+            f"{evaluation.class_name(least)} is {100 * p:.0f} % of the samples and {100 * q:.0f} % of the examples; "
+            f"by a linear classifier of {known_of:,} training examples; {extractor.about}"
+        )
+        return [Result("least_class", float(p / q), _error(p, len(fake), q, len(real)), len(fake), "1", note)]
+
+
+def _error(p: float, n: int, q: float, m: int) -> float:
+    """The standard error of ``p / q``, shares of n and of m, by the delta method; two of each are added to p."""
+    some = (p * n + 2) / (n + 4)
+    return math.sqrt(some * (1 - some) / (n + 4) + (p / q) ** 2 * q * (1 - q) / m) / q

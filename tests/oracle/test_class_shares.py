@@ -1,0 +1,67 @@
+"""The most neglected class: its ratio of shares, its error, and the sentence about it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from helpers import Draws
+from sandglass.core import Spec
+from sandglass.data.dataset import Split
+from sandglass.metrics.evaluation import UnsuitableError
+from sandglass.metrics.measure import measure
+from sandglass.metrics.verdicts import sentences
+from sandglass.runs.result import Result
+
+SPEC = Spec((2,), classes=3)
+CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
+EVEN = (0.5, 0.3, 0.2)
+
+
+def points(n: int, seed: int | torch.Generator, shares: tuple[float, ...] = EVEN) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
+    y = torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator)
+    return CENTRES[y] + torch.randn(n, 2, generator=generator), y
+
+
+def figure(shares: tuple[float, ...], seed: int = 0, n: int = 1000) -> Result:
+    generator = torch.Generator().manual_seed(10 + seed)
+    model = Draws(SPEC, lambda m: points(m, generator, shares)[0])
+    real, train = (Split(*points(n, 1000 * k + seed)) for k in (1, 2))
+    [found] = measure(model, real, names=["class_shares"], train=train, classes=("car", "horse", "ship"))
+    return found
+
+
+@pytest.mark.parametrize(("shares", "expected"), [((0.5, 0.48, 0.02), 0.1), ((0.7, 0.3, 0.0), 0.0)])
+def test_the_class_of_few_or_no_samples_is_named(shares: tuple[float, ...], expected: float) -> None:
+    found = figure(shares)
+    assert found.stderr is not None
+    assert abs(found.value - expected) < 3 * found.stderr
+    assert found.note.startswith("class 'ship' is ") and "% of the samples and" in found.note
+    said = sentences({found.name: found.to_dict()})
+    assert said == [f"a class is missing: {found.note.split(';')[0]}"]
+
+
+def test_all_classes_are_there() -> None:
+    found = figure(EVEN)
+    assert 0.7 < found.value < 1.1 and sentences({found.name: found.to_dict()}) == []
+
+
+def test_the_error_is_the_spread_over_sets() -> None:
+    """Of a class that is always the least; over 40 sets the spread is known to a ninth."""
+    found = [figure((0.6, 0.3, 0.1), seed, n=400) for seed in range(40)]
+    errors = torch.tensor([r.stderr for r in found])
+    assert float(torch.tensor([r.value for r in found]).std()) == pytest.approx(float(errors.mean()), rel=0.35)
+
+
+def test_what_it_cannot_be_said_of_is_refused() -> None:
+    x, y = points(200, 0)
+    model = Draws(SPEC, lambda m: points(m, 1)[0])
+    with pytest.raises(UnsuitableError, match="at least two classes"):
+        measure(model, Split(x, y), names=["class_shares"], train=Split(x, torch.zeros_like(y)))
+    with pytest.raises(UnsuitableError, match="two classes of 10"):
+        measure(model, Split(x[y == 0], y[y == 0]), names=["class_shares"], train=Split(x, y))
+    model.needs = ("labels",)
+    with pytest.raises(UnsuitableError, match="not given the class"):
+        measure(model, Split(x, y), names=["class_shares"], train=Split(x, y))
