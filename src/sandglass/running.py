@@ -14,7 +14,7 @@ from sandglass import rng
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
-from sandglass.engine.options import has_tiles
+from sandglass.engine.options import has_bf16
 
 ROWS = 256
 """Maximum number of codes decoded, or examples sampled, at once."""
@@ -231,6 +231,6 @@ def at_once(model: Model) -> int:
 def quickly(model: Model) -> AbstractContextManager[object]:
     """The precision of samples: bf16 where each takes many evaluations of a network that was trained so."""
     costly = model.evaluations > 1 and model.precision == "bf16" and model.dtype == torch.float32
-    if costly and (model.device.type == "cuda" or (model.device.type == "cpu" and has_tiles())):
+    if costly and (model.device.type == "cuda" or (model.device.type == "cpu" and has_bf16())):
         return torch.autocast(model.device.type, torch.bfloat16)
     return nullcontext()
