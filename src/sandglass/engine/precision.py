@@ -1,4 +1,4 @@
-"""Precision and threads: of a forward pass, and the global settings of a run, restored afterwards."""
+"""Precision, threads and memory: of a forward pass, and the global settings of a run, restored afterwards."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
+from sandglass.engine.memory import keep_freed
 from sandglass.engine.options import Training
 
 
 @contextmanager
 def settings(options: Training) -> Iterator[None]:
-    """Threads and matrix precision as the run says."""
+    """Threads and matrix precision as the run says; memory is kept from step to step, from then on."""
+    keep_freed()
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
     if options.threads is not None and options.threads != threads:
         torch.set_num_threads(options.threads)

@@ -22,9 +22,9 @@ EMA = 0.999
 """Decay of the average of the weights: a velocity is a mean over noise that a batch knows little of."""
 
 ROWS: Mapping[str, Any] = {"name": "mlp", "widths": [256, 256, 256], "activation": "silu"}
-_WIDTH = 32
+_WIDTH, _WIDTH_INK = 32, 48
 _LEAST = 16  # pixels of the shorter side of pictures that it suits best
-_MOST = 32  # pixels of the shorter side of a picture's largest map
+_MOST, _MOST_INK = 32, 16  # pixels of the shorter side of a picture's largest map
 
 _EXACT = 32  # values of an example up to which the divergence is exact
 
@@ -90,17 +90,19 @@ class FlowMatching(Model):
 
     @staticmethod
     def defaults(spec: Spec) -> dict[str, Any]:
-        """The net: a velocity takes more layers than an encoder, and pictures are seen pixel by pixel up to 32 a side.
+        """The net: a velocity takes more layers than an encoder, and photographs are seen pixel by pixel up to 32 a side.
 
-        On photographs of 32x32 that was better after equal time than squares of 2x2 with twice the channels: an error
-        of 0.362 a value, not 0.374, after six minutes of one core.
+        Squares of 2x2 cost less, and after five minutes drew better shapes at 32x32, but with a grid of their size in
+        the texture of photographs. Ink has no texture, and is seen in squares from 17 pixels a side.
         """
         if not spec.is_image:
             return {"net": ROWS}
+        ink = spec.support in ("unit", "binary")
+        most, width = (_MOST_INK, _WIDTH_INK) if ink else (_MOST, _WIDTH)
         side, patch = min(spec.shape[1:]), 1
-        while side / patch > _MOST:
+        while side / patch > most:
             patch *= 2
-        return {"net": {"name": "resnet", "width": _WIDTH, "patch": patch}}
+        return {"net": {"name": "resnet", "width": width, "patch": patch}}
 
     def stages(self) -> Sequence[Stage]:
         """One: the mean and scale of the data, then the velocity."""
