@@ -135,7 +135,6 @@ BAD: Mapping[str, int] = {
     "two_sample_auc": 1,
     "coverage": -1,
     "precision": -1,
-    "least_class": -1,
     "fid": 1,
     "patches": 1,
     "patches_fine": 1,

@@ -90,7 +90,7 @@ class FlowMatching(Model):
 
     @staticmethod
     def defaults(spec: Spec) -> dict[str, Any]:
-        """The net: a velocity takes more layers than an encoder, and photographs are seen pixel by pixel up to 32 a side.
+        """The net: a velocity takes more layers than an encoder, and photographs are seen by the pixel up to 32 a side.
 
         Squares of 2x2 cost less, and after five minutes drew better shapes at 32x32, but with a grid of their size in
         the texture of photographs. Ink has no texture, and is seen in squares from 17 pixels a side.
