@@ -106,7 +106,7 @@ def main() -> None:
     assert test.x is not None and test.y is not None
     p = probabilities(judge, test.x)
     print(f"judge: accuracy {(p.argmax(1) == test.y).double().mean():.4f}\ntest pictures: {figures(p)}", flush=True)
-    begun, number = time.monotonic(), len(list(asked.out.glob("run-*")))
+    begun, number = time.monotonic(), len(list(asked.out.glob("run-*.png")))
     run = sandglass.train(
         asked.model, data, out=asked.out / f"run-{number}", minutes=asked.minutes,
         model_options=settings(asked.option), **settings(asked.training),

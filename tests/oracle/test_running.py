@@ -115,3 +115,17 @@ def test_large_examples_are_made_few_at_once() -> None:
     assert [n for n, _ in model.asked] == [5, 5, 5]
     model.spec = replace(model.spec, shape=(3, 8, 8))
     assert running.at_once(model) == running.ROWS
+
+
+def test_samples_are_drawn_in_the_precision_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(running, "has_bf16", lambda: True)
+    spec = Spec((1, 8, 8), "unit")
+    model = registry.build("flow-matching", spec, net={"name": "conv", "width": 8}, steps=2).eval()
+    single = running.sample(model, 3)
+    monkeypatch.setattr(running, "quickly", lambda model: torch.autocast("cpu", enabled=False))
+    assert torch.equal(single, running.sample(model, 3)), "fp32 unless a run says otherwise"
+    monkeypatch.undo()
+    monkeypatch.setattr(running, "has_bf16", lambda: True)
+    model.precision = "bf16"
+    assert not torch.equal(single, running.sample(model, 3))
+    assert torch.allclose(single, running.sample(model, 3), atol=0.05)

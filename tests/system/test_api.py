@@ -246,3 +246,12 @@ def test_a_mistyped_folder_is_not_looked_up_elsewhere(run: sandglass.Run, monkey
     Path("runs/mine").mkdir()
     with pytest.raises(NotFoundError, match="Did you mean runs/mine"):
         sandglass.load("rns/mine")
+
+
+def test_a_loaded_model_knows_the_precision_it_was_trained_in(tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16"):
+        small = {"latent_dim": 2, "net": "mlp"}
+        run = sandglass.train(
+            "vae", "digits", out=tmp_path / precision, epochs=1, precision=precision, model_options=small
+        )
+        assert run.load_model().precision == run.load_model("last").precision == precision

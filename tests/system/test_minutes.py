@@ -11,6 +11,7 @@ import yaml
 
 import sandglass
 from helpers import Quiet, digest, fresh, make_loop, pictures, stop_at
+from sandglass.core import Model
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import (
@@ -145,6 +146,20 @@ def test_the_width_is_chosen_where_it_was_not_given() -> None:
     assert free_width("vae", {}) and free_width("vae", {"net": "conv"}) and free_width("vae", {"net": {"name": "conv"}})
     assert not free_width("vae", {"net": {"name": "conv", "width": 8}})
     assert not free_width("vae", {"net": object()})
+
+
+def test_a_width_that_another_option_forbids_is_not_taken() -> None:
+    """A resnet of at most 32 channels is not made of 64, however much time there is."""
+    data = pictures()
+    options = {"name": "resnet", "width": 32, "max_width": 32}
+    model = fresh("vae", data, latent_dim=2, net=options)
+
+    def make(width: int) -> Model:
+        return fresh("vae", data, latent_dim=2, net={**options, "width": width})
+
+    with pytest.raises(ConfigError, match="max_width"):
+        make(64)
+    assert make_plan(model, data, Training(minutes=10**4, threads=1), make, clock=Ticking(0.01)).width == 32
 
 
 def test_a_plan_says_what_it_chose() -> None:

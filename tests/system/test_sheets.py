@@ -85,6 +85,20 @@ def test_the_average_of_the_weights_is_shown(tmp_path: Path) -> None:
     assert all(a.read_bytes() != b.read_bytes() for a, b in zip(*sheets, strict=True))
 
 
+def test_the_last_sheet_of_costly_samples_has_them_all(tmp_path: Path) -> None:
+    """The earlier ones have 16 of the same: with a learning rate that moves nothing, the same pictures."""
+    small = {"net": {"name": "conv", "width": 4}, "steps": 2}
+    paths, _ = train(tmp_path / "run", "flow-matching", lr=1e-30, model_options=small)
+    tiles = [cut(np.asarray(Image.open(path))[..., None], 8, 8) for path in paths]
+    assert [len(t) for t in tiles] == [16, 16, 16, 64]
+    assert all((t == tiles[-1][:16]).all() for t in tiles[:3])
+
+
+def test_a_run_that_stops_early_has_a_last_sheet(tmp_path: Path) -> None:
+    paths, _ = train(tmp_path / "run", epochs=50, sheets=2, lr=1e-30, early_stopping=3)
+    assert len(paths) == 1 and int(paths[0].stem.split("-")[1]) < 100
+
+
 def test_every_class_has_a_column(tmp_path: Path) -> None:
     paths, _ = train(tmp_path / "run", "cvae")
     sheet = np.asarray(Image.open(paths[-1]))
