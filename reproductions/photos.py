@@ -13,6 +13,7 @@ Written to the folder, and nothing is trained twice: a row that is in ``rows.jso
     rows.json       all figures with their standard errors, the planned and the real minutes, the machine
     table.md        the table
     *.png           64 samples of each
+    sheets.jpg      32 samples of each, beside one another
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from plain import LOOPS
 from torch import Tensor
 
@@ -132,6 +133,22 @@ def sheet(model: Model, path: Path) -> None:
     image.resize((8 * w * zoom, 8 * h * zoom), Image.Resampling.NEAREST).save(path)
 
 
+def montage(folder: Path, rows: dict[str, Any]) -> None:
+    """``sheets.jpg``: the upper halves of all sheets in two columns, with names and AUCs above them."""
+    width, height, line = 320, 160, 16
+    canvas = Image.new("RGB", (2 * width + 8, -(-len(rows) // 2) * (height + line + 8)), "white")
+    for place, (key, found) in enumerate(rows.items()):
+        left, top = place % 2 * (width + 8), place // 2 * (height + line + 8)
+        words = f"{found['model']}, {found['pictures']} pictures, {found['minutes']:g} minutes"
+        if (area := found["figures"].get("two_sample_auc", {}).get("value")) is not None:
+            words += f": AUC {area:.2f}"
+        ImageDraw.Draw(canvas).text((left + 2, top + 2), words, "black")
+        with Image.open(folder / f"{key}.png") as whole:
+            half = whole.convert("RGB").crop((0, 0, whole.width, whole.height // 2))
+        canvas.paste(half.resize((width, height), Image.Resampling.LANCZOS), (left, top + line))
+    canvas.save(folder / "sheets.jpg", quality=88)
+
+
 def unused(whole: Dataset, count: int) -> Tensor:
     """Real pictures ``(N, C, H, W)`` that :func:`limited` neither trains on nor tests with, at most 2,000."""
     rest = whole.train.take(permutation(len(whole.train), 0, "photos")[count:][:2000])
@@ -223,6 +240,7 @@ def main() -> None:
                     (options.out / "table.md").write_text(table(rows))
                     shown = {f: round(v["value"], 3) for f in FIGURES if (v := rows[key]["figures"].get(f))}
                     print(f"{key}: {took:.1f} min, {shown}", flush=True)
+    montage(options.out, rows)
     print(table(rows))
 
 

@@ -30,5 +30,6 @@ def test_every_family_on_the_same_photos(tmp_path: Path) -> None:
     names = ["other real pictures", "Gaussian of 64 components", "plain DCGAN", "plain VAE", "vae of 0.1", "vae"]
     assert [row["model"] for row in rows.values()] == names
     assert all((tmp_path / "out" / f"{key}.png").exists() for key in rows)
+    assert (tmp_path / "out" / "sheets.jpg").exists()
     assert (tmp_path / "out" / "table.md").read_text().count("\n") == 2 + len(names)
     assert len(list((tmp_path / "out").glob("run-*"))) == 2
