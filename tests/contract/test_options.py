@@ -55,6 +55,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("net", "patch"): [2],
     ("schedule", "ratio"): [0.25],
     ("metric", "samples"): [20, 22],
+    ("metric", "folds"): [2],
     ("metric", "examples"): [5],
     ("metric", "window"): [5],
     ("metric", "features"): ["pixels", {"name": "own", "updates": 3}],

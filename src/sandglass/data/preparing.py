@@ -310,13 +310,12 @@ def has_tones(x: Tensor | Rows, transform: ImageTransform) -> bool:
         (True, False)
     """
     count = min(500, max(8, _LOOKED_AT // math.prod(x.shape[1:])))
-    some = x[permutation(len(x), 0, "tones")[:count].sort().values].float()
-    unit = some if transform.continuous else some / (transform.levels - 1)
-    values, counts = (unit * 255).round().unique(return_counts=True)
-    ground = values[counts.argmax()] / 255
-    between = (unit > _EDGE) & (unit < 1 - _EDGE)
-    rest = (unit - ground).abs() > 0.5 / 255
-    return bool((between & rest).sum() > _TONES * rest.sum())
+    some = x[permutation(len(x), 0, "tones")[:count].sort().values].flatten()
+    levels = 256 if transform.continuous else transform.levels
+    counts = torch.bincount((some * 255).round().to(torch.uint8) if transform.continuous else some, minlength=levels)
+    counts[counts.argmax()] = 0
+    unit = torch.arange(levels) / (levels - 1)
+    return bool(counts[(unit > _EDGE) & (unit < 1 - _EDGE)].sum() > _TONES * counts.sum())
 
 
 def _shape(transform: ImageTransform) -> str:

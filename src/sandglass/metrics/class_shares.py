@@ -16,12 +16,12 @@ from sandglass.registry import register
 from sandglass.running import conditioned_on
 from sandglass.runs.result import Result
 
-_ENOUGH = 10  # examples of a class that the classifier finds, so that its share means something
+_ENOUGH = 3  # examples of a class that the classifier finds, so that it has a share
 
 
 @register("class_shares", kind="metric")
 class ClassShares:
-    """The most neglected class: the least ratio of a class's share of the samples to its share of the examples.
+    """The most neglected class: the ratio of its share of the samples to its share of the examples.
 
     A logistic regression on features of labelled training examples finds the classes of both, so that its errors are in
     both shares. Only for models that are not given the class: theirs have the shares they are asked for.
@@ -67,15 +67,17 @@ class ClassShares:
         enough = np.flatnonzero(of_real >= _ENOUGH)
         if len(enough) < 2:
             raise UnsuitableError(f"The metric 'class_shares' needs two classes of {_ENOUGH} examples.")
-        ratios = (of_fake[enough] / len(fake)) / (of_real[enough] / len(real))
-        least = int(enough[ratios.argmin()])
-        p, q = of_fake[least] / len(fake), of_real[least] / len(real)
+        shares = [(of_fake[k] / len(fake), of_real[k] / len(real)) for k in enough]
+        errors = [_error(p, len(fake), q, len(real)) for p, q in shares]
+        # A rare class has a low ratio by chance: the one that is low beyond its error comes first.
+        place = int(np.argmin([p / q + 3 * error for (p, q), error in zip(shares, errors, strict=True)]))
+        least, (p, q), error = int(enough[place]), shares[place], errors[place]
         known_of = int((labels >= 0).sum())
         note = (
             f"{evaluation.class_name(least)} is {100 * p:.0f} % of the samples and {100 * q:.0f} % of the examples; "
             f"by a linear classifier of {known_of:,} training examples; {extractor.about}"
         )
-        return [Result("least_class", float(p / q), _error(p, len(fake), q, len(real)), len(fake), "1", note)]
+        return [Result("least_class", float(p / q), error, len(fake), "1", note)]
 
 
 def _error(p: float, n: int, q: float, m: int) -> float:
