@@ -1,4 +1,4 @@
-"""Which model for my pictures: every family on the same photos for the same minutes, with sheets and figures.
+"""Which model for my pictures: several on the same photos for the same minutes, with sheets and figures.
 
     python reproductions/photos.py --data photos/ [--pictures 300 1500] [--size 32] [--minutes 5] [--out FOLDER]
 

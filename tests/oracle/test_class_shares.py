@@ -9,6 +9,7 @@ from torch import Tensor
 from helpers import Draws
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
+from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import UnsuitableError
 from sandglass.metrics.measure import measure
 from sandglass.metrics.verdicts import sentences
@@ -60,6 +61,12 @@ def test_what_it_cannot_be_said_of_is_refused() -> None:
     model = Draws(SPEC, lambda m: points(m, 1)[0])
     with pytest.raises(UnsuitableError, match="at least two classes"):
         measure(model, Split(x, y), names=["class_shares"], train=Split(x, torch.zeros_like(y)))
+    few = torch.full_like(y, -1)  # of the 30 that are looked at, as good as none has a label
+    few[:2] = torch.tensor([0, 1])
+    with pytest.raises(UnsuitableError, match="at least two classes"):
+        measure(model, Split(x[:30], y[:30]), names=["class_shares"], train=Split(x, few))
+    with pytest.raises(ConfigError, match="at least 1 sample"):
+        measure(model, Split(x, y), train=Split(x, y), class_shares={"samples": 0})
     with pytest.raises(UnsuitableError, match="two classes of 3"):
         measure(model, Split(x[y == 0], y[y == 0]), names=["class_shares"], train=Split(x, y))
     model.needs = ("labels",)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from sandglass.core import Model
+from sandglass.errors import ConfigError
 from sandglass.metrics._linear import Linear
 from sandglass.metrics.evaluation import Better, Evaluation, Requirement, UnsuitableError
 from sandglass.metrics.extractor import FeaturesOption
@@ -29,6 +30,9 @@ class ClassShares:
     Args:
         features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
         samples: number of samples, and maximum number of examples; by default the number of examples.
+
+    Raises:
+        ConfigError: fewer than 1 sample.
     """
 
     needs: tuple[str, ...] = ()
@@ -38,6 +42,8 @@ class ClassShares:
     by_default = staticmethod(worth_while)
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None) -> None:
+        if samples is not None and samples < 1:
+            raise ConfigError(f"class_shares needs at least 1 sample, not {samples}.")
         self.features, self.samples = features, samples
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
@@ -49,13 +55,12 @@ class ClassShares:
         assert evaluation.train is not None  # it is required
         if "labels" in conditioned_on(model):
             raise UnsuitableError("The metric 'class_shares' is for models that are not given the class.")
-        y = evaluation.train.y
-        if y is None or len(y[y >= 0].unique()) < 2:
+        y, n = evaluation.train.y, self.samples or min(len(evaluation.split), at_most(model, evaluation))
+        labels = np.empty(0) if y is None else y[order(evaluation.train, "train", n).to(y.device)].cpu().numpy()
+        if len(np.unique(labels[labels >= 0])) < 2:
             raise UnsuitableError("The metric 'class_shares' needs training examples of at least two classes.")
         key, extractor = extractor_of(model, evaluation, self.features)
-        n = self.samples or min(len(evaluation.split), at_most(model, evaluation))
         known = of_examples(model, evaluation, key, extractor, "train", evaluation.train, n).numpy()
-        labels = y[order(evaluation.train, "train", n).to(y.device)].cpu().numpy()
         fake = of_samples(model, evaluation, key, extractor, n).numpy()
         real = of_examples(model, evaluation, key, extractor, "real", evaluation.split, n).numpy()
         if not np.isfinite(fake).all():
