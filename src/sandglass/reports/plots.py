@@ -40,7 +40,7 @@ def curve_chart(panel: Panel, best: float | None = None) -> Chart:
         last = max((e for line in panel.lines for e in line.curve.epochs), default=1.0)
         if best is not None:
             axes.axvline(best, color=colour("muted"), linewidth=1.4, linestyle=(0, (1, 1.5)),
-                         label=f"best epoch: {best:g}")  # fmt: skip
+                         label=f"best epoch: {round(best, 1):g}")  # fmt: skip
         axes.set_xlim(*((0.5, 1.5) if last <= 1 else (1 - 0.02 * last, last * 1.02)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
