@@ -23,7 +23,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,8 @@ OLD: dict[str, dict[str, Any]] = {
 
 OLD_NET: dict[str, Any] = {"name": "conv", "width": 32}
 OLD_TRAINING: dict[str, Any] = {"ema": 0.0, "precision": "fp32"}
+
+RIVALS = ("plain", "old")
 
 UNSEEN = 500
 """At most so many pictures, which no model is trained on; as many samples of every model are compared with them."""
@@ -156,16 +158,17 @@ def unused(whole: Dataset, count: int) -> Tensor:
     return torch.cat(parts)
 
 
-def rivals(
-    data: Dataset, other: Tensor, minutes: float, names: list[str], out: Path
+def contenders(
+    data: Dataset, other: Tensor, minutes: float, names: list[str], out: Path, rivals: Collection[str]
 ) -> Iterator[tuple[str, Callable[[], Model]]]:
     """Names, and what makes the model."""
     yield "other real pictures", lambda: Pool(data.spec, other)
     yield "Gaussian of 64 components", lambda: Components(data.spec, stored(data).float() / 255)
     for name, loop in LOOPS.items():
-        yield name, lambda loop=loop: loop(stored(data), data.spec, 60 * minutes)
+        if "plain" in rivals:
+            yield name, lambda loop=loop: loop(stored(data), data.spec, 60 * minutes)
     for name in names:
-        if name in OLD:
+        if name in OLD and "old" in rivals:
             old = {**OLD_TRAINING, "model_options": {"net": OLD_NET, **OLD[name]}}
             yield f"{name} of 0.1", partial(trained, name, data, minutes, out / f"run-old-{name}", **old)
         yield name, partial(trained, name, data, minutes, out / f"run-{name}")
@@ -209,6 +212,9 @@ def main() -> None:
     parser.add_argument("--size", nargs="+", type=int, default=[32])
     parser.add_argument("--minutes", nargs="+", type=float, default=[5])
     parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument(
+        "--rivals", nargs="*", choices=RIVALS, default=RIVALS, help="the plain loops, the defaults of 0.1; may be empty"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/photos"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -224,7 +230,9 @@ def main() -> None:
                 continue
             data = limited(whole, count)
             for minutes in options.minutes:
-                for name, make in rivals(data, unused(whole, count), minutes, options.models, options.out):
+                for name, make in contenders(
+                    data, unused(whole, count), minutes, options.models, options.out, options.rivals
+                ):
                     key = f"{count}-{side}-{minutes:g}-{name}".replace(" ", "-")
                     if key in rows:
                         continue

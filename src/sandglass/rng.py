@@ -2,12 +2,15 @@
 
 Noise inside a step is a function of (seed, stage, step, phase, shard); the order of the data of (seed, epoch); an
 example's augmentation of (seed, epoch, index). So stopping and resuming cannot change a draw.
+
+The generators are those of the process: while one thread draws inside :func:`forked`, others wait to enter it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +20,8 @@ from torch import Tensor
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15, the increment of splitmix64, as a signed integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
+
+_drawing = threading.RLock()
 
 
 def key(*parts: int | str) -> int:
@@ -48,6 +53,8 @@ def reseed(seed: int, device: torch.device) -> None:
 def forked(device: torch.device | str = "cpu", *parts: int | str) -> Iterator[None]:
     """Restores the global generators on exit; with ``parts``, seeds them by that key on entry.
 
+    One thread at a time: another waits until this one has left, so that its draws do not come between.
+
     Example:
         >>> with forked("cpu", 0, "a"):
         ...     a = torch.rand(())
@@ -56,18 +63,31 @@ def forked(device: torch.device | str = "cpu", *parts: int | str) -> Iterator[No
         True
     """
     device = torch.device(device)
-    cpu = torch.get_rng_state()
-    other = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    with _drawing:
+        before = _states(device)
+        try:
+            if parts:
+                reseed(key(*parts), device)
+            yield
+        finally:
+            _restore(before, device)
+
+
+def _states(device: torch.device) -> tuple[Tensor, ...]:
+    """The states of the global generators: that of the CPU, and that of another device."""
+    if device.type == "cuda":
+        return torch.get_rng_state(), torch.cuda.get_rng_state(device)
     if device.type == "mps":
-        other = torch.mps.get_rng_state()
-    try:
-        if parts:
-            reseed(key(*parts), device)
-        yield
-    finally:
-        torch.set_rng_state(cpu)
-        if other is not None:
-            torch.cuda.set_rng_state(other, device) if device.type == "cuda" else torch.mps.set_rng_state(other)
+        return torch.get_rng_state(), torch.mps.get_rng_state()
+    return (torch.get_rng_state(),)
+
+
+def _restore(states: tuple[Tensor, ...], device: torch.device) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states[1])
 
 
 def permutation(n: int, *parts: int | str) -> Tensor:

@@ -45,14 +45,14 @@ def observing(model: Model, *key: int | str) -> Iterator[None]:
         >>> model.training
         True
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad(), rng.forked(model.device, *key):
+    with torch.no_grad(), rng.forked(model.device, *key):
+        modes = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
             yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+        finally:
+            for module, mode in modes:
+                module.training = mode
 
 
 def over(

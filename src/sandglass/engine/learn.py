@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import torch
 
-from sandglass import rng
 from sandglass.core import Clock, Model
 from sandglass.data.dataset import Split
 from sandglass.data.loading import Loader
@@ -48,7 +47,7 @@ def learn(
     stepper = Stepper(model, model.stages()[0], replace(options, log_every=updates))
     loader = Loader(split, options.batch_size, seed=options.seed, device=model.device, dtype=model.dtype)
     factor = make_factor(options, loader.steps_per_epoch)
-    with torch.enable_grad(), rng.forked(model.device):
+    with torch.enable_grad():
         stepper.train()
         for step in range(updates):
             epoch = torch.tensor(step / loader.steps_per_epoch, dtype=model.dtype, device=model.device)

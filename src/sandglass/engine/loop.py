@@ -140,7 +140,7 @@ class Loop:
                 self.keep_best()  # a crash may have come between writing the checkpoint and the model
         self.begun = self.time() - self.now.seconds
         first = self.now.total
-        with self.signals, rng.forked(self.device), settings(self.options), watching(self.progress):
+        with self.signals, settings(self.options), watching(self.progress):
             self.run.event("resume" if resume else "start", step=first)
             self.recorder.mirror.start(first)
             try:
@@ -195,8 +195,8 @@ class Loop:
         assert self.stage.fit is not None
         batches = {name: self.batches(split) for name, split in self.data.splits.items()}
         self.model.eval()
-        rng.reseed(rng.key(self.own.seed, "fit", self.stage.name), self.device)
-        figures = self.stage.fit(batches["train"], batches.get("validation"))
+        with rng.forked(self.device, self.own.seed, "fit", self.stage.name):
+            figures = self.stage.fit(batches["train"], batches.get("validation"))
         self.now.fitted, self.now.offset = True, self.now.offset + 1
         n = len(self.data.train)
         self.recorder.log(

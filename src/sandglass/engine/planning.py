@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from sandglass import registry, rng
+from sandglass import registry
 from sandglass.core import Clock, Model, Stage
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
@@ -353,7 +353,7 @@ def measure(
         corrupt=make_corruption(training.corrupt, data.spec),
         stream=stage.name,
     )
-    with torch.enable_grad(), rng.forked(device), settings(training):
+    with torch.enable_grad(), settings(training):
         stepper = Stepper(model, stage, training)
         stepper.train()
         done, begun = 0, clock()

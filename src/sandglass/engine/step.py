@@ -95,11 +95,11 @@ class Stepper:
         totals: list[Tensor] = []
         names: list[str] = []
         for shard, piece in enumerate(shards):
-            rng.reseed(rng.key(self.options.seed, "noise", self.stage.name, clock.step, number, shard), self.device)
-            with autocast(self.options, self.device):
-                terms = phase.loss(piece, clock)
             share = len(piece) / len(batch)
-            (terms.loss * share if share < 1 else terms.loss).backward()
+            with rng.forked(self.device, self.options.seed, "noise", self.stage.name, clock.step, number, shard):
+                with autocast(self.options, self.device):
+                    terms = phase.loss(piece, clock)
+                (terms.loss * share if share < 1 else terms.loss).backward()
             names, values = term_values(terms)
             if len(shards) > 1:
                 values = [value * share for value in values]
