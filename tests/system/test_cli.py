@@ -297,7 +297,7 @@ def test_evaluate_json(cli: Cli, run: Path) -> None:
     code, out, err = cli("evaluate", run, "--json")
     found = json.loads(out)
     assert code == 0 and err == ""
-    assert set(found) == {"model", "data", "split", "step", "metrics"} and found["split"] == "test"
+    assert set(found) == {"model", "data", "split", "step", "quick", "metrics"} and found["split"] == "test"
     assert {"elbo", "mse", "active_units"} <= set(found["metrics"])
     for metric in found["metrics"].values():
         assert {"value", "stderr", "n", "unit"} <= set(metric) <= {"value", "stderr", "n", "unit", "note"}

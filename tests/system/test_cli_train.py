@@ -220,6 +220,25 @@ def test_train_closes_with_figures_report_and_what_next(cli: Cli, tmp_path: Path
     assert cli("report", run)[0] == 0 and (run / "report.html").is_file()
 
 
+def test_training_ends_with_quick_figures_and_evaluate_gives_the_rest(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("train", "vae", "--data", "digits", "--net", "mlp", "--epochs", "1", "--out", "run")
+    assert code == 0 and "Quick figures on 359 test examples; for all, sandglass evaluate run" in out, err
+    quick = json.loads((tmp_path / "run" / "results.json").read_text())["test"]
+    assert quick["quick"] and {"elbo", "two_sample_auc", "coverage", "fid", "grid", "active_units"} <= set(
+        quick["metrics"]
+    )
+    assert not {"ssim", "mmd", "fid_infinity", "mutual_information"} & set(quick["metrics"])
+    assert "These are quick figures" in (tmp_path / "run" / "report.html").read_text()
+    assert cli("evaluate", "run", "--metrics", "mmd,elbo")[0] == 0
+    some = json.loads((tmp_path / "run" / "results.json").read_text())["test"]
+    assert some["quick"] and set(some["metrics"]) == {*quick["metrics"], "mmd"}
+    sandglass.evaluate(tmp_path / "run")
+    all_of_them = json.loads((tmp_path / "run" / "results.json").read_text())["test"]
+    assert not all_of_them["quick"] and {*some["metrics"], "ssim"} < set(all_of_them["metrics"])
+    code, out, _ = cli("metrics", "fid")
+    assert code == 0 and "and at the end of training" in out
+
+
 @pytest.mark.parametrize(
     ("model", "options", "hint"),
     [

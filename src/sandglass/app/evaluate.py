@@ -157,7 +157,8 @@ def metrics(words: Sequence[str]) -> int:
     print(f"model requirements: {', '.join(make.needs) or 'samples only'}")
     print(f"data requirements: {', '.join(requires) or 'none'}")
     suits = " and data" if callable(by_default) else ""
-    print("computed: " + (f"by default, for suitable models{suits}" if by_default else "when requested by name"))
+    end = ", and at the end of training" if getattr(make, "quick", False) else ""
+    print("computed: " + (f"by default, for suitable models{suits}{end}" if by_default else "when requested by name"))
     if schema("metric", args.metric):
         print()
         options_table("metric", args.metric)

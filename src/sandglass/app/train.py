@@ -235,7 +235,8 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
         images = figures(trained, show)
         page = write_page(trained)
         say(f"evaluation and report took {duration(time.perf_counter() - begun)}")
-        print(f"\nOn {len(data.splits[split]):,} {split} examples:\n")
+        examples = f"{len(data.splits[split]):,} {split} examples"
+        print(f"\nQuick figures on {examples}; for all, sandglass evaluate {run.path}:\n")
         metrics_table(measured["metrics"])
         wrong(measured["metrics"], trained.model.spec)
         print()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,9 @@ class Adam(torch.optim.Optimizer):
         >>> w.data
         tensor([-0.1000,  0.1000])
     """
+
+    # Without the decorator that keeps it from the compiler of PyTorch, because that imports the compiler: a second.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
     def __init__(
         self,

@@ -71,6 +71,7 @@ class Bound:
 
     needs = ("bound",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
+    quick = True
     better: Mapping[str, Better] = {"elbo": "higher", "bits_per_dim": "lower"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:

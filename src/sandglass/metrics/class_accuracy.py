@@ -49,6 +49,7 @@ class ClassAccuracy:
     needs = ("labels",)
     requires = ("labels", "train", "complete")
     figures = ("class_accuracy_samples", "class_accuracy_examples")
+    quick = True
     better: Mapping[str, Better] = {"class_accuracy_samples": "higher"}
     by_default = staticmethod(worth_while)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from sandglass.core import Model
 from sandglass.errors import ConfigError
@@ -24,8 +26,9 @@ _ENOUGH = 3  # examples of a class that the classifier finds, so that it has a s
 class ClassShares:
     """The most neglected class: the ratio of its share of the samples to its share of the examples.
 
-    A logistic regression on features of labelled training examples finds the classes of both, so that its errors are in
-    both shares. Only for models that are not given the class: theirs have the shares they are asked for.
+    One classifier finds the classes of both, so that its errors are in both shares: that of the features, if it is of
+    the classes of the data, else a logistic regression on features of labelled training examples. Only for models that
+    are not given the class: theirs have the shares they are asked for.
 
     Args:
         features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
@@ -38,6 +41,7 @@ class ClassShares:
     needs: tuple[str, ...] = ()
     requires: tuple[Requirement, ...] = ("labels", "train", "complete")
     figures = ("least_class",)
+    quick = True
     better: Mapping[str, Better] = {"least_class": "higher"}
     by_default = staticmethod(worth_while)
 
@@ -60,15 +64,17 @@ class ClassShares:
         if len(np.unique(labels[labels >= 0])) < 2:
             raise UnsuitableError("The metric 'class_shares' needs training examples of at least two classes.")
         key, extractor = extractor_of(model, evaluation, self.features)
-        known = of_examples(model, evaluation, key, extractor, "train", evaluation.train, n).numpy()
-        fake = of_samples(model, evaluation, key, extractor, n).numpy()
-        real = of_examples(model, evaluation, key, extractor, "real", evaluation.split, n).numpy()
-        if not np.isfinite(fake).all():
+        fake = of_samples(model, evaluation, key, extractor, n)
+        real = of_examples(model, evaluation, key, extractor, "real", evaluation.split, n)
+        if not bool(torch.isfinite(fake).all()):
             return [Result("least_class", math.nan, None, n, "1", "the model generates values that are not finite")]
-        classifier = Linear(known[labels >= 0], labels[labels >= 0], 1 + int(labels.max()))
-        of_fake, of_real = (
-            np.bincount(classifier.probabilities(x).argmax(1), minlength=classifier.classes) for x in (fake, real)
-        )
+        if extractor.labels and extractor.classify is not None:
+            find, how = extractor.classify, "by the classifier of the features"
+        else:
+            known = of_examples(model, evaluation, key, extractor, "train", evaluation.train, n)
+            find, how = fitted(known, labels)
+        found = [find(x).argmax(1).numpy() for x in (fake, real)]
+        of_fake, of_real = (np.bincount(k, minlength=1 + max(map(np.max, found))) for k in found)
         enough = np.flatnonzero(of_real >= _ENOUGH)
         if len(enough) < 2:
             raise UnsuitableError(f"The metric 'class_shares' needs two classes of {_ENOUGH} examples.")
@@ -77,12 +83,17 @@ class ClassShares:
         # A rare class has a low ratio by chance: the one that is low beyond its error comes first.
         place = int(np.argmin([p / q + 3 * error for (p, q), error in zip(shares, errors, strict=True)]))
         least, (p, q), error = int(enough[place]), shares[place], errors[place]
-        known_of = int((labels >= 0).sum())
-        note = (
-            f"{evaluation.class_name(least)} is {100 * p:.0f} % of the samples and {100 * q:.0f} % of the examples; "
-            f"by a linear classifier of {known_of:,} training examples; {extractor.about}"
-        )
+        shared = f"{100 * p:.0f} % of the samples and {100 * q:.0f} % of the examples"
+        note = f"{evaluation.class_name(least)} is {shared}; {how}; {extractor.about}"
         return [Result("least_class", float(p / q), error, len(fake), "1", note)]
+
+
+def fitted(features: Tensor, labels: np.ndarray) -> tuple[Callable[[Tensor], Tensor], str]:
+    """A linear classifier of ``(N, D)`` features, fitted where the label is not -1, and how it is described."""
+    known = labels >= 0
+    classifier = Linear(features.numpy()[known], labels[known], 1 + int(labels.max()))
+    how = f"by a linear classifier of {int(known.sum()):,} training examples"
+    return lambda x: torch.from_numpy(classifier.probabilities(x.numpy())), how
 
 
 def _error(p: float, n: int, q: float, m: int) -> float:

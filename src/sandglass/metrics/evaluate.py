@@ -41,11 +41,11 @@ def evaluate(
         seed: of the noise.
         device: to compute on.
         model: the run's model where it is already loaded.
-        quick: whether what takes long is measured on less, as at the end of ``sandglass train``.
+        quick: whether what takes long is left out or measured on less, as at the end of ``sandglass train``.
         options: options per metric, such as ``log_prob={"k": 1000}``.
 
     Returns:
-        ``{"model", "data", "split", "step", "metrics": {name: {"value", "stderr", "n", "unit"}}}``.
+        ``{"model", "data", "split", "step", "quick", "metrics": {name: {"value", "stderr", "n", "unit"}}}``.
 
     Raises:
         DataError: there is no such split.
@@ -66,6 +66,7 @@ def evaluate(
         "data": dataset.name,
         "split": split,
         "step": step,
+        "quick": quick,
         "metrics": {r.name: r.to_dict() for r in results},
     }
     if own:
@@ -73,6 +74,7 @@ def evaluate(
         earlier = known.get(split, {})
         if earlier.get("step") == step:
             report["metrics"] = {**earlier.get("metrics", {}), **report["metrics"]}
+            report["quick"] = bool(quick or metrics) and earlier.get("quick", False)
         run.write_results({**known, split: report})
         copy_results(run, report, Silent().say)
     return report

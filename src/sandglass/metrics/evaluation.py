@@ -48,7 +48,7 @@ class Evaluation:
         fingerprint: of the data, the cache key of feature networks learnt from it; empty for no caching.
         most: maximum number of samples that no option asks for, so that models are compared with as many; None for that
             of the model.
-        quick: whether what takes long is measured on less, as at the end of training.
+        quick: whether what takes long is left out or measured on less, as at the end of training.
         memo: cache shared by the metrics; see :meth:`once`.
     """
 

@@ -31,6 +31,7 @@ class Extractor:
         classify: ``(B, D)`` features to ``(B, K)`` log probabilities, None where the network is no classifier.
         classes: description of the classes.
         content: the number D of features of content; None where all are.
+        labels: whether the classes are those of the data.
 
     Example:
         >>> Extractor(nn.Flatten(), "raw values")(torch.zeros(3, 1, 2, 2)).shape
@@ -42,6 +43,7 @@ class Extractor:
     classify: Callable[[Tensor], Tensor] | None = None
     classes: str = ""
     content: int | None = None
+    labels: bool = False
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class Fid(OfSamples):
     """
 
     figures = ("fid",)
+    quick = True
     better: Mapping[str, Better] = {"fid": "lower"}
     texture = True
 

@@ -50,6 +50,7 @@ class OfImages(abc.ABC):
     requires: tuple[Requirement, ...] = ("images", "complete")
     least: ClassVar[int] = 2
     by_default = staticmethod(worth_while)
+    quick = True
 
     def __init__(self, *, samples: int) -> None:
         if samples < self.least:

@@ -55,6 +55,7 @@ class ActiveUnits:
 
     needs = ("posterior", "encode", "codes")
     figures = ("active_units",)
+    quick = True
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """The count, with a bootstrap standard error."""

@@ -28,6 +28,7 @@ class Measure(Protocol):
     Optional attributes: ``requires``, what the examples must have (see
     :data:`~sandglass.metrics.evaluation.Requirement`); ``by_default = False`` for a metric that is only computed when
     requested by name, or a function of the :class:`~sandglass.metrics.evaluation.Evaluation` that decides this;
+    ``quick = True`` for a metric that is also computed at the end of training, where only seconds are to be spent;
     ``repeats = False`` for a metric that also depends on the machine, so that its figures are not reproducible; and
     ``better``, which maps figures to ``"higher"`` or ``"lower"``. Models are not ranked by other figures.
     """
@@ -69,7 +70,8 @@ def measure(
         mixture: the mixture the examples were drawn from, where known.
         fingerprint: of the data, the cache key of feature networks learnt from it; empty for no caching.
         most: maximum number of samples that no option asks for; None for that of the model.
-        quick: whether what takes long is measured on less: one fold of the two-sample test.
+        quick: whether to spend seconds only, as at the end of training: the metrics marked ``quick``, at most 1,000
+            samples, one fold of the two-sample test.
         options: options per metric, such as ``log_prob={"k": 1000}``; a metric with options is always computed.
 
     Raises:
@@ -227,7 +229,10 @@ def _usual() -> list[str]:
 
 def _applies(name: str, model: Model, evaluation: Evaluation) -> bool:
     """Whether the metric is computed by default."""
-    by_default = getattr(registry.entry("metric", name).make, "by_default", True)
+    make = registry.entry("metric", name).make
+    if evaluation.quick and not getattr(make, "quick", False):
+        return False
+    by_default = getattr(make, "by_default", True)
     able = all(registry.can(model, need) for need in _needs(name))
     able = able and all(map(evaluation.has, _requires(name)))
     return able and bool(by_default(evaluation) if callable(by_default) else by_default)

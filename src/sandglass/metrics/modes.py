@@ -32,6 +32,7 @@ class Modes:
 
     needs = ()
     figures = ("modes_reached", "high_quality", "modes_kl")
+    quick = True
     better: Mapping[str, Better] = {"modes_reached": "higher", "high_quality": "higher", "modes_kl": "lower"}
     requires = ("mixture",)
 

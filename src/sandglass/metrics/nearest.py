@@ -48,6 +48,7 @@ class Nearest:
 
     needs = ()
     figures = ("copies", "authenticity", "nearest_ratio")
+    quick = True
     better: Mapping[str, Better] = {"copies": "lower", "authenticity": "higher"}
     requires = ("train", "complete")
 

@@ -50,6 +50,7 @@ class Prdc(OfSamples):
         "coverage": "higher",
     }
 
+    quick = True
     texture = True
 
     def __init__(self, *, features: FeaturesOption = "auto", samples: int | None = None, k: int = 5) -> None:

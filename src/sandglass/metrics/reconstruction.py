@@ -21,6 +21,7 @@ class Reconstruction:
 
     needs = ("reconstruct",)
     figures = ("mse", "mae", "psnr")
+    quick = True
     better: Mapping[str, Better] = {"mse": "lower", "mae": "lower", "psnr": "higher"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:

@@ -27,6 +27,9 @@ _MOST = 10_000  # samples by default
 _NUMBERS = 2**26  # maximum values in all samples together, so that fewer large images are drawn
 _BATCH, _ELEMENTS = 256, 2**24  # maximum examples and maximum values per batch
 
+QUICK = 1_000
+"""Maximum number of samples by default where seconds count, at the end of training."""
+
 COSTLY = 500
 """Maximum number of samples by default where one takes many evaluations of a network."""
 
@@ -226,7 +229,8 @@ def drawn(model: Model, evaluation: Evaluation, n: int, given: Batch | None = No
 
 def at_most(model: Model, evaluation: Evaluation) -> int:
     """Maximum number of samples of a model that no option asks for."""
-    return min(_MOST if model.evaluations == 1 else COSTLY, evaluation.most or _MOST)
+    own = _MOST if model.evaluations == 1 else COSTLY
+    return min(own, evaluation.most or _MOST, QUICK if evaluation.quick else _MOST)
 
 
 def given_to(evaluation: Evaluation, n: int) -> Batch:

@@ -21,6 +21,7 @@ class Translation:
 
     needs = ("translate",)
     figures = ("translation_mae", "cycle_mae", "cycle_mae_back")
+    quick = True
     better: Mapping[str, Better] = {"translation_mae": "lower", "cycle_mae": "lower", "cycle_mae_back": "lower"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:

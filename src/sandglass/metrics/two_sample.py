@@ -51,6 +51,7 @@ class TwoSample:
 
     needs: tuple[str, ...] = ()
     figures = ("two_sample_auc", "two_sample_accuracy")
+    quick = True
     better: Mapping[str, Better] = {"two_sample_auc": "lower", "two_sample_accuracy": "lower"}
     requires: tuple[Requirement, ...] = ("complete",)
     by_default = staticmethod(worth_while)

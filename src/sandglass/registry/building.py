@@ -211,24 +211,18 @@ def require(model: Model, capability: str) -> None:
     Raises:
         CapabilityError: it does not; the message names the models that do.
     """
+    if can(model, capability):
+        return
+    name = name_of(model)
+    if capability == "codes" and model.evaluations > 1:
+        raise CapabilityError(f"Codes of the model '{name}' have the size of the example and mean little.")
     if capability == "codes":
-        if model.evaluations > 1:
-            raise CapabilityError(
-                f"Codes of the model '{name_of(model)}' have the size of the example and mean little."
-            )
-        if not model.latents or any(latent.support == "index" for latent in model.latents):
-            raise CapabilityError(f"The model '{name_of(model)}' has no codes of real numbers.")
-    elif capability == "labels":
-        if capability not in model.needs:
-            conditional = ", ".join(name for name in names("model") if capability in declared(name).needs)
-            raise CapabilityError(
-                f"The model '{name_of(model)}' is not conditional on labels. Models that are: {conditional}."
-            )
-    elif capability not in model.provides:
-        raise CapabilityError(
-            f"The model '{name_of(model)}' cannot '{capability}'. Models that can: "
-            f"{', '.join(able(capability)) or 'none'}."
-        )
+        raise CapabilityError(f"The model '{name}' has no codes of real numbers.")
+    if capability == "labels":
+        conditional = ", ".join(name for name in names("model") if capability in declared(name).needs)
+        raise CapabilityError(f"The model '{name}' is not conditional on labels. Models that are: {conditional}.")
+    others = ", ".join(able(capability)) or "none"
+    raise CapabilityError(f"The model '{name}' cannot '{capability}'. Models that can: {others}.")
 
 
 def name_of(model: Model) -> str:
@@ -238,11 +232,10 @@ def name_of(model: Model) -> str:
 
 def can(model: Model, capability: str) -> bool:
     """Whether a model declares a capability; see :func:`require`."""
-    try:
-        require(model, capability)
-    except CapabilityError:
-        return False
-    return True
+    if capability == "codes":
+        real = bool(model.latents) and all(latent.support != "index" for latent in model.latents)
+        return real and model.evaluations == 1
+    return capability in (model.needs if capability == "labels" else model.provides)
 
 
 def check_needs(model: Model, spec: Spec, *, gaps: bool) -> None:

@@ -102,7 +102,7 @@ class Own:
             return F.log_softmax(net.logits(features.to(device, torch.float32)), 1).double().cpu()
 
         about = f"own features, {self.dim} of a classifier with {float(net.score):.1%} held-out accuracy"
-        return Extractor(net, about, classify, f"{classes} classes of the data", content=self.dim)
+        return Extractor(net, about, classify, f"{classes} classes of the data", self.dim, labels=True)
 
     def place(self, evaluation: Evaluation, classes: int) -> Path:
         """Cache folder of the weights for this data and these options."""

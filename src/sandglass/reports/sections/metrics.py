@@ -22,6 +22,8 @@ def metrics(m: Material) -> Section | None:
         f"Evaluated with the weights of step {step}: mean ± standard error over n examples. The error is the variation "
         "between samples of n examples, not between training runs."
     )
+    if all(report.get("quick") for report in m.reports):
+        how += " These are quick figures, of few samples; sandglass evaluate measures more of them, and more exactly."
     if any(row[5].startswith("grey values") for row in rows):
         how += " Grey values under a Bernoulli give cross-entropies, which are not comparable with other likelihoods."
     head = ["metric", "split", "value ± standard error", "unit", "n", "note"]
