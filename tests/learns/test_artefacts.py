@@ -83,7 +83,8 @@ def hold(name: str, sets: Sets, fault: str, three: Sequence[Fault]) -> None:
         for make in three
     ]
     saw = [seen(one, reference(name)) for one in found]
-    assert saw[1] and saw[2], saw
+    # A weak fault of a few pixels of 8x8 is within the noise of 300 digits; of photographs every strength is seen.
+    assert all(saw if name == "photos" else saw[1:]), saw
     best = [figure for figure in saw[2] if in_order(figure, [reference(name)[0], *found])]
     assert best, f"no figure that sees the strongest is in the order of strength: {saw}"
     plain = {figure: result.to_dict() for figure, result in found[2].items()}
