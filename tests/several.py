@@ -69,35 +69,29 @@ TRAIN = """
 import json, sys, sandglass
 sys.path.insert(0, {tests!r})
 from several import trained
-trained(json.loads(sys.argv[1]))
+for settings in json.loads(sys.argv[1]):
+    trained(settings)
 """
 
 
-def train(path: Path, count: int, model: str, data: str = "digits", **settings: Any) -> dict[str, Tensor]:
-    """The weights of the last checkpoint after a training by some processes.
-
-    Args:
-        path: of the run.
-        count: of processes.
-        model: its name.
-        data: what to train on.
-        settings: of :func:`trained`.
-    """
-    words = json.dumps({"path": str(path), "model": model, "data": data, **settings})
-    run(TRAIN.format(tests=str(Path(__file__).parent)), count, words)
-    return weights(path)
+def train(count: int, *settings: dict[str, Any]) -> list[tuple[int, str, str]]:
+    """Trainings by some processes, one after the other; see :func:`trained`."""
+    return run(TRAIN.format(tests=str(Path(__file__).parent)), count, json.dumps(settings))
 
 
 def trained(settings: dict[str, Any]) -> None:
-    """A training or its continuation, in one of the processes."""
+    """A training or, where there is a run, its continuation, in one of the processes.
+
+    Args:
+        settings: ``path``, ``model``, ``data`` and the options of training; ``epochs`` of a continuation.
+    """
     import sandglass
 
-    path, resume = settings.pop("path"), settings.pop("resume", False)
-    if resume:
-        sandglass.resume(path, epochs=settings.get("epochs"))
+    options = {"batch_size": 32, "device": "cpu", "precision": "fp32", "threads": 1, "sheets": 0} | settings
+    path, model, data = options.pop("path"), options.pop("model", ""), options.pop("data", "digits")
+    if not model:
+        sandglass.resume(path, **settings["resume"])
         return
-    options = {"batch_size": 32, "device": "cpu", "precision": "fp32", "threads": 1, "sheets": 0, **settings}
-    model, data = options.pop("model"), options.pop("data")
     made = sandglass.train(model, data, out=path, **options)
     assert str(made.path) == path and made.config["model"]["name"] == model
 

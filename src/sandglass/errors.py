@@ -56,7 +56,7 @@ class ProcessError(SandglassError):
         reported: whether the other one gave its reason, so that this one need not be shown.
     """
 
-    exit_code = 71
+    exit_code = 77
 
     def __init__(self, message: str, *, reported: bool = False) -> None:
         super().__init__(message)

@@ -397,9 +397,7 @@ class Loop:
         """Validates on the watched split; False if a signal interrupted it, and it must be repeated."""
         assert self.watched is not None
         self._training = False
-        measured = validate(
-            self.stepper, self.watched, self.clock(), interrupted=lambda: self.signals.stop is not None
-        )
+        measured = validate(self.stepper, self.watched, self.clock(), interrupted=lambda: self.signals.stop is not None)
         if measured is None:
             self.answer_signals()
             return False

@@ -195,7 +195,11 @@ def _join() -> tuple[Processes, Any]:
             "missing: start several processes with torchrun, or unset WORLD_SIZE."
         )
     local = int(os.environ.get("LOCAL_RANK", 0))
-    store, rank, count = _store()
+    try:
+        store, rank, count = _store()
+    except RuntimeError as error:
+        where = ":".join(os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT"))
+        raise ProcessError(f"The processes did not meet at {where}: {str(error).splitlines()[0]}") from error
     from torch.distributed import distributed_c10d as distributed
 
     _joins.append(1)
@@ -258,8 +262,13 @@ def shared(training: Training, processes: Processes) -> Training:
         training,
         accumulate=_shards(training.accumulate, processes),
         stage=own,
-        threads=training.threads or max(processes.local, len(os.sched_getaffinity(0))),
+        threads=training.threads or max(processes.local, cores()),
     )
+
+
+def cores() -> int:
+    """The cores of this machine that a process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _shards(given: int, processes: Processes) -> int:
