@@ -24,7 +24,7 @@ BESIDE = {
     "changelog.md": "CHANGELOG.md",
 }
 """Pages from the repository root; README.md replaces docs/index.md, the list of pages, as the home page."""
-ORDER = ("data", "training", "using", "evaluating", "comparing")
+ORDER = ("data", "training", "processes", "using", "evaluating", "comparing")
 """The guides in reading order; others follow alphabetically."""
 SECTIONS = ("models", "nets", "likelihoods", "metrics")
 """The order of the sections; others follow alphabetically, and the reference is last."""

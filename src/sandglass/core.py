@@ -247,11 +247,13 @@ class Terms:
         loss: ``()``, the scalar that is minimised.
         parts: per-example values ``(B,)`` by name, detached, in nats where they are likelihoods.
         scalars: other values ``()`` by name: beta, the perplexity of a codebook.
+        statistics: of the examples, detached, for :attr:`Phase.follow`.
     """
 
     loss: Tensor
     parts: Mapping[str, Tensor]
     scalars: Mapping[str, Tensor] = field(default_factory=dict)
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,8 @@ class Phase:
             (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
         optimizer: name of its optimiser, which phases may share; its own by default.
         scheduled: whether the loss depends on the clock; then it is also validated at the final clock.
+        follow: moves buffers after an update, by the statistics of its :class:`Terms`: a batch may be computed in
+            shards, by several processes, so each statistic is given as ``(S, ...)``, that of every shard.
 
     Raises:
         ConfigError: an unknown optimiser setting.
@@ -279,6 +283,7 @@ class Phase:
     optim: Mapping[str, Any] = field(default_factory=dict)
     optimizer: str = ""
     scheduled: bool = True
+    follow: Callable[[Mapping[str, Tensor]], None] | None = None
 
     def __post_init__(self) -> None:
         check_optim(self.optim, f"The phase '{self.name}'")

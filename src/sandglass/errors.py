@@ -48,6 +48,21 @@ class SaveError(SandglassError, OSError):
     exit_code = 73
 
 
+class ProcessError(SandglassError):
+    """Another process of the same training ended.
+
+    Args:
+        message: in one line.
+        reported: whether the other one gave its reason, so that this one need not be shown.
+    """
+
+    exit_code = 77
+
+    def __init__(self, message: str, *, reported: bool = False) -> None:
+        super().__init__(message)
+        self.reported = reported
+
+
 class CheckpointError(SandglassError):
     """A checkpoint or model folder that is damaged, incomplete or not ours."""
 

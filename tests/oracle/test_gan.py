@@ -186,18 +186,26 @@ def test_colours_turn_about_grey() -> None:
     assert torch.allclose(turn @ grey, grey) and torch.allclose(turn @ turn.T, torch.eye(3), atol=1e-6)
 
 
+def follow(change: Augmentation, real: Tensor, fake: Tensor, shards: int = 1) -> None:
+    """An update by the statistics of a batch that was cut into shards."""
+    found = [change.statistics(*pair) for pair in zip(real.chunk(shards), fake.chunk(shards), strict=True)]
+    change.follow({name: torch.stack([each[name] for each in found]) for name in found[0]})
+
+
 def test_it_rises_with_the_separation_and_falls_without() -> None:
     change = augment(0.1)
     apart, mixed = (torch.ones(500), -torch.ones(500)), (torch.tensor([1.0, -1.0] * 250), torch.zeros(500))
-    change.follow(*apart)
+    follow(change, *apart)
     assert float(change.p) == pytest.approx(0.1 + 500 / 500_000)
-    change.follow(apart[0] + 9, apart[1] + 9)  # a shift of all scores says nothing
+    follow(change, apart[0] + 9, apart[1] + 9)  # a shift of all scores says nothing
     assert float(change.p) == pytest.approx(0.1 + 1000 / 500_000)
     for _ in range(3):
-        change.follow(*mixed)
+        follow(change, *mixed)
     assert float(change.p) == pytest.approx(0.1 - 500 / 500_000)
+    follow(change, *apart, shards=4)  # as much as of the whole batch
+    assert float(change.p) == pytest.approx(0.1)
     change.p.fill_(0.8)
-    change.follow(*apart)
+    follow(change, *apart)
     assert float(change.p) == pytest.approx(0.8)
 
 

@@ -46,6 +46,12 @@ def every_sequence(size: int, length: int) -> Tensor:
     return torch.tensor(list(itertools.product(range(size), repeat=length)))
 
 
+def follow(made: Codebook, h: Tensor, codes: Tensor, shards: int = 1) -> None:
+    """An update by the statistics of a batch that was cut into shards."""
+    found = [made.statistics(*pair) for pair in zip(h.tensor_split(shards), codes.tensor_split(shards), strict=True)]
+    made.follow({name: torch.stack([each[name] for each in found]) for name in found[0]})
+
+
 def test_the_update_of_the_codebook_is_that_of_the_paper() -> None:
     """Two steps with a fixed assignment: N = g N + (1 - g) n, m = g m + (1 - g) s, e = m / N."""
     made = book()
@@ -53,8 +59,8 @@ def test_the_update_of_the_codebook_is_that_of_the_paper() -> None:
     h = torch.randn(7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     codes = torch.tensor([0, 0, 0, 2, 2, 0, 2])
     n, s = torch.tensor([4.0, 0.0, 3.0]).double(), torch.stack([h[codes == i].sum(0) for i in range(3)])
-    made.follow(h, codes)
-    made.follow(h, codes)
+    follow(made, h, codes)
+    follow(made, h, codes, shards=3)
     counts = 0.81 * start_n + 0.19 * n
     sums = 0.81 * start_m + 0.19 * s
     assert torch.allclose(made.counts, counts, atol=1e-12) and torch.allclose(made.sums, sums, atol=1e-12)
@@ -65,7 +71,7 @@ def test_many_steps_bring_a_code_to_the_mean_of_its_vectors() -> None:
     made = book(decay=0.5)
     h = torch.tensor([[1.0, 0.0], [3.0, 2.0], [-5.0, -5.0]]).double()
     for _ in range(60):
-        made.follow(h, torch.tensor([0, 0, 1]))
+        follow(made, h, torch.tensor([0, 0, 1]))
     assert torch.allclose(made.vectors[:2], torch.tensor([[2.0, 1.0], [-5.0, -5.0]]).double())
 
 
@@ -73,7 +79,7 @@ def test_a_code_without_use_stays_and_is_finite() -> None:
     made = book(decay=0.1)
     before = made.vectors[2].clone()
     for _ in range(400):  # its count is far below the smallest double
-        made.follow(torch.zeros(2, 2).double(), torch.tensor([0, 1]))
+        follow(made, torch.zeros(2, 2).double(), torch.tensor([0, 1]))
     assert torch.isfinite(made.vectors).all() and torch.allclose(made.vectors[2], before, rtol=1e-6)
 
 
@@ -82,10 +88,10 @@ def test_a_code_below_its_share_takes_the_place_of_a_vector_and_the_others_do_no
     h = torch.arange(8.0).view(4, 2).double()
     codes = torch.tensor([0, 0, 1, 1])
     for _ in range(12):
-        plain.follow(h, codes)
+        follow(plain, h, codes)
     with rng.forked("cpu", 1):
         for _ in range(12):
-            made.follow(h, codes)
+            follow(made, h, codes)
     assert float(plain.counts[2]) < 0.5 * float(plain.counts.mean()), "no code lost its use: this shows nothing"
     assert any(torch.equal(made.vectors[2], row) for row in h)
     assert torch.allclose(made.vectors[:2], plain.vectors[:2], atol=1e-12)
@@ -327,7 +333,7 @@ def test_a_code_on_a_map_is_of_a_place() -> None:
     assert net.size == (16, 16) and float(moved[15, 15]) > 0 and float(moved[:8, :8].max()) == 0
 
 
-def test_the_codebook_moves_in_train_mode_alone_and_encoding_never_moves_it() -> None:
+def test_an_update_moves_the_codebook_and_nothing_else_does() -> None:
     data = pictures()
     batch = data.train.batch(slice(0, 16))
     model = fresh("vq-vae", data, **SMALL)
@@ -335,8 +341,11 @@ def test_the_codebook_moves_in_train_mode_alone_and_encoding_never_moves_it() ->
     model.train().encode(batch)
     model.bound(batch)
     model.eval().reconstruction(batch, Clock())
-    assert torch.equal(model.quantiser.vectors, before)
     model.train().reconstruction(batch, Clock())
+    assert torch.equal(model.quantiser.vectors, before)
+    stepper = Stepper(model, model.stages()[0], Training(device="cpu"))
+    stepper.train()
+    stepper(batch, Clock(), 1.0)
     assert not torch.equal(model.quantiser.vectors, before)
 
 

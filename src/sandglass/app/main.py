@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import sandglass
 from sandglass.app.commands import TASK, Command, commands
-from sandglass.errors import ConfigError, SandglassError
+from sandglass.errors import ConfigError, ProcessError, SandglassError
 
 _OPTIONS = ("--help", "--version")
 
@@ -62,6 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Discard buffered output, so that the interpreter does not try to flush it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except ProcessError as error:
+        if not error.reported:
+            print(f"sandglass: {error}", file=sys.stderr)
+        return error.exit_code
     except (SandglassError, OSError, MemoryError, RuntimeError) as error:
         message = explain(error)
         if message is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
+from sandglass.engine.processes import ALONE, Processes, joined, shared
 from sandglass.engine.record import BAD_FILES
 from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import choose, finished, plan_minutes, spec_of
@@ -31,10 +34,20 @@ _FEW = 300  # warn below this total number of updates
 
 
 def train(words: Sequence[str]) -> int:
-    """Trains a model, or resumes a run."""
+    """Trains a model, or resumes a run; of several processes, the first one alone reports."""
+    with joined() as processes, ExitStack() as stack:
+        if not processes.writes:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(redirect_stdout(nowhere))
+            stack.enter_context(redirect_stderr(nowhere))
+        return run_command(words, processes)
+
+
+def run_command(words: Sequence[str], processes: Processes) -> int:
+    """The command, in each of the processes."""
     given = sort(words)
     if "--resume" in given.own and "--help" not in given.switches:
-        return resume(given)
+        return resume(given, processes)
     layers, show = read_layers(given)
     name = flags.model_name(given, layers)
     chosen = flags.chosen_names(name, layers, given.settings)
@@ -66,8 +79,9 @@ def train(words: Sequence[str]) -> int:
         from sandglass.app.dry_run import dry_run
 
         return dry_run(config, data, width=free)
-    run = start(config, data, given, width=free)
-    finish(run, data, show, "--no-report" not in given.switches)
+    run = start(config, data, given, width=free, processes=processes)
+    if processes.writes:
+        finish(run, data, show, "--no-report" not in given.switches)
     return 0
 
 
@@ -123,7 +137,7 @@ def read_data(config: Config) -> Dataset:
     return api.load_data(source, **options)
 
 
-def start(config: Config, data: Dataset, given: Words, *, width: bool = False) -> Run:
+def start(config: Config, data: Dataset, given: Words, *, width: bool = False, processes: Processes = ALONE) -> Run:
     """Builds the model, resolves the training options, prints a summary, and trains.
 
     Args:
@@ -131,13 +145,14 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False) -
         data: to train on.
         given: the command line.
         width: whether the width of the net may be chosen to fit a number of minutes.
+        processes: that train together.
     """
     name, options = config["model"]["name"], configure.given_options(config["model"]["options"])
-    requested = Training.of(config["training"])
+    requested = shared(Training.of(config["training"]), processes)
     model = api.build(name, spec_of(data, requested), seed=requested.seed, **options)
     plan: Plan | None = None
     if requested.minutes is not None:
-        plan, model = plan_minutes(model, data, requested, width=width)
+        plan, model = plan_minutes(model, data, requested, width=width, processes=processes)
         requested = plan.applied(requested)
     stages = model.stages()
     training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
@@ -189,7 +204,7 @@ def few(epochs: int, steps: int) -> str:
     )
 
 
-def resume(given: Words) -> int:
+def resume(given: Words, processes: Processes = ALONE) -> int:
     """Resumes a run.
 
     Raises:
@@ -218,7 +233,8 @@ def resume(given: Words) -> int:
     data = api.run_data(run)
     run = api.resume(run.path, data=data, epochs=epochs, stage=stage)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
-    finish(run, data, show or {}, "--no-report" not in given.switches)
+    if processes.writes:
+        finish(run, data, show or {}, "--no-report" not in given.switches)
     return 0
 
 

@@ -49,6 +49,7 @@ class Loader:
             of a picture with it, and changes the pictures of unpaired sets.
         corrupt: corruption applied after it, or None; the corrupted copy is in the batch as ``given["damaged"]``.
         stream: random stream; each training stage has its own.
+        rows: from the number of examples of a batch to those of its rows that are read; all by default.
 
     Raises:
         ConfigError: the augmentation would move pictures, but not companions of another size.
@@ -61,6 +62,9 @@ class Loader:
         >>> loader = Loader(Split(torch.zeros(10, 1), beside={"b": other}), 4, seed=0)
         >>> [loader.batch(step).beside["b"].index.tolist() for step in range(3)]
         [[0, 1, 2, 1], [0, 2, 0, 2], [1, 2]]
+        >>> half = Loader(Split(torch.zeros(10, 1)), 4, seed=0, rows=lambda n: slice(n // 2, n))
+        >>> bool((half.batch(2).index == loader.batch(2).index[1:]).all())
+        True
     """
 
     def __init__(
@@ -74,8 +78,9 @@ class Loader:
         augment: Change | None = None,
         corrupt: Change | None = None,
         stream: str = "",
+        rows: Callable[[int], slice] = slice,
     ) -> None:
-        self.device = torch.device(device)
+        self.device, self.rows = torch.device(device), rows
         self.split = self._placed(replace(split, beside={}))
         self.beside = {name: self._placed(other) for name, other in split.beside.items()}
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
@@ -113,22 +118,37 @@ class Loader:
         }  # fmt: skip
         return [(e, self._orders[name][e][max(start - e * n, 0) : stop - e * n]) for e in epochs]
 
+    def size(self, step: int) -> int:
+        """The number of examples of step ``step``, of which a batch has the rows that are read."""
+        place = step % self.steps_per_epoch * self.batch_size
+        return min(self.batch_size, len(self.split) - place)
+
     def batch(self, step: int) -> Batch:
         """The batch of step ``step``, on the device."""
-        batch = self._changed(self.split, self.indices(step), step // self.steps_per_epoch, self.stream)
+        if isinstance(self.augment, Augmentation) and self.augment.mixup:  # a picture is mixed with any other
+            rows = self.rows(self.size(step))
+            return self._batch(step, slice(self.size(step))).map(lambda t: t[rows])
+        return self._batch(step, self.rows(self.size(step)))
+
+    def _batch(self, step: int, rows: slice) -> Batch:
+        batch = self._changed(self.split, self.indices(step)[rows], step // self.steps_per_epoch, self.stream)
         if self.corrupt is not None and batch.index is not None:
             damaged = self.corrupt(batch.x, batch.index, self.seed, step // self.steps_per_epoch, self.stream)
             batch = replace(batch, given={**batch.given, "damaged": damaged})
-        return self._typed(replace(batch, beside={name: self._beside(name, step) for name in self.beside}))
+        return self._typed(replace(batch, beside={name: self._beside(name, step, rows) for name in self.beside}))
 
     @property
     def _key(self) -> tuple[str, ...]:
         """The part of the random key for the stream; empty for the default stream."""
         return (self.stream,) if self.stream else ()
 
-    def _beside(self, name: str, step: int) -> Batch:
+    def _beside(self, name: str, step: int, rows: slice) -> Batch:
         stream = f"{self.stream}/beside/{name}"
-        parts = [self._changed(self.beside[name], i, e, stream) for e, i in self.indices_beside(name, step)]
+        drawn, start, own = self.indices_beside(name, step), 0, []
+        for epoch, index in drawn:
+            own.append((epoch, index[max(rows.start or 0, start) - start : max(rows.stop - start, 0)]))
+            start += len(index)
+        parts = [self._changed(self.beside[name], i, e, stream) for e, i in own if len(i)]
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def _changed(self, split: Split, index: Tensor, epoch: int, stream: str) -> Batch:

@@ -7,6 +7,8 @@ and resumed gives the same bits, on CPU, with the same versions and thread count
 Where a run was given minutes, the clock decides how many steps there are, and nothing else: what it decided is written
 to the configuration before the next step, so that the configuration repeats the run.
 
+Several processes run the same loop in step. What depends on the time or the disk is decided by the first one alone.
+
 The file is long because steps, epochs, stages, signals and deadlines act on one state, at the same boundaries.
 """
 
@@ -32,6 +34,7 @@ from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.meter import Bad
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
+from sandglass.engine.processes import ALONE, Processes
 from sandglass.engine.progress import Progress, Silent, watching
 from sandglass.engine.recorder import Recorder
 from sandglass.engine.schedules import make_factor
@@ -59,6 +62,7 @@ class Loop:
         card: makes the text of the model card, called when the model is written.
         progress: shows the progress of training.
         clock: tells the time, in seconds.
+        processes: that train the model together; the run of all but the first is one that writes nothing.
     """
 
     def __init__(
@@ -71,12 +75,14 @@ class Loop:
         card: Callable[[Run], str],
         progress: Progress | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        processes: Processes = ALONE,
     ) -> None:
-        self.time = clock
+        self.time, self.processes = clock, processes
         self.budget = Budget.of(run.config.get("plan"))
         dtype = torch.float64 if options.precision == "fp64" else torch.float32
         self.device = torch.device(options.device)
         self.model = model.to(self.device, dtype)
+        processes.share(self.model.state_dict().values())
         self.data, self.run, self.options, self.card = data, run, options, card
         self.progress = progress or Silent()
         self.recorder = Recorder(run, options, self.progress.say)
@@ -86,7 +92,7 @@ class Loop:
             run,
             model,
             data,
-            options.sheets,
+            options.sheets if run.writes else 0,
             split="train" if self.watched is None or not len(self.watched) else options.watch,
             seed=options.seed,
             say=self.progress.say,
@@ -103,7 +109,7 @@ class Loop:
         self.now = state
         self.stage = next(stage for stage in self.stages if stage.name == state.stage)
         self.own = self.options.of_stage(state.stage)
-        self.stepper = Stepper(self.model, self.stage, self.own)
+        self.stepper = Stepper(self.model, self.stage, self.own, self.processes)
         self.loader = Loader(
             self.data.train,
             self.own.batch_size,
@@ -113,6 +119,7 @@ class Loop:
             augment=make_augmentation(self.own.augment, self.data.spec),
             corrupt=make_corruption(self.own.corrupt, self.data.spec),
             stream=state.stage,
+            rows=self.stepper.rows,
         )
         self.settle_length()
         self._closing = self.budget.closing.get(state.stage, 0.0) if self.budget else 0.0
@@ -140,7 +147,8 @@ class Loop:
                 self.keep_best()  # a crash may have come between writing the checkpoint and the model
         self.begun = self.time() - self.now.seconds
         first = self.now.total
-        with self.signals, settings(self.options), watching(self.progress):
+        precision = settings(self.options, self.processes.local)
+        with self.signals, precision, watching(self.progress):
             self.run.event("resume" if resume else "start", step=first)
             self.recorder.mirror.start(first)
             try:
@@ -156,6 +164,7 @@ class Loop:
                 done = self.now.total - first
                 self.run.event("stop", step=self.now.total, steps=done, seconds=round(seconds - self._before, 3))
         self.model.eval()
+        self.processes.wait()
 
     def is_last(self) -> bool:
         """Whether this is the last stage."""
@@ -195,8 +204,10 @@ class Loop:
         assert self.stage.fit is not None
         batches = {name: self.batches(split) for name, split in self.data.splits.items()}
         self.model.eval()
+        fit = self.stage.fit
         with rng.forked(self.device, self.own.seed, "fit", self.stage.name):
-            figures = self.stage.fit(batches["train"], batches.get("validation"))
+            figures = self.processes.first(lambda: dict(fit(batches["train"], batches.get("validation"))))
+        self.processes.share(self.model.state_dict().values())
         self.now.fitted, self.now.offset = True, self.now.offset + 1
         n = len(self.data.train)
         self.recorder.log(
@@ -214,8 +225,10 @@ class Loop:
         """Begins the next stage from the best weights of this one."""
         best = self.now.best_step if self.own.select == "best" else None
         if best is not None and (best != self.now.total or self.own.ema):
-            tensors = self.run.read_checkpoint(best).tensors
-            fill(self.model, tensors.get("ema") or tensors["model"], str(self.run.checkpoint_path(best)))
+            if self.run.writes:
+                tensors = self.run.read_checkpoint(best).tensors
+                fill(self.model, tensors.get("ema") or tensors["model"], str(self.run.checkpoint_path(best)))
+            self.processes.share(self.model.state_dict().values())
         elif self.own.ema:
             self.model.load_state_dict(snapshot.kept(self.stepper))
         stage = self.stages[self.stages.index(self.stage) + 1]
@@ -224,14 +237,14 @@ class Loop:
 
     def step(self) -> None:
         """One step of every due phase."""
-        batch = self.loader.batch(self.now.step)
+        batch, whole = self.loader.batch(self.now.step), self.loader.size(self.now.step)
         if not self._training:
             self.stepper.train()
             self._training = True
-        self.stepper(batch, self.clock(), self.lr_factor(self.now.step) * self.now.plateau)
+        self.stepper(batch, self.clock(), self.lr_factor(self.now.step) * self.now.plateau, whole)
         self.now.step += 1
         self.answer_deadline()
-        self.progress.advance(self.now.step, len(batch))
+        self.progress.advance(self.now.step, whole)
         if self.now.step % self.options.log_every == 0 or self.at_epoch_end():
             self.log_training()
 
@@ -262,7 +275,7 @@ class Loop:
         self.now.validated = self.now.step
         epoch = self.now.step // self.loader.steps_per_epoch
         last = self.is_over()
-        waited = self.time() - self._saved_at >= self.options.save_seconds
+        waited = self.processes.first(lambda: self.time() - self._saved_at >= self.options.save_seconds)
         if self._new_best or last or (epoch % self.options.save_every == 0 and waited):
             self.save()
         self._closing = max(0.7 * self._closing, self.time() - begun)  # saving does not take long every time
@@ -276,7 +289,8 @@ class Loop:
     def seconds_left(self) -> float:
         """Seconds until the last step of this stage, if the run was given minutes."""
         assert self.budget is not None
-        return self.budget.ends[self.stage.name] - self._closing - self.sheets.last_takes - self.elapsed()
+        end = self.budget.ends[self.stage.name]
+        return self.processes.first(lambda: end - self._closing - self.sheets.last_takes - self.elapsed())
 
     def answer_deadline(self) -> None:
         """After a step: if the time of the stage is up, this step becomes its last."""
@@ -298,10 +312,12 @@ class Loop:
         """
         if self.budget is None or not self.stage.phases or self.now.stopped_early or self.own.schedule == "cosine":
             return False
+        stopping = any(self.processes.most(self.signals.stop or 0))
         left, done = self.seconds_left(), self.now.step - self._first
-        if self.own.max_steps or self.signals.stop is not None or left < _SPARE * self.budget.length(self.stage.name):
+        if self.own.max_steps or stopping or left < _SPARE * self.budget.length(self.stage.name):
             return False
-        per_epoch = (self.time() - self._stage_begun) / max(done, 1) * self.loader.steps_per_epoch
+        spent = self.processes.first(lambda: self.time() - self._stage_begun)
+        per_epoch = spent / max(done, 1) * self.loader.steps_per_epoch
         more = max(1, int(left / per_epoch)) if done else 1
         before = self.own.epochs
         self.run.event("extended", step=self.now.total, stage=self.stage.name, epochs=before + more, planned=before)
@@ -427,19 +443,19 @@ class Loop:
 
     def answer_signals(self) -> None:
         """At a step boundary: saves, and stops if a signal asked for it."""
-        if self.signals.save:
-            self.signals.save = False
+        stop, save = self.signals.agree(self.processes)
+        if save:
             self.save()
-        if self.signals.stop is None:
+        if stop is None:
             return
         self.save()
         self.keep_model()
         of = f"{self.last} of the stage '{self.stage.name}'" if len(self.stages) > 1 else self.last
         again = f"sandglass train --resume {self.run.path}"
         self.progress.say(f"Stopped at step {self.now.step} of {of}; resume with: {again}")
-        if self.signals.stop == signal.SIGINT:
+        if stop == signal.SIGINT:
             raise KeyboardInterrupt
-        raise SystemExit(128 + self.signals.stop)
+        raise SystemExit(128 + stop)
 
     def save(self) -> None:
         """Writes a checkpoint of this step; with new best weights, also the model folder.
@@ -451,6 +467,17 @@ class Loop:
             return
         if not snapshot.finite(self.stepper):
             raise DivergedError(self.diverged("weights are not finite"))
+        self.now.best, self.now.best_step, self._saved = self.processes.first(self.write)
+        self._new_best = False
+        self._saved_at = self.time()
+
+    def write(self) -> tuple[float, int | None, int | None]:
+        """Writes a checkpoint of this step.
+
+        Returns:
+            The best objective and its step, which are those on disk if this one was not saved, and the step of the
+            newest checkpoint.
+        """
         self.now.seconds = self.time() - self.begun
         now = vars(self.now) | {"best": self.now.best if math.isfinite(self.now.best) else None}
         state = {"loop": now, "meter": self.stepper.meter.state()}
@@ -473,9 +500,8 @@ class Loop:
                 raise
             self.recorder.tolerate(error)
             if self._new_best:  # they were not saved: compare the next epoch with the best on disk
-                self.now.best, self.now.best_step = self._stored
-        self._new_best = False
-        self._saved_at = self.time()
+                return *self._stored, self._saved
+        return self.now.best, self.now.best_step, self._saved
 
     def prune(self) -> None:
         """Keeps the newest checkpoints, the best, and the one this stage began from as long as it may be needed.

@@ -74,8 +74,8 @@ class Training:
             in half a cycle of exp_range.
         schedule_peak: factor of the learning rate at the top of the first cycle.
         clip: largest global norm of a phase's gradient; none when not given.
-        accumulate: number of parts that each batch is cut into to save memory; the update is the same, apart from
-            noise and batch statistics.
+        accumulate: number of shards that each batch is cut into, to save memory or for several processes, which divide
+            them; the update is the same, apart from noise and batch statistics. At least one for each process.
         ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none; each
             stage's own (0 if it has none) when not given. The decay of step n is at most ``(1 + n) / (10 + n)``.
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
@@ -83,7 +83,8 @@ class Training:
         device: auto, cpu, cuda, cuda:N or mps.
         precision: fp32, tf32, bf16 or fp64; auto is tf32 on CUDA, bf16 for convolutions of 32 channels or more on a
             CPU that has instructions for it (AMX or AVX-512), which is 1.5 to 3 times as fast, and fp32 elsewhere.
-        threads: CPU threads; PyTorch's choice when not given. Results depend on it, so it is stored with the run.
+        threads: CPU threads, which the processes of a machine divide; PyTorch's choice when not given. Results depend
+            on it, so it is stored with the run.
         log_every: steps between logged training figures; the end of an epoch always is.
         watch: the split validated after every epoch: auto (validation, if there is one), validation, test or none.
         select: which weights to keep: best (by the watched objective at its final weights) or last. The test split

@@ -27,6 +27,7 @@ from sandglass.data.loading import Loader
 from sandglass.engine.budget import minutes
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.precision import settings
+from sandglass.engine.processes import ALONE, Processes
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
 from sandglass.errors import ConfigError
@@ -234,7 +235,8 @@ def make_plan(
     training: Training,
     make: Callable[[int], Model] | None = None,
     *,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] | None = None,
+    processes: Processes = ALONE,
 ) -> Plan:
     """Plans a training of some minutes.
 
@@ -243,11 +245,13 @@ def make_plan(
         data: with a ``train`` split.
         training: its options, with minutes.
         make: the same model of another width; None where the width is not to be chosen.
-        clock: tells the time.
+        clock: tells the time; to several processes the same, so that they make the same plan.
+        processes: that will train the model together.
 
     Raises:
         ConfigError: the model has no stage that is trained in steps.
     """
+    clock = clock or processes.clock
     begun = clock()
     stages = [stage for stage in model.stages() if stage.phases]
     if not stages:
@@ -266,7 +270,8 @@ def make_plan(
             models[width] = copy.deepcopy(model) if make is None or width in (None, usual) else make(width)
         stage = next(s for s in models[width].stages() if s.name == stages[place].name)
         own = dataclasses.replace(options.of_stage(stage.name), batch_size=batch_size)
-        return measure(models[width], data, stage, own, seconds=part * shares[stage.name], clock=clock)
+        most = part * shares[stage.name]
+        return measure(models[width], data, stage, own, seconds=most, clock=clock, processes=processes)
 
     def at_width(batch_size: int, width: int) -> Cost:
         try:
@@ -329,6 +334,7 @@ def measure(
     seconds: float = 3.0,
     most: int = 200,
     clock: Callable[[], float] = time.perf_counter,
+    processes: Processes = ALONE,
 ) -> Cost:
     """Times updates of a stage, and a validation; it trains the model, and leaves the random generators as they were.
 
@@ -340,9 +346,11 @@ def measure(
         seconds: about how long.
         most: at most so many updates.
         clock: tells the time.
+        processes: that train together.
     """
     device = torch.device(training.device)
     model = model.to(device, torch.float64 if training.precision == "fp64" else torch.float32)
+    stepper = Stepper(model, stage, training, processes)
     loader = Loader(
         data.train,
         training.batch_size,
@@ -352,9 +360,9 @@ def measure(
         augment=make_augmentation(training.augment, data.spec),
         corrupt=make_corruption(training.corrupt, data.spec),
         stream=stage.name,
+        rows=stepper.rows,
     )
-    with torch.enable_grad(), settings(training):
-        stepper = Stepper(model, stage, training)
+    with torch.enable_grad(), settings(training, processes.local):
         stepper.train()
         done, begun = 0, clock()
         while done < _WARMUP + _STEPS or (done < most and clock() - begun < seconds):
@@ -363,7 +371,8 @@ def measure(
                 begun = clock()
             epoch = torch.zeros((), dtype=model.dtype, device=device)
             total = training.epochs * loader.steps_per_epoch
-            stepper(loader.batch(done % loader.steps_per_epoch), Clock(done, total, epoch), 1.0)
+            place = done % loader.steps_per_epoch
+            stepper(loader.batch(place), Clock(done, total, epoch), 1.0, loader.size(place))
             stepper.meter.read()  # its buffer is limited
             done += 1
         _wait(device)

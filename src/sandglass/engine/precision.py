@@ -12,12 +12,17 @@ from sandglass.engine.options import Training
 
 
 @contextmanager
-def settings(options: Training) -> Iterator[None]:
-    """Threads and matrix precision as the run says; memory is kept from step to step, from then on."""
+def settings(options: Training, among: int = 1) -> Iterator[None]:
+    """Threads and matrix precision as the run says; memory is kept from step to step, from then on.
+
+    Args:
+        options: of the training.
+        among: number of processes on this machine that share the threads.
+    """
     keep_freed()
     threads, matmul = torch.get_num_threads(), torch.get_float32_matmul_precision()
-    if options.threads is not None and options.threads != threads:
-        torch.set_num_threads(options.threads)
+    if options.threads is not None and (own := max(1, options.threads // among)) != threads:
+        torch.set_num_threads(own)
     torch.set_float32_matmul_precision("high" if options.precision in ("tf32", "bf16") else "highest")
     try:
         yield

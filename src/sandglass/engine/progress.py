@@ -62,6 +62,13 @@ class Silent:
         """Nothing."""
 
 
+class Mute(Silent):
+    """Shows nothing at all."""
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+
+
 class Bar:
     """A bar with the epoch, examples a second, the time left and the terms (rich).
 

@@ -22,7 +22,7 @@ class Recorder:
 
     def __init__(self, run: Run, options: Settled, say: Callable[[str], None]) -> None:
         self.run, self.options, self.say = run, options, say
-        self.mirror = Mirror(options.log_to, run, say)
+        self.mirror = Mirror(options.log_to if run.writes else (), run, say)
         self._unwritten: list[dict[str, Any]] = []
 
     def log(self, records: list[dict[str, Any]]) -> None:

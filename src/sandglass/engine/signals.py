@@ -7,11 +7,13 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from sandglass.engine.processes import ALONE, Processes
+
 
 class Signals:
     """In this context SIGTERM and the first Ctrl-C request a stop, SIGUSR1 a save; a second Ctrl-C exits at once.
 
-    Handlers are set in the main thread only; the previous ones are restored at the end.
+    Several processes :meth:`agree` on what was requested of any of them, so that all stop after the same step. Handlers are set in the main thread only; the previous ones are restored at the end.
 
     Attributes:
         stop: number of the signal that requested a stop, or None.
@@ -36,6 +38,13 @@ class Signals:
         for number, handler in self._found.items():
             signal.signal(number, handler)
         self._found.clear()
+
+    def agree(self, processes: Processes = ALONE) -> tuple[int | None, bool]:
+        """What was requested of any of the processes: the signal to stop, and whether to save, which is then done."""
+        save, self.save = self.save, False
+        stop, save = processes.most(self.stop or 0, save)
+        self.stop = stop or self.stop
+        return stop or None, bool(save)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if hasattr(signal, "SIGUSR1") and number == signal.SIGUSR1:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width, make_plan, of_width, width_of
-from sandglass.engine.progress import Progress, default_progress
+from sandglass.engine.processes import ALONE, Processes, agreed, check_shards, joined, lines, shared
+from sandglass.engine.progress import Mute, Progress, default_progress
 from sandglass.engine.record import describe, differences, environment, write_bad_files
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.runs.card import model_card
@@ -66,6 +68,9 @@ def train(
 ) -> Run:
     """Trains a model into a run folder.
 
+    Several processes that were started by ``torchrun`` train it together; the first one writes the folder, and each
+    returns the run.
+
     Args:
         model: a registered name, or a model already built; auto is the one that suits the data.
         data: a :class:`~sandglass.data.dataset.Dataset`, or anything :func:`load_data` reads.
@@ -86,6 +91,7 @@ def train(
         ConfigError, DataError: before anything is written, if options, model and data do not fit.
         LockedError: another process trains in that folder.
         DivergedError: training produced values that are not finite.
+        ProcessError: another process that trains the same model ended.
 
     Example:
         >>> import tempfile
@@ -94,27 +100,50 @@ def train(
         >>> sorted(f.name for f in run.path.iterdir() if f.name in ("model", "metrics.jsonl"))
         ['metrics.jsonl', 'model']
     """
-    given = Training.of(options)
+    with joined() as processes:
+        return _train(
+            processes, model, data, out, model_options or {}, data_options, init_from, progress, recipe, plan, options
+        )
+
+
+def _train(
+    processes: Processes,
+    model: str | Model,
+    data: Any,
+    out: str | Path | None,
+    model_options: Mapping[str, Any],
+    data_options: Mapping[str, Any] | None,
+    init_from: str | Path | None,
+    progress: Progress | None,
+    recipe: str | None,
+    plan: Plan | None,
+    options: Mapping[str, Any],
+) -> Run:
+    """:func:`train`, in each of the processes."""
+    given = shared(Training.of(options), processes)
     dataset = as_dataset(data, data_options)
+    agreed(dataset, processes)
     named = isinstance(model, str)
-    progress = progress or default_progress()
+    progress = shown(progress, processes)
     if model == registry.AUTO:
-        model, why = choose(dataset, given, model_options or {}, init_from)
+        model, why = choose(dataset, given, model_options, init_from)
         progress.say(f"No model is named: {model}, because {why}.")
     if isinstance(model, str):
-        model = build(model, spec_of(dataset, given), seed=given.seed, **(model_options or {}))
+        model = build(model, spec_of(dataset, given), seed=given.seed, **model_options)
     elif model_options:
         raise ConfigError("model_options go with a model's name; this model is built already.")
     if given.minutes is not None:
         check_fit(model, dataset)
-        free = named and init_from is None and free_width(model.config["name"], model_options or {})
-        plan, model = plan_minutes(model, dataset, given, width=free)
+        free = named and init_from is None and free_width(model.config["name"], model_options)
+        plan, model = plan_minutes(model, dataset, given, width=free, processes=processes)
         given = plan.applied(given)
         progress.say(plan.line())
     check_fit(model, dataset)
     check_changes(model, dataset, given)
     watchable = [s for s in dataset.splits if s != "train"]
     training = given.settled(watchable, len(dataset.train), model.stages())
+    for line in lines(model, training, processes):
+        progress.say(line)
     for weight in weights_of(model):
         if warning := weight.unreached(training.epochs):
             progress.say(warning)
@@ -123,13 +152,21 @@ def train(
     config = describe(model, dataset, training, recipe)
     if plan is not None:
         config["plan"] = plan.to_dict()
-    path = Path(out) if out is not None else next_folder(model.config["name"], dataset.name)
-    with hold(path):
-        run = Run.create(path, config)
-        write_bad_files(run, dataset)
-        loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
+    name = model.config["name"]
+    path = Path(out) if out is not None else Path(processes.first(lambda: str(next_folder(name, dataset.name))))
+    with hold(path) if processes.writes else nullcontext():
+        if processes.writes:
+            write_bad_files(Run.create(path, config), dataset)
+        processes.wait()
+        run = Run(path, writes=processes.writes)
+        loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
         loop.fit()
     return run
+
+
+def shown(progress: Progress | None, processes: Processes) -> Progress:
+    """Where progress is shown: by the first process."""
+    return progress or default_progress() if processes.writes else Mute()
 
 
 def choose(
@@ -155,7 +192,9 @@ def choose(
     return able, why if able == name else " and ".join(needed.values())
 
 
-def plan_minutes(model: Model, data: Dataset, training: Training, *, width: bool) -> tuple[Plan, Model]:
+def plan_minutes(
+    model: Model, data: Dataset, training: Training, *, width: bool, processes: Processes = ALONE
+) -> tuple[Plan, Model]:
     """Chooses epochs, batch size and perhaps the width of the net for a training of some minutes, by timing steps.
 
     Args:
@@ -163,6 +202,7 @@ def plan_minutes(model: Model, data: Dataset, training: Training, *, width: bool
         data: to train on.
         training: its options, with minutes.
         width: whether the width of the net may be chosen.
+        processes: that will train the model together.
 
     Returns:
         The plan, and the model with the chosen width and fresh weights.
@@ -175,7 +215,8 @@ def plan_minutes(model: Model, data: Dataset, training: Training, *, width: bool
     def make(wide: int) -> Model:
         return build(model.config["name"], model.spec, seed=training.seed, **of_width(model, wide))
 
-    plan = make_plan(model, data, training, make if width and width_of(model) is not None else None)
+    free = make if width and width_of(model) is not None else None
+    plan = make_plan(model, data, training, free, processes=processes)
     if plan.width is None or plan.width == width_of(model):
         return plan, model
     return plan, make(plan.width)
@@ -204,10 +245,26 @@ def resume(
         CheckpointError: no checkpoint can be read.
         DataError: the data differs from what the run was trained on.
         LockedError: another process trains in that folder.
+        ConfigError: the shards of its batches cannot be dealt to the processes that were started.
+        ProcessError: another process that trains the same model ended.
     """
-    run = Run(path)
-    progress = progress or default_progress()
-    with hold(run.path):
+    with joined() as processes:
+        return _resume(processes, path, data, epochs, stage or {}, progress, parts)
+
+
+def _resume(
+    processes: Processes,
+    path: str | Path,
+    data: Any,
+    epochs: int | None,
+    stage: Mapping[str, Mapping[str, Any]],
+    progress: Progress | None,
+    parts: Mapping[str, Any],
+) -> Run:
+    """:func:`resume`, in each of the processes."""
+    run = Run(path, writes=processes.writes)
+    progress = shown(progress, processes)
+    with hold(run.path) if processes.writes else nullcontext():
         config = run.config
         dataset = as_dataset(data, None) if data is not None else run_data(run)
         if dataset.fingerprint != config["data"]["fingerprint"]:
@@ -219,8 +276,12 @@ def resume(
         spec = spec_of(dataset, training)
         options = registry.completed(config["model"]["name"], config["model"]["options"])
         model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
-        longer, last = lengthened(training, model.stages(), epochs, stage or {})
+        check_shards(training, [s.name for s in model.stages() if s.phases], processes)
+        for line in lines(model, training, processes):
+            progress.say(line)
+        longer, last = lengthened(training, model.stages(), epochs, stage)
         checkpoint, problems = run.latest_checkpoint(last)
+        processes.wait()  # until all have read it
         for problem in problems:
             progress.say(f"Skipped a damaged checkpoint: {problem}")
         if checkpoint is None and problems:
@@ -247,7 +308,7 @@ def resume(
         if budget is not None and checkpoint is not None:
             left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
             progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
-        loop = Loop(model, dataset, run, training, card=model_card, progress=progress)
+        loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
         loop.fit(checkpoint)
     return run
 

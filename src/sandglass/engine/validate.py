@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 
 import torch
@@ -22,7 +24,7 @@ def validate(
     """Means over a split of every phase's terms at this clock, and of its loss at the final clock (``objective``).
 
     The noise depends on the seed and the batch alone, so that epochs are comparable. With a moving average, the average
-    is validated.
+    is validated. Several processes divide the batches; the means are to the bit those of one process.
 
     Returns:
         ``{(phase, term): mean}``, or None if ``interrupted()`` returned True.
@@ -30,13 +32,17 @@ def validate(
     device, options = stepper.device, stepper.options
     dtype = stepper.params[0].dtype
     final = Clock.final(clock.total, device)
-    sums: dict[tuple[str, str], Tensor] = {}
+    processes, batches = stepper.processes, in_order(split, device=device, dtype=dtype)
+    mine = range(processes.rank, len(batches), processes.count)
+    sums: dict[tuple[str, str], Tensor] = {}  # of every batch
+    stopped = False
     stepper.model.eval()
     with stepper.average.in_place(), rng.forked(device):
-        for place, make in enumerate(in_order(split, device=device, dtype=dtype)):
-            if interrupted():
-                return None
-            batch = make()
+        for place in mine or range(1):
+            stopped = interrupted()
+            if stopped and (sums or processes.count == 1):
+                break
+            batch = batches[place]()
             for number, phase in enumerate(stepper.phases):
                 for at, only_loss in ((clock, False), (final, True)):
                     if only_loss and not phase.scheduled:
@@ -49,8 +55,11 @@ def validate(
                     elif not phase.scheduled:
                         names, values = [*names, "objective"], [*values, values[0]]
                     for name, mean in zip(names, values, strict=True):
-                        key, value = (phase.name, name), mean.double() * len(batch)
-                        sums[key] = sums[key] + value if key in sums else value
-    keys = list(sums)
-    totals = torch.stack([sums[k] for k in keys]).tolist()
-    return {key: total / len(split) for key, total in zip(keys, totals, strict=True)}
+                        table = sums.setdefault((phase.name, name), mean.new_zeros(len(batches)).double())
+                        if place in mine:
+                            table[place] = mean.double() * len(batch)
+    if any(processes.most(stopped)):
+        return None
+    processes.sum(list(sums.values()))  # of zeros but for one process: exact
+    totals = torch.stack(list(sums.values())).tolist()
+    return {key: functools.reduce(operator.add, each) / len(split) for key, each in zip(sums, totals, strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ class Augmentation(nn.Module):
     ``p`` follows how well the critic separates training examples from samples: with ``t = mean(sign(D(x) - m))``, m the
     middle of the mean scores of both (scores of a relativistic critic have no zero of their own), it rises while t is
     above the target and falls while it is below, so that on data that the critic cannot learn by heart it stays low. It
-    is a buffer, changed on the device in training alone.
+    is a buffer, changed on the device after an update.
 
     Args:
         spec: the data.
@@ -40,7 +41,8 @@ class Augmentation(nn.Module):
         >>> x = torch.rand(4, 3, 8, 12)
         >>> bool((augment(x) == x).all())
         True
-        >>> augment.follow(torch.ones(100), torch.zeros(100))
+        >>> statistics = augment.statistics(torch.ones(100), torch.zeros(100))
+        >>> augment.follow({name: value[None] for name, value in statistics.items()})
         >>> float(augment.p)
         0.00019999999494757503
     """
@@ -63,14 +65,18 @@ class Augmentation(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return self.colour(self.move(x))
 
+    def statistics(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """How far scores ``(B,)`` of training examples and samples are separated, as a sum, and B; for ``follow``."""
+        real, fake = real.detach(), fake.detach()
+        separated = (real - (real.mean() + fake.mean()) / 2).sign().sum()
+        return {"separated": separated, "examples": torch.full_like(separated, len(real))}
+
     @torch.no_grad()
-    def follow(self, real: Tensor, fake: Tensor) -> None:
-        """Moves p by the scores ``(B,)`` of training examples and samples; only in training."""
-        if not self.training:
-            return
-        separated = (real - (real.mean() + fake.mean()) / 2).sign().mean()
-        step = (separated - self.target).sign().to(self.p.dtype) * (len(real) * _STEP)
-        self.p.copy_((self.p + step).clamp(0, _LARGEST))
+    def follow(self, statistics: Mapping[str, Tensor]) -> None:
+        """Moves p by the statistics ``(S,)`` of all shards of a batch."""
+        examples = statistics["examples"].sum()
+        step = (statistics["separated"].sum() / examples - self.target).sign() * examples * _STEP
+        self.p.copy_((self.p + step.to(self.p.dtype)).clamp(0, _LARGEST))
 
     def move(self, x: Tensor) -> Tensor:
         """The geometric changes: the transform of each picture as one matrix, and one warp."""

@@ -6,7 +6,7 @@ import abc
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,13 @@ class Quantised:
         codes: ``(B, n)`` whole numbers.
         commitment: ``(B,)`` squared distance of what was quantised from its codes, or None where the quantiser needs
             no such term.
+        statistics: by which a codebook moves; see its ``follow``.
     """
 
     values: Tensor
     codes: Tensor
     commitment: Tensor | None = None
+    statistics: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Quantiser(nn.Module, abc.ABC):
@@ -83,7 +85,7 @@ class Codebook(Quantiser):
     code that is hardly used takes the place of a vector of the batch, as in Dhariwal et al. 2020, "Jukebox" (arXiv
     2005.00341) and Lancucki et al. 2020, "Robust Training of Vector Quantized Bottleneck Models" (arXiv 2005.08520).
 
-    Everything is in buffers, which move in train mode alone.
+    Everything is in buffers, which :meth:`follow` moves after an update.
 
     Args:
         size: how many codes.
@@ -121,14 +123,13 @@ class Codebook(Quantiser):
         self.register_buffer("sums", self.vectors.clone())
 
     def forward(self, h: Tensor) -> Quantised:
-        """As of every quantiser; in train mode the codebook then moves towards what was assigned to it."""
+        """As of every quantiser; in train mode with the statistics of what was assigned to each code."""
         h = at_least_single(h)
         codes = self.nearest(h)
         values = self.lookup(codes)
-        if self.training:
-            self.follow(h.detach().flatten(0, 1), codes.flatten())
+        statistics = self.statistics(h.detach().flatten(0, 1), codes.flatten()) if self.training else {}
         commitment = (h - values).square().sum((1, 2))
-        return Quantised(straight_through(values, h), codes, commitment)
+        return Quantised(straight_through(values, h), codes, commitment, statistics)
 
     def nearest(self, points: Tensor) -> Tensor:
         """``(...)`` the codes nearest to ``(..., D)`` by Euclidean distance, each by itself: exact in any batch."""
@@ -144,20 +145,32 @@ class Codebook(Quantiser):
         return self.vectors[codes]
 
     @torch.no_grad()
-    def follow(self, h: Tensor, codes: Tensor) -> None:
-        """One step of the moving averages: vectors ``(M, D)`` and their codes ``(M,)``.
-
-        Which vectors replace codes without use is drawn from the generator of the device, that is by the key of the
-        step; nothing is decided on the host.
+    def statistics(self, h: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """Of vectors ``(M, D)`` and their codes ``(M,)``: how many have each code, ``(K,)``, and their sums ``(K, D)``;
+        and for each code a vector ``(K, D)`` that would take its place, drawn from the generator of the device.
         """
         n, s = self._gathered(h, codes)
+        found = {"counts": n, "sums": s}
+        if self.revive:
+            found["fresh"] = h[torch.randint(len(h), (self.size,), device=h.device)].to(s.dtype)
+        return found
+
+    @torch.no_grad()
+    def follow(self, statistics: Mapping[str, Tensor]) -> None:
+        """One step of the moving averages, by the statistics ``(S, ...)`` of all shards of a batch.
+
+        Nothing is decided on the host.
+        """
+        n, s = statistics["counts"].sum(0), statistics["sums"].sum(0)
         counts, sums = self.counts.lerp(n, 1 - self.decay), self.sums.lerp(s, 1 - self.decay)
         some = counts > 1e-6
         vectors = torch.where(some[:, None], sums / counts.clamp(min=1e-6)[:, None], self.vectors)
         if self.revive:
             even = counts.mean()
             dead = counts < self.revive * even
-            fresh = h[torch.randint(len(h), (self.size,), device=h.device)].to(vectors.dtype)
+            offered = statistics["fresh"]
+            places = torch.arange(self.size, device=offered.device)
+            fresh = offered[torch.randint(len(offered), (self.size,), device=offered.device), places]
             vectors = torch.where(dead[:, None], fresh, vectors)
             counts = torch.where(dead, even, counts)
             sums = torch.where(dead[:, None], fresh * even, sums)

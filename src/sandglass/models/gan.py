@@ -132,7 +132,7 @@ class GAN(Model):
         critic = (self.critic, self.ada) if self.ada else (self.critic,)
         moves = self.r1.moves or self.r2.moves
         return (
-            Phase("critic", critic, self.criticise, optim=optim, scheduled=moves),
+            Phase("critic", critic, self.criticise, optim=optim, scheduled=moves, follow=self.ada and self.ada.follow),
             Phase("generator", (self.generator,), self.generate, optim=optim, scheduled=False),
         )
 
@@ -145,6 +145,7 @@ class GAN(Model):
         loss = self.adversary.critic(real, fake)
         parts = {"critic": loss.detach(), "real": real.detach(), "fake": fake.detach()}
         total, scalars = loss.mean(), self.r1.scalar(clock, "r1_weight") | self.r2.scalar(clock, "r2_weight")
+        statistics: Mapping[str, Tensor] = {}
         if torch.is_grad_enabled():
             n = math.ceil(self.penalised * len(x))
             for name, weight, at in (("r1", self.r1, x), ("r2", self.r2, made)):
@@ -154,8 +155,8 @@ class GAN(Model):
                     scalars[name] = penalty.detach()
             if self.ada:
                 scalars["augmented"] = self.ada.p.clone()
-                self.ada.follow(real.detach(), fake.detach())
-        return Terms(total, parts, scalars)
+                statistics = self.ada.statistics(real, fake)
+        return Terms(total, parts, scalars, statistics)
 
     def generate(self, batch: Batch, clock: Clock) -> Terms:
         """The loss of the generator."""

@@ -119,7 +119,9 @@ class VQVAE(LatentModel):
 
     def stages(self) -> Sequence[Stage]:
         """Encoder, codebook and decoder, the codebook after k-means; then the prior over the codes."""
-        first = Phase("reconstruction", (self.encoder, self.quantiser, self.p), self.reconstruction, scheduled=False)
+        follow = self.quantiser.follow if isinstance(self.quantiser, Codebook) else None
+        trained = (self.encoder, self.quantiser, self.p)
+        first = Phase("reconstruction", trained, self.reconstruction, scheduled=False, follow=follow)
         second = Phase("prior", (self.pk,), self.code_length, scheduled=False)
         fit = self.fit_codebook if isinstance(self.quantiser, Codebook) else None
         return Stage("codes", (first,), fit, "reconstruction"), Stage("prior", (second,), objective="prior")
@@ -132,7 +134,7 @@ class VQVAE(LatentModel):
         if q.commitment is not None:
             loss = distortion + self.commitment * q.commitment
             parts["commitment"] = q.commitment.detach()
-        return Terms(loss.mean(), parts, usage(q.codes, self.quantiser.size))
+        return Terms(loss.mean(), parts, usage(q.codes, self.quantiser.size), q.statistics)
 
     def code_length(self, batch: Batch, clock: Clock) -> Terms:
         """``-log p(k)`` of the codes that the encoder gives, in nats: the rate; the batch mean."""

@@ -14,17 +14,18 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
 import shutil
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -38,6 +39,8 @@ from sandglass.runs.plain import read_json, read_jsonl, read_yaml, strict_json, 
 from sandglass.runs.specification import from_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
 
+P = ParamSpec("P")
+
 _STEP = re.compile(r"^step-(\d{8,})$")
 
 
@@ -50,18 +53,30 @@ class Checkpoint:
     state: Mapping[str, Any]
 
 
+def _writing(method: Callable[P, None]) -> Callable[P, None]:
+    """Only of a run that is written here; others are left to the process that writes them."""
+
+    @functools.wraps(method)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        if cast(Run, args[0]).writes:
+            method(*args, **kwargs)
+
+    return call
+
+
 class Run:
     """A run folder on disk.
 
     Args:
         path: the folder.
+        writes: whether anything is written to it; not by a process whose training another one records.
 
     Raises:
         NotFoundError: there is no run there.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, writes: bool = True) -> None:
+        self.path, self.writes = Path(path), writes
         if not (self.path / "config.yaml").is_file():
             raise NotFoundError(f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists all runs.")
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
@@ -99,7 +114,8 @@ class Run:
     def rewrite(self, config: Mapping[str, Any]) -> None:
         """Replaces the configuration, for example when a run is resumed with more epochs."""
         self.config = dict(config)
-        storage.write_file(self.path / "config.yaml", to_yaml(self.config))
+        if self.writes:
+            storage.write_file(self.path / "config.yaml", to_yaml(self.config))
 
     # log
 
@@ -116,11 +132,13 @@ class Run:
         """The records of ``events.jsonl``."""
         return read_jsonl(self.path / "events.jsonl")
 
+    @_writing
     def event(self, name: str, **values: Any) -> None:
         """Logs an event with a timestamp."""
         record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": name, **values}
         storage.append(self.path / "events.jsonl", strict_json(record) + "\n")
 
+    @_writing
     def log(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Appends records to ``metrics.jsonl``; non-finite values are written as null."""
         storage.append(self.metrics_file, "".join(strict_json(r) + "\n" for r in records))
@@ -139,6 +157,7 @@ class Run:
                 raise CheckpointError(f"{file} is damaged: it has no metrics; `sandglass evaluate` recreates it.")
         return results
 
+    @_writing
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Replaces ``results.json``."""
         storage.write_file(self.path / "results.json", (strict_json(results, indent=1) + "\n").encode())
@@ -155,6 +174,7 @@ class Run:
         """The folder of the checkpoint of a step."""
         return self.path / "checkpoints" / f"step-{step:08d}"
 
+    @_writing
     def save_checkpoint(
         self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any], about: Mapping[str, Any]
     ) -> None:
@@ -189,6 +209,7 @@ class Run:
                 f"{2 * size / 2**20:,.1f} MiB are needed. Free disk space, then continue with --resume {self.path}."
             )
 
+    @_writing
     def point(self, name: str, step: int) -> None:
         """Writes the text pointer ``LAST`` or ``BEST``."""
         storage.write_file(self.path / "checkpoints" / name, f"{self.checkpoint_path(step).name}\n".encode())
@@ -226,6 +247,7 @@ class Run:
                 return found, problems
         return None, problems
 
+    @_writing
     def drop_after(self, checkpoint: Checkpoint | None, *, keep_trained: Sequence[str]) -> None:
         """Deletes the checkpoints after a given one, so that an earlier stage can be extended.
 
@@ -253,6 +275,7 @@ class Run:
         for k in later:
             self._delete(k)
 
+    @_writing
     def prune(self, keep: int, needed: Collection[int | None]) -> None:
         """Deletes all but the newest ``keep`` checkpoints and those in ``needed``."""
         for step in self.steps()[: -max(keep, 1)]:
@@ -266,6 +289,7 @@ class Run:
             os.rename(self.checkpoint_path(step), gone)
         shutil.rmtree(gone, ignore_errors=True)
 
+    @_writing
     def rewind_log(self, size: int) -> None:
         """Truncates ``metrics.jsonl`` to its size at a checkpoint."""
         if self.metrics_file.stat().st_size < size:
@@ -283,6 +307,7 @@ class Run:
 
     # model
 
+    @_writing
     def write_model(self, tensors: Mapping[str, Tensor], card: str, step: int) -> None:
         """Writes the self-contained ``model/`` folder: configuration, weights, model card and manifest."""
         keys = ("model", "spec", "transform", "classes")

@@ -1,0 +1,302 @@
+"""Several processes train what one process trains: the same weights, one writer, one message, and no end without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import several
+from helpers import fresh, pictures
+from sandglass.core import Batch, Clock, Model, Phase, Terms
+from sandglass.data.augment import make_augmentation
+from sandglass.data.loading import Loader
+from sandglass.engine.options import Settled, Training
+from sandglass.engine.processes import ALONE, Processes, check_shards, cuts, joined, lines, shared
+from sandglass.engine.step import Stepper
+from sandglass.errors import ConfigError
+from sandglass.runs.run import Run
+from several import STEPS, end, far, start, weights
+
+MLP: Mapping[str, Any] = {"net": {"name": "mlp", "widths": [16]}}
+CONV: Mapping[str, Any] = {"latent_dim": 4, "net": {"name": "conv", "width": 8, "norm": "none"}}
+CASES: dict[str, dict[str, Any]] = {
+    "vae": {"model": "vae", "model_options": MLP, "clip": 1.0, "augment": ["shift", "mixup"], "corrupt": ["gaussian"]},
+    "gan-r1": {"model": "gan", "model_options": {**CONV, "adversary": "non-saturating", "r1": 1.0}},
+    "gan-augmented": {"model": "gan", "model_options": {**CONV, "ada": 0.01}, "batch_size": 7},
+    "flow": {"model": "flow-matching", "model_options": MLP, "ema": 0.9},
+    "vq-vae": {
+        "model": "vq-vae",
+        "model_options": {**MLP, "codes": 4, "revive": 0.5},
+        "stage": {"prior": {"epochs": 1, "max_steps": STEPS}},
+    },
+    "latent-flow": {
+        "model": "latent-flow",
+        "model_options": MLP,
+        "stage": {"flow": {"epochs": 1, "max_steps": STEPS, "accumulate": 4}},
+    },
+    "batch-norm": {"model": "ae", "model_options": {"net": {"name": "conv", "width": 8, "norm": "batch"}}},
+}
+RESUMED = {"model": "gan", "model_options": CONV, "save_steps": 8, "keep": 9}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of every case by two processes and by one, and runs of each begun by the other."""
+    folder = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(0)
+    np.save(folder / "odd.npy", np.random.default_rng(0).normal(size=(42, 3)).astype(np.float32))  # 33 + 9
+    few = {"epochs": 1, "max_steps": STEPS, "batch_size": 32}
+    cases = {name: {**few, **case} for name, case in CASES.items()}
+    cases["rows"] = {"model": "vae", "data": str(folder / "odd.npy"), "epochs": 10, "batch_size": 32, "accumulate": 4}
+    cases["begun"] = {**few, **RESUMED}
+    for name, case in cases.items():
+        several.trained({"accumulate": 2, **case, "path": str(folder / f"one-{name}")})
+    shutil.copytree(folder / "one-begun", folder / "one-then-two")
+    forget(folder / "one-then-two")
+    later = {"path": str(folder / "one-then-two"), "resume": {}}
+    several.train(2, *[{**case, "path": str(folder / f"two-{name}")} for name, case in cases.items()], later)
+    shutil.copytree(folder / "two-begun", folder / "two-then-one")
+    forget(folder / "two-then-one")
+    several.trained({"path": str(folder / "two-then-one"), "resume": {}})
+    return folder
+
+
+def forget(path: Path) -> None:
+    """Forgets all checkpoints but that of step 8."""
+    kept = path / "checkpoints" / "step-00000008"
+    for checkpoint in (path / "checkpoints").glob("step-*"):
+        if checkpoint != kept:
+            shutil.rmtree(checkpoint)
+    assert kept.is_dir()
+
+
+def figures(path: Path) -> list[tuple[Any, ...]]:
+    """The logged values by what they are of."""
+    return [(r["step"], r["split"], r["phase"], r["term"], r["n"], r["value"]) for r in Run(path).metrics()]
+
+
+@pytest.mark.parametrize("name", [*CASES, "rows"])
+def test_two_processes_give_the_weights_of_one(runs: Path, name: str) -> None:
+    """Weights, buffers, optimisers and averages, after every stage; for rows with batches of 1 in two shards."""
+    two, one = weights(runs / f"two-{name}"), weights(runs / f"one-{name}")
+    apart, what = far(two, one)
+    assert apart < 1e-5, f"{what} is {apart:.1e} apart"
+    for a, b in zip(figures(runs / f"two-{name}"), figures(runs / f"one-{name}"), strict=True):
+        assert a[:-1] == b[:-1] and a[-1] == pytest.approx(b[-1], rel=1e-4, abs=1e-6)
+
+
+def test_what_must_move_has_moved(runs: Path) -> None:
+    """So that equal means something: the augmentation, the codebook, running statistics, the average."""
+    augmented = weights(runs / "two-gan-augmented")
+    assert augmented["model/ada.p"] > 0
+    assert any(not torch.equal(v, augmented[f"model/{k[4:]}"]) for k, v in augmented.items() if k.startswith("ema/"))
+    assert weights(runs / "two-vq-vae")["model/quantiser.counts"].std() > 0
+    norm = weights(runs / "two-batch-norm")
+    assert all(v.abs().sum() > 0 for k, v in norm.items() if k.endswith("running_mean"))
+    assert Run(runs / "two-latent-flow").config["training"]["stage"]["flow"]["accumulate"] == 4
+
+
+@pytest.mark.parametrize("name", ["one-then-two", "two-then-one"])
+def test_a_run_is_resumed_by_another_number_of_processes(runs: Path, name: str) -> None:
+    apart, what = far(weights(runs / name), weights(runs / "one-begun"))
+    assert apart < 1e-5, f"{what} is {apart:.1e} apart"
+    assert figures(runs / name)[-1][:-1] == figures(runs / "one-begun")[-1][:-1]
+    assert [e["event"] for e in Run(runs / name).events()] == ["start", "stop", "resume", "stop"]
+
+
+def test_one_process_writes(runs: Path) -> None:
+    run = Run(runs / "two-vae")
+    assert run.config["training"]["accumulate"] == 2
+    assert [e["event"] for e in run.events()] == ["start", "stop"]
+    assert not list(run.path.rglob("*.tmp*"))
+
+
+def test_a_run_of_another_process_is_not_written(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"format": 2, "training": {}})
+    other = Run(run.path, writes=False)
+    before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    other.event("start")
+    other.log([{"step": 1}])
+    other.save_checkpoint(1, {}, {}, {})
+    other.point("LAST", 1)
+    other.rewrite({"format": 2, "training": {"epochs": 3}})
+    other.write_model({}, "card", 1)
+    other.write_results({})
+    assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
+    assert other.config["training"] == {"epochs": 3}
+
+
+# shards
+
+
+@pytest.mark.parametrize(("total", "count"), [(1, 1), (4, 1), (4, 2), (4, 4), (6, 2), (6, 3)])
+def test_every_example_is_of_one_process(total: int, count: int) -> None:
+    model = fresh("vae", pictures(), **MLP)
+    for n in range(1, 20):
+        cut = cuts(n, total)
+        assert [c.stop - c.start for c in cut] == [len(range(n)[c]) for c in cut] and cut[-1].stop == n
+        dealt = [list(Processes(rank, count).shards(total, len(cut))) for rank in range(count)]
+        assert sum(dealt, []) == list(range(len(cut)))
+        for rank, own in enumerate(dealt):
+            options = Training(device="cpu", accumulate=total)
+            rows = Stepper(model, model.stages()[0], options, Processes(rank, count)).rows(n)
+            assert not own or (rows.start, rows.stop) == (cut[own[0]].start, cut[own[-1]].stop)
+
+
+@pytest.mark.parametrize("changes", [[], ["shift", "flip"], ["mixup"]])
+def test_rows_of_a_batch_are_those_of_the_whole(changes: list[str]) -> None:
+    data = pictures()
+    augment = make_augmentation(changes, data.spec)
+    whole = Loader(data.train, 16, seed=1, augment=augment)
+    part = Loader(data.train, 16, seed=1, augment=augment, rows=lambda n: slice(n // 3, n // 2))
+    for step in range(2 * whole.steps_per_epoch):
+        n = whole.size(step)
+        a, b = whole.batch(step), part.batch(step)
+        assert len(a) == n and torch.equal(a.x[n // 3 : n // 2], b.x) and torch.equal(a.index[n // 3 : n // 2], b.index)
+
+
+class Counting(Model):
+    """Its buffers say what became of the shards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("all", torch.zeros(()))
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("count", (self.weight,), self.loss, follow=self.follow),)
+
+    def loss(self, batch: Batch, clock: Clock) -> Terms:
+        self.seen += batch.x.sum()
+        return Terms((self.weight * batch.x).mean(), {}, {}, {"sum": batch.x.sum()})
+
+    def follow(self, statistics: Mapping[str, torch.Tensor]) -> None:
+        assert statistics["sum"].shape == (3,)
+        self.all += statistics["sum"].sum()
+
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> torch.Tensor:
+        return torch.zeros(n, 1)
+
+
+def test_shards_begin_from_the_same_buffers_and_statistics_are_of_all() -> None:
+    model = Counting()
+    stepper = Stepper(model, model.stages()[0], Training(device="cpu", accumulate=3))
+    for step in range(2):
+        stepper(Batch(torch.tensor([[1.0], [2.0], [4.0]])), Clock(step), 1.0)
+    assert float(model.seen) == 2 and float(model.all) == 14
+    stepper(Batch(torch.tensor([[1.0], [2.0], [float("nan")]])), Clock(2), 1.0)
+    assert float(model.seen) == 2 and float(model.all) == 14
+
+
+def test_the_number_of_processes_divides_the_shards() -> None:
+    assert shared(Training(), ALONE) == Training()
+    options = shared(Training(stage={"prior": {"accumulate": 4}}, batch_size=8, device="cpu"), Processes(1, 2, 2))
+    assert options.accumulate == 2 and options.stage["prior"]["accumulate"] == 4
+    assert shared(options, Processes(1, 2, 2)) == options
+    with pytest.raises(ConfigError, match="accumulate must be a multiple of the 2 processes, not 3"):
+        shared(Training(accumulate=3, device="cpu"), Processes(0, 2, 2))
+    with pytest.raises(ConfigError, match="A batch of 1 is too small for 2 processes"):
+        shared(Training(batch_size=1, device="cpu"), Processes(0, 2, 2))
+    with pytest.raises(ConfigError, match="give --device cuda, not cuda:1"):
+        shared(Training(device="cuda:1"), Processes(0, 2, 2))
+    settled = Settled(accumulate=6, device="cpu")
+    check_shards(settled, ["train"], Processes(0, 3, 3))
+    message = "cuts its batches into 6 shards: 1, 2, 3 or 6 processes can train it, not 4"
+    with pytest.raises(ConfigError, match=message):
+        check_shards(settled, ["train"], Processes(0, 4, 4))
+    with pytest.raises(ConfigError, match="into 1 shard: 1 process can train it, not 2"):
+        check_shards(Settled(device="cpu"), ["train"], Processes(0, 2, 2))
+
+
+def test_batch_statistics_are_said_to_be_those_of_a_shard() -> None:
+    norm = fresh("ae", pictures(), net={"name": "conv", "width": 4, "norm": "batch"})
+    two = Processes(0, 2, 2)
+    assert lines(norm, Settled(accumulate=2, batch_size=8), ALONE) == []
+    said = lines(norm, Settled(accumulate=2, batch_size=8), two)
+    assert said[0] == "2 processes, 2 shards" and "of 8 examples in 2" in said[1]
+    assert len(lines(fresh("vae", pictures(), **MLP), Settled(accumulate=2), two)) == 1
+
+
+def test_an_environment_that_is_incomplete_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(ConfigError, match="WORLD_SIZE is 2, but RANK is missing"), joined():
+        pass
+
+
+# the end
+
+COMMAND = ["train", "vae", "--device", "cpu", "--net", "mlp", "--no-report", "--sheets", "0"]
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Iterator[tuple[Path, list[subprocess.Popen[str]]]]:
+    """A run that would take hours, in its first steps."""
+    path = tmp_path / "run"
+    words = ["--data", "digits", "--epochs", "100000", "--out", str(path), "--save_steps", "5", "--batch-size", "256"]
+    processes = start("", 2, *COMMAND, *words)
+    until = time.monotonic() + 120
+    while not list(path.glob("checkpoints/step-*/MANIFEST.json")):
+        assert time.monotonic() < until and all(p.poll() is None for p in processes), end(processes, 5)
+        time.sleep(0.1)
+    yield path, processes
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(long: tuple[Path, list[subprocess.Popen[str]]]) -> None:
+    path, processes = long
+    os.kill(processes[1].pid, signal.SIGTERM)
+    ended = end(processes)
+    assert [code for code, _, _ in ended] == [143, 143]
+    assert ended[0][2].count("Stopped at step") == 1 and not ended[1][2] and not ended[1][1]
+    step = Run(path).steps()[-1]
+    assert f"Stopped at step {step} of" in ended[0][2] and f"--resume {path}" in ended[0][2]
+
+
+def test_a_process_that_is_killed_ends_the_others_with_one_line(
+    long: tuple[Path, list[subprocess.Popen[str]]],
+) -> None:
+    _, processes = long
+    processes[1].kill()
+    code, _, messages = end(processes)[0]
+    assert code == 77 and messages.count("sandglass: ") == 1 and "Traceback" not in messages
+    assert "Another process of this training ended early" in messages
+
+
+def test_an_error_of_one_process_is_said_once(tmp_path: Path) -> None:
+    for rank in range(2):
+        np.save(tmp_path / f"{rank}.npy", np.random.default_rng(rank).normal(size=(40, 3)))
+    script = f"""
+import os, sys
+from sandglass.app.main import main
+sys.exit(main(["train", "vae", "--data", {str(tmp_path)!r} + "/" + os.environ["RANK"] + ".npy", *sys.argv[1:]]))
+"""
+    ended = end(start(script, 2, "--device", "cpu", "--epochs", "1", "--out", str(tmp_path / "run")))
+    said = [line for _, _, messages in ended for line in messages.splitlines() if line.startswith("sandglass: ")]
+    assert len(said) == 1 and "do not read the same data" in said[0], ended
+    assert sorted(code for code, _, _ in ended) == [65, 77] or [code for code, _, _ in ended] == [65, 65]
+    assert not (tmp_path / "run").exists() and "Traceback" not in ended[0][2] + ended[1][2]
+
+
+def test_torchrun_trains_for_minutes(tmp_path: Path) -> None:
+    words = [*COMMAND, "--data", "digits", "--minutes", "0.05", "--out", str(tmp_path / "run")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    ended = subprocess.run([*torchrun, "sandglass", *words], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("2 processes, 2 shards") == 1 and ended.stdout.count("run     ") == 1
+    config = Run(tmp_path / "run").config
+    assert config["plan"]["minutes"] == 0.05 and config["training"]["accumulate"] == 2
+    model = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert model["step"] > 0
