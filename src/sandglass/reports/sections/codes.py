@@ -33,11 +33,12 @@ def codes_section(m: Material) -> Section | None:
         )
         embedded = latent_space.embed(codes, m.seed)
         if embedded is not None:
-            names = ("t-SNE 1, no unit", "t-SNE 2, no unit")
+            names, some = ("t-SNE 1, no unit", "t-SNE 2, no unit"), None if y is None else y[: len(embedded)]
             charts.append(
-                scatter_chart("codes-tsne", "Neighbourhoods (t-SNE)", embedded, y, legend, names, ticks=False)
+                scatter_chart("codes-tsne", "Neighbourhoods (t-SNE)", embedded, some, legend, names, ticks=False)
             )
             what += " t-SNE preserves neighbourhoods: clusters are meaningful, their sizes and distances are not."
+            what += f" It shows {len(embedded):,} of the points." if len(embedded) < len(codes) else ""
     if y is not None:
         what += " Unless the model is conditional, it never saw the labels: separated classes are structure it found."
     how = f"{what} {len(codes):,} examples of the {m.split_name} split."
