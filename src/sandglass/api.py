@@ -2,10 +2,132 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sandglass import recipes, registry
+from sandglass.core import Model
 from sandglass.data.load import load_data
 from sandglass.data.trained_on import reading_of, run_data, transform_of
-from sandglass.engine.train import build, resume, train
+from sandglass.engine import train as engine
+from sandglass.engine.options import Training
+from sandglass.engine.progress import Progress
+from sandglass.engine.train import build, resume
+from sandglass.errors import ConfigError
 from sandglass.metrics.evaluate import evaluate
 from sandglass.runs.load import load
+from sandglass.runs.run import Run
 
 __all__ = ["build", "evaluate", "load", "load_data", "reading_of", "resume", "run_data", "train", "transform_of"]
+
+
+def train(
+    model: str | Model = registry.AUTO,
+    data: Any = None,
+    *,
+    recipe: str | None = None,
+    out: str | Path | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    data_options: Mapping[str, Any] | None = None,
+    init_from: str | Path | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Run:
+    """Trains a model into a run folder.
+
+    Several processes that were started by ``torchrun`` train it together; the first one writes the folder, and each
+    returns the run.
+
+    Args:
+        model: a registered name, or a model already built; auto is the one that suits the data.
+        data: a :class:`~sandglass.data.dataset.Dataset`, or anything :func:`load_data` reads.
+        recipe: name of a recipe, whose model, data and options are taken where none are given.
+        out: the run folder; the next free ``runs/<model>-<data>-<number>`` when not given.
+        model_options: of the named model; needed only for those that training has, too.
+        data_options: of :func:`load_data`.
+        init_from: a run or model folder whose weights to start from: all of them, or the network bodies that fit.
+        progress: shows the progress; by default a bar in a terminal, one line in a notebook, a line now and then in a
+            pipe.
+        options: of :class:`~sandglass.engine.options.Training`, and of the named model.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError, DataError: before anything is written, if options, model and data do not fit.
+        LockedError: another process trains in that folder.
+        DivergedError: training produced values that are not finite.
+        ProcessError: another process that trains the same model ended.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> run = train("vae", "digits", out=folder, epochs=1, latent_dim=2, net="mlp")
+        >>> sorted(f.name for f in run.path.iterdir() if f.name in ("model", "metrics.jsonl"))
+        ['metrics.jsonl', 'model']
+    """
+    training, own = divided(options)
+    if own and not isinstance(model, str):
+        raise ConfigError(f"'{min(own)}' is no option of training, and this model is built already.")
+    own = {**own, **(model_options or {})}
+    if recipe is not None:
+        model, data, own, data_options, training = filled(recipe, model, data, own, data_options, training)
+    if isinstance(model, str) and model != registry.AUTO:
+        check_names(model, own)
+    return engine.train(
+        model, data, out=out, model_options=own, data_options=data_options, init_from=init_from, progress=progress,
+        recipe=recipe, **training,
+    )  # fmt: skip
+
+
+def divided(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Options of training, and all others, which are the model's.
+
+    Example:
+        >>> divided({"epochs": 3, "beta": 4.0})
+        ({'epochs': 3}, {'beta': 4.0})
+    """
+    names = {field.name for field in dataclasses.fields(Training)}
+    training = {name: value for name, value in options.items() if name in names}
+    return training, {name: value for name, value in options.items() if name not in names}
+
+
+def check_names(model: str, options: Mapping[str, Any]) -> None:
+    """Checks that a model has options of these names.
+
+    Raises:
+        ConfigError: neither training nor the model has one of them.
+    """
+    known = [option.name for option in registry.schema("model", model)]
+    trained = [field.name for field in dataclasses.fields(Training)]
+    for name in sorted(set(options) - set(known)):
+        hint = registry.nearest(name, sorted({*known, *trained}))
+        raise ConfigError(f"Neither training nor the model '{model}' has an option '{name}'.{hint}")
+
+
+def filled(
+    recipe: str,
+    model: str | Model,
+    data: Any,
+    own: dict[str, Any],
+    data_options: Mapping[str, Any] | None,
+    training: dict[str, Any],
+) -> tuple[str, Any, dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """What is given, and what a recipe says of the rest: model, data, the options of both, and those of training.
+
+    Raises:
+        ConfigError: there is no such recipe, or it is for another model.
+    """
+    found = recipes.read(recipe)
+    name, source = found["model"]["name"], found["data"]["source"]
+    if model not in (registry.AUTO, name):
+        raise ConfigError(f"The recipe '{recipe}' is for the model '{name}'; leave one of the two out.")
+    if data is None or data == source:
+        known = {option: value for option, value in found["data"].items() if option != "source"}
+        data, data_options = source, {**known, **(data_options or {})}
+    if "minutes" in training:
+        found["training"].pop("epochs", None)
+    options = {**found["model"].get("options", {}), **own}
+    return name, data, options, dict(data_options or {}), {**found["training"], **training}

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import sandglass
+from sandglass import recipes
 from sandglass.core import Spec
 from sandglass.engine.train import bodies, build, start_from
 from sandglass.errors import ConfigError, DataError, NotFoundError
@@ -255,3 +256,51 @@ def test_a_loaded_model_knows_the_precision_it_was_trained_in(tmp_path: Path) ->
             "vae", "digits", out=tmp_path / precision, epochs=1, precision=precision, model_options=small
         )
         assert run.load_model().precision == run.load_model("last").precision == precision
+
+
+def test_options_of_the_model_are_taken_by_name(tmp_path: Path) -> None:
+    run = sandglass.train("vae", "digits", out=tmp_path / "run", epochs=1, latent_dim=3, net="mlp", sheets=0)
+    assert run.load_model().code_size == 3 and run.config["training"]["epochs"] == 1
+    with pytest.raises(
+        ConfigError, match=r"Neither training nor the model 'vae' has an option 'latent_dims'. .*latent_dim"
+    ):
+        sandglass.train("vae", "digits", out=tmp_path / "no", latent_dims=3)
+    with pytest.raises(ConfigError, match="'beta' is no option of training, and this model is built already"):
+        sandglass.train(sandglass.build("vae", Spec((3,))), np.zeros((50, 3)), out=tmp_path / "no", beta=3.0)
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_recipe_by_name_is_applied(tmp_path: Path) -> None:
+    run = sandglass.train(recipe="digits", out=tmp_path / "run", epochs=1, sheets=0, latent_dim=3)
+    settings = recipes.read("digits")
+    assert run.config["model"]["options"]["latent_dim"] == 3 and run.config["recipe"] == "digits"
+    assert run.config["model"]["options"]["net"]["name"] == settings["model"]["options"]["net"]["name"]
+    assert run.config["training"]["lr"] == settings["training"]["lr"] and run.config["data"]["name"] == "digits"
+    with pytest.raises(ConfigError, match="no recipe 'nonsense'"):
+        sandglass.train("vae", "digits", recipe="nonsense", out=tmp_path / "no")
+    with pytest.raises(ConfigError, match="is for the model 'vae'"):
+        sandglass.train("gan", "digits", recipe="digits", out=tmp_path / "no")
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_run_has_its_data_while_it_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).normal(size=(400, 3))
+    run = sandglass.train(
+        "vae", x, out=tmp_path / "run", epochs=1, data_options={"test": 0.3}, sheets=0
+    )  # fmt: skip
+    found = sandglass.evaluate(run)
+    assert found["metrics"]["elbo"]["n"] == 120 and run.results()["test"]["metrics"].keys() == found["metrics"].keys()
+    longer = sandglass.resume(run.path, epochs=2, data=run.data)
+    assert sandglass.evaluate(longer)["step"] > found["step"]
+    with pytest.raises(DataError, match="passed as a Python object"):
+        sandglass.evaluate(sandglass.Run(run.path))
+
+
+def test_the_newest_run_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFoundError, match="no run in the folder runs/"):
+        sandglass.load("latest")
+    run = sandglass.train("vae", "digits", epochs=1, net="mlp", sheets=0)
+    assert sandglass.Run("latest").path == run.path
+    assert sandglass.load("latest").config == run.load_model().config
+    assert sandglass.evaluate("latest", metrics=["elbo"])["model"] == "vae"

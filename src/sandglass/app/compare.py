@@ -40,7 +40,7 @@ def compare(words: Sequence[str]) -> int:
     from sandglass.comparing.compare import compare as compared
     from sandglass.engine.options import settle_device
     from sandglass.runs.plain import strict_json
-    from sandglass.tasks.trained import find_run
+    from sandglass.runs.run import find_run
 
     found = compared(
         [find_run(run) for run in args.runs], metrics=args.metrics, split=args.split, group=args.group, seed=args.seed,

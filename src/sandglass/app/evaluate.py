@@ -32,9 +32,9 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import Run
     from sandglass.runs.specification import from_plain
-    from sandglass.tasks.trained import find_run, new_data
+    from sandglass.tasks.trained import new_data
 
-    run = Run(find_run(args.run))
+    run = Run(args.run)
     data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
     split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
     common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}

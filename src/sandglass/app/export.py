@@ -27,7 +27,7 @@ def export(words: Sequence[str]) -> int:
 
     from sandglass.exports.parity import TOLERANCE
     from sandglass.exports.write import export as write
-    from sandglass.tasks.trained import find_run
+    from sandglass.runs.run import find_run
 
     found = find_run(args.run)
     source: Path | str = found if found.exists() else args.run

@@ -27,9 +27,9 @@ def report(words: Sequence[str]) -> int:
     from sandglass.app.evaluate import default_split
     from sandglass.app.show import write_page
     from sandglass.runs.run import Run
-    from sandglass.tasks.trained import find_run, of_run
+    from sandglass.tasks.trained import of_run
 
-    run = Run(find_run(args.run))
+    run = Run(args.run)
     trained = of_run(run, api.run_data(run), device=run.config["training"]["device"])
     if not run.results():
         say("evaluating first ...")
@@ -140,9 +140,8 @@ def verify(words: Sequence[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
     args = parser.parse(words)
 
-    from sandglass.runs.run import Run
+    from sandglass.runs.run import Run, find_run
     from sandglass.runs.verify import verify as verified
-    from sandglass.tasks.trained import find_run
 
     path = find_run(args.run)
     if (path / "MANIFEST.json").is_file():

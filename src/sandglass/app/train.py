@@ -24,11 +24,12 @@ from sandglass.engine.processes import ALONE, Processes, joined, shared
 from sandglass.engine.record import BAD_FILES
 from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import choose, finished, plan_minutes, spec_of
+from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
 from sandglass.runs.plain import read_yaml
-from sandglass.runs.run import Run
+from sandglass.runs.run import Run, find_run
 from sandglass.runs.specification import from_plain
-from sandglass.tasks.trained import find_run, of_run
+from sandglass.tasks.trained import of_run
 
 _FEW = 300  # warn below this total number of updates
 
@@ -166,7 +167,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
         say(plan.line() + ("" if "--no-report" in given.switches else "; evaluation and report come after"))
     if data.bad:
         say(f"  note: {BAD_FILES} in the run folder lists every file that could not be read")
-    return api.train(
+    return train_model(
         model,
         data,
         out=given.own.get("--out"),
@@ -225,7 +226,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
     extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
     if extra or given.model:
         raise ConfigError(f"--resume continues the run unchanged; omit {[*extra, given.model][0]}.")
-    run = Run(find_run(given.own["--resume"]))
+    run = Run(given.own["--resume"])
     if epochs is None and not stage and finished(run):
         steps, more = counted(run.steps()[-1], "step"), longer(run, outline_of(run))
         say(f"{run.path} is finished, after {steps}. To train it longer: {more}")

@@ -16,12 +16,15 @@ from sandglass.runs.specification import from_plain
 
 
 def run_data(run: Run) -> Dataset:
-    """Reads the data that a run was trained on again.
+    """The data that a run was trained on: what it still has in memory, else read again.
 
     Raises:
         DataError: it was passed as a Python object; pass it again.
         ConfigError: its options are invalid.
     """
+    if run.data is not None:
+        known: Dataset = run.data
+        return known
     source = run.config["data"].get("source")
     if not source:
         raise DataError(f"The data of {run.path} was passed as a Python object; pass it again as data=...")

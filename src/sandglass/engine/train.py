@@ -161,6 +161,7 @@ def _train(
         run = Run(path, writes=processes.writes)
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
         loop.fit()
+    run.data = dataset
     return run
 
 
@@ -310,6 +311,7 @@ def _resume(
             progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
         loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
         loop.fit(checkpoint)
+    run.data = dataset
     return run
 
 

@@ -8,14 +8,14 @@ from typing import Any
 
 from sandglass.core import Model
 from sandglass.errors import MissingPackageError, NotFoundError
-from sandglass.runs.run import Run, load_model, read_model_config
+from sandglass.runs.run import Run, find_run, load_model, read_model_config
 
 
 def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool = False, **parts: Any) -> Model:
     """Loads a trained model in eval mode from a run, a model folder or a Hugging Face hub id (``owner/name``).
 
     Args:
-        source: run, folder or hub id.
+        source: run, folder or hub id; ``latest`` is the newest run in ``runs/``.
         device: device of the model.
         allow_nonfinite: warn about non-finite weights instead of raising an error.
         parts: custom objects that the model was built with, such as ``net=...``.
@@ -28,7 +28,7 @@ def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool
     parts = {"allow_nonfinite": allow_nonfinite, **parts}
     if isinstance(source, Run):
         return source.load_model(device=device, **parts)
-    path = Path(source)
+    path = find_run(source)
     if (path / "config.yaml").is_file():
         return Run(path).load_model(device=device, **parts)
     if (path / "config.json").is_file():
@@ -75,7 +75,7 @@ def config_of(source: Run | str | Path) -> dict[str, Any]:
     """The configuration of a run, a model folder or a model on the hub."""
     if isinstance(source, Run):
         return source.config
-    path = Path(source)
+    path = find_run(source)
     if (path / "config.yaml").is_file():
         return Run(path).config
     return read_model_config(path if path.exists() else fetch(str(source)))

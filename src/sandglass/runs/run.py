@@ -68,15 +68,20 @@ class Run:
     """A run folder on disk.
 
     Args:
-        path: the folder.
+        path: the folder, or ``latest`` for the newest in ``runs/``.
         writes: whether anything is written to it; not by a process whose training another one records.
+
+    Attributes:
+        data: the data that it was trained on, if this Python process trained it; a folder alone has none.
 
     Raises:
         NotFoundError: there is no run there.
     """
 
+    data: Any = None
+
     def __init__(self, path: str | Path, *, writes: bool = True) -> None:
-        self.path, self.writes = Path(path), writes
+        self.path, self.writes = find_run(path), writes
         if not (self.path / "config.yaml").is_file():
             raise NotFoundError(f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists all runs.")
         self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
@@ -448,3 +453,19 @@ def _assemble(
     fill(model, tensors, str(source), allow_nonfinite=allow_nonfinite)
     model.precision = str(config.get("precision") or config.get("training", {}).get("precision", "fp32"))
     return model.to(device).eval()
+
+
+def find_run(source: str | Path) -> Path:
+    """The run folder, or the newest run for ``latest``.
+
+    Raises:
+        NotFoundError: there are no runs.
+    """
+    if str(source) == "latest" and not Path(source).exists():
+        found = sorted(Path("runs").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
+        if not found:
+            raise NotFoundError(
+                "There is no run in the folder runs/ yet; create one with `sandglass train --recipe digits`."
+            )
+        return found[-1].parent
+    return Path(source)

@@ -184,7 +184,7 @@ def has_plane(model: Model) -> bool:
 
 
 def embed(codes: Tensor, seed: int, limit: int = 500) -> Tensor | None:
-    """``(N, 2)`` t-SNE of the first ``limit`` codes, of which 500 take a second or two; None for fewer than 12 or constant codes.
+    """``(N, 2)`` t-SNE of the first ``limit`` codes; None for fewer than 12 or constant codes. 500 take a second.
 
     Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE". Deterministic, by one thread and a fixed seed.
     """

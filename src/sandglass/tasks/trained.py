@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +18,9 @@ from sandglass.data.load import load_data
 from sandglass.data.trained_on import reading_of, run_data
 from sandglass.data.transform import Transform
 from sandglass.engine.options import settle_device
-from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.errors import ConfigError, DataError
 from sandglass.runs.load import load
-from sandglass.runs.run import Run
+from sandglass.runs.run import Run, find_run
 
 _CODES = 5000  # maximum examples for the layout of a latent space
 
@@ -140,22 +139,6 @@ def opened(source: str, device: str = "auto", allow_nonfinite: bool = False) -> 
 def of_run(run: Run, data: Dataset | None = None, *, device: str = "cpu") -> Trained:
     """The trained model of a run, with its data where already loaded."""
     return Trained(run.load_model(device=device), reading_of(run), run, run.path.name, data)
-
-
-def find_run(source: str) -> Path:
-    """The run folder, or the newest run for ``latest``.
-
-    Raises:
-        NotFoundError: there are no runs.
-    """
-    if source == "latest" and not Path(source).exists():
-        found = sorted(Path("runs").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
-        if not found:
-            raise NotFoundError(
-                "There is no run in the folder runs/ yet; create one with `sandglass train --recipe digits`."
-            )
-        return found[-1].parent
-    return Path(source)
 
 
 def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None, given: str = "") -> Dataset:
