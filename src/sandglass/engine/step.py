@@ -74,7 +74,6 @@ class Stepper:
             lr_factor: of the learning rates.
             whole: number of examples of all processes, if there are several.
         """
-        whole = len(batch) if whole is None else whole
         good = [
             self.turn(number, phase, batch, clock, lr_factor, whole)
             for number, phase in enumerate(self.phases)
@@ -93,8 +92,11 @@ class Stepper:
         """The optimiser of a phase; phases may share one."""
         return self.optimizers[phase.optimizer or phase.name]
 
-    def turn(self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float, whole: int) -> Tensor:
+    def turn(
+        self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float, whole: int | None = None
+    ) -> Tensor:
         """One phase: loss, gradient, masked update, record. Returns a 0-d bool, whether everything was finite."""
+        whole = len(batch) if whole is None else whole
         own = self.own[phase.name]
         self.clear(own)
         before = [b.clone() for b in self.buffers]
@@ -110,7 +112,8 @@ class Stepper:
         masked_step(optimizer, good)
         if phase.follow is not None and sums.statistics:
             self.reseed("follow", clock, number, 0)
-            phase.follow(sums.statistics)
+            with torch.no_grad():
+                phase.follow(sums.statistics)
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(torch.where(good, buffer, old))
         return good
