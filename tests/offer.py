@@ -20,7 +20,7 @@ import sandglass
 from hostile import corpus
 from sandglass import api
 from sandglass.app.main import main
-from sandglass.engine.train import start_from
+from sandglass.engine.copying import start_from
 from sandglass.errors import SandglassError
 from sandglass.runs import storage
 from sandglass.runs.run import Run

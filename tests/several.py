@@ -47,7 +47,7 @@ def start(script: str, count: int, *words: str) -> list[subprocess.Popen[str]]:
     ]
 
 
-def end(processes: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str, str]]:
+def end(processes: list[subprocess.Popen[str]], seconds: float = 300) -> list[tuple[int, str, str]]:
     """Exit code, output and messages of each; none may hang."""
     try:
         found = [p.communicate(timeout=seconds) for p in processes]

@@ -74,11 +74,11 @@ def test_a_skipped_update_changes_nothing(optimizer: str, bad_step: int, tmp_pat
     snapshots: list[dict[str, Tensor]] = []
     original = loop.stepper.backward
 
-    def backward(number, phase, batch, clock):  # type: ignore[no-untyped-def]
-        names, values = original(number, phase, batch, clock)
+    def backward(number, phase, batch, clock, *others):  # type: ignore[no-untyped-def]
+        sums = original(number, phase, batch, clock, *others)
         if clock.step == bad_step:
             loop.stepper.own[phase.name][0].grad[0, 0] = float("nan")  # type: ignore[index]
-        return names, values
+        return sums
 
     loop.stepper.backward = backward  # type: ignore[method-assign]
     step = loop.step

@@ -148,7 +148,7 @@ def test_every_example_is_of_one_process(total: int, count: int) -> None:
         cut = cuts(n, total)
         assert [c.stop - c.start for c in cut] == [len(range(n)[c]) for c in cut] and cut[-1].stop == n
         dealt = [list(Processes(rank, count).shards(total, len(cut))) for rank in range(count)]
-        assert sum(dealt, []) == list(range(len(cut)))
+        assert [shard for own in dealt for shard in own] == list(range(len(cut)))
         for rank, own in enumerate(dealt):
             options = Training(device="cpu", accumulate=total)
             rows = Stepper(model, model.stages()[0], options, Processes(rank, count)).rows(n)

@@ -13,7 +13,8 @@ from sandglass.engine.processes import ALONE, Processes
 class Signals:
     """In this context SIGTERM and the first Ctrl-C request a stop, SIGUSR1 a save; a second Ctrl-C exits at once.
 
-    Several processes :meth:`agree` on what was requested of any of them, so that all stop after the same step. Handlers are set in the main thread only; the previous ones are restored at the end.
+    Several processes :meth:`agree` on what was requested of any of them, so that all stop after the same step.
+    Handlers are set in the main thread only; the previous ones are restored at the end.
 
     Attributes:
         stop: number of the signal that requested a stop, or None.
@@ -41,8 +42,8 @@ class Signals:
 
     def agree(self, processes: Processes = ALONE) -> tuple[int | None, bool]:
         """What was requested of any of the processes: the signal to stop, and whether to save, which is then done."""
-        save, self.save = self.save, False
-        stop, save = processes.most(self.stop or 0, save)
+        asked, self.save = self.save, False
+        stop, save = processes.most(self.stop or 0, asked)
         self.stop = stop or self.stop
         return stop or None, bool(save)
 

@@ -75,7 +75,6 @@ class Stepper:
             lr_factor: of the learning rates.
             whole: number of examples of all processes, if there are several.
         """
-        whole = len(batch) if whole is None else whole
         good = [
             self.turn(number, phase, batch, clock, lr_factor, whole)
             for number, phase in enumerate(self.phases)
@@ -94,8 +93,11 @@ class Stepper:
         """The optimiser of a phase; phases may share one."""
         return self.optimizers[phase.optimizer or phase.name]
 
-    def turn(self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float, whole: int) -> Tensor:
+    def turn(
+        self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float, whole: int | None = None
+    ) -> Tensor:
         """One phase: loss, gradient, masked update, record. Returns a 0-d bool, whether everything was finite."""
+        whole = len(batch) if whole is None else whole
         own = self.own[phase.name]
         self.clear(own)
         before = [b.clone() for b in self.buffers]
@@ -110,7 +112,7 @@ class Stepper:
             group["lr"] = self.base_lr[phase.optimizer or phase.name] * lr_factor
         masked_step(optimizer, good)
         if phase.follow is not None and sums.statistics:
-            with self.noise("follow", clock, number, 0):
+            with self.noise("follow", clock, number, 0), torch.no_grad():
                 phase.follow(sums.statistics)
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(torch.where(good, buffer, old))

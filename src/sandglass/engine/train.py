@@ -10,9 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from sandglass import registry, rng
 from sandglass.core import Model, Spec, Stage
 from sandglass.data.augment import make_augmentation
@@ -20,6 +17,7 @@ from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import as_dataset, run_data
 from sandglass.engine.budget import Budget, minutes
+from sandglass.engine.copying import start_from
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width, make_plan, of_width, width_of
@@ -101,68 +99,49 @@ def train(
         ['metrics.jsonl', 'model']
     """
     with joined() as processes:
-        return _train(
-            processes, model, data, out, model_options or {}, data_options, init_from, progress, recipe, plan, options
-        )
-
-
-def _train(
-    processes: Processes,
-    model: str | Model,
-    data: Any,
-    out: str | Path | None,
-    model_options: Mapping[str, Any],
-    data_options: Mapping[str, Any] | None,
-    init_from: str | Path | None,
-    progress: Progress | None,
-    recipe: str | None,
-    plan: Plan | None,
-    options: Mapping[str, Any],
-) -> Run:
-    """:func:`train`, in each of the processes."""
-    given = shared(Training.of(options), processes)
-    dataset = as_dataset(data, data_options)
-    agreed(dataset, processes)
-    named = isinstance(model, str)
-    progress = shown(progress, processes)
-    if model == registry.AUTO:
-        model, why = choose(dataset, given, model_options, init_from)
-        progress.say(f"No model is named: {model}, because {why}.")
-    if isinstance(model, str):
-        model = build(model, spec_of(dataset, given), seed=given.seed, **model_options)
-    elif model_options:
-        raise ConfigError("model_options go with a model's name; this model is built already.")
-    if given.minutes is not None:
+        given = shared(Training.of(options), processes)
+        dataset = as_dataset(data, data_options)
+        agreed(dataset, processes)
+        named = isinstance(model, str)
+        progress = shown(progress, processes)
+        if model == registry.AUTO:
+            model, why = choose(dataset, given, model_options or {}, init_from)
+            progress.say(f"No model is named: {model}, because {why}.")
+        if isinstance(model, str):
+            model = build(model, spec_of(dataset, given), seed=given.seed, **(model_options or {}))
+        elif model_options:
+            raise ConfigError("model_options go with a model's name; this model is built already.")
+        if given.minutes is not None:
+            check_fit(model, dataset)
+            free = named and init_from is None and free_width(model.config["name"], model_options or {})
+            plan, model = plan_minutes(model, dataset, given, width=free, processes=processes)
+            given = plan.applied(given)
+            progress.say(plan.line())
         check_fit(model, dataset)
-        free = named and init_from is None and free_width(model.config["name"], model_options)
-        plan, model = plan_minutes(model, dataset, given, width=free, processes=processes)
-        given = plan.applied(given)
-        progress.say(plan.line())
-    check_fit(model, dataset)
-    check_changes(model, dataset, given)
-    watchable = [s for s in dataset.splits if s != "train"]
-    training = given.settled(watchable, len(dataset.train), model.stages())
-    for line in lines(model, training, processes):
-        progress.say(line)
-    for weight in weights_of(model):
-        if warning := weight.unreached(training.epochs):
-            progress.say(warning)
-    if init_from is not None and (copied := start_from(model, init_from)):
-        progress.say(f"Not all weights of {init_from} fit: started from the bodies of {', '.join(copied)} alone.")
-    config = describe(model, dataset, training, recipe)
-    if plan is not None:
-        config["plan"] = plan.to_dict()
-    name = model.config["name"]
-    path = Path(out) if out is not None else Path(processes.first(lambda: str(next_folder(name, dataset.name))))
-    with hold(path) if processes.writes else nullcontext():
-        if processes.writes:
-            write_bad_files(Run.create(path, config), dataset)
-        processes.wait()
-        run = Run(path, writes=processes.writes)
-        loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
-        loop.fit()
-    run.data = dataset
-    return run
+        check_changes(model, dataset, given)
+        watchable = [s for s in dataset.splits if s != "train"]
+        training = given.settled(watchable, len(dataset.train), model.stages())
+        for line in lines(model, training, processes):
+            progress.say(line)
+        for weight in weights_of(model):
+            if warning := weight.unreached(training.epochs):
+                progress.say(warning)
+        if init_from is not None and (copied := start_from(model, init_from)):
+            progress.say(f"Not all weights of {init_from} fit: started from the bodies of {', '.join(copied)} alone.")
+        config = describe(model, dataset, training, recipe)
+        if plan is not None:
+            config["plan"] = plan.to_dict()
+        name = model.config["name"]
+        path = Path(out) if out is not None else Path(processes.first(lambda: str(next_folder(name, dataset.name))))
+        with hold(path) if processes.writes else nullcontext():
+            if processes.writes:
+                write_bad_files(Run.create(path, config), dataset)
+            processes.wait()
+            run = Run(path, writes=processes.writes)
+            loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
+            loop.fit()
+        run.data = dataset
+        return run
 
 
 def shown(progress: Progress | None, processes: Processes) -> Progress:
@@ -250,69 +229,69 @@ def resume(
         ProcessError: another process that trains the same model ended.
     """
     with joined() as processes:
-        return _resume(processes, path, data, epochs, stage or {}, progress, parts)
+        run = Run(path, writes=processes.writes)
+        progress = shown(progress, processes)
+        with hold(run.path) if processes.writes else nullcontext():
+            config = run.config
+            dataset = as_dataset(data, None) if data is not None else run_data(run)
+            check_same(dataset, run)
+            training = Settled.of(config["training"])
+            spec = spec_of(dataset, training)
+            options = registry.completed(config["model"]["name"], config["model"]["options"])
+            model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
+            check_shards(training, [s.name for s in model.stages() if s.phases], processes)
+            for line in lines(model, training, processes):
+                progress.say(line)
+            longer, last = lengthened(training, model.stages(), epochs, stage or {})
+            checkpoint, problems = run.latest_checkpoint(last)
+            processes.wait()  # until all have read it
+            for problem in problems:
+                progress.say(f"Skipped a damaged checkpoint: {problem}")
+            if checkpoint is None and problems:
+                raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
+            if longer != training:
+                run.drop_after(checkpoint, keep_trained=last)
+                for name in (s.name for s in model.stages() if s.phases):
+                    before, after = training.of_stage(name).epochs, longer.of_stage(name).epochs
+                    if before == after and training.of_stage(name).max_steps != longer.of_stage(name).max_steps:
+                        progress.say(f"The stage '{name}' is trained to the end of its {after} epochs.")
+                    if before != after:
+                        progress.say(f"The stage '{name}' is given {after} epochs instead of {before}.")
+                training, config = longer, {**config, "training": longer.to_dict()}
+                config.pop("plan", None)  # epochs were asked for, however long they take
+                run.rewrite(config)
+            changed = [
+                *(run.changes(checkpoint) if checkpoint else ()),
+                *differences(config["environment"], environment()),
+            ]
+            for difference in changed:
+                progress.say(f"Changed since the run began, so bits may differ: {difference}")
+            if changed:
+                run.event("changed", what=changed)
+            if checkpoint is None:
+                run.rewind_log(0)
+            budget = Budget.of(config.get("plan"))
+            if budget is not None and checkpoint is not None:
+                left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
+                progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
+            loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
+            loop.fit(checkpoint)
+        run.data = dataset
+        return run
 
 
-def _resume(
-    processes: Processes,
-    path: str | Path,
-    data: Any,
-    epochs: int | None,
-    stage: Mapping[str, Mapping[str, Any]],
-    progress: Progress | None,
-    parts: Mapping[str, Any],
-) -> Run:
-    """:func:`resume`, in each of the processes."""
-    run = Run(path, writes=processes.writes)
-    progress = shown(progress, processes)
-    with hold(run.path) if processes.writes else nullcontext():
-        config = run.config
-        dataset = as_dataset(data, None) if data is not None else run_data(run)
-        if dataset.fingerprint != config["data"]["fingerprint"]:
-            raise DataError(
-                f"The data differs from what {run.path} was trained on: its fingerprint is {dataset.fingerprint[:12]}, "
-                f"the run's {config['data']['fingerprint'][:12]}. Restore it, or start a new run with --init-from."
-            )
-        training = Settled.of(config["training"])
-        spec = spec_of(dataset, training)
-        options = registry.completed(config["model"]["name"], config["model"]["options"])
-        model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
-        check_shards(training, [s.name for s in model.stages() if s.phases], processes)
-        for line in lines(model, training, processes):
-            progress.say(line)
-        longer, last = lengthened(training, model.stages(), epochs, stage)
-        checkpoint, problems = run.latest_checkpoint(last)
-        processes.wait()  # until all have read it
-        for problem in problems:
-            progress.say(f"Skipped a damaged checkpoint: {problem}")
-        if checkpoint is None and problems:
-            raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
-        if longer != training:
-            run.drop_after(checkpoint, keep_trained=last)
-            for name in (s.name for s in model.stages() if s.phases):
-                before, after = training.of_stage(name).epochs, longer.of_stage(name).epochs
-                if before == after and training.of_stage(name).max_steps != longer.of_stage(name).max_steps:
-                    progress.say(f"The stage '{name}' is trained to the end of its {after} epochs.")
-                if before != after:
-                    progress.say(f"The stage '{name}' is given {after} epochs instead of {before}.")
-            training, config = longer, {**config, "training": longer.to_dict()}
-            config.pop("plan", None)  # epochs were asked for, however long they take
-            run.rewrite(config)
-        changed = [*(run.changes(checkpoint) if checkpoint else ()), *differences(config["environment"], environment())]
-        for difference in changed:
-            progress.say(f"Changed since the run began, so bits may differ: {difference}")
-        if changed:
-            run.event("changed", what=changed)
-        if checkpoint is None:
-            run.rewind_log(0)
-        budget = Budget.of(config.get("plan"))
-        if budget is not None and checkpoint is not None:
-            left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
-            progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
-        loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
-        loop.fit(checkpoint)
-    run.data = dataset
-    return run
+def check_same(data: Dataset, run: Run) -> None:
+    """Refuses other data than that of a run.
+
+    Raises:
+        DataError: its fingerprint is another.
+    """
+    known = run.config["data"]["fingerprint"]
+    if data.fingerprint != known:
+        raise DataError(
+            f"The data differs from what {run.path} was trained on: its fingerprint is {data.fingerprint[:12]}, "
+            f"the run's {known[:12]}. Restore it, or start a new run with --init-from."
+        )
 
 
 def finished(run: Run) -> bool:
@@ -431,51 +410,6 @@ def check_changes(model: Model, data: Dataset, training: Training) -> None:
             f"The model '{model.config['name']}' does not reconstruct its input, so it cannot learn to undo --corrupt. "
             f"Models that can: {', '.join(able)}."
         )
-
-
-def start_from(model: Model, source: str | Path) -> list[str]:
-    """Copies the weights of another run or model folder into ``model``: all of them, or else the bodies that fit.
-
-    A body is a network without its last layer. So a model with a larger latent, another likelihood or another objective
-    starts from the features that an encoder has already learnt.
-
-    Returns:
-        The names of the networks whose bodies were copied; empty where all weights were.
-
-    Raises:
-        ConfigError: no body fits.
-    """
-    theirs = load(source)
-    if _layout(theirs) == _layout(model):
-        model.load_state_dict(theirs.state_dict())
-        return []
-    copied, unused = [], list(bodies(theirs).values())
-    for name, body in bodies(model).items():
-        layout = _layout(body)
-        found = next((other for other in unused if layout and _layout(other) == layout), None)
-        if found is not None:
-            body.load_state_dict(found.state_dict())
-            unused.remove(found)
-            copied.append(name)
-    if not copied:
-        here, there = dict(_layout(model)), dict(_layout(theirs))
-        name = next(name for name in [*here, *there] if here.get(name) != there.get(name))
-        shapes = [f"of shape {tuple(shapes[name])}" if name in shapes else "missing" for shapes in (here, there)]
-        raise ConfigError(
-            f"The weights of {source} do not fit this model, not even the body of a network: "
-            f"'{name}' is {shapes[0]} in the model and {shapes[1]} there."
-        )
-    return copied
-
-
-def bodies(model: Model) -> dict[str, nn.Module]:
-    """The bodies of a model's encoders, by name: of all networks whose last layer, the head, is linear."""
-    found = {name: m for name, m in model.named_modules() if isinstance(getattr(m, "head", None), nn.Linear)}
-    return {name: m.body for name, m in found.items() if isinstance(m.body, nn.Module)}
-
-
-def _layout(module: nn.Module) -> list[tuple[str, torch.Size]]:
-    return [(name, value.shape) for name, value in module.state_dict().items()]
 
 
 def next_folder(model: str, data: str, within: str = "runs") -> Path:

@@ -1,0 +1,57 @@
+"""Weights of another model to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sandglass.core import Model
+from sandglass.errors import ConfigError
+from sandglass.runs.load import load
+
+
+def start_from(model: Model, source: str | Path) -> list[str]:
+    """Copies the weights of another run or model folder into ``model``: all of them, or else the bodies that fit.
+
+    A body is a network without its last layer. So a model with a larger latent, another likelihood or another objective
+    starts from the features that an encoder has already learnt.
+
+    Returns:
+        The names of the networks whose bodies were copied; empty where all weights were.
+
+    Raises:
+        ConfigError: no body fits.
+    """
+    theirs = load(source)
+    if _layout(theirs) == _layout(model):
+        model.load_state_dict(theirs.state_dict())
+        return []
+    copied, unused = [], list(bodies(theirs).values())
+    for name, body in bodies(model).items():
+        layout = _layout(body)
+        found = next((other for other in unused if layout and _layout(other) == layout), None)
+        if found is not None:
+            body.load_state_dict(found.state_dict())
+            unused.remove(found)
+            copied.append(name)
+    if not copied:
+        here, there = dict(_layout(model)), dict(_layout(theirs))
+        name = next(name for name in [*here, *there] if here.get(name) != there.get(name))
+        shapes = [f"of shape {tuple(shapes[name])}" if name in shapes else "missing" for shapes in (here, there)]
+        raise ConfigError(
+            f"The weights of {source} do not fit this model, not even the body of a network: "
+            f"'{name}' is {shapes[0]} in the model and {shapes[1]} there."
+        )
+    return copied
+
+
+def bodies(model: Model) -> dict[str, nn.Module]:
+    """The bodies of a model's encoders, by name: of all networks whose last layer, the head, is linear."""
+    found = {name: m for name, m in model.named_modules() if isinstance(getattr(m, "head", None), nn.Linear)}
+    return {name: m.body for name, m in found.items() if isinstance(m.body, nn.Module)}
+
+
+def _layout(module: nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, value.shape) for name, value in module.state_dict().items()]

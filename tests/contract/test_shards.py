@@ -1,0 +1,53 @@
+"""Every registered model trained by two processes has the weights of one that computes both shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import sandglass
+from helpers import fresh
+from made import MODELS, dataset, small, spec_for, suits
+from sandglass import registry
+from several import far, run, weights
+
+KINDS = ("row", "grey")
+BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
+
+
+def train(name: str, kind: str, path: Path, accumulate: int) -> None:
+    """Every stage for seven updates, the last of them on a batch of two."""
+    data = dataset(spec_for(name, kind))
+    known = registry.declared(name).config["options"]
+    net = {"name": "conv", "width": 4, "hidden": 16} if kind == "grey" else {"name": "mlp", "widths": [16]}
+    options = {"net": net} if "net" in known else {}
+    model = fresh(name, data, **small(name), **options)
+    stage = {s.name: {"epochs": 2} for s in model.stages()[1:] if s.phases}
+    shared = {"epochs": 2, "batch_size": 16, "ema": 0.9, "clip": 5.0, "sheets": 0, "stage": stage}
+    precise = {"device": "cpu", "precision": "fp32", "threads": 1, "select": "last", "accumulate": accumulate}
+    sandglass.train(model, data, out=path, **shared, **precise)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of all models by two processes."""
+    folder = tmp_path_factory.mktemp("runs")
+    here = [str(p) for p in (Path(__file__).parent, Path(__file__).parents[1])]
+    script = f"""
+import sys
+from pathlib import Path
+sys.path[:0] = {here!r}
+from test_shards import BOTH, train
+for name, kind in BOTH:
+    train(name, kind, Path(sys.argv[1]) / (name + "-" + kind), 1)
+"""
+    run(script, 2, str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(("name", "kind"), BOTH)
+def test_two_processes_give_the_weights_of_one(name: str, kind: str, runs: Path, tmp_path: Path) -> None:
+    train(name, kind, tmp_path / "run", 2)
+    apart, what = far(weights(runs / f"{name}-{kind}"), weights(tmp_path / "run"))
+    assert apart < 1e-5, f"{what} is {apart:.1e} apart"
