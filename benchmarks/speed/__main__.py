@@ -15,14 +15,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed import commands, growth, likelihood, machine, page, training
+from benchmarks.speed import commands, growth, likelihood, machine, page, profiling, training
 from benchmarks.speed.contenders import Setting
 from benchmarks.speed.session import ROOT, AbsentError
 from benchmarks.speed.tables import tables
 from benchmarks.speed.workloads import WORKLOADS, Workload, small, with_pythae
 from sandglass import registry
 
-OTHERS = ("likelihood", "start-up", "lab", "growth")
+OTHERS = ("likelihood", "start-up", "lab", "profile", "growth")
+PROFILED = ("dense", "conv")
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -93,6 +94,9 @@ def measure(
         results.setdefault("commands", {})["start_up"] = commands.start_up(rounds, peers=not quick)
     elif name == "lab":
         results.setdefault("commands", {})["lab"] = commands.lab(setting, min(rounds, 3))
+    elif name == "profile":
+        found = {each: small(known[each]) if quick else known[each] for each in PROFILED}
+        results[name] = {each: profiling.measure(w, setting, 5 if quick else 40) for each, w in found.items()}
     else:
         series = [growth.smallest(each) for each in growth.SERIES] if quick else growth.SERIES
         results["growth"] = growth.measure(setting, series)

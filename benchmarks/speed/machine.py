@@ -22,6 +22,7 @@ def about(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "system": platform.platform(),
+        "load": os.getloadavg()[0],
         "python": platform.python_version(),
     }
     return found | ({"gpu": torch.cuda.get_device_name()} if device != "cpu" else {})

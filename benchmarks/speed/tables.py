@@ -73,6 +73,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     if "likelihood" in results:
         found.append(likelihood(results["likelihood"]))
     found += [commands(name, each) for name, each in results.get("commands", {}).items()]
+    found += [profile(each) for each in results.get("profile", {}).values()]
     return found + [growth(each) for each in results.get("growth", [])]
 
 
@@ -145,6 +146,19 @@ def commands(name: str, each: Mapping[str, Any]) -> Table:
     title = "Start-up" if name == "start_up" else f"A lab exercise, whole: {each['epochs']} epochs of mnist-512-2"
     rows = [[title_of(item), str(Spread.of(seconds))] for item, seconds in each["seconds"].items()]
     return Table(title, ["", "s"], rows, absent(each))
+
+
+def profile(each: Mapping[str, Any], most: int = 12) -> Table:
+    """Milliseconds of a step by operation, the longest first."""
+    ours, theirs = (each["contenders"][name] for name in ("sandglass", "torch"))
+    operations = {*ours["operations"], *theirs["operations"]}
+    both = {op: [own["operations"].get(op, [0.0, 0])[0] for own in (ours, theirs)] for op in operations}
+    first = sorted(both, key=lambda op: -max(both[op]))[:most]
+    rows = [["the whole step, without the profiler", f"{ours['whole']:.3f}", f"{theirs['whole']:.3f}"]]
+    rows += [[f"`{op}`", *(f"{value:.3f}" for value in both[op])] for op in first]
+    rest = [sum(values[i] for op, values in both.items() if op not in first) for i in range(2)]
+    rows.append(["the other operations", *(f"{value:.3f}" for value in rest)])
+    return Table(f"A step of the {each['title']}", ["ms of own time", title_of("sandglass"), title_of("torch")], rows)
 
 
 def growth(each: Mapping[str, Any]) -> Table:

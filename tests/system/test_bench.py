@@ -24,10 +24,15 @@ ROOT = Path(__file__).resolve().parents[2]
 WITH_EXAMPLES = ("figures", "growth", "session", "tables", "training", "workloads", "workers.torch_nets")
 
 
+def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A smoke run, without the data that the machine may have."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "SANDGLASS_DATA": str(folder)}
+    command = [sys.executable, "-m", "benchmarks.speed", "--quick", "--threads", "1", "--out", str(folder / "out")]
+    return subprocess.run([*command, *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
 def test_a_smoke_run_saves_every_time_and_prints_a_table(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "SANDGLASS_DATA": str(tmp_path)}
-    command = [sys.executable, "-m", "benchmarks.speed", "--quick", "--threads", "1", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    done = bench(tmp_path)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     dense = results["training"]["dense"]
@@ -43,6 +48,18 @@ def test_a_smoke_run_saves_every_time_and_prints_a_table(tmp_path: Path) -> None
     assert results["machine"]["cores"] and "import sandglass" in results["commands"]["start_up"]["seconds"]
     for line in ("dense VAE, 784-512-2-512-784", "PyTorch, least loop", "pictures generated a second", "Start-up"):
         assert line in done.stdout
+
+
+@pytest.mark.slow
+def test_the_other_parts_run_too(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--only", "profile", "likelihood", "growth", "gan")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert "aten::_fused_adam_" in results["profile"]["dense"]["contenders"]["sandglass"]["operations"]
+    assert len(results["likelihood"]["contenders"]["sandglass"]["values"]) == 4
+    assert [{*each["sizes"]} for each in results["growth"]] == [{"1000"}, {"16"}, {"10"}]
+    assert results["training"]["gan"]["contenders"]["torch"]["parameters"] == 1324546
+    assert "log p(x) of 4 test pictures" in done.stdout and "Growth: pictures of 28x28" in done.stdout
 
 
 def test_ratios_are_of_the_same_round() -> None:

@@ -13,6 +13,7 @@ import torch
 
 import sandglass
 from benchmarks.speed.channel import Channel, peak_memory, timed
+from benchmarks.speed.workers.profiled import profiled
 from sandglass import running
 from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
@@ -141,6 +142,10 @@ class Worker:
             since = time.perf_counter()
             values = self.model.log_prob(batch, k).tolist()
         return {"seconds": time.perf_counter() - since, "values": values}
+
+    def profile(self, steps: int) -> dict[str, Any]:
+        """Where the time of a step goes; no epoch can follow."""
+        return profiled(self.loop.step, steps)
 
     def memory(self) -> int:
         return peak_memory()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.speed.channel import Channel, peak_memory, timed
+from benchmarks.speed.workers.profiled import profiled
 from benchmarks.speed.workers.torch_nets import decoder, encoder
 
 
@@ -118,8 +120,8 @@ class Worker:
             self.pixels = self.pixels.to(device)
 
     def about(self) -> dict[str, Any]:
-        count = sum(p.numel() for p in self.model.parameters())
-        return {"parameters": count, "versions": {"torch": str(torch.__version__)}, "precision": "fp32"}
+        size = sum(p.numel() for p in self.model.parameters())
+        return {"parameters": size, "versions": {"torch": str(torch.__version__)}, "precision": "fp32"}
 
     def batches(self) -> Iterator[Tensor]:
         """The batches of an epoch, on the device."""
@@ -161,6 +163,11 @@ class Worker:
     def weights(self, path: str) -> None:
         """Saves the weights in the order of the layers."""
         np.savez(path, *[p.detach().cpu().numpy() for p in self.model.parameters()])
+
+    def profile(self, steps: int) -> dict[str, Any]:
+        """Where the time of a step goes."""
+        batches = chain.from_iterable(self.batches() for _ in count())
+        return profiled(lambda: self.step(next(batches)), steps)
 
     def memory(self) -> int:
         return peak_memory()
