@@ -8,12 +8,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.contenders import CONTENDERS, Setting
 from benchmarks.speed.data import pictures, stored
-from benchmarks.speed.session import ROOT, AbsentError, last_line, path_for
+from benchmarks.speed.session import ROOT, AbsentError, in_turns, last_line, path_for
 
 EPOCHS = 10
 """Of the lab exercise."""
@@ -33,7 +34,8 @@ def start_up(rounds: int, peers: bool) -> dict[str, Any]:
             items[line] = CONTENDERS[name].python, ("-c", line)
         except AbsentError as error:
             absent[name] = str(error)
-    return {"seconds": in_turns(items, rounds), "absent": absent}
+    found = timed(items, rounds)
+    return {"seconds": found["seconds"], "absent": absent | found["absent"]}
 
 
 def lab(setting: Setting, rounds: int) -> dict[str, Any]:
@@ -48,32 +50,32 @@ def lab(setting: Setting, rounds: int) -> dict[str, Any]:
         items["pythae"] = CONTENDERS["pythae"].python, script
     except AbsentError as error:
         absent["pythae"] = str(error)
-    return {"seconds": in_turns(items, rounds, dropped=0), "absent": absent, "epochs": EPOCHS}
+    found = timed(items, rounds, dropped=0)
+    return {"seconds": found["seconds"], "absent": absent | found["absent"], "epochs": EPOCHS}
 
 
 SIZES = (("train", 60_000), ("test", 10_000))
 
 
-def in_turns(items: dict[str, tuple[Path, Sequence[str]]], rounds: int, dropped: int = 1) -> dict[str, list[float]]:
-    """The seconds of each command in each round; ``{out}`` in its words is a folder that is then removed."""
-    seconds: dict[str, list[float]] = {name: [] for name in items}
-    for _ in range(dropped + rounds):
-        for name, (python, words) in items.items():
-            with tempfile.TemporaryDirectory() as out:
-                seconds[name].append(run(python, [word.replace("{out}", out) for word in words]))
-    return {name: each[dropped:] for name, each in seconds.items()}
+def timed(items: dict[str, tuple[Path, Sequence[str]]], rounds: int, dropped: int = 1) -> dict[str, Any]:
+    """The seconds of commands in turns, and which of them failed and why."""
+    actions = {name: partial(run, python, words) for name, (python, words) in items.items()}
+    seconds, _, absent = in_turns(actions, rounds, dropped=dropped)
+    return {"seconds": seconds, "absent": absent}
 
 
 def run(python: Path, words: Sequence[str]) -> float:
-    """The seconds of one command.
+    """The seconds of one command; ``{out}`` in its words is a folder that is then removed.
 
     Raises:
         AbsentError: it failed.
     """
     environment = os.environ | {"PYTHONPATH": path_for(python)}
-    since = time.perf_counter()
-    done = subprocess.run([str(python), *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - since
+    with tempfile.TemporaryDirectory() as out:
+        command = [str(python), *(word.replace("{out}", out) for word in words)]
+        since = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        seconds = time.perf_counter() - since
     if done.returncode:
         raise AbsentError(f"`{' '.join(words)}` failed: {last_line(done.stderr)}")
     return seconds

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -91,25 +91,32 @@ def last_line(text: str) -> str:
     return lines[-1] if lines else "it ended without a word"
 
 
-def interleave(
-    workers: Mapping[str, Worker], action: str, rounds: int, *, dropped: int = 1, **options: Any
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Has the workers act in turns, A B C A B C.
+def in_turns(
+    actions: Mapping[str, Callable[[], float]], rounds: int, *, dropped: int = 1
+) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, str]]:
+    """Has all act in turns, A B C A B C; one that fails takes no further part.
 
     Args:
-        workers: by name, in the order of their turns.
-        action: that answers with its seconds.
+        actions: that answer with their seconds, by name, in the order of their turns.
         rounds: that count.
         dropped: rounds before them, which warm up.
-        options: of the action.
 
     Returns:
-        The seconds of the rounds that count and of those that were dropped, by worker.
+        The seconds of the rounds that count and of those that were dropped, by name, and why others are absent.
+
+    Example:
+        >>> in_turns({"a": iter([9.0, 2.0, 1.0]).__next__}, rounds=2)
+        ({'a': [2.0, 1.0]}, {'a': [9.0]}, {})
     """
-    seconds: dict[str, list[float]] = {name: [] for name in workers}
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    absent: dict[str, str] = {}
     for _ in range(dropped + rounds):
-        for name, worker in workers.items():
-            time.sleep(PAUSE)
-            seconds[name].append(worker(action, **options))
-    kept = {name: each[dropped:] for name, each in seconds.items()}
-    return kept, {name: each[:dropped] for name, each in seconds.items()}
+        for name, action in actions.items():
+            if name not in absent:
+                time.sleep(PAUSE)
+                try:
+                    seconds[name].append(action())
+                except AbsentError as error:
+                    absent[name] = str(error)
+    kept = {name: each for name, each in seconds.items() if name not in absent}
+    return {n: s[dropped:] for n, s in kept.items()}, {n: s[:dropped] for n, s in kept.items()}, absent

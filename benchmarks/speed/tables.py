@@ -27,9 +27,9 @@ class Table:
         >>> table = Table("Times", ("what", "s"), (("ours", "1.5"), ("the others", "12")), "In seconds.")
         >>> print(table.text())
         Times
-        what           s
-        ours         1.5
-        the others    12
+        what          s
+        ours        1.5
+        the others   12
         In seconds.
         >>> print(table.markdown())
         ### Times

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 import sandglass
 from benchmarks.speed.contenders import CONTENDERS, Setting
 from benchmarks.speed.data import pictures, stored
-from benchmarks.speed.session import AbsentError, Worker, interleave
+from benchmarks.speed.session import AbsentError, Worker, in_turns
 from benchmarks.speed.workloads import Workload
 from sandglass import running
 from sandglass.data.dataset import Split
@@ -50,10 +51,11 @@ def measure(workload: Workload, setting: Setting, rounds: int, images: int, quic
         workers, absent = started(stack, workload, setting, data, contenders, rounds + 1)
         if workload.equal:
             check_equal({c: w.about["parameters"] for c, w in workers.items()})
-        seconds, dropped = interleave(workers, "epoch", rounds)
-        memory = {c: w("memory") for c, w in workers.items()}
+        seconds, dropped, failed = in_turns({c: partial(w, "epoch") for c, w in workers.items()}, rounds)
+        absent |= failed
+        workers = {c: w for c, w in workers.items() if c not in absent}
         found = {
-            c: {**w.about, "seconds": seconds[c], "dropped": dropped[c], "memory": memory[c]}
+            c: {**w.about, "seconds": seconds[c], "dropped": dropped[c], "memory": w("memory")}
             for c, w in workers.items()
         }
         uses = {}
@@ -100,7 +102,7 @@ def used(workers: dict[str, Worker], rounds: int, images: int) -> dict[str, dict
     for use in USES:
         able = {c: w for c, w in workers.items() if use not in CONTENDERS[c].lacks}
         options = {} if use == "save" else {"n": images}
-        found[use], _ = interleave(able, use, rounds, **options)
+        found[use] = in_turns({c: partial(w, use, **options) for c, w in able.items()}, rounds)[0]
     return found
 
 

@@ -106,6 +106,18 @@ def test_a_worker_that_fails_says_why_in_one_line(tmp_path: Path) -> None:
         contenders.Setting(tmp_path, "cpu", 1).start("torch", small(WORKLOADS[0]), tmp_path / "nothing.npy", 1)
 
 
+def test_one_that_fails_midway_is_absent_and_the_others_go_on() -> None:
+    def failing() -> float:
+        if times:
+            raise session.AbsentError("no memory")
+        times.append(1.0)
+        return 1.0
+
+    times: list[float] = []
+    kept, dropped, absent = session.in_turns({"ours": lambda: 2.0, "theirs": failing}, rounds=3)
+    assert (kept, dropped, absent) == ({"ours": [2.0] * 3}, {"ours": [2.0]}, {"theirs": "no memory"})
+
+
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_its_examples_are_true(name: str) -> None:
     result = doctest.testmod(importlib.import_module(f"benchmarks.speed.{name}"))
