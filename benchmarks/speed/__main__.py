@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,8 +104,9 @@ def measure(
 
 
 def save(results: dict[str, Any], path: Path) -> None:
-    """Writes the results after every part, so that none is lost."""
-    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    """Writes the results after every part, so that none is lost; a list of numbers is one line."""
+    text = json.dumps(results, indent=1)
+    path.write_text(re.sub(r"\[[^\[\]{}\"]*\]", lambda m: " ".join(m[0].split()), text) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

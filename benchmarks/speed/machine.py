@@ -21,7 +21,7 @@ def about(device: str) -> dict[str, Any]:
         "instructions": ", ".join(flag for flag in WANTED if flag in flags) or platform.machine(),
         "cores": os.cpu_count(),
         "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": platform.platform(),
+        "system": platform.system(),
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
     }

@@ -141,7 +141,7 @@ class Worker:
         with running.observing(self.model, start):
             since = time.perf_counter()
             values = self.model.log_prob(batch, k).tolist()
-        return {"seconds": time.perf_counter() - since, "values": values}
+        return {"seconds": time.perf_counter() - since, "values": [round(value, 4) for value in values]}
 
     def profile(self, steps: int) -> dict[str, Any]:
         """Where the time of a step goes; no epoch can follow."""

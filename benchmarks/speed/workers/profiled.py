@@ -27,6 +27,6 @@ def profiled(step: Callable[[], None], steps: int) -> dict[str, Any]:
     with profile(activities=[ProfilerActivity.CPU]) as found:
         run()
     operations = {
-        e.key: [e.self_cpu_time_total / 1000 / steps, e.count / steps] for e in found.key_averages() if e.count
+        e.key: [round(e.self_cpu_time_total / 1000 / steps, 4), e.count / steps] for e in found.key_averages()
     }
     return {"whole": whole, "operations": operations}

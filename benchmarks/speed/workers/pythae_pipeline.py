@@ -121,7 +121,7 @@ class Worker:
         self.model.eval()
         since = time.perf_counter()
         values = [float(self.model.get_nll(one[None], k, batch)) for one in x]
-        return {"seconds": time.perf_counter() - since, "values": values}
+        return {"seconds": time.perf_counter() - since, "values": [round(value, 4) for value in values]}
 
     def memory(self) -> int:
         return peak_memory()
