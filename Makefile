@@ -1,6 +1,6 @@
 # `make` alone lists what there is. Needs Python 3.11 or newer and nothing else: all is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint format tables docs wheel clean
+.PHONY: help demo test test-long lint format tables docs bench peers wheel clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,21 @@ tables: $(VENV)/installed-dev ## write the tables in docs/ anew from the registr
 
 docs: $(VENV)/installed-dev ## build the documentation as a site, into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet && echo "Open build/site/index.html in a browser."
+
+bench: $(VENV)/installed peers ## time Sandglass beside other libraries on this machine, an hour (BENCH=--help)
+	@PYTHONPATH=src $(BIN)/python -m benchmarks.speed $(BENCH)
+
+# A peer that cannot be installed is reported as absent, and the others are timed.
+peers: $(VENV)/installed
+	@for peer in keras pythae; do \
+	  folder=build/peers/$$peer; wanted=benchmarks/peers/$$peer.txt; \
+	  if cmp -s $$wanted $$folder/installed; then continue; fi; \
+	  echo "Installing $$peer into $$folder; the first time takes some minutes."; \
+	  { $(BIN)/python -m venv --clear $$folder && \
+	    $$folder/bin/python -m pip --disable-pip-version-check install -qq -r $$wanted 2> $$folder/errors.txt && \
+	    cp $$wanted $$folder/installed; } || \
+	    echo "$$peer is absent: $$(tail -n 1 $$folder/errors.txt 2> /dev/null)"; \
+	done
 
 wheel: $(VENV)/installed-dev ## build the wheel and try it in an empty environment
 	@rm -rf build dist && $(BIN)/python -m build --wheel --outdir dist > /dev/null

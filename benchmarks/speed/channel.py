@@ -1,0 +1,84 @@
+"""How the driver and a worker speak: a line of JSON for each request, and one for its answer.
+
+A worker runs in the interpreter of its library, so this file needs nothing but Python.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class Channel:
+    """The worker's end. Whatever a library prints goes to the standard error, so that answers stay in one piece.
+
+    The training loop of a library is the library's own: at the end of each of its epochs it calls :meth:`lap`, which
+    answers with the seconds that the epoch took and holds the loop until the driver asks for the next epoch.
+
+    Attributes:
+        waited: seconds spent waiting for the driver.
+    """
+
+    def __init__(self) -> None:
+        self.answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+        os.dup2(2, 1)
+        self.waited = self.begun = 0.0
+        self.synchronise: Callable[[], None] = lambda: None
+
+    def job(self) -> dict[str, Any]:
+        """The first line: what the worker is to do."""
+        return dict(json.loads(sys.stdin.readline()))
+
+    def answer(self, value: Any) -> None:
+        print(json.dumps(value), file=self.answers)
+
+    def wait(self, worker: Any) -> None:
+        """Answers requests until an epoch is asked for, from which on time counts."""
+        since = time.perf_counter()
+        self.serve(worker, until="epoch")
+        self.begun = time.perf_counter()
+        self.waited += self.begun - since
+
+    def lap(self, worker: Any) -> None:
+        """At the end of an epoch: answers with its seconds, and waits for the next."""
+        self.synchronise()
+        self.answer(time.perf_counter() - self.begun)
+        self.wait(worker)
+
+    def serve(self, worker: Any, until: str = "") -> None:
+        """Answers requests, each the name of a method and its arguments, until the one named ``until`` comes.
+
+        Raises:
+            SystemExit: the driver has closed the channel.
+        """
+        while line := sys.stdin.readline():
+            request = json.loads(line)
+            if request["do"] == until:
+                return
+            self.answer(getattr(worker, request["do"])(**request["with"]))
+        raise SystemExit
+
+
+def timed(action: Callable[[], Any]) -> float:
+    """The seconds that an action takes."""
+    since = time.perf_counter()
+    action()
+    return time.perf_counter() - since
+
+
+def peak_memory() -> int:
+    """The largest resident memory of this process so far, in bytes.
+
+    On Linux from /proc, since the figure of ``getrusage`` begins with that of the parent process.
+    """
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+    except OSError:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else 1024 * peak

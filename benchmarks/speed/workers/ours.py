@@ -1,0 +1,158 @@
+"""Sandglass: its own loop, with what it does by default: log, checkpoints, a sheet of pictures every epoch."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import sandglass
+from benchmarks.speed.channel import Channel, peak_memory, timed
+from benchmarks.speed.workers.profiled import profiled
+from sandglass import running
+from sandglass.core import Model, Spec
+from sandglass.data.dataset import Split
+from sandglass.data.loading import in_order
+from sandglass.engine.loop import Loop
+from sandglass.engine.options import Training
+from sandglass.engine.progress import Silent
+from sandglass.engine.record import describe
+from sandglass.runs.card import model_card
+from sandglass.runs.run import Run
+
+NETS: dict[str, dict[str, Any]] = {
+    "mlp": {"name": "mlp", "widths": [512]},
+    "conv": {"name": "conv"},
+    "vit": {"name": "vit"},
+}
+
+
+def net_of(workload: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of its networks."""
+    return NETS[workload["net"]] | ({"activation": "leaky-relu"} if workload["model"] == "gan" else {})
+
+
+def model_of(workload: Mapping[str, Any], spec: Spec) -> Model:
+    """The model."""
+    codes = {} if workload["model"] == "vq-vae" else {"latent_dim": workload["latent"]}
+    return sandglass.build(workload["model"], spec, seed=0, net=net_of(workload), **codes, **workload["options"])
+
+
+def options_of(workload: Mapping[str, Any], epochs: int) -> dict[str, Any]:
+    """The options of its training."""
+    own = {"ema": 0.0} if workload["model"] == "gan" else {}
+    same = {"batch_size": workload["batch"], "lr": workload["rate"], "watch": "none", "select": "last"}
+    return {**own, **same, "epochs": epochs, "sheets": epochs}
+
+
+class Paced(Loop):
+    """The training loop, held at the end of every epoch; the clock of its checkpoints stands still meanwhile."""
+
+    def end_epoch(self) -> None:
+        super().end_epoch()
+        self.pause()
+
+    def pause(self) -> None:
+        """Set by the worker."""
+
+
+class Worker:
+    """Trains one workload, and uses the model.
+
+    Args:
+        channel: to the driver.
+        data: path of the examples, ``(N, *shape)``.
+        folder: for the run.
+        device: to train on.
+        precision: ``auto`` or ``fp32``.
+        threads: of the processor.
+        epochs: that may be asked for.
+        workload: see :class:`~benchmarks.speed.workloads.Workload`.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        data: str,
+        folder: str,
+        device: str,
+        precision: str,
+        threads: int,
+        epochs: int,
+        workload: dict[str, Any],
+    ) -> None:
+        torch.set_num_threads(threads)
+        if device != "cpu":
+            channel.synchronise = torch.cuda.synchronize
+        self.channel, self.device = channel, device
+        examples = sandglass.load_data(np.load(data), validation=0, test=0)
+        model = model_of(workload, examples.spec)
+        own = {"device": device, "precision": precision, "threads": threads}
+        options = Training.of(options_of(workload, epochs + 1) | own)
+        training = options.settled([], len(examples.train), model.stages())
+        self.run = Run.create(Path(tempfile.mkdtemp(dir=folder)) / "run", describe(model, examples, training, None))
+        clock = lambda: time.perf_counter() - channel.waited  # noqa: E731
+        self.loop = Paced(model, examples, self.run, training, card=model_card, progress=Silent(), clock=clock)
+        self.loop.pause = lambda: channel.lap(self)  # type: ignore[method-assign]
+        self.model, self.train = model, examples.train
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "versions": {"sandglass": sandglass.__version__, "torch": str(torch.__version__)},
+            "precision": self.loop.options.precision,
+        }
+
+    def fit(self) -> None:
+        self.channel.wait(self)
+        self.loop.fit()
+
+    def some(self, n: int) -> Split:
+        """The first examples."""
+        return self.train.take(torch.arange(n))
+
+    def generate(self, n: int) -> float:
+        return timed(lambda: running.sample(self.model, n))
+
+    def encode(self, n: int) -> float:
+        return timed(lambda: running.encode(self.model, self.some(n)))
+
+    def score(self, n: int) -> float:
+        return timed(lambda: running.over(self.model, self.some(n), self.model.score))
+
+    def save(self) -> float:
+        self.loop._saved = None  # this step was perhaps saved before
+        return timed(self.loop.save)
+
+    def weights(self, path: str) -> None:
+        """Saves the weights in the order of the layers."""
+        np.savez(path, *[p.detach().cpu().numpy() for p in self.model.parameters()])
+
+    def log_prob(self, path: str, start: int, stop: int, k: int) -> dict[str, Any]:
+        """``log p(x)`` of some examples by importance sampling, and the seconds it took."""
+        x = torch.from_numpy(np.load(path)[start:stop])
+        batch = next(iter(in_order(Split(x), len(x), device=self.model.device, dtype=self.model.dtype)))()
+        with running.observing(self.model, start):
+            since = time.perf_counter()
+            values = self.model.log_prob(batch, k).tolist()
+        return {"seconds": time.perf_counter() - since, "values": [round(value, 4) for value in values]}
+
+    def profile(self, steps: int) -> dict[str, Any]:
+        """Where the time of a step goes; no epoch can follow."""
+        return profiled(self.loop.step, steps)
+
+    def memory(self) -> int:
+        return peak_memory()
+
+
+if __name__ == "__main__":
+    channel = Channel()
+    worker = Worker(channel, **channel.job())
+    channel.answer(worker.about())
+    worker.fit()
