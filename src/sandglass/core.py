@@ -84,6 +84,8 @@ class Spec:
     Example:
         >>> Spec((1, 28, 28), "unit").size, Spec((1, 28, 28), "unit").layout
         (784, 'image')
+        >>> Spec((1, 28, 28), "levels", classes=10)
+        Spec((1, 28, 28), 'levels', levels=256, classes=10)
     """
 
     shape: tuple[int, ...]
@@ -98,6 +100,14 @@ class Spec:
     def __post_init__(self) -> None:
         if not self.layout:
             object.__setattr__(self, "layout", "image" if len(self.shape) == 3 else "row")
+
+    def __repr__(self) -> str:
+        parts = [repr(self.shape), repr(self.support)]
+        parts += [f"levels={self.levels}"] if self.support in ("levels", "index") else []
+        parts += [f"classes={self.classes}"] if self.classes else []
+        parts += [f"columns: {len(self.columns):,}"] if self.columns else []
+        parts += [f"{name}: {', '.join(specs)}" for name in ("given", "beside") if (specs := getattr(self, name))]
+        return f"Spec({', '.join(parts)})"
 
     @property
     def size(self) -> int:

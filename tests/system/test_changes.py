@@ -21,8 +21,8 @@ from sandglass.core import Batch, Clock, Model
 from sandglass.data.augment import AUGMENTATIONS, make_augmentation
 from sandglass.data.corrupt import CORRUPTIONS, make_corruption
 from sandglass.data.loading import Loader
+from sandglass.engine.gradient import batch_shards
 from sandglass.engine.options import Training
-from sandglass.engine.step import batch_shards
 from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError
 from sandglass.reports.facts import facts

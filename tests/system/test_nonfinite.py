@@ -72,7 +72,7 @@ def test_a_skipped_update_changes_nothing(optimizer: str, bad_step: int, tmp_pat
     """Weights, optimiser and average after a bad step are those before it, to the bit."""
     loop, run, _ = start(tmp_path / "run", table(), optimizer=optimizer, ema=0.9, lr=1e-3, epochs=4)
     snapshots: list[dict[str, Tensor]] = []
-    original = loop.stepper.backward
+    original = loop.stepper.gradient.backward
 
     def backward(number, phase, batch, clock, *others):  # type: ignore[no-untyped-def]
         sums = original(number, phase, batch, clock, *others)
@@ -80,7 +80,7 @@ def test_a_skipped_update_changes_nothing(optimizer: str, bad_step: int, tmp_pat
             loop.stepper.own[phase.name][0].grad[0, 0] = float("nan")  # type: ignore[index]
         return sums
 
-    loop.stepper.backward = backward  # type: ignore[method-assign]
+    loop.stepper.gradient.backward = backward  # type: ignore[method-assign]
     step = loop.step
 
     def watched() -> None:

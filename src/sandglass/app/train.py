@@ -157,9 +157,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
         requested = plan.applied(requested)
     stages = model.stages()
     training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
-    shape = "x".join(map(str, data.spec.shape)) + ("" if data.spec.is_image else " numbers")
-    splits = ", ".join(f"{len(split):,} {name}" for name, split in data.splits.items())
-    say(f"{name} on {data.name}: {splits} examples of {shape}, {length(training, stages)}")
+    say(f"{name} on {data.about}, {length(training, stages)}")
     short = few(training.epochs, math.ceil(len(data.train) / training.batch_size))
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
@@ -13,6 +14,8 @@ from sandglass.core import Batch, Spec
 from sandglass.data import derived
 from sandglass.data.rows import Rows, take
 from sandglass.data.transform import Transform
+
+_SHOWN = 20  # classes in a notebook
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def __repr__(self) -> str:
+        kinds = {"labels": self.y, "factors": self.factors, "gaps": self.mask}
+        more = [name for name, value in kinds.items() if value is not None] + [*self.given, *self.made]
+        shape = "x".join(map(str, self.x.shape[1:]))
+        return f"Split({len(self):,} examples of {shape}{''.join(f', {name}' for name in more)})"
 
     @property
     def nbytes(self) -> int:
@@ -166,6 +175,33 @@ class Dataset:
     factors: tuple[str, ...] = ()
     bad: tuple[tuple[str, str], ...] = ()
     mixture: Mixture | None = None
+
+    def __repr__(self) -> str:
+        return f"Dataset({self.about})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the number of examples of every split, and of each class where there are few."""
+        classes = self.classes if 0 < len(self.classes) <= _SHOWN else ()
+        rows = [["split", "examples", *classes]]
+        for name, split in self.splits.items():
+            counts = [] if split.y is None else [f"{int((split.y == k).sum()):,}" for k in range(len(classes))]
+            rows.append([name, f"{len(split):,}", *counts])
+        cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
+        body = "".join(f"<tr>{row}</tr>" for row in cells)
+        return f"<p><b>{html.escape(self.name)}</b>: {html.escape(repr(self.spec))}</p><table>{body}</table>"
+
+    @property
+    def about(self) -> str:
+        """Name, number of examples of every split and their shape, in a line.
+
+        Example:
+            >>> from sandglass.data.load import load_data
+            >>> load_data("digits").about
+            'digits: 1,294 train, 144 validation, 359 test examples of 1x8x8'
+        """
+        splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
+        shape = "x".join(map(str, self.spec.shape)) + ("" if self.spec.is_image else " numbers")
+        return f"{self.name}: {splits} examples of {shape}"
 
     @property
     def train(self) -> Split:

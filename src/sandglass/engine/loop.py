@@ -119,7 +119,7 @@ class Loop:
             augment=make_augmentation(self.own.augment, self.data.spec),
             corrupt=make_corruption(self.own.corrupt, self.data.spec),
             stream=state.stage,
-            rows=self.stepper.rows,
+            rows=self.stepper.gradient.rows,
         )
         self.settle_length()
         self._closing = self.budget.closing.get(state.stage, 0.0) if self.budget else 0.0

@@ -360,7 +360,7 @@ def measure(
         augment=make_augmentation(training.augment, data.spec),
         corrupt=make_corruption(training.corrupt, data.spec),
         stream=stage.name,
-        rows=stepper.rows,
+        rows=stepper.gradient.rows,
     )
     with torch.enable_grad(), settings(training, processes.local):
         stepper.train()

@@ -13,8 +13,9 @@ from sandglass import rng
 from sandglass.core import Clock
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
+from sandglass.engine.gradient import term_values
 from sandglass.engine.precision import autocast
-from sandglass.engine.step import Stepper, term_values
+from sandglass.engine.step import Stepper
 
 
 @torch.no_grad()
@@ -32,7 +33,7 @@ def validate(
     device, options = stepper.device, stepper.options
     dtype = stepper.params[0].dtype
     final = Clock.final(clock.total, device)
-    processes, batches = stepper.processes, in_order(split, device=device, dtype=dtype)
+    processes, batches = stepper.gradient.processes, in_order(split, device=device, dtype=dtype)
     mine = range(processes.rank, len(batches), processes.count)
     sums: dict[tuple[str, str], Tensor] = {}  # of every batch
     stopped = False

@@ -1,0 +1,160 @@
+"""The gradient of a phase for a batch, which is computed in shards, and by several processes together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from sandglass import rng
+from sandglass.core import Batch, Clock, Phase, Terms
+from sandglass.engine.options import Training
+from sandglass.engine.precision import autocast
+from sandglass.engine.processes import Processes, cuts
+
+
+@dataclass
+class Sums:
+    """The loss and the parts of a batch, as sums over its shards.
+
+    Args:
+        names: of the loss, the parts and the scalars.
+        values: ``(len(names),)``.
+        statistics: of every shard, for :attr:`~sandglass.core.Phase.follow`.
+        examples: number of examples of all processes.
+    """
+
+    names: list[str]
+    values: Tensor
+    statistics: dict[str, Tensor]
+    examples: int
+
+
+class Gradient:
+    """Computes gradients shard by shard.
+
+    Noise is keyed by (seed, stage, step, phase, shard), and a batch is always cut into the same shards, which several
+    processes divide. Every shard begins with the buffers as they were before the update, and what the first shard makes
+    of them is kept.
+
+    Args:
+        stage: name of the stage.
+        options: of that stage, settled.
+        buffers: of the model.
+        device: of the model.
+        processes: that train the model together.
+    """
+
+    def __init__(
+        self, stage: str, options: Training, buffers: list[Tensor], device: torch.device, processes: Processes
+    ) -> None:
+        self.stage, self.options, self.buffers, self.device = stage, options, buffers, device
+        self.processes = processes
+
+    def __call__(
+        self, number: int, phase: Phase, own: Sequence[nn.Parameter], batch: Batch, clock: Clock, whole: int | None
+    ) -> Sums:
+        """Adds up the gradients of all shards; returns the sums of the terms.
+
+        Args:
+            number: of the phase.
+            phase: to compute.
+            own: its parameters.
+            batch: the examples; with several processes those of :meth:`rows`.
+            clock: of the step.
+            whole: number of examples of all processes; None for those of the batch.
+        """
+        sums = self.backward(number, phase, batch, clock, len(batch) if whole is None else whole)
+        if self.processes.count > 1:
+            for p in own:
+                if p.grad is None:  # the same messages from every process, whatever its examples
+                    p.grad = torch.zeros_like(p)
+            gradients = [p.grad for p in own if p.grad is not None]
+            self.processes.sum([*gradients, sums.values, *sums.statistics.values()])
+            self.processes.share(self.buffers)
+        return sums
+
+    def backward(self, number: int, phase: Phase, batch: Batch, clock: Clock, whole: int) -> Sums:
+        """The gradients and sums of the shards of this process."""
+        pieces = self.pieces(batch, whole)
+        made = len(pieces) if self.processes.count == 1 else len(cuts(whole, self.options.accumulate))
+        mine = self.processes.shards(self.options.accumulate, made)
+        before = [b.clone() for b in self.buffers] if len(pieces) > 1 else []
+        kept, sums = before, None
+        for shard, piece in pieces.items():
+            if sums is not None:
+                kept = kept if kept is not before else [b.clone() for b in self.buffers]
+                self.restore(before)
+            share = len(piece) / whole if shard in mine else 0.0  # a process without a shard only takes part
+            with self.noise("noise", clock, number, shard):
+                with autocast(self.options, self.device):
+                    terms = phase.loss(piece, clock)
+                (terms.loss * share if share < 1 else terms.loss).backward()
+            names, values = term_values(terms)
+            own = torch.stack(values) * share if share < 1 else torch.stack(values)
+            sums = sums or Sums(names, torch.zeros_like(own), _rows(terms.statistics, made), whole)
+            sums.values += own
+            for name, value in terms.statistics.items():
+                if shard in mine:
+                    sums.statistics[name][shard] = value
+        assert sums is not None
+        self.restore(kept)
+        return sums
+
+    def rows(self, n: int) -> slice:
+        """The rows of a batch of ``n`` examples that this process computes."""
+        cut = cuts(n, self.options.accumulate)
+        own = self._own(len(cut))
+        return slice(cut[own[0]].start, cut[own[-1]].stop)
+
+    def pieces(self, batch: Batch, whole: int) -> dict[int, Batch]:
+        """The shards of this process by number: parts of its rows of the batch."""
+        if self.processes.count == 1:
+            return dict(enumerate(batch_shards(batch, self.options.accumulate)))
+        cut = cuts(whole, self.options.accumulate)
+        own = self._own(len(cut))
+        first = cut[own[0]].start
+        return {
+            shard: batch.map(lambda t, c=cut[shard]: t[c.start - first : c.stop - first])  # type: ignore[misc]
+            for shard in own
+        }
+
+    def noise(self, stream: str, clock: Clock, number: int, shard: int) -> AbstractContextManager[None]:
+        """In this context, the noise of a shard in a phase of this step."""
+        return rng.forked(self.device, self.options.seed, stream, self.stage, clock.step, number, shard)
+
+    def restore(self, values: list[Tensor]) -> None:
+        """Sets the buffers, unless there are no values."""
+        with torch.no_grad():
+            for buffer, value in zip(self.buffers, values, strict=False):
+                buffer.copy_(value)
+
+    def _own(self, made: int) -> range:
+        """The numbers of its shards of a batch that was cut into so many; the first one if it has none."""
+        return self.processes.shards(self.options.accumulate, made) or range(1)
+
+
+def _rows(statistics: Mapping[str, Tensor], shards: int) -> dict[str, Tensor]:
+    """Zeros for the statistics of every shard."""
+    return {name: value.new_zeros(shards, *value.shape) for name, value in statistics.items()}
+
+
+def batch_shards(batch: Batch, count: int) -> list[Batch]:
+    """The batch, and its unpaired sets, cut into at most ``count`` parts of nearly equal size."""
+    if count == 1:
+        return [batch]
+    count = min(count, len(batch), *(len(other) for other in batch.beside.values()))
+    beside = {name: batch_shards(other, count) for name, other in batch.beside.items()}
+    alone = replace(batch, beside={})
+    shards = [alone.map(lambda t, cut=cut: t[cut]) for cut in cuts(len(batch), count)]  # type: ignore[misc]
+    return [replace(shard, beside={k: v[i] for k, v in beside.items()}) for i, shard in enumerate(shards)]
+
+
+def term_values(terms: Terms) -> tuple[list[str], list[Tensor]]:
+    """The loss, the means of the parts, and the scalars: names and 0-d values of one type, of at least float32."""
+    dtype = torch.float64 if terms.loss.dtype == torch.float64 else torch.float32
+    values = [terms.loss.detach(), *(part.mean() for part in terms.parts.values()), *terms.scalars.values()]
+    return ["loss", *terms.parts, *terms.scalars], [v.to(dtype) for v in values]
