@@ -13,6 +13,9 @@ from sandglass import registry
 from several import far, run, weights
 
 KINDS = ("row", "grey")
+STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True}
+"""Options of models whose state depends on the examples."""
+
 BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
 
 
@@ -21,7 +24,7 @@ def train(name: str, kind: str, path: Path, accumulate: int) -> None:
     data = dataset(spec_for(name, kind))
     known = registry.declared(name).config["options"]
     net = {"name": "conv", "width": 4, "hidden": 16} if kind == "grey" else {"name": "mlp", "widths": [16]}
-    options = {"net": net} if "net" in known else {}
+    options = {option: value for option, value in {"net": net, **STATE}.items() if option in known}
     model = fresh(name, data, **small(name), **options)
     stage = {s.name: {"epochs": 2} for s in model.stages()[1:] if s.phases}
     shared = {"epochs": 2, "batch_size": 16, "ema": 0.9, "clip": 5.0, "sheets": 0, "stage": stage}

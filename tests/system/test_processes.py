@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import sandglass
 import several
 from helpers import fresh, pictures
 from sandglass.core import Batch, Clock, Model, Phase, Terms
@@ -235,6 +236,12 @@ def test_an_environment_that_is_incomplete_is_said(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ConfigError, match="WORLD_SIZE is 2, but RANK is missing"), joined():
         pass
+
+
+def test_a_sweep_is_started_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="A sweep has processes of its own: start it without torchrun"):
+        sandglass.sweep("vae", "digits", vary={"lr": [1e-3]})
 
 
 # the end

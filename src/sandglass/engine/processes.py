@@ -239,6 +239,16 @@ def _reported() -> Iterator[None]:
         raise ProcessError("Another process of this training ended early, without a message.") from error
 
 
+def check_alone(what: str) -> None:
+    """Refuses several processes where each would do the same.
+
+    Raises:
+        ConfigError: ``torchrun`` started several.
+    """
+    if int(os.environ.get("WORLD_SIZE") or 1) > 1:
+        raise ConfigError(f"{what} has processes of its own: start it without torchrun.")
+
+
 # options
 
 

@@ -16,6 +16,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.trained_on import as_dataset
 from sandglass.engine.options import Training
+from sandglass.engine.processes import check_alone
 from sandglass.engine.train import next_folder
 from sandglass.errors import ConfigError, DataError, SandglassError
 from sandglass.metrics.compared import better, can
@@ -90,6 +91,7 @@ def sweep(
         >>> found.best.values, [t.state for t in found.trials]
         ({'training.lr': 0.01}, ['finished', 'finished'])
     """
+    check_alone("A sweep")
     if jobs < 1:
         raise ConfigError(f"A sweep needs at least 1 job, not {jobs}.")
     if resume is not None:
