@@ -16,7 +16,8 @@ from torch import nn
 import sandglass
 from sandglass import recipes
 from sandglass.core import Spec
-from sandglass.engine.train import bodies, build, start_from
+from sandglass.engine.copying import bodies, start_from
+from sandglass.engine.train import build
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 SMALL = {"epochs": 2, "batch_size": 64}
@@ -304,3 +305,15 @@ def test_the_newest_run_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert sandglass.Run("latest").path == run.path
     assert sandglass.load("latest").config == run.load_model().config
     assert sandglass.evaluate("latest", metrics=["elbo"])["model"] == "vae"
+
+
+def test_data_is_short_where_it_is_shown() -> None:
+    data = sandglass.load_data("digits")
+    assert repr(data) == "Dataset(digits: 1,294 train, 144 validation, 359 test examples of 1x8x8)"
+    assert repr(data.train) == "Split(1,294 examples of 1x8x8, labels)"
+    assert repr(data.spec) == "Spec((1, 8, 8), 'levels', levels=17, classes=10)"
+    assert data._repr_html_().count("<tr>") == 4
+    wide = sandglass.load_data(np.random.default_rng(0).normal(size=(40, 3000)), labels=False)
+    assert len(repr(wide.spec)) < 100 and len(repr(wide)) < 120
+    named = dataclasses.replace(data, name="<b>", classes=("<i>", *data.classes[1:]))
+    assert "<i>" not in named._repr_html_() and "<b>" not in named._repr_html_().removeprefix("<p><b>")
