@@ -15,7 +15,8 @@ from torch import nn
 
 import sandglass
 from sandglass.core import Spec
-from sandglass.engine.train import bodies, build, start_from
+from sandglass.engine.copying import bodies, start_from
+from sandglass.engine.train import build
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 SMALL = {"epochs": 2, "batch_size": 64}
