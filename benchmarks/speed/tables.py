@@ -156,7 +156,7 @@ def commands(name: str, each: Mapping[str, Any]) -> Table:
 def profile(each: Mapping[str, Any], most: int = 12) -> Table:
     """Milliseconds of a step by operation, the longest first."""
     ours, theirs = (each["contenders"][name] for name in ("sandglass", "torch"))
-    operations = {*ours["operations"], *theirs["operations"]}
+    operations = dict.fromkeys([*ours["operations"], *theirs["operations"]])
     both = {op: [own["operations"].get(op, [0.0, 0])[0] for own in (ours, theirs)] for op in operations}
     first = sorted(both, key=lambda op: -max(both[op]))[:most]
     rows = [["the whole step, without the profiler", f"{ours['whole']:.3f}", f"{theirs['whole']:.3f}"]]
