@@ -7,6 +7,7 @@ dropped. Results go to ``build/bench/results.json``, with every epoch's seconds.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 import sys
@@ -40,18 +41,20 @@ def main(words: Sequence[str] | None = None) -> int:
         return 1
     setting = Setting(options.out, device, options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"machine": machine.about(device), "device": device, "threads": options.threads}
+    path = options.out / "results.json"
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if options.keep and path.exists() else {}
+    results |= {"machine": machine.about(device), "device": device, "threads": options.threads}
     chosen = options.only or (["dense", "start-up"] if options.quick else [*known, *OTHERS[:-1]])
     chosen = [*chosen, *(["growth"] if options.growth and "growth" not in chosen else [])]
     try:
         for name in chosen:
             measure(name, known, setting, options, results)
-            save(results, options.out / "results.json")
+            save(results, path)
     except (AbsentError, training.DifferentNetsError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
     print("\n\n".join(table.text() for table in tables(results)))
-    print(f"\n{options.out / 'results.json'} has every time.")
+    print(f"\n{path} has every time.")
     return 0
 
 
@@ -60,10 +63,12 @@ def parse(words: Sequence[str] | None, names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=f"of {', '.join(names)}")
     parser.add_argument("--rounds", type=int, default=5, help="that count; one more warms up")
+    parser.add_argument("--examples", type=int, help="of an epoch, at most, where time is short")
     parser.add_argument("--quick", action="store_true", help="a smoke run on a few examples, without peers")
     parser.add_argument("--growth", action="store_true", help="also how time and memory grow with the data")
     parser.add_argument("--gpu", action="store_true", help="train on the GPU")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the processor")
+    parser.add_argument("--keep", action="store_true", help="keep the other parts of results in the folder")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="folder of results and logs")
     parser.add_argument(
         "--page", type=Path, nargs="?", const=page.RESULTS, metavar="RESULTS",
@@ -71,8 +76,8 @@ def parse(words: Sequence[str] | None, names: list[str]) -> argparse.Namespace:
     )  # fmt: skip
     options = parser.parse_args(words)
     options.out = options.out.resolve()
-    if options.rounds < 1 or options.threads < 1:
-        parser.error("--rounds and --threads must be at least 1.")
+    if min(options.rounds, options.threads, options.examples or 1) < 1:
+        parser.error("--rounds, --threads and --examples must be at least 1.")
     if options.quick:
         options.rounds = min(options.rounds, 2)
     return options
@@ -85,8 +90,8 @@ def measure(
     print(f"{name} ...", file=sys.stderr, flush=True)
     quick, rounds = options.quick, options.rounds
     if name in known:
-        workload = small(known[name]) if quick else known[name]
-        images = 64 if quick else 10_000
+        workload = sized(known[name], options)
+        images = min(64 if quick else 5000, workload.examples)
         results.setdefault("training", {})[name] = training.measure(workload, setting, rounds, images, quick)
     elif name == "likelihood":
         images, k, blocks = (4, 10, 2) if quick else (1000, 1000, 5)
@@ -96,11 +101,17 @@ def measure(
     elif name == "lab":
         results.setdefault("commands", {})["lab"] = commands.lab(setting, min(rounds, 3))
     elif name == "profile":
-        found = {each: small(known[each]) if quick else known[each] for each in PROFILED}
-        results[name] = {each: profiling.measure(w, setting, 5 if quick else 40) for each, w in found.items()}
+        steps = 5 if quick else 20
+        results[name] = {n: profiling.measure(sized(known[n], options), setting, steps) for n in PROFILED}
     else:
         series = [growth.smallest(each) for each in growth.SERIES] if quick else growth.SERIES
         results["growth"] = growth.measure(setting, series)
+
+
+def sized(workload: Workload, options: argparse.Namespace) -> Workload:
+    """A workload with as many examples as the options say."""
+    workload = small(workload) if options.quick else workload
+    return dataclasses.replace(workload, examples=min(workload.examples, options.examples or sys.maxsize))
 
 
 def save(results: dict[str, Any], path: Path) -> None:

@@ -18,7 +18,7 @@ class Channel:
     """The worker's end. Whatever a library prints goes to the standard error, so that answers stay in one piece.
 
     The training loop of a library is the library's own: at the end of each of its epochs it calls :meth:`lap`, which
-    answers with the seconds that the epoch took and holds the loop until the driver asks for the next epoch.
+    answers with the time that the epoch took and holds the loop until the driver asks for the next epoch.
 
     Attributes:
         waited: seconds spent waiting for the driver.
@@ -27,7 +27,7 @@ class Channel:
     def __init__(self) -> None:
         self.answers = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
         os.dup2(2, 1)
-        self.waited = self.begun = 0.0
+        self.waited = self.begun = self.worked = 0.0
         self.synchronise: Callable[[], None] = lambda: None
 
     def job(self) -> dict[str, Any]:
@@ -43,11 +43,13 @@ class Channel:
         self.serve(worker, until="epoch")
         self.begun = time.perf_counter()
         self.waited += self.begun - since
+        self.worked = time.process_time()
 
     def lap(self, worker: Any) -> None:
-        """At the end of an epoch: answers with its seconds, and waits for the next."""
+        """At the end of an epoch: answers with its time by the clock and by the processor, and waits for the next."""
         self.synchronise()
-        self.answer(time.perf_counter() - self.begun)
+        taken = {"seconds": time.perf_counter() - self.begun, "processor": time.process_time() - self.worked}
+        self.answer(taken)
         self.wait(worker)
 
     def serve(self, worker: Any, until: str = "") -> None:

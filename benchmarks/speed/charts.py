@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.speed.figures import ratios
-from benchmarks.speed.tables import REFERENCE, title_of
+from benchmarks.speed.tables import title_of
+from benchmarks.speed.training import REFERENCE
 from sandglass.reports.chart import CLASS_COLOURS, Chart, colour, draw
 
 SHADES = {"torch": "c1", "torch-loader": "c0", "keras": "c6", "keras-xla": "c7", "pythae": "c4"}

@@ -32,7 +32,8 @@ def page(results: Mapping[str, Any]) -> str:
         "`python -m benchmarks.speed --page`.",
         "",
         f"The machine: {machine['processor']}, {machine['cores']} cores, {machine['memory'] / 2**30:.0f} GiB, "
-        f"{machine['instructions']}; {results['threads']} threads; {results['device']}. Versions: "
+        f"{machine['instructions']}; {results['device']}, {results['threads']} "
+        f"thread{'s' * (results['threads'] > 1)}; its load before the run was {machine['load']:.1f}. Versions: "
         f"{versions({'versions': seen})}, Python {machine['python']}.",
         "",
         "*PyTorch, DataLoader* is the loop that people write: a `TensorDataset` of floats in a `DataLoader`, Adam, no "

@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Time = TypeVar("Time")
 
 ROOT = Path(__file__).resolve().parents[2]
 PAUSE = 0.25
@@ -57,10 +59,12 @@ class Worker:
     def speak(self, message: Mapping[str, Any]) -> Any:
         """Sends a line and reads one."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        with suppress(BrokenPipeError):
-            self.process.stdin.write(json.dumps(message) + "\n")
-            self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        line = ""
+        if not self.process.stdin.closed:
+            with suppress(BrokenPipeError):
+                self.process.stdin.write(json.dumps(message) + "\n")
+                self.process.stdin.flush()
+            line = self.process.stdout.readline()
         if not line:
             self.close()
             raise AbsentError(last_line(self.log.read_text(errors="replace")))
@@ -92,31 +96,31 @@ def last_line(text: str) -> str:
 
 
 def in_turns(
-    actions: Mapping[str, Callable[[], float]], rounds: int, *, dropped: int = 1
-) -> tuple[dict[str, list[float]], dict[str, list[float]], dict[str, str]]:
+    actions: Mapping[str, Callable[[], Time]], rounds: int, *, dropped: int = 1
+) -> tuple[dict[str, list[Time]], dict[str, list[Time]], dict[str, str]]:
     """Has all act in turns, A B C A B C; one that fails takes no further part.
 
     Args:
-        actions: that answer with their seconds, by name, in the order of their turns.
+        actions: that answer with the time they took, by name, in the order of their turns.
         rounds: that count.
         dropped: rounds before them, which warm up.
 
     Returns:
-        The seconds of the rounds that count and of those that were dropped, by name, and why others are absent.
+        The times of the rounds that count and of those that were dropped, by name, and why others are absent.
 
     Example:
         >>> in_turns({"a": iter([9.0, 2.0, 1.0]).__next__}, rounds=2)
         ({'a': [2.0, 1.0]}, {'a': [9.0]}, {})
     """
-    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    times: dict[str, list[Time]] = {name: [] for name in actions}
     absent: dict[str, str] = {}
     for _ in range(dropped + rounds):
         for name, action in actions.items():
             if name not in absent:
                 time.sleep(PAUSE)
                 try:
-                    seconds[name].append(action())
+                    times[name].append(action())
                 except AbsentError as error:
                     absent[name] = str(error)
-    kept = {name: each for name, each in seconds.items() if name not in absent}
-    return {n: s[dropped:] for n, s in kept.items()}, {n: s[:dropped] for n, s in kept.items()}, absent
+    kept = {name: each for name, each in times.items() if name not in absent}
+    return {n: t[dropped:] for n, t in kept.items()}, {n: t[:dropped] for n, t in kept.items()}, absent

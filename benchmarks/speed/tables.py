@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.speed.contenders import CONTENDERS
 from benchmarks.speed.figures import Spread, paired, ratios
+from benchmarks.speed.training import REFERENCE
 
-REFERENCE = "sandglass"
 USES = {
     "generate": "pictures generated a second",
     "encode": "pictures encoded a second",
@@ -60,7 +60,9 @@ class Table:
         rows = [self.head, ["---"] * len(self.head), *self.rows]
         lines = ["| " + " | ".join(row) + " |" for row in rows]
         lines[1] = lines[1].replace(" ", "")
-        return "\n".join([f"### {self.title}", "", *lines, *(["", self.note] if self.note else [])])
+        return "\n".join(
+            [f"### {self.title[0].upper()}{self.title[1:]}", "", *lines, *(["", self.note] if self.note else [])]
+        )
 
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
@@ -95,21 +97,24 @@ def absent(each: Mapping[str, Any]) -> str:
 def training(each: Mapping[str, Any]) -> Table:
     """Time of an epoch, rate, ratio, memory and parameters."""
     own = each["contenders"]
-    relative = ratios({name: about["seconds"] for name, about in own.items()}, REFERENCE)
+    relative, worked = (
+        ratios({name: about[clock] for name, about in own.items()}, REFERENCE) for clock in ("seconds", "processor")
+    )
     has_bound = any("bound" in about for about in own.values())
     rows = []
     for name, about in own.items():
         median = statistics.median(about["seconds"])
-        row = [title_of(name), f"{each['examples'] / median:,.0f}", str(relative[name])]
+        row = [title_of(name), f"{each['examples'] / median:,.0f}", str(relative[name]), f"{worked[name].median:.2f}"]
         row += [f"{about['memory'] / 2**20:,.0f}", about["precision"], f"{about['parameters']:,}"]
         rows.append([*row, f"{about['bound']:.1f}"] if has_bound else row)
-    head = ["", "examples/s", "time of an epoch, Sandglass = 1", "memory, MiB", "precision", "parameters"]
+    head = ["", "examples/s", "time, Sandglass = 1", "processor time", "memory, MiB", "precision", "parameters"]
     rounds = len(own[REFERENCE]["seconds"])
     note = (
         f"{each['examples']:,} examples ({each['data']}) in batches of {each['batch']}, median of {rounds} "
-        f"{'epoch' if rounds == 1 else 'epochs in turns'}; ratios are of epochs of the same round, with quartiles."
+        f"{'epoch' if rounds == 1 else 'epochs in turns'}; times are relative to Sandglass in the same round, with "
+        "quartiles."
     )
-    return Table(each["title"], [*head, "bound on test pictures, nats"] if has_bound else head, rows,
+    return Table(each["title"], [*head, "test bound, nats"] if has_bound else head, rows,
                  f"{note} {absent(each)}".strip())  # fmt: skip
 
 
@@ -151,7 +156,7 @@ def commands(name: str, each: Mapping[str, Any]) -> Table:
 def profile(each: Mapping[str, Any], most: int = 12) -> Table:
     """Milliseconds of a step by operation, the longest first."""
     ours, theirs = (each["contenders"][name] for name in ("sandglass", "torch"))
-    operations = {*ours["operations"], *theirs["operations"]}
+    operations = dict.fromkeys([*ours["operations"], *theirs["operations"]])
     both = {op: [own["operations"].get(op, [0.0, 0])[0] for own in (ours, theirs)] for op in operations}
     first = sorted(both, key=lambda op: -max(both[op]))[:most]
     rows = [["the whole step, without the profiler", f"{ours['whole']:.3f}", f"{theirs['whole']:.3f}"]]

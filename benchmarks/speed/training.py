@@ -23,6 +23,9 @@ USES = ("generate", "encode", "score", "save")
 """What is timed after training: pictures generated, encoded and scored, and a checkpoint."""
 
 
+REFERENCE = "sandglass"
+"""What the others are compared with: without it there is nothing to say."""
+
 QUICK = ("sandglass", "torch")
 """The contenders of a smoke run."""
 
@@ -51,11 +54,17 @@ def measure(workload: Workload, setting: Setting, rounds: int, images: int, quic
         workers, absent = started(stack, workload, setting, data, contenders, rounds + 1)
         if workload.equal:
             check_equal({c: w.about["parameters"] for c, w in workers.items()})
-        seconds, dropped, failed = in_turns({c: partial(w, "epoch") for c, w in workers.items()}, rounds)
+        times, dropped, failed = in_turns({c: partial(w, "epoch") for c, w in workers.items()}, rounds)
         absent |= failed
+        check_reference(absent)
         workers = {c: w for c, w in workers.items() if c not in absent}
         found = {
-            c: {**w.about, "seconds": seconds[c], "dropped": dropped[c], "memory": w("memory")}
+            c: {
+                **w.about,
+                **{clock: [time[clock] for time in times[c]] for clock in ("seconds", "processor")},
+                "dropped": dropped[c],
+                "memory": w("memory"),
+            }
             for c, w in workers.items()
         }
         uses = {}
@@ -96,13 +105,24 @@ def check_equal(counts: dict[str, int]) -> None:
         raise DifferentNetsError(f"The nets are not the same: {listed} parameters.")
 
 
+def check_reference(absent: dict[str, str]) -> None:
+    """Checks that Sandglass itself is there.
+
+    Raises:
+        AbsentError: it is not.
+    """
+    if REFERENCE in absent:
+        raise AbsentError(absent[REFERENCE])
+
+
 def used(workers: dict[str, Worker], rounds: int, images: int) -> dict[str, dict[str, list[float]]]:
     """Seconds of each use, by contender."""
     found = {}
     for use in USES:
         able = {c: w for c, w in workers.items() if use not in CONTENDERS[c].lacks}
         options = {} if use == "save" else {"n": images}
-        found[use] = in_turns({c: partial(w, use, **options) for c, w in able.items()}, rounds)[0]
+        found[use], _, failed = in_turns({c: partial(w, use, **options) for c, w in able.items()}, rounds)
+        check_reference(failed)
     return found
 
 

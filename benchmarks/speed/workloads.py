@@ -61,9 +61,9 @@ _GAN = {"adversary": "non-saturating", "r1": 0.0, "r2": 0.0, "ada": 0.0}
 WORKLOADS = (
     Workload("dense", "dense VAE, 784-512-2-512-784", "vae", "mlp", 2, 60000,
              (*OURS, *PEERS, "keras-xla", "pythae"), options=_VAE),
-    Workload("conv", "convolutional VAE, 32-64-128 channels", "vae", "conv", 16, 5120,
-             (*OURS, *PEERS, "keras-xla"), options=_VAE),
-    Workload("gan", "DCGAN, 32-64-128 channels", "gan", "conv", 32, 2560,
+    Workload("conv", "convolutional VAE, 32-64-128 channels", "vae", "conv", 16, 2560,
+             (*OURS, *PEERS), options=_VAE),
+    Workload("gan", "DCGAN, 32-64-128 channels", "gan", "conv", 32, 1280,
              (*OURS, *PEERS), options=_GAN),
     Workload("vit", "VAE with vision transformers, 3 blocks of width 64", "vae", "vit", 16, 1280,
              (*OURS, *PEERS), options=_VAE),

@@ -39,7 +39,7 @@ def test_a_smoke_run_saves_every_time_and_prints_a_table(tmp_path: Path) -> None
     assert list(dense["contenders"]) == ["sandglass", "torch"] and dense["absent"] == {}
     assert dense["data"] == "digits of scikit-learn, enlarged"
     for about in dense["contenders"].values():
-        assert len(about["seconds"]) == 2 and len(about["dropped"]) == 1 and min(about["seconds"]) > 0
+        assert len(about["seconds"]) == len(about["processor"]) == 2 and min(about["seconds"]) > 0 and about["dropped"]
         assert about["parameters"] == 807700 and about["memory"] > 2**26
         assert -784 < about["bound"] < 0
     assert {use: {*seconds} for use, seconds in dense["uses"].items()} == {
