@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -111,8 +110,3 @@ def far(a: dict[str, Tensor], b: dict[str, Tensor]) -> tuple[float, str]:
     }
     name = max(apart, key=lambda k: apart[k])
     return apart[name], name
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two checkpoints are the same to the bit."""
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.contenders import CONTENDERS, Setting
-from benchmarks.speed.data import pictures, stored
+from benchmarks.speed.data import Pictures, pictures, stored
 from benchmarks.speed.session import ROOT, AbsentError, in_turns, last_line, path_for
 
 EPOCHS = 10
@@ -40,7 +40,7 @@ def start_up(rounds: int, peers: bool) -> dict[str, Any]:
 
 def lab(setting: Setting, rounds: int) -> dict[str, Any]:
     """Seconds of the recipe ``mnist-512-2`` with its report, and of a script with pythae that trains and samples."""
-    train, test = (str(stored(setting.folder, f"lab-{s}", pictures(n, s)[1])) for s, n in SIZES)
+    train, test = (str(stored(setting.folder, f"lab-{s}", mnist(n, s))) for s, n in SIZES)
     items: dict[str, tuple[Path, Sequence[str]]] = {}
     absent = {}
     words = ("train", "--recipe", "mnist-512-2", "--epochs", str(EPOCHS), "--threads", str(setting.threads))
@@ -55,6 +55,18 @@ def lab(setting: Setting, rounds: int) -> dict[str, Any]:
 
 
 SIZES = (("train", 60_000), ("test", 10_000))
+
+
+def mnist(n: int, split: str) -> Pictures:
+    """The pictures of MNIST.
+
+    Raises:
+        AbsentError: they are not at hand; those of the recipe would be others.
+    """
+    name, found = pictures(n, split)
+    if name != "MNIST":
+        raise AbsentError("the recipe is of MNIST, and SANDGLASS_DATA names no folder that has it")
+    return found
 
 
 def timed(items: dict[str, tuple[Path, Sequence[str]]], rounds: int, dropped: int = 1) -> dict[str, Any]:

@@ -38,9 +38,9 @@ def page(results: Mapping[str, Any]) -> str:
         "",
         "*PyTorch, DataLoader* is the loop that people write: a `TensorDataset` of floats in a `DataLoader`, Adam, no "
         "logging. *PyTorch, least loop* takes batches by index from bytes in memory and has nothing that could be left "
-        "out. Sandglass does what it does by default: it logs, checks every update, writes checkpoints and draws a "
-        "sheet of pictures every epoch. *Sandglass, fp32* is the same run where the automatic precision is fp32, and "
-        "then shows the noise of the measurement.",
+        "out. Sandglass logs, checks every update, draws a sheet of pictures every epoch and writes a checkpoint at "
+        "most every ten seconds; like the others it validates nothing here. *Sandglass, fp32* is the same run where "
+        "the automatic precision is fp32, and then shows the noise of the measurement.",
         "",
     ]
     if found:

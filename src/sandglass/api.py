@@ -118,13 +118,15 @@ def filled(
     """What is given, and what a recipe says of the rest: model, data, the options of both, and those of training.
 
     Raises:
-        ConfigError: there is no such recipe, or it is for another model.
+        ConfigError: there is no such recipe, or another model is given.
     """
     found = recipes.read(recipe)
     name, source = found["model"]["name"], found["data"]["source"]
+    if not isinstance(model, str):
+        raise ConfigError(f"The recipe '{recipe}' builds its own model; leave one of the two out.")
     if model not in (registry.AUTO, name):
         raise ConfigError(f"The recipe '{recipe}' is for the model '{name}'; leave one of the two out.")
-    if data is None or data == source:
+    if data is None or (isinstance(data, str) and data == source):
         known = {option: value for option, value in found["data"].items() if option != "source"}
         data, data_options = source, {**known, **(data_options or {})}
     if "minutes" in training:

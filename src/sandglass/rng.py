@@ -3,13 +3,15 @@
 Noise inside a step is a function of (seed, stage, step, phase, shard); the order of the data of (seed, epoch); an
 example's augmentation of (seed, epoch, index). So stopping and resuming cannot change a draw.
 
-The generators are those of the process: while one thread draws inside :func:`forked`, others wait to enter it.
+The generators are those of the process: while one thread draws inside :func:`forked`, others wait to enter it. A shard
+of a step is such a turn, and so are a validation and a metric.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +24,16 @@ _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 _drawing = threading.RLock()
+
+
+def _renew() -> None:
+    """In a forked process: the thread that held the lock is not there."""
+    global _drawing
+    _drawing = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
 
 
 def key(*parts: int | str) -> int:

@@ -281,7 +281,13 @@ def test_a_recipe_by_name_is_applied(tmp_path: Path) -> None:
         sandglass.train("vae", "digits", recipe="nonsense", out=tmp_path / "no")
     with pytest.raises(ConfigError, match="is for the model 'vae'"):
         sandglass.train("gan", "digits", recipe="digits", out=tmp_path / "no")
+    with pytest.raises(ConfigError, match="builds its own model"):
+        sandglass.train(sandglass.build("vae", Spec((3,))), recipe="digits", out=tmp_path / "no")
     assert not (tmp_path / "no").exists()
+    own = sandglass.train(
+        recipe="digits", data=np.random.default_rng(0).random((60, 8, 8)), out=tmp_path / "own", epochs=1
+    )
+    assert own.config["recipe"] == "digits" and own.config["spec"]["shape"] == [1, 8, 8]
 
 
 def test_a_run_has_its_data_while_it_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 import sandglass
 import several
@@ -23,6 +24,7 @@ from helpers import fresh, pictures
 from sandglass.core import Batch, Clock, Model, Phase, Terms
 from sandglass.data.augment import make_augmentation
 from sandglass.data.loading import Loader
+from sandglass.engine.gradient import Gradient, Sums
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.processes import ALONE, Processes, check_shards, cuts, joined, lines, shared
 from sandglass.engine.step import Stepper
@@ -152,7 +154,7 @@ def test_every_example_is_of_one_process(total: int, count: int) -> None:
         assert [shard for own in dealt for shard in own] == list(range(len(cut)))
         for rank, own in enumerate(dealt):
             options = Training(device="cpu", accumulate=total)
-            rows = Stepper(model, model.stages()[0], options, Processes(rank, count)).rows(n)
+            rows = Stepper(model, model.stages()[0], options, Processes(rank, count)).gradient.rows(n)
             assert not own or (rows.start, rows.stop) == (cut[own[0]].start, cut[own[-1]].stop)
 
 
@@ -307,3 +309,21 @@ def test_torchrun_trains_for_minutes(tmp_path: Path) -> None:
     assert config["plan"]["minutes"] == 0.05 and config["training"]["accumulate"] == 2
     model = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert model["step"] > 0
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_parameter_without_a_gradient_anywhere_is_not_updated(elsewhere: bool) -> None:
+    """As with one process: zeros would still move it by its momentum and weight decay."""
+
+    class Two(Processes):
+        def sum(self, tensors: Sequence[Tensor]) -> None:
+            tensors[2].add_(float(elsewhere))  # whether the other process has a gradient of it
+
+        def share(self, tensors: Iterable[Tensor]) -> None:
+            pass
+
+    used, unused = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    used.grad = torch.ones(2)
+    gradient = Gradient("train", Training(), [], torch.device("cpu"), Two(0, 2))
+    gradient.exchange([used, unused], Sums(["loss"], torch.zeros(1), {}, 4))
+    assert used.grad is not None and (unused.grad is not None) == elsewhere

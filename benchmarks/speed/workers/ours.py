@@ -1,4 +1,4 @@
-"""Sandglass: its own loop, with what it does by default: log, checkpoints, a sheet of pictures every epoch."""
+"""Sandglass: its own loop, with its log, checkpoints and a sheet of pictures every epoch, without validation."""
 
 from __future__ import annotations
 

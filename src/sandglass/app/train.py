@@ -20,7 +20,7 @@ from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
-from sandglass.engine.processes import ALONE, Processes, joined, shared
+from sandglass.engine.processes import ALONE, Processes, agreed, joined, shared
 from sandglass.engine.record import BAD_FILES
 from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import choose, finished, plan_minutes, spec_of
@@ -148,6 +148,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
         width: whether the width of the net may be chosen to fit a number of minutes.
         processes: that train together.
     """
+    agreed(data, processes)
     name, options = config["model"]["name"], configure.given_options(config["model"]["options"])
     requested = shared(Training.of(config["training"]), processes)
     model = api.build(name, spec_of(data, requested), seed=requested.seed, **options)

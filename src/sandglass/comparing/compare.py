@@ -133,7 +133,7 @@ def _side(
     if named or own or not metrics:
         names = [*named, *(own if metrics else ())]
         about: dict[str, Any] = {**context_of(data), **own}
-        results = measure(model, data.splits[split], names=names, seed=seed, most=most, quick=True, **about)
+        results = measure(model, data.splits[split], names=names, seed=seed, most=most, quick=not names, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
     examples += strict_json(run.config["transform"])
     material = Material(run, model, data, [{"split": split, "metrics": {}}])

@@ -69,13 +69,20 @@ class Gradient:
         """
         sums = self.backward(number, phase, batch, clock, len(batch) if whole is None else whole)
         if self.processes.count > 1:
-            for p in own:
-                if p.grad is None:  # the same messages from every process, whatever its examples
-                    p.grad = torch.zeros_like(p)
-            gradients = [p.grad for p in own if p.grad is not None]
-            self.processes.sum([*gradients, sums.values, *sums.statistics.values()])
-            self.processes.share(self.buffers)
+            self.exchange(own, sums)
         return sums
+
+    def exchange(self, own: Sequence[nn.Parameter], sums: Sums) -> None:
+        """Sums gradients and terms over the processes; buffers become those of the first one."""
+        without = [place for place, p in enumerate(own) if p.grad is None]
+        having = torch.ones(len(own), device=self.device)
+        having[without] = 0
+        # The same messages from every process, whatever its examples.
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in own]
+        self.processes.sum([*gradients, having, sums.values, *sums.statistics.values()])
+        self.processes.share(self.buffers)
+        for place in without:  # what no process has a gradient of is not updated, as with one process
+            own[place].grad = gradients[place] if having[place] > 0 else None
 
     def backward(self, number: int, phase: Phase, batch: Batch, clock: Clock, whole: int) -> Sums:
         """The gradients and sums of the shards of this process."""

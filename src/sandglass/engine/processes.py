@@ -302,8 +302,10 @@ def check_shards(training: Settled, stages: Sequence[str], processes: Processes)
     """Refuses a number of processes that the shards of a run cannot be dealt to.
 
     Raises:
-        ConfigError: it does not divide the number of shards of a stage.
+        ConfigError: it does not divide the number of shards of a stage, or the device of the run is for one process.
     """
+    if processes.count > 1:
+        _check_device(training.device, processes)
     shards = {training.of_stage(name).accumulate for name in stages} or {training.accumulate}
     if any(n % processes.count for n in shards):
         able = [str(n) for n in range(1, min(shards) + 1) if not any(s % n for s in shards)]

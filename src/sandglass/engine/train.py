@@ -27,7 +27,7 @@ from sandglass.engine.record import describe, differences, environment, write_ba
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.runs.card import model_card
 from sandglass.runs.load import load
-from sandglass.runs.run import Run, hold, read_model_config
+from sandglass.runs.run import Run, find_run, hold, read_model_config
 from sandglass.runs.specification import from_plain
 from sandglass.schedules.weight import Weight, Weights
 
@@ -102,6 +102,8 @@ def train(
         given = shared(Training.of(options), processes)
         dataset = as_dataset(data, data_options)
         agreed(dataset, processes)
+        if init_from is not None:  # the newest run is this one as soon as its folder is there
+            init_from = processes.first(lambda: str(find_run(str(init_from))))
         named = isinstance(model, str)
         progress = shown(progress, processes)
         if model == registry.AUTO:
@@ -140,7 +142,7 @@ def train(
             run = Run(path, writes=processes.writes)
             loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
             loop.fit()
-        run.data = dataset
+        run.data = None if dataset.source else dataset
         return run
 
 
@@ -244,7 +246,9 @@ def resume(
                 progress.say(line)
             longer, last = lengthened(training, model.stages(), epochs, stage or {})
             checkpoint, problems = run.latest_checkpoint(last)
-            processes.wait()  # until all have read it
+            found = -1 if checkpoint is None else checkpoint.step
+            if any(processes.most(found != processes.first(lambda: found))):  # this also waits until all have read it
+                raise CheckpointError(f"The processes do not find the same checkpoint in {run.path}.")
             for problem in problems:
                 progress.say(f"Skipped a damaged checkpoint: {problem}")
             if checkpoint is None and problems:
@@ -276,7 +280,7 @@ def resume(
                 progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
             loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
             loop.fit(checkpoint)
-        run.data = dataset
+        run.data = None if dataset.source else dataset
         return run
 
 

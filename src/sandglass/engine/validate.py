@@ -41,7 +41,7 @@ def validate(
     with stepper.average.in_place(), rng.forked(device):
         for place in mine or range(1):
             stopped = interrupted()
-            if stopped and (sums or processes.count == 1):
+            if stopped:
                 break
             batch = batches[place]()
             for number, phase in enumerate(stepper.phases):

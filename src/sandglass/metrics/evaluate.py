@@ -74,7 +74,7 @@ def evaluate(
         earlier = known.get(split, {})
         if earlier.get("step") == step:
             report["metrics"] = {**earlier.get("metrics", {}), **report["metrics"]}
-            report["quick"] = bool(quick or metrics) and earlier.get("quick", False)
+            report["quick"] = quick or (bool(metrics) and earlier.get("quick", False))
         run.write_results({**known, split: report})
         copy_results(run, report, Silent().say)
     return report

@@ -72,7 +72,7 @@ class Run:
         writes: whether anything is written to it; not by a process whose training another one records.
 
     Attributes:
-        data: the data that it was trained on, if this Python process trained it; a folder alone has none.
+        data: what it was trained on, if this Python process trained it on an object that no file has; else None.
 
     Raises:
         NotFoundError: there is no run there.
