@@ -70,7 +70,7 @@ class Stepper:
         return self.optimizers[phase.optimizer or phase.name]
 
     def turn(
-        self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float, whole: int | None
+        self, number: int, phase: Phase, batch: Batch, clock: Clock, lr_factor: float, whole: int | None = None
     ) -> Tensor:
         """One phase: loss, gradient, masked update, record. Returns a 0-d bool, whether everything was finite."""
         own = self.own[phase.name]
