@@ -247,7 +247,8 @@ def test_the_largest_difference_and_its_place_are_told() -> None:
 def test_data_that_is_not_at_hand_is_replaced_by_random_examples(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(30, 5))
     run = sandglass.train("ae", x, out=tmp_path / "run", epochs=1, model_options={"latent_dim": 2, "net": "linear"})
-    assert sandglass.export(run, tmp_path / "onnx", parts=["encoder"]).examples == "64 random examples"
+    assert sandglass.export(run, tmp_path / "own", parts=["encoder"]).examples != "64 random examples"
+    assert sandglass.export(run.path, tmp_path / "onnx", parts=["encoder"]).examples == "64 random examples"
     for support, levels in (("binary", 2), ("unit", 17)):
         made = write.inputs(tmp_path / "none", Spec((1, 4, 5), support, levels))[0].x  # type: ignore[arg-type]
         assert made.shape == (64, 1, 4, 5) and len(made.unique()) == levels and made.min() == 0 and made.max() == 1
