@@ -22,6 +22,7 @@ class Brightness:
 
     needs = ()
     figures = ("brightness",)
+    quick = True
     better: Mapping[str, Better] = {}  # neither way is better
 
     def __init__(self, *, samples: int = 100) -> None:
