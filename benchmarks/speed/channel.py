@@ -11,7 +11,43 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is to do.
+
+    Args:
+        data: path of the examples, ``(N, *shape)`` in bytes.
+        folder: for what it writes.
+        device: to train on.
+        threads: of the processor.
+        epochs: that may be asked for.
+        workload: see :class:`~benchmarks.speed.workloads.Workload`.
+        options: of this contender alone.
+    """
+
+    data: str
+    folder: str
+    device: str
+    threads: int
+    epochs: int
+    workload: dict[str, Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Trained(Protocol):
+    """A worker: it trains one workload by its library's loop, and uses the model."""
+
+    def about(self) -> dict[str, Any]:
+        """Number of parameters, versions, precision."""
+        ...
+
+    def fit(self) -> None:
+        """Trains; waits for the driver before every epoch."""
+        ...
 
 
 class Channel:
@@ -30,9 +66,9 @@ class Channel:
         self.waited = self.begun = self.worked = 0.0
         self.synchronise: Callable[[], None] = lambda: None
 
-    def job(self) -> dict[str, Any]:
-        """The first line: what the worker is to do."""
-        return dict(json.loads(sys.stdin.readline()))
+    def job(self) -> Job:
+        """The first line."""
+        return Job(**json.loads(sys.stdin.readline()))
 
     def answer(self, value: Any) -> None:
         print(json.dumps(value), file=self.answers)
@@ -62,8 +98,18 @@ class Channel:
             request = json.loads(line)
             if request["do"] == until:
                 return
-            self.answer(getattr(worker, request["do"])(**request["with"]))
+            self.answer(
+                peak_memory() if request["do"] == "memory" else getattr(worker, request["do"])(**request["with"])
+            )
         raise SystemExit
+
+
+def run(make: Callable[[Channel, Job], Trained]) -> None:
+    """Makes a worker of the first line, and has it train."""
+    channel = Channel()
+    worker = make(channel, channel.job())
+    channel.answer(worker.about())
+    worker.fit()
 
 
 def timed(action: Callable[[], Any]) -> float:

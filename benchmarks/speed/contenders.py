@@ -91,6 +91,7 @@ class Setting:
             "threads": self.threads,
             "epochs": epochs,
             "workload": workload.job(),
+            "options": options,
         }
         log = self.folder / "logs" / f"{workload.name}-{name}.log"
-        return Worker(contender.module, contender.python, job | options, log, self.threads)
+        return Worker(contender.module, contender.python, job, log, self.threads)

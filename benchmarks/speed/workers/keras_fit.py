@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from benchmarks.speed.channel import Channel, peak_memory, timed
+from benchmarks.speed.channel import Channel, Job, run, timed
 
 HIDDEN, CHANNELS, WIDTH, DEPTH, HEADS, PATCH = 256, (32, 64, 128), 64, 3, 4, 4
 
@@ -149,29 +149,19 @@ class Paced(keras.callbacks.Callback):
 
 
 class Worker:
-    """Trains one workload, and uses the model; arguments as of the worker for Sandglass."""
+    """Trains one workload, and uses the model."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        *,
-        data: str,
-        folder: str,
-        device: str,
-        threads: int,
-        epochs: int,
-        workload: dict[str, Any],
-        jit: bool | str,
-    ) -> None:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    def __init__(self, channel: Channel, job: Job) -> None:
+        tf.config.threading.set_intra_op_parallelism_threads(job.threads)
         keras.utils.set_random_seed(0)
-        self.channel, self.folder, self.epochs, self.batch = channel, folder, epochs, workload["batch"]
-        self.x = np.load(data).transpose(0, 2, 3, 1).astype("float32") / 255
+        workload = job.workload
+        self.channel, self.folder, self.epochs, self.batch = channel, job.folder, job.epochs, workload["batch"]
+        self.x = np.load(job.data).transpose(0, 2, 3, 1).astype("float32") / 255
         net, self.latent, side = workload["net"], workload["latent"], workload["side"]
         rate, betas = workload["rate"], tuple(workload["betas"])
         vae = workload["model"] == "vae"
         self.model = VAE(net, self.latent, side) if vae else GAN(net, self.latent, side, rate, betas)
-        self.model.compile(optimizer=keras.optimizers.Adam(rate, *betas, epsilon=1e-8), jit_compile=jit)
+        self.model.compile(optimizer=keras.optimizers.Adam(rate, *betas, epsilon=1e-8), jit_compile=job.options["jit"])
 
     def parts(self) -> list[keras.Model]:
         """Encoder and decoder, or critic and generator."""
@@ -211,12 +201,6 @@ class Worker:
         """Saves the weights of dense layers in their order, as PyTorch has them."""
         np.savez(path, *[w.T for part in self.parts() for w in part.get_weights()])
 
-    def memory(self) -> int:
-        return peak_memory()
-
 
 if __name__ == "__main__":
-    channel = Channel()
-    worker = Worker(channel, **channel.job())
-    channel.answer(worker.about())
-    worker.fit()
+    run(Worker)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 import sandglass
-from benchmarks.speed.channel import Channel, peak_memory, timed
+from benchmarks.speed.channel import Channel, Job, run, timed
 from benchmarks.speed.workers.profiled import profiled
 from sandglass import running
 from sandglass.core import Model, Spec
@@ -62,41 +62,19 @@ class Paced(Loop):
 
 
 class Worker:
-    """Trains one workload, and uses the model.
+    """Trains one workload, and uses the model."""
 
-    Args:
-        channel: to the driver.
-        data: path of the examples, ``(N, *shape)``.
-        folder: for the run.
-        device: to train on.
-        precision: ``auto`` or ``fp32``.
-        threads: of the processor.
-        epochs: that may be asked for.
-        workload: see :class:`~benchmarks.speed.workloads.Workload`.
-    """
-
-    def __init__(
-        self,
-        channel: Channel,
-        *,
-        data: str,
-        folder: str,
-        device: str,
-        precision: str,
-        threads: int,
-        epochs: int,
-        workload: dict[str, Any],
-    ) -> None:
-        torch.set_num_threads(threads)
-        if device != "cpu":
+    def __init__(self, channel: Channel, job: Job) -> None:
+        torch.set_num_threads(job.threads)
+        if job.device != "cpu":
             channel.synchronise = torch.cuda.synchronize
-        self.channel, self.device = channel, device
-        examples = sandglass.load_data(np.load(data), validation=0, test=0)
-        model = model_of(workload, examples.spec)
-        own = {"device": device, "precision": precision, "threads": threads}
-        options = Training.of(options_of(workload, epochs + 1) | own)
+        self.channel, self.device = channel, job.device
+        examples = sandglass.load_data(np.load(job.data), validation=0, test=0)
+        model = model_of(job.workload, examples.spec)
+        own = {"device": job.device, "threads": job.threads, **job.options}
+        options = Training.of(options_of(job.workload, job.epochs + 1) | own)
         training = options.settled([], len(examples.train), model.stages())
-        self.run = Run.create(Path(tempfile.mkdtemp(dir=folder)) / "run", describe(model, examples, training, None))
+        self.run = Run.create(Path(tempfile.mkdtemp(dir=job.folder)) / "run", describe(model, examples, training, None))
         clock = lambda: time.perf_counter() - channel.waited  # noqa: E731
         self.loop = Paced(model, examples, self.run, training, card=model_card, progress=Silent(), clock=clock)
         self.loop.pause = lambda: channel.lap(self)  # type: ignore[method-assign]
@@ -105,7 +83,7 @@ class Worker:
     def about(self) -> dict[str, Any]:
         return {
             "parameters": sum(p.numel() for p in self.model.parameters()),
-            "versions": {"sandglass": sandglass.__version__, "torch": str(torch.__version__)},
+            "versions": {"sandglass": sandglass.__version__, "torch": torch.__version__.split("+")[0]},
             "precision": self.loop.options.precision,
         }
 
@@ -147,12 +125,6 @@ class Worker:
         """Where the time of a step goes; no epoch can follow."""
         return profiled(self.loop.step, steps)
 
-    def memory(self) -> int:
-        return peak_memory()
-
 
 if __name__ == "__main__":
-    channel = Channel()
-    worker = Worker(channel, **channel.job())
-    channel.answer(worker.about())
-    worker.fit()
+    run(Worker)

@@ -16,7 +16,7 @@ from pythae.samplers import NormalSampler
 from pythae.trainers import BaseTrainerConfig
 from pythae.trainers.training_callbacks import TrainingCallback
 
-from benchmarks.speed.channel import Channel, peak_memory, timed
+from benchmarks.speed.channel import Channel, Job, run, timed
 
 VERSION = "0.1.2"  # the package does not say
 
@@ -41,40 +41,30 @@ def build(name: str, side: int, latent: int) -> BaseAE:
 
 
 class Worker:
-    """Trains one workload, and uses the model; arguments as of the worker for Sandglass."""
+    """Trains one workload, and uses the model."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        *,
-        data: str,
-        folder: str,
-        device: str,
-        threads: int,
-        epochs: int,
-        workload: dict[str, Any],
-        name: str,
-    ) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, channel: Channel, job: Job) -> None:
+        torch.set_num_threads(job.threads)
         torch.manual_seed(0)
         logging.disable(logging.INFO)
-        if device != "cpu":
+        if job.device != "cpu":
             channel.synchronise = torch.cuda.synchronize
-        self.channel, self.device, self.folder = channel, device, folder
-        self.x = torch.from_numpy(np.load(data)).float() / 255
-        self.model = build(name, workload["side"], workload["latent"])
+        self.channel, self.device, self.folder = channel, job.device, job.folder
+        self.x = torch.from_numpy(np.load(job.data)).float() / 255
+        workload = job.workload
+        self.model = build(job.options["name"], workload["side"], workload["latent"])
         config = BaseTrainerConfig(
-            output_dir=tempfile.mkdtemp(dir=folder),
-            num_epochs=epochs,
+            output_dir=tempfile.mkdtemp(dir=job.folder),
+            num_epochs=job.epochs,
             per_device_train_batch_size=workload["batch"],
             learning_rate=workload["rate"],
-            no_cuda=device == "cpu",
+            no_cuda=job.device == "cpu",
         )
         self.pipeline = TrainingPipeline(model=self.model, training_config=config)
 
     def about(self) -> dict[str, Any]:
         count = sum(p.numel() for p in self.model.parameters())
-        versions = {"pythae": VERSION, "torch": str(torch.__version__)}
+        versions = {"pythae": VERSION, "torch": torch.__version__.split("+")[0]}
         return {"parameters": count, "versions": versions, "precision": "fp32"}
 
     def fit(self) -> None:
@@ -123,9 +113,6 @@ class Worker:
         values = [float(self.model.get_nll(one[None], k, batch)) for one in x]
         return {"seconds": time.perf_counter() - since, "values": [round(value, 4) for value in values]}
 
-    def memory(self) -> int:
-        return peak_memory()
-
 
 LAYERS = (("encoder.layers.0.0",), ("decoder.layers.0.0", "decoder.layers.1.0"))
 """The layers before and after the heads of the encoder, by pythae's names."""
@@ -134,7 +121,4 @@ HEADS, ENDS = ("embedding", "log_var"), ("weight", "bias")
 
 
 if __name__ == "__main__":
-    channel = Channel()
-    worker = Worker(channel, **channel.job())
-    channel.answer(worker.about())
-    worker.fit()
+    run(Worker)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from benchmarks.speed.channel import Channel, peak_memory, timed
+from benchmarks.speed.channel import Channel, Job, run, timed
 from benchmarks.speed.workers.profiled import profiled
 from benchmarks.speed.workers.torch_nets import decoder, encoder
 
@@ -86,34 +86,24 @@ class GANStep:
 
 
 class Worker:
-    """Trains one workload, and uses the model; arguments as of the worker for Sandglass."""
+    """Trains one workload, and uses the model."""
 
-    def __init__(
-        self,
-        channel: Channel,
-        *,
-        data: str,
-        folder: str,
-        device: str,
-        loader: bool,
-        threads: int,
-        epochs: int,
-        workload: dict[str, Any],
-    ) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, channel: Channel, job: Job) -> None:
+        torch.set_num_threads(job.threads)
         torch.manual_seed(0)
+        device, workload = job.device, job.workload
         if device != "cpu":
             channel.synchronise = torch.cuda.synchronize
-        self.channel, self.device, self.folder, self.epochs = channel, device, folder, epochs
+        self.channel, self.device, self.folder, self.epochs = channel, device, job.folder, job.epochs
         self.batch = workload["batch"]
-        self.pixels = torch.from_numpy(np.load(data))
+        self.pixels = torch.from_numpy(np.load(job.data))
         gan = workload["model"] == "gan"
         kind: Any = GAN if gan else VAE
         self.model = kind(workload["net"], workload["latent"], workload["side"]).to(device)
         make: Any = GANStep if gan else VAEStep
         self.step = make(self.model, workload["rate"], tuple(workload["betas"]))
         self.loader = None
-        if loader:
+        if job.options["loader"]:
             floats = TensorDataset(self.pixels.float() / 255)
             self.loader = DataLoader(floats, self.batch, shuffle=True, pin_memory=device != "cpu")
         else:
@@ -121,7 +111,7 @@ class Worker:
 
     def about(self) -> dict[str, Any]:
         size = sum(p.numel() for p in self.model.parameters())
-        return {"parameters": size, "versions": {"torch": str(torch.__version__)}, "precision": "fp32"}
+        return {"parameters": size, "versions": {"torch": torch.__version__.split("+")[0]}, "precision": "fp32"}
 
     def batches(self) -> Iterator[Tensor]:
         """The batches of an epoch, on the device."""
@@ -169,12 +159,6 @@ class Worker:
         batches = chain.from_iterable(self.batches() for _ in count())
         return profiled(lambda: self.step(next(batches)), steps)
 
-    def memory(self) -> int:
-        return peak_memory()
-
 
 if __name__ == "__main__":
-    channel = Channel()
-    worker = Worker(channel, **channel.job())
-    channel.answer(worker.about())
-    worker.fit()
+    run(Worker)

@@ -82,7 +82,7 @@ def wrong(metrics: Mapping[str, Mapping[str, Any]], spec: Spec | None) -> None:
 def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     """Prints the metrics of ``evaluate``."""
     if not metrics:
-        print("No metric applies to this model.")
+        print("No metric applies to this model and these examples.")
         return
     rows = [
         [name, figure(m["value"], m["stderr"]), f"{m['n']:,}", "" if m["unit"] == "1" else m["unit"], m.get("note", "")]

@@ -251,7 +251,7 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
         images = figures(trained, show)
         page = write_page(trained)
         say(f"evaluation and report took {duration(time.perf_counter() - begun)}")
-        examples = f"{len(data.splits[split]):,} {split} examples"
+        examples = counted(len(data.splits[split]), f"{split} example")
         print(f"\nQuick figures on {examples}; for all, sandglass evaluate {run.path}:\n")
         metrics_table(measured["metrics"])
         wrong(measured["metrics"], trained.model.spec)

@@ -64,39 +64,31 @@ def train(
     plan: Plan | None = None,
     **options: Any,
 ) -> Run:
-    """Trains a model into a run folder.
-
-    Several processes that were started by ``torchrun`` train it together; the first one writes the folder, and each
-    returns the run.
+    """Trains a model into a run folder: what :func:`sandglass.train` does with all options sorted.
 
     Args:
         model: a registered name, or a model already built; auto is the one that suits the data.
         data: a :class:`~sandglass.data.dataset.Dataset`, or anything :func:`load_data` reads.
-        out: the run folder; the next free ``runs/<model>-<data>-<number>`` when not given.
+        out: the run folder; see :func:`next_folder`.
         model_options: of the named model.
         data_options: of :func:`load_data`.
-        init_from: a run or model folder whose weights to start from: all of them, or the network bodies that fit.
-        progress: shows the progress; by default a bar in a terminal, one line in a notebook, a line now and then in a
-            pipe.
-        recipe: name of the recipe these options came from, written to the configuration.
-        plan: of :func:`plan_minutes`, whose epochs are in the options, to end in its time; ``minutes`` makes one.
+        init_from: a run or model folder whose weights to start from.
+        progress: shows the progress.
+        recipe: name of the recipe that these options are from, for the configuration.
+        plan: of :func:`plan_minutes`, whose epochs are in the options; ``minutes`` makes one.
         options: of :class:`~sandglass.engine.options.Training`.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError, DataError: before anything is written, if options, model and data do not fit.
-        LockedError: another process trains in that folder.
-        DivergedError: training produced values that are not finite.
-        ProcessError: another process that trains the same model ended.
+        ConfigError, DataError, LockedError, DivergedError, ProcessError: as :func:`sandglass.train`.
 
     Example:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp() + "/run"
-        >>> run = train("vae", "digits", out=folder, epochs=1, model_options={"latent_dim": 2, "net": "mlp"})
-        >>> sorted(f.name for f in run.path.iterdir() if f.name in ("model", "metrics.jsonl"))
-        ['metrics.jsonl', 'model']
+        >>> train("vae", "digits", out=folder, epochs=1, model_options={"net": "mlp"}).steps()
+        [21]
     """
     with joined() as processes:
         given = shared(Training.of(options), processes)
