@@ -85,6 +85,10 @@ def make_parser() -> Parser:
     parser.add_argument(
         "--jobs", type=count, default=1, metavar="N", help="number of parallel trials, which share the threads"
     )
+    parser.add_argument(
+        "--folds", type=count, default=0, metavar="N", help="train every trial on N folds of the examples that are not "
+        "held out for testing, and rank by the mean (default: one validation split)",
+    )  # fmt: skip
     parser.add_argument("-o", "--out", metavar="DIR", help="the folder (default: sweeps/<model>-<data>-<number>)")
     parser.add_argument("--resume", metavar="DIR", help="resume a sweep; --trials can raise the number of trials")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
@@ -101,6 +105,7 @@ def begin(args: Any, given: Any, on_trial: Any) -> Swept:
     from sandglass.app.configure import given_options
     from sandglass.app.train import merge, read_data, read_layers, settle
     from sandglass.engine.train import next_folder
+    from sandglass.sweeps.folds import folds_of
     from sandglass.sweeps.space import checked
     from sandglass.sweeps.study import Study
     from sandglass.sweeps.sweep import conduct, plan_of
@@ -113,18 +118,20 @@ def begin(args: Any, given: Any, on_trial: Any) -> Swept:
     own = flags.Flags(name, flags.chosen_names(name, layers, given.settings))
     vary = checked([dimension(own, text) for text in args.vary])
     config = settle(merge(name, given, layers, own), given)
-    data = read_data(config)
+    folds = folds_of(read_data(config), None, args.folds)
+    data = folds[0]
     plan = plan_of(
-        name, data, vary, trials=args.trials, metric=args.metric, sampler=args.sampler, prune=args.prune,
+        name, folds, vary, trials=args.trials, metric=args.metric, sampler=args.sampler, prune=args.prune,
         jobs=args.jobs, model_options=given_options(config["model"]["options"]), options=config["training"],
     )  # fmt: skip
     study = Study.create(Path(args.out) if args.out else next_folder(name, data.name, "sweeps"), plan)
     trials, epochs = plan.trials, plan.training["epochs"]
     say(
         f"{trials} trial{'s' * (trials != 1)} of {name} on {data.name}, {epochs} epoch{'s' * (epochs != 1)} each, "
+        f"{f'{plan.folds} folds, ' if plan.folds else ''}"
         f"in {study.folder}"
     )
-    return conduct(study, data, args.jobs, on_trial)
+    return conduct(study, folds, args.jobs, on_trial)
 
 
 def resumed(parser: Parser, args: Any, given: Any, on_trial: Any) -> Swept:
@@ -136,7 +143,9 @@ def resumed(parser: Parser, args: Any, given: Any, on_trial: Any) -> Swept:
     from sandglass.sweeps.sweep import sweep as run
 
     defaults = parser.parse_args([])
-    changed = [k for k in ("vary", "metric", "sampler", "prune", "out") if getattr(args, k) != getattr(defaults, k)]
+    changed = [
+        k for k in ("vary", "metric", "sampler", "prune", "folds", "out") if getattr(args, k) != getattr(defaults, k)
+    ]
     extra = [*(f"--{k}" for k in changed), *given.switches, *given.own, *(form for form, _ in given.settings)]
     if extra or given.model:
         raise ConfigError(f"--resume continues the sweep unchanged; omit {[*extra, given.model][0]}.")
@@ -170,7 +179,7 @@ def dimension(own: Flags, text: str) -> Dimension:
 
 def show(found: Swept) -> None:
     """Prints the trials, the best first, and suggested next commands."""
-    from sandglass.sweeps.page import short, shown
+    from sandglass.sweeps.page import short, shown, within_noise
 
     names = list(found.vary)
     rows = [
@@ -188,5 +197,9 @@ def show(found: Swept) -> None:
     headers = ["trial", found.metric, *map(short, names), "epochs", "time", "state"]
     table(headers, rows, right=range(len(headers) - 1), wrap=(len(headers) - 1,))
     assert found.best is not None
+    if found.folds:
+        print(f"\nMeans over {found.folds} folds, with the standard errors over them. {within_noise(found)}".rstrip())
     print(f"\nbest    {found.best.folder}\npage    {found.folder / 'sweep.html'}")
-    print(f"\nnext:\n  {found.again}\n  sandglass evaluate {found.best.folder}")
+    print(f"\nnext:\n  {found.again}")
+    if not found.folds:
+        print(f"  sandglass evaluate {found.best.folder}")

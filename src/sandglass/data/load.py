@@ -19,6 +19,7 @@ from sandglass.data.preparing import Plan, as_splits, prepare_all
 from sandglass.data.reading import read
 from sandglass.data.sources import images, tables
 from sandglass.data.sources.raw import as_known
+from sandglass.data.splits import Fold
 from sandglass.data.transform import FITS, TableTransform, Transform
 from sandglass.errors import ConfigError
 
@@ -38,6 +39,7 @@ def load_data(
     on_bad: Literal["skip", "stop"] = "skip",
     validation: float = 0.1,
     test: float | None = None,
+    fold: str | None = None,
     seed: int = 0,
     limit: int | None = None,
     cache: bool | None = None,
@@ -70,6 +72,8 @@ def load_data(
             raises an error.
         validation: fraction of the examples held out for validation if the source has no such split; 0 for none.
         test: fraction held out for testing, likewise; None for the default of 0.1.
+        fold: for cross-validation, the part held out for validation: ``"2/5"`` is the second of the five parts of
+            the examples that are not held out for testing; none for no fold.
         seed: seed of the random split and of ``limit``.
         limit: number of training examples to keep, chosen at random.
         cache: whether to cache the decoded pictures of a folder or archive on disk and read batches from there, so
@@ -106,14 +110,24 @@ def load_data(
     """
     if isinstance(transform, Mapping):
         transform = Transform.from_dict(transform)
-    frame = _parse_size(size)
+    frame, fold = _parse_size(size), None if fold == "none" else fold
     span = images.check_range(value_range)
     _check(fit, channels, on_bad, validation, test, limit, seed)
     if transform is not None and (frame, fit, channels, span) != (None, None, None, None):
         raise ConfigError("size, fit, channels and value_range belong to the transform that is given; leave them out.")
     if transform is not None and types is not None:
         raise ConfigError("The transform that is given fixes the types of its columns; leave types out.")
-    plan = Plan(frame, fit, channels, validation, TEST if test is None else test, seed, limit, read_types(types))
+    plan = Plan(
+        frame,
+        fit,
+        channels,
+        validation,
+        TEST if test is None else test,
+        seed,
+        limit,
+        read_types(types),
+        Fold.read(fold) if fold else None,
+    )
     pictured = {"value_range": span, "on_bad": on_bad}
     home, own = home_of(source, pairs)
     sets = read_named("beside", beside)
@@ -148,7 +162,7 @@ def load_data(
         said = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
             "value_range": list(span) if span else None, "on_bad": on_bad,
-            "validation": validation, "test": test, "seed": seed, "limit": limit, "cache": cache,
+            "validation": validation, "test": test, "fold": fold, "seed": seed, "limit": limit, "cache": cache,
             "types": plan.types or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
             "groups": groups, "given": others or None, "pairs": pairs,
             "beside": {n: b.source for n, b in besides.items() if not isinstance(sets[n], Home)} or None,

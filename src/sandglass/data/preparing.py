@@ -15,7 +15,7 @@ from sandglass.data.fitting import Types
 from sandglass.data.rows import Rows
 from sandglass.data.sources import tables
 from sandglass.data.sources.raw import Raw
-from sandglass.data.splits import carve, duplicates
+from sandglass.data.splits import Fold, carve, duplicates
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
 from sandglass.errors import ConfigError, DataError
 from sandglass.rng import permutation
@@ -46,6 +46,7 @@ class Plan:
     seed: int
     limit: int | None
     types: Types
+    fold: Fold | None = None
 
 
 def prepare(raw: Raw, plan: Plan, transform: Transform | None, stream: Sequence[str] = ()) -> tuple[Raw, Transform]:
@@ -233,13 +234,20 @@ def _split(raw: Raw, plan: Plan, stream: Sequence[str]) -> Raw:
     groups = duplicates(*(p.x for p in raw.parts.values())) if pictures else None
     if groups is not None:
         raw = raw.noted(*_copies(dict(zip(raw.parts, groups, strict=True))))
-    wanted = {"validation": plan.validation, "test": plan.test}
+    if plan.fold is not None and "validation" in raw.parts:
+        raise DataError(
+            "fold holds out a part of the training examples for validation, but the data has a split for it."
+        )
+    wanted = {"validation": plan.validation if plan.fold is None else 1 / plan.fold.of, "test": plan.test}
     fractions = {s: f for s, f in wanted.items() if f > 0 and s not in raw.parts}
     if not fractions:
         return raw
     own = groups[list(raw.parts).index("train")] if groups is not None else None
     own = train.groups if train.groups is not None else own
-    index = carve(len(train), fractions, plan.seed, train.y, own, stream)
+    if plan.fold is None:
+        index = carve(len(train), fractions, plan.seed, train.y, own, stream)
+    else:
+        index = plan.fold.carve(len(train), fractions.get("test", 0.0), plan.seed, train.y, own, stream)
     carved = {s: train.take(i) for s, i in index.items() if len(i)}
     missing = [s for s in fractions if s not in carved]
     if missing:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sandglass.data.rows import Rows, digests
+from sandglass.errors import ConfigError
 from sandglass.rng import permutation
 
 
@@ -57,6 +61,69 @@ def carve(
     _at_least_one(queues, [parts[part] for part, fraction in fractions.items() if _count(n, fraction)])
     parts["train"] = [i for queue in queues.values() for group in queue for i in group]
     return {part: torch.tensor(sorted(index), dtype=torch.int64) for part, index in parts.items()}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of the parts of a cross-validation, which is held out for validation; the others are trained on.
+
+    Args:
+        number: from 1 to ``of``.
+        of: number of parts.
+    """
+
+    number: int
+    of: int
+
+    @classmethod
+    def read(cls, text: Any) -> Fold:
+        """Reads ``"2/5"``.
+
+        Raises:
+            ConfigError: it is not of that form.
+
+        Example:
+            >>> Fold.read("2/5")
+            Fold(number=2, of=5)
+        """
+        match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text) if isinstance(text, str) else None
+        if match is None or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 2:
+            raise ConfigError(f"fold is one of at least two parts, such as 2/5 for the second of five, not {text!r}.")
+        return cls(int(match[1]), int(match[2]))
+
+    def carve(
+        self,
+        n: int,
+        test: float,
+        seed: int,
+        y: Tensor | None = None,
+        groups: Tensor | None = None,
+        stream: Sequence[str] = (),
+    ) -> dict[str, Tensor]:
+        """Splits ``n`` examples into ``train``, ``validation``, which is this fold, and ``test``.
+
+        The test examples are the same for every fold, and each other example is in the validation split of one fold.
+
+        Args:
+            n: number of examples.
+            test: fraction held out for testing.
+            seed: as for :func:`carve`.
+            y: likewise.
+            groups: likewise.
+            stream: likewise.
+
+        Example:
+            >>> folds = [Fold(k, 3).carve(20, 0.1, seed=0) for k in (1, 2, 3)]
+            >>> [len(f["validation"]) for f in folds], sorted(torch.cat([f["validation"] for f in folds]).tolist()) == (
+            ...     sorted(set(range(20)) - set(folds[0]["test"].tolist())))
+            ([6, 6, 6], True)
+        """
+        share = (1 - test) / self.of
+        parts = carve(n, {"test": test} | {str(k): share for k in range(1, self.of)}, seed, y, groups, stream)
+        folds = {**parts, str(self.of): parts["train"]}
+        held = folds.pop(str(self.number))
+        rest = [index for name, index in folds.items() if name not in ("test", "train")]
+        return {"validation": held, "test": parts["test"], "train": torch.cat(rest).sort().values}
 
 
 def duplicates(*xs: Tensor | Rows) -> list[Tensor]:

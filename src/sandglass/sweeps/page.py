@@ -73,6 +73,16 @@ def verdict(s: Swept) -> str:
     return f"Trial {s.best.number} is best, with a validation {name} of {figure}: {settings(s.best)}."
 
 
+def within_noise(s: Swept) -> str:
+    """A sentence on the trials that the folds cannot tell from the best; empty if there are none."""
+    if not s.ties:
+        return ""
+    names = ", ".join(str(t.number) for t in s.ties)
+    if len(s.ties) == 1:
+        return f"Trial {names} is within two standard errors of the best, paired fold by fold."
+    return f"Trials {names} are within two standard errors of the best, paired fold by fold."
+
+
 def _facts(s: Swept) -> str:
     counted = [
         f"{s.count(state)} {state}" for state in ("finished", "pruned", "failed", "unfinished") if s.count(state)
@@ -81,7 +91,8 @@ def _facts(s: Swept) -> str:
     how = {"tpe": "settings proposed by TPE", "random": "random settings",
            "grid": "every combination"}[s.sampler]  # fmt: skip
     ended = ", ".join(counted) or "none yet"
-    return f"{len(s.trials)} of {s.planned} trials ({ended}): {how}. {seconds} of training in all."
+    folds = f", each on {s.folds} folds" if s.folds else ""
+    return f"{len(s.trials)} of {s.planned} trials ({ended}){folds}: {how}. {seconds} of training in all."
 
 
 def warnings(s: Swept) -> list[str]:
@@ -96,8 +107,15 @@ def warnings(s: Swept) -> list[str]:
         return said
     for name, end in s.ends.items():
         said.append(f"The best {short(name)} is at the {end} end of its range: a wider range may contain a better one.")
+    if tied := within_noise(s):
+        said.append(tied)
     finished = s.count("finished")
-    if finished > 1:
+    if finished > 1 and s.folds:
+        said.append(
+            f"The best of {finished} trials looks better by cross-validation than it is. Train it again, and evaluate "
+            "it on the test split, which no trial has used."
+        )
+    elif finished > 1:
         said.append(
             f"The best of {finished} trials looks better on the validation split than it is. Evaluate it on the test "
             f"split, which no trial has used: sandglass evaluate {s.best.folder}"
@@ -163,7 +181,10 @@ def _table(s: Swept) -> Section:
         ]
         for t in s.trials
     ]
-    how = f"The best first. Each is a run in {s.folder}, which works with report, compare and verify."
+    if s.folds:
+        how = f"The best first: means over {s.folds} folds, each a run in a folder of the trial in {s.folder}."
+    else:
+        how = f"The best first. Each is a run in {s.folder}, which works with report, compare and verify."
     marked = [(0, 1)] if s.best is not None else []
     table = Table(rows, head, numbers=tuple(range(1, len(head) - 1)), marked=marked)
     return Section("trials", "Trials", how, tables=[table])

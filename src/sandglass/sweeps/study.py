@@ -3,7 +3,7 @@
     sweeps/<name>/
       sweep.yaml     varied and fixed options, metric, sampler and pruner
       trials.db      all trials with their values, in Optuna's format (SQLite)
-      0000/, ...     a run folder for each trial
+      0000/, ...     a run folder for each trial, or with folds one for each fold: 0000/fold-1/, ...
       sweep.html     the page
 
 A trial belongs to the process that holds its lock, which the system releases when the process dies. A trial that is
@@ -63,6 +63,7 @@ class Plan:
         sampler: tpe, random or grid.
         prune: none, median or halving.
         seed: seed of the sampler.
+        folds: number of folds of a cross-validation, each trained in every trial; 0 for the validation split alone.
     """
 
     model: Mapping[str, Any]
@@ -76,6 +77,7 @@ class Plan:
     sampler: str = "tpe"
     prune: str = "none"
     seed: int = 0
+    folds: int = 0
 
     def __post_init__(self) -> None:
         for name, value, known in (("sampler", self.sampler, SAMPLERS), ("pruner", self.prune, PRUNERS)):
@@ -186,8 +188,13 @@ class Study:
         return FileLock(self.folder / ".sweep.lock")
 
     def path(self, number: int) -> Path:
-        """The run folder of a trial."""
+        """The folder of a trial."""
         return self.folder / f"{number:04d}"
+
+    def runs(self, number: int) -> list[Path]:
+        """The run folders of a trial: its folder itself, or one for each fold."""
+        path = self.path(number)
+        return [path / f"fold-{k}" for k in range(1, self.plan.folds + 1)] or [path]
 
     def claim(self) -> Claim | None:
         """Claims the next trial: an interrupted one, else a new one; None if there are none left."""
@@ -268,6 +275,7 @@ class Study:
                 Trial(
                     one.number, self.path(one.number), state, values, value, attrs.get("stderr"),
                     attrs.get("epochs", 0.0), attrs.get("seconds", 0.0), attrs.get("reason", ""),
+                    tuple(attrs.get("folds", ())),
                 )
             )  # fmt: skip
         sign = -1 if self.plan.better == "higher" else 1

@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandglass import registry
 from sandglass.data.dataset import Dataset
-from sandglass.data.load import load_data
-from sandglass.data.trained_on import as_dataset
 from sandglass.engine.options import Training
 from sandglass.engine.processes import check_alone
 from sandglass.engine.train import next_folder
@@ -25,6 +23,7 @@ from sandglass.metrics.measure import wanted
 from sandglass.registry.limits import is_own
 from sandglass.runs import storage
 from sandglass.runs.plain import to_yaml
+from sandglass.sweeps.folds import again, folds_of
 from sandglass.sweeps.page import page
 from sandglass.sweeps.space import Dimension, space_of
 from sandglass.sweeps.study import OBJECTIVE, Plan, Study, deciding_stage
@@ -46,6 +45,7 @@ def sweep(
     metric: str | None = None,
     sampler: str = "tpe",
     prune: str = "none",
+    folds: int = 0,
     jobs: int = 1,
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -69,6 +69,8 @@ def sweep(
             the squared error of reconstruction. ``"objective"`` is the validation objective.
         sampler: tpe (tree-structured Parzen estimator), random or grid.
         prune: none, median (stops trials worse than the median of earlier ones at the same epoch) or halving.
+        folds: trains every trial on so many folds of the examples that are not held out for testing, and ranks by the
+            mean (cross-validation); 0 for one validation split.
         jobs: number of parallel trials, each in its own process with a share of the threads.
         out: the sweep folder; by default the next free ``sweeps/<model>-<data>-<number>``.
         resume: a sweep folder to continue; only ``trials``, ``jobs`` and ``data`` can be given with it.
@@ -95,22 +97,22 @@ def sweep(
     if jobs < 1:
         raise ConfigError(f"A sweep needs at least 1 job, not {jobs}.")
     if resume is not None:
-        if vary or out or model_options or data_options or options or metric:
+        if vary or out or model_options or data_options or options or metric or folds:
             raise ConfigError("A resumed sweep keeps its settings: only trials, jobs and data can be given.")
         study, found = _again(Path(resume), data, trials)
     else:
-        found = as_dataset(data, data_options)
+        found = folds_of(data, data_options, folds)
         plan = plan_of(
             model, found, space_of(model, vary or {}), trials=trials, metric=metric, sampler=sampler, prune=prune,
             jobs=jobs, model_options=model_options or {}, options=options,
         )  # fmt: skip
-        study = Study.create(Path(out) if out is not None else next_folder(model, found.name, "sweeps"), plan)
+        study = Study.create(Path(out) if out is not None else next_folder(model, found[0].name, "sweeps"), plan)
     return conduct(study, found, jobs, on_trial or (lambda trial, study: None))
 
 
 def plan_of(
     model: str,
-    data: Dataset,
+    folds: Sequence[Dataset],
     vary: tuple[Dimension, ...],
     *,
     trials: int | None,
@@ -127,6 +129,7 @@ def plan_of(
         ConfigError: an invalid setting.
         DataError: there is no validation split.
     """
+    data = folds[0]
     if "validation" not in data.splits:
         raise DataError(f"A sweep needs a validation split, and '{data.name}' has none; give it one: validation=0.1.")
     if is_own(model_options):
@@ -150,10 +153,18 @@ def plan_of(
     whole = math.prod(len(dimension.grid()) for dimension in vary) if sampler == "grid" else None
     return Plan(
         model={"name": model, "options": registry.merged("model", model, model_options)}, training=given,
-        data=dict(data.source) if data.source else None, fingerprint=data.fingerprint, vary=vary,
+        data=_source(data, len(folds) > 1), fingerprint=data.fingerprint, vary=vary,
         trials=min(whole or _TRIALS if trials is None else trials, whole or sys.maxsize),
         metric=name, better=direction, sampler=sampler, prune=prune, seed=training.seed,
+        folds=len(folds) if len(folds) > 1 else 0,
     )  # fmt: skip
+
+
+def _source(data: Dataset, folded: bool) -> dict[str, Any] | None:
+    """What to read the data from, without the fold."""
+    if not data.source:
+        return None
+    return {name: value for name, value in data.source.items() if name != "fold" or not folded}
 
 
 def figure_of(model: str, metric: str | None) -> tuple[str, Better]:
@@ -189,7 +200,7 @@ def figure_of(model: str, metric: str | None) -> tuple[str, Better]:
     return name, direction
 
 
-def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, Dataset]:
+def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, list[Dataset]]:
     plan = Plan.read(folder / "sweep.yaml")
     if trials is not None and plan.sampler == "grid" and trials != plan.trials:
         raise ConfigError(f"The grid of {folder} has {plan.trials} trials; the number cannot be changed to {trials}.")
@@ -200,12 +211,11 @@ def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, Dataset]
         storage.write_file(folder / "sweep.yaml", to_yaml(plan.to_dict()))
     if data is None and plan.data is None:
         raise DataError(f"The data of {folder} was passed as a Python object; pass it again as data=...")
-    source = dict(plan.data or {})
-    dataset = load_data(source.pop("source"), **source) if data is None else as_dataset(data, None)
-    return Study(folder), dataset
+    found = again(plan.data or {}, plan.folds) if data is None else folds_of(data, None, plan.folds)
+    return Study(folder), found
 
 
-def conduct(study: Study, data: Dataset, jobs: int, on_trial: OnTrial) -> Swept:
+def conduct(study: Study, folds: Sequence[Dataset], jobs: int, on_trial: OnTrial) -> Swept:
     """Runs all remaining trials and writes the page, even if interrupted.
 
     Raises:
@@ -221,7 +231,7 @@ def conduct(study: Study, data: Dataset, jobs: int, on_trial: OnTrial) -> Swept:
 
     try:
         if jobs == 1:
-            work(study, data, after=report)
+            work(study, folds, after=report)
         else:
             _parallel(study, jobs, report)
     finally:
@@ -243,6 +253,7 @@ def swept(study: Study) -> Swept:
     return Swept(
         study.folder, plan.model["name"], plan.metric, plan.better, scales, trials,
         study.importances(), plan.trials, int(plan.training["epochs"]), plan.sampler, plan.prune, ends,
+        plan.folds,
     )  # fmt: skip
 
 

@@ -6,7 +6,8 @@ import math
 import os
 import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from sandglass import registry
 from sandglass.data.dataset import Dataset
@@ -16,6 +17,7 @@ from sandglass.errors import CapabilityError, ConfigError, DivergedError
 from sandglass.metrics.compared import kind_of, of_likelihood
 from sandglass.metrics.measure import context_of, measure
 from sandglass.runs.run import Run
+from sandglass.sweeps.folds import spread
 from sandglass.sweeps.space import laid
 from sandglass.sweeps.study import OBJECTIVE, Claim, Study, deciding_stage
 
@@ -93,8 +95,10 @@ def watched(terms: Mapping[str, float]) -> float | None:
     return terms.get("objective", terms.get("loss"))
 
 
-def run_trial(study: Study, claim: Claim, data: Dataset, parent: int | None = None) -> None:
+def run_trial(study: Study, claim: Claim, folds: Sequence[Dataset], parent: int | None = None) -> None:
     """Trains or resumes a trial, evaluates it, and records how it ended.
+
+    With several folds a run is trained on each, and the figure is their mean; the pruner sees the first one.
 
     A trial that cannot be built, diverges or runs out of memory is recorded as failed, with the reason. Other errors
     and interruptions leave it unfinished, to be resumed.
@@ -103,24 +107,30 @@ def run_trial(study: Study, claim: Claim, data: Dataset, parent: int | None = No
         KeyboardInterrupt, SystemExit: training was stopped by a signal.
         SandglassError: an error that affects other trials as well.
     """
-    watch = Watch(claim, study.plan.better, _stage(study, claim, data), parent)
-    path = study.path(claim.number)
+    watch = Watch(claim, study.plan.better, _stage(study, claim, folds[0]), parent)
+    paths = study.runs(claim.number)
+    figures = []
     try:
-        run = _train(study, claim, data, watch)
-        value, stderr = _figure(study, run, data)
+        for path, data in zip(paths, folds, strict=True):
+            run = _train(study, claim, data, path, watch)
+            figures.append(_figure(study, run, data))
+            watch.stage = None  # of the other folds nothing is reported
     except Pruned:
         epochs = round(watch.epoch)
         why = f"after {epochs} epoch{'s' * (epochs != 1)} its validation objective was {watch.last or math.nan:.4g}"
-        study.finish(claim, "pruned", reason=why, **_length(Run(path)))
+        study.finish(claim, "pruned", reason=why, **_length(paths))
     except (ConfigError, CapabilityError, DivergedError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         reason = " ".join(str(error).split()) or "There is not enough memory."
-        study.finish(
-            claim, "failed", reason=reason[:300], **(_length(Run(path)) if (path / "config.yaml").is_file() else {})
-        )
+        study.finish(claim, "failed", reason=reason[:300], **_length(paths))
     else:
-        study.finish(claim, "finished", value, stderr=stderr, **_length(run))
+        values, errors = zip(*figures, strict=True)
+        if not study.plan.folds:
+            study.finish(claim, "finished", values[0], stderr=errors[0], **_length(paths))
+        else:
+            mean, stderr = sum(values) / len(values), spread(values)
+            study.finish(claim, "finished", mean, stderr=stderr, folds=list(values), **_length(paths))
 
 
 def _stage(study: Study, claim: Claim, data: Dataset) -> str | None:
@@ -133,8 +143,7 @@ def _stage(study: Study, claim: Claim, data: Dataset) -> str | None:
     return deciding_stage(outline or registry.declared(model["name"]))
 
 
-def _train(study: Study, claim: Claim, data: Dataset, watch: Watch) -> Run:
-    path = study.path(claim.number)
+def _train(study: Study, claim: Claim, data: Dataset, path: Path, watch: Watch) -> Run:
     values = study.values(claim)
     if (path / "config.yaml").is_file():
         return resume(path, data=data, progress=watch)
@@ -172,10 +181,13 @@ def _figure(study: Study, run: Run, data: Dataset) -> tuple[float, float | None]
     return result.value, result.stderr
 
 
-def _length(run: Run) -> dict[str, float]:
-    """The epochs and seconds of a run."""
-    seconds = sum(e.get("seconds", 0.0) for e in run.events() if e["event"] == "stop")
-    epochs: dict[str, float] = {}
-    for r in run.metrics():
-        epochs[r["stage"]] = max(r["epoch"], epochs.get(r["stage"], 0.0))
-    return {"epochs": sum(epochs.values()), "seconds": round(seconds, 3)}
+def _length(paths: Sequence[Path]) -> dict[str, float]:
+    """The epochs and seconds of the runs of a trial, as far as they exist."""
+    seconds, total = 0.0, 0.0
+    for run in (Run(path) for path in paths if (path / "config.yaml").is_file()):
+        seconds += sum(e.get("seconds", 0.0) for e in run.events() if e["event"] == "stop")
+        epochs: dict[str, float] = {}
+        for r in run.metrics():
+            epochs[r["stage"]] = max(r["epoch"], epochs.get(r["stage"], 0.0))
+        total += sum(epochs.values())
+    return {"epochs": total, "seconds": round(seconds, 3)}

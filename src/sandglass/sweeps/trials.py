@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sandglass.metrics.evaluation import Better
+from sandglass.sweeps.folds import spread
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Trial:
         epochs: number of trained epochs.
         seconds: training time.
         reason: why it failed or was pruned.
+        folds: the figure on each fold, whose mean is ``value``; empty without a cross-validation.
     """
 
     number: int
@@ -35,6 +37,7 @@ class Trial:
     epochs: float = 0.0
     seconds: float = 0.0
     reason: str = ""
+    folds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Swept:
         sampler: the sampler.
         prune: the pruner.
         ends: options whose best value is at an end of its range, each with ``"lower"`` or ``"upper"``.
+        folds: number of folds; 0 without a cross-validation.
     """
 
     folder: Path
@@ -69,6 +73,7 @@ class Swept:
     sampler: str
     prune: str
     ends: Mapping[str, str]
+    folds: int = 0
 
     @property
     def best(self) -> Trial | None:
@@ -79,8 +84,26 @@ class Swept:
     def again(self) -> str:
         """The command to train the best settings for longer."""
         assert self.best is not None
+        if self.folds:
+            epochs = 2 * max(1, round(self.best.epochs / self.folds))
+            return (
+                f"sandglass train --config {self.best.folder / 'fold-1' / 'config.yaml'} --fold none --epochs {epochs}"
+            )
         epochs = 2 * max(1, round(self.best.epochs))
         return f"sandglass train --config {self.best.folder / 'config.yaml'} --epochs {epochs}"
+
+    @property
+    def ties(self) -> list[Trial]:
+        """Trials whose mean over the folds is within two standard errors of the best, paired fold by fold."""
+        if self.best is None or not self.folds:
+            return []
+        found = []
+        for trial in self.trials:
+            if trial is not self.best and len(trial.folds) == self.folds:
+                apart = [a - b for a, b in zip(trial.folds, self.best.folds, strict=True)]
+                if abs(sum(apart) / len(apart)) <= 2 * spread(apart):
+                    found.append(trial)
+        return found
 
     def count(self, state: str) -> int:
         """The number of trials in a state."""
@@ -94,6 +117,7 @@ class Swept:
             "metric": self.metric,
             "better": self.better,
             "planned": self.planned,
+            "folds": self.folds,
             "best": None if self.best is None else self.best.number,
             "trials": trials,
             "importances": dict(self.importances),

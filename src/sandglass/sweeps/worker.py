@@ -7,34 +7,36 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
 from sandglass.data.dataset import Dataset
-from sandglass.data.load import load_data
 from sandglass.errors import DataError, SandglassError
+from sandglass.sweeps.folds import again
 from sandglass.sweeps.study import Study
 from sandglass.sweeps.trial import run_trial
 
 
-def work(study: Study, data: Dataset, *, parent: int | None = None, after: Callable[[], None] = lambda: None) -> None:
+def work(
+    study: Study, folds: Sequence[Dataset], *, parent: int | None = None, after: Callable[[], None] = lambda: None
+) -> None:
     """Runs trials until none are left.
 
     Args:
         study: the sweep folder.
-        data: the data of the sweep.
+        folds: the data of the sweep; see :func:`~sandglass.sweeps.folds.folds_of`.
         parent: process id of the parent; None for none.
         after: called after every trial.
 
     Raises:
         DataError: the data differs from that of the sweep.
     """
-    if data.fingerprint != study.plan.fingerprint:
+    if folds[0].fingerprint != study.plan.fingerprint:
         raise DataError(f"The data has changed since {study.folder} was started. Restore it, or start a new sweep.")
     while (claim := study.claim()) is not None:
         try:
-            run_trial(study, claim, data, parent)
+            run_trial(study, claim, folds, parent)
         finally:
             claim.lock.release()
         after()
@@ -45,8 +47,7 @@ def main(folder: str) -> int:
     parent = os.getppid()
     try:
         with closing(Study(Path(folder))) as study:
-            source = dict(study.plan.data or {})
-            work(study, load_data(source.pop("source"), **source), parent=parent)
+            work(study, again(study.plan.data or {}, study.plan.folds), parent=parent)
     except KeyboardInterrupt:
         return 130
     except SandglassError as error:
