@@ -108,7 +108,7 @@ def picture_facts(seen: Seen, alike: Alike) -> dict[str, Any]:
         "modes": _counts(v.mode for v in looks),
         "bits": _counts(str(bits(v)) for v in looks),
         "alpha": sum(v.alpha for v in looks),
-        "remarks": _counts(r for v in looks for r in v.remarks),
+        "remarks": images.summed(_counts(r for v in looks for r in v.remarks)),
         "bytes": _bytes([v.length for v in looks if v.length]),
         "values": values(looks),
         "odd": odd(seen),
