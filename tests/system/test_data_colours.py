@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+import sandglass
 from sandglass import api
 from sandglass.app.main import main
 from sandglass.data.load import load_data

@@ -20,7 +20,7 @@ from sandglass.census.census import Census, ordered, sentence
 from sandglass.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.sources import archives, images, layouts, numpy_files, tables
+from sandglass.data.sources import archives, axes, images, layouts, numpy_files, tables
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.runs.finding import Finding
 
@@ -162,7 +162,7 @@ def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
         known = isinstance(source, str | os.PathLike)
         return _failed(name or (images.shown(Path(source).name) if known else "data"), error)
     title = name or data.name
-    if not data.spec.is_image or data.transform.kind != "image":
+    if not data.spec.is_image or data.transform.kind != "image" or data.spec.shape[0] not in axes.USUAL:
         return arrays.array_census(data, title)
     census = _pictures(list(_of_dataset(data)), title, each, None)
     return _noted(census, data.notes)
