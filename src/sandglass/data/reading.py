@@ -54,7 +54,7 @@ def read(
         return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache, channels_at)
     title, found = objects.recognised(source)
     found = _labelled(found, labels)
-    if objects.is_image(next(iter(found["train"][0]), None)) and isinstance(found["train"][0], list):
+    if isinstance(found["train"][0], list):
         items = {split: folders.from_pillow(x, y) for split, (x, y) in found.items()}
         return title, None, folders.read_items(items, **_for_images(options), **pictured)
     return title, None, memory.read_pairs(found, **options, **_for_arrays(pictured, channels_at))

@@ -56,7 +56,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     ``X`` is a numeric array ``(n, d)``, with NaN for missing values if the model supports them; a DataFrame with
     numeric, string, categorical, boolean and date columns; or images, ``(n, H, W)``, ``(n, H, W, C)`` or
     ``(n, C, H, W)``, as bytes, floats in [0, 1], or values of ``value_range``. Other arrays of these shapes are
-    standardised internally, and so are columns. Outputs have the unit, layout and type of ``X``. Training leaves nothing
+    standardised internally, as columns are. Outputs have the unit, layout and type of ``X``. Training leaves nothing
     on disk; :meth:`save` writes a model folder without pickle. A pickled estimator contains only plain values and
     arrays, from which the model is rebuilt.
 

@@ -48,9 +48,11 @@ def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
     """
     x = checked(x, name)
     if isinstance(x, Tensor):
-        x = x.detach().cpu().resolve_conj().resolve_neg()
         try:
+            x = x.detach().cpu().resolve_conj().resolve_neg()
             x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+        except NotImplementedError as error:  # of the device "meta"
+            raise DataError(f"{name} is a tensor without values; give one with values.") from error
         except (TypeError, RuntimeError) as error:
             raise DataError(f"{name} is a tensor of {x.dtype} that NumPy cannot hold; give {name}.float().") from error
     if isinstance(x, np.ma.MaskedArray):

@@ -37,8 +37,12 @@ def read_pairs(
         channels_at: which end of arrays of four dimensions has the channels.
     """
     for split, (x, y) in pairs.items():
-        if y is not None and len(y) != len(x):
-            raise DataError(f"'{split}' has {len(x)} examples and {len(y)} labels; give one label per example.")
+        if np.ndim(x) == 0:
+            raise DataError(f"'{split}' is a single number; give rows (N, D) or pictures (N, H, W).")
+        if y is not None and not hasattr(y, "__len__"):
+            raise DataError(f"The labels of '{split}' are a {type(y).__name__}; give one class per example, (N,).")
+        if y is not None and _length(y) != len(x):
+            raise DataError(f"'{split}' has {len(x)} examples and {_length(y)} labels; give one label per example.")
     pairs = {s: pair for s, pair in pairs.items() if s == "train" or len(pair[0])}
     labels, classes = number_classes({split: y for split, (_, y) in pairs.items()})
     first = pairs["train"][0]
@@ -65,6 +69,11 @@ def read_pairs(
     forms = {} if form is None else {"": form}
     known = transform if isinstance(transform, ImageTransform) else None
     return Raw(parts, known, classes=classes, notes=notes, forms=forms)
+
+
+def _length(y: Any) -> int:
+    shape = getattr(y, "shape", None)
+    return (shape[0] if shape else 1) if shape is not None else len(y)
 
 
 def _unfold(x: Any, size: tuple[int, int] | None, channels: int) -> Any:

@@ -22,8 +22,8 @@ def recognised(source: Any) -> tuple[str, Pairs]:
             for training and test set; or a mapping of splits to any of these.
 
     Returns:
-        The name, and examples and labels of each split. The examples are an array, a tensor, a DataFrame, a list of
-        Pillow pictures, or a list of numbers.
+        The name, and examples and labels of each split. The examples are an array, a tensor, a DataFrame, or a list of
+        Pillow pictures.
 
     Raises:
         DataError: it is none of these; the message says how to convert it.
@@ -74,7 +74,7 @@ def _part(x: Any, y: Any = None) -> tuple[Any, Any]:
     if is_image(x):
         raise DataError("A single picture cannot be read; give a list of pictures, such as [picture].")
     if isinstance(x, list | tuple) and not (x and _is_example(x[0])):
-        return (x if isinstance(x, list) else list(x)), y
+        return arrays.plain(x), y
     if hasattr(x, "__array__") and not isinstance(x, list | tuple):
         return arrays.checked(np.asarray(x)), y
     found, own = _items(x)
@@ -115,7 +115,7 @@ def _way(source: Any) -> str:
     name = type(source).__name__
     article = "An" if name[:1].lower() in "aeiou" else "A"
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
-        inner = "loader.dataset" if hasattr(source.dataset, "__getitem__") else "list(loader.dataset)"
+        inner = "loader.dataset" if hasattr(source.dataset, "__len__") else "list(loader.dataset)"
         return f"{article} {name} gives batches in an order of its own; give the dataset that it reads, {inner}."
     if hasattr(source, "__iter__") and not hasattr(source, "__len__"):
         return f"{article} {name} has no known length; give its examples as a list, list(...)."
