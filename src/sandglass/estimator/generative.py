@@ -152,10 +152,10 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             raise ConfigError(f"score_draws must be at least 1, not {self.score_draws}.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         source = self._read(X, reset=True)
-        grey = {"channels": 1} if getattr(source, "ndim", 2) == 3 else {}  # never a single picture
+        grey = 1 if getattr(source, "ndim", 2) == 3 else None  # never a single picture
         data = load_data(
             source, labels=False, validation=self.validation_fraction, test=0.0, seed=seed,
-            value_range=self.value_range, channels_at=self.channels_at, **grey,
+            value_range=self.value_range, channels=grey, channels_at=self.channels_at,
         )  # fmt: skip
         options = self._model_options()
         flat = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "device": self.device}

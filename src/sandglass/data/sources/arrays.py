@@ -99,7 +99,7 @@ def _unmasked(x: np.ma.MaskedArray[Any, Any], name: str) -> np.ndarray[Any, Any]
         return np.asarray(x.data)
     if x.ndim != 2:
         raise DataError(f"{name} has masked values, which only rows (N, D) can have; fill them: {name}.filled(0).")
-    return np.asarray(x.astype(np.float64).filled(np.nan))
+    return np.ma.filled(x.astype(np.float64), np.nan)
 
 
 def finite(x: np.ndarray[Any, Any], name: str = "x", *, gaps: bool = False) -> None:
@@ -235,8 +235,9 @@ def ranged(
         (array([0., 1., 1.], dtype=float32), ('values below 0 or above 4095 were clipped',))
     """
     low, high = value_range
-    wide = np.float64 if array.dtype.itemsize > 2 else np.float32
-    unit = (array.astype(wide) - wide(low)) / wide(high - low)
+    unit: np.ndarray[Any, Any] = array.astype(np.float64 if array.dtype.itemsize > 2 else np.float32)  # a copy
+    unit -= low
+    unit /= high - low
     if 0 <= unit.min() and unit.max() <= 1:
         return unit, ()
     return np.clip(unit, 0, 1), (f"values below {low:g} or above {high:g} were clipped",)
