@@ -139,7 +139,7 @@ def test_bits_that_no_picture_uses_are_said(tmp_path, suffix):
         Image.fromarray(np.linspace(0, top, 64).reshape(8, 8).astype(np.uint16)).save(tmp_path / f"{i}.{suffix}")
     said = [note for note in load_data(tmp_path, validation=0, test=0).notes if "bits, so" in note]
     assert said == [
-        "3 pictures: grey values need only 12 of 16 bits, so 17 of 256 grey levels are left; "
+        "3 pictures: grey values need only 12 of 16 bits, so 17 of 256 levels are left; "
         "value_range=(0, 4095) (--value-range 0,4095) uses all"
     ]
     assert any("need only 12 of 16 bits" in f.message for f in sandglass.inspect(tmp_path).findings)

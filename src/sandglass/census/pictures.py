@@ -15,7 +15,7 @@ import numpy.typing as npt
 from sandglass.census.census import NAMED, Sheet
 from sandglass.census.copies import Near, exact_groups, near_pairs
 from sandglass.census.look import FRAME, SIDE, Look, look_at
-from sandglass.data.sources import framing, images
+from sandglass.data.sources import depth, framing, images
 from sandglass.errors import DataError
 
 TILE = 64
@@ -112,7 +112,7 @@ def picture_facts(seen: Seen, alike: Alike) -> dict[str, Any]:
         "modes": _counts(v.mode for v in looks),
         "bits": _counts(str(bits(v)) for v in looks),
         "alpha": sum(v.alpha for v in looks),
-        "remarks": images.summed(_counts(r for v in looks for r in v.remarks)),
+        "remarks": depth.summed(_counts(r for v in looks for r in v.remarks)),
         "bytes": _bytes([v.length for v in looks if v.length]),
         "values": values(looks),
         "odd": odd(seen),

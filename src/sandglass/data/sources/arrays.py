@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data.sources import axes, images
+from sandglass.data.sources import axes, depth
 from sandglass.data.sources.axes import Form
 from sandglass.errors import DataError
 
@@ -207,12 +207,12 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
     if low >= 0 and 1 < high <= 255 and np.array_equal(array, np.round(array)):
         raise DataError(
             f"{name} holds whole numbers up to {high:g} as {array.dtype}; give the values of black and white, "
-            f"{images.range_option(0, 255 if high > 127 else high)}."
+            f"{depth.range_option(0, 255 if high > 127 else high)}."
         )
-    top = images.whole_top(int(high)) if kind in "iu" and low >= 0 else high
+    top = depth.whole_top(int(high)) if kind in "iu" and low >= 0 else high
     note = (
         f"values from {low:.4g} to {high:.4g} lie outside [0, 1]: they are modelled as real numbers; as pictures with "
-        f"{images.range_option(0 if 0 <= low else low, top)}"
+        f"{depth.range_option(0 if 0 <= low else low, top)}"
     )
     return _own(array, np.float64), "real", (note,)
 
@@ -255,8 +255,8 @@ def depth_used(low: int, high: int, top: int) -> tuple[str, ...]:
     if not 0 < high <= top // 2:
         return ()
     levels, option = (
-        images.grey_levels(high, top) - images.grey_levels(low, top) + 1,
-        images.range_option(0, images.whole_top(high)),
+        depth.grey_levels(high, top) - depth.grey_levels(low, top) + 1,
+        depth.range_option(0, depth.whole_top(high)),
     )
     return (f"values reach only {high} of {top}, which leaves {levels} of 256 grey levels; {option} uses all",)
 

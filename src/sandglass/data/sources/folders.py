@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sandglass.data import cache
 from sandglass.data.rows import Rows, cut
-from sandglass.data.sources import decoding, framing, images
+from sandglass.data.sources import decoding, depth, framing, images
 from sandglass.data.sources.layouts import Item, list_splits
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform, Transform
@@ -106,7 +106,7 @@ def read_items(
             f"{len(bad)} of the {len(every)} pictures cannot be read. The first: {first}. "
             "Remove or repair them, or leave them out with on_bad='skip' (--on-bad skip)."
         )
-    notes = [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(images.summed(read.remarks).items())]
+    notes = [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(depth.summed(read.remarks).items())]
     if value_range is not None and not any(remark.startswith("values from") for remark in read.remarks):
         notes.append("value_range changed no picture: it is for pictures of floats or of more than 8 bits")
     if bad:

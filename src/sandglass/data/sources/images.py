@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sandglass.data.sources import depth
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -193,7 +194,10 @@ def normal(
     if image.format in ("GIF", "WEBP", "PNG", "TIFF", "MPO") and getattr(image, "is_animated", False):
         done.add("several frames, only the first was read")
     if image.mode in ("RGB", "RGBA") and top > 255:
-        done.add("16-bit colour reduced to 8 bits")
+        done.add(depth.COLOUR)
+        extrema: Any = image.getextrema()
+        most = max(high for _, high in extrema[:3])
+        done |= {depth.unused(most.bit_length() + 8, 16, "colours")} if most < 128 else set()
     upright = image
     # A JPEG without such metadata has no orientation; most small ones have none, and reading EXIF takes time.
     if (image.format != "JPEG" or _TURNING & image.info.keys()) and image.getexif().get(0x0112, 1) != 1:
@@ -250,7 +254,7 @@ def _deep_grey(image: Image, top: int) -> tuple[Image, set[str]]:
         )
     result: Image = pillow().fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
     used = int(values.max()).bit_length() if values.size else bits
-    return result, {_scaled(bits), *([_unused(used, bits)] if used < bits else [])}
+    return result, {depth.scaled(bits), *([depth.unused(used, bits)] if used < bits else [])}
 
 
 def _ranged(image: Image, value_range: tuple[float, float]) -> tuple[Image, set[str]]:
@@ -291,63 +295,6 @@ def check_range(values: Any) -> tuple[float, float] | None:
     if not -float("inf") < low < high < float("inf"):
         raise ConfigError(f"value_range must be two numbers, the lower first, such as (0, 4095), not {values!r}.")
     return low, high
-
-
-def range_option(low: float, high: float) -> str:
-    """How to give a range of values, in Python and on the command line.
-
-    Example:
-        >>> range_option(0, 4095)
-        'value_range=(0, 4095) (--value-range 0,4095)'
-    """
-    words = [f"{v:.0f}" if v == round(v) else f"{v:.4g}" for v in (low, high)]
-    return f"value_range=({', '.join(words)}) (--value-range {','.join(words)})"
-
-
-def whole_top(high: int) -> int:
-    """The largest value of the depth that a largest value above 255 suggests: 4095 for 3,900.
-
-    Example:
-        >>> whole_top(3900), whole_top(16)
-        (4095, 16)
-    """
-    return 2 ** high.bit_length() - 1 if high > 255 else high
-
-
-def grey_levels(value: int, top: int) -> int:
-    """The grey level from 0 to 255 of a whole number from 0 to ``top``."""
-    return (value * 510 + top) // (2 * top)
-
-
-def _unused(used: int, bits: int) -> str:
-    """The remark on a grey picture whose values need fewer bits than it has."""
-    return f"grey values that need only {used} of {bits} bits"
-
-
-def summed(remarks: Mapping[str, int]) -> dict[str, int]:
-    """Counts of remarks, with those on bits that are not used made one; none if some pictures use all.
-
-    Args:
-        remarks: number of pictures by remark, see :func:`normal`.
-
-    Example:
-        >>> found = summed({"16-bit grey scaled to 8 bits": 3, _unused(12, 16): 2, _unused(11, 16): 1})
-        >>> list(found.values())
-        [3, 3]
-    """
-    found = dict(remarks)
-    for bits in range(9, 17):
-        needed = {used: n for used in range(bits) if (n := found.pop(_unused(used, bits), 0))}
-        most, count = max(needed, default=0), sum(needed.values())
-        if most and count == found.get(_scaled(bits)):
-            left = f"{grey_levels(2**most - 1, 2**bits - 1) + 1} of 256 grey levels are left"
-            option = range_option(0, 2**most - 1)
-            found[f"grey values need only {most} of {bits} bits, so {left}; {option} uses all"] = count
-    return found
-
-
-def _scaled(bits: int) -> str:
-    return f"{bits}-bit grey scaled to 8 bits"
 
 
 def _from_cmyk(image: Image) -> tuple[Image, str]:

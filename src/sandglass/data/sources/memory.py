@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data.sources import arrays, axes, images, tables
+from sandglass.data.sources import arrays, axes, depth, tables
 from sandglass.data.sources.axes import Form
 from sandglass.data.sources.raw import Pairs, Part, Raw, number_classes
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
@@ -127,7 +127,7 @@ def _understand(
         if not same or fit is not None:
             raise ConfigError(
                 "size, fit and channels convert pictures, and these values are modelled as real numbers; give the "
-                f"values of black and white, {images.range_option(float(np.min(x)), float(np.max(x)))}."
+                f"values of black and white, {depth.range_option(float(np.min(x)), float(np.max(x)))}."
             )
         return found, None, form, notes
     binary = reading.nature == "binary"
