@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sandglass.conversion import numbers
 from sandglass.errors import CapabilityError, ConfigError
 
 Support = Literal["real", "unit", "binary", "levels", "index"]
@@ -32,6 +33,7 @@ CAPABILITIES = (
 """What a model may offer in addition to :meth:`Model.sample`; each is a method of that name."""
 
 _OF_EXAMPLES = {"encode", "reconstruct", "posterior", "bound", "log_prob", "score", "classify", "complete", "translate"}
+_OF_CODES = {"decode", "embed"}
 
 
 @dataclass(frozen=True)
@@ -358,8 +360,8 @@ def check_optim(optim: Mapping[str, Any], whose: str) -> None:
 class Model(nn.Module, abc.ABC):
     """A generative model: the stages of its training, samples, and the capabilities it declares.
 
-    A capability takes a :class:`Batch`; a bare tensor or array of examples is converted to one. A code is a ``(B, D)``
-    tensor for every model; ``latents`` describes its parts.
+    A capability takes a :class:`Batch`; bare examples, a tensor or array ``(B, *spec.shape)``, are converted to one,
+    bytes of pictures to [0, 1]. A code is ``(B, D)``, a tensor or array, for every model; ``latents`` has its parts.
 
     Attributes:
         spec: the data it was built for.
@@ -389,7 +391,7 @@ class Model(nn.Module, abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in _OF_EXAMPLES & vars(cls).keys():
+        for name in (_OF_EXAMPLES | _OF_CODES) & vars(cls).keys():
             setattr(cls, name, _taking_arrays(vars(cls)[name]))
 
     def stages(self) -> Sequence[Stage]:
@@ -447,12 +449,15 @@ class Model(nn.Module, abc.ABC):
 
 
 def _taking_arrays(capability: Callable[..., Any]) -> Callable[..., Any]:
-    """The capability, with a conversion of bare tensors and arrays to a batch."""
+    """The capability, with a conversion of bare examples to a batch, and of arrays of codes to a tensor."""
+    name, codes = f"{capability.__name__}()", capability.__name__ in _OF_CODES
 
     @functools.wraps(capability)
-    def call(self: Model, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(batch, Batch):
-            batch = Batch(torch.as_tensor(batch, dtype=self.dtype, device=self.device))
-        return capability(self, batch, *args, **kwargs)
+    def call(self: Model, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, Tensor if codes else Batch):
+            shape = (self.code_size,) if codes else self.spec.shape
+            found = numbers(value, shape, name, next(iter(self.parameters())), self.spec.levels)
+            value = found if codes else Batch(found)
+        return capability(self, value, *args, **kwargs)
 
     return call

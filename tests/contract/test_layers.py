@@ -16,6 +16,7 @@ SOURCE = Path(sandglass.__file__).parent
 
 TIERS = (
     ("errors",),
+    ("conversion",),
     ("core",),
     ("registry",),
     ("rng",),

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms
 
+import sandglass
 from sandglass import api
 from sandglass.app.main import main
 from sandglass.data.load import load_data
@@ -121,9 +122,31 @@ def test_ranges_that_make_no_sense(tmp_path, value):
         load_data("digits", value_range=value)
 
 
-def test_a_range_is_for_files_of_pictures():
-    with pytest.raises(ConfigError, match="value_range is for picture files"):
-        load_data(np.zeros((9, 5, 6), np.uint8), value_range=(0, 9))
+@pytest.mark.parametrize("source", ["digits", np.ones((9, 5)), [[1.0, 2.0], [3.0, 4.0]]])
+def test_a_range_is_for_pictures(source):
+    with pytest.raises(ConfigError, match="value_range is for pictures"):
+        load_data(source, value_range=(0, 9))
+
+
+def test_a_range_that_changes_no_picture_is_said(tmp_path):
+    Image.new("L", (6, 6), 9).save(tmp_path / "a.png")
+    assert any("value_range changed no picture" in note for note in only(tmp_path, value_range=(0, 9)).notes)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_bits_that_no_picture_uses_are_said(tmp_path, suffix):
+    for i, top in enumerate((4095, 1000, 3000)):
+        Image.fromarray(np.linspace(0, top, 64).reshape(8, 8).astype(np.uint16)).save(tmp_path / f"{i}.{suffix}")
+    said = [note for note in load_data(tmp_path, validation=0, test=0).notes if "bits, so" in note]
+    assert said == [
+        "3 pictures: grey values need only 12 of 16 bits, so 17 of 256 levels are left; "
+        "value_range=(0, 4095) (--value-range 0,4095) uses all"
+    ]
+    assert any("need only 12 of 16 bits" in f.message for f in sandglass.inspect(tmp_path).findings)
+    ranged = load_data(tmp_path, validation=0, test=0, value_range=(0, 4095))
+    assert not any("need only" in note for note in ranged.notes) and pixels(ranged).max() == 255
+    Image.fromarray(np.full((8, 8), 65535, np.uint16)).save(tmp_path / f"white.{suffix}")
+    assert not any("need only" in note for note in load_data(tmp_path, validation=0, test=0).notes)
 
 
 def ink_profile(paper: int = 255, per_ink: tuple[int, ...] = (64, 64, 64, 64)) -> bytes:

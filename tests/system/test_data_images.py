@@ -337,7 +337,9 @@ def test_16_bit_colour_is_noted_and_grey_with_alpha_stays_grey(tmp_path):
     (tmp_path / "rgb.png").write_bytes(png(2, 3, b"\x80\xff"))
     data = only(tmp_path)
     assert data.spec.shape == (3, 4, 4)
-    assert "1 picture: 16-bit colour reduced to 8 bits" in data.notes
+    assert "1 picture: 16-bit colour reduced to 8 bits" in data.notes and len(data.notes) < 3
+    (tmp_path / "rgb.png").write_bytes(png(2, 3, b"\x0f\xff"))
+    assert any("colours need only 12 of 16 bits, so 17 of 256 levels are left" in note for note in only(tmp_path).notes)
     (tmp_path / "rgb.png").write_bytes(png(4, 2, b"\xff\xff"))
     data = only(tmp_path)
     assert data.spec.shape == (1, 4, 4)

@@ -142,10 +142,10 @@ def test_pictures_come_back_in_their_layout_and_unit(layout: str) -> None:
     channels = {"first": 3, "last": 3, "real": 2}.get(layout, 1)
     assert estimator.model_.spec.shape == (channels, 7, 6)
     assert estimator.model_.spec.support == {"binary": "binary", "real": "real"}.get(layout, "levels")
-    read = estimator._prepared(x).x
+    read = estimator._prepared(x).batch(slice(None)).x
     assert layout == "real" or 0.9 < float(read.max()) <= 1
     for made in (estimator.reconstruct(x), estimator.inverse_transform(estimator.transform(x)), estimator.sample(40)):
-        assert made.shape == x.shape
+        assert made.shape == x.shape and made.dtype == x.dtype
         if layout != "real":
             assert made.min() >= 0 and made.max() <= {"bytes": 255, "deep": 65535}.get(layout, 1)
     # Nearer to its own picture than to another one: neither layout nor unit was mistaken on the way.

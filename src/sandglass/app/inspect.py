@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sandglass.app.output import say, table
-from sandglass.app.parsing import Parser
+from sandglass.app.parsing import Parser, count, numbers
 
 if TYPE_CHECKING:
     from sandglass.census.census import Census
@@ -31,18 +31,27 @@ def inspect(words: Sequence[str]) -> int:
             "inspect photos/",
             "inspect photos/ -o photos.html",
             "inspect table.csv --labels kind",
+            "inspect scans.npy --value-range 0,4095",
             "inspect digits --json",
         ],
     )
     parser.add_argument("data", metavar="DATA", help="a folder, a file, or a name from `sandglass datasets`")
     parser.add_argument("--labels", metavar="COLUMN", help="label column of a table, or label array of an .npz")
+    parser.add_argument("--channels", metavar="N", type=count, help="number of channels of an array")
+    parser.add_argument(
+        "--channels-at", metavar="END", help="first or last: which axis of an array has its channels, if unclear"
+    )
+    parser.add_argument(
+        "--value-range", metavar="LOW,HIGH", type=numbers, help="values of black and white in arrays and deep pictures"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.add_argument("-o", "--out", metavar="PAGE.html", help="also write a page with charts and images")
     args = parser.parse(words)
 
     from sandglass.census.take import inspect as look
 
-    census = look(args.data, labels=args.labels, progress=True)
+    options = {"channels": args.channels, "channels_at": args.channels_at, "value_range": args.value_range}
+    census = look(args.data, labels=args.labels, **options, progress=True)
     if args.json:
         from sandglass.runs.plain import strict_json
 

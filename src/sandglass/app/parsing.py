@@ -70,6 +70,16 @@ def count(text: str) -> int:
     return value
 
 
+def numbers(text: str) -> list[float]:
+    """Numbers separated by commas."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"must be numbers separated by commas, such as 0,4095, not '{text}'"
+        ) from error
+
+
 def trained_model(parser: Parser) -> None:
     """Adds the positional RUN, ``--device`` and ``--allow-nonfinite``."""
     parser.add_argument("run", metavar="RUN", help="a run folder (or latest), a model folder, or a hub id")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sandglass.app.output import say
 from sandglass.app.parsing import Parser, count, output
 from sandglass.errors import ConfigError
 
@@ -47,6 +48,7 @@ def preview(words: Sequence[str]) -> int:
     from sandglass.data.augment import AUGMENTATIONS, make_augmentation
     from sandglass.data.corrupt import SCALES, make_corruption, possible
     from sandglass.data.load import load_data
+    from sandglass.data.pixels import what_is_shown
     from sandglass.data.strengths import read
     from sandglass.reports.sheet import sheet
 
@@ -64,6 +66,8 @@ def preview(words: Sequence[str]) -> int:
     together = [make_augmentation(augment, data.spec), make_corruption(corrupt, data.spec)] if any(selected) else []
     columns = _columns(data, groups, [c for c in together if c is not None], args.number, args.epochs, args.seed)
     path = write_image(path if args.out else free(path), sheet(columns))
+    if shown := what_is_shown(data.transform):
+        say(f"note: {path.name} shows {shown}")
     examples, changes = len(columns[0].images), len(augment) + len(corrupt)
     print(f"{path}: {examples} examples, {changes} change{'s' * (changes != 1)}")
     return 0

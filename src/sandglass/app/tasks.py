@@ -10,9 +10,10 @@ from typing import Any
 from sandglass import registry
 from sandglass.app.flags import is_switch, typed
 from sandglass.app.helping import plain, shown, value_name
-from sandglass.app.outcome import destination, write
+from sandglass.app.outcome import ARRAYS, TABLES, destination, write
 from sandglass.app.output import say
 from sandglass.app.parsing import Parser, output, trained_model
+from sandglass.data.pixels import what_is_shown
 from sandglass.registry import Option
 from sandglass.tasks.task import Task
 from sandglass.tasks.trained import Trained, opened
@@ -45,7 +46,9 @@ def use(name: str, words: Sequence[str]) -> int:
         makes = "arrays" if outcome.x is None else "examples"
         path = destination(args.out, make.file, makes, transform, separate)
     path = write(outcome, path, transform)
-    for note in outcome.notes:
+    shown = what_is_shown(transform) if path.suffix.lower() not in (*TABLES, *ARRAYS) else ""
+    whole = f"{path.name} shows {shown}; -o {make.file}.npy has all numbers"
+    for note in [*outcome.notes, *([whole] if shown else [])]:
         say(f"note: {note}")
     print(f"{path}: {outcome.said}")
     return 0

@@ -61,11 +61,12 @@ class Look:
     sharp: float
 
 
-def look_at(content: Any) -> tuple[Look, npt.NDArray[np.uint8]]:
+def look_at(content: Any, value_range: tuple[float, float] | None = None) -> tuple[Look, npt.NDArray[np.uint8]]:
     """Decodes a picture completely and computes its statistics.
 
     Args:
         content: a file, or a Pillow picture.
+        value_range: values of black and white in pictures of floats or of more than 8 bits.
 
     Returns:
         The statistics, and its colour thumbnail for the mean picture, ``(FRAME, FRAME, 3)``.
@@ -76,9 +77,9 @@ def look_at(content: Any) -> tuple[Look, npt.NDArray[np.uint8]]:
     if isinstance(content, str | os.PathLike):
         with images.opened(content) as header:
             mode, kind = header.mode, header.format or ""
-        image, remarks = images.load(content)
+        image, remarks = images.load(content, value_range)
         return _look(image, remarks, mode, kind, os.stat(content).st_size)
-    image, remarks = images.normal(content)
+    image, remarks = images.normal(content, value_range=value_range)
     return _look(image, remarks, content.mode, "", 0)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from sandglass.census.census import NAMED, Sheet
 from sandglass.census.copies import Near, exact_groups, near_pairs
 from sandglass.census.look import FRAME, SIDE, Look, look_at
-from sandglass.data.sources import framing, images
+from sandglass.data.sources import depth, framing, images
 from sandglass.errors import DataError
 
 TILE = 64
@@ -65,17 +66,20 @@ class Alike:
     near: Near
 
 
-def look_through(entries: Sequence[Entry], each: Callable[..., Iterable[Any]]) -> Seen:
+def look_through(
+    entries: Sequence[Entry], each: Callable[..., Iterable[Any]], value_range: tuple[float, float] | None = None
+) -> Seen:
     """Computes the statistics of every picture.
 
     Args:
         entries: the pictures.
         each: a ``map`` function that may use threads and show a progress bar.
+        value_range: see :func:`sandglass.census.look.look_at`.
     """
     good, looks, bad = [], [], []
     total = np.zeros((FRAME, FRAME, 3))
     with images.quiet():
-        for entry, found in zip(entries, each(_try, entries), strict=True):
+        for entry, found in zip(entries, each(partial(_try, value_range=value_range), entries), strict=True):
             if isinstance(found, str):
                 bad.append((entry.name, found))
                 continue
@@ -86,9 +90,9 @@ def look_through(entries: Sequence[Entry], each: Callable[..., Iterable[Any]]) -
     return Seen(tuple(good), tuple(looks), tuple(bad), total / max(1, len(looks)))
 
 
-def _try(entry: Entry) -> Any:
+def _try(entry: Entry, value_range: tuple[float, float] | None) -> Any:
     try:
-        return look_at(entry.get())
+        return look_at(entry.get(), value_range)
     except (DataError, OSError) as error:
         text = " ".join(str(error).split())
         return text.rsplit(f"{entry.name.rsplit('/', 1)[-1]}: ", 1)[-1]
@@ -108,7 +112,7 @@ def picture_facts(seen: Seen, alike: Alike) -> dict[str, Any]:
         "modes": _counts(v.mode for v in looks),
         "bits": _counts(str(bits(v)) for v in looks),
         "alpha": sum(v.alpha for v in looks),
-        "remarks": _counts(r for v in looks for r in v.remarks),
+        "remarks": depth.summed(_counts(r for v in looks for r in v.remarks)),
         "bytes": _bytes([v.length for v in looks if v.length]),
         "values": values(looks),
         "odd": odd(seen),

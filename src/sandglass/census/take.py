@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -20,12 +20,24 @@ from sandglass.census.census import Census, ordered, sentence
 from sandglass.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.sources import archives, images, layouts, numpy_files, tables
+from sandglass.data.sources import archives, axes, images, layouts, numpy_files, tables
+from sandglass.data.sources.arrays import plain
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.runs.finding import Finding
 
+Span = tuple[float, float] | None
 
-def inspect(source: Any, *, labels: Any = None, name: str | None = None, progress: bool = False) -> Census:
+
+def inspect(
+    source: Any,
+    *,
+    labels: Any = None,
+    name: str | None = None,
+    channels: int | None = None,
+    channels_at: Literal["first", "last"] | None = None,
+    value_range: Sequence[float] | None = None,
+    progress: bool = False,
+) -> Census:
     """Inspects a source: its contents, problems, and advice.
 
     Every picture is decoded completely and every cell is read; nothing is changed or written. Data that cannot be read
@@ -35,6 +47,9 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
         source: as for :func:`sandglass.load_data`, or a :class:`~sandglass.data.dataset.Dataset`.
         labels: as for :func:`sandglass.load_data`.
         name: name for titles; by default that of the source.
+        channels: as for :func:`sandglass.load_data`, for arrays.
+        channels_at: likewise.
+        value_range: as for :func:`sandglass.load_data`, for arrays and pictures in files.
         progress: whether to show a progress bar on a terminal for large sources.
 
     Returns:
@@ -42,32 +57,39 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
 
     Raises:
         NotFoundError: no such file, folder or name.
-        ConfigError: labels that do not apply to the source.
+        ConfigError: labels or options that do not apply to the source.
 
     Example:
         >>> census = inspect("digits")
         >>> census.kind, census.facts["examples"], census.facts["splits"]["test"]["classes"]["0"]
         ('pictures', 1797, 36)
     """
-    each = partial(_each, progress=progress)
+    each, span = partial(_each, progress=progress), images.check_range(value_range)
+    options = {"channels": channels, "channels_at": channels_at, "value_range": span}
+    asked = [option for option, value in options.items() if value is not None]
     path = _path(source)
-    if path is not None:
-        title = name or images.shown(path.stem if path.is_file() else path.name)
+    title = name or (images.shown(path.stem if path.is_file() else path.name) if path is not None else "")
+    if path is not None and (path.is_dir() or archives.is_archive(path) or images.is_picture(path)):
+        if asked and asked != ["value_range"]:
+            raise ConfigError(f"{asked[0]} is for arrays; leave it out.")
         if path.is_dir():
-            return _folder(path, title, labels, each)
+            return _folder(path, title, labels, each, span)
         if archives.is_archive(path):
-            return _archive(path, name or images.shown(archives.stem(path)), labels, each)
-        if path.suffix.lower() in tables.ENDINGS:
-            return _table(lambda: tables.read_file(path), title, labels)
-        if images.is_picture(path):
-            return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None)
-        if path.suffix.lower() == ".npy" and labels is None:
-            return _numbers(path, title, each)
-    if isinstance(source, np.ndarray | Tensor) and source.ndim == 2 and labels is None:
+            return _archive(path, name or images.shown(archives.stem(path)), labels, each, span)
+        return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None, span)
+    flat = isinstance(source, np.ndarray | Tensor) and source.ndim == 2
+    frame = hasattr(source, "columns") and not isinstance(source, Dataset)
+    if asked and (flat or frame or (path is not None and path.suffix.lower() in tables.ENDINGS)):
+        raise ConfigError(f"{asked[0]} is for pictures; leave it out for tables and rows.")
+    if path is not None and path.suffix.lower() in tables.ENDINGS:
+        return _table(lambda: tables.read_file(path), title, labels)
+    if path is not None and path.suffix.lower() == ".npy" and labels is None:
+        return _numbers(path, title, each, options)
+    if flat and labels is None:
         return _rows(source, name or "rows")
-    if hasattr(source, "columns") and not isinstance(source, Dataset):
+    if frame:
         return _table(lambda: (source, ()), name or "table", labels)
-    return _loaded(source, labels, name, each)
+    return _loaded(source, labels, name, each, options)
 
 
 def _path(source: Any) -> Path | None:
@@ -84,7 +106,7 @@ def _known(source: Any) -> bool:
     return isinstance(source, str) and source in names("dataset")
 
 
-def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
+def _folder(path: Path, title: str, labels: Any, each: Any, span: Span) -> Census:
     if isinstance(labels, str) or (labels is not None and not isinstance(labels, bool)):
         raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
     passed = list(files.ignored(path))
@@ -103,20 +125,22 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
         for split, items in sorted(found.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
         for item in items
     ]
-    census = _pictures(entries, title, each, passed)
+    census = _pictures(entries, title, each, passed, span)
     return _noted(census, [n for n in notes if not n.startswith("skipped")])  # ``passed`` has these with reasons
 
 
-def _archive(path: Path, title: str, labels: Any, each: Any) -> Census:
+def _archive(path: Path, title: str, labels: Any, each: Any, span: Span) -> Census:
     try:
         folder, notes = archives.unpack(path)
     except DataError as error:
         return _failed(title, error)
-    return _noted(_folder(folder, title, labels, each), notes)
+    return _noted(_folder(folder, title, labels, each, span), notes)
 
 
-def _pictures(entries: Sequence[Entry], title: str, each: Any, passed: list[tuple[str, str]] | None) -> Census:
-    seen = pictures.look_through(entries, each)
+def _pictures(
+    entries: Sequence[Entry], title: str, each: Any, passed: list[tuple[str, str]] | None, span: Span = None
+) -> Census:
+    seen = pictures.look_through(entries, each, span)
     alike = pictures.find_copies(seen)
     facts = pictures.picture_facts(seen, alike)
     if passed is not None:
@@ -138,31 +162,36 @@ def _table(read: Any, title: str, labels: Any) -> Census:
     return _noted(Census(title, "table", facts, ordered([*table.table_findings(facts)])), notes)
 
 
-def _numbers(path: Path, title: str, each: Any) -> Census:
+def _numbers(path: Path, title: str, each: Any, options: Mapping[str, Any]) -> Census:
     try:
         x = numpy_files.read_numpy(path, None)["train"][0]
     except DataError as error:
         return _failed(title, error)
-    return _rows(x, title) if x.ndim == 2 else _loaded(path, None, title, each)
+    return _rows(x, title) if x.ndim == 2 and not any(options.values()) else _loaded(path, None, title, each, options)
 
 
 def _rows(x: Any, title: str) -> Census:
     """The census of rows of numbers, without preprocessing."""
-    facts = table.table_facts(arrays.columns_of(x.detach().cpu().numpy() if isinstance(x, Tensor) else x))
+    try:
+        rows = plain(x)
+    except DataError as error:
+        return _failed(title, error)
+    facts = table.table_facts(arrays.columns_of(rows))
     return Census(title, "table", facts, ordered([*table.table_findings(facts)]))
 
 
-def _loaded(source: Any, labels: Any, name: str | None, each: Any) -> Census:
+def _loaded(source: Any, labels: Any, name: str | None, each: Any, options: Mapping[str, Any]) -> Census:
     """The census of the dataset that :func:`load_data` reads."""
     try:
-        data = source if isinstance(source, Dataset) else load_data(source, labels=labels, validation=0, test=0)
+        known = isinstance(source, Dataset)
+        data = source if known else load_data(source, labels=labels, validation=0, test=0, **options)
     except NotFoundError:
         raise
     except DataError as error:
-        known = isinstance(source, str | os.PathLike)
-        return _failed(name or (images.shown(Path(source).name) if known else "data"), error)
+        named = isinstance(source, str | os.PathLike)
+        return _failed(name or (images.shown(Path(source).name) if named else "data"), error)
     title = name or data.name
-    if not data.spec.is_image or data.transform.kind != "image":
+    if not data.spec.is_image or data.transform.kind != "image" or data.spec.shape[0] not in axes.USUAL:
         return arrays.array_census(data, title)
     census = _pictures(list(_of_dataset(data)), title, each, None)
     return _noted(census, data.notes)

@@ -158,7 +158,8 @@ def _block_sections(c: Comparison, block: Block) -> list[Section | None]:
     suffix, after = (f"-{number}", f": {', '.join(s.name for s in block.sides)}") if many else ("", "")
     made = [_wrong(block, suffix, after), _figures(block, suffix, after), _curves(block, suffix, after)]
     if block.sides[0].material.model.spec.is_image:
-        made += [_samples(c, block, suffix, after), _reconstructions(block, suffix, after)]
+        pictures = (_samples(c, block, suffix, after), _reconstructions(block, suffix, after))
+        made += [p.showing(block.sides[0].material.transform) for p in pictures if p is not None]
     return made
 
 

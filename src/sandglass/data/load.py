@@ -17,7 +17,7 @@ from sandglass.data.fitting import read_types
 from sandglass.data.matching import Home, Wanted
 from sandglass.data.preparing import Plan, as_splits, prepare_all
 from sandglass.data.reading import read
-from sandglass.data.sources import images, tables
+from sandglass.data.sources import axes, images, tables
 from sandglass.data.sources.raw import as_known
 from sandglass.data.splits import Fold
 from sandglass.data.transform import FITS, TableTransform, Transform
@@ -35,6 +35,7 @@ def load_data(
     size: Any = None,
     fit: str | None = None,
     channels: int | None = None,
+    channels_at: Literal["first", "last"] | None = None,
     value_range: Sequence[float] | None = None,
     on_bad: Literal["skip", "stop"] = "skip",
     validation: float = 0.1,
@@ -60,14 +61,19 @@ def load_data(
             folder of pictures, flat, with class folders, or with ``train``, ``validation`` and ``test`` folders; a zip
             or tar file of one; a saved Hugging Face dataset; one picture; a ``.npy``, ``.npz``, ``.csv``, ``.tsv``,
             ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``, or ``{"train": (x, y), "test": ...}``; a
-            pandas DataFrame; or a map-style ``torch.utils.data.Dataset``.
+            pandas DataFrame; a list of examples; or a map-style ``torch.utils.data.Dataset``. ``((x, y), (x2, y2))`` is
+            training and test set, as Keras returns them.
         labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
         name: name for folders and titles; by default that of the source.
         size: size of pictures in pixels: ``64``, ``(H, W)`` or ``"HxW"``; required if they differ in size.
         fit: how pictures are resized: ``"crop"`` (default), ``"pad"`` or ``"stretch"``.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA); by default 1 if every picture is grey, else 3.
-        value_range: values mapped to black and white in grey pictures of floats or of more than 8 bits, such as
-            ``(0, 4095)``; by default 0 and the largest value of the file's bit depth; required for floats.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA); by default 1 if every picture is grey, else 3. For arrays any number;
+            it also decides which axis has them, if the shape has two readings.
+        channels_at: whether the channels of an array of four dimensions come first, ``(N, C, H, W)``, or last, ``(N, H,
+            W, C)``; by default decided by its shape.
+        value_range: values mapped to black and white in arrays of pictures, and in grey pictures of floats or of more
+            than 8 bits, such as ``(0, 4095)``; by default 0 and the largest value of the type or of the file's bit
+            depth; required for pictures of floats.
         on_bad: what to do with pictures that cannot be read: ``"skip"`` leaves them out and lists them, ``"stop"``
             raises an error.
         validation: fraction of the examples held out for validation if the source has no such split; 0 for none.
@@ -113,6 +119,7 @@ def load_data(
     frame, fold = _parse_size(size), None if fold == "none" else fold
     span = images.check_range(value_range)
     _check(fit, channels, on_bad, validation, test, limit, seed)
+    axes.check_axis(channels_at)
     if transform is not None and (frame, fit, channels, span) != (None, None, None, None):
         raise ConfigError("size, fit, channels and value_range belong to the transform that is given; leave them out.")
     if transform is not None and types is not None:
@@ -135,7 +142,7 @@ def load_data(
         sets = {"b": replace(home, domain="b")} | sets
     layout = {k: v for k, v in (("half", home.half), ("domain", home.domain)) if v} if home is not None else {}
     options = {"size": frame, "fit": fit, "channels": channels, "transform": _for_reading(transform)}
-    title, where, raw = read(source, labels, options, pictured | layout, cache)
+    title, where, raw = read(source, labels, options, pictured | layout, cache, channels_at)
     wanted = Wanted(
         _named(given, own, pairs, transform),
         read_named("absent", absent),
@@ -148,7 +155,9 @@ def load_data(
     raw = tables.arrange(raw, drop, groups)
     raw, fitted, companions = prepare_all(raw, plan, transform)
     if span is not None and getattr(fitted, "value_range", None) is None:
-        raise ConfigError("value_range is for picture files; scale an array to [0, 1] yourself.")
+        raise ConfigError("value_range is for pictures in files and arrays; rows, tables and known datasets have none.")
+    if channels_at is not None and len(fitted.layout) != 4:
+        raise ConfigError("channels_at is for arrays of four dimensions; leave it out.")
     besides = read_beside(sets, plan, pictured, cache, transform)
     splits = {
         s: replace(p, beside={n: b.splits[s] for n, b in besides.items() if s in b.splits})
@@ -161,7 +170,7 @@ def load_data(
     if where is not None and not python and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
         said = {
             "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
-            "value_range": list(span) if span else None, "on_bad": on_bad,
+            "channels_at": channels_at, "value_range": list(span) if span else None, "on_bad": on_bad,
             "validation": validation, "test": test, "fold": fold, "seed": seed, "limit": limit, "cache": cache,
             "types": plan.types or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
             "groups": groups, "given": others or None, "pairs": pairs,
@@ -236,8 +245,8 @@ def _parse_size(size: Any) -> tuple[int, int] | None:
 def _check(fit: Any, channels: Any, on_bad: Any, validation: Any, test: Any, limit: Any, seed: Any) -> None:
     if fit is not None and fit not in FITS:
         raise ConfigError(f"fit must be one of {', '.join(FITS)}, not {fit!r}.")
-    if channels is not None and channels not in (1, 3, 4):
-        raise ConfigError(f"channels must be 1, 3 or 4, not {channels!r}.")
+    if channels is not None and (isinstance(channels, bool) or not isinstance(channels, int) or channels < 1):
+        raise ConfigError(f"channels must be a whole number of at least 1, such as 3, not {channels!r}.")
     if on_bad not in ("skip", "stop"):
         raise ConfigError(f"on_bad must be skip or stop, not {on_bad!r}.")
     for what, share in (("validation", validation), ("test", 0.0 if test is None else test)):

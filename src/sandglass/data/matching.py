@@ -159,7 +159,8 @@ def by_position(raw: Raw, name: str, where: Any, wanted: Wanted, known: Transfor
     if sizes != own:
         raise DataError(f"it has {_counted(sizes)} rows for {_counted(own)} examples; give one for each, in order.")
     parts = {s: _with(part, name, read.parts[s].x, absent[s]) for s, part in raw.parts.items()}
-    raw = replace(raw, parts=parts, given={**raw.given, name: read.transform})
+    forms = {**raw.forms, **({name: read.forms[""]} if "" in read.forms else {})}
+    raw = replace(raw, parts=parts, given={**raw.given, name: read.transform}, forms=forms)
     return raw.noted(*(f"companion '{name}': {note}" for note in read.notes))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -126,7 +128,15 @@ def _derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
         if min(transform.size) < (strength if made.whole else 1):
             raise DataError(f"The companion '{name}': pictures of {_shape(transform)} are too small for '{how}'.")
         found[name] = replace(
-            transform.alone(), size=new[1:], channels=new[0], levels=made.levels, continuous=False, made=how
+            transform.alone(),
+            size=new[1:],
+            channels=new[0],
+            levels=made.levels,
+            continuous=False,
+            made=how,
+            layout="",
+            dtype="",
+            value_range=None,
         )  # type: ignore[call-arg]
     return found
 
@@ -146,7 +156,8 @@ def _fit_rows(raw: Raw, name: str, known: Transform | None, types: Types) -> tup
             fitted = tables.fit_table(rows["train"], list(rows.values()), {n: t for n, t in types.items() if n in own})
         else:
             values = rows["train"]
-            fitted = ArrayTransform(tuple(values.shape[1:]), float(values.mean()), float(values.std()) or 1.0)
+            fitted = _fit_array(values)
+        fitted = _in_form(fitted, raw, name)
     parts = {}
     for split, part in raw.parts.items():
         gone = part.absent[name].clone()
@@ -220,7 +231,7 @@ def _bring(
         )
     parts = {}
     for split, part in raw.parts.items():
-        pictures = torch.from_numpy(old.inverse(part.x))
+        pictures = torch.from_numpy(old.pictures(part.x))
         pictures = pictures[:, None] if old.channels == 1 else pictures.movedim(-1, 1)
         parts[split] = replace(part, x=new.apply(pictures))
     note = f"pictures were converted from {_shape(old)} to {_shape(new)} ({new.fit})"
@@ -290,16 +301,34 @@ def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Tran
             raise DataError("The model does not read tables; give pictures or arrays.")
     elif table:
         rows = {s: p.x if hasattr(p.x, "columns") else p.x.numpy() for s, p in raw.parts.items()}
-        fitted = tables.fit_table(rows["train"], list(rows.values()), types)
+        fitted = _in_form(tables.fit_table(rows["train"], list(rows.values()), types), raw)
     else:
-        values = train.x.numpy()
-        fitted = ArrayTransform(tuple(values.shape[1:]), float(values.mean()), float(values.std()) or 1.0)
+        fitted = _in_form(_fit_array(train.x.numpy()), raw)
     seen = {s: fitted.observe(p.x) for s, p in raw.parts.items()}
     if isinstance(fitted, TableTransform):
         masks = {s: mask for s, (_, mask) in seen.items()}
         raw = raw.noted(*tables.remarks(fitted, raw, masks, types, fresh=transform is None))
     parts = {s: replace(p, x=seen[s][0], mask=seen[s][1]) for s, p in raw.parts.items()}
     return replace(raw, parts=parts), fitted
+
+
+def _fit_array(values: np.ndarray[Any, Any]) -> Transform:
+    """The transform of real numbers ``(N, *shape)``.
+
+    Raises:
+        DataError: they are too large for a mean and a standard deviation.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, scale = float(values.mean()), float(values.std()) or 1.0
+    if not (math.isfinite(mean) and math.isfinite(scale)):
+        raise DataError(f"values up to {np.abs(values).max():.4g} are too large to be standardised; change their unit.")
+    return ArrayTransform(tuple(values.shape[1:]), mean, scale)
+
+
+def _in_form(transform: Transform, raw: Raw, name: str = "") -> Transform:
+    """The transform, with the layout and type of the array that its examples or companions were."""
+    form = raw.forms.get(name)
+    return transform if form is None else replace(transform, layout=form.layout, dtype=form.dtype)
 
 
 def has_tones(x: Tensor | Rows, transform: ImageTransform) -> bool:

@@ -8,10 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import Tensor
-
-from sandglass.data.sources import archives, folders, images, memory, numpy_files, saved, tables
+from sandglass.data.sources import archives, axes, folders, images, memory, numpy_files, objects, saved, tables
 from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Pairs, Raw
 from sandglass.data.transform import ImageTransform
@@ -20,7 +17,12 @@ from sandglass.registry import names, resolve
 
 
 def read(
-    source: Any, labels: Any, options: dict[str, Any], pictured: dict[str, Any], cache: bool | None = None
+    source: Any,
+    labels: Any,
+    options: dict[str, Any],
+    pictured: dict[str, Any],
+    cache: bool | None = None,
+    channels_at: axes.Axis | None = None,
 ) -> tuple[str, str | dict[str, Any] | None, Raw]:
     """Reads a source.
 
@@ -30,6 +32,7 @@ def read(
         options: ``size``, ``fit``, ``channels`` and ``transform``.
         pictured: further options for picture files: ``value_range``, ``on_bad``, and for pairs ``half`` or ``domain``.
         cache: whether to cache decoded pictures of a folder on disk; None to decide by their size.
+        channels_at: which end of an array has the channels, if its shape does not tell.
 
     Returns:
         A short name, the name or path to read it again (None for Python objects), and the source.
@@ -48,25 +51,13 @@ def read(
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
-        return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache)
-    if isinstance(source, Mapping) and not hasattr(source, "columns"):
-        return "arrays", None, memory.read_pairs(_labelled(memory.name_splits(source), labels), **options)
-    if isinstance(source, tuple) and len(source) == 2:
-        return "arrays", None, memory.read_pairs(_labelled({"train": source}, labels), **options)
-    if hasattr(source, "columns"):
-        pairs = {"train": (tables.as_frame(source), None)}
-        return "table", None, memory.read_pairs(_labelled(pairs, labels), **options)
-    if isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and source and not _is_image(source[0])):
-        return "arrays", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        found, y = memory.read_dataset(source, labels=labels is not False)
-        y = labels if _is_labels(labels) else y
-        title = type(source).__name__.lower()
-        if _is_image(found[0]):
-            items = {"train": folders.from_pillow(found, y)}
-            return title, None, folders.read_items(items, **_for_images(options), **pictured)
-        return title, None, memory.read_pairs({"train": (memory.stack(found), y)}, **options)
-    raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
+        return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache, channels_at)
+    title, found = objects.recognised(source)
+    found = _labelled(found, labels)
+    if isinstance(found["train"][0], list):
+        items = {split: folders.from_pillow(x, y) for split, (x, y) in found.items()}
+        return title, None, folders.read_items(items, **_for_images(options), **pictured)
+    return title, None, memory.read_pairs(found, **options, **_for_arrays(pictured, channels_at))
 
 
 def is_path(source: Any) -> bool:
@@ -106,7 +97,14 @@ def is_folder(source: Any) -> bool:
     return path.is_dir() or (path.is_file() and archives.is_archive(path))
 
 
-def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any], cache: bool | None) -> Raw:
+def _read_path(
+    path: Path,
+    labels: Any,
+    options: dict[str, Any],
+    pictured: dict[str, Any],
+    cache: bool | None,
+    channels_at: axes.Axis | None,
+) -> Raw:
     packed = path.is_file() and archives.is_archive(path)
     if path.is_dir() or packed:
         if path.is_dir() and saved.is_saved(path):
@@ -118,8 +116,8 @@ def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[
         return replace(raw, notes=(*notes, *raw.notes))
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
-        pairs = numpy_files.read_numpy(path, labels)
-        return memory.read_pairs(_labelled(pairs, None if isinstance(labels, str) else labels), **options)
+        pairs = _labelled(numpy_files.read_numpy(path, labels), None if isinstance(labels, str) else labels)
+        return memory.read_pairs(pairs, **options, **_for_arrays(pictured, channels_at))
     if suffix in tables.ENDINGS and path.is_file():
         table, notes = tables.read_file(path)
         return memory.read_pairs(_labelled({"train": (table, None)}, labels), **options).noted(*notes)
@@ -156,9 +154,9 @@ def _for_images(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _for_arrays(pictured: dict[str, Any], channels_at: axes.Axis | None) -> dict[str, Any]:
+    return {"value_range": pictured.get("value_range"), "channels_at": channels_at}
+
+
 def _is_labels(labels: Any) -> bool:
     return labels is not None and not isinstance(labels, bool)
-
-
-def _is_image(x: Any) -> bool:
-    return hasattr(x, "convert") and hasattr(x, "getexif")

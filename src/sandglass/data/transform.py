@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import abc
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,89 +13,13 @@ from torch import Tensor
 
 from sandglass.core import Column, Spec
 from sandglass.data import cells, coding
-from sandglass.data.sources import arrays, framing, images
+from sandglass.data.fitted import Transform
+from sandglass.data.sources import arrays, axes, framing, images
 from sandglass.errors import ConfigError, DataError
 
+__all__ = ["FITS", "ArrayTransform", "ImageTransform", "TableTransform", "Transform"]
+
 FITS = ("crop", "pad", "stretch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transform(abc.ABC):
-    """A fitted map from raw data to examples, with an inverse; its fields are plain values.
-
-    Args:
-        given: transforms of the companions, by name.
-        beside: transforms of the unpaired sets, by name.
-        made: for a derived companion, its derivation, such as ``"small=4"``.
-    """
-
-    kind: ClassVar[str]
-    given: Mapping[str, Transform] = field(default_factory=dict, hash=False)
-    beside: Mapping[str, Transform] = field(default_factory=dict, hash=False)
-    made: str = ""
-
-    @abc.abstractmethod
-    def apply(self, raw: Any) -> Tensor:
-        """Converts raw data to the format stored in a :class:`~sandglass.data.dataset.Split`.
-
-        Raises:
-            DataError: raw data that does not fit.
-        """
-
-    def observe(self, raw: Any) -> tuple[Tensor, Tensor | None]:
-        """As :meth:`apply`, with a mask of the same shape, True where observed; None if nothing is missing."""
-        return self.apply(raw), None
-
-    @abc.abstractmethod
-    def inverse(self, x: Any) -> Any:
-        """Converts examples or samples back to raw data."""
-
-    @abc.abstractmethod
-    def _spec(self, classes: int) -> Spec:
-        """The specification of the transformed examples, without companions and unpaired sets."""
-
-    def spec(self, classes: int = 0) -> Spec:
-        """The specification of the transformed data, including companions and unpaired sets."""
-        given, beside = ({n: t.spec() for n, t in ts.items()} for ts in (self.given, self.beside))
-        return replace(self._spec(classes), given=given, beside=beside)
-
-    def alone(self) -> Transform:
-        """The transform of the examples, without those of companions and unpaired sets."""
-        return replace(self, given={}, beside={}) if self.given or self.beside else self
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; ``"kind"`` identifies the class."""
-        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.name not in (*_OTHERS, "made")}
-        others = {k: {n: t.to_dict() for n, t in getattr(self, k).items()} for k in _OTHERS if getattr(self, k)}
-        return {"kind": self.kind, **values} | ({"made": self.made} if self.made else {}) | others
-
-    @staticmethod
-    def from_dict(values: Mapping[str, Any]) -> Transform:
-        """The inverse of :meth:`to_dict`.
-
-        Raises:
-            ConfigError: an unknown kind, or keys and values that this kind does not have.
-
-        Example:
-            >>> t = ImageTransform((28, 20), 1)
-            >>> Transform.from_dict(t.to_dict()) == t
-            True
-        """
-        values = dict(values)
-        kind = values.pop("kind", None)
-        make = _KINDS.get(str(kind))
-        if make is None:
-            raise ConfigError(f"There is no transform '{kind}'. Known: {', '.join(_KINDS)}.")
-        known = [f.name for f in fields(make)]
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"The {kind} transform has no '{key}'. It has: {', '.join(known)}.")
-        try:
-            values |= {k: {str(n): _single(t) for n, t in values[k].items()} for k in _OTHERS if k in values}
-            transform: Transform = make(**values)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"The {kind} transform is damaged: {error}") from error
-        return transform
 
 
 @dataclass(frozen=True)
@@ -105,14 +28,14 @@ class ImageTransform(Transform):
 
     Args:
         size: height and width in pixels.
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA).
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA); any number for arrays.
         fit: how pictures are resized: ``"crop"``, ``"pad"`` or ``"stretch"``.
         levels: number of values of an element; 256 for bytes, 2 for black and white.
         background: red, green and blue behind transparency and in padding.
         continuous: whether to store float32 in [0, 1] in place of bytes.
         tones: whether most values are greys between black and white, as in photographs; then they are modelled as
             levels, not as soft bits.
-        value_range: values mapped to black and white in grey pictures of floats or of more than 8 bits.
+        value_range: values mapped to black and white in arrays, and in grey pictures of floats or of more than 8 bits.
 
     Raises:
         ConfigError: an invalid value.
@@ -136,6 +59,7 @@ class ImageTransform(Transform):
     tones: bool = field(default=False, compare=False)  # of the training examples: it changes no conversion
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "value_range", images.check_range(self.value_range))
         object.__setattr__(self, "size", tuple(int(n) for n in self.size))
         object.__setattr__(self, "background", tuple(int(n) for n in self.background))
@@ -143,8 +67,8 @@ class ImageTransform(Transform):
             raise ConfigError(f"size must be height and width in pixels, such as 64x64, not {self.size}.")
         if math.prod(self.size) > images.MAX_PIXELS:
             raise ConfigError(f"size {self.size} is over {images.MAX_PIXELS / 1e6:g} megapixels; choose a smaller one.")
-        if self.channels not in arrays.CHANNELS:
-            raise ConfigError(f"channels must be 1, 3 or 4, not {self.channels}.")
+        if not (isinstance(self.channels, int) and self.channels >= 1):
+            raise ConfigError(f"channels must be a whole number of at least 1, not {self.channels}.")
         if self.fit not in FITS:
             raise ConfigError(f"fit must be one of {', '.join(FITS)}, not '{self.fit}'.")
         if not 2 <= self.levels <= 256:
@@ -162,7 +86,7 @@ class ImageTransform(Transform):
 
         Args:
             raw: a Pillow picture; an array ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or of four dimensions, with uint8
-                from 0 to 255, booleans, or floats in [0, 1]; or a list of these.
+                from 0 to 255, booleans, floats in [0, 1], or values of ``value_range``; or a list of these.
 
         Raises:
             DataError: another shape, or values outside that range.
@@ -173,8 +97,12 @@ class ImageTransform(Transform):
             return self.encode(self.picture(raw)[0])
         array = arrays.plain(raw, "the picture")
         if array.ndim == 4:
-            return self._stack(arrays.channels_first(array, tensor=isinstance(raw, Tensor)))
-        return self._stack(arrays.picture(raw)[None])[0]
+            layout = axes.layout_of(array.shape, channels=self.channels, tensor=isinstance(raw, Tensor))
+            return self.stored(self._in_range(axes.channels_first(array, layout)))
+        return self.stored(self._in_range(arrays.picture(raw, channels=self.channels)[None]))[0]
+
+    def _in_range(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return array if self.value_range is None else arrays.ranged(array, self.value_range)[0]
 
     def picture(self, image: Any) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, with remarks on conversions."""
@@ -186,6 +114,36 @@ class ImageTransform(Transform):
         return framing.planes(image), done
 
     def inverse(self, x: Any) -> np.ndarray[Any, Any]:
+        """Converts ``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to what was handed in.
+
+        Returns:
+            For pictures in files, their bytes as :meth:`pictures` gives them. For an array, its layout and type, and
+            ``value_range`` or the values of the type: to 255 for whole numbers, 65,535 for uint16, 1 for others.
+
+        Raises:
+            DataError: another number of channels.
+
+        Example:
+            >>> t = ImageTransform((4, 6), 3, layout="NHWC", dtype="float32", value_range=(-1, 1))
+            >>> back = t.inverse(torch.ones(2, 3, 4, 6))
+            >>> back.shape, back.dtype, float(back.max())
+            ((2, 4, 6, 3), dtype('float32'), 1.0)
+        """
+        if not self.layout:
+            return self.pictures(x)
+        array, top = self._checked(x)
+        low, high = self.value_range or (0.0, self._white)
+        unit = np.clip(np.nan_to_num(array.astype(np.float64)) / top, 0, 1)
+        return axes.as_handed(unit * (high - low) + low, self.layout, self.dtype)
+
+    @property
+    def _white(self) -> float:
+        """The value of white in an array of this type."""
+        if self.levels == 2 or np.dtype(self.dtype or "uint8").kind not in "iu":
+            return 1.0
+        return 65535.0 if self.dtype == "uint16" else 255.0
+
+    def pictures(self, x: Any) -> np.ndarray[Any, Any]:
         """Converts ``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to bytes for Pillow.
 
         Returns:
@@ -194,24 +152,44 @@ class ImageTransform(Transform):
         Raises:
             DataError: another number of channels.
         """
-        array = arrays.plain(x)
-        if array.ndim not in (3, 4) or array.shape[-3] != self.channels:
-            raise DataError(f"pictures must be (N, {self.channels}, H, W), not {array.shape}.")
-        top = self.levels - 1 if array.dtype == np.uint8 else 1
+        array, top = self._checked(x)
         array = np.nan_to_num(array) if array.dtype.kind == "f" else array  # NaN in samples becomes black
         array = np.round(np.clip(array.astype(np.float32) / np.float32(top), 0, 1) * 255).astype(np.uint8)
         array = np.moveaxis(array, -3, -1)
         return np.ascontiguousarray(array[..., 0] if self.channels == 1 else array)
 
-    def _stack(self, array: np.ndarray[Any, Any]) -> Tensor:
-        """Converts ``(N, C, H, W)`` of any size and number of channels to examples."""
+    def _checked(self, x: Any) -> tuple[np.ndarray[Any, Any], int]:
+        """Examples as an array, and the value of white in it."""
+        array = arrays.plain(x)
+        if array.ndim not in (3, 4) or array.shape[-3] != self.channels:
+            raise DataError(f"pictures must be (N, {self.channels}, H, W), not {array.shape}.")
+        return array, self.levels - 1 if array.dtype == np.uint8 else 1
+
+    def stored(self, array: Any) -> Tensor:
+        """Converts ``(N, C, H, W)`` of any size and number of channels, bytes or in [0, 1], to examples.
+
+        Raises:
+            DataError: values outside that range, or numbers of channels that cannot be converted.
+        """
+        array = arrays.plain(array)
         if array.shape[1:] == (self.channels, *self.size):
             if self.continuous and array.dtype.kind == "f":
                 arrays.as_bytes(array)  # checks the range
                 return torch.from_numpy(np.array(array, np.float32, order="C"))
             return self.encode(arrays.as_bytes(array))
-        found = [self.picture(self._pillow(one))[0] for one in arrays.as_bytes(array)]
-        return self.encode(np.stack(found))
+        several = {self.channels, array.shape[1]} - set(axes.USUAL)
+        if several and array.shape[1] != self.channels:
+            raise DataError(
+                f"Pictures of {array.shape[1]} channels cannot be converted to {self.channels}; only 1, 3 and 4 can."
+            )
+        planes = arrays.as_bytes(array)
+        if several:  # each channel as a grey picture
+            grey = [
+                framing.resize(self._pillow(c[None]), self.size, self.fit, self.background)
+                for c in planes.reshape(-1, *planes.shape[2:])
+            ]
+            return self.encode(np.stack([framing.planes(g)[0] for g in grey]).reshape(-1, self.channels, *self.size))
+        return self.encode(np.stack([self.picture(self._pillow(one))[0] for one in planes]))
 
     @staticmethod
     def _pillow(one: np.ndarray[Any, Any]) -> Any:
@@ -246,6 +224,7 @@ class TableTransform(Transform):
     binary: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "columns", tuple(dict(c) for c in self.columns))
         for c in self.columns:
             if not coding.plausible(c):
@@ -297,7 +276,7 @@ class TableTransform(Transform):
         return torch.from_numpy(x), None if mask.all() else torch.from_numpy(mask)
 
     def inverse(self, x: Any, mask: Any = None) -> Any:
-        """Decodes ``(N, D')`` to a DataFrame with the original columns and types, or an array ``(N, D)`` of floats.
+        """Decodes ``(N, D')`` to a DataFrame with the original columns and types, or an array ``(N, D)`` of its type.
 
         Args:
             x: examples.
@@ -315,7 +294,9 @@ class TableTransform(Transform):
         seen = [None] * len(parts) if mask is None else np.split(arrays.plain(mask).astype(bool), cuts, axis=1)
         series = [coding.decode(c, p, s) for c, p, s in zip(self.columns, parts, seen, strict=True)]
         if not self.frame:
-            return np.stack(series, axis=1)
+            rows = np.stack(series, axis=1)
+            gaps = rows.dtype.kind == "f" and np.isnan(rows).any()  # only floats can have them
+            return axes.typed(rows, "" if gaps and np.dtype(self.dtype or "float64").kind != "f" else self.dtype)
         return cells.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
 
 
@@ -340,6 +321,7 @@ class ArrayTransform(Transform):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         if not (math.isfinite(self.mean) and math.isfinite(self.scale) and self.scale > 0):
             raise ConfigError(
@@ -351,41 +333,25 @@ class ArrayTransform(Transform):
         return Spec(self.shape, "real", 256, classes)
 
     def apply(self, raw: Any) -> Tensor:
-        """Converts ``(N, *shape)`` or a single example ``shape`` to float32.
+        """Converts ``(N, *shape)``, a single example ``shape``, or the layout that was handed in, to float32.
 
         Raises:
             DataError: another shape, or values that are not finite.
         """
         array = arrays.plain(raw, "the array")
+        if self.layout and array.ndim == len(self.layout):
+            laid = axes.channels_first(array, self.layout)
+            array = laid if laid.shape[1:] == self.shape else array
         if array.shape not in (self.shape, (len(array), *self.shape)):
             raise DataError(f"The array has shape {array.shape}; expected (N, {', '.join(map(str, self.shape))}).")
         arrays.finite(array, "the array")
         return torch.from_numpy(((array.astype(np.float64) - self.mean) / self.scale).astype(np.float32))
 
     def inverse(self, x: Any) -> np.ndarray[Any, Any]:
-        """Restores the original unit, as float64 of the same shape."""
+        """Restores the original unit, in the layout and type that was handed in, else as float64 of the same shape."""
         back: np.ndarray[Any, Any] = arrays.plain(x).astype(np.float64) * self.scale + self.mean
-        return back
-
-
-_OTHERS = ("given", "beside")
-_KINDS: dict[str, Any] = {t.kind: t for t in (ImageTransform, TableTransform, ArrayTransform)}
-
-
-def _single(values: Mapping[str, Any]) -> Transform:
-    """The transform of a companion or unpaired set, which cannot have companions itself."""
-    if set(_OTHERS) & values.keys():
-        raise ConfigError("a companion has companions of its own.")
-    return Transform.from_dict(values)
+        return axes.as_handed(back, self.layout, self.dtype) if self.layout else back
 
 
 def _is_text(raw: Any) -> bool:
     return isinstance(raw, np.ndarray) and raw.dtype.kind in "OUS"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value

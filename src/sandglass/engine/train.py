@@ -98,6 +98,8 @@ def train(
             init_from = processes.first(lambda: str(find_run(str(init_from))))
         named = isinstance(model, str)
         progress = shown(progress, processes)
+        for note in dataset.notes if dataset is not data else ():
+            progress.say(f"note: {note}")
         if model == registry.AUTO:
             model, why = choose(dataset, given, model_options or {}, init_from)
             progress.say(f"No model is named: {model}, because {why}.")

@@ -15,7 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -30,8 +30,8 @@ from sandglass import __version__, api, registry, running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
-from sandglass.data.sources import tables
-from sandglass.data.transform import ImageTransform
+from sandglass.data.sources import arrays, tables
+from sandglass.data.transform import TableTransform
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
@@ -55,9 +55,10 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
     ``X`` is a numeric array ``(n, d)``, with NaN for missing values if the model supports them; a DataFrame with
     numeric, string, categorical, boolean and date columns; or images, ``(n, H, W)``, ``(n, H, W, C)`` or
-    ``(n, C, H, W)``, as bytes or floats in [0, 1]. Columns are standardised internally, and outputs are in the unit and
-    layout of ``X``. Training leaves nothing on disk; :meth:`save` writes a model folder without pickle. A pickled
-    estimator contains only plain values and arrays, from which the model is rebuilt.
+    ``(n, C, H, W)``, as bytes, floats in [0, 1], or values of ``value_range``. Other arrays of these shapes are
+    standardised internally, as columns are. Outputs have the unit, layout and type of ``X``. Training leaves nothing
+    on disk; :meth:`save` writes a model folder without pickle. A pickled estimator contains only plain values and
+    arrays, from which the model is rebuilt.
 
     Args:
         model: name of the model, see ``sandglass models``.
@@ -67,6 +68,9 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         batch_size: examples per update; None to choose by the size of the data.
         lr: learning rate; None for the model's default.
         image_shape: ``(H, W)`` or ``(C, H, W)``, for images flattened to rows ``(n, C * H * W)``.
+        value_range: values of black and white in images, such as ``(-1, 1)`` or ``(0, 4095)``.
+        channels_at: whether the channels of images come ``"first"`` or ``"last"``; needed only if their shape has two
+            readings.
         validation_fraction: fraction of the examples held out to select the best weights; 0 keeps the last weights.
         score_draws: latent draws per log density; more draws tighten the bound on log p(x).
         model_options: further options of the model.
@@ -92,7 +96,6 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     """
 
     _shape: tuple[int, ...]  # of one example of X
-    _top: float  # the value in images of X that corresponds to 1
 
     def __init__(
         self,
@@ -104,6 +107,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         batch_size: int | None = None,
         lr: float | None = None,
         image_shape: tuple[int, ...] | None = None,
+        value_range: tuple[float, float] | None = None,
+        channels_at: Literal["first", "last"] | None = None,
         validation_fraction: float = 0.0,
         score_draws: int = 100,
         model_options: Mapping[str, Any] | None = None,
@@ -119,6 +124,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         self.batch_size = batch_size
         self.lr = lr
         self.image_shape = image_shape
+        self.value_range = value_range
+        self.channels_at = channels_at
         self.validation_fraction = validation_fraction
         self.score_draws = score_draws
         self.model_options = model_options
@@ -145,7 +152,11 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             raise ConfigError(f"score_draws must be at least 1, not {self.score_draws}.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         source = self._read(X, reset=True)
-        data = load_data(source, labels=False, validation=self.validation_fraction, test=0.0, seed=seed)
+        grey = 1 if getattr(source, "ndim", 2) == 3 else None  # never a single picture
+        data = load_data(
+            source, labels=False, validation=self.validation_fraction, test=0.0, seed=seed,
+            value_range=self.value_range, channels=grey, channels_at=self.channels_at,
+        )  # fmt: skip
         options = self._model_options()
         flat = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "device": self.device}
         training = joined(flat, self.training_options, "training_options")
@@ -236,7 +247,6 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             "n_features_in": self.n_features_in_,
             "feature_names_in": None if names is None else list(names),
             "shape": list(self._shape),
-            "top": self._top,
         }
         config = {k: stored[k] for k in ("model", "spec", "transform")} | {"classes": [], "sandglass": __version__}
         card = f"# {self.model}\n\nRead it with `sandglass.estimator.GenerativeModel.load(folder)`.\n"
@@ -264,7 +274,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         try:
             self = cls(**{**about["params"], **parts})
             self.seed_, self.n_features_in_ = int(about["seed"]), int(about["n_features_in"])
-            self._shape, self._top = tuple(int(n) for n in about["shape"]), float(about["top"])
+            self._shape = tuple(int(n) for n in about["shape"])
             if about["feature_names_in"] is not None:
                 self.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
             self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
@@ -311,28 +321,31 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     # from X to examples and back
 
     def _read(self, x: Any, *, reset: bool) -> Any:
-        """``X`` validated like in scikit-learn: a DataFrame, an array ``(n, d)``, or images ``(n, C, H, W)``."""
+        """``X`` validated like in scikit-learn: a DataFrame, an array ``(n, d)``, or images in any layout."""
         if hasattr(x, "columns"):
             validate_data(self, x, skip_check_array=True, reset=reset)
             frame = tables.check_frame(tables.as_frame(x))
             if reset:
-                self._shape, self._top = (frame.shape[1],), 1.0
+                self._shape = (frame.shape[1],)
             return frame if reset or getattr(self.input_transform_, "frame", False) else frame.to_numpy()
-        x = x.detach().cpu().numpy() if isinstance(x, Tensor) else x
+        tensor = isinstance(x, Tensor)
+        x = arrays.plain(x) if tensor else x
         flat = getattr(x, "ndim", 2) < 3 and self.image_shape is None
         finite: bool | str = "allow-nan" if flat and takes_gaps(self.model) else True
         array = validate_data(self, x, reset=reset, allow_nd=True, dtype="numeric", ensure_all_finite=finite)
         if array.dtype.kind == "c":
             raise DataError("Complex data not supported; give real numbers.")
-        is_image = array.ndim > 2 or self.image_shape is not None
         if reset:
-            self._shape, self._top = array.shape[1:], layout.top_of(array) if is_image else 1.0
+            self._shape = array.shape[1:]
         elif array.shape[1:] != self._shape:
             raise DataError(f"X has examples of shape {array.shape[1:]}; the model was fitted to {self._shape}.")
-        return layout.images(array, self.image_shape, self._top) if is_image else array
+        if self.image_shape is not None:
+            return layout.unfolded(array, self.image_shape)
+        return torch.from_numpy(array) if tensor and array.ndim == 4 else array
 
     def _inverted(self, x: Tensor) -> Any:
-        return layout.inverted(self.input_transform_, self._shape, self._top, x)
+        back = self.input_transform_.inverse(x)
+        return back if hasattr(back, "columns") else back.reshape(len(back), *self._shape)
 
     def _over(self, examples: Split, f: Callable[[Batch], Tensor], *, draws: int = 1) -> Tensor:
         """``f`` of every example, independent of the other examples in the batch."""
@@ -343,10 +356,10 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         """``X``, preprocessed for the model."""
         check_is_fitted(self, "model_")
         raw, transform = self._read(x, reset=False), self.input_transform_
+        if not isinstance(transform, TableTransform):
+            return load_data(raw, transform=transform, validation=0.0, test=0.0).train
         made, mask = transform.observe(raw)
         registry.check_needs(self.model_, self.model_.spec, gaps=mask is not None)
-        if isinstance(transform, ImageTransform) and made.dtype == torch.uint8:
-            made = made.float() / (transform.levels - 1)
         return Split(made, mask=mask)
 
 

@@ -67,10 +67,13 @@ def prepared(transform: Transform) -> str:
     values = transform.to_dict()
     if transform.kind == "image":
         height, width = values["size"]
-        colours = {1: "grey", 3: "red, green and blue", 4: "red, green, blue and alpha"}[values["channels"]]
+        known = {1: "grey", 3: "red, green and blue", 4: "red, green, blue and alpha"}
+        colours = known.get(values["channels"], f"{values['channels']} channels")
+        low, high = values.get("value_range") or (0, 0)
+        scaled = f"values from {low:g} to {high:g} scaled to [0, 1]" if high else "bytes divided by 255"
         return (
             f"`x` is a picture resized ({values['fit']}) to {height} rows and {width} columns ({colours}, channels "
-            "first), with bytes divided by 255; outputs of the decoder are in [0, 1]."
+            f"first), with {scaled}; outputs of the decoder are in [0, 1]."
         )
     if transform.kind == "array":
         return f"`x` is `(raw - {values['mean']!r}) / {values['scale']!r}` of the raw numbers."

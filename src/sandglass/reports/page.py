@@ -67,7 +67,7 @@ def gather(m: Material) -> list[Section]:
     draws = [entry.make for entry in entries("section")]
     with torch.no_grad():
         found = [draw(m) for draw in sorted(draws, key=lambda draw: draw.place)]  # type: ignore[attr-defined]
-    return paired([section for section in found if section is not None])
+    return paired([section.showing(m.transform) for section in found if section is not None])
 
 
 def paired(sections: list[Section]) -> list[Section]:

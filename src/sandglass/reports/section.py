@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from sandglass import registry, rng, running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset, Split
+from sandglass.data.pixels import what_is_shown
 from sandglass.data.transform import Transform
 from sandglass.registry import register
 from sandglass.reports.chart import Chart
@@ -85,6 +86,11 @@ class Section:
     charts: Sequence[Chart] = ()
     tables: Sequence[Table] = ()
     note: str = ""
+
+    def showing(self, transform: Transform) -> Section:
+        """The section, saying what its pictures show where they cannot show all of an array."""
+        shown = what_is_shown(transform)
+        return replace(self, how=f"{self.how} Pictures show {shown}.") if shown and self.mosaics() else self
 
     def mosaics(self) -> list[Mosaic]:
         """All mosaics of the section."""

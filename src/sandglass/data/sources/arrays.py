@@ -1,4 +1,4 @@
-"""Interprets arrays: pictures or rows, the channel axis, and the range of values."""
+"""Interprets arrays: pictures or rows, and the range of values."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sandglass.data.sources import axes, depth
+from sandglass.data.sources.axes import Form
 from sandglass.errors import DataError
-
-CHANNELS = (1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,13 @@ class Reading:
         x: ``(N, C, H, W)`` uint8 or float32 for ``"bytes"``, ``"unit"`` and ``"binary"``; ``(N, C, H, W)`` or
             ``(N, D)`` floats for ``"real"``.
         nature: ``"bytes"`` (0 to 255), ``"unit"`` (floats in [0, 1]), ``"binary"`` (uint8 0 or 1) or ``"real"``.
+        form: its layout and type.
         notes: remarks on conversions.
     """
 
     x: Tensor
     nature: Literal["bytes", "unit", "binary", "real"]
+    form: Form
     notes: tuple[str, ...] = ()
 
 
@@ -44,16 +46,60 @@ def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
         >>> plain(np.arange(3, dtype=">i4")).dtype.isnative
         True
     """
+    x = checked(x, name)
     if isinstance(x, Tensor):
-        x = x.detach().cpu()
-        x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+        try:
+            x = x.detach().cpu().resolve_conj().resolve_neg()
+            x = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+        except NotImplementedError as error:  # of the device "meta"
+            raise DataError(f"{name} is a tensor without values; give one with values.") from error
+        except (TypeError, RuntimeError) as error:
+            raise DataError(f"{name} is a tensor of {x.dtype} that NumPy cannot hold; give {name}.float().") from error
+    if isinstance(x, np.ma.MaskedArray):
+        x = _unmasked(x, name)
     try:
         array = np.asarray(x)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"{name} is not an array ({error}); all rows must have the same length.") from error
     if array.dtype.kind not in "buif":
-        raise DataError(f"{name} holds {array.dtype} values, not numbers; give a pandas DataFrame for texts.")
+        raise DataError(
+            f"{name} holds {array.dtype} values, not numbers; {_INSTEAD.get(array.dtype.kind, _INSTEAD['O'])}."
+        )
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def checked(x: Any, name: str = "x") -> Any:
+    """The array or tensor, unless it is sparse.
+
+    Raises:
+        DataError: it is sparse; the message says how to make it dense.
+    """
+    if isinstance(x, Tensor) and x.layout != torch.strided:
+        raise DataError(f"{name} is a sparse tensor; give it as a dense one: {name}.to_dense().")
+    if hasattr(x, "toarray") and hasattr(x, "nnz"):
+        raise DataError(f"{name} is a sparse matrix; give it as an array: {name}.toarray().")
+    return x
+
+
+_INSTEAD = {
+    "O": "give a pandas DataFrame for texts",
+    "c": "give their real and imaginary parts as two channels or columns, or abs(x)",
+    "V": "give the fields as a pandas DataFrame, pandas.DataFrame(x)",
+    "M": "give a pandas DataFrame for dates",
+}
+
+
+def _unmasked(x: np.ma.MaskedArray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """Rows of a masked array, with NaN where it is masked.
+
+    Raises:
+        DataError: it has masked values and is not of rows.
+    """
+    if not np.ma.is_masked(x):
+        return np.asarray(x.data)
+    if x.ndim != 2:
+        raise DataError(f"{name} has masked values, which only rows (N, D) can have; fill them: {name}.filled(0).")
+    return np.ma.filled(x.astype(np.float64), np.nan)
 
 
 def finite(x: np.ndarray[Any, Any], name: str = "x", *, gaps: bool = False) -> None:
@@ -85,24 +131,33 @@ def finite(x: np.ndarray[Any, Any], name: str = "x", *, gaps: bool = False) -> N
         )
 
 
-def read_array(x: Any, name: str = "x") -> Reading:
+def read_array(
+    x: Any,
+    name: str = "x",
+    *,
+    channels: int | None = None,
+    channels_at: axes.Axis | None = None,
+    value_range: tuple[float, float] | None = None,
+) -> Reading:
     """Interprets an array as rows or pictures, and converts pictures to ``(N, C, H, W)``.
 
     Two dimensions are rows, in which NaN is a missing value. Three are grey pictures ``(N, H, W)``. Four are pictures
-    with channels last or first; if both are possible, a tensor is taken as channels first and an array is rejected. A
-    tensor with another number of channels is taken as real numbers.
+    with channels last or first, by :func:`sandglass.data.sources.axes.layout_of`.
 
     Args:
         x: an array or tensor; not modified.
         name: name of the argument, for messages.
+        channels: number of channels, if known.
+        channels_at: which end has the channels, if known.
+        value_range: values of pictures that become 0 and 1; by default those of their type, or as they are.
 
     Raises:
         DataError: no examples, non-numeric values, NaN in pictures, or an ambiguous layout.
 
     Example:
         >>> reading = read_array(np.zeros((5, 28, 20, 3), np.uint8))
-        >>> reading.x.shape, reading.nature
-        (torch.Size([5, 3, 28, 20]), 'bytes')
+        >>> reading.x.shape, reading.nature, reading.form
+        (torch.Size([5, 3, 28, 20]), 'bytes', Form(layout='NHWC', dtype='uint8'))
     """
     array = plain(x, name)
     if array.ndim < 2 or array.size == 0:
@@ -116,76 +171,103 @@ def read_array(x: Any, name: str = "x") -> Reading:
     low, high = seen.min(), seen.max()
     binary = array.dtype == np.bool_ or (low == 0 and high == 1 and bool(np.isin(seen, (0, 1)).all()))
     if array.ndim == 2:
-        return Reading(_own(array, np.float64), "binary" if binary else "real")
+        return Reading(_own(array, np.float64), "binary" if binary else "real", Form.of(array, "ND"))
     tensor = isinstance(x, Tensor)
-    if tensor and array.ndim == 4 and not {array.shape[1], array.shape[3]} & set(CHANNELS):
-        note = f"{array.shape[1]} channels are not a picture: they are modelled as real numbers"
-        return Reading(_own(array, np.float64), "real", (note,))
-    array = channels_first(array, name, tensor=tensor, real=array.dtype.kind == "f" and not 0 <= low <= high <= 1)
+    layout = axes.layout_of(array.shape, channels=channels, channels_at=channels_at, tensor=tensor, name=name)
+    form, array = Form.of(array, layout), axes.channels_first(array, layout)
+    notes = []
+    if array.shape[1] not in axes.USUAL and channels_at is None and channels != array.shape[1]:
+        n, height, width = array.shape[1:]
+        end = "first" if layout == "NCHW" else "last"
+        notes.append(f"read as {n} channels of {height}x{width}, channels {end}; channels_at (--channels-at) decides")
+    if value_range is not None:
+        array, remarks = ranged(array, value_range)
+        x, nature = _unit(array)
+        return Reading(x, nature, form, (*notes, *remarks))
     if binary:
-        return Reading(_own(array, np.uint8), "binary")
-    return _values(array, float(low), float(high), name)
+        return Reading(_own(array, np.uint8), "binary", form, tuple(notes))
+    x, nature, remarks = _values(array, low.item(), high.item(), name)
+    return Reading(x, nature, form, (*notes, *remarks))
 
 
-def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> Reading:
+_Nature = Literal["bytes", "unit", "binary", "real"]
+
+
+def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> tuple[Tensor, _Nature, tuple[str, ...]]:
     """Determines the value range of pictures."""
     kind = array.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
-        return Reading(_own(array, np.uint8), "bytes")
+        return _own(array, np.uint8), "bytes", depth_used(int(low), int(high), 255)
     if array.dtype == np.uint16:
-        return Reading(_own(_divide(array), np.uint8), "bytes", ("16-bit values were scaled to 8 bits",))
+        return _own(_divide(array), np.uint8), "bytes", (
+            "16-bit values were scaled to 8 bits", *depth_used(int(low), int(high), 65535)
+        )  # fmt: skip
     if kind == "f" and low >= 0 and high <= 1:
-        levels = np.round(array.astype(np.float32) * 255)
-        if np.array_equal((levels / np.float32(255)).astype(np.float32), array.astype(np.float32)):
-            return Reading(_own(levels, np.uint8), "bytes")
-        return Reading(_own(array, np.float32), "unit")
+        return (*_unit(array), ())
     if low >= 0 and 1 < high <= 255 and np.array_equal(array, np.round(array)):
         raise DataError(
-            f"{name} holds whole numbers up to {high:g} as {array.dtype}; give uint8, or divide by the largest value."
+            f"{name} holds whole numbers up to {high:g} as {array.dtype}; give the values of black and white, "
+            f"{depth.range_option(0, 255 if high > 127 else high)}."
         )
-    note = f"values from {low:.4g} to {high:.4g} lie outside [0, 1]: they are modelled as real numbers"
-    return Reading(_own(array, np.float64), "real", (note,))
+    top = depth.whole_top(int(high)) if kind in "iu" and low >= 0 else high
+    note = (
+        f"values from {low:.4g} to {high:.4g} lie outside [0, 1]: they are modelled as real numbers; as pictures with "
+        f"{depth.range_option(0 if 0 <= low else low, top)}"
+    )
+    return _own(array, np.float64), "real", (note,)
 
 
-def channels_first(
-    array: np.ndarray[Any, Any], name: str = "x", *, tensor: bool = False, real: bool = False
-) -> np.ndarray[Any, Any]:
-    """A view ``(N, C, H, W)`` of pictures ``(N, H, W)``, ``(N, H, W, C)`` or ``(N, C, H, W)``.
+def _unit(array: np.ndarray[Any, Any]) -> tuple[Tensor, _Nature]:
+    """Floats in [0, 1], as bytes if all are levels of bytes."""
+    levels = np.round(array.astype(np.float32) * 255)
+    if np.array_equal((levels / np.float32(255)).astype(np.float32), array.astype(np.float32)):
+        return _own(levels, np.uint8), "bytes"
+    return _own(array, np.float32), "unit"
+
+
+def ranged(
+    array: np.ndarray[Any, Any], value_range: tuple[float, float]
+) -> tuple[np.ndarray[Any, Any], tuple[str, ...]]:
+    """Numbers in [0, 1], with the ends of a range as 0 and 1, and remarks.
+
+    Example:
+        >>> ranged(np.array([0, 4095, 5000], np.uint16), (0.0, 4095.0))
+        (array([0., 1., 1.], dtype=float32), ('values below 0 or above 4095 were clipped',))
+    """
+    low, high = value_range
+    unit: np.ndarray[Any, Any] = array.astype(np.float64 if array.dtype.itemsize > 2 else np.float32)  # a copy
+    unit -= low
+    unit /= high - low
+    if 0 <= unit.min() and unit.max() <= 1:
+        return unit, ()
+    return np.clip(unit, 0, 1), (f"values below {low:g} or above {high:g} were clipped",)
+
+
+def depth_used(low: int, high: int, top: int) -> tuple[str, ...]:
+    """A remark on whole numbers that leave more than half of their range unused.
+
+    Example:
+        >>> [remark.partition(";")[0] for remark in depth_used(0, 4000, 65535)]
+        ['values reach only 4000 of 65535, which leaves 17 of 256 grey levels']
+        >>> depth_used(0, 200, 255)
+        ()
+    """
+    if not 0 < high <= top // 2:
+        return ()
+    levels, option = (
+        depth.grey_levels(high, top) - depth.grey_levels(low, top) + 1,
+        depth.range_option(0, depth.whole_top(high)),
+    )
+    return (f"values reach only {high} of {top}, which leaves {levels} of 256 grey levels; {option} uses all",)
+
+
+def picture(x: Any, name: str = "the picture", *, channels: int = 0) -> np.ndarray[Any, Any]:
+    """A picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``; an ambiguous tensor is channels first.
 
     Args:
-        array: an array of three or four dimensions.
+        x: an array or tensor.
         name: name of the argument, for messages.
-        tensor: whether it was passed as a tensor, so that an ambiguous layout is taken as channels first.
-        real: whether to accept any number of channels.
-
-    Raises:
-        DataError: an ambiguous or invalid layout.
-    """
-    shape = array.shape
-    if array.ndim == 3:
-        if shape[0] in CHANNELS[1:] or shape[2] in CHANNELS:
-            raise DataError(
-                f"{name} has shape {shape}, which can be several grey pictures or one picture; "
-                "give x[None] for one picture, x[:, None] as a tensor for grey ones (N, 1, H, W)."
-            )
-        return array[:, None]
-    if array.ndim != 4:
-        raise DataError(f"{name} has shape {shape}; pictures are (N, H, W), (N, H, W, C) or (N, C, H, W).")
-    first, last = shape[1] in CHANNELS, shape[3] in CHANNELS
-    if first and last and not tensor:
-        raise DataError(
-            f"{name} has shape {shape}, whose channels can be first or last; give a tensor (N, C, H, W), "
-            "such as torch.from_numpy(x) or torch.from_numpy(x).movedim(-1, 1)."
-        )
-    if first or real:
-        return array
-    if last:
-        return np.moveaxis(array, -1, 1)
-    raise DataError(f"{name} has shape {shape}; pictures have 1, 3 or 4 channels, first or last.")
-
-
-def picture(x: Any, name: str = "the picture") -> np.ndarray[Any, Any]:
-    """A picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``; an ambiguous tensor is channels first.
+        channels: a number of channels that it may have beside 1, 3 and 4.
 
     Raises:
         DataError: another shape.
@@ -194,7 +276,7 @@ def picture(x: Any, name: str = "the picture") -> np.ndarray[Any, Any]:
     if array.ndim == 2:
         return array[None]
     if array.ndim == 3:
-        first, last = array.shape[0] in CHANNELS, array.shape[2] in CHANNELS
+        first, last = (array.shape[axis] in (*axes.USUAL, channels) for axis in (0, 2))
         if last and not (first and isinstance(x, Tensor)):
             return np.moveaxis(array, -1, 0)
         if first:

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from sandglass.data import cache
 from sandglass.data.rows import Rows, cut
-from sandglass.data.sources import decoding, framing, images
+from sandglass.data.sources import decoding, depth, framing, images
 from sandglass.data.sources.layouts import Item, list_splits
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform, Transform
-from sandglass.errors import DataError, SaveError
+from sandglass.errors import ConfigError, DataError, SaveError
 
 _FEW = 5
 _MANY = 2000  # pictures from which a bar is shown
@@ -86,7 +86,10 @@ def read_items(
         DataError: pictures of several sizes without ``size``, no readable picture, or, with ``"stop"``, one that cannot
             be read.
         SaveError: ``cache`` is True and the cache cannot be written.
+        ConfigError: another number of channels.
     """
+    if channels not in (None, 1, 3, 4):
+        raise ConfigError(f"channels must be 1, 3 or 4 for pictures, not {channels}; other numbers are for arrays.")
     every = [item for found in items.values() for item in found]
     with images.quiet():
         read = _read(every, Asked(size, fit, channels, value_range, transform, half, role), folder, cache)
@@ -103,7 +106,9 @@ def read_items(
             f"{len(bad)} of the {len(every)} pictures cannot be read. The first: {first}. "
             "Remove or repair them, or leave them out with on_bad='skip' (--on-bad skip)."
         )
-    notes = [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(read.remarks.items())]
+    notes = [f"{_count(n, 'picture')}: {remark}" for remark, n in sorted(depth.summed(read.remarks).items())]
+    if value_range is not None and not any(remark.startswith("values from") for remark in read.remarks):
+        notes.append("value_range changed no picture: it is for pictures of floats or of more than 8 bits")
     if bad:
         some = "; ".join(": ".join(pair) for pair in bad[:_FEW])
         more = f"; and {len(bad) - _FEW} more" if len(bad) > _FEW else ""

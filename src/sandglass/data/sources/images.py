@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sandglass.data.sources import depth
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 
 if TYPE_CHECKING:
@@ -193,7 +194,10 @@ def normal(
     if image.format in ("GIF", "WEBP", "PNG", "TIFF", "MPO") and getattr(image, "is_animated", False):
         done.add("several frames, only the first was read")
     if image.mode in ("RGB", "RGBA") and top > 255:
-        done.add("16-bit colour reduced to 8 bits")
+        done.add(depth.COLOUR)
+        extrema: Any = image.getextrema()
+        most = max(high for _, high in extrema[:3])
+        done |= {depth.unused(most.bit_length() + 8, 16, "colours")} if most < 128 else set()
     upright = image
     # A JPEG without such metadata has no orientation; most small ones have none, and reading EXIF takes time.
     if (image.format != "JPEG" or _TURNING & image.info.keys()) and image.getexif().get(0x0112, 1) != 1:
@@ -249,7 +253,8 @@ def _deep_grey(image: Image, top: int) -> tuple[Image, set[str]]:
             "white, value_range=(low, high) (--value-range LOW,HIGH)"
         )
     result: Image = pillow().fromarray(((values * 510 + top) // (2 * top)).astype(np.uint8))
-    return result, {f"{bits}-bit grey scaled to 8 bits"}
+    used = int(values.max()).bit_length() if values.size else bits
+    return result, {depth.scaled(bits), *([depth.unused(used, bits)] if used < bits else [])}
 
 
 def _ranged(image: Image, value_range: tuple[float, float]) -> tuple[Image, set[str]]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data.sources import arrays, tables
-from sandglass.data.sources.raw import SPLITS, Pairs, Part, Raw, number_classes
+from sandglass.data.sources import arrays, axes, depth, tables
+from sandglass.data.sources.axes import Form
+from sandglass.data.sources.raw import Pairs, Part, Raw, number_classes
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
-from sandglass.errors import DataError
+from sandglass.errors import ConfigError, DataError
 
 
 def read_pairs(
@@ -22,6 +22,8 @@ def read_pairs(
     fit: str | None = None,
     channels: int | None = None,
     transform: Transform | None = None,
+    value_range: tuple[float, float] | None = None,
+    channels_at: axes.Axis | None = None,
 ) -> Raw:
     """Reads splits of arrays, tensors or DataFrames, all of the same type.
 
@@ -29,12 +31,18 @@ def read_pairs(
         pairs: the splits.
         size: height and width of pictures; also reshapes rows ``(N, C * H * W)`` to pictures.
         fit: how pictures are resized.
-        channels: 1, 3 or 4.
+        channels: number of channels.
         transform: a fitted transform, or None.
+        value_range: values of pictures that become 0 and 1.
+        channels_at: which end of arrays of four dimensions has the channels.
     """
     for split, (x, y) in pairs.items():
-        if y is not None and len(y) != len(x):
-            raise DataError(f"'{split}' has {len(x)} examples and {len(y)} labels; give one label per example.")
+        if np.ndim(x) == 0:
+            raise DataError(f"'{split}' is a single number; give rows (N, D) or pictures (N, H, W).")
+        if y is not None and not hasattr(y, "__len__"):
+            raise DataError(f"The labels of '{split}' are a {type(y).__name__}; give one class per example, (N,).")
+        if y is not None and _length(y) != len(x):
+            raise DataError(f"'{split}' has {len(x)} examples and {_length(y)} labels; give one label per example.")
     pairs = {s: pair for s, pair in pairs.items() if s == "train" or len(pair[0])}
     labels, classes = number_classes({split: y for split, (_, y) in pairs.items()})
     first = pairs["train"][0]
@@ -48,64 +56,24 @@ def read_pairs(
     else:
         unfold, depth = size, channels or 1
     joined = _join({s: _unfold(x, unfold, depth) for s, (x, _) in pairs.items()})
+    flat = np.ndim(first) == 2 and unfold is not None
     lengths = [len(x) for x, _ in pairs.values()]
+    form = None
     if transform is None:
-        x, transform, notes = _understand(joined, size, fit, channels)
+        x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, flat=flat)
     else:
-        x, notes = _obey(joined, transform), ()
+        x, notes = _obey(joined, transform, channels_at)
+    if len(x) != sum(lengths):  # a single picture
+        raise DataError(f"An array of shape {np.shape(first)} is one picture; give x[None].")
     parts = {s: Part(part, labels[s]) for s, part in zip(pairs, torch.split(x, lengths), strict=True)}
-    return Raw(parts, transform if isinstance(transform, ImageTransform) else None, classes=classes, notes=notes)
+    forms = {} if form is None else {"": form}
+    known = transform if isinstance(transform, ImageTransform) else None
+    return Raw(parts, known, classes=classes, notes=notes, forms=forms)
 
 
-def read_dataset(dataset: Any, *, labels: bool) -> tuple[list[Any], Any]:
-    """Examples and labels of a map-style ``torch.utils.data.Dataset``.
-
-    Raises:
-        DataError: it cannot be indexed, or is empty.
-    """
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise DataError("The dataset cannot be indexed; give a map-style one, with __len__ and __getitem__.")
-    items = [dataset[i] for i in range(len(dataset))]
-    if not items:
-        raise DataError("The dataset has no examples.")
-    if not isinstance(items[0], tuple | list):
-        return items, None
-    if len(items[0]) < 2:
-        return [item[0] for item in items], None
-    y = [item[1].item() if isinstance(item[1], Tensor) and item[1].numel() == 1 else item[1] for item in items]
-    return [item[0] for item in items], y if labels else None
-
-
-def stack(found: list[Any]) -> Any:
-    """Stacks examples to an array or tensor.
-
-    Raises:
-        DataError: their shapes differ.
-    """
-    tensors = isinstance(found[0], Tensor)
-    shapes = sorted({tuple(np.shape(x)) for x in found})
-    if len(shapes) > 1:
-        raise DataError(f"The examples have {len(shapes)} shapes, such as {shapes[0]} and {shapes[1]}; use only one.")
-    x = torch.stack(found) if tensors else torch.from_numpy(np.stack([arrays.plain(x) for x in found]))
-    if x.ndim == 3:
-        return x[:, None]  # items of two dimensions are grey pictures
-    return x if tensors else x.numpy()
-
-
-def name_splits(source: Mapping[str, Any]) -> Pairs:
-    """Splits from a mapping: ``{"train": (x, y), "test": x}``.
-
-    Raises:
-        DataError: no ``"train"``, or a name that is not a split.
-    """
-    pairs: Pairs = {}
-    for key, value in source.items():
-        if str(key) not in SPLITS:
-            raise DataError(f"'{key}' is not a split; name them train, validation and test.")
-        pairs[SPLITS[str(key)]] = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
-    if "train" not in pairs:
-        raise DataError(f"The splits {', '.join(pairs) or '(none)'} do not include 'train'.")
-    return pairs
+def _length(y: Any) -> int:
+    shape = getattr(y, "shape", None)
+    return (shape[0] if shape else 1) if shape is not None else len(y)
 
 
 def _unfold(x: Any, size: tuple[int, int] | None, channels: int) -> Any:
@@ -138,51 +106,92 @@ def _join(xs: dict[str, Any]) -> Any:
 
 
 def _understand(
-    x: Any, size: tuple[int, int] | None, fit: str | None, channels: int | None
-) -> tuple[Tensor, Transform | None, tuple[str, ...]]:
-    """The stored examples, their transform if it needs no fitting, and notes."""
-    reading = arrays.read_array(x)
-    found, notes = reading.x, reading.notes
-    if reading.nature == "real" or found.ndim == 2:
-        return found, None, notes
+    x: Any,
+    size: tuple[int, int] | None,
+    fit: str | None,
+    channels: int | None,
+    value_range: tuple[float, float] | None,
+    channels_at: axes.Axis | None,
+    *,
+    flat: bool,
+) -> tuple[Tensor, Transform | None, Form, tuple[str, ...]]:
+    """The stored examples, their transform if it needs no fitting, the form of the array, and notes."""
+    reading = arrays.read_array(x, channels=channels, channels_at=channels_at, value_range=value_range)
+    found, notes, form = reading.x, reading.notes, reading.form
+    form = Form("ND", form.dtype) if flat else form
+    if found.ndim == 2:
+        return found, None, form, notes
     natural = (int(found.shape[1]), tuple(int(n) for n in found.shape[2:]))
-    binary = reading.nature == "binary"
     same = natural == (channels or natural[0], size or natural[1])
+    if reading.nature == "real":
+        if not same or fit is not None:
+            raise ConfigError(
+                "size, fit and channels convert pictures, and these values are modelled as real numbers; give the "
+                f"values of black and white, {depth.range_option(float(np.min(x)), float(np.max(x)))}."
+            )
+        return found, None, form, notes
+    binary = reading.nature == "binary"
+    if form.layout == "NHW" and (channels or 1) != 1:
+        form = Form("NHWC", form.dtype)
     transform = ImageTransform(
         size or natural[1],  # type: ignore[arg-type]
         channels or natural[0],
         fit or "crop",
         2 if binary else 256,
         continuous=reading.nature == "unit" and same,
+        value_range=value_range,
+        layout=form.layout,
+        dtype=form.dtype,
     )
     if same:
-        return found, transform, notes
+        return found, transform, form, notes
     if reading.nature == "unit":
         notes = (*notes, "values in [0, 1] were rounded to 256 levels")
     notes = (*notes, f"{len(found)} pictures: converted from {natural[0]}x{natural[1][0]}x{natural[1][1]} "
              f"to {transform.channels}x{transform.size[0]}x{transform.size[1]} ({transform.fit})")  # fmt: skip
-    return transform.apply(found.bool() if binary else found), transform, notes
+    return transform.stored(found.bool() if binary else found), transform, form, notes
 
 
-def _obey(x: Any, transform: Transform) -> Tensor:
+def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[Tensor, tuple[str, ...]]:
     """Prepares new data for a fitted transform; rows and real arrays are transformed later, with their own checks."""
     if isinstance(transform, TableTransform):
         if np.ndim(x) != 2:
             raise DataError(f"The model reads rows of {len(transform.columns)} columns; got an array {np.shape(x)}.")
-        return torch.from_numpy(np.array(arrays.plain(x), np.float64, order="C"))
+        return torch.from_numpy(np.array(arrays.plain(x), np.float64, order="C")), ()
     array = arrays.plain(x)
     if array.ndim < 3:
         raise DataError(f"The model reads pictures or arrays of three dimensions; got an array {array.shape}.")
+    channels = transform.spec().shape[0]
     if isinstance(transform, ArrayTransform):
-        array = arrays.channels_first(array, tensor=isinstance(x, Tensor), real=True)
-        return torch.from_numpy(np.array(array, np.float64, order="C"))
-    reading = arrays.read_array(x)
+        layout = axes.layout_of(
+            array.shape,
+            channels=channels,
+            channels_at=channels_at or _end(array, transform),
+            tensor=isinstance(x, Tensor),
+        )
+        return torch.from_numpy(np.array(axes.channels_first(array, layout), np.float64, order="C")), ()
+    assert isinstance(transform, ImageTransform)
+    reading = arrays.read_array(
+        x,
+        channels=channels,
+        channels_at=channels_at or _end(array, transform),
+        value_range=transform.value_range,
+    )
     if reading.nature == "real":
         raise DataError(
             f"The model reads pictures of bytes or in [0, 1]; got values from {array.min():.4g} to {array.max():.4g}."
         )
-    whole = reading.nature == "binary" and (array.dtype.kind in "bf" or getattr(transform, "levels", 256) == 2)
-    return transform.apply(reading.x.bool() if whole else reading.x)
+    whole = reading.nature == "binary" and (array.dtype.kind in "bf" or transform.levels == 2)
+    clipped = tuple(note for note in reading.notes if "clipped" in note)
+    return transform.stored(reading.x.bool() if whole else reading.x), clipped
+
+
+def _end(array: np.ndarray[Any, Any], transform: Transform) -> axes.Axis | None:
+    """The end of an array that has the channels, if it has the shape of those that a model was trained on."""
+    axis = {"NHWC": 3, "NCHW": 1}.get(transform.layout)
+    if axis is None or array.ndim != 4 or array.shape[axis] != transform.spec().shape[0]:
+        return None
+    return "last" if axis == 3 else "first"
 
 
 def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sandglass.data.dataset import Mixture
 from sandglass.data.rows import take
+from sandglass.data.sources.axes import Form
 from sandglass.data.transform import Transform
 from sandglass.errors import DataError
 
@@ -80,6 +81,8 @@ class Raw:
         mixture: the data distribution, if it is known.
         given: the transforms already applied to companions, by name; None for one that is still to be fitted.
         made: derivations of derived companions, by name.
+        forms: layout and type of arrays whose transform is still to be fitted, by name of the companion; ``""`` for
+            the examples.
     """
 
     parts: Mapping[str, Part]
@@ -92,6 +95,7 @@ class Raw:
     mixture: Mixture | None = None
     given: Mapping[str, Transform | None] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
+    forms: Mapping[str, Form] = field(default_factory=dict)
 
     def noted(self, *notes: str) -> Raw:
         """A copy with more notes."""

@@ -1,0 +1,57 @@
+"""Converts what is handed to a model, arrays and lists of numbers, to tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sandglass.errors import DataError
+
+
+def numbers(value: Any, shape: tuple[int, ...], name: str, like: Tensor, levels: int = 256) -> Tensor:
+    """Examples or codes ``(B, *shape)`` as a tensor.
+
+    Args:
+        value: an array of any type of numbers, byte order and strides, a tensor, or nested lists.
+        shape: of one of them.
+        name: what takes them, for messages.
+        like: a tensor whose device and type the result has.
+        levels: number of levels of pictures ``(C, H, W)``; their bytes are divided by ``levels - 1``.
+
+    Raises:
+        DataError: not numbers, or of another shape.
+
+    Example:
+        >>> numbers(np.full((2, 1, 1, 1), 255, np.uint8), (1, 1, 1), "encode()", torch.zeros(1)).flatten()
+        tensor([1., 1.])
+        >>> numbers([[1.0, 2.0]], (3,), "encode()", torch.zeros(1))
+        Traceback (most recent call last):
+        sandglass.errors.DataError: encode() takes numbers (B, 3), not (1, 2).
+    """
+    found = value if isinstance(value, Tensor) else _tensor(value, name)
+    if found.dim() != len(shape) + 1 or found.shape[1:] != shape:
+        raise DataError(f"{name} takes numbers (B, {', '.join(map(str, shape))}), not {tuple(found.shape)}.")
+    if found.is_complex():
+        raise DataError(f"{name} takes real numbers, not {found.dtype}.")
+    whole = found.dtype == torch.uint8 and len(shape) == 3
+    found = found.to(like.device, like.dtype)
+    return found / (levels - 1) if whole else found
+
+
+def _tensor(value: Any, name: str) -> Tensor:
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} takes an array of numbers: {' '.join(str(error).split())}.") from error
+    if array.dtype.kind not in "buif":
+        what = (
+            f"an array of {array.dtype}"
+            if isinstance(value, np.ndarray | list | tuple)
+            else f"a {type(value).__name__}"
+        )
+        raise DataError(f"{name} takes numbers, a Batch, an array or a tensor, not {what}.")
+    wide = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
+    return torch.from_numpy(np.array(array, dtype=wide, order="C"))

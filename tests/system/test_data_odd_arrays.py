@@ -1,0 +1,239 @@
+"""Odd arrays, lists and datasets: each is read, or refused in one line that says what to give instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+import sandglass
+from sandglass.data.load import load_data
+from sandglass.errors import DataError, SandglassError
+from sandglass.registry import build
+
+RNG = np.random.default_rng(0)
+X = RNG.random((12, 6, 5))
+ROWS = RNG.normal(size=(12, 4))
+
+
+class Labelled:
+    """An array with names for its axes, like those of xarray."""
+
+    def __init__(self, values: Any) -> None:
+        self.values = values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.asarray(self.values, dtype)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, i: Any) -> Labelled:
+        return Labelled(self.values[i])
+
+
+class Endless(IterableDataset):  # type: ignore[type-arg]
+    def __iter__(self) -> Iterator[Any]:
+        return iter(torch.from_numpy(X))
+
+
+class Unsized(Dataset):  # type: ignore[type-arg]
+    def __getitem__(self, i: int) -> Any:
+        return X[i]
+
+
+def masked(x: Any) -> Any:
+    return np.ma.masked_array(x, np.arange(x.size).reshape(x.shape) == 3)
+
+
+def fields() -> Any:
+    return np.array([(1, 2.0), (3, 4.0)], dtype=[("a", "i4"), ("b", "f8")])
+
+
+READ: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
+    "half precision": (lambda: X.astype(np.float16), (1, 6, 5)),
+    "long double": (lambda: X.astype(np.longdouble), (1, 6, 5)),
+    "Boolean pictures": (lambda: X > 0.5, (1, 6, 5)),
+    "column-major": (lambda: np.asfortranarray(X), (1, 6, 5)),
+    "negative strides": (lambda: X[::-1, ::-1], (1, 6, 5)),
+    "every other": (lambda: X[::2, ::2], (1, 3, 5)),
+    "big-endian": (lambda: X.astype(">f4"), (1, 6, 5)),
+    "broadcast": (lambda: np.broadcast_to(X[:1], X.shape), (1, 6, 5)),
+    "masked rows": (lambda: masked(ROWS), (4,)),
+    "masked nowhere": (lambda: np.ma.masked_array(X), (1, 6, 5)),
+    "one picture": (lambda: X[None, 0], (1, 6, 5)),
+    "one row": (lambda: ROWS[:1], (4,)),
+    "one pixel": (lambda: X[:, :1, :1], None),  # type: ignore[dict-item]
+    "channels of one pixel": (lambda: RNG.random((12, 1, 1, 7)), (1, 1, 7)),
+    "objects with an array": (lambda: Labelled(X), (1, 6, 5)),
+    "read-only": (lambda: np.frombuffer(X.tobytes()).reshape(X.shape), (1, 6, 5)),
+    "a matrix": (lambda: np.asmatrix(ROWS), (4,)),
+    "large rows": (lambda: ROWS * 1e30, (4,)),
+    "constant": (lambda: np.full((12, 6, 5), 7.5), (1, 6, 5)),
+    "nested lists": (lambda: X.tolist(), (1, 6, 5)),
+    "a list of arrays": (lambda: list(X), (1, 6, 5)),
+    "a list of tensors": (lambda: list(torch.from_numpy(X)), (1, 6, 5)),
+    "a list of pairs": (lambda: [(x, i % 2) for i, x in enumerate(X)], (1, 6, 5)),
+    "a list of lists of pairs": (lambda: [[x, "ab"[i % 2]] for i, x in enumerate(X)], (1, 6, 5)),
+    "a list of pictures": (lambda: [Image.fromarray((255 * x).astype(np.uint8)) for x in X], (1, 6, 5)),
+    "splits of lists": (lambda: {"train": list(X), "test": list(X[:3])}, (1, 6, 5)),
+    "a tensor with gradients": (lambda: torch.rand(12, 1, 6, 5, requires_grad=True), (1, 6, 5)),
+    "a list with gradients": (lambda: [torch.rand(6, 5, requires_grad=True) for _ in range(9)], (1, 6, 5)),
+    "a half tensor": (lambda: torch.from_numpy(X).half(), (1, 6, 5)),
+    "a bfloat16 tensor": (lambda: torch.from_numpy(X).bfloat16(), (1, 6, 5)),
+    "a tensor of views": (lambda: torch.from_numpy(X).movedim(0, -1).movedim(-1, 0), (1, 6, 5)),
+    "a dataset of tensors": (lambda: TensorDataset(torch.from_numpy(X), torch.arange(12) % 2), (1, 6, 5)),
+    "Keras's pairs": (lambda: ((X, np.arange(12)[:, None] % 3), (X[:5], np.arange(5)[:, None] % 3)), (1, 6, 5)),
+}  # fmt: skip
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "no dimension": (lambda: np.array(3.0), "single number"),
+    "a number in a tensor": (lambda: torch.tensor(3.0), "single number"),
+    "one dimension": (lambda: X[:, 0, 0], "give rows"),
+    "a series": (lambda: pd.Series(X[:, 0, 0]), "give rows"),
+    "five dimensions": (lambda: np.zeros((4, 3, 5, 6, 7)), "pictures are"),
+    "objects": (lambda: X.astype(object), "not numbers"),
+    "complex": (lambda: X * 1j, "two channels"),
+    "a complex tensor": (lambda: torch.from_numpy(X) * 1j, "two channels"),
+    "fields": (fields, r"pandas\.DataFrame\(x\)"),
+    "dates": (lambda: np.array([["2020-01-01"]], dtype="M8[D]"), "pandas DataFrame"),
+    "masked pictures": (lambda: masked(X), r"filled\(0\)"),
+    "nothing": (lambda: X[:0], "at least one example"),
+    "no width": (lambda: X[:, :, :0], "at least one example"),
+    "an empty list": (lambda: [], "at least one example"),
+    "NaN in pictures": (lambda: np.where(X > 0.99, np.nan, X), "missing or infinite"),
+    "only NaN": (lambda: np.full((4, 3), np.nan), "only NaN"),
+    "infinite rows": (lambda: np.where(ROWS > 1, np.inf, ROWS), "infinite"),
+    "huge": (lambda: X * 1e300, "too large"),
+    "huge rows": (lambda: ROWS * 1e300, "larger than"),
+    "unequal lists": (lambda: [[1.0, 2.0], [3.0]], "same length"),
+    "unequal arrays": (lambda: [X[0], X[0, :3]], "2 shapes"),
+    "unequal pairs": (lambda: [(X[0], 1), (X[1],)], "not all pairs"),
+    "a sparse matrix": (lambda: scipy.sparse.csr_matrix(ROWS), r"x\.toarray\(\)"),
+    "a sparse array": (lambda: scipy.sparse.coo_array(ROWS), r"x\.toarray\(\)"),
+    "a sparse tensor": (lambda: torch.from_numpy(ROWS).to_sparse(), r"x\.to_dense\(\)"),
+    "a sparse matrix with labels": (lambda: (scipy.sparse.csr_matrix(ROWS), np.arange(12) % 2), r"x\.toarray\(\)"),
+    "a tensor of 8 bits": (lambda: torch.zeros(4, 1, 6, 5).to(torch.float8_e4m3fn), r"x\.float\(\)"),
+    "a tensor of no device": (lambda: torch.zeros(4, 6, 5, device="meta"), "x"),
+    "a generator": (lambda: (x for x in X), r"list\(\.\.\.\)"),
+    "an iterator": (lambda: iter(X), r"list\(\.\.\.\)"),
+    "a dataset of unknown length": (Endless, r"list\(\.\.\.\)"),
+    "a dataset without a length": (Unsized, r"\[data\[i\] for i in range\(n\)\]"),
+    "a loader": (lambda: DataLoader(TensorDataset(torch.from_numpy(X))), r"loader\.dataset"),
+    "a loader of unknown length": (lambda: DataLoader(Endless()), r"list\(loader\.dataset\)"),
+    "a set": (lambda: {1.0, 2.0}, "cannot be read|list"),
+    "a function": (lambda: len, "cannot be read"),
+    "one Pillow picture": (lambda: Image.new("L", (5, 6)), r"\[picture\]"),
+    "a tuple of three": (lambda: (X, X, X), r"\(x, y\)"),
+    "two sets as a pair": (lambda: (X, X), "one class per example"),
+    "pairs of unequal length": (lambda: ((X, np.arange(3)), (X, np.arange(12))), "12 examples and 3 labels"),
+    "pairs of other sizes": (lambda: ((X, np.arange(12)), (X[:, :4], np.arange(12))), "same type and shape"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+def test_an_odd_array_is_read(name: str) -> None:
+    make, shape = READ[name]
+    if shape is None:  # two readings
+        with pytest.raises(DataError, match="channels=1"):
+            load_data(make())
+        return
+    data = load_data(make())
+    assert data.spec.shape == shape
+    assert all(bool(torch.isfinite(part.batch(slice(None)).x).all()) for part in data.splits.values())
+    assert sandglass.inspect(make()).facts["examples"] > 0
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_read_is_refused_in_a_line_with_a_way(name: str) -> None:
+    make, words = REFUSED[name]
+    with pytest.raises(DataError, match=words) as caught:
+        load_data(make())
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    try:
+        sandglass.inspect(make())
+    except SandglassError as error:
+        assert "\n" not in str(error)
+
+
+def test_masked_values_of_rows_are_missing() -> None:
+    data = load_data(masked(ROWS), validation=0, test=0)
+    assert data.train.mask is not None and int((~data.train.mask).sum()) == 1
+
+
+def test_pairs_as_keras_gives_them_are_training_and_test_set(tmp_path: Path) -> None:
+    x, y = (255 * X).astype(np.uint8), np.arange(12)[:, None] % 3
+    data = load_data(((x, y), (x[:5], y[:5])))
+    assert {split: len(part) for split, part in data.splits.items()} == {"train": 11, "validation": 1, "test": 5}
+    assert data.classes == ("0", "1", "2") and data.splits["test"].y.tolist() == y[:5, 0].tolist()
+    run = sandglass.train("ae", ((x, y), (x[:5], y[:5])), out=tmp_path / "run", epochs=1, net="mlp", latent_dim=2)
+    assert run.config["data"]["examples"]["test"] == 5
+    rows = load_data(((ROWS, y), (ROWS[:5], y[:5])))
+    assert len(rows.splits["test"]) == 5
+
+
+def test_the_ways_that_are_named_work() -> None:
+    loader = DataLoader(TensorDataset(torch.from_numpy(X), torch.arange(12) % 2))
+    assert load_data(loader.dataset).classes == ("0", "1")
+    assert load_data(list(DataLoader(Endless()).dataset)).spec.shape == (1, 6, 5)
+    unsized = Unsized()
+    assert load_data([unsized[i] for i in range(12)]).spec.shape == (1, 6, 5)
+    assert load_data(scipy.sparse.csr_matrix(ROWS).toarray()).spec.shape == (4,)
+    assert load_data(torch.from_numpy(ROWS).to_sparse().to_dense()).spec.shape == (4,)
+    assert load_data(pd.DataFrame(fields())).spec.shape == (2,)
+    assert load_data([Image.new("L", (5, 6))]).spec.shape == (1, 6, 5)
+
+
+MODEL = build("vae", sandglass.Spec((1, 6, 5), "unit"), latent_dim=2, net="mlp").eval()
+
+
+@pytest.mark.parametrize("method", ["encode", "reconstruct", "posterior", "bound", "log_prob", "decode", "embed"])
+@pytest.mark.parametrize("kind", ["float64", "float16", "big-endian", "reversed", "list", "column-major", "read-only"])
+def test_a_model_takes_arrays(method: str, kind: str) -> None:
+    x: Any = RNG.random((3, 2)) if method in ("decode", "embed") else X[:3, None]
+    tensor = torch.as_tensor(x, dtype=torch.float32)
+    x = {
+        "float64": x,
+        "float16": x.astype(np.float16),
+        "big-endian": x.astype(">f4"),
+        "reversed": x[::-1],
+        "list": x.tolist(),
+        "column-major": np.asfortranarray(x),
+        "read-only": np.frombuffer(x.tobytes()).reshape(x.shape),
+    }[kind]
+    tensor = tensor.flip(0) if kind == "reversed" else tensor
+    tensor = tensor.half().float() if kind == "float16" else tensor
+
+    def value(found: Any) -> torch.Tensor:
+        return found if isinstance(found, torch.Tensor) else getattr(found, "elbo", getattr(found, "mean", None))
+
+    torch.manual_seed(0)
+    made = value(getattr(MODEL, method)(x))
+    torch.manual_seed(0)
+    assert torch.allclose(made, value(getattr(MODEL, method)(tensor)), atol=1e-6)
+
+
+def test_bytes_of_pictures_become_what_a_model_reads() -> None:
+    levels = (255 * X[:3, None]).astype(np.uint8)
+    codes = MODEL.encode(levels.astype(np.float32) / 255)
+    assert torch.allclose(MODEL.encode(levels), codes) and torch.allclose(MODEL.encode(torch.from_numpy(levels)), codes)
+    assert MODEL.interpolate(levels[:1], levels[1:2], 3).shape == (1, 3, 1, 6, 5)
+
+
+@pytest.mark.parametrize("method", ["encode", "reconstruct", "decode", "log_prob"])
+@pytest.mark.parametrize(
+    "value", [X[:3], X[0, 0], 3.0, "a", None, object(), [[1], [2, 3]], X[:3].astype(object), X[:3] * 1j, {"x": X}]
+)
+def test_what_a_model_cannot_take_is_refused_in_a_line(method: str, value: Any) -> None:
+    with pytest.raises(DataError, match=rf"{method}\(\) takes") as caught:
+        getattr(MODEL, method)(value)
+    assert "\n" not in str(caught.value)
