@@ -165,19 +165,25 @@ def test_a_checkerboard_wins_by_precision_and_not_by_the_rule() -> None:
     board = group("board", two_sample_auc=(1.0, 0.002), precision=(0.99, 0.01), coverage=(0.93, 0.01),
                   grid=(14.3, 0.5), grid_period=(2, 0))  # fmt: skip
     blurred = group("blurred", two_sample_auc=(0.999, 0.001), precision=(0.7, 0.02), coverage=(0.3, 0.02))
-    assert headline(rankings([board, blurred])) == Headline(["blurred"], [], 2, ("board",))
+    assert headline(rankings([board, blurred])) == Headline(["blurred"], [], 2, {"board": "a grid"})
     two = [board, Group("other", board.figures)]
     assert headline(rankings(two)) == Headline(["board", "other"], ["two_sample_auc", "coverage"], 2)
     collapsed = group("collapsed", two_sample_auc=(0.9, 0.02), coverage=(0.03, 0.01), spread=(0.05, 0.01))
-    assert headline(rankings([collapsed, blurred])) == Headline(["blurred"], [], 2, ("collapsed",))
+    assert headline(rankings([collapsed, blurred])) == Headline(["blurred"], [], 2, {"collapsed": "collapsed"})
     better = group("better", two_sample_auc=(0.7, 0.02), precision=(0.5, 0.02), coverage=(0.6, 0.02), fid=(99, 1.0))
-    assert headline(rankings([board, blurred, better])) == Headline(["better"], ["two_sample_auc"], 3, ("board",))
+    assert headline(rankings([board, blurred, better])) == Headline(
+        ["better"], ["two_sample_auc"], 3, {"board": "a grid"}
+    )
+    blocks = group("blocks", two_sample_auc=(1.0, 0.0), coverage=(0.03, 0.01), precision=(0.09, 0.02))
+    left_out = {"blocks": "far from the examples", "collapsed": "collapsed"}
+    assert headline(rankings([blocks, collapsed, blurred])) == Headline(["blurred"], [], 3, left_out)
+    assert headline(rankings([blocks, collapsed])) == Headline(["collapsed"], ["two_sample_auc"], 2)
 
 
 def test_a_higher_likelihood_does_not_make_up_for_a_grid() -> None:
     board = group("board", elbo=(-9, 0.1), grid=(14.3, 0.5), grid_period=(2, 0))
     plain = group("plain", elbo=(-10, 0.1), grid=(0.3, 0.5), grid_period=(2, 0))
-    assert headline(rankings([board, plain])) == Headline(["plain"], [], 2, ("board",))
+    assert headline(rankings([board, plain])) == Headline(["plain"], [], 2, {"board": "a grid"})
 
 
 def test_nearly_every_sample_told_apart_is_a_tie_and_so_is_a_half_or_less() -> None:

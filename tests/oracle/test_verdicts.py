@@ -8,7 +8,7 @@ import pytest
 
 from sandglass.core import Spec
 from sandglass.metrics.spectrum import CLEAR
-from sandglass.metrics.verdicts import BLURRED, COLLAPSED, DIFFERENT, PARTIAL, sentences
+from sandglass.metrics.verdicts import BLURRED, COLLAPSED, DETAIL, DIFFERENT, PARTIAL, VARIED, sentences
 
 IMAGE = Spec((3, 32, 32), "unit")
 
@@ -42,6 +42,10 @@ def made(unit: str = "1", **figures: tuple[float | None, float | None]) -> dict[
             {"copies": (0.4, 0.02), "nearest_ratio": (0.1, 0.01)},
             "copied: 40 % of samples are as good as copies of training examples",
         ),
+        ({"spread": (0.32, 0.03)}, "little variety: the samples vary 32 % as much as the examples"),
+        ({"patches_fine": (0.69, 0.02)}, "wrong in fine detail, by noise or smears: a patch distance of 0.69"),
+        ({"patches_fine": (0.69, 0.02), "sharpness": (0.5, 0.01)}, "blurred: half the sharpness of the examples"),
+        ({"coverage": (0.4, 0.02), "spread": (0.3, 0.02)}, "much is missing: 40 % of examples have a sample near them"),
         ({"two_sample_auc": (None, None)}, "broken: the model generates values that are not finite"),
     ],
 )
@@ -62,6 +66,8 @@ def test_units() -> None:
         ("coverage", PARTIAL, -1),
         ("grid", CLEAR, 1),
         ("sharpness", BLURRED, -1),
+        ("spread", VARIED, -1),
+        ("patches_fine", DETAIL, 1),
         ("two_sample_accuracy", DIFFERENT, 1),
     ],
 )
@@ -81,3 +87,11 @@ def test_rows_are_neither_blurred_nor_visibly_different() -> None:
 
 def test_nothing_is_said_of_nothing() -> None:
     assert sentences({}) == []
+
+
+def test_of_samples_like_no_example_no_class_is_said_to_be_missing() -> None:
+    class_figure = {
+        "least_class": {"value": 0.0, "stderr": 0.01, "n": 500, "unit": "1", "note": "class 'a' is 0 %; by"}
+    }
+    assert sentences(class_figure | made(precision=(0.9, 0.01))) == ["a class is missing: class 'a' is 0 %"]
+    assert sentences(class_figure | made(precision=(0.1, 0.01))) == []

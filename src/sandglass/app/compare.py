@@ -80,12 +80,13 @@ def figures(block: Block) -> None:
     _print(names, [(heading(c), {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names}) for c in block.rankings])
     if any(c.best for c in block.rankings):
         print("* significantly better than every other\n")
-    if not ranked:
-        print("There is no figure to rank these runs by.")
-        return
     for side in block.sides:
         for sentence in side.wrong:
             print(f"{side.name}: {sentence}")
+    if not ranked:
+        alone = len(block.sides) == 1
+        print("Only this run has these examples." if alone else "There is no figure to rank these runs by.")
+        return
     print("\n" * any(side.wrong for side in block.sides) + f"{leading(block)}\n" * bool(leading(block)))
     paired = all(c.difference(n, c.first or n).paired for c in ranked for n in c.results if n != c.first)
     print(f"difference from the best of each figure{', paired by example' if paired else ''}\n")

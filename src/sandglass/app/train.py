@@ -31,7 +31,7 @@ from sandglass.runs.run import Run, find_run
 from sandglass.runs.specification import from_plain
 from sandglass.tasks.trained import of_run
 
-_FEW = 300  # warn below this total number of updates
+_FEW, _FEW_TIMED = 300, 1000  # warn below this total number of updates, and where the time decides
 
 
 def train(words: Sequence[str]) -> int:
@@ -71,6 +71,8 @@ def run_command(words: Sequence[str], processes: Processes) -> int:
         merged = merged | {"model": {"name": name, "options": {}}}
         config = settle(merged, given)
         say(f"No model is named: {name}, because {why}; `sandglass models` lists others.")
+    elif not flags.named(given, layers) and "--print_config" not in given.switches:
+        say(f"No model is named: {name}, because options of it are given; `sandglass models` lists others.")
     if "--print_config" in given.switches:
         print(configure.as_yaml(config), end="")
         return 0
@@ -159,7 +161,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
     stages = model.stages()
     training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     say(f"{name} on {data.about}, {length(training, stages)}")
-    short = few(training.epochs, math.ceil(len(data.train) / training.batch_size))
+    short = few(training.epochs, math.ceil(len(data.train) / training.batch_size), timed=plan is not None)
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
     if plan is not None:
@@ -188,19 +190,30 @@ def length(training: Settled, stages: Sequence[Stage]) -> str:
     return ", then ".join(parts)
 
 
-def few(epochs: int, steps: int) -> str:
+def few(epochs: int, steps: int, *, timed: bool = False) -> str:
     """A warning for a run with too few updates; empty for others.
+
+    Args:
+        epochs: of the run.
+        steps: updates in an epoch.
+        timed: whether the epochs were chosen to fit a time.
 
     Example:
         >>> print(few(30, 1))
-        only 30 updates in total, expect blurred results; use --epochs 2000 for 2,000 updates, or a smaller batch size
+        only 30 updates in total, expect poor results; use --epochs 2000 for 2,000 updates, or a smaller batch size
+        >>> print(few(30, 10, timed=True))
+        only 300 updates fit into the time, expect poor results; give it more minutes
     """
-    if epochs * steps >= _FEW:
+    updates = epochs * steps
+    if updates >= (_FEW_TIMED if timed else _FEW):
         return ""
-    enough, updates = math.ceil(2000 / steps), epochs * steps
+    counts = counted(updates, "update")
+    if timed:
+        return f"only {counts} fit{'s' * (updates == 1)} into the time, expect poor results; give it more minutes"
+    enough = math.ceil(2000 / steps)
     return (
-        f"only {updates} update{'s' * (updates != 1)} in total, expect blurred results; use --epochs {enough} for "
-        f"{enough * steps:,} updates, or a smaller batch size"
+        f"only {counts} in total, expect poor results; use --epochs {enough} for {enough * steps:,} updates, or a "
+        "smaller batch size"
     )
 
 

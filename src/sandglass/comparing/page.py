@@ -69,7 +69,8 @@ def leading(block: Block) -> str:
         return ""
     titles = {ranking.figure: title(ranking) for ranking in block.rankings}
     by = f" by {_listed([titles[name] for name in found.figures])}" if found.figures else ""
-    out = f", leaving out {_listed(found.unusable)} (not finite, collapsed or with a grid)" if found.unusable else ""
+    left_out = [f"{name} ({why})" for name, why in found.unusable.items()]
+    out = f", leaving out {_listed(left_out)}" if left_out else ""
     if len(found.best) == 1:
         return f"Best of all{by}{out}: {found.best[0]}"
     equal = (
@@ -79,7 +80,8 @@ def leading(block: Block) -> str:
 
 
 RULE = (
-    "Runs whose samples are not finite, have collapsed or show a grid are left out while another has none of these. "
+    "Runs whose samples are not finite, have collapsed or show a grid are left out while another has none of these; "
+    "where not all have a likelihood also those whose samples are far from the examples. "
     "Best of all is the run with the highest log p(x), or else bound, where all have a likelihood of one kind. "
     "Otherwise it is the one whose samples a small classifier tells from examples least well (areas above "
     f"{SATURATED:g} count as equal); runs that are equal within the noise are decided by coverage, then by the patch "

@@ -206,7 +206,7 @@ def _block(block: Block) -> dict[str, Any]:
         "data": block.data,
         "split": block.split,
         "runs": {name: [_run(side) for side in sides] for name, sides in block.groups.items()},
-        "best": {"runs": list(best.best), "by": list(best.figures), "left_out": list(best.unusable)} if best else None,
+        "best": {"runs": list(best.best), "by": list(best.figures), "left_out": dict(best.unusable)} if best else None,
         "figures": [_ranking(ranking) for ranking in block.rankings],
     }
 

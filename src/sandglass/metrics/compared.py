@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import NormalDist, median
 from typing import Any
@@ -196,23 +196,24 @@ class Headline:
         best: the groups left at the end: one, or several that no figure tells apart.
         figures: the figures that were used, in order.
         groups: the number of groups that were ranked.
-        unusable: the groups that were left out.
+        unusable: the groups that were left out, with the reasons.
     """
 
     best: Sequence[str]
     figures: Sequence[str]
     groups: int
-    unusable: Sequence[str] = ()
+    unusable: Mapping[str, str] = field(default_factory=dict)
 
 
 def headline(found: Sequence[Ranking]) -> Headline | None:
     """The best of groups evaluated on the same examples, None where there are fewer than two or no figure to use.
 
-    Groups whose samples are not finite, have collapsed or show a grid are left out while another has none of these.
-    With a likelihood of one kind, it is the group with the highest log p(x), or else bound; two groups that differ by
-    no more than the noise are equal. Without, it is the group whose samples a classifier tells from examples least
-    well; among equal ones, that with the highest coverage, then the smallest patch distance, then Fréchet distance.
-    Precision decides nothing, for samples that are all alike can have it.
+    Groups whose samples are not finite, have collapsed or show a grid are left out while another has none of these;
+    without a likelihood also those whose samples are far from the examples. With a likelihood of one kind, it is the
+    group with the highest log p(x), or else bound; two groups that differ by no more than the noise are equal. Without,
+    it is the group whose samples a classifier tells from examples least well; among equal ones, that with the highest
+    coverage, then the smallest patch distance, then Fréchet distance. Precision decides nothing, for samples that are
+    all alike can have it.
 
     Args:
         found: the rankings of :func:`rankings`.
@@ -222,8 +223,9 @@ def headline(found: Sequence[Ranking]) -> Headline | None:
         return None
     whole = {r.figure: r for r in found if set(r.results) == set(groups) and r.better is not None}
     likelihood = next((name for name in LIKELIHOODS if name in whole), None)
-    left = [name for name in groups if not _unusable(found, name)] or groups
-    out, used = tuple(name for name in groups if name not in left), []
+    reasons = {name: _unusable(found, name, far=likelihood is None) for name in groups}
+    left, used = [name for name in groups if not reasons[name]] or groups, []
+    out = {name: reasons[name] for name in groups if name not in left}
     for name in (likelihood,) if likelihood else OTHERWISE:
         if name not in whole or len(left) < 2:
             continue
@@ -232,12 +234,13 @@ def headline(found: Sequence[Ranking]) -> Headline | None:
     return Headline(left, used, len(groups), out) if used or (out and len(left) == 1) else None
 
 
-def _unusable(found: Sequence[Ranking], name: str) -> bool:
-    """Whether most runs of a group generate what :func:`~sandglass.metrics.verdicts.unusable` names."""
+def _unusable(found: Sequence[Ranking], name: str, *, far: bool) -> str:
+    """Why most runs of a group are :func:`~sandglass.metrics.verdicts.unusable`; empty if they are not."""
     own = {ranking.figure: ranking.results[name] for ranking in found if name in ranking.results}
     runs = max(len(results) for results in own.values())
-    bad = [unusable({f: r[i].to_dict() for f, r in own.items() if i < len(r)}) for i in range(runs)]
-    return 2 * sum(bad) > runs
+    each = [unusable({f: r[i].to_dict() for f, r in own.items() if i < len(r)}, far=far) for i in range(runs)]
+    bad = list(filter(None, each))
+    return max(bad, key=bad.count) if 2 * len(bad) > runs else ""
 
 
 def _common(results: Mapping[str, Sequence[Result]]) -> str:

@@ -23,6 +23,13 @@ DIFFERENT = 0.8
 ALIKE = 0.1
 """Spread of the samples below which they are all alike, whether good or bad; real data has 1."""
 
+VARIED = 0.5
+"""Spread below which the samples have little variety, though they are not all alike."""
+
+DETAIL = 0.25
+"""Patch distance at the finest scale above which fine detail is wrong; real data has 0.02 to 0.04, noise of 40 levels
+in 255 has 0.57."""
+
 BLURRED = 0.75
 """Sharpness relative to the examples; a Gaussian blur of one pixel gives about 0.75, one of two 0.57, at 32x32."""
 
@@ -54,25 +61,36 @@ def sentences(metrics: Metrics, spec: Spec | None = None) -> list[str]:
     image = spec is None or spec.is_image
     found = [
         _not_finite(metrics),
-        _missing(metrics),
+        _missing(metrics) or _alike(metrics),
         _neglected(metrics),
         _copied(metrics),
         _grid(metrics) if image else "",
-        _blurred(metrics) if image else "",
+        _blurred(metrics) or _rough(metrics) if image else "",
         _units(metrics),
         _different(metrics, image),
     ]
     return [sentence for sentence in found if sentence]
 
 
-def unusable(metrics: Metrics) -> bool:
-    """Whether the samples are not finite, have collapsed or show a grid, whatever the other figures.
+def unusable(metrics: Metrics, *, far: bool = True) -> str:
+    """In a few words why the samples are unusable, whatever the other figures; empty if they are not.
+
+    Args:
+        metrics: figures by name.
+        far: whether varied samples that are far from the examples are unusable, too.
 
     Example:
         >>> unusable({"coverage": {"value": 0.03, "stderr": 0.01, "n": 500, "unit": "1"}})
-        True
+        'collapsed'
     """
-    return bool(_not_finite(metrics) or _missing(metrics).startswith("collapsed") or _grid(metrics))
+    if _not_finite(metrics):
+        return "not finite"
+    missing = _missing(metrics)
+    if missing.startswith("collapsed"):
+        return "collapsed"
+    if _grid(metrics):
+        return "a grid"
+    return "far from the examples" if far and missing and _below(metrics, "coverage", COLLAPSED) else ""
 
 
 def _not_finite(metrics: Metrics) -> str:
@@ -94,8 +112,15 @@ def _missing(metrics: Metrics) -> str:
     return f"{word}: {_percent(metrics['coverage']['value'])} of examples have a sample near them"
 
 
+def _alike(metrics: Metrics) -> str:
+    if not _below(metrics, "spread", VARIED):
+        return ""
+    return f"little variety: the samples vary {_percent(metrics['spread']['value'])} as much as the examples"
+
+
 def _neglected(metrics: Metrics) -> str:
-    if not _below(metrics, "least_class", NEGLECTED):
+    # Of samples that are like no example, a classifier only guesses the class.
+    if not _below(metrics, "least_class", NEGLECTED) or _below(metrics, "precision", FIDELITY):
         return ""
     return f"a class is missing: {metrics['least_class']['note'].split(';')[0]}"
 
@@ -119,6 +144,12 @@ def _blurred(metrics: Metrics) -> str:
     value = metrics["sharpness"]["value"]
     much = "half the sharpness" if 0.45 <= value < 0.55 else f"{_percent(value)} of the sharpness"
     return f"blurred: {much} of the examples"
+
+
+def _rough(metrics: Metrics) -> str:
+    if not _above(metrics, "patches_fine", DETAIL):
+        return ""
+    return f"wrong in fine detail, by noise or smears: a patch distance of {metrics['patches_fine']['value']:.2f}"
 
 
 def _units(metrics: Metrics) -> str:
