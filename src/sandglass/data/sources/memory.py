@@ -52,10 +52,10 @@ def read_pairs(
         return Raw({s: Part(f, labels[s]) for s, f in frames.items()}, classes=classes, notes=notes)
     if size is None and isinstance(transform, ImageTransform):
         unfold: tuple[int, int] | None = transform.size
-        depth = transform.channels
+        planes = transform.channels
     else:
-        unfold, depth = size, channels or 1
-    joined = _join({s: _unfold(x, unfold, depth) for s, (x, _) in pairs.items()})
+        unfold, planes = size, channels or 1
+    joined = _join({s: _unfold(x, unfold, planes) for s, (x, _) in pairs.items()})
     flat = np.ndim(first) == 2 and unfold is not None
     lengths = [len(x) for x, _ in pairs.values()]
     form = None
