@@ -113,6 +113,17 @@ def test_two_readings_are_asked_about(shape: Any, option: str, values: str) -> N
     assert option in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_numbers_of_channels_that_cannot_be_converted_are_refused() -> None:
+    five = RNG.random((9, 8, 8, 5))
+    with pytest.raises(DataError, match="5 channels were given for 3"):
+        load_data(five, channels=3)
+    with pytest.raises(ConfigError, match="channels must be 1, 3 or 4 for pictures, not 5"):
+        load_data(UNIT, channels=5)
+    with pytest.raises(DataError, match="5 channels were given for 3"):
+        whole(five, transform=whole(UNIT).transform)
+    assert whole(UNIT, channels=1).spec.shape == (1, 10, 9)
+
+
 def test_an_axis_that_is_none_is_refused() -> None:
     for source in ("digits", UNIT[..., 0], UNIT[:, 0, 0]):
         with pytest.raises(ConfigError, match="channels_at is for arrays of four dimensions"):

@@ -130,6 +130,8 @@ def _understand(
                 f"values of black and white, {depth.range_option(float(np.min(x)), float(np.max(x)))}."
             )
         return found, None, form, notes
+    if channels != natural[0]:
+        axes.check_usual(channels)
     binary = reading.nature == "binary"
     if form.layout == "NHW" and (channels or 1) != 1:
         form = Form("NHWC", form.dtype)
