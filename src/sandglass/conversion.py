@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from torch import Tensor
 from sandglass.errors import DataError
 
 
-def numbers(value: Any, shape: tuple[int, ...], name: str, like: Tensor, levels: int = 256) -> Tensor:
+def numbers(value: Any, shapes: Sequence[tuple[int, ...]], name: str, like: Tensor, levels: int = 256) -> Tensor:
     """Examples or codes ``(B, *shape)`` as a tensor.
 
     Args:
         value: an array of any type of numbers, byte order and strides, a tensor, or nested lists.
-        shape: of one of them.
+        shapes: of one of them; the first is named in messages.
         name: what takes them, for messages.
         like: a tensor whose device and type the result has.
         levels: number of levels of pictures ``(C, H, W)``; their bytes are divided by ``levels - 1``.
@@ -25,18 +26,18 @@ def numbers(value: Any, shape: tuple[int, ...], name: str, like: Tensor, levels:
         DataError: not numbers, or of another shape.
 
     Example:
-        >>> numbers(np.full((2, 1, 1, 1), 255, np.uint8), (1, 1, 1), "encode()", torch.zeros(1)).flatten()
+        >>> numbers(np.full((2, 1, 1, 1), 255, np.uint8), [(1, 1, 1)], "encode()", torch.zeros(1)).flatten()
         tensor([1., 1.])
-        >>> numbers([[1.0, 2.0]], (3,), "encode()", torch.zeros(1))
+        >>> numbers([[1.0, 2.0]], [(3,)], "encode()", torch.zeros(1))
         Traceback (most recent call last):
         sandglass.errors.DataError: encode() takes numbers (B, 3), not (1, 2).
     """
     found = value if isinstance(value, Tensor) else _tensor(value, name)
-    if found.dim() != len(shape) + 1 or found.shape[1:] != shape:
-        raise DataError(f"{name} takes numbers (B, {', '.join(map(str, shape))}), not {tuple(found.shape)}.")
+    if not found.dim() or tuple(found.shape[1:]) not in shapes:
+        raise DataError(f"{name} takes numbers (B, {', '.join(map(str, shapes[0]))}), not {tuple(found.shape)}.")
     if found.is_complex():
         raise DataError(f"{name} takes real numbers, not {found.dtype}.")
-    whole = found.dtype == torch.uint8 and len(shape) == 3
+    whole = found.dtype == torch.uint8 and found.dim() == 4
     found = found.to(like.device, like.dtype)
     return found / (levels - 1) if whole else found
 

@@ -455,8 +455,8 @@ def _taking_arrays(capability: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(capability)
     def call(self: Model, value: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(value, Tensor if codes else Batch):
-            shape = (self.code_size,) if codes else self.spec.shape
-            found = numbers(value, shape, name, next(iter(self.parameters())), self.spec.levels)
+            shapes = [(self.code_size,)] if codes else [s.shape for s in (self.spec, *self.spec.beside.values())]
+            found = numbers(value, shapes, name, next(iter(self.parameters())), self.spec.levels)
             value = found if codes else Batch(found)
         return capability(self, value, *args, **kwargs)
 

@@ -113,6 +113,17 @@ def test_two_readings_are_asked_about(shape: Any, option: str, values: str) -> N
     assert option in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_numbers_of_channels_that_cannot_be_converted_are_refused() -> None:
+    five = RNG.random((9, 8, 8, 5))
+    with pytest.raises(DataError, match="5 channels were given for 3"):
+        load_data(five, channels=3)
+    with pytest.raises(ConfigError, match="channels must be 1, 3 or 4 for pictures, not 5"):
+        load_data(UNIT, channels=5)
+    with pytest.raises(DataError, match="5 channels were given for 3"):
+        whole(five, transform=whole(UNIT).transform)
+    assert whole(UNIT, channels=1).spec.shape == (1, 10, 9)
+
+
 def test_an_axis_that_is_none_is_refused() -> None:
     for source in ("digits", UNIT[..., 0], UNIT[:, 0, 0]):
         with pytest.raises(ConfigError, match="channels_at is for arrays of four dimensions"):
@@ -148,9 +159,19 @@ def test_a_depth_that_is_not_used_is_said() -> None:
     assert "value_range=(0, 4095) (--value-range 0,4095)" in note
     assert "value_range=(0, 16)" in whole((16 * UNIT).round().astype(np.uint8)).notes[0]
     assert "value_range=(0, 4095)" in whole(deep.astype(np.int32)).notes[0]
-    assert not whole((255 * UNIT).astype(np.uint8)).notes
+    assert "values reach only 0.0" in whole(deep / 65535).notes[0]
+    assert not whole((255 * UNIT).astype(np.uint8)).notes and not whole(UNIT).notes
     with pytest.raises(DataError, match=r"whole numbers up to 16 .* value_range=\(0, 16\)"):
         load_data((16 * UNIT).round())
+
+
+def test_a_range_is_that_of_the_examples_and_of_sets_like_them() -> None:
+    deep, mask = (4095 * UNIT).astype(np.uint16), (255 * UNIT[..., :1]).astype(np.uint8)
+    data = whole(deep, value_range=(0, 4095), given={"mask": mask}, beside={"b": deep})
+    batch = data.train.batch(slice(None))
+    assert np.array_equal((255 * batch.given["mask"]).round().numpy(), np.moveaxis(mask, -1, 1))
+    assert data.train.beside["b"].batch(slice(None)).x.max() > 0.9
+    same(data.transform.given["mask"].inverse(batch.given["mask"]), mask, 0)
 
 
 @pytest.mark.parametrize("kind", ["from -1 to 1", "bytes", "to 255 with fractions", "Boolean"])

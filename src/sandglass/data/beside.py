@@ -72,8 +72,9 @@ def _read(
     options = {"size": size, "fit": fit, "channels": channels, "transform": known}
     if known is not None:
         pictured = pictured | {"value_range": None}
+    span = {"value_range": pictured["value_range"]}
     if isinstance(source, Home):
         source, pictured = source.place, pictured | {"domain": source.domain}
-    _, where, raw = read(source, False, options, pictured, cache if is_folder(source) else None)
+    _, where, raw = read(source, False, options, pictured, cache if is_folder(source) else None, span)
     raw, transform = prepare(raw, plan, known, ("beside", name))
     return Aside(as_splits(raw, transform, {}), transform, where, raw.notes, raw.bad)

@@ -142,7 +142,9 @@ def load_data(
         sets = {"b": replace(home, domain="b")} | sets
     layout = {k: v for k, v in (("half", home.half), ("domain", home.domain)) if v} if home is not None else {}
     options = {"size": frame, "fit": fit, "channels": channels, "transform": _for_reading(transform)}
-    title, where, raw = read(source, labels, options, pictured | layout, cache, channels_at)
+    title, where, raw = read(
+        source, labels, options, pictured | layout, cache, {"value_range": span, "channels_at": channels_at}
+    )
     wanted = Wanted(
         _named(given, own, pairs, transform),
         read_named("absent", absent),

@@ -15,7 +15,7 @@ from sandglass.data import derived
 from sandglass.data.dataset import Split
 from sandglass.data.fitting import Types
 from sandglass.data.rows import Rows
-from sandglass.data.sources import tables
+from sandglass.data.sources import axes, tables
 from sandglass.data.sources.raw import Raw
 from sandglass.data.splits import Fold, carve, duplicates
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
@@ -219,6 +219,7 @@ def _bring(
         return replace(raw, parts=parts, transform=transform, mixture=None)  # its centres no longer apply
     new = transform
     if new is None:
+        axes.check_usual(channels)
         size, channels = size or old.size, channels or old.channels
         if (size, channels) == (old.size, old.channels):
             return raw

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sandglass.data.sources import archives, axes, folders, images, memory, numpy_files, objects, saved, tables
+from sandglass.data.sources import archives, folders, images, memory, numpy_files, objects, saved, tables
 from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Pairs, Raw
 from sandglass.data.transform import ImageTransform
@@ -22,7 +22,7 @@ def read(
     options: dict[str, Any],
     pictured: dict[str, Any],
     cache: bool | None = None,
-    channels_at: axes.Axis | None = None,
+    arrays: Mapping[str, Any] | None = None,
 ) -> tuple[str, str | dict[str, Any] | None, Raw]:
     """Reads a source.
 
@@ -32,7 +32,7 @@ def read(
         options: ``size``, ``fit``, ``channels`` and ``transform``.
         pictured: further options for picture files: ``value_range``, ``on_bad``, and for pairs ``half`` or ``domain``.
         cache: whether to cache decoded pictures of a folder on disk; None to decide by their size.
-        channels_at: which end of an array has the channels, if its shape does not tell.
+        arrays: further options for arrays: ``value_range`` and ``channels_at``.
 
     Returns:
         A short name, the name or path to read it again (None for Python objects), and the source.
@@ -51,13 +51,13 @@ def read(
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
-        return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache, channels_at)
+        return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache, arrays or {})
     title, found = objects.recognised(source)
     found = _labelled(found, labels)
     if isinstance(found["train"][0], list):
         items = {split: folders.from_pillow(x, y) for split, (x, y) in found.items()}
         return title, None, folders.read_items(items, **_for_images(options), **pictured)
-    return title, None, memory.read_pairs(found, **options, **_for_arrays(pictured, channels_at))
+    return title, None, memory.read_pairs(found, **options, **(arrays or {}))
 
 
 def is_path(source: Any) -> bool:
@@ -103,7 +103,7 @@ def _read_path(
     options: dict[str, Any],
     pictured: dict[str, Any],
     cache: bool | None,
-    channels_at: axes.Axis | None,
+    arrays: Mapping[str, Any],
 ) -> Raw:
     packed = path.is_file() and archives.is_archive(path)
     if path.is_dir() or packed:
@@ -117,7 +117,7 @@ def _read_path(
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         pairs = _labelled(numpy_files.read_numpy(path, labels), None if isinstance(labels, str) else labels)
-        return memory.read_pairs(pairs, **options, **_for_arrays(pictured, channels_at))
+        return memory.read_pairs(pairs, **options, **arrays)
     if suffix in tables.ENDINGS and path.is_file():
         table, notes = tables.read_file(path)
         return memory.read_pairs(_labelled({"train": (table, None)}, labels), **options).noted(*notes)
@@ -152,10 +152,6 @@ def _for_images(options: dict[str, Any]) -> dict[str, Any]:
     if transform is not None and not isinstance(transform, ImageTransform):
         raise DataError(f"The model reads rows or arrays of shape {transform.spec().shape}; got pictures.")
     return options
-
-
-def _for_arrays(pictured: dict[str, Any], channels_at: axes.Axis | None) -> dict[str, Any]:
-    return {"value_range": pictured.get("value_range"), "channels_at": channels_at}
 
 
 def _is_labels(labels: Any) -> bool:

@@ -180,7 +180,7 @@ class ImageTransform(Transform):
         several = {self.channels, array.shape[1]} - set(axes.USUAL)
         if several and array.shape[1] != self.channels:
             raise DataError(
-                f"Pictures of {array.shape[1]} channels cannot be converted to {self.channels}; only 1, 3 and 4 can."
+                f"Pictures of {array.shape[1]} channels were given for {self.channels}; only 1, 3 and 4 convert."
             )
         planes = arrays.as_bytes(array)
         if several:  # each channel as a grey picture

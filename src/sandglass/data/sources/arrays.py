@@ -203,7 +203,8 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
             "16-bit values were scaled to 8 bits", *depth_used(int(low), int(high), 65535)
         )  # fmt: skip
     if kind == "f" and low >= 0 and high <= 1:
-        return (*_unit(array), ())
+        used = f"values reach only {high:.4g} of 1; {depth.range_option(0, high)} uses all"
+        return (*_unit(array), (used,) if 0 < high <= 0.5 else ())
     if low >= 0 and 1 < high <= 255 and np.array_equal(array, np.round(array)):
         raise DataError(
             f"{name} holds whole numbers up to {high:g} as {array.dtype}; give the values of black and white, "

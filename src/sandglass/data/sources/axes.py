@@ -129,6 +129,18 @@ def check_axis(axis: Any) -> None:
         raise ConfigError(f"channels_at must be first or last, not {axis!r}.")
 
 
+def check_usual(channels: int | None) -> None:
+    """Checks the option ``channels`` for pictures that are converted to that number.
+
+    Raises:
+        ConfigError: it is not one of :data:`USUAL`.
+    """
+    if channels not in (None, *USUAL):
+        raise ConfigError(
+            f"channels must be 1, 3 or 4 for pictures, not {channels}; other numbers are for arrays that have them."
+        )
+
+
 def channels_first(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, Any]:
     """A view ``(N, C, H, W)`` of pictures in a layout.
 

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from sandglass.data import cache
 from sandglass.data.rows import Rows, cut
-from sandglass.data.sources import decoding, depth, framing, images
+from sandglass.data.sources import axes, decoding, depth, framing, images
 from sandglass.data.sources.layouts import Item, list_splits
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform, Transform
-from sandglass.errors import ConfigError, DataError, SaveError
+from sandglass.errors import DataError, SaveError
 
 _FEW = 5
 _MANY = 2000  # pictures from which a bar is shown
@@ -88,8 +88,7 @@ def read_items(
         SaveError: ``cache`` is True and the cache cannot be written.
         ConfigError: another number of channels.
     """
-    if channels not in (None, 1, 3, 4):
-        raise ConfigError(f"channels must be 1, 3 or 4 for pictures, not {channels}; other numbers are for arrays.")
+    axes.check_usual(channels)
     every = [item for found in items.values() for item in found]
     with images.quiet():
         read = _read(every, Asked(size, fit, channels, value_range, transform, half, role), folder, cache)

@@ -52,10 +52,10 @@ def read_pairs(
         return Raw({s: Part(f, labels[s]) for s, f in frames.items()}, classes=classes, notes=notes)
     if size is None and isinstance(transform, ImageTransform):
         unfold: tuple[int, int] | None = transform.size
-        depth = transform.channels
+        planes = transform.channels
     else:
-        unfold, depth = size, channels or 1
-    joined = _join({s: _unfold(x, unfold, depth) for s, (x, _) in pairs.items()})
+        unfold, planes = size, channels or 1
+    joined = _join({s: _unfold(x, unfold, planes) for s, (x, _) in pairs.items()})
     flat = np.ndim(first) == 2 and unfold is not None
     lengths = [len(x) for x, _ in pairs.values()]
     form = None
@@ -130,6 +130,8 @@ def _understand(
                 f"values of black and white, {depth.range_option(float(np.min(x)), float(np.max(x)))}."
             )
         return found, None, form, notes
+    if channels != natural[0]:
+        axes.check_usual(channels)
     binary = reading.nature == "binary"
     if form.layout == "NHW" and (channels or 1) != 1:
         form = Form("NHWC", form.dtype)
