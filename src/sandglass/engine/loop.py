@@ -40,7 +40,7 @@ from sandglass.engine.recorder import Recorder
 from sandglass.engine.schedules import make_factor
 from sandglass.engine.sheets import Sheets
 from sandglass.engine.signals import Signals
-from sandglass.engine.state import State
+from sandglass.engine.state import State, is_stale
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
 from sandglass.errors import CheckpointError, DivergedError, SaveError
@@ -132,8 +132,12 @@ class Loop:
         self.last = min(self.total, self.own.max_steps or self.total)
         self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)
 
-    def fit(self, resume: Checkpoint | None = None) -> None:
+    def fit(self, resume: Checkpoint | None = None, *, anew: bool = False) -> None:
         """Trains to the end, or until a signal.
+
+        Args:
+            resume: the checkpoint to go on from.
+            anew: whether its epochs without improvement no longer count for early stopping.
 
         Raises:
             DivergedError: too many consecutive updates were not finite; the last good checkpoint is kept.
@@ -146,6 +150,9 @@ class Loop:
             if self.now.best_step == self.now.total:
                 self.keep_best()  # a crash may have come between writing the checkpoint and the model
         self.begun = self.time() - self.now.seconds
+        if anew:
+            self.now.stale, self.now.stopped_early = 0, False
+            self.save()
         first = self.now.total
         precision = settings(self.options, self.processes.local)
         with self.signals, precision, watching(self.progress):
@@ -422,8 +429,7 @@ class Loop:
         if self.own.schedule == "plateau" and self.now.plateau_stale >= self.own.schedule_every:
             self.now.plateau *= self.own.schedule_factor
             self.now.plateau_stale = 0
-        if self.own.early_stopping and self.now.stale >= self.own.early_stopping:
-            self.now.stopped_early = True
+        self.now.stopped_early = is_stale(self.now.stale, self.own.early_stopping)
 
     def record(self, split: str, phase: str, term: str, value: float, n: int) -> dict[str, Any]:
         """One line of the log; steps count through all stages, epochs within one."""
@@ -539,6 +545,7 @@ class Loop:
             snapshot.load(self.stepper, checkpoint.tensors, state.pop("meter"))
             self.run.rewind_log(state.pop("log_bytes"))
             self._stored = (self.now.best, self.now.best_step)
+            self.now.stopped_early = is_stale(self.now.stale, self.own.early_stopping)  # it may have been raised
         except (KeyError, TypeError, StopIteration) as error:
             raise CheckpointError(f"{where} does not fit this run: {error}.") from error
         self._before = self.now.seconds
