@@ -120,6 +120,7 @@ class Loop:
             corrupt=make_corruption(self.own.corrupt, self.data.spec),
             stream=state.stage,
             rows=self.stepper.gradient.rows,
+            least=self.stepper.gradient.least,
         )
         self.settle_length()
         self._closing = self.budget.closing.get(state.stage, 0.0) if self.budget else 0.0

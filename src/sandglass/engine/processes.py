@@ -144,14 +144,16 @@ def buckets(tensors: Sequence[Tensor], *, any_type: bool = False) -> list[list[T
     return [bucket for some in found.values() for bucket in some]
 
 
-def cuts(n: int, count: int) -> list[slice]:
-    """``n`` examples in at most ``count`` parts of nearly equal size.
+def cuts(n: int, count: int, least: int = 1) -> list[slice]:
+    """``n`` examples in at most ``count`` parts of nearly equal size, of ``least`` examples or more if it has them.
 
     Example:
         >>> [(cut.start, cut.stop) for cut in cuts(5, 3)]
         [(0, 1), (1, 3), (3, 5)]
+        >>> [(cut.start, cut.stop) for cut in cuts(5, 3, 2)]
+        [(0, 2), (2, 5)]
     """
-    count = min(count, n)
+    count = max(1, min(count, n // least))
     return [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 

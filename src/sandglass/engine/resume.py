@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 from sandglass import registry
 from sandglass.core import Stage
 from sandglass.data.dataset import Dataset
+from sandglass.data.loading import steps_in_epoch
 from sandglass.data.trained_on import as_dataset, run_data
+from sandglass.engine.batches import fewest
 from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled
@@ -148,7 +149,8 @@ def finished(run: Run) -> bool:
     if now["stage"] != stage.name:
         return False
     own = training.of_stage(stage.name)
-    total = own.epochs * math.ceil(run.config["data"]["examples"]["train"] / own.batch_size) if stage.phases else 0
+    examples, least = run.config["data"]["examples"]["train"], fewest(stage, own.batch_size, own.accumulate)
+    total = own.epochs * steps_in_epoch(examples, own.batch_size, least) if stage.phases else 0
     over = now["step"] >= min(total, own.max_steps or total) or stopped_early(checkpoint, training)
     kept = now["best_step"] if own.select == "best" and now["best_step"] is not None else checkpoint.step
     return bool(over and (now["fitted"] or stage.fit is None) and written == kept)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Clock, Model, Phase, Stage
 from sandglass.engine.average import Average
+from sandglass.engine.batches import fewest
 from sandglass.engine.gradient import Gradient
 from sandglass.engine.meter import Meter
 from sandglass.engine.optimizers import make_optimizers, masked_step, total_norm
@@ -40,7 +41,8 @@ class Stepper:
         moved = {id(p) for own in self.own.values() for p in own}
         self.trained = {name: p for name, p in model.named_parameters() if id(p) in moved}
         self.average = Average(self.trained, options.ema or 0.0)
-        self.gradient = Gradient(stage.name, options, self.buffers, self.device, processes)
+        least = fewest(stage, options.batch_size, options.accumulate)
+        self.gradient = Gradient(stage.name, options, self.buffers, self.device, processes, least)
 
     def __call__(self, batch: Batch, clock: Clock, lr_factor: float, whole: int | None = None) -> None:
         """Updates every phase that is due; then the average, if any update was finite.
