@@ -27,7 +27,7 @@ from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import choose, plan_minutes, spec_of
 from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
-from sandglass.runs.plain import read_yaml
+from sandglass.runs.configuration import read_config
 from sandglass.runs.run import Run, find_run
 from sandglass.runs.specification import from_plain
 from sandglass.tasks.trained import of_run
@@ -96,7 +96,9 @@ def read_layers(given: Words) -> tuple[list[Config], Mapping[str, Any]]:
         layers.append(configure.normal(recipe, f"The recipe {given.own['--recipe']}"))
         show = recipe.get("show") or {}
     if "--config" in given.own:
-        layers.append(configure.normal(read_yaml(given.own["--config"]), given.own["--config"]))
+        layers.append(
+            configure.normal(read_config(Path(given.own["--config"]), configure.SECTIONS), given.own["--config"])
+        )
     return layers, show
 
 
