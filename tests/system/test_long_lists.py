@@ -98,7 +98,7 @@ def test_what_could_not_be_read_is_refused_before_training(tmp_path: Path) -> No
     columns = [{"name": f"column {n}", "categories": ["x" * 400] * 5} for n in range(5000)]
     with pytest.raises(ConfigError, match=r"takes \d+\.\d MiB.*8 MiB can be read again. Leave out columns with --drop"):
         Run.create(tmp_path / "run", {"spec": {"columns": columns}})
-    with pytest.raises(ConfigError, match="too long to be read again from YAML: .*one value has 70,000 characters"):
+    with pytest.raises(ConfigError, match=r"too long to be read again from YAML: .*one value has 70,000 characters"):
         Run.create(tmp_path / "run", {"data": {"name": "x" * 70_000}})
     with pytest.raises(ConfigError, match="more than 200,000 values"):
         to_yaml({str(n): n for n in range(100_001)})

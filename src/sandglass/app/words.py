@@ -36,7 +36,11 @@ _SYNONYMS = {
     "--workers": "--threads", "--resume-from-checkpoint": "--resume", "--data.source": "--data",
     "--model.name": "--model",
 }  # fmt: skip
-_ALONE = {"--cache": ("--cache", "true"), "--no-cache": ("--cache", "false")}  # settings that need no value
+_ALONE = {
+    "--cache": ("--cache", "true"),
+    "--no-cache": ("--cache", "false"),
+    "--shard-weights": ("--shard-weights", "true"),
+}  # settings that need no value
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from sandglass import rng
 from sandglass.core import Batch, Clock, Phase, Terms
 from sandglass.engine.batches import normalised
+from sandglass.engine.optimizers import total_norm
 from sandglass.engine.options import Training
 from sandglass.engine.precision import autocast
 from sandglass.engine.processes import Processes, cuts
+from sandglass.engine.sharding import Divided
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Gradient:
         device: of the model.
         processes: that train the model together.
         least: examples of a shard, see :func:`~sandglass.engine.batches.fewest`.
+        divided: parameters of the model that are divided among the processes, if any.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Gradient:
         device: torch.device,
         processes: Processes,
         least: int = 1,
+        divided: Divided | None = None,
     ) -> None:
+        self.divided = divided or Divided(nn.Module())
         self.stage, self.options, self.buffers, self.device = stage, options, buffers, device
         self.processes, self.least = processes, least
 
@@ -75,13 +80,19 @@ class Gradient:
             clock: of the step.
             whole: number of examples of all processes; None for those of the batch.
         """
-        sums = self.backward(number, phase, batch, clock, len(batch) if whole is None else whole)
+        with self.divided.gradients():
+            sums = self.backward(number, phase, batch, clock, len(batch) if whole is None else whole)
         if self.processes.count > 1:
             self.exchange(own, sums)
         return sums
 
     def exchange(self, own: Sequence[nn.Parameter], sums: Sums) -> None:
-        """Sums gradients and terms over the processes; buffers become those of the first one."""
+        """Sums gradients and terms over the processes; buffers become those of the first one.
+
+        Gradients of divided parameters were summed where they were computed.
+        """
+        divided = {id(p) for _, p in self.divided.parameters}
+        own = [p for p in own if id(p) not in divided]
         without = [place for place, p in enumerate(own) if p.grad is None]
         having = torch.ones(len(own), device=self.device)
         having[without] = 0
@@ -91,6 +102,20 @@ class Gradient:
         self.processes.share(self.buffers)
         for place in without:  # what no process has a gradient of is not updated, as with one process
             own[place].grad = gradients[place] if having[place] > 0 else None
+
+    def norm(self, own: Sequence[nn.Parameter]) -> Tensor:
+        """The Euclidean norm of all gradients together, over all processes."""
+        gradients = {id(p): p.grad for p in own if p.grad is not None}
+        shared = [g for _, p in self.divided.parameters if (g := gradients.pop(id(p), None)) is not None]
+        norm = total_norm(list(gradients.values())) if gradients or not self.divided else None
+        if not self.divided:
+            assert norm is not None
+            return norm
+        square = (
+            torch.stack([g.square().sum() for g in shared]).sum() if shared else torch.zeros((), device=self.device)
+        )
+        self.processes.sum([square])
+        return (square if norm is None else square + norm.square()).sqrt()
 
     def backward(self, number: int, phase: Phase, batch: Batch, clock: Clock, whole: int) -> Sums:
         """The gradients and sums of the shards of this process."""
@@ -132,10 +157,14 @@ class Gradient:
         cut = self.cuts(whole)
         own = self._own(len(cut))
         first = cut[own[0]].start
-        return {
+        pieces = {
             shard: batch.map(lambda t, c=cut[shard]: t[c.start - first : c.stop - first])  # type: ignore[misc]
             for shard in own
         }
+        if self.divided:  # all processes call every layer equally often
+            each = self.options.accumulate // self.processes.count
+            pieces |= {-1 - more: pieces[own[0]] for more in range(min(each, len(cut)) - len(pieces))}
+        return pieces
 
     def cuts(self, n: int) -> list[slice]:
         """The shards of a batch of ``n`` examples."""

@@ -77,6 +77,8 @@ class Training:
         clip: largest global norm of a phase's gradient; none when not given.
         accumulate: number of shards that each batch is cut into, to save memory or for several processes, which divide
             them; the update is the same, apart from noise and batch statistics. At least one for each process.
+        shard_weights: whether the processes that ``torchrun`` started divide the weights, gradients and optimiser among
+            them, for a net that outgrows a device; slower where it does not.
         ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none; each
             stage's own (0 if it has none) when not given. The decay of step n is at most ``(1 + n) / (10 + n)``.
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
@@ -126,6 +128,7 @@ class Training:
     schedule_peak: float = 4.0
     clip: float | None = None
     accumulate: int = 1
+    shard_weights: bool = False
     ema: float | None = None
     early_stopping: int = 0
     seed: int = 0
@@ -168,6 +171,7 @@ class Training:
                 f"Give the length of training once: minutes chooses the epochs, so {given[0]} cannot be given as well."
             )
         _check("minutes", self.minutes is None or 0 < self.minutes < math.inf, self.minutes, "a finite number above 0")
+        _check("minutes", self.minutes is None or not self.shard_weights, self.minutes, "left out with shard_weights")
         _check("sheets", self.sheets >= 0, self.sheets, "0 or more")
         for name in ("lr", "clip", "threads", "save_steps", "max_steps"):
             value = getattr(self, name)

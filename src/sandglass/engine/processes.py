@@ -261,6 +261,8 @@ def shared(training: Training, processes: Processes) -> Training:
         ConfigError: the number of shards, a device or a batch size does not fit them.
     """
     if processes.count == 1:
+        if training.shard_weights:
+            raise ConfigError("--shard-weights divides the weights among several processes: start them with torchrun.")
         return training
     _check_device(training.device, processes)
     batches = [training.batch_size, *(own.get("batch_size") for own in training.stage.values())]
