@@ -166,12 +166,12 @@ class Training:
                     hint = nearest(option, list(STAGE_OPTIONS))
                     raise ConfigError(f"The stage '{name}' takes no option '{option}'.{hint}")
             dataclasses.replace(self, **own, stage={})  # checks their values
+        _check("minutes", self.minutes is None or not self.shard_weights, self.minutes, "left out with shard_weights")
         if self.minutes is not None and (given := self._lengths()):
             raise ConfigError(
                 f"Give the length of training once: minutes chooses the epochs, so {given[0]} cannot be given as well."
             )
         _check("minutes", self.minutes is None or 0 < self.minutes < math.inf, self.minutes, "a finite number above 0")
-        _check("minutes", self.minutes is None or not self.shard_weights, self.minutes, "left out with shard_weights")
         _check("sheets", self.sheets >= 0, self.sheets, "0 or more")
         for name in ("lr", "clip", "threads", "save_steps", "max_steps"):
             value = getattr(self, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import logging
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -64,9 +65,7 @@ class Spread(Task):
         """
         check_count("The number of workers", self.workers)
         if self.workers > 1 and (not trained.source or any(isinstance(v, Dataset) for v in self.options.values())):
-            raise ConfigError(
-                "Several workers need a model and data that each can read: a run folder, and --data PATH."
-            )
+            raise ConfigError("Several workers need what each can read: a run or model folder, and data from a path.")
         work = self.work(trained)
         count = min(self.workers, work.pieces)
         return work.compute(range(work.pieces)) if count < 2 else torch.cat(_by_ray(self, trained, work.pieces, count))
@@ -107,6 +106,7 @@ class Worker:
 
 def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Tensor]:
     """The results of all pieces, in order."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is an error here
     try:
         import ray
         import ray.data
@@ -114,9 +114,12 @@ def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Ten
         raise MissingPackageError("Several workers need Ray: pip install 'sandglass-ml[ray]'.") from error
     started = not ray.is_initialized()
     if started:
-        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": max(count, cores()), "include_dashboard": False}
+        # Ray needs a processor of its own beside those of the workers.
+        here = {"num_cpus": max(count + 1, cores()), "include_dashboard": False}
+        local = {} if os.environ.get("RAY_ADDRESS") else here
         ray.init(log_to_driver=False, logging_level="error", **local)
     try:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         threads = max(1, torch.get_num_threads() // count)
@@ -124,8 +127,7 @@ def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Ten
         device = trained.model.device.type
         arguments = (os.path.abspath(trained.source) if os.path.exists(trained.source) else trained.source, device)
         found = (
-            ray.data.from_items([{"place": place} for place in range(pieces)])
-            .repartition(pieces)
+            ray.data.from_items([{"place": place} for place in range(pieces)], override_num_blocks=pieces)
             .map_batches(
                 Worker,
                 fn_constructor_args=(*arguments, made, os.getcwd(), threads),
