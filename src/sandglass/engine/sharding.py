@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from sandglass.core import Model
+from sandglass.distributions.conditional import Conditional
 from sandglass.engine.processes import Processes
 from sandglass.errors import ConfigError
 from sandglass.runs.weights import check_tensors
 
 _LISTS = (nn.Sequential, nn.ModuleList)
+_MISUSED = ("DTensor", "out of bounds for storage of size 0")  # in errors of PyTorch
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 _parts = WeakTensorKeyDictionary()  # by divided parameter
@@ -45,7 +47,7 @@ def blocks(model: nn.Module) -> list[nn.Module]:
         for child in module.children():
             if isinstance(child, _LISTS):
                 yield from visit(child, listed=True)
-            elif isinstance(child, _LAYERS) or (listed and type(child).forward is not nn.Module.forward):
+            elif isinstance(child, _LAYERS) or (listed and _is_block(child)):
                 own = list(child.parameters())
                 if own and all(p.dim() and uses[id(p)] == 1 for p in own):
                     yield child
@@ -53,6 +55,12 @@ def blocks(model: nn.Module) -> list[nn.Module]:
                 yield from visit(child, listed=False)
 
     return list(visit(model, listed=False))
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Whether a module is called for tensors, from which PyTorch knows when its gradient is computed."""
+    called = type(module).forward is not nn.Module.forward
+    return called and not any(isinstance(m, Conditional) for m in module.modules())
 
 
 def divide(model: Model, processes: Processes) -> None:
@@ -190,11 +198,11 @@ class Divided:
         try:
             yield
         except RuntimeError as error:
-            if "DTensor" not in str(error):
+            if not any(sign in str(error) for sign in _MISUSED):
                 raise
             raise ConfigError(
-                "The weights of this model cannot be divided, because it uses those of a layer without calling it; "
-                "leave out --shard-weights."
+                "The weights of this model cannot be divided, because it does not call a layer to use them, or a "
+                "block of it returns no tensors; leave out --shard-weights."
             ) from error
         forget(self.model)
         for whole, own in self.parameters:
