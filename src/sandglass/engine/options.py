@@ -166,7 +166,10 @@ class Training:
                     hint = nearest(option, list(STAGE_OPTIONS))
                     raise ConfigError(f"The stage '{name}' takes no option '{option}'.{hint}")
             dataclasses.replace(self, **own, stage={})  # checks their values
-        _check("minutes", self.minutes is None or not self.shard_weights, self.minutes, "left out with shard_weights")
+        if self.minutes is not None and self.shard_weights:
+            raise ConfigError(
+                "minutes tries nets in one process, so it cannot be given with shard_weights: give epochs."
+            )
         if self.minutes is not None and (given := self._lengths()):
             raise ConfigError(
                 f"Give the length of training once: minutes chooses the epochs, so {given[0]} cannot be given as well."

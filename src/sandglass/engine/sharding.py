@@ -83,8 +83,14 @@ def divide(model: Model, processes: Processes) -> None:
             p.data = p.data.contiguous()
     _blocks[model] = found
     for block in found:
+        block.register_forward_hook(_own_memory)  # before that of PyTorch
         divided: Any = fully_shard(block, mesh=mesh, reshard_after_forward=together)
         divided.set_reshard_after_backward(together)
+
+
+def _own_memory(block: nn.Module, given: Any, made: Any) -> Any:
+    """What a block made; a view is copied, because PyTorch loses its gradient if it is changed in place."""
+    return made.clone() if isinstance(made, Tensor) and made._is_view() and made.requires_grad else made
 
 
 def is_divided(t: Any) -> bool:
