@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,9 @@ def test_what_workers_cannot_read_is_said(run: Path) -> None:
     own = sandglass.load_data("digits")
     with pytest.raises(ConfigError, match="Several workers need what each can read"):
         task("encode", workers=2, data=own).computed(trained)
+    memory = sandglass.load_data(np.zeros((40, 1, 8, 8), np.float32))
+    with pytest.raises(ConfigError, match="Several workers need what each can read"):
+        task("encode", workers=2).computed(replace(trained, data=memory))
     without = Trained(trained.model, trained.reading, None, "mine")
     with pytest.raises(ConfigError, match="Several workers need what each can read"):
         task("generate", workers=2).computed(without)

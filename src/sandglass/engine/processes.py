@@ -337,6 +337,8 @@ def lines(model: Model, training: Settled, processes: Processes) -> list[str]:
     if processes.count == 1:
         return []
     said = [f"{processes.count} processes, {training.accumulate} shards"]
+    if training.shard_weights:
+        said.append("Weights, gradients and optimiser are divided among them; no sheets of samples are drawn.")
     if any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         said.append(
             f"Batch normalisation: its statistics are those of each shard, of {training.batch_size} examples in "

@@ -18,7 +18,7 @@ from sandglass import registry, running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset, Split
 from sandglass.engine.processes import cores
-from sandglass.errors import ConfigError, MissingPackageError
+from sandglass.errors import ConfigError, MissingPackageError, ProcessError
 from sandglass.tasks.task import Task
 from sandglass.tasks.trained import Trained, check_count, opened
 
@@ -62,9 +62,12 @@ class Spread(Task):
         Raises:
             ConfigError: the workers cannot read the model or data by themselves.
             MissingPackageError: Ray is not installed.
+            ProcessError: a worker failed.
         """
         check_count("The number of workers", self.workers)
-        if self.workers > 1 and (not trained.source or any(isinstance(v, Dataset) for v in self.options.values())):
+        given = [trained.data, *self.options.values()]
+        in_memory = any(isinstance(value, Dataset) and not value.source for value in given)
+        if self.workers > 1 and (not trained.source or in_memory or isinstance(self.options.get("data"), Dataset)):
             raise ConfigError("Several workers need what each can read: a run or model folder, and data from a path.")
         work = self.work(trained)
         count = min(self.workers, work.pieces)
@@ -137,6 +140,9 @@ def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Ten
             )
             .take_all()
         )
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ProcessError(f"A worker failed: {lines[-1] if lines else type(error).__name__}") from error
     finally:
         if started:
             ray.shutdown()
