@@ -14,7 +14,8 @@ from sandglass.data.trained_on import reading_of, run_data, transform_of
 from sandglass.engine import train as engine
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Progress
-from sandglass.engine.train import build, resume
+from sandglass.engine.resume import resume
+from sandglass.engine.train import build
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluate import evaluate
 from sandglass.runs.load import load

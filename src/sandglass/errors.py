@@ -49,7 +49,7 @@ class SaveError(SandglassError, OSError):
 
 
 class ProcessError(SandglassError):
-    """Another process of the same training ended.
+    """Another process of the same training, or a worker of the same task, ended.
 
     Args:
         message: in one line.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import overload
@@ -18,6 +18,9 @@ from sandglass.engine.options import has_bf16
 
 ROWS = 256
 """Maximum number of codes decoded, or examples sampled, at once."""
+
+SIZE = 512
+"""Maximum number of examples that are encoded, scored or the like at once."""
 
 _COSTLY = 64  # the same where each takes many evaluations of a network: a full batch is drawn for a few samples
 
@@ -61,8 +64,9 @@ def over(
     f: Callable[[Batch], Tensor],
     *,
     key: Key = (0,),
-    size: int = 512,
+    size: int = SIZE,
     fixed: bool = False,
+    places: Iterable[int] | None = None,
 ) -> Tensor:
     """Applies ``f`` to every batch of a split and concatenates: ``(N, ...)`` on the CPU.
 
@@ -74,6 +78,7 @@ def over(
         size: maximum number of examples at once.
         fixed: whether every call gets the same number of examples, the last batch being padded. Matrix products of
             different sizes may round differently; with this an example's figures depend on no other example.
+        places: numbers of the batches; all by default. What comes of one depends on no other.
 
     Example:
         >>> from sandglass import registry
@@ -82,10 +87,10 @@ def over(
         >>> over(model, Split(torch.zeros(5, 2)), model.encode, size=2).shape
         torch.Size([5, 1])
     """
-    found = []
+    found, batches = [], in_order(split, size, device=model.device, dtype=model.dtype)
     with observing(model, *key):
-        for place, make in enumerate(in_order(split, size, device=model.device, dtype=model.dtype)):
-            batch = make()
+        for place in range(len(batches)) if places is None else places:
+            batch = batches[place]()
             n = len(batch)
             if fixed and n < size:
                 more = filled(torch.arange(n), size).to(model.device)
@@ -93,6 +98,16 @@ def over(
             rng.reseed(rng.key(*key, place), model.device)
             found.append(f(batch)[:n].cpu())
     return torch.cat(found)
+
+
+def batches(split: Split) -> int:
+    """The number of batches in which :func:`over` goes over a split.
+
+    Example:
+        >>> batches(Split(torch.zeros(1025, 2)))
+        3
+    """
+    return len(in_order(split, SIZE))
 
 
 def encode(model: Model, split: Split) -> Tensor:
@@ -124,7 +139,15 @@ def decode(model: Model, codes: Tensor, given: Batch | None = None, *, fixed: bo
     return torch.cat(pieces)
 
 
-def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None, noise: bool = False) -> Tensor:
+def sample(
+    model: Model,
+    n: int,
+    *,
+    key: Key = (0,),
+    given: Batch | None = None,
+    noise: bool = False,
+    places: Iterable[int] | None = None,
+) -> Tensor:
     """``(n, *shape)`` samples on the CPU: the same for the same key, and a larger n only adds samples.
 
     Args:
@@ -133,10 +156,13 @@ def sample(model: Model, n: int, *, key: Key = (0,), given: Batch | None = None,
         key: of the noise.
         given: the ``n`` conditions of a conditional model.
         noise: see :meth:`~sandglass.core.Model.sample`.
+        places: numbers of the batches of :func:`at_once`; all by default. What comes of one depends on no other.
     """
     pieces, size = [], at_once(model)
+    parts = torch.arange(n).split(size)
     with observing(model, *key), quickly(model):
-        for place, part in enumerate(torch.arange(n).split(size)):
+        for place in range(len(parts)) if places is None else places:
+            part = parts[place]
             rng.reseed(rng.key(*key, place), model.device)
             conditions = placed(model, given, filled(part, size))
             pieces.append(model.sample(size, conditions, noise=noise)[: len(part)].cpu())

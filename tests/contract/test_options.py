@@ -100,6 +100,7 @@ TRAINING: dict[str, Options] = {
     "log_to": {"log_to": ["tensorboard"]},
     "clip": {"clip": 1e-3},
     "accumulate": {"accumulate": 2},
+    "shard_weights": {"shard_weights": True, "minutes": 5},  # refused together; test_processes.py has the rest
     "ema": {"ema": 0.5},
     "early_stopping": {"early_stopping": 1, "lr": 3.0, "epochs": 6},
     "seed": {"seed": 1},

@@ -8,7 +8,7 @@ import pytest
 
 import sandglass
 from helpers import fresh
-from made import MODELS, dataset, small, spec_for, suits
+from made import MODELS, dataset, distinct, small, spec_for, suits
 from sandglass import registry
 from several import far, run, weights
 
@@ -19,7 +19,10 @@ STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True}
 BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
 
 
-def train(name: str, kind: str, path: Path, accumulate: int) -> None:
+DISTINCT = [(name, kind) for name, kind in BOTH if name in distinct()]
+
+
+def train(name: str, kind: str, path: Path, accumulate: int, *, divided: bool = False) -> None:
     """Every stage for seven updates, the last of them on a batch of two."""
     data = dataset(spec_for(name, kind))
     known = registry.declared(name).config["options"]
@@ -29,6 +32,7 @@ def train(name: str, kind: str, path: Path, accumulate: int) -> None:
     stage = {s.name: {"epochs": 2} for s in model.stages()[1:] if s.phases}
     shared = {"epochs": 2, "batch_size": 16, "ema": 0.9, "clip": 5.0, "sheets": 0, "stage": stage}
     precise = {"device": "cpu", "precision": "fp32", "threads": 1, "select": "last", "accumulate": accumulate}
+    precise["shard_weights"] = divided
     sandglass.train(model, data, out=path, **shared, **precise)
 
 
@@ -41,9 +45,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 import sys
 from pathlib import Path
 sys.path[:0] = {here!r}
-from test_shards import BOTH, train
+from test_shards import BOTH, DISTINCT, train
 for name, kind in BOTH:
     train(name, kind, Path(sys.argv[1]) / (name + "-" + kind), 1)
+for name, kind in DISTINCT:
+    train(name, kind, Path(sys.argv[1]) / (name + "-" + kind + "-divided"), 1, divided=True)
 """
     run(script, 2, str(folder))
     return folder
@@ -54,3 +60,10 @@ def test_two_processes_give_the_weights_of_one(name: str, kind: str, runs: Path,
     train(name, kind, tmp_path / "run", 2)
     apart, what = far(weights(runs / f"{name}-{kind}"), weights(tmp_path / "run"))
     assert apart < 1e-5, f"{what} is {apart:.1e} apart"
+
+
+@pytest.mark.parametrize(("name", "kind"), DISTINCT)
+def test_divided_weights_are_those_of_whole_ones(name: str, kind: str, runs: Path) -> None:
+    """But for rounding, which the biases of attention's keys are all that they have of a gradient."""
+    apart, what = far(weights(runs / f"{name}-{kind}-divided"), weights(runs / f"{name}-{kind}"))
+    assert apart < (1e-3 if what.endswith("key_value.bias") else 1e-5), f"{what} is {apart:.1e} apart"

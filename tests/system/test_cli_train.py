@@ -19,6 +19,7 @@ from sandglass.app.main import main
 from sandglass.app.words import sort
 from sandglass.core import Spec
 from sandglass.engine.options import Settled
+from sandglass.runs.run import Run
 
 Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "16", "--latent-dim", "3", "--limit", "200", "--threads", "1"]
@@ -292,6 +293,22 @@ def test_resume_with_more_epochs(cli: Cli, tmp_path: Path) -> None:
     assert whole.read_bytes() == parts.read_bytes()
     code, _, err = cli("train", "--resume", "parts", "--epochs", "2")
     assert code == 2 and "can only have more" in err
+
+
+def test_a_run_that_stopped_early_goes_on(cli: Cli, tmp_path: Path) -> None:
+    words = ["train", "--data", "digits", *SMALL, "--no-report", "--lr", "3", "--epochs", "20", "--out", "run"]
+    assert cli(*words, "--early-stopping", "1")[0] == 0
+    before = Run("run").steps()[-1]
+    code, _, err = cli("train", "--resume", "run")
+    assert code == 0 and "run stopped early, after" in err and "--epochs 40, or --early-stopping 0" in err
+    code, _, err = cli("train", "--resume", "run", "--epochs", "20", "--no-report")
+    assert code == 0 and "had stopped early, and goes on, and stops again after 1 epoch " in err
+    after = Run("run").steps()[-1]
+    assert before < after
+    code, _, err = cli("train", "--resume", "run", "--early_stopping", "0", "--no-report")
+    assert code == 0 and "stops early no longer" in err and Run("run").steps()[-1] > after
+    code, _, err = cli("train", "--resume", "run", "--early-stopping", "1", "--no-report")
+    assert code == 2 and "does not stop early" in err
 
 
 def test_a_finished_run_is_left_alone(cli: Cli, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from sandglass.engine.planning import (
     shares_of,
     wider,
 )
-from sandglass.engine.train import finished
+from sandglass.engine.resume import finished
 from sandglass.errors import ConfigError
 from sandglass.runs.run import Run
 

@@ -21,12 +21,13 @@ from torch import Tensor
 import sandglass
 import several
 from helpers import fresh, pictures
-from sandglass.core import Batch, Clock, Model, Phase, Terms
+from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.data.augment import make_augmentation
 from sandglass.data.loading import Loader
 from sandglass.engine.gradient import Gradient, Sums
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.processes import ALONE, Processes, check_shards, cuts, joined, lines, shared
+from sandglass.engine.sharding import blocks
 from sandglass.engine.step import Stepper
 from sandglass.errors import ConfigError
 from sandglass.runs.run import Run
@@ -51,6 +52,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "batch-norm": {"model": "ae", "model_options": {"net": {"name": "conv", "width": 8, "norm": "batch"}}},
 }
+DIVIDED = ("vae", "gan-r1", "flow", "vq-vae", "latent-flow")
+"""Also with divided weights: clipping, corrupted inputs, phases with a derivative of a gradient, an average, stages."""
 RESUMED = {"model": "gan", "model_options": CONV, "save_steps": 8, "keep": 9}
 
 
@@ -68,11 +71,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         several.trained({"accumulate": 2, **case, "path": str(folder / f"one-{name}")})
     shutil.copytree(folder / "one-begun", folder / "one-then-two")
     forget(folder / "one-then-two")
-    later = {"path": str(folder / "one-then-two"), "resume": {}}
-    several.train(2, *[{**case, "path": str(folder / f"two-{name}")} for name, case in cases.items()], later)
-    shutil.copytree(folder / "two-begun", folder / "two-then-one")
-    forget(folder / "two-then-one")
-    several.trained({"path": str(folder / "two-then-one"), "resume": {}})
+    later = [{"path": str(folder / "one-then-two"), "resume": {}}]
+    divided = {"shard_weights": True}
+    later += [
+        {**cases[name], **divided, "path": str(folder / f"divided-{name}")} for name in (*DIVIDED, "rows", "begun")
+    ]
+    several.train(2, *[{**case, "path": str(folder / f"two-{name}")} for name, case in cases.items()], *later)
+    for begun in ("two", "divided"):
+        shutil.copytree(folder / f"{begun}-begun", folder / f"{begun}-then-one")
+        forget(folder / f"{begun}-then-one")
+        several.trained({"path": str(folder / f"{begun}-then-one"), "resume": {}})
+    shutil.copytree(folder / "divided-begun", folder / "divided-then-divided")
+    forget(folder / "divided-then-divided")
+    several.train(2, {"path": str(folder / "divided-then-divided"), "resume": {}})
     return folder
 
 
@@ -100,6 +111,17 @@ def test_two_processes_give_the_weights_of_one(runs: Path, name: str) -> None:
         assert a[:-1] == b[:-1] and a[-1] == pytest.approx(b[-1], rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("name", [*DIVIDED, "rows"])
+def test_divided_weights_are_those_of_whole_ones(runs: Path, name: str) -> None:
+    """And so are the checkpoint, which is one, the log and the model."""
+    apart, what = far(weights(runs / f"divided-{name}"), weights(runs / f"one-{name}"))
+    assert apart < (1e-3 if what.endswith("key_value.bias") else 1e-5), f"{what} is {apart:.1e} apart"
+    for a, b in zip(figures(runs / f"divided-{name}"), figures(runs / f"one-{name}"), strict=True):
+        assert a[:-1] == b[:-1] and a[-1] == pytest.approx(b[-1], rel=1e-4, abs=1e-6)
+    divided, one = (Run(runs / f"{kind}-{name}").load_model().state_dict() for kind in ("divided", "one"))
+    assert far(dict(divided), one)[0] < 1e-3
+
+
 def test_what_must_move_has_moved(runs: Path) -> None:
     """So that equal means something: the augmentation, the codebook, running statistics, the average."""
     augmented = weights(runs / "two-gan-augmented")
@@ -111,7 +133,7 @@ def test_what_must_move_has_moved(runs: Path) -> None:
     assert Run(runs / "two-latent-flow").config["training"]["stage"]["flow"]["accumulate"] == 4
 
 
-@pytest.mark.parametrize("name", ["one-then-two", "two-then-one"])
+@pytest.mark.parametrize("name", ["one-then-two", "two-then-one", "divided-then-one", "divided-then-divided"])
 def test_a_run_is_resumed_by_another_number_of_processes(runs: Path, name: str) -> None:
     apart, what = far(weights(runs / name), weights(runs / "one-begun"))
     assert apart < 1e-5, f"{what} is {apart:.1e} apart"
@@ -139,6 +161,67 @@ def test_a_run_of_another_process_is_not_written(tmp_path: Path) -> None:
     other.write_results({})
     assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
     assert other.config["training"] == {"epochs": 3}
+
+
+class Tied(torch.nn.Module):
+    """The second layer uses the weight of the first without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.linear(self.first(x), self.first.weight)
+
+
+def test_what_is_divided() -> None:
+    shared = torch.nn.Linear(2, 2)
+    twice = torch.nn.ModuleList([torch.nn.Sequential(shared, torch.nn.ReLU(), torch.nn.Linear(2, 1)), shared])
+    assert [m.out_features for m in blocks(twice)] == [1], "a layer that is used twice stays whole"
+    model = fresh("vae", pictures(), net={"name": "vit", "width": 8, "depth": 2, "heads": 1})
+    whole = {name for name, _ in model.named_parameters()}
+    for block in blocks(model):
+        own = {id(p) for p in block.parameters()}
+        whole -= {name for name, p in model.named_parameters() if id(p) in own}
+    sizes = {name: p.numel() for name, p in model.named_parameters()}
+    assert sum(sizes[name] for name in whole) < 0.1 * sum(sizes.values()), whole
+
+
+def test_weights_that_cannot_be_divided_are_said(tmp_path: Path) -> None:
+    here = str(Path(__file__).parent)
+    script = f"""
+import sys
+sys.path[:0] = [{here!r}, {str(Path(__file__).parents[1])!r}]
+import torch, sandglass
+from helpers import rows
+from test_processes import Plain
+data = rows(torch.randn(16, 3, generator=torch.Generator().manual_seed(0)))
+options = {{"device": "cpu", "epochs": 1, "batch_size": 8, "sheets": 0, "shard_weights": True}}
+try:
+    sandglass.train(Plain(), data, out=sys.argv[1], **options)
+except sandglass.errors.ConfigError as error:
+    print(error)
+"""
+    ended = end(start(script, 2, str(tmp_path / "run")))
+    assert any("cannot be divided" in out and "leave out --shard-weights" in out for _, out, _ in ended), ended
+
+
+class Plain(Model):
+    """A person's own, with :class:`Tied`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spec, self.body, self.config = Spec((3,)), Tied(), {"name": "ae", "options": {}}
+
+    def phases(self) -> tuple[Phase, ...]:
+        return (Phase("fit", (self.body,), self.loss),)
+
+    def loss(self, batch: Batch, clock: Clock) -> Terms:
+        each = (self.body(batch.x) - batch.x).square().sum(1)
+        return Terms(each.mean(), {"distortion": each.detach()})
+
+    def sample(self, n: int, given: Batch | None = None, *, noise: bool = False) -> torch.Tensor:
+        return torch.zeros(n, 3)
 
 
 # shards
@@ -215,6 +298,10 @@ def test_the_number_of_processes_divides_the_shards() -> None:
         shared(Training(batch_size=1, device="cpu"), Processes(0, 2, 2))
     with pytest.raises(ConfigError, match="give --device cuda, not cuda:1"):
         shared(Training(device="cuda:1"), Processes(0, 2, 2))
+    with pytest.raises(ConfigError, match="among several processes: start them with torchrun"):
+        shared(Training(shard_weights=True), ALONE)
+    with pytest.raises(ConfigError, match=r"minutes .* cannot be given with shard_weights: give epochs"):
+        Training(shard_weights=True, minutes=3)
     settled = Settled(accumulate=6, device="cpu")
     check_shards(settled, ["train"], Processes(0, 3, 3))
     message = "cuts its batches into 6 shards: 1, 2, 3 or 6 processes can train it, not 4"

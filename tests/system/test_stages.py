@@ -20,8 +20,8 @@ from sandglass.data.load import load_data
 from sandglass.engine.loop import Loop
 from sandglass.engine.optimizers import make_optimizers
 from sandglass.engine.options import Settled, Training
+from sandglass.engine.resume import asked_for, lengthened
 from sandglass.engine.step import Stepper
-from sandglass.engine.train import lengthened
 from sandglass.errors import ConfigError
 
 
@@ -310,16 +310,18 @@ def test_what_a_later_stage_learnt_is_not_thrown_away(data: Dataset, tmp_path: P
     loop, run = make_loop(chain(), data, tmp_path / "run", **RICH)
     loop.fit()
     settled = Training(**RICH).settled(["validation"], 40, chain().stages())
-    longer, last = lengthened(settled, chain().stages(), 9, {})
+    stages = chain().stages()
+    longer, last = lengthened(settled, stages, asked_for(stages, 9, {}))
     assert longer.epochs == 9 and last == ["code"]
     checkpoint, _ = run.latest_checkpoint(last)
     with pytest.raises(ConfigError, match=r"already in its stage 'prior'.*--stage.prior.epochs"):
         run.drop_after(checkpoint, keep_trained=last)
-    assert lengthened(settled, chain().stages(), None, {"prior": {"epochs": 12}})[1] == ["code", "centre", "prior"]
+    later = asked_for(stages, None, {"prior": {"epochs": 12}})
+    assert lengthened(settled, stages, later)[1] == ["code", "centre", "prior"]
     with pytest.raises(ConfigError, match="can only have more"):
-        lengthened(settled, chain().stages(), 2, {})
+        lengthened(settled, stages, asked_for(stages, 2, {}))
     with pytest.raises(ConfigError, match="in its stages: code, prior"):
-        lengthened(settled, chain().stages(), None, {"centre": {"epochs": 3}})
+        asked_for(stages, None, {"centre": {"epochs": 3}})
 
 
 def test_the_border_does_not_move_with_the_length_of_a_later_stage(data: Dataset, tmp_path: Path) -> None:

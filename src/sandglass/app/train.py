@@ -22,11 +22,12 @@ from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
 from sandglass.engine.processes import ALONE, Processes, agreed, joined, shared
 from sandglass.engine.record import BAD_FILES
+from sandglass.engine.resume import ended_early, finished
 from sandglass.engine.sheets import FOLDER
-from sandglass.engine.train import choose, finished, plan_minutes, spec_of
+from sandglass.engine.train import choose, plan_minutes, spec_of
 from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
-from sandglass.runs.plain import read_yaml
+from sandglass.runs.configuration import read_config
 from sandglass.runs.run import Run, find_run
 from sandglass.runs.specification import from_plain
 from sandglass.tasks.trained import of_run
@@ -97,7 +98,9 @@ def read_layers(given: Words) -> tuple[list[Config], Mapping[str, Any]]:
         layers.append(configure.normal(recipe, f"The recipe {given.own['--recipe']}"))
         show = recipe.get("show") or {}
     if "--config" in given.own:
-        layers.append(configure.normal(read_yaml(given.own["--config"]), given.own["--config"]))
+        layers.append(
+            configure.normal(read_config(Path(given.own["--config"]), configure.SECTIONS), given.own["--config"])
+        )
     return layers, show
 
 
@@ -223,28 +226,29 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
     Raises:
         ConfigError: an option would change the run.
     """
-    epochs: int | None = None
+    lengths: dict[str, Any] = {}
     stage: dict[str, dict[str, int]] = {}
     for form, value in given.settings:
-        later = re.fullmatch(r"--(?:training\.)?stage\.(.+)\.epochs", form)
-        if form not in ("--epochs", "--training.epochs") and later is None:
-            raise ConfigError(f"--resume continues the run unchanged: only --epochs can be given, not {form}.")
+        found = re.fullmatch(r"--(?:training\.)?(?:stage\.(.+)\.)?(epochs|early[-_]stopping)", form)
+        if found is None:
+            raise ConfigError(
+                f"--resume continues the run unchanged: only --epochs and --early-stopping can be given, not {form}."
+            )
         if not value.isdigit():
             raise ConfigError(f"{form} must be a whole number, not {value}.")
-        if later is None:
-            epochs = int(value)
-        else:
-            stage[later[1]] = {"epochs": int(value)}
+        name, option = found[1], found[2].replace("-", "_")
+        (stage.setdefault(name, {}) if name else lengths)[option] = int(value)
     extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
     if extra or given.model:
         raise ConfigError(f"--resume continues the run unchanged; omit {[*extra, given.model][0]}.")
     run = Run(given.own["--resume"])
-    if epochs is None and not stage and finished(run):
+    if not lengths and not stage and finished(run):
         steps, more = counted(run.steps()[-1], "step"), longer(run, outline_of(run))
-        say(f"{run.path} is finished, after {steps}. To train it longer: {more}")
+        how, other = ("stopped early", ", or --early-stopping 0") if ended_early(run) else ("is finished", "")
+        say(f"{run.path} {how}, after {steps}. To train it longer: {more}{other}")
         return 0
     data = api.run_data(run)
-    run = api.resume(run.path, data=data, epochs=epochs, stage=stage)
+    run = api.resume(run.path, data=data, stage=stage, **lengths)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
     if processes.writes:
         finish(run, data, show or {}, "--no-report" not in given.switches)

@@ -23,7 +23,10 @@ OWN = {
     "--recipe": ("NAME", "start from a predefined configuration; `sandglass recipes` lists them"),
     "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags override it"),
     "--init-from": ("RUN", "initialise with the weights of another run, or of the network bodies that fit"),
-    "--resume": ("RUN", "resume a run, bit-identical to an uninterrupted one; --epochs can raise the total"),
+    "--resume": (
+        "RUN",
+        "resume a run, bit-identical to an uninterrupted one; --epochs and --early-stopping can be raised",
+    ),
 }
 _SYNONYMS = {
     "--num-epochs": "--epochs", "--max-epochs": "--epochs", "--n-epochs": "--epochs",
@@ -33,7 +36,11 @@ _SYNONYMS = {
     "--workers": "--threads", "--resume-from-checkpoint": "--resume", "--data.source": "--data",
     "--model.name": "--model",
 }  # fmt: skip
-_ALONE = {"--cache": ("--cache", "true"), "--no-cache": ("--cache", "false")}  # settings that need no value
+_ALONE = {
+    "--cache": ("--cache", "true"),
+    "--no-cache": ("--cache", "false"),
+    "--shard-weights": ("--shard-weights", "true"),
+}  # settings that need no value
 
 
 @dataclass(frozen=True)

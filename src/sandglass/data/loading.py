@@ -41,7 +41,7 @@ class Loader:
 
     Args:
         split: the examples.
-        batch_size: examples per batch; the last of an epoch may be smaller.
+        batch_size: examples per batch; the last of an epoch may be smaller, or larger for ``least``.
         seed: seed of the order.
         device: device of the batches.
         dtype: dtype of ``x`` and of companions.
@@ -50,6 +50,7 @@ class Loader:
         corrupt: corruption applied after it, or None; the corrupted copy is in the batch as ``given["damaged"]``.
         stream: random stream; each training stage has its own.
         rows: from the number of examples of a batch to those of its rows that are read; all by default.
+        least: examples of the last batch of an epoch; where fewer are left, they belong to the batch before.
 
     Raises:
         ConfigError: the augmentation would move pictures, but not companions of another size.
@@ -62,6 +63,9 @@ class Loader:
         >>> loader = Loader(Split(torch.zeros(10, 1), beside={"b": other}), 4, seed=0)
         >>> [loader.batch(step).beside["b"].index.tolist() for step in range(3)]
         [[0, 1, 2, 1], [0, 2, 0, 2], [1, 2]]
+        >>> loader = Loader(Split(torch.zeros(9, 1)), 4, seed=0, least=2)
+        >>> [len(loader.batch(step)) for step in range(2)]
+        [4, 5]
         >>> half = Loader(Split(torch.zeros(10, 1)), 4, seed=0, rows=lambda n: slice(n // 2, n))
         >>> bool((half.batch(2).index == loader.batch(2).index[1:]).all())
         True
@@ -79,13 +83,14 @@ class Loader:
         corrupt: Change | None = None,
         stream: str = "",
         rows: Callable[[int], slice] = slice,
+        least: int = 1,
     ) -> None:
         self.device, self.rows = torch.device(device), rows
         self.split = self._placed(replace(split, beside={}))
         self.beside = {name: self._placed(other) for name, other in split.beside.items()}
         self.batch_size, self.seed, self.dtype = batch_size, seed, dtype
         self.augment, self.corrupt, self.stream = augment, corrupt, stream
-        self.steps_per_epoch = math.ceil(len(split) / batch_size)
+        self.steps_per_epoch = steps_in_epoch(len(split), batch_size, least)
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
         self._orders: dict[str, dict[int, Tensor]] = {name: {} for name in self.beside}
@@ -98,7 +103,7 @@ class Loader:
         if epoch != self._epoch:
             order = rng.permutation(len(self.split), self.seed, "order", *self._key, epoch)
             self._order, self._epoch = order.to(self.split.x.device), epoch
-        return self._order[place * self.batch_size : (place + 1) * self.batch_size]
+        return self._order[place * self.batch_size :][: self.size(step)]
 
     def indices_beside(self, name: str, step: int) -> list[tuple[int, Tensor]]:
         """The examples of an unpaired set for step ``step``.
@@ -108,7 +113,7 @@ class Loader:
         """
         epoch, place = divmod(step, self.steps_per_epoch)
         n, start = len(self.beside[name]), epoch * len(self.split) + place * self.batch_size
-        stop = min(start + self.batch_size, (epoch + 1) * len(self.split))
+        stop = start + self.size(step)
         epochs = range(start // n, (stop - 1) // n + 1)
         known, device = self._orders[name], self.beside[name].x.device
         self._orders[name] = {
@@ -120,8 +125,9 @@ class Loader:
 
     def size(self, step: int) -> int:
         """The number of examples of step ``step``, of which a batch has the rows that are read."""
-        place = step % self.steps_per_epoch * self.batch_size
-        return min(self.batch_size, len(self.split) - place)
+        place = step % self.steps_per_epoch
+        left = len(self.split) - place * self.batch_size
+        return left if place == self.steps_per_epoch - 1 else self.batch_size
 
     def batch(self, step: int) -> Batch:
         """The batch of step ``step``, on the device."""
@@ -183,6 +189,17 @@ class Loader:
     def _typed(self, batch: Batch) -> Batch:
         """The batch with floats of the loader's dtype."""
         return batch.map(lambda t: t.to(self.dtype) if t.is_floating_point() else t)
+
+
+def steps_in_epoch(examples: int, batch_size: int, least: int = 1) -> int:
+    """The number of batches of an epoch, the last of which has at least ``least`` examples.
+
+    Example:
+        >>> steps_in_epoch(65, 64), steps_in_epoch(65, 64, 2), steps_in_epoch(1, 64, 2)
+        (2, 1, 1)
+    """
+    full, left = divmod(examples, batch_size)
+    return max(1, full + (left >= least))
 
 
 def _joined(parts: list[Batch]) -> Batch:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from sandglass.engine.sharding import gathered, piece
+
 
 class Average:
     """The moving average of the parameters that a stage trains; validated and kept in their place.
@@ -56,13 +58,18 @@ class Average:
             self._swap()
 
     def named(self) -> dict[str, Tensor]:
-        """The average by the names of the parameters; empty where there is none."""
-        return dict(zip(self.parameters, self.values, strict=True)) if self.values else {}
+        """The average by the names of the parameters, whole; empty where there is none. All processes must ask."""
+        own = zip(self.parameters.items(), self.values, strict=True) if self.values else ()
+        return {name: gathered(value, p) for (name, p), value in own}
+
+    def settle(self) -> None:
+        """Makes the average the weights."""
+        self._swap()
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of :meth:`named`; other tensors are left alone."""
-        for name, value in self.named().items():
-            value.copy_(tensors[name])
+        for (name, p), value in zip(self.parameters.items(), self.values, strict=True):
+            value.copy_(piece(tensors[name], p))
 
     def _swap(self) -> None:
         for value, p in zip(self.values, self.parameters.values(), strict=False):

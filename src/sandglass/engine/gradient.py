@@ -11,9 +11,12 @@ from torch import Tensor, nn
 
 from sandglass import rng
 from sandglass.core import Batch, Clock, Phase, Terms
+from sandglass.engine.batches import normalised
+from sandglass.engine.optimizers import total_norm
 from sandglass.engine.options import Training
 from sandglass.engine.precision import autocast
 from sandglass.engine.processes import Processes, cuts
+from sandglass.engine.sharding import Divided
 
 
 @dataclass
@@ -46,13 +49,23 @@ class Gradient:
         buffers: of the model.
         device: of the model.
         processes: that train the model together.
+        least: examples of a shard, see :func:`~sandglass.engine.batches.fewest`.
+        divided: parameters of the model that are divided among the processes, if any.
     """
 
     def __init__(
-        self, stage: str, options: Training, buffers: list[Tensor], device: torch.device, processes: Processes
+        self,
+        stage: str,
+        options: Training,
+        buffers: list[Tensor],
+        device: torch.device,
+        processes: Processes,
+        least: int = 1,
+        divided: Divided | None = None,
     ) -> None:
+        self.divided = divided or Divided(nn.Module())
         self.stage, self.options, self.buffers, self.device = stage, options, buffers, device
-        self.processes = processes
+        self.processes, self.least = processes, least
 
     def __call__(
         self, number: int, phase: Phase, own: Sequence[nn.Parameter], batch: Batch, clock: Clock, whole: int | None
@@ -67,13 +80,19 @@ class Gradient:
             clock: of the step.
             whole: number of examples of all processes; None for those of the batch.
         """
-        sums = self.backward(number, phase, batch, clock, len(batch) if whole is None else whole)
+        with self.divided.gradients():
+            sums = self.backward(number, phase, batch, clock, len(batch) if whole is None else whole)
         if self.processes.count > 1:
             self.exchange(own, sums)
         return sums
 
     def exchange(self, own: Sequence[nn.Parameter], sums: Sums) -> None:
-        """Sums gradients and terms over the processes; buffers become those of the first one."""
+        """Sums gradients and terms over the processes; buffers become those of the first one.
+
+        Gradients of divided parameters were summed where they were computed.
+        """
+        divided = {id(p) for _, p in self.divided.parameters}
+        own = [p for p in own if id(p) not in divided]
         without = [place for place, p in enumerate(own) if p.grad is None]
         having = torch.ones(len(own), device=self.device)
         having[without] = 0
@@ -84,10 +103,24 @@ class Gradient:
         for place in without:  # what no process has a gradient of is not updated, as with one process
             own[place].grad = gradients[place] if having[place] > 0 else None
 
+    def norm(self, own: Sequence[nn.Parameter]) -> Tensor:
+        """The Euclidean norm of all gradients together, over all processes."""
+        gradients = {id(p): p.grad for p in own if p.grad is not None}
+        shared = [g for _, p in self.divided.parameters if (g := gradients.pop(id(p), None)) is not None]
+        norm = total_norm(list(gradients.values())) if gradients or not self.divided else None
+        if not self.divided:
+            assert norm is not None
+            return norm
+        square = (
+            torch.stack([g.square().sum() for g in shared]).sum() if shared else torch.zeros((), device=self.device)
+        )
+        self.processes.sum([square])
+        return (square if norm is None else square + norm.square()).sqrt()
+
     def backward(self, number: int, phase: Phase, batch: Batch, clock: Clock, whole: int) -> Sums:
         """The gradients and sums of the shards of this process."""
         pieces = self.pieces(batch, whole)
-        made = len(pieces) if self.processes.count == 1 else len(cuts(whole, self.options.accumulate))
+        made = len(pieces) if self.processes.count == 1 else len(self.cuts(whole))
         mine = self.processes.shards(self.options.accumulate, made)
         before = [b.clone() for b in self.buffers] if len(pieces) > 1 else []
         kept, sums = before, None
@@ -97,7 +130,7 @@ class Gradient:
                 self.restore(before)
             share = len(piece) / whole if shard in mine else 0.0  # a process without a shard only takes part
             with self.noise("noise", clock, number, shard):
-                with autocast(self.options, self.device):
+                with autocast(self.options, self.device), normalised():
                     terms = phase.loss(piece, clock)
                 (terms.loss * share if share < 1 else terms.loss).backward()
             names, values = term_values(terms)
@@ -113,21 +146,29 @@ class Gradient:
 
     def rows(self, n: int) -> slice:
         """The rows of a batch of ``n`` examples that this process computes."""
-        cut = cuts(n, self.options.accumulate)
+        cut = self.cuts(n)
         own = self._own(len(cut))
         return slice(cut[own[0]].start, cut[own[-1]].stop)
 
     def pieces(self, batch: Batch, whole: int) -> dict[int, Batch]:
         """The shards of this process by number: parts of its rows of the batch."""
         if self.processes.count == 1:
-            return dict(enumerate(batch_shards(batch, self.options.accumulate)))
-        cut = cuts(whole, self.options.accumulate)
+            return dict(enumerate(batch_shards(batch, self.options.accumulate, self.least)))
+        cut = self.cuts(whole)
         own = self._own(len(cut))
         first = cut[own[0]].start
-        return {
+        pieces = {
             shard: batch.map(lambda t, c=cut[shard]: t[c.start - first : c.stop - first])  # type: ignore[misc]
             for shard in own
         }
+        if self.divided:  # all processes call every layer equally often
+            each = self.options.accumulate // self.processes.count
+            pieces |= {-1 - more: pieces[own[0]] for more in range(min(each, len(cut)) - len(pieces))}
+        return pieces
+
+    def cuts(self, n: int) -> list[slice]:
+        """The shards of a batch of ``n`` examples."""
+        return cuts(n, self.options.accumulate, self.least)
 
     def noise(self, stream: str, clock: Clock, number: int, shard: int) -> AbstractContextManager[None]:
         """In this context, the noise of a shard in a phase of this step."""
@@ -149,11 +190,11 @@ def _rows(statistics: Mapping[str, Tensor], shards: int) -> dict[str, Tensor]:
     return {name: value.new_zeros(shards, *value.shape) for name, value in statistics.items()}
 
 
-def batch_shards(batch: Batch, count: int) -> list[Batch]:
-    """The batch, and its unpaired sets, cut into at most ``count`` parts of nearly equal size."""
+def batch_shards(batch: Batch, count: int, least: int = 1) -> list[Batch]:
+    """The batch, and its unpaired sets, cut into at most ``count`` parts of nearly equal size; see :func:`cuts`."""
     if count == 1:
         return [batch]
-    count = min(count, len(batch), *(len(other) for other in batch.beside.values()))
+    count = max(1, min(count, *(len(each) // least for each in (batch, *batch.beside.values()))))
     beside = {name: batch_shards(other, count) for name, other in batch.beside.items()}
     alone = replace(batch, beside={})
     shards = [alone.map(lambda t, cut=cut: t[cut]) for cut in cuts(len(batch), count)]  # type: ignore[misc]

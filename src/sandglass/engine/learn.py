@@ -45,7 +45,14 @@ def learn(
     """
     # The meter must hold every update, since it is never read.
     stepper = Stepper(model, model.stages()[0], replace(options, log_every=updates))
-    loader = Loader(split, options.batch_size, seed=options.seed, device=model.device, dtype=model.dtype)
+    loader = Loader(
+        split,
+        options.batch_size,
+        seed=options.seed,
+        device=model.device,
+        dtype=model.dtype,
+        least=stepper.gradient.least,
+    )
     factor = make_factor(options, loader.steps_per_epoch)
     with torch.enable_grad():
         stepper.train()

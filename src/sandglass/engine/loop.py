@@ -17,11 +17,12 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from sandglass import __version__, rng
 from sandglass.core import Batches, Clock, Model
@@ -38,14 +39,14 @@ from sandglass.engine.processes import ALONE, Processes
 from sandglass.engine.progress import Progress, Silent, watching
 from sandglass.engine.recorder import Recorder
 from sandglass.engine.schedules import make_factor
+from sandglass.engine.sharding import divide, forget, is_divided, load
 from sandglass.engine.sheets import Sheets
 from sandglass.engine.signals import Signals
-from sandglass.engine.state import State
+from sandglass.engine.state import State, is_stale
 from sandglass.engine.step import Stepper
 from sandglass.engine.validate import validate
 from sandglass.errors import CheckpointError, DivergedError, SaveError
 from sandglass.runs.run import Checkpoint, Run
-from sandglass.runs.weights import fill
 
 _HOPELESS = 10  # consecutive non-finite updates that end the run
 _SPARE = 0.04  # of a stage's time: with more than this left after the last planned epoch, training goes on
@@ -83,6 +84,9 @@ class Loop:
         self.device = torch.device(options.device)
         self.model = model.to(self.device, dtype)
         processes.share(self.model.state_dict().values())
+        self.divided = options.shard_weights and processes.count > 1
+        if self.divided:
+            divide(self.model, processes)
         self.data, self.run, self.options, self.card = data, run, options, card
         self.progress = progress or Silent()
         self.recorder = Recorder(run, options, self.progress.say)
@@ -92,7 +96,7 @@ class Loop:
             run,
             model,
             data,
-            options.sheets if run.writes else 0,
+            options.sheets if run.writes and not self.divided else 0,
             split="train" if self.watched is None or not len(self.watched) else options.watch,
             seed=options.seed,
             say=self.progress.say,
@@ -120,6 +124,7 @@ class Loop:
             corrupt=make_corruption(self.own.corrupt, self.data.spec),
             stream=state.stage,
             rows=self.stepper.gradient.rows,
+            least=self.stepper.gradient.least,
         )
         self.settle_length()
         self._closing = self.budget.closing.get(state.stage, 0.0) if self.budget else 0.0
@@ -132,8 +137,12 @@ class Loop:
         self.last = min(self.total, self.own.max_steps or self.total)
         self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)
 
-    def fit(self, resume: Checkpoint | None = None) -> None:
+    def fit(self, resume: Checkpoint | None = None, *, anew: bool = False) -> None:
         """Trains to the end, or until a signal.
+
+        Args:
+            resume: the checkpoint to go on from.
+            anew: whether its epochs without improvement no longer count for early stopping.
 
         Raises:
             DivergedError: too many consecutive updates were not finite; the last good checkpoint is kept.
@@ -144,8 +153,13 @@ class Loop:
         if resume is not None:
             self.load(resume)
             if self.now.best_step == self.now.total:
-                self.keep_best()  # a crash may have come between writing the checkpoint and the model
+                self.keep_best(
+                    snapshot.kept(self.stepper)
+                )  # a crash may have come between writing the checkpoint and the model
         self.begun = self.time() - self.now.seconds
+        if anew:
+            self.now.stale, self.now.stopped_early = 0, False
+            self.save()
         first = self.now.total
         precision = settings(self.options, self.processes.local)
         with self.signals, precision, watching(self.progress):
@@ -206,8 +220,9 @@ class Loop:
         self.model.eval()
         fit = self.stage.fit
         with rng.forked(self.device, self.own.seed, "fit", self.stage.name):
-            figures = self.processes.first(lambda: dict(fit(batches["train"], batches.get("validation"))))
-        self.processes.share(self.model.state_dict().values())
+            made = dict(fit(batches["train"], batches.get("validation"))) if self.divided or self.run.writes else {}
+        figures = self.processes.first(lambda: made)
+        self.share()
         self.now.fitted, self.now.offset = True, self.now.offset + 1
         n = len(self.data.train)
         self.recorder.log(
@@ -225,15 +240,20 @@ class Loop:
         """Begins the next stage from the best weights of this one."""
         best = self.now.best_step if self.own.select == "best" else None
         if best is not None and (best != self.now.total or self.own.ema):
-            if self.run.writes:
+            if self.run.writes or self.divided:
                 tensors = self.run.read_checkpoint(best).tensors
-                fill(self.model, tensors.get("ema") or tensors["model"], str(self.run.checkpoint_path(best)))
-            self.processes.share(self.model.state_dict().values())
+                load(self.model, tensors.get("ema") or tensors["model"], str(self.run.checkpoint_path(best)))
+            self.share()
         elif self.own.ema:
-            self.model.load_state_dict(snapshot.kept(self.stepper))
+            self.stepper.average.settle()
+            forget(self.model)
         stage = self.stages[self.stages.index(self.stage) + 1]
         self.run.event("stage", step=self.now.total, stage=stage.name)
         self.begin(State(stage.name, self.now.total, start=best))
+
+    def share(self) -> None:
+        """Weights and buffers that every process has whole become those of the first one."""
+        self.processes.share(t for t in self.model.state_dict().values() if not is_divided(t))
 
     def step(self) -> None:
         """One step of every due phase."""
@@ -422,8 +442,7 @@ class Loop:
         if self.own.schedule == "plateau" and self.now.plateau_stale >= self.own.schedule_every:
             self.now.plateau *= self.own.schedule_factor
             self.now.plateau_stale = 0
-        if self.own.early_stopping and self.now.stale >= self.own.early_stopping:
-            self.now.stopped_early = True
+        self.now.stopped_early = is_stale(self.now.stale, self.own.early_stopping)
 
     def record(self, split: str, phase: str, term: str, value: float, n: int) -> dict[str, Any]:
         """One line of the log; steps count through all stages, epochs within one."""
@@ -465,14 +484,18 @@ class Loop:
         """
         if self._saved == self.now.total:
             return
-        if not snapshot.finite(self.stepper):
+        if any(self.processes.most(not snapshot.finite(self.stepper))):
             raise DivergedError(self.diverged("weights are not finite"))
-        self.now.best, self.now.best_step, self._saved = self.processes.first(self.write)
+        files = snapshot.tensors(self.stepper) if self.run.writes or self.divided else {}
+        self.now.best, self.now.best_step, self._saved = self.processes.first(lambda: self.write(files))
         self._new_best = False
         self._saved_at = self.time()
 
-    def write(self) -> tuple[float, int | None, int | None]:
+    def write(self, files: Mapping[str, Mapping[str, Tensor]]) -> tuple[float, int | None, int | None]:
         """Writes a checkpoint of this step.
+
+        Args:
+            files: of :func:`~sandglass.engine.snapshot.tensors`.
 
         Returns:
             The best objective and its step, which are those on disk if this one was not saved, and the step of the
@@ -489,10 +512,10 @@ class Loop:
             "device": str(self.device),
         }
         try:
-            self.run.save_checkpoint(step, snapshot.tensors(self.stepper), state, about)
+            self.run.save_checkpoint(step, files, state, about)
             self._saved = step
             if self._new_best:
-                self.keep_best()
+                self.keep_best(files.get("ema") or files["model"])
                 self._stored = (self.now.best, self.now.best_step)
             self.prune()
         except SaveError as error:
@@ -513,10 +536,10 @@ class Loop:
             needed.add(self.now.start)
         self.run.prune(self.options.keep, needed)
 
-    def keep_best(self) -> None:
+    def keep_best(self, kept: Mapping[str, Tensor]) -> None:
         """Marks the weights of this step as the best, and writes them to the model folder."""
         self.run.point("BEST", self.now.total)
-        self.run.write_model(snapshot.kept(self.stepper), self.card(self.run), self.now.total)
+        self.run.write_model(kept, self.card(self.run), self.now.total)
 
     def keep_model(self) -> None:
         """Writes the newest weights to the model folder where no objective chooses."""
@@ -534,11 +557,12 @@ class Loop:
         try:
             values = {f.name: state["loop"][f.name] for f in fields(State)}
             best = values["best"]
-            fill(self.model, checkpoint.tensors["model"], where)
+            load(self.model, checkpoint.tensors["model"], where)
             self.begin(State(**values | {"best": math.inf if best is None else best}))
             snapshot.load(self.stepper, checkpoint.tensors, state.pop("meter"))
             self.run.rewind_log(state.pop("log_bytes"))
             self._stored = (self.now.best, self.now.best_step)
+            self.now.stopped_early = is_stale(self.now.stale, self.own.early_stopping)  # it may have been raised
         except (KeyError, TypeError, StopIteration) as error:
             raise CheckpointError(f"{where} does not fit this run: {error}.") from error
         self._before = self.now.seconds

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sandglass.core import OPTIM, Phase, Stage
 from sandglass.engine.options import Training
+from sandglass.engine.sharding import gathered, parts, piece
 from sandglass.errors import ConfigError
 
 _DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.0, "momentum": 0.9}
@@ -99,7 +100,7 @@ def make_optimizer(phases: Sequence[Phase], stage: Stage, options: Training) -> 
 
     Each setting comes from the run if it is set there, else from the phase, the stage, or the default.
     """
-    params = list(dict.fromkeys(p for phase in phases for p in phase.parameters()))
+    params = parts(dict.fromkeys(p for phase in phases for p in phase.parameters()))
     given = {name: value for name in OPTIM if (value := getattr(options, name, None)) is not None}
     chosen = {**_DEFAULTS, **stage.optim}
     for phase in phases:
@@ -153,9 +154,10 @@ def _tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Tensor]]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """The state of an optimiser as named tensors, ``prefix/parameter number/key``."""
+    """The state of an optimiser as named tensors, ``prefix/parameter number/key``, whole; all processes must ask."""
     params = [p for group in optimizer.param_groups for p in group["params"]]
-    return {f"{prefix}/{i}/{key}": v for i, p in enumerate(params) for key, v in _tensors(optimizer.state.get(p, {}))}
+    state = ((i, p, key, v) for i, p in enumerate(params) for key, v in _tensors(optimizer.state.get(p, {})))
+    return {f"{prefix}/{i}/{key}": gathered(v, p) for i, p, key, v in state}
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
@@ -166,7 +168,7 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensor
             _, number, key = name.rsplit("/", 2)
             p = params[int(number)]
             device = "cpu" if key == "step" and not isinstance(optimizer, Adam) else p.device
-            value = value.to(device, copy=True)
+            value = piece(value, p).to(device, copy=True)
             if value.shape == p.shape:  # files are contiguous; fused kernels need the memory format of the parameter
                 value = torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)
             optimizer.state[p][key] = value

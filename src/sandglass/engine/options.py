@@ -15,6 +15,7 @@ from sandglass.core import Stage
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
+from sandglass.engine.batches import check_batches, fewest, modules
 from sandglass.engine.mirror import require
 from sandglass.errors import ConfigError
 from sandglass.registry import entry, nearest
@@ -76,6 +77,8 @@ class Training:
         clip: largest global norm of a phase's gradient; none when not given.
         accumulate: number of shards that each batch is cut into, to save memory or for several processes, which divide
             them; the update is the same, apart from noise and batch statistics. At least one for each process.
+        shard_weights: whether the processes that ``torchrun`` started divide the weights, gradients and optimiser among
+            them, for a net that outgrows a device; slower where it does not.
         ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none; each
             stage's own (0 if it has none) when not given. The decay of step n is at most ``(1 + n) / (10 + n)``.
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
@@ -125,6 +128,7 @@ class Training:
     schedule_peak: float = 4.0
     clip: float | None = None
     accumulate: int = 1
+    shard_weights: bool = False
     ema: float | None = None
     early_stopping: int = 0
     seed: int = 0
@@ -162,6 +166,10 @@ class Training:
                     hint = nearest(option, list(STAGE_OPTIONS))
                     raise ConfigError(f"The stage '{name}' takes no option '{option}'.{hint}")
             dataclasses.replace(self, **own, stage={})  # checks their values
+        if self.minutes is not None and self.shard_weights:
+            raise ConfigError(
+                "minutes tries nets in one process, so it cannot be given with shard_weights: give epochs."
+            )
         if self.minutes is not None and (given := self._lengths()):
             raise ConfigError(
                 f"Give the length of training once: minutes chooses the epochs, so {given[0]} cannot be given as well."
@@ -235,7 +243,8 @@ class Training:
         if watch == "none":
             _check("early_stopping", not self.early_stopping, self.early_stopping, "0 without a validation split")
             _check("schedule", self.schedule != "plateau", self.schedule, "another without a validation split")
-        batch_size = self.batch_size or max(settle_batch_size(examples), self.accumulate)
+        least = max((fewest(stage, None, self.accumulate) for stage in stages), default=1)
+        batch_size = self.batch_size or max(settle_batch_size(examples), least * self.accumulate)
         epochs = settle_epochs(examples, batch_size)
         decided: dict[str, Any] = {
             "batch_size": batch_size,
@@ -249,7 +258,11 @@ class Training:
             "select": "last" if watch == "none" else self.select,
             "threads": self.threads or torch.get_num_threads(),
         }
-        return Settled(**vars(self) | decided)
+        settled = Settled(**vars(self) | decided)
+        for stage in stages:
+            own = settled.of_stage(stage.name)
+            check_batches(stage, own.batch_size, own.accumulate, examples)
+        return settled
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values."""
@@ -351,10 +364,9 @@ def settle_precision(device: str, stages: Sequence[Stage]) -> str:
     """What ``auto`` is; weights, statistics and likelihoods have at least single precision in all of them."""
     if device.startswith("cuda"):
         return "tf32"
-    modules = [m for stage in stages for phase in stage.phases for part in phase.trains if isinstance(part, nn.Module)
-               for m in part.modules()]  # fmt: skip
-    wide = any(isinstance(m, nn.Conv2d) and min(m.in_channels, m.out_channels) >= _WIDE for m in modules)
-    double = any(p.dtype == torch.float64 for m in modules for p in m.parameters(recurse=False))
+    trained = modules(stages)
+    wide = any(isinstance(m, nn.Conv2d) and min(m.in_channels, m.out_channels) >= _WIDE for m in trained)
+    double = any(p.dtype == torch.float64 for m in trained for p in m.parameters(recurse=False))
     return "bf16" if device == "cpu" and wide and not double and has_bf16() else "fp32"
 
 

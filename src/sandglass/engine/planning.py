@@ -361,6 +361,7 @@ def measure(
         corrupt=make_corruption(training.corrupt, data.spec),
         stream=stage.name,
         rows=stepper.gradient.rows,
+        least=stepper.gradient.least,
     )
     with torch.enable_grad(), settings(training, processes.local):
         stepper.train()

@@ -144,14 +144,16 @@ def buckets(tensors: Sequence[Tensor], *, any_type: bool = False) -> list[list[T
     return [bucket for some in found.values() for bucket in some]
 
 
-def cuts(n: int, count: int) -> list[slice]:
-    """``n`` examples in at most ``count`` parts of nearly equal size.
+def cuts(n: int, count: int, least: int = 1) -> list[slice]:
+    """``n`` examples in at most ``count`` parts of nearly equal size, of ``least`` examples or more if it has them.
 
     Example:
         >>> [(cut.start, cut.stop) for cut in cuts(5, 3)]
         [(0, 1), (1, 3), (3, 5)]
+        >>> [(cut.start, cut.stop) for cut in cuts(5, 3, 2)]
+        [(0, 2), (2, 5)]
     """
-    count = min(count, n)
+    count = max(1, min(count, n // least))
     return [slice(n * i // count, n * (i + 1) // count) for i in range(count)]
 
 
@@ -259,6 +261,8 @@ def shared(training: Training, processes: Processes) -> Training:
         ConfigError: the number of shards, a device or a batch size does not fit them.
     """
     if processes.count == 1:
+        if training.shard_weights:
+            raise ConfigError("--shard-weights divides the weights among several processes: start them with torchrun.")
         return training
     _check_device(training.device, processes)
     batches = [training.batch_size, *(own.get("batch_size") for own in training.stage.values())]
@@ -333,6 +337,8 @@ def lines(model: Model, training: Settled, processes: Processes) -> list[str]:
     if processes.count == 1:
         return []
     said = [f"{processes.count} processes, {training.accumulate} shards"]
+    if training.shard_weights:
+        said.append("Weights, gradients and optimiser are divided among them; no sheets of samples are drawn.")
     if any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules()):
         said.append(
             f"Batch normalisation: its statistics are those of each shard, of {training.batch_size} examples in "

@@ -9,21 +9,25 @@ import torch
 from torch import Tensor
 
 from sandglass.engine.optimizers import load_optimizer_tensors, optimizer_tensors
+from sandglass.engine.sharding import state_of
 from sandglass.engine.step import Stepper
 
 
 def tensors(stepper: Stepper) -> dict[str, dict[str, Tensor]]:
-    """By file: weights, optimisers, the figures not yet read, and with a moving average the weights to keep."""
+    """By file: weights, optimisers, the figures not yet read, and with a moving average the weights to keep.
+
+    Where the weights are divided among processes, all must ask, and get them whole.
+    """
     optim: dict[str, Tensor] = {}
     for name, optimizer in stepper.optimizers.items():
         optim |= optimizer_tensors(optimizer, name)
-    files = {"model": dict(stepper.model.state_dict()), "optim": optim, "meter": stepper.meter.tensors()}
+    files = {"model": state_of(stepper.model), "optim": optim, "meter": stepper.meter.tensors()}
     return files | ({"ema": kept(stepper)} if stepper.average else {})
 
 
 def kept(stepper: Stepper) -> dict[str, Tensor]:
     """The weights that are validated and worth keeping: the average if there is one."""
-    return {k: v.detach().clone() for k, v in stepper.model.state_dict().items()} | stepper.average.named()
+    return {k: v.detach().clone() for k, v in state_of(stepper.model).items()} | stepper.average.named()
 
 
 def load(stepper: Stepper, files: Mapping[str, Mapping[str, Tensor]], meter: Mapping[str, Any]) -> None:

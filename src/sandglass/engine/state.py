@@ -31,3 +31,17 @@ class State:
     def total(self) -> int:
         """Steps done in all stages; checkpoints and records are numbered by it."""
         return self.offset + self.step
+
+
+def is_stale(stale: int, patience: int) -> bool:
+    """Whether a stage ends after so many epochs without improvement.
+
+    Args:
+        stale: the epochs without improvement.
+        patience: how many end it; 0 for never.
+
+    Example:
+        >>> is_stale(3, 3), is_stale(3, 0)
+        (True, False)
+    """
+    return 0 < patience <= stale

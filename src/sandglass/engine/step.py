@@ -7,11 +7,13 @@ from torch import Tensor
 
 from sandglass.core import Batch, Clock, Model, Phase, Stage
 from sandglass.engine.average import Average
+from sandglass.engine.batches import fewest
 from sandglass.engine.gradient import Gradient
 from sandglass.engine.meter import Meter
-from sandglass.engine.optimizers import make_optimizers, masked_step, total_norm
+from sandglass.engine.optimizers import make_optimizers, masked_step
 from sandglass.engine.options import Training
 from sandglass.engine.processes import ALONE, Processes
+from sandglass.engine.sharding import Divided, part, parts
 
 
 class Stepper:
@@ -33,14 +35,15 @@ class Stepper:
         self.optimizers = make_optimizers(stage, options)
         self.base_lr = {name: o.param_groups[0]["lr"] for name, o in self.optimizers.items()}
         self.meter = Meter(options.log_every, self.device)
-        self.params: list[Tensor] = list(model.parameters())
-        self.own = {p.name: p.parameters() for p in self.phases}
+        self.params = parts(model.parameters())
+        self.own = {p.name: parts(p.parameters()) for p in self.phases}
         stored = model.state_dict().keys()
         self.buffers = [b for name, b in model.named_buffers() if name in stored]
         moved = {id(p) for own in self.own.values() for p in own}
-        self.trained = {name: p for name, p in model.named_parameters() if id(p) in moved}
+        self.trained = {name: part(p) for name, p in model.named_parameters() if id(part(p)) in moved}
         self.average = Average(self.trained, options.ema or 0.0)
-        self.gradient = Gradient(stage.name, options, self.buffers, self.device, processes)
+        least = fewest(stage, options.batch_size, options.accumulate)
+        self.gradient = Gradient(stage.name, options, self.buffers, self.device, processes, least, Divided(model))
 
     def __call__(self, batch: Batch, clock: Clock, lr_factor: float, whole: int | None = None) -> None:
         """Updates every phase that is due; then the average, if any update was finite.
@@ -77,7 +80,7 @@ class Stepper:
         self.clear(own)
         before = [b.clone() for b in self.buffers]
         sums = self.gradient(number, phase, own, batch, clock, whole)
-        norm = total_norm([p.grad for p in own if p.grad is not None])
+        norm = self.gradient.norm(own)
         good = self.meter.add(phase.name, clock.step, [*sums.names, "grad_norm"], [*sums.values, norm], sums.examples)
         if self.options.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(own, self.options.clip, norm)

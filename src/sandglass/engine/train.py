@@ -1,34 +1,31 @@
-"""Training a model into a run folder, and resuming a run."""
+"""Training a model into a run folder."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from sandglass import registry, rng
-from sandglass.core import Model, Spec, Stage
+from sandglass.core import Model, Spec
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
-from sandglass.data.trained_on import as_dataset, run_data
-from sandglass.engine.budget import Budget, minutes
+from sandglass.data.trained_on import as_dataset
 from sandglass.engine.copying import start_from
 from sandglass.engine.loop import Loop
-from sandglass.engine.options import Settled, Training
+from sandglass.engine.options import Training
 from sandglass.engine.planning import Plan, free_width, make_plan, of_width, width_of
-from sandglass.engine.processes import ALONE, Processes, agreed, check_shards, joined, lines, shared
+from sandglass.engine.processes import ALONE, Processes, agreed, joined, lines, shared
 from sandglass.engine.progress import Mute, Progress, default_progress
-from sandglass.engine.record import describe, differences, environment, write_bad_files
-from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
+from sandglass.engine.record import describe, write_bad_files
+from sandglass.errors import ConfigError
 from sandglass.runs.card import model_card
 from sandglass.runs.load import load
-from sandglass.runs.run import Run, find_run, hold, read_model_config
-from sandglass.runs.specification import from_plain
+from sandglass.runs.run import Run, find_run, hold
 from sandglass.schedules.weight import Weight, Weights
 
 
@@ -196,158 +193,6 @@ def plan_minutes(
     if plan.width is None or plan.width == width_of(model):
         return plan, model
     return plan, make(plan.width)
-
-
-def resume(
-    path: str | Path,
-    *,
-    data: Any = None,
-    epochs: int | None = None,
-    stage: Mapping[str, Mapping[str, Any]] | None = None,
-    progress: Progress | None = None,
-    **parts: Any,
-) -> Run:
-    """Resumes a run from its newest intact checkpoint; the result has the same bits as without the interruption.
-
-    Args:
-        path: the run folder.
-        data: the data, if it was given in Python and the run cannot load it by itself.
-        epochs: a new, larger number of epochs of the first stage; all other options stay.
-        stage: new numbers of epochs of later stages: ``{"prior": {"epochs": 60}}``.
-        progress: as for :func:`train`.
-        parts: your own objects that the model was built with, such as ``net=...``.
-
-    Raises:
-        CheckpointError: no checkpoint can be read.
-        DataError: the data differs from what the run was trained on.
-        LockedError: another process trains in that folder.
-        ConfigError: the shards of its batches cannot be dealt to the processes that were started.
-        ProcessError: another process that trains the same model ended.
-    """
-    with joined() as processes:
-        run = Run(path, writes=processes.writes)
-        progress = shown(progress, processes)
-        with hold(run.path) if processes.writes else nullcontext():
-            config = run.config
-            dataset = as_dataset(data, None) if data is not None else run_data(run)
-            check_same(dataset, run)
-            training = Settled.of(config["training"])
-            spec = spec_of(dataset, training)
-            options = registry.completed(config["model"]["name"], config["model"]["options"])
-            model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
-            check_shards(training, [s.name for s in model.stages() if s.phases], processes)
-            for line in lines(model, training, processes):
-                progress.say(line)
-            longer, last = lengthened(training, model.stages(), epochs, stage or {})
-            checkpoint, problems = run.latest_checkpoint(last)
-            found = -1 if checkpoint is None else checkpoint.step
-            if any(processes.most(found != processes.first(lambda: found))):  # this also waits until all have read it
-                raise CheckpointError(f"The processes do not find the same checkpoint in {run.path}.")
-            for problem in problems:
-                progress.say(f"Skipped a damaged checkpoint: {problem}")
-            if checkpoint is None and problems:
-                raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
-            if longer != training:
-                run.drop_after(checkpoint, keep_trained=last)
-                for name in (s.name for s in model.stages() if s.phases):
-                    before, after = training.of_stage(name).epochs, longer.of_stage(name).epochs
-                    if before == after and training.of_stage(name).max_steps != longer.of_stage(name).max_steps:
-                        progress.say(f"The stage '{name}' is trained to the end of its {after} epochs.")
-                    if before != after:
-                        progress.say(f"The stage '{name}' is given {after} epochs instead of {before}.")
-                training, config = longer, {**config, "training": longer.to_dict()}
-                config.pop("plan", None)  # epochs were asked for, however long they take
-                run.rewrite(config)
-            changed = [
-                *(run.changes(checkpoint) if checkpoint else ()),
-                *differences(config["environment"], environment()),
-            ]
-            for difference in changed:
-                progress.say(f"Changed since the run began, so bits may differ: {difference}")
-            if changed:
-                run.event("changed", what=changed)
-            if checkpoint is None:
-                run.rewind_log(0)
-            budget = Budget.of(config.get("plan"))
-            if budget is not None and checkpoint is not None:
-                left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
-                progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
-            loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
-            loop.fit(checkpoint)
-        run.data = None if dataset.source else dataset
-        return run
-
-
-def check_same(data: Dataset, run: Run) -> None:
-    """Refuses other data than that of a run.
-
-    Raises:
-        DataError: its fingerprint is another.
-    """
-    known = run.config["data"]["fingerprint"]
-    if data.fingerprint != known:
-        raise DataError(
-            f"The data differs from what {run.path} was trained on: its fingerprint is {data.fingerprint[:12]}, "
-            f"the run's {known[:12]}. Restore it, or start a new run with --init-from."
-        )
-
-
-def finished(run: Run) -> bool:
-    """Whether a run is at its end, its model written; False if that cannot be told."""
-    checkpoint, problems = run.latest_checkpoint()
-    training = Settled.of(run.config["training"])
-    settings = run.config["model"]
-    try:
-        model = registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
-        written = read_model_config(run.path / "model").get("step")
-    except (ConfigError, NotFoundError):
-        return False
-    if model is None or checkpoint is None or problems:
-        return False
-    now, stage = checkpoint.state["loop"], model.stages()[-1]
-    if now["stage"] != stage.name:
-        return False
-    own = training.of_stage(stage.name)
-    total = own.epochs * math.ceil(run.config["data"]["examples"]["train"] / own.batch_size) if stage.phases else 0
-    over = now["step"] >= min(total, own.max_steps or total) or now["stopped_early"]
-    kept = now["best_step"] if own.select == "best" and now["best_step"] is not None else checkpoint.step
-    return bool(over and (now["fitted"] or stage.fit is None) and written == kept)
-
-
-def lengthened(
-    training: Settled, stages: Sequence[Stage], epochs: int | None, stage: Mapping[str, Mapping[str, Any]]
-) -> tuple[Settled, Sequence[str]]:
-    """The options with more epochs, and the names of the stages up to the first one that gets more (all if none does).
-
-    Raises:
-        ConfigError: fewer epochs than before, an unknown stage, or an option other than its epochs.
-    """
-    trained = [s.name for s in stages if s.phases]
-    wanted = {trained[0]: epochs} if epochs is not None else {}
-    for name, options in stage.items():
-        if name not in trained or set(options) != {"epochs"}:
-            raise ConfigError(f"Only the epochs of a resumed run can be raised, in its stages: {', '.join(trained)}.")
-        wanted[name] = options["epochs"]
-    before = {name: training.of_stage(name).epochs for name in trained}
-    cut = {name for name in trained if training.of_stage(name).max_steps}
-    changed = {name: n for name, n in wanted.items() if n != before[name] or name in cut}
-    for name, n in changed.items():
-        if n < before[name]:
-            raise ConfigError(
-                f"The stage '{name}' has {before[name]} epochs: a resumed run can only have more, not {n}."
-            )
-    if not changed:
-        return training, [s.name for s in stages]
-    own = {name: dict(options) for name, options in training.stage.items()}
-    for name in changed.keys() & own.keys():
-        own[name].pop("max_steps", None)
-        if name != trained[0] or "epochs" in own[name]:
-            own[name]["epochs"] = changed[name]
-    first = min(changed, key=trained.index)
-    names = [s.name for s in stages]
-    most = None if cut & changed.keys() else training.max_steps
-    longer = dataclasses.replace(training, epochs=changed.get(trained[0], training.epochs), max_steps=most, stage=own)
-    return longer, names[: names.index(first) + 1]
 
 
 def spec_of(data: Dataset, training: Training) -> Spec:

@@ -15,6 +15,7 @@ from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
 from sandglass.engine.gradient import term_values
 from sandglass.engine.precision import autocast
+from sandglass.engine.sharding import forget
 from sandglass.engine.step import Stepper
 
 
@@ -34,12 +35,13 @@ def validate(
     dtype = stepper.params[0].dtype
     final = Clock.final(clock.total, device)
     processes, batches = stepper.gradient.processes, in_order(split, device=device, dtype=dtype)
+    divided = bool(stepper.gradient.divided)  # then all processes call every layer equally often
     mine = range(processes.rank, len(batches), processes.count)
     sums: dict[tuple[str, str], Tensor] = {}  # of every batch
     stopped = False
     stepper.model.eval()
     with stepper.average.in_place(), rng.forked(device):
-        for place in mine or range(1):
+        for place in [*mine, *range(-(-len(batches) // processes.count) - len(mine) if divided else not mine)]:
             stopped = interrupted()
             if stopped:
                 break
@@ -59,6 +61,7 @@ def validate(
                         table = sums.setdefault((phase.name, name), mean.new_zeros(len(batches)).double())
                         if place in mine:
                             table[place] = mean.double() * len(batch)
+    forget(stepper.model)
     if any(processes.most(stopped)):
         return None
     processes.sum(list(sums.values()))  # of zeros but for one process: exact

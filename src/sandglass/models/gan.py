@@ -113,6 +113,8 @@ class GAN(Model):
         nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.generator = Network.decoder(nets, latent_dim, spec.shape, self.given.cond)
         self.critic = Critic(nets, spec.shape, self.given.cond, minibatch_std=minibatch_std)
+        # Statistics of a batch need two examples.
+        self.least = 2 if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.critic.modules()) else 1
         self.ada = Augmentation(spec, ada) if ada and spec.is_image else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by a third faster in bf16
         self.pz = resolve("prior", prior, latent_dim)
@@ -147,7 +149,7 @@ class GAN(Model):
         total, scalars = loss.mean(), self.r1.scalar(clock, "r1_weight") | self.r2.scalar(clock, "r2_weight")
         statistics: Mapping[str, Tensor] = {}
         if torch.is_grad_enabled():
-            n = math.ceil(self.penalised * len(x))
+            n = max(math.ceil(self.penalised * len(x)), self.least)
             for name, weight, at in (("r1", self.r1, x), ("r2", self.r2, made)):
                 if weight.value > 0:
                     penalty = steepness(self.critic, at[:n], None if c is None else c[:n]).mean()

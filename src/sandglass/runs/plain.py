@@ -30,12 +30,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         NotFoundError: it does not exist.
     """
     try:
-        data = read_bytes(Path(path), _LARGEST_YAML)
-        loader = _Plain(data.decode())
-        try:
-            values = loader.get_single_data()
-        finally:
-            loader.dispose()
+        values = _parse_yaml(read_bytes(Path(path), _LARGEST_YAML))
     except FileNotFoundError as error:
         raise NotFoundError(f"There is no file {path}.") from error
     except RecursionError as error:
@@ -47,9 +42,29 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     return values
 
 
+def _parse_yaml(data: bytes) -> Any:
+    """The values of a YAML document; ValueError or YAMLError where it is none, or too large."""
+    loader = _Plain(data.decode())
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
 def to_yaml(config: Mapping[str, Any]) -> bytes:
-    """YAML in ASCII with escapes, because a path may contain undecodable bytes."""
-    return yaml.safe_dump(dict(config), sort_keys=False).encode("ascii")
+    """YAML in ASCII with escapes, because a path may contain undecodable bytes.
+
+    Raises:
+        ConfigError: :func:`read_yaml` would refuse it.
+    """
+    data = yaml.safe_dump(dict(config), sort_keys=False).encode("ascii")
+    try:
+        if len(data) > _LARGEST_YAML:
+            raise ValueError(f"it has more than {_LARGEST_YAML // 2**20} MiB.")
+        _parse_yaml(data)
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"These options are too long to be read again from YAML: {_brief(error)}") from error
+    return data
 
 
 def parse_json(data: bytes) -> Any:

@@ -3,7 +3,7 @@
 ::
 
     runs/<name>/
-      config.yaml      everything needed to repeat the run
+      config.yaml      everything needed to repeat the run; its long lists are in config-*.json
       metrics.jsonl    a record per logged value: step, epoch, split, phase, term, value, n
       events.jsonl     starts and stops with timestamps; a separate file, so that metrics.jsonl is reproducible
       model/           config.json, model.safetensors, README.md, MANIFEST.json: the selected weights, self-contained
@@ -35,7 +35,8 @@ from sandglass import __version__, registry
 from sandglass.core import Model
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
 from sandglass.runs import settings, storage
-from sandglass.runs.plain import read_json, read_jsonl, read_yaml, strict_json, to_yaml
+from sandglass.runs.configuration import files_of, read_config
+from sandglass.runs.plain import read_json, read_jsonl, strict_json
 from sandglass.runs.specification import from_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
 
@@ -84,7 +85,7 @@ class Run:
         self.path, self.writes = find_run(path), writes
         if not (self.path / "config.yaml").is_file():
             raise NotFoundError(f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists all runs.")
-        self.config: dict[str, Any] = read_yaml(self.path / "config.yaml")
+        self.config: dict[str, Any] = read_config(self.path / "config.yaml")
         version = self.config.get("format", 2)
         if version == 1:
             raise ConfigError(
@@ -104,23 +105,26 @@ class Run:
         """Creates the folder and writes its configuration.
 
         Raises:
-            ConfigError: the path already exists and is not empty.
+            ConfigError: the path already exists and is not empty, or the configuration is too large to be read again.
             SaveError: the folder could not be created.
         """
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in _LOCK_FILES)):
             raise ConfigError(f"{path} already exists and is not empty; name another folder, or use --resume {path}.")
+        files = files_of(config)
         with storage.saving(path):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
             (path / "metrics.jsonl").touch()
-        storage.write_file(path / "config.yaml", to_yaml(config))
+        for name, data in files.items():
+            storage.write_file(path / name, data)
         return cls(path)
 
     def rewrite(self, config: Mapping[str, Any]) -> None:
         """Replaces the configuration, for example when a run is resumed with more epochs."""
         self.config = dict(config)
         if self.writes:
-            storage.write_file(self.path / "config.yaml", to_yaml(self.config))
+            for name, data in files_of(self.config).items():
+                storage.write_file(self.path / name, data)
 
     # log
 
@@ -307,7 +311,7 @@ class Run:
         before, now = checkpoint.state.get("config"), settings.fixed(self.config)
         if not isinstance(before, dict):
             return []
-        names = [n for n in {**before, **now} if before.get(n) != now.get(n)]
+        names = [n for n in {**before, **now} if before.get(n) != now.get(n) and not settings.may_change(n)]
         return [f"{n} was {before.get(n)}, is {now.get(n)}" for n in names]
 
     # model

@@ -48,8 +48,17 @@ def fixed(config: Mapping[str, Any]) -> dict[str, Any]:
     for section in ("spec", "transform", "classes"):
         if section in config:
             values[section] = hashlib.sha256(strict_json(config[section]).encode()).hexdigest()
-    free = (".epochs", ".max_steps", ".sheets")
-    return {k: v for k, v in values.items() if not (k.startswith("training.") and k.endswith(free))}
+    return {name: value for name, value in values.items() if not may_change(name)}
+
+
+def may_change(name: str) -> bool:
+    """Whether an option, by its dotted name, may change on resume.
+
+    Example:
+        >>> may_change("training.stage.prior.epochs"), may_change("training.lr")
+        (True, False)
+    """
+    return name.startswith("training.") and name.endswith((".epochs", ".max_steps", ".early_stopping", ".sheets"))
 
 
 def flat(values: Any, prefix: str) -> dict[str, Any]:

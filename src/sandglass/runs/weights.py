@@ -129,7 +129,15 @@ def compare(wanted: Header, found: Header, source: Path | str) -> None:
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, allow_nonfinite: bool = False) -> None:
-    """Loads weights into a model after checking every name, type, shape and value.
+    """Loads weights into a model after checking every name, type, shape and value; see :func:`check_tensors`."""
+    check_tensors(model, tensors, source, allow_nonfinite=allow_nonfinite)
+    model.load_state_dict(dict(tensors))
+
+
+def check_tensors(
+    model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, allow_nonfinite: bool = False
+) -> None:
+    """Checks every name, type, shape and value of weights for a model.
 
     Args:
         model: the model; converted to double precision if the weights are.
@@ -152,8 +160,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: str, *, allow_
             line = f"{source}: the tensor '{name}' has values that are not finite"
             if not allow_nonfinite:
                 raise CheckpointError(f"{line}.")
-            warnings.warn(f"{line}; they were loaded.", stacklevel=3)
-    model.load_state_dict(dict(tensors))
+            warnings.warn(f"{line}; they were loaded.", stacklevel=4)
 
 
 def _entry(name: str, value: Any) -> tuple[str, tuple[int, ...]]:

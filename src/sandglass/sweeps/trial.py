@@ -12,7 +12,8 @@ from pathlib import Path
 from sandglass import registry
 from sandglass.data.dataset import Dataset
 from sandglass.engine.progress import Silent
-from sandglass.engine.train import resume, train
+from sandglass.engine.resume import resume
+from sandglass.engine.train import train
 from sandglass.errors import CapabilityError, ConfigError, DivergedError
 from sandglass.metrics.compared import kind_of, of_likelihood
 from sandglass.metrics.measure import context_of, measure

@@ -6,32 +6,46 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from sandglass import running
 from sandglass.registry import OptionsOf, register
-from sandglass.tasks.task import Outcome, Task
+from sandglass.tasks.spread import Spread, Work, over
+from sandglass.tasks.task import Outcome
 from sandglass.tasks.trained import Source, Trained
 
 
 @register("classify", kind="task")
-class Classify(Task):
+class Classify(Spread):
     """Predict the classes of examples, with their probabilities.
 
     Args:
         split: train, validation, test or all; all by default.
+        workers: processes that share the work, each with a copy of the model; several need Ray (extra ray), and are on
+            the machines of its cluster where RAY_ADDRESS names one.
     """
 
+    name = "classify"
     needs = ("classify",)
     examples = ("classify runs/joint-vae-digits-1 --split test", "classify runs/joint-vae-photos-1 --data new/")
     file = "classes"
     makes = "arrays"
 
-    def __init__(self, *, split: str | None = None, **source: Annotated[Any, OptionsOf(Source)]) -> None:
-        self.split, self.source = split, Source(**source)
+    def __init__(
+        self, *, split: str | None = None, workers: int = 1, **source: Annotated[Any, OptionsOf(Source)]
+    ) -> None:
+        self.split, self.workers, self.source = split, workers, Source(**source)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :class:`~sandglass.tasks.spread.Spread`."""
+        return {"split": self.split, **self.source.options}
+
+    def work(self, trained: Trained) -> Work:
+        """See :class:`~sandglass.tasks.spread.Spread`."""
+        return over(trained.model, self.source.examples(trained, self.split, "all"), trained.model.classify)
 
     def __call__(self, trained: Trained) -> Outcome:
         """``labels`` ``(N,)``, the most probable classes, ``p`` ``(N, K)``, and ``names`` where available."""
         examples = self.source.examples(trained, self.split, "all")
-        p = running.over(trained.model, examples, trained.model.classify)
+        p = self.computed(trained)
         arrays: dict[str, np.ndarray[Any, Any]] = {"labels": p.argmax(1).numpy(), "p": p.numpy()}
         if examples.names:
             arrays["names"] = np.array(examples.names)

@@ -57,6 +57,11 @@ class Condition:
         self.given = dict(given) if isinstance(given, Mapping) else _named(given)
 
     @property
+    def options(self) -> dict[str, Any]:
+        """Its options again."""
+        return {"label": self.label, "given": self.given}
+
+    @property
     def each(self) -> bool:
         """Whether every class is requested."""
         return self.label == EACH

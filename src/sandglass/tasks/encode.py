@@ -6,20 +6,23 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from sandglass import running
 from sandglass.registry import OptionsOf, register
-from sandglass.tasks.task import Outcome, Task
+from sandglass.tasks.spread import Spread, Work, over
+from sandglass.tasks.task import Outcome
 from sandglass.tasks.trained import Source, Trained, chosen
 
 
 @register("encode", kind="task")
-class Encode(Task):
+class Encode(Spread):
     """Write the latent codes of examples, with their labels, file names and indices.
 
     Args:
         split: train, validation, test or all; all by default.
+        workers: processes that share the work, each with a copy of the model; several need Ray (extra ray), and are on
+            the machines of its cluster where RAY_ADDRESS names one.
     """
 
+    name = "encode"
     needs = ("encode",)
     examples = (
         "encode runs/vae-digits-1 -o codes.csv",
@@ -28,15 +31,26 @@ class Encode(Task):
     file = "codes"
     makes = "arrays"
 
-    def __init__(self, *, split: str | None = None, **source: Annotated[Any, OptionsOf(Source)]) -> None:
-        self.split, self.source = split, Source(**source)
+    def __init__(
+        self, *, split: str | None = None, workers: int = 1, **source: Annotated[Any, OptionsOf(Source)]
+    ) -> None:
+        self.split, self.workers, self.source = split, workers, Source(**source)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :class:`~sandglass.tasks.spread.Spread`."""
+        return {"split": self.split, **self.source.options}
+
+    def work(self, trained: Trained) -> Work:
+        """See :class:`~sandglass.tasks.spread.Spread`."""
+        return over(trained.model, self.source.examples(trained, self.split, "all"), trained.model.encode)
 
     def __call__(self, trained: Trained) -> Outcome:
         """``codes`` ``(N, D)``, ``index`` in the split, and where available ``labels``, ``names`` and ``split``."""
         data = self.source.read(trained)
         splits = chosen(data, self.split, "all")
         whole = self.source.examples(trained, self.split, "all")
-        z = running.encode(trained.model, whole).numpy()
+        z = self.computed(trained).numpy()
         arrays: dict[str, np.ndarray[Any, Any]] = {"codes": z}
         if whole.y is not None:
             arrays["labels"] = whole.y.cpu().numpy()

@@ -35,6 +35,7 @@ class Trained:
         run: its run; None for a model folder or a model from the hub.
         name: its name in messages.
         data: the run's data, where already loaded.
+        source: the folder or hub id that another process can load it from.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Trained:
     run: Run | None
     name: str
     data: Dataset | None = None
+    source: str = ""
 
     @property
     def transform(self) -> Transform:
@@ -88,6 +90,11 @@ class Source:
     def __init__(self, *, data: str | Dataset | None = None, labels: str | None = None, given: str = "") -> None:
         self.data, self.labels, self.given = data, labels, given
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Its options again."""
+        return {"data": self.data, "labels": self.labels, "given": self.given}
+
     def read(self, trained: Trained) -> Dataset:
         """The data of the option ``data``, or the run's own.
 
@@ -133,12 +140,12 @@ def opened(source: str, device: str = "auto", allow_nonfinite: bool = False) -> 
     path = find_run(source)
     run = Run(path) if (path / "config.yaml").is_file() else None
     model = load(run or source, device=settle_device(device), allow_nonfinite=allow_nonfinite)
-    return Trained(model, reading_of(run or source), run, path.name)
+    return Trained(model, reading_of(run or source), run, path.name, source=str(path))
 
 
 def of_run(run: Run, data: Dataset | None = None, *, device: str = "cpu") -> Trained:
     """The trained model of a run, with its data where already loaded."""
-    return Trained(run.load_model(device=device), reading_of(run), run, run.path.name, data)
+    return Trained(run.load_model(device=device), reading_of(run), run, run.path.name, data, str(run.path))
 
 
 def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None, given: str = "") -> Dataset:

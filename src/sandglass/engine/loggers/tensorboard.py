@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sandglass.engine.mirror import Point
 from sandglass.registry import register
-from sandglass.runs.plain import to_yaml
 from sandglass.runs.run import Run
 
 
@@ -24,7 +23,7 @@ class TensorBoard:
 
         self.writer = SummaryWriter(run.path / "tensorboard", purge_step=None if after is None else after + 1)
         if after == 0:
-            lines = to_yaml(run.config).decode().splitlines()
+            lines = (run.path / "config.yaml").read_text().splitlines()
             self.writer.add_text("config", "\n".join(f"    {line}" for line in lines), 0)  # indented: code in Markdown
 
     def log(self, points: Sequence[Point]) -> None:

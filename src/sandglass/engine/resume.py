@@ -1,0 +1,305 @@
+"""Resuming a run: exactly as it would have gone on, or longer than was planned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from sandglass import registry
+from sandglass.core import Stage
+from sandglass.data.dataset import Dataset
+from sandglass.data.loading import steps_in_epoch
+from sandglass.data.trained_on import as_dataset, run_data
+from sandglass.engine.batches import fewest
+from sandglass.engine.budget import Budget, minutes
+from sandglass.engine.loop import Loop
+from sandglass.engine.options import Settled
+from sandglass.engine.processes import check_shards, joined, lines
+from sandglass.engine.progress import Progress
+from sandglass.engine.record import differences, environment
+from sandglass.engine.state import is_stale
+from sandglass.engine.train import build, shown, spec_of
+from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
+from sandglass.runs.card import model_card
+from sandglass.runs.run import Checkpoint, Run, hold, read_model_config
+from sandglass.runs.specification import from_plain
+
+LENGTHS = ("epochs", "early_stopping")
+"""Training options that may change on resume: they say how long a stage is trained."""
+
+
+def resume(
+    path: str | Path,
+    *,
+    data: Any = None,
+    epochs: int | None = None,
+    early_stopping: int | None = None,
+    stage: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress | None = None,
+    **parts: Any,
+) -> Run:
+    """Resumes a run from its newest intact checkpoint; the result has the same bits as without the interruption.
+
+    A stage that stopped early goes on if it is given epochs, and then counts the epochs without improvement anew. With
+    a larger ``early_stopping`` it has the same bits as if that had been given from the start.
+
+    Args:
+        path: the run folder.
+        data: the data, if it was given in Python and the run cannot load it by itself.
+        epochs: a new, larger number of epochs of the first stage; all other options stay.
+        early_stopping: a larger number of epochs without improvement, or 0 to no longer stop early, for the stage that
+            the run is in and those that follow.
+        stage: the same of single stages: ``{"prior": {"epochs": 60, "early_stopping": 0}}``.
+        progress: as for :func:`train`.
+        parts: your own objects that the model was built with, such as ``net=...``.
+
+    Raises:
+        CheckpointError: no checkpoint can be read.
+        DataError: the data differs from what the run was trained on.
+        LockedError: another process trains in that folder.
+        ConfigError: an option would change what was trained already, or the shards of its batches cannot be dealt to
+            the processes that were started.
+        ProcessError: another process that trains the same model ended.
+    """
+    with joined() as processes:
+        run = Run(path, writes=processes.writes)
+        progress = shown(progress, processes)
+        with hold(run.path) if processes.writes else nullcontext():
+            config = run.config
+            dataset = as_dataset(data, None) if data is not None else run_data(run)
+            check_same(dataset, run)
+            training = Settled.of(config["training"])
+            spec = spec_of(dataset, training)
+            options = registry.completed(config["model"]["name"], config["model"]["options"])
+            model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
+            stages = model.stages()
+            check_shards(training, [s.name for s in stages if s.phases], processes)
+            for line in lines(model, training, processes):
+                progress.say(line)
+            now = reached(run, stages) if early_stopping is not None else ""
+            asked = asked_for(stages, epochs, stage or {}, early_stopping, now)
+            longer, last = lengthened(training, stages, asked)
+            checkpoint, problems = run.latest_checkpoint(last)
+            found = -1 if checkpoint is None else checkpoint.step
+            if any(processes.most(found != processes.first(lambda: found))):  # this also waits until all have read it
+                raise CheckpointError(f"The processes do not find the same checkpoint in {run.path}.")
+            for problem in problems:
+                progress.say(f"Skipped a damaged checkpoint: {problem}")
+            if checkpoint is None and problems:
+                raise CheckpointError(f"No checkpoint of {run.path} can be read: {problems[0]}")
+            anew = checkpoint is not None and counts_anew(checkpoint, longer, asked)
+            if longer != training:
+                run.drop_after(checkpoint, keep_trained=last)
+                config = {**config, "training": longer.to_dict()}
+                if any("epochs" in own for own in asked.values()):
+                    config.pop("plan", None)  # they were asked for, however long they take
+                run.rewrite(config)
+            for line in changes([s.name for s in stages if s.phases], training, longer, checkpoint, anew):
+                progress.say(line)
+            changed = [
+                *(run.changes(checkpoint) if checkpoint else ()),
+                *differences(config["environment"], environment()),
+            ]
+            for difference in changed:
+                progress.say(f"Changed since the run began, so bits may differ: {difference}")
+            if changed:
+                run.event("changed", what=changed)
+            if checkpoint is None:
+                run.rewind_log(0)
+            budget = Budget.of(config.get("plan"))
+            if budget is not None and checkpoint is not None:
+                left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
+                progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
+            loop = Loop(model, dataset, run, longer, card=model_card, progress=progress, processes=processes)
+            loop.fit(checkpoint, anew=anew)
+        run.data = None if dataset.source else dataset
+        return run
+
+
+def check_same(data: Dataset, run: Run) -> None:
+    """Refuses other data than that of a run.
+
+    Raises:
+        DataError: its fingerprint is another.
+    """
+    known = run.config["data"]["fingerprint"]
+    if data.fingerprint != known:
+        raise DataError(
+            f"The data differs from what {run.path} was trained on: its fingerprint is {data.fingerprint[:12]}, "
+            f"the run's {known[:12]}. Restore it, or start a new run with --init-from."
+        )
+
+
+def finished(run: Run) -> bool:
+    """Whether a run is at its end, its model written; False if that cannot be told."""
+    checkpoint, problems = run.latest_checkpoint()
+    training = Settled.of(run.config["training"])
+    settings = run.config["model"]
+    try:
+        model = registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
+        written = read_model_config(run.path / "model").get("step")
+    except (ConfigError, NotFoundError):
+        return False
+    if model is None or checkpoint is None or problems:
+        return False
+    now, stage = checkpoint.state["loop"], model.stages()[-1]
+    if now["stage"] != stage.name:
+        return False
+    own = training.of_stage(stage.name)
+    examples, least = run.config["data"]["examples"]["train"], fewest(stage, own.batch_size, own.accumulate)
+    total = own.epochs * steps_in_epoch(examples, own.batch_size, least) if stage.phases else 0
+    over = now["step"] >= min(total, own.max_steps or total) or stopped_early(checkpoint, training)
+    kept = now["best_step"] if own.select == "best" and now["best_step"] is not None else checkpoint.step
+    return bool(over and (now["fitted"] or stage.fit is None) and written == kept)
+
+
+def stopped_early(checkpoint: Checkpoint, training: Settled) -> bool:
+    """Whether the stage of a checkpoint has ended for lack of improvement, by these options."""
+    now = checkpoint.state["loop"]
+    return is_stale(now["stale"], training.of_stage(now["stage"]).early_stopping)
+
+
+def ended_early(run: Run) -> bool:
+    """Whether the newest checkpoint of a run is of a stage that stopped early."""
+    checkpoint, _ = run.latest_checkpoint()
+    return checkpoint is not None and stopped_early(checkpoint, Settled.of(run.config["training"]))
+
+
+# longer than planned
+
+
+def reached(run: Run, stages: Sequence[Stage]) -> str:
+    """The trained stage that the newest checkpoint of a run is in, or that a fit has followed."""
+    checkpoint, _ = run.latest_checkpoint()
+    names = [s.name for s in stages]
+    place = names.index(checkpoint.state["loop"]["stage"]) if checkpoint is not None else 0
+    trained = [s.name for s in stages[: place + 1] if s.phases]
+    return trained[-1] if trained else next((s.name for s in stages if s.phases), names[0])
+
+
+def asked_for(
+    stages: Sequence[Stage],
+    epochs: int | None,
+    stage: Mapping[str, Mapping[str, Any]],
+    early_stopping: int | None = None,
+    reached: str = "",
+) -> dict[str, dict[str, int]]:
+    """The new lengths by stage.
+
+    Args:
+        stages: of the model.
+        epochs: of the first stage that is trained.
+        stage: lengths of single stages.
+        early_stopping: of the stage that was reached and of all that follow.
+        reached: that stage.
+
+    Raises:
+        ConfigError: an unknown stage, or an option that cannot change.
+    """
+    trained = [s.name for s in stages if s.phases]
+    asked: dict[str, dict[str, int]] = {}
+    if epochs is not None:
+        asked[trained[0]] = {"epochs": epochs}
+    if early_stopping is not None:
+        for name in trained[trained.index(reached) :]:
+            asked.setdefault(name, {})["early_stopping"] = early_stopping
+    for name, options in stage.items():
+        if name not in trained or set(options) - {*LENGTHS}:
+            raise ConfigError(f"A resumed run takes only {' and '.join(LENGTHS)}, in its stages: {', '.join(trained)}.")
+        asked.setdefault(name, {}).update(options)
+    return asked
+
+
+def lengthened(
+    training: Settled, stages: Sequence[Stage], asked: Mapping[str, Mapping[str, int]]
+) -> tuple[Settled, Sequence[str]]:
+    """The options with longer stages, and the names of the stages up to the first one that is longer (else all).
+
+    Raises:
+        ConfigError: a stage would be shorter than before.
+    """
+    trained = [s.name for s in stages if s.phases]
+    before = {name: training.of_stage(name) for name in trained}
+    changed = {name: own for name, own in asked.items() if _is_longer(name, before[name], own)}
+    if not changed:
+        return training, [s.name for s in stages]
+    kept = {name: {option: getattr(before[name], option) for option in LENGTHS} for name in trained}
+    longer = {name: {**own, **changed.get(name, {})} for name, own in kept.items()}
+    cut = any("epochs" in own and before[name].max_steps for name, own in changed.items())
+    options = {option: longer[trained[0]][option] for option in LENGTHS}
+    stage = {name: dict(own) for name, own in training.stage.items()}
+    for name in trained:
+        own = stage.get(name, {})
+        if "epochs" in changed.get(name, {}):
+            own.pop("max_steps", None)
+        for option, value in longer[name].items():
+            if option in own or value != options[option]:
+                stage.setdefault(name, own)[option] = value
+    most = None if cut else training.max_steps
+    names = [s.name for s in stages]
+    first = min(changed, key=trained.index)
+    return dataclasses.replace(training, **options, max_steps=most, stage=stage), names[: names.index(first) + 1]
+
+
+def _is_longer(name: str, before: Settled, own: Mapping[str, int]) -> bool:
+    """Whether a stage is trained longer with its new lengths.
+
+    Raises:
+        ConfigError: it would be shorter.
+    """
+    epochs, patience = own.get("epochs", before.epochs), own.get("early_stopping", before.early_stopping)
+    if epochs < before.epochs:
+        hint = "; one that stopped early goes on with --early-stopping 0" * bool(before.early_stopping)
+        raise ConfigError(
+            f"The stage '{name}' has {before.epochs} epochs: a resumed run can only have more, not {epochs}{hint}."
+        )
+    if patience and (not before.early_stopping or patience < before.early_stopping):
+        n = before.early_stopping
+        now = f"stops after {_epochs(n)} without improvement" if n else "does not stop early"
+        raise ConfigError(
+            f"The stage '{name}' {now}: in a resumed run, early stopping can only be raised, or switched off with 0; "
+            f"it cannot be {patience}."
+        )
+    cut = "epochs" in own and before.max_steps is not None
+    return cut or epochs != before.epochs or patience != before.early_stopping
+
+
+def counts_anew(checkpoint: Checkpoint, longer: Settled, asked: Mapping[str, Mapping[str, int]]) -> bool:
+    """Whether the stage of a checkpoint had stopped early, and goes on because it was given epochs."""
+    return "epochs" in asked.get(checkpoint.state["loop"]["stage"], {}) and stopped_early(checkpoint, longer)
+
+
+def changes(
+    stages: Sequence[str], before: Settled, after: Settled, checkpoint: Checkpoint | None, anew: bool
+) -> list[str]:
+    """What is said of the lengths that changed.
+
+    Args:
+        stages: names of all.
+        before: the options that the run had.
+        after: those that it has now.
+        checkpoint: that it goes on from.
+        anew: whether epochs without improvement are counted anew.
+    """
+    said = []
+    for name in stages:
+        old, new = before.of_stage(name), after.of_stage(name)
+        if old.epochs != new.epochs:
+            said.append(f"The stage '{name}' is given {new.epochs} epochs instead of {old.epochs}.")
+        elif old.max_steps != new.max_steps:
+            said.append(f"The stage '{name}' is trained to the end of its {new.epochs} epochs.")
+        if old.early_stopping != new.early_stopping:
+            until = f"after {_epochs(new.early_stopping)} without improvement" if new.early_stopping else "no longer"
+            said.append(f"The stage '{name}' stops early {until}; before, after {old.early_stopping}.")
+    if checkpoint is not None and stopped_early(checkpoint, before) and (anew or not stopped_early(checkpoint, after)):
+        patience = after.of_stage(checkpoint.state["loop"]["stage"]).early_stopping
+        again = f", and stops again after {_epochs(patience)} without improvement" if anew else ""
+        said.append(f"It had stopped early, and goes on{again}.")
+    return said
+
+
+def _epochs(n: int) -> str:
+    return f"{n} epoch{'s' * (n != 1)}"

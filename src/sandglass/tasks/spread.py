@@ -1,0 +1,150 @@
+"""One task on several workers: processes of one machine, or of many, which Ray starts and feeds."""
+
+from __future__ import annotations
+
+import abc
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from sandglass import registry, running
+from sandglass.core import Batch, Model
+from sandglass.data.dataset import Dataset, Split
+from sandglass.engine.processes import cores
+from sandglass.errors import ConfigError, MissingPackageError, ProcessError
+from sandglass.tasks.task import Task
+from sandglass.tasks.trained import Trained, check_count, opened
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a task computes in pieces that depend on each other in nothing.
+
+    Args:
+        pieces: how many.
+        compute: from numbers of pieces to their results ``(n, ...)`` on the CPU, one after the other.
+    """
+
+    pieces: int
+    compute: Callable[[Iterable[int]], Tensor]
+
+
+class Spread(Task):
+    """A task whose work several processes can share.
+
+    Attributes:
+        name: of the task.
+        workers: processes that share the work.
+    """
+
+    name: ClassVar[str]
+    workers: int
+
+    @property
+    @abc.abstractmethod
+    def options(self) -> Mapping[str, Any]:
+        """The options that the same task is made with in another process."""
+
+    @abc.abstractmethod
+    def work(self, trained: Trained) -> Work:
+        """The work; the same in every process."""
+
+    def computed(self, trained: Trained) -> Tensor:
+        """All of the work, by the workers: the same whatever their number.
+
+        Raises:
+            ConfigError: the workers cannot read the model or data by themselves.
+            MissingPackageError: Ray is not installed.
+            ProcessError: a worker failed.
+        """
+        check_count("The number of workers", self.workers)
+        given = [trained.data, *self.options.values()]
+        in_memory = any(isinstance(value, Dataset) and not value.source for value in given)
+        if self.workers > 1 and (not trained.source or in_memory or isinstance(self.options.get("data"), Dataset)):
+            raise ConfigError("Several workers need what each can read: a run or model folder, and data from a path.")
+        work = self.work(trained)
+        count = min(self.workers, work.pieces)
+        return work.compute(range(work.pieces)) if count < 2 else torch.cat(_by_ray(self, trained, work.pieces, count))
+
+
+def over(model: Model, split: Split, f: Callable[[Batch], Tensor], *, key: running.Key = (0,)) -> Work:
+    """The work of :func:`sandglass.running.over`: a piece is a batch."""
+    return Work(running.batches(split), lambda places: running.over(model, split, f, key=key, places=places))
+
+
+class Worker:
+    """Computes pieces of a task in a process of its own, with a model that it loads once.
+
+    Args:
+        source: of the model.
+        device: for it.
+        task: name and options of the task.
+        folder: which relative paths are in.
+        threads: of PyTorch.
+    """
+
+    def __init__(self, source: str, device: str, task: Mapping[str, Any], folder: str, threads: int) -> None:
+        if os.path.isdir(folder):
+            os.chdir(folder)
+        torch.set_num_threads(threads)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the first process has shown them
+            trained = opened(source, device, allow_nonfinite=True)
+        made: Spread = registry.resolve("task", task)
+        self.work = made.work(trained)
+
+    def __call__(self, rows: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """The results of some pieces as bytes, by their numbers."""
+        places = [int(place) for place in rows["place"]]
+        results = [self.work.compute([place]).contiguous() for place in places]
+        return {"place": places, "result": [safetensors.torch.save({"x": x}) for x in results]}
+
+
+def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Tensor]:
+    """The results of all pieces, in order."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is an error here
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingPackageError("Several workers need Ray: pip install 'sandglass-ml[ray]'.") from error
+    started = not ray.is_initialized()
+    if started:
+        # Ray needs a processor of its own beside those of the workers.
+        here = {"num_cpus": max(count + 1, cores()), "include_dashboard": False}
+        local = {} if os.environ.get("RAY_ADDRESS") else here
+        ray.init(log_to_driver=False, logging_level="error", **local)
+    try:
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = False
+        threads = max(1, torch.get_num_threads() // count)
+        made = {"name": task.name, **task.options}
+        device = trained.model.device.type
+        arguments = (os.path.abspath(trained.source) if os.path.exists(trained.source) else trained.source, device)
+        found = (
+            ray.data.from_items([{"place": place} for place in range(pieces)], override_num_blocks=pieces)
+            .map_batches(
+                Worker,
+                fn_constructor_args=(*arguments, made, os.getcwd(), threads),
+                batch_size=1,
+                compute=ray.data.ActorPoolStrategy(size=count),
+                num_gpus=1 if device == "cuda" else 0,
+            )
+            .take_all()
+        )
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise ProcessError(f"A worker failed: {lines[-1] if lines else type(error).__name__}") from error
+    finally:
+        if started:
+            ray.shutdown()
+    results = {row["place"]: safetensors.torch.load(row["result"])["x"] for row in found}
+    return [results[place] for place in sorted(results)]
