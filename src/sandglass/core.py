@@ -365,6 +365,7 @@ class Model(nn.Module, abc.ABC):
         spec: the data it was built for.
         config: ``{"name": ..., "options": {...}}`` in plain values, from which it can be built again; set by
             :func:`sandglass.registry.build`.
+        custom: objects of your own among its options, such as a net; set by the same.
         latents: the parts of its code, in order; empty if it has no code.
         provides: the names of :data:`CAPABILITIES` that it offers as methods.
         needs: what the data must have: ``"labels"``, ``"complete"`` (no missing values), ``"NAME:image"`` (a companion
@@ -386,6 +387,7 @@ class Model(nn.Module, abc.ABC):
     precision: str = "fp32"
     spec: Spec
     config: dict[str, Any]
+    custom: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -26,10 +26,11 @@ from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import choose, finished, plan_minutes, spec_of
 from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
+from sandglass.metrics.evaluate import default_split
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run, find_run
 from sandglass.runs.specification import from_plain
-from sandglass.tasks.trained import of_run
+from sandglass.tasks.trained import opened
 
 _FEW = 300  # warn below this total number of updates
 
@@ -240,16 +241,17 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
 
 def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> None:
     """Evaluates the run, writes figures and report, and prints paths and suggested next commands."""
-    split = next((s for s in ("test", "validation") if s in data.splits), "train")
+    split = default_split(data.splits)
     page: Path | None = None
     if report:
-        from sandglass.app.show import figures, write_page
+        from sandglass.app.show import figures
+        from sandglass.reports.page import write_report
 
         begun = time.perf_counter()
-        trained = of_run(run, data, device=run.config["training"]["device"])
+        trained = opened(run, run.config["training"]["device"], data=data)
         measured = api.evaluate(run, split=split, data=data, model=trained.model, quick=True)
         images = figures(trained, show)
-        page = write_page(trained)
+        page = write_report(run, trained.model, data, run.results())
         say(f"evaluation and report took {duration(time.perf_counter() - begun)}")
         examples = counted(len(data.splits[split]), f"{split} example")
         print(f"\nQuick figures on {examples}; for all, sandglass evaluate {run.path}:\n")

@@ -16,12 +16,12 @@ from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.metrics.compared import can, kind_of
 from sandglass.metrics.measure import context_of, measure, wanted
 from sandglass.metrics.samples import COSTLY
-from sandglass.reports.mosaic import make_folder
 from sandglass.reports.section import Material
 from sandglass.runs import storage
 from sandglass.runs.load import kept_step
 from sandglass.runs.plain import strict_json
 from sandglass.runs.run import Run
+from sandglass.runs.storage import make_folder
 
 _ORDER = ("test", "validation", "train")
 

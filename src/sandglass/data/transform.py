@@ -16,6 +16,7 @@ from sandglass.core import Column, Spec
 from sandglass.data import cells, coding
 from sandglass.data.sources import arrays, framing, images
 from sandglass.errors import ConfigError, DataError
+from sandglass.runs import frames
 
 FITS = ("crop", "pad", "stretch")
 
@@ -316,7 +317,7 @@ class TableTransform(Transform):
         series = [coding.decode(c, p, s) for c, p, s in zip(self.columns, parts, seen, strict=True)]
         if not self.frame:
             return np.stack(series, axis=1)
-        return cells.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
+        return frames.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
 
 
 @dataclass(frozen=True)

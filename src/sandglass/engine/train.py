@@ -27,7 +27,7 @@ from sandglass.engine.record import describe, differences, environment, write_ba
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.runs.card import model_card
 from sandglass.runs.load import load
-from sandglass.runs.run import Run, find_run, hold, read_model_config
+from sandglass.runs.run import Run, check_parts, find_run, hold, read_model_config
 from sandglass.runs.specification import from_plain
 from sandglass.schedules.weight import Weight, Weights
 
@@ -134,7 +134,7 @@ def train(
             run = Run(path, writes=processes.writes)
             loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
             loop.fit()
-        run.data = None if dataset.source else dataset
+        run.data, run.parts = None if dataset.source else dataset, model.custom
         return run
 
 
@@ -197,7 +197,7 @@ def plan_minutes(
 
 
 def resume(
-    path: str | Path,
+    path: str | Path | Run,
     *,
     data: Any = None,
     epochs: int | None = None,
@@ -208,7 +208,7 @@ def resume(
     """Resumes a run from its newest intact checkpoint; the result has the same bits as without the interruption.
 
     Args:
-        path: the run folder.
+        path: the run or its folder.
         data: the data, if it was given in Python and the run cannot load it by itself.
         epochs: a new, larger number of epochs of the first stage; all other options stay.
         stage: new numbers of epochs of later stages: ``{"prior": {"epochs": 60}}``.
@@ -223,7 +223,9 @@ def resume(
         ProcessError: another process that trains the same model ended.
     """
     with joined() as processes:
-        run = Run(path, writes=processes.writes)
+        run = Run(path.path if isinstance(path, Run) else path, writes=processes.writes)
+        if isinstance(path, Run):
+            run.data, parts = path.data, {**path.parts, **parts}
         progress = shown(progress, processes)
         with hold(run.path) if processes.writes else nullcontext():
             config = run.config
@@ -232,6 +234,7 @@ def resume(
             training = Settled.of(config["training"])
             spec = spec_of(dataset, training)
             options = registry.completed(config["model"]["name"], config["model"]["options"])
+            check_parts(options, parts, run.path)
             model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
             check_shards(training, [s.name for s in model.stages() if s.phases], processes)
             for line in lines(model, training, processes):
@@ -272,7 +275,7 @@ def resume(
                 progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
             loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
             loop.fit(checkpoint)
-        run.data = None if dataset.source else dataset
+        run.data, run.parts = None if dataset.source else dataset, model.custom
         return run
 
 

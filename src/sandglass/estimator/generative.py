@@ -35,12 +35,12 @@ from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
-from sandglass.estimator import layout, state
+from sandglass.estimator import layout, state, trained
 from sandglass.estimator.alone import alone
 from sandglass.estimator.options import check_model, joined, offers, takes_gaps
 from sandglass.registry.limits import is_own
 from sandglass.runs import storage
-from sandglass.runs.run import load_model, read_model_config, write_model_folder
+from sandglass.runs.run import Run, load_model, read_model_config, write_model_folder
 
 Array = np.ndarray[Any, Any]
 
@@ -213,6 +213,40 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         return self._inverted(running.sample(self.model_, n_samples, key=(seed, "sample"), noise=noise))
 
     # persistence
+
+    @classmethod
+    def from_run(cls, run: Run | str | Path, **parts: Any) -> Self:
+        """The estimator of a trained model: of a run, a model folder or a hub id.
+
+        Images of X have the size of the model, as bytes or floats in [0, 1]; outputs are floats in [0, 1].
+
+        Args:
+            run: the run, its folder, a model folder, or a hub id.
+            parts: custom objects that the model was built with, such as ``net=...``.
+
+        Raises:
+            NotFoundError, CheckpointError: the model does not exist, or is damaged.
+            CapabilityError: the model needs labels or companions, which X does not have.
+
+        Example:
+            >>> X = np.random.default_rng(0).normal(size=(80, 3))
+            >>> run = api.train("vae", X, out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2)
+            >>> vae = GenerativeModel.from_run(run)
+            >>> vae.transform(X).shape, vae.score_samples(X[:5]).shape
+            ((80, 2), (5,))
+        """
+        parts = {**(run.parts if isinstance(run, Run) else {}), **parts}
+        params = trained.parameters(run, parts)
+        check_model(params["model"])
+        self = cls(**params)
+        self.model_ = api.load(run, device=settle_device(self.device), **parts)
+        self.input_transform_ = api.transform_of(run)
+        self._shape, self._top = trained.shape_of(self.input_transform_), 1.0
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.n_features_in_ = self._shape[0]
+        if (names := trained.names_of(self.input_transform_)) is not None:
+            self.feature_names_in_ = names
+        return self
 
     def save(self, folder: str | Path) -> Path:
         """Writes a model folder (safetensors and JSON), which :meth:`load` and :func:`sandglass.load` read.

@@ -130,6 +130,7 @@ def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
             values[option.name] = own
     model: Model = _make(found, (spec,), values)
     model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
+    model.custom = {k: v for k, v in values.items() if is_own(v)}
     return model
 
 

@@ -10,20 +10,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from sandglass.reports.chart import CLASS_COLOURS, HALO, Chart, colour, draw
-from sandglass.reports.history import Curve, Panel
+from sandglass.reports.history import Panel
+from sandglass.runs.history import Curve
+from sandglass.tasks.sheet import short
 
 Values = npt.NDArray[Any]
-
-
-def short(text: object, length: int = 16) -> str:
-    """Text on one line, truncated to ``length`` characters.
-
-    Example:
-        >>> short("Iris versicolor var. alba", 12)
-        'Iris versic…'
-    """
-    line = " ".join(str(text).split())
-    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def curve_chart(panel: Panel, best: float | None = None) -> Chart:
