@@ -27,6 +27,7 @@ from sandglass.engine.train import choose, finished, plan_minutes, spec_of
 from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluate import default_split
+from sandglass.runs.needed import check_needed
 from sandglass.runs.plain import read_yaml
 from sandglass.runs.run import Run, find_run
 from sandglass.runs.specification import from_plain
@@ -274,6 +275,7 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 def outline_of(run: Run) -> Model | None:
     """The outline of the model of a run."""
     settings = run.config["model"]
+    check_needed(run.config, settings["options"], run.path)
     return registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
 
 

@@ -27,7 +27,8 @@ from sandglass.engine.record import describe, differences, environment, write_ba
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.runs.card import model_card
 from sandglass.runs.load import load
-from sandglass.runs.run import Run, check_parts, find_run, hold, read_model_config
+from sandglass.runs.needed import check_needed
+from sandglass.runs.run import Run, find_run, hold, read_model_config
 from sandglass.runs.specification import from_plain
 from sandglass.schedules.weight import Weight, Weights
 
@@ -233,8 +234,8 @@ def resume(
             check_same(dataset, run)
             training = Settled.of(config["training"])
             spec = spec_of(dataset, training)
+            check_needed(config, parts, run.path)
             options = registry.completed(config["model"]["name"], config["model"]["options"])
-            check_parts(options, parts, run.path)
             model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
             check_shards(training, [s.name for s in model.stages() if s.phases], processes)
             for line in lines(model, training, processes):

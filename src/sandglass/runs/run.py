@@ -37,6 +37,7 @@ from sandglass import __version__, registry
 from sandglass.core import Model
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
 from sandglass.runs import history, overview, settings, storage
+from sandglass.runs.needed import check_needed
 from sandglass.runs.plain import read_json, read_jsonl, read_yaml, strict_json, to_yaml
 from sandglass.runs.specification import from_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
@@ -344,7 +345,11 @@ class Run:
         """Writes the self-contained ``model/`` folder: configuration, weights, model card and manifest."""
         keys = ("model", "spec", "transform", "classes")
         precision = self.config["training"]["precision"]
-        config = {k: self.config[k] for k in keys} | {"precision": precision, "sandglass": __version__, "step": step}
+        config = {k: self.config[k] for k in (*keys, *({"imports"} & self.config.keys()))} | {
+            "precision": precision,
+            "sandglass": __version__,
+            "step": step,
+        }
         write_model_folder(self.path / "model", config, tensors, card)
 
     def load_model(
@@ -466,7 +471,7 @@ def _assemble(
         spec = from_plain(config["spec"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{source}: the configuration lacks its model or spec ({error}).") from error
-    check_parts(options, parts, source)
+    check_needed(config, parts, source)
     try:
         options = registry.completed(name, options) | dict(parts)
         outline = registry.outline(name, spec, **options)
@@ -477,19 +482,6 @@ def _assemble(
     fill(model, tensors, str(source), allow_nonfinite=allow_nonfinite)
     model.precision = str(config.get("precision") or config.get("training", {}).get("precision", "fp32"))
     return model.to(device).eval()
-
-
-def check_parts(options: Mapping[str, Any], parts: Mapping[str, Any], source: Path) -> None:
-    """Checks that the custom objects among the options of a saved model are given.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    for key, value in options.items():
-        if isinstance(value, Mapping) and "custom" in value and key not in parts:
-            raise ConfigError(
-                f"{source} was trained with a custom {key} ({value['custom']}); pass {key}=... to load it."
-            )
 
 
 def find_run(source: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""A process that runs trials of a sweep until none are left: ``python -m sandglass.sweeps.worker FOLDER``.
+"""A process that runs trials of a sweep until none are left: ``python -m sandglass.sweeps.worker FOLDER [FILE ...]``.
 
 If its parent process dies, it stops after a checkpoint.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.errors import DataError, SandglassError
+from sandglass.registry import import_file
 from sandglass.sweeps.study import Study
 from sandglass.sweeps.trial import run_trial
 
@@ -40,10 +41,12 @@ def work(study: Study, data: Dataset, *, parent: int | None = None, after: Calla
         after()
 
 
-def main(folder: str) -> int:
-    """Runs trials of a sweep folder; returns the exit code."""
+def main(folder: str, *imports: str) -> int:
+    """Runs trials of a sweep folder, after these Python files that register models; returns the exit code."""
     parent = os.getppid()
     try:
+        for file in imports:
+            import_file(file)
         with closing(Study(Path(folder))) as study:
             source = dict(study.plan.data or {})
             work(study, load_data(source.pop("source"), **source), parent=parent)
@@ -56,4 +59,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
