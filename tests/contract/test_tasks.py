@@ -16,7 +16,7 @@ import made
 from sandglass import registry
 from sandglass.app.commands import commands
 from sandglass.app.main import main
-from sandglass.app.tasks import parser_of, task_of
+from sandglass.app.tasks import form_of, parser_of, task_of
 from sandglass.core import Batch, Model, Phase, Spec
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
@@ -66,7 +66,7 @@ def test_a_task_has_a_help_page(name: str, capsys: pytest.CaptureFixture[str]) -
     assert stop.value.code == 0 and "examples:\n  sandglass" in out
     for option in registry.schema("task", name):
         assert option.help, f"{name}: {option.name} is not explained"
-        assert (option.name.upper() if option.required else f"--{option.name.replace('_', '-')}") in out
+        assert (option.name.upper() if option.required else form_of(option)) in out
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -55,7 +55,7 @@ def evaluate(words: Sequence[str]) -> int:
         "seed": args.seed,
         "device": settle_device(args.device),
     }
-    with telling() as tell:
+    with telling(quiet=args.json) as tell:
         results = api.evaluate(run, metrics=args.metrics, progress=tell, **common, **options)
     if args.each:
         write_columns(Path(args.each), results.each)
@@ -72,12 +72,12 @@ def evaluate(words: Sequence[str]) -> int:
 
 
 @contextmanager
-def telling() -> Iterator[Callable[[str], None]]:
-    """Prints now and then, in a pipe as well, what is being done; yields the function that is told."""
+def telling(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Prints now and then, in a pipe as well, what is being done, unless quiet; yields the function that is told."""
     begun, now, ended = time.perf_counter(), [""], threading.Event()
 
     def watch() -> None:
-        while not ended.wait(_EVERY):
+        while not ended.wait(_EVERY) and not quiet:
             say(f"evaluating: {now[0]}, after {duration(time.perf_counter() - begun)}")
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -100,13 +100,18 @@ def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several:
             curve = own.get((split, "objective")) if term == "loss" and split != "train" else None
             curve = curve or own.get((split, term))
             if curve:
-                lines.append(Line(split, "train" if split == "train" else "held", curve))
+                lines.append(Line(_label(split), "train" if split == "train" else "held", curve))
         title = TITLES.get(term, term.replace("_", " ").capitalize())
         title = f"{phase}: {title.lower()}" if several else title
         unit = "nats per example" if nats or term in _NATS else "per example"
         if lines:
             made.append(Panel(f"curve-{phase}-{term}", title, unit, tuple(lines)))
     return made
+
+
+def _label(split: str) -> str:
+    """The legend of a curve: what was measured after every epoch is a validation, whatever split it is of."""
+    return split if split in ("train", "validation") else f"validation ({split} split)"
 
 
 def _game(phases: list[str], found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:

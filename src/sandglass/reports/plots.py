@@ -11,10 +11,14 @@ from torch import Tensor
 
 from sandglass.reports.chart import CLASS_COLOURS, HALO, Chart, colour, draw
 from sandglass.reports.history import Panel
+from sandglass.reports.placing import placed as placed_apart
 from sandglass.runs.history import Curve
 from sandglass.tasks.sheet import short
 
 Values = npt.NDArray[Any]
+
+_NAME = 12  # size of class names in a scatter plot, in points
+_SPACE = (290.0, 270.0)  # the axes of a scatter plot, in points
 
 
 def curve_chart(panel: Panel, best: float | None = None) -> Chart:
@@ -100,7 +104,7 @@ def scatter_chart(
     name: str, title: str, points: Tensor, y: Tensor | None, legend: Sequence[tuple[int | None, str, str]],
     axes_names: tuple[str, str], ticks: bool = True,
 ) -> Chart:  # fmt: skip
-    """Scatter plot of points ``(N, 2)`` by class, with the class names at the medians."""
+    """Scatter plot of points ``(N, 2)`` by class, with the class names near the medians, apart from each other."""
     xy = points.numpy()
     known = [k for k, _, _ in legend if k is not None]
     group = np.full(len(xy), -1) if y is None else np.where(np.isin(y.numpy(), known), y.numpy(), -1)
@@ -125,10 +129,14 @@ def scatter_chart(
         margin = np.maximum((high - low) * 0.04, 1e-6)
         axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
         axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-        for k, label, _ in legend if y is not None else ():
-            if k is not None:
-                at = np.median(xy[group == k], axis=0)
-                axes.text(*at, short(label, 12), ha="center", va="center", weight="bold", size=12, gid=HALO)
+        named = [(k, short(label, 12)) for k, label, _ in legend if y is not None and k is not None]
+        if named:
+            medians = np.stack([np.median(xy[group == k], axis=0) for k, _ in named])
+            edges = np.stack([low - margin, high + margin])
+            for at, (_, label) in zip(
+                placed_apart(medians, [label for _, label in named], edges, _SPACE, _NAME), named, strict=True
+            ):
+                axes.text(*at, label, ha="center", va="center", weight="bold", size=_NAME, gid=HALO)
         axes.set(title=title, xlabel=axes_names[0], ylabel=axes_names[1])
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
