@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import sandglass
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import CapabilityError, ConfigError, DataError
 
 SMALL = {"epochs": 2, "batch_size": 64, "latent_dim": 2, "net": {"name": "mlp", "widths": [16]}}
 
@@ -143,3 +143,19 @@ def test_a_figure_that_does_not_apply_says_why(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'bits_per_dim' needs a likelihood that gives discrete values probabilities"):
         sandglass.evaluate(run, metrics=["bits_per_dim"])
     assert list(sandglass.evaluate(run, metrics=["elbo"])["metrics"]) == ["elbo"]
+
+
+def test_a_class_for_every_sample(run: sandglass.Run, tmp_path: Path) -> None:
+    conditional = sandglass.train("cvae", "digits", out=tmp_path / "run", **SMALL)
+    made = sandglass.generate(conditional, label=[7, "3"])
+    assert made.x.shape[0] == 2 and made.columns["class"] == ["7", "3"]
+    model = sandglass.load(conditional)
+    with pytest.raises(ConfigError, match="3 examples were asked for, and 2 labels"):
+        sandglass.generate(conditional, 3, label=[7, 3])
+    with pytest.raises(ConfigError, match="There is no class '10'"):
+        sandglass.generate(conditional, label=[10])
+    with pytest.raises(CapabilityError, match="not conditional on labels"):
+        sandglass.generate(run, label=[7])
+    for source in (model, sandglass.load(run)):
+        with pytest.raises(ConfigError, match=r"Conditions are a Batch, such as Batch\(y=labels\), not a Tensor"):
+            source.sample(3, torch.tensor([1, 1, 1]))

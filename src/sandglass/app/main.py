@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     shown = "--traceback" in words
     words = [w for w in words if w != "--traceback"]
-    before, warnings.formatwarning = warnings.formatwarning, _as_line
+    before, warnings.formatwarning = warnings.formatwarning, _as_line  # type: ignore[assignment]
     try:
         code = run(imported(words))
         sys.stdout.flush()  # raises BrokenPipeError here, where it is caught

@@ -35,7 +35,7 @@ from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import CheckpointError, ConfigError, DataError
-from sandglass.estimator import layout, state, trained
+from sandglass.estimator import labels, layout, state, trained
 from sandglass.estimator.alone import alone
 from sandglass.estimator.options import check_model, joined, offers, takes_gaps
 from sandglass.registry.limits import is_own
@@ -78,6 +78,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     Attributes:
         model_: the trained :class:`~sandglass.core.Model`, in eval mode.
         input_transform_: preprocessing of examples for the model, and its inverse.
+        classes_: the classes of ``y``, for a model that is conditional on labels.
         seed_: the seed derived from ``random_state``.
         n_features_in_: columns (the second axis) of ``X``.
         feature_names_in_: column names of a DataFrame, if all are strings.
@@ -132,12 +133,12 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
         Args:
             X: the examples; see the class.
-            y: ignored.
+            y: ``(n,)`` classes for a model that is conditional on labels, such as ``cvae``; ignored by others.
 
         Raises:
-            ConfigError: an option is invalid or given twice.
+            ConfigError: an option is invalid or given twice, or there is no ``y`` and the model needs it.
             DataError: the examples cannot be read.
-            CapabilityError: the model does not support missing values, or needs labels.
+            CapabilityError: the model does not support missing values, or needs companions.
             DivergedError: training diverged to values that are not finite.
         """
         check_model(self.model)
@@ -145,7 +146,11 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             raise ConfigError(f"score_draws must be at least 1, not {self.score_draws}.")
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         source = self._read(X, reset=True)
-        data = load_data(source, labels=False, validation=self.validation_fraction, test=0.0, seed=seed)
+        known: dict[str, Any] = {"labels": False}
+        if labels.conditional(self.model):
+            self.classes_, numbers = labels.numbered(self.model, y, len(source))
+            known = {"labels": numbers, "classes": [str(k) for k in range(len(self.classes_))]}
+        data = load_data(source, **known, validation=self.validation_fraction, test=0.0, seed=seed)
         options = self._model_options()
         flat = {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "device": self.device}
         training = joined(flat, self.training_options, "training_options")
@@ -162,31 +167,38 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             warnings.warn(text, ConvergenceWarning, stacklevel=2)
         return self
 
-    def transform(self, X: Any) -> Array:  # noqa: N803
-        """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values are set to the mean."""
-        return self._over(self._prepared(X), self.model_.encode).numpy()
+    def fit_transform(self, X: Any, y: Any = None, **options: Any) -> Array:  # noqa: N803
+        """Trains on ``X`` and returns its codes; see :meth:`fit` and :meth:`transform`."""
+        return self.fit(X, y, **options).transform(X, y)
 
-    def inverse_transform(self, X: Any) -> Any:  # noqa: N803
+    def transform(self, X: Any, y: Any = None) -> Array:  # noqa: N803
+        """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values are set to the mean.
+
+        Here and below ``y`` are the ``(n,)`` classes for a model that is conditional on labels; others ignore it.
+        """
+        return self._over(self._prepared(X, y), self.model_.encode).numpy()
+
+    def inverse_transform(self, X: Any, y: Any = None) -> Any:  # noqa: N803
         """Codes ``(n, latent_dim)`` to examples in the unit and layout of ``X``; a DataFrame if fitted to one."""
         check_is_fitted(self, "model_")
         z = torch.from_numpy(np.array(X, np.float64, ndmin=2))
         if z.shape[1:] != (self._n_features_out,):
             raise DataError(f"Codes must be (n, {self._n_features_out}), not {tuple(z.shape)}.")
-        return self._inverted(running.decode(self.model_, z, fixed=True))
+        return self._inverted(running.decode(self.model_, z, self._given(y, len(z)), fixed=True))
 
-    def reconstruct(self, X: Any) -> Any:  # noqa: N803
+    def reconstruct(self, X: Any, y: Any = None) -> Any:  # noqa: N803
         """Reconstructions in the unit and layout of ``X``; missing values are imputed."""
-        return self._inverted(self._over(self._prepared(X), self.model_.reconstruct))
+        return self._inverted(self._over(self._prepared(X, y), self.model_.reconstruct))
 
-    def score_samples(self, X: Any) -> Array:  # noqa: N803
+    def score_samples(self, X: Any, y: Any = None) -> Array:  # noqa: N803
         """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.
 
         For rows it is a density in the unit of ``X``, for images in that of [0, 1]; for an example with missing values
         it is that of the observed values. All examples share the same noise, so that the score of an example does not
         depend on the others. Therefore errors do not average out: for a mean with a standard error use
-        :func:`sandglass.evaluate`.
+        :func:`sandglass.evaluate`. With ``y``, a model that is conditional on labels gives log p(x|y).
         """
-        examples = self._prepared(X)
+        examples = self._prepared(X, y)
         values = self._over(examples, alone(self.model_, self.score_draws, self.seed_), draws=self.score_draws)
         likelihood = self.model_.config["options"].get("likelihood")
         mixed = isinstance(likelihood, Mapping) and likelihood.get("name") == "mixed"
@@ -195,22 +207,29 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """The mean of :meth:`score_samples`, in nats per example; higher is better."""
-        return float(self.score_samples(X).mean())
+        return float(self.score_samples(X, y).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True) -> Any:
+    def sample(self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True, y: Any = None) -> Any:
         """New examples in the unit and layout of the training data.
 
         Args:
             n_samples: number of samples.
             random_state: of the draws; the estimator's own when None.
             noise: sample x with observation noise; otherwise its mean given the latent, which looks better for images.
+            y: the class of every sample, or one for all, for a model that is conditional on labels.
+
+        Raises:
+            ConfigError: there is no ``y`` and the model needs it, or there is one and the model is not conditional.
         """
         check_is_fitted(self, "model_")
         if n_samples < 1:
             raise ConfigError(f"n_samples must be at least 1, not {n_samples}.")
-        given = self.random_state if random_state is None else random_state
-        seed = int(check_random_state(given).randint(2**31 - 1))
-        return self._inverted(running.sample(self.model_, n_samples, key=(seed, "sample"), noise=noise))
+        source = self.random_state if random_state is None else random_state
+        seed = int(check_random_state(source).randint(2**31 - 1))
+        if y is not None and not labels.conditional(self.model):
+            raise ConfigError(f"The model '{self.model}' is not conditional on labels; leave y out, or choose 'cvae'.")
+        given = self._given(y, n_samples)
+        return self._inverted(running.sample(self.model_, n_samples, key=(seed, "sample"), given=given, noise=noise))
 
     # persistence
 
@@ -226,7 +245,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
         Raises:
             NotFoundError, CheckpointError: the model does not exist, or is damaged.
-            CapabilityError: the model needs labels or companions, which X does not have.
+            CapabilityError: the model needs companions, which X does not have.
 
         Example:
             >>> X = np.random.default_rng(0).normal(size=(80, 3))
@@ -244,6 +263,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         self._shape, self._top = trained.shape_of(self.input_transform_), 1.0
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.n_features_in_ = self._shape[0]
+        if labels.conditional(self.model):
+            self.classes_ = trained.classes_of(run)
         if (names := trained.names_of(self.input_transform_)) is not None:
             self.feature_names_in_ = names
         return self
@@ -271,6 +292,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             "feature_names_in": None if names is None else list(names),
             "shape": list(self._shape),
             "top": self._top,
+            "classes": self.classes_.tolist() if hasattr(self, "classes_") else None,
         }
         config = {k: stored[k] for k in ("model", "spec", "transform")} | {"classes": [], "sandglass": __version__}
         card = f"# {self.model}\n\nRead it with `sandglass.estimator.GenerativeModel.load(folder)`.\n"
@@ -299,6 +321,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             self = cls(**{**about["params"], **parts})
             self.seed_, self.n_features_in_ = int(about["seed"]), int(about["n_features_in"])
             self._shape, self._top = tuple(int(n) for n in about["shape"]), float(about["top"])
+            if about.get("classes") is not None:
+                self.classes_ = np.array(about["classes"])
             if about["feature_names_in"] is not None:
                 self.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
             self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
@@ -373,15 +397,22 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         size = max(1, min(running.ROWS, _ELEMENTS // (draws * self.model_.spec.size)))
         return running.over(self.model_, examples, f, size=size, fixed=True)
 
-    def _prepared(self, x: Any) -> Split:
-        """``X``, preprocessed for the model."""
+    def _given(self, y: Any, n: int) -> Batch | None:
+        """The classes as a condition; None for a model that is not conditional on labels."""
+        if not labels.conditional(self.model):
+            return None
+        return Batch(y=labels.as_tensor(labels.numbered(self.model, y, n, self.classes_)[1]))
+
+    def _prepared(self, x: Any, y: Any) -> Split:
+        """``X`` with its classes, preprocessed for the model."""
         check_is_fitted(self, "model_")
         raw, transform = self._read(x, reset=False), self.input_transform_
         made, mask = transform.observe(raw)
         registry.check_needs(self.model_, self.model_.spec, gaps=mask is not None)
         if isinstance(transform, ImageTransform) and made.dtype == torch.uint8:
             made = made.float() / (transform.levels - 1)
-        return Split(made, mask=mask)
+        given = self._given(y, len(made))
+        return Split(made, None if given is None else given.y, mask=mask)
 
 
 # Set after class creation, since scikit-learn wraps ``transform`` then and would hide ``available_if``.

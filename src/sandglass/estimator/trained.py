@@ -46,3 +46,10 @@ def names_of(transform: Transform) -> Any:
         return None
     names = [c["name"] for c in transform.columns]
     return np.array(names, dtype=object) if all(isinstance(name, str) for name in names) else None
+
+
+def classes_of(source: Run | str | Path) -> np.ndarray[Any, Any]:
+    """The classes of a run or model folder in the order of their numbers: names, or whole numbers without names."""
+    config = config_of(source)
+    names = config.get("classes") or []
+    return np.array([str(name) for name in names]) if names else np.arange(config["spec"]["classes"])

@@ -32,12 +32,12 @@ def check_model(name: str, *, kinds: Sequence[str] = tuple(SPECS), **options: An
         >>> check_model("vae", kinds=["row"])
     """
     registry.entry("model", name)
-    for check in checks.OF_NAME:
-        _run(check, f"The model '{name}'", name)
+    for of_name in checks.OF_NAME:
+        _run(of_name, f"The model '{name}'", name)
     for kind in kinds:
         if suits(name, kind):
-            for check in checks.OF_MODEL:
-                _run(check, f"The model '{name}' on {kind} data", make(name, spec_for(name, kind), **options))
+            for of_model in checks.OF_MODEL:
+                _run(of_model, f"The model '{name}' on {kind} data", make(name, spec_for(name, kind), **options))
 
 
 def _run(check: Any, what: str, subject: Any) -> None:

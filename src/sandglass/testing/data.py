@@ -19,7 +19,7 @@ SPECS = {
 }
 """Kinds of data that a model is checked on."""
 
-NETS = {"conv": {"width": 4, "hidden": 16}, "mlp": {"widths": [16]}}
+NETS: dict[str, dict[str, Any]] = {"conv": {"width": 4, "hidden": 16}, "mlp": {"widths": [16]}}
 """Small networks, for images and for rows."""
 
 FEW = {"latent_dim": 3, "codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1}
