@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,13 +225,21 @@ def reconstruct(run: Run | str | Path, **options: Any) -> Outcome:
     return use("reconstruct", run, **options)
 
 
-def report(run: Run | str | Path, *, data: Any = None, device: str = "cpu", **parts: Any) -> Path:
+def report(
+    run: Run | str | Path,
+    *,
+    data: Any = None,
+    device: str = "cpu",
+    progress: Callable[[str], None] | None = None,
+    **parts: Any,
+) -> Path:
     """Writes ``report.html`` of a run, after an evaluation if there was none; returns its path.
 
     Args:
         run: the run or its folder.
         data: the run's data, where it was passed as a Python object and is no longer in memory.
         device: to compute on.
+        progress: is told which metric is being computed.
         parts: the objects that the model was built with, such as ``net=...``.
 
     Raises:
@@ -250,7 +258,7 @@ def report(run: Run | str | Path, *, data: Any = None, device: str = "cpu", **pa
     trained = _whole(run, data, device, parts)
     assert trained.run is not None
     if not trained.run.results():
-        evaluate(trained.run, data=trained.own, model=trained.model)
+        evaluate(trained.run, data=trained.own, model=trained.model, progress=progress)
     return write_report(trained.run, trained.model, trained.own)
 
 

@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -108,6 +109,10 @@ class Spec:
         parts += [f"columns: {len(self.columns):,}"] if self.columns else []
         parts += [f"{name}: {', '.join(specs)}" for name in ("given", "beside") if (specs := getattr(self, name))]
         return f"Spec({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:  # of a table, the first columns
+        columns = "".join(f"<li>{escape(c.name)}: {c.kind}</li>" for c in self.columns[:20])
+        return f"<p>{escape(repr(self))}</p><ul>{columns}</ul>"
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import sandglass
-from sandglass.app import evaluate as command
+from sandglass.app import output
 from sandglass.app.main import main
 from sandglass.estimator import GenerativeModel
 
@@ -75,8 +75,8 @@ def test_a_figure_that_does_not_apply_is_an_error(tmp_path: Path, capsys: pytest
 def test_a_long_evaluation_says_what_it_does(
     run: sandglass.Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "_EVERY", 0.01)
-    with command.telling() as tell:
+    monkeypatch.setattr(output, "_EVERY", 0.01)
+    with output.telling() as tell:
         tell("fid, 3 of 19 metrics")
         time.sleep(0.1)
     assert "evaluating: fid, 3 of 19 metrics, after 0." in capsys.readouterr().err

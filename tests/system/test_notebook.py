@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import sandglass
+from sandglass.core import Column, Spec
 from sandglass.errors import CapabilityError, ConfigError, DataError
 
 SMALL = {"epochs": 2, "batch_size": 64, "latent_dim": 2, "net": {"name": "mlp", "widths": [16]}}
@@ -159,3 +160,10 @@ def test_a_class_for_every_sample(run: sandglass.Run, tmp_path: Path) -> None:
     for source in (model, sandglass.load(run)):
         with pytest.raises(ConfigError, match=r"Conditions are a Batch, such as Batch\(y=labels\), not a Tensor"):
             source.sample(3, torch.tensor([1, 1, 1]))
+
+
+def test_a_wide_spec_is_short() -> None:
+    columns = tuple(Column(f"<{k}>", "categorical", 3, ("a", "b", "c")) for k in range(3000))
+    spec = Spec((9000,), columns=columns)
+    assert len(repr(spec)) < 100 and len(spec._repr_html_()) < 1500 and "<0>" not in spec._repr_html_()
+    assert "<img" not in sandglass.Spec((1, 8, 8), "unit")._repr_html_()

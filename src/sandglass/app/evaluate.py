@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import threading
-import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sandglass.app.output import duration, metrics_table, say, table, wrong
+from sandglass.app.output import metrics_table, table, telling, wrong
 from sandglass.app.parsing import Parser, examples_from, whole
 from sandglass.errors import ConfigError
 
 TABLES = (".csv", ".parquet")
-_EVERY = 30.0  # seconds between lines of progress
 
 
 def evaluate(words: Sequence[str]) -> int:
@@ -69,24 +65,6 @@ def evaluate(words: Sequence[str]) -> int:
         figures = [name for name in results.each if name in results["metrics"]]
         print(f"\n{args.each}: {', '.join(figures) or 'no figure'} of each of {len(results.each['index']):,} examples")
     return 0
-
-
-@contextmanager
-def telling(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Prints now and then, in a pipe as well, what is being done, unless quiet; yields the function that is told."""
-    begun, now, ended = time.perf_counter(), [""], threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(_EVERY) and not quiet:
-            say(f"evaluating: {now[0]}, after {duration(time.perf_counter() - begun)}")
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield lambda doing: now.__setitem__(0, doing)
-    finally:
-        ended.set()
-        thread.join()
 
 
 def metrics_from(parser: Parser) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sandglass.runs.result import Results
 
 if TYPE_CHECKING:
     from sandglass.core import Spec
+
+
+_EVERY = 30.0  # seconds between lines of progress
 
 
 def table(
@@ -104,3 +110,21 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def telling(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Prints now and then, in a pipe as well, what is being done, unless quiet; yields the function that is told."""
+    begun, now, ended = time.perf_counter(), [""], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_EVERY) and not quiet:
+            say(f"evaluating: {now[0]}, after {duration(time.perf_counter() - begun)}")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda doing: now.__setitem__(0, doing)
+    finally:
+        ended.set()
+        thread.join()

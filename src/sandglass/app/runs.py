@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandglass.app.output import say, table
+from sandglass.app.output import say, table, telling
 from sandglass.app.parsing import Parser
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
 from sandglass.runs import overview
@@ -31,7 +31,9 @@ def report(words: Sequence[str]) -> int:
     run = Run(args.run)
     if not run.results():
         say("evaluating first ...")
-    print(api.report(run, device=run.config["training"]["device"]))
+    with telling() as tell:
+        path = api.report(run, device=run.config["training"]["device"], progress=tell)
+    print(path)
     return 0
 
 

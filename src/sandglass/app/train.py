@@ -14,7 +14,7 @@ from typing import Any
 from sandglass import api, recipes, registry
 from sandglass.app import configure, flags
 from sandglass.app.configure import Config
-from sandglass.app.output import counted, duration, metrics_table, say, wrong
+from sandglass.app.output import counted, duration, metrics_table, say, telling, wrong
 from sandglass.app.words import Words, sort
 from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
@@ -250,7 +250,8 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 
         begun = time.perf_counter()
         trained = opened(run, run.config["training"]["device"], data=data)
-        measured = api.evaluate(run, split=split, data=data, model=trained.model, quick=True)
+        with telling() as tell:
+            measured = api.evaluate(run, split=split, data=data, model=trained.model, quick=True, progress=tell)
         images = figures(trained, show)
         page = write_report(run, trained.model, data, run.results())
         say(f"evaluation and report took {duration(time.perf_counter() - begun)}")

@@ -12,7 +12,7 @@ from sandglass.data.trained_on import as_dataset, reading_of, run_data
 from sandglass.engine.mirror import copy_results
 from sandglass.engine.progress import Silent
 from sandglass.errors import DataError
-from sandglass.metrics.measure import context_of, measure
+from sandglass.metrics.measure import check_found, context_of, measure
 from sandglass.runs.load import kept_step, parts_of
 from sandglass.runs.result import Result, Results
 from sandglass.runs.run import Run
@@ -84,6 +84,8 @@ def evaluate(
         report = {**about, "quick": quicker, "metrics": {**earlier.get("metrics", {}), **found}}
         run.write_results({**known, split: report})
         copy_results(run, report, Silent().say)
+    for asked in metrics:  # at the end, so that no other figure is lost
+        check_found(asked, found)
     return Results({**about, "quick": quick, "metrics": found}, each_of(dataset, split, results))
 
 
