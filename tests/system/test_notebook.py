@@ -136,6 +136,7 @@ def test_figures_are_of_matplotlib(run: sandglass.Run) -> None:
     assert all(isinstance(figure, Figure) for figure in found.values())
     lines = found["curve-elbo-loss"].axes[0].lines
     assert to_hex(lines[0].get_color()) == "#2b6cb0" and found["curve-elbo-loss"].axes[0].get_title(loc="left")
+    assert sum(len(dots.get_offsets()) for dots in found["codes"].axes[0].collections) == 359
     found["codes"].savefig(run.path / "codes.png")
 
 

@@ -120,6 +120,28 @@ def colour(name: str) -> str:
     return _palette.get()[name]
 
 
+def dots(axes: Any, points: Any, name: str, diameter: float) -> None:
+    """Draws round dots.
+
+    Args:
+        axes: of matplotlib.
+        points: ``(N, 2)``.
+        name: one of :data:`COLOURS`.
+        diameter: in units of 1/72 inch.
+    """
+    if _palette.get() is not _HOLD:
+        axes.scatter(*points.T, s=diameter**2, color=colour(name), alpha=0.8, linewidths=0, clip_on=False)
+        return
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    # Zero-length segments in one path need a twentieth of the bytes of markers; only SVG draws them.
+    path = Path(points.repeat(2, axis=0), [Path.MOVETO, Path.LINETO] * len(points))
+    patch = PathPatch(path, fill=False, edgecolor=colour(name), linewidth=diameter, capstyle="round")
+    patch.set(alpha=0.8, clip_on=False)
+    axes.add_patch(patch)
+
+
 def draw(name: str, alt: str, paint: Callable[[Any], None], *, width: int = WIDTH, height: int = 240) -> Chart:
     """A chart drawn by ``paint`` on matplotlib axes.
 

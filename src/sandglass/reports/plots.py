@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from sandglass.reports.chart import CLASS_COLOURS, HALO, Chart, colour, draw
+from sandglass.reports.chart import CLASS_COLOURS, HALO, Chart, colour, dots, draw
 from sandglass.reports.history import Panel
 from sandglass.reports.placing import placed as placed_apart
 from sandglass.runs.history import Curve
@@ -110,21 +110,15 @@ def scatter_chart(
     group = np.full(len(xy), -1) if y is None else np.where(np.isin(y.numpy(), known), y.numpy(), -1)
 
     def paint(axes: Any) -> None:
-        from matplotlib.patches import PathPatch
-        from matplotlib.path import Path
         from matplotlib.ticker import MaxNLocator
 
-        # Zero-length segments in one path are round dots that need a twentieth of the bytes of markers. Classes are
-        # drawn in turns, so that the last one does not cover the others.
-        radius = 3.6 if len(xy) > 600 else 4.6
+        # Classes are drawn in turns, so that the last one does not cover the others.
+        diameter = 3.6 if len(xy) > 600 else 4.6
         for turn in range(8 if y is not None else 1):
             for k, _, shade in sorted(legend, key=lambda entry: entry[0] is not None):
                 mine = xy[group == (-1 if k is None else k)][turn :: 8 if y is not None else 1]
                 if len(mine):
-                    path = Path(mine.repeat(2, axis=0), [Path.MOVETO, Path.LINETO] * len(mine))
-                    dots = PathPatch(path, fill=False, edgecolor=colour(shade), linewidth=radius, capstyle="round")
-                    dots.set(alpha=0.8, clip_on=False)
-                    axes.add_patch(dots)
+                    dots(axes, mine, shade, diameter)
         low, high = xy.min(0), xy.max(0)
         margin = np.maximum((high - low) * 0.04, 1e-6)
         axes.set_xlim(low[0] - margin[0], high[0] + margin[0])

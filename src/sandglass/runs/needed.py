@@ -32,5 +32,5 @@ def check_needed(config: Mapping[str, Any], parts: Mapping[str, Any], source: Pa
     for key, value in config["model"]["options"].items():
         if isinstance(value, Mapping) and "custom" in value and key not in parts:
             raise ConfigError(
-                f"{source} was trained with a custom {key} ({value['custom']}); pass {key}=... to load it."
+                f"{source} was trained with a custom {key} ({value['custom']}); pass {key}=... to load it in Python."
             )
