@@ -26,7 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from sandglass import __version__, api, registry, running
+from sandglass import api, registry, running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
@@ -34,13 +34,12 @@ from sandglass.data.sources import tables
 from sandglass.data.transform import ImageTransform
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
-from sandglass.errors import CheckpointError, ConfigError, DataError
+from sandglass.errors import ConfigError, DataError
 from sandglass.estimator import labels, layout, state, trained
 from sandglass.estimator.alone import alone
 from sandglass.estimator.options import check_model, joined, offers, takes_gaps
 from sandglass.registry.limits import is_own
-from sandglass.runs import storage
-from sandglass.runs.run import Run, load_model, read_model_config, write_model_folder
+from sandglass.runs.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -277,27 +276,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             SaveError: the folder could not be written.
         """
         check_is_fitted(self, "model_")
-        path = Path(folder)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{path} already exists and is not empty; name another folder.")
-        with storage.saving(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        stored = state.plain(self.model_, self.input_transform_)
-        params = {name: state.parameter(value) for name, value in self.get_params(deep=False).items()}
-        names = getattr(self, "feature_names_in_", None)
-        about = {
-            "params": params,
-            "seed": self.seed_,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": None if names is None else list(names),
-            "shape": list(self._shape),
-            "top": self._top,
-            "classes": self.classes_.tolist() if hasattr(self, "classes_") else None,
-        }
-        config = {k: stored[k] for k in ("model", "spec", "transform")} | {"classes": [], "sandglass": __version__}
-        card = f"# {self.model}\n\nRead it with `sandglass.estimator.GenerativeModel.load(folder)`.\n"
-        write_model_folder(path, {**config, "step": 0, "estimator": about}, self.model_.state_dict(), card)
-        return path
+        return state.write(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path, **parts: Any) -> Self:
@@ -311,24 +290,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             NotFoundError: the folder does not exist.
             CheckpointError: it is damaged, or was not written by :meth:`save`.
         """
-        path = Path(folder)
-        config = read_model_config(path)
-        about = config.get("estimator")
-        if about is None:
-            raise CheckpointError(f"{path} contains no estimator; load its model with sandglass.load.")
-        model = load_model(path, **parts)
-        try:
-            self = cls(**{**about["params"], **parts})
-            self.seed_, self.n_features_in_ = int(about["seed"]), int(about["n_features_in"])
-            self._shape, self._top = tuple(int(n) for n in about["shape"]), float(about["top"])
-            if about.get("classes") is not None:
-                self.classes_ = np.array(about["classes"])
-            if about["feature_names_in"] is not None:
-                self.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
-            self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path}: the estimator's configuration is damaged ({error}).") from error
-        return self
+        loaded: Self = state.read(cls, Path(folder), parts)
+        return loaded
 
     def __getstate__(self) -> dict[str, Any]:
         """Replaces the model by plain values and arrays, so that unpickling runs no code of ours."""
