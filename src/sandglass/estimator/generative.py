@@ -366,7 +366,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             return None
         return Batch(y=labels.as_tensor(labels.numbered(self.model, y, n, self.classes_)[1]))
 
-    def _prepared(self, x: Any, y: Any) -> Split:
+    def _prepared(self, x: Any, y: Any = None) -> Split:
         """``X`` with its classes, preprocessed for the model."""
         check_is_fitted(self, "model_")
         raw, transform = self._read(x, reset=False), self.input_transform_

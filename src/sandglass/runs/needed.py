@@ -27,7 +27,8 @@ def check_needed(config: Mapping[str, Any], parts: Mapping[str, Any], source: Pa
     if isinstance(imports, list) and imports and not registry.registered(config["model"]):
         names = " and ".join(str(name)[:99] for name in imports)
         files = " ".join(f"--import {str(name)[:99]}" for name in imports if str(name).endswith(".py"))
-        give = f"give {files}, or import it first in Python" if files else "install it"
+        model = config["model"]["name"]
+        give = f"give {files}, or import it first in Python" if files else f"install it for the model '{model}'"
         raise ConfigError(f"{source} needs {names}; {give}.")
     for key, value in config["model"]["options"].items():
         if isinstance(value, Mapping) and "custom" in value and key not in parts:
