@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from sandglass import registry
-from sandglass.core import Batch, Model, Spec
+from sandglass.core import Spec
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
+from sandglass.testing.data import NETS, SPECS, batch, given_of, small, spec_for, suits
 
-SPECS = {
-    "row": Spec((6,)),
-    "grey": Spec((1, 9, 7), "unit"),
-    "colour": Spec((3, 12, 17), "unit"),
-    "binary": Spec((1, 5, 5), "binary"),
-}
+__all__ = [
+    "MODELS",
+    "NETS",
+    "SPECS",
+    "batch",
+    "dataset",
+    "distinct",
+    "given_of",
+    "small",
+    "spec_for",
+    "suits",
+    "tiered",
+]
+
 MODELS = registry.names("model")
-NETS = {"conv": {"width": 4, "hidden": 16}, "mlp": {"widths": [16]}}
 
 
 def distinct() -> list[str]:
@@ -47,50 +54,6 @@ def tiered(kinds: Sequence[str], names: Sequence[str] | None = None, full: Seque
             slow = [pytest.mark.slow] if name not in first and place else []
             made.append(pytest.param((name, kind), id=f"{name}-{kind}", marks=slow))
     return made
-
-
-def spec_for(name: str, kind: str) -> Spec:
-    """Data of that kind, with all that the model needs beside it."""
-    spec = SPECS[kind]
-    needs = registry.declared(name).needs
-    given = {n: replace(spec, classes=0) for need in needs if (n := need.partition(":")[0]) not in NO_COMPANION}
-    beside = {need.removeprefix("beside:"): spec for need in needs if need.startswith("beside:")}
-    return replace(spec, classes=3 if "labels" in needs else 0, given=given, beside=beside)
-
-
-NO_COMPANION = ("labels", "complete", "beside")
-
-
-def suits(name: str, kind: str) -> bool:
-    """Whether the model is for such data at all: one that needs pictures is not for rows."""
-    images = any(need.endswith(":image") for need in registry.declared(name).needs)
-    return SPECS[kind].is_image or not (images or name in IMAGES_ONLY)
-
-
-IMAGES_ONLY: set[str] = set()
-
-
-def small(name: str) -> dict[str, Any]:
-    """Few latents and little else, where that is an option; each option refuses 0."""
-    return {o.name: FEW[o.name] for o in registry.schema("model", name) if o.name in FEW}
-
-
-FEW = {"latent_dim": 3, "codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1}
-FEW |= {"flow_width": 8, "flow_depth": 1}
-
-
-def batch(spec: Spec, n: int = 16, seed: int = 0) -> Batch:
-    """Examples with labels, companions and sets beside, as the data has them."""
-    x = torch.randn(n, *spec.shape, generator=torch.Generator().manual_seed(seed))
-    x = x if spec.support == "real" else (x > 0).float() if spec.support == "binary" else x.sigmoid()
-    y = torch.arange(n) % spec.classes if spec.classes else None
-    given = {name: batch(s, n, seed + 101 + i).x for i, (name, s) in enumerate(spec.given.items())}
-    return Batch(x, y, given=given, beside={name: batch(s, n, seed + 2) for name, s in spec.beside.items()})
-
-
-def given_of(model: Model, data: Batch) -> Batch:
-    """The conditions alone, and the sets beside."""
-    return replace(data, x=None, mask=None, index=None)
 
 
 def dataset(spec: Spec, *, gaps: bool = False) -> Dataset:

@@ -13,7 +13,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sandglass.api import build, evaluate, load, load_data, resume, train
+    from sandglass.api import (
+        build,
+        evaluate,
+        figures,
+        generate,
+        load,
+        load_data,
+        reconstruct,
+        report,
+        resume,
+        train,
+        use,
+    )
     from sandglass.census.take import inspect
     from sandglass.comparing.compare import compare
     from sandglass.core import Spec
@@ -29,12 +41,17 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "figures",
+    "generate",
     "inspect",
     "load",
     "load_data",
+    "reconstruct",
+    "report",
     "resume",
     "sweep",
     "train",
+    "use",
 ]
 
 _HOMES = {

@@ -1,11 +1,11 @@
-"""The library's face: read data, build, train, load, evaluate."""
+"""The library's face: read data, build, train, load, evaluate, use, and report."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sandglass import recipes, registry
 from sandglass.core import Model
@@ -18,10 +18,31 @@ from sandglass.engine.resume import resume
 from sandglass.engine.train import build
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluate import evaluate
-from sandglass.runs.load import load
+from sandglass.runs.load import load, parts_of
 from sandglass.runs.run import Run
 
-__all__ = ["build", "evaluate", "load", "load_data", "reading_of", "resume", "run_data", "train", "transform_of"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from sandglass.tasks.outcome import Outcome
+    from sandglass.tasks.trained import Trained
+
+__all__ = [
+    "build",
+    "evaluate",
+    "figures",
+    "generate",
+    "load",
+    "load_data",
+    "reading_of",
+    "reconstruct",
+    "report",
+    "resume",
+    "run_data",
+    "train",
+    "transform_of",
+    "use",
+]
 
 
 def train(
@@ -134,3 +155,134 @@ def filled(
         found["training"].pop("epochs", None)
     options = {**found["model"].get("options", {}), **own}
     return name, data, options, dict(data_options or {}), {**found["training"], **training}
+
+
+def use(
+    task: str, run: Run | str | Path, *, out: str | Path | None = None, device: str = "cpu", **options: Any
+) -> Outcome:
+    """Puts a trained model to use: what the command of that name does, in Python.
+
+    Args:
+        task: its name, see ``sandglass tasks``.
+        run: the run or its folder, a model folder, or a hub id.
+        out: file or folder to write to, in the format of its suffix; nothing is written without it.
+        device: to compute on.
+        options: of the task, and the objects that the model was built with, such as ``net=...``. ``from_`` and the like
+            stand for options whose name is a word of Python.
+
+    Returns:
+        The outcome: ``x``, the examples in the scale of the model, ``examples`` in that of the data, and ``arrays``.
+
+    Raises:
+        ConfigError, DataError: the options or examples do not match the model.
+        CapabilityError: the model lacks what the task needs.
+
+    Example:
+        >>> import tempfile
+        >>> run = train("vae", "digits", out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2, net="mlp")
+        >>> use("encode", run, split="test").arrays["codes"].shape
+        (359, 2)
+    """
+    from sandglass.tasks.task import perform, written
+    from sandglass.tasks.trained import opened
+
+    parts, options = parts_of(run, options)
+    made = registry.resolve("task", {"name": task, **options})
+    trained = opened(run, device, **parts)
+    return perform(made, trained) if out is None else written(made, trained, out)[0]
+
+
+def generate(run: Run | str | Path, number: int | None = None, **options: Any) -> Outcome:
+    """Draws new examples from a trained model; see :func:`use`.
+
+    Args:
+        run: the run or its folder, a model folder, or a hub id.
+        number: how many; by default 64, or what the condition says.
+        options: of ``sandglass generate`` and of :func:`use`, such as ``label="each"`` or ``out="samples.png"``.
+
+    Example:
+        >>> import tempfile
+        >>> run = train("vae", "digits", out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2, net="mlp")
+        >>> samples = generate(run, 16)
+        >>> samples.x.shape, samples.examples.shape
+        (torch.Size([16, 1, 8, 8]), (16, 8, 8, 1))
+    """
+    return use("generate", run, number=number, **options)
+
+
+def reconstruct(run: Run | str | Path, **options: Any) -> Outcome:
+    """Reconstructs examples by a trained model; see :func:`use`.
+
+    Args:
+        run: the run or its folder, a model folder, or a hub id.
+        options: of ``sandglass reconstruct`` and of :func:`use`, such as ``number=10`` or ``data="new/"``.
+
+    Example:
+        >>> import tempfile
+        >>> run = train("vae", "digits", out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2, net="mlp")
+        >>> sorted(reconstruct(run, number=3).parts)
+        ['original', 'reconstruction']
+    """
+    return use("reconstruct", run, **options)
+
+
+def report(
+    run: Run | str | Path,
+    *,
+    data: Any = None,
+    device: str = "cpu",
+    progress: Callable[[str], None] | None = None,
+    **parts: Any,
+) -> Path:
+    """Writes ``report.html`` of a run, after an evaluation if there was none; returns its path.
+
+    Args:
+        run: the run or its folder.
+        data: the run's data, where it was passed as a Python object and is no longer in memory.
+        device: to compute on.
+        progress: is told which metric is being computed.
+        parts: the objects that the model was built with, such as ``net=...``.
+
+    Raises:
+        DataError: the data is no longer available.
+        SaveError: the page could not be written.
+
+    Example:
+        >>> import tempfile
+        >>> run = train("vae", "digits", out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2, net="mlp")
+        >>> found = evaluate(run, metrics=["elbo"])
+        >>> report(run).name
+        'report.html'
+    """
+    from sandglass.reports.page import write_report
+
+    trained = _whole(run, data, device, parts)
+    assert trained.run is not None
+    if not trained.run.results():
+        evaluate(trained.run, data=trained.own, model=trained.model, progress=progress)
+    return write_report(trained.run, trained.model, trained.own)
+
+
+def figures(run: Run | str | Path, *, data: Any = None, device: str = "cpu", **parts: Any) -> dict[str, Figure]:
+    """The charts and pictures of the report as figures of matplotlib, by name; see :func:`report`.
+
+    Example:
+        >>> import tempfile
+        >>> run = train("vae", "digits", out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2, net="mlp")
+        >>> found = figures(run)
+        >>> "samples" in found, type(found["curve-elbo-loss"]).__name__
+        (True, 'Figure')
+    """
+    from sandglass.reports import page
+    from sandglass.reports.section import Material
+
+    trained = _whole(run, data, device, parts)
+    assert trained.run is not None
+    return page.figures(Material(trained.run, trained.model, trained.own, page.reports(trained.run.results())))
+
+
+def _whole(run: Run | str | Path, data: Any, device: str, parts: Mapping[str, Any]) -> Trained:
+    """A run with its model and its data."""
+    from sandglass.tasks.trained import opened
+
+    return opened(run if isinstance(run, Run) else Run(run), device, data=data, **parts)

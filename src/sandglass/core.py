@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -110,6 +111,10 @@ class Spec:
         parts += [f"columns: {len(self.columns):,}"] if self.columns else []
         parts += [f"{name}: {', '.join(specs)}" for name in ("given", "beside") if (specs := getattr(self, name))]
         return f"Spec({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:  # of a table, the first columns
+        columns = "".join(f"<li>{escape(c.name)}: {c.kind}</li>" for c in self.columns[:20])
+        return f"<p>{escape(repr(self))}</p><ul>{columns}</ul>"
 
     @property
     def size(self) -> int:
@@ -367,6 +372,7 @@ class Model(nn.Module, abc.ABC):
         spec: the data it was built for.
         config: ``{"name": ..., "options": {...}}`` in plain values, from which it can be built again; set by
             :func:`sandglass.registry.build`.
+        custom: objects of your own among its options, such as a net; set by the same.
         latents: the parts of its code, in order; empty if it has no code.
         provides: the names of :data:`CAPABILITIES` that it offers as methods.
         needs: what the data must have: ``"labels"``, ``"complete"`` (no missing values), ``"NAME:image"`` (a companion
@@ -388,6 +394,7 @@ class Model(nn.Module, abc.ABC):
     precision: str = "fp32"
     spec: Spec
     config: dict[str, Any]
+    custom: Mapping[str, Any] = MappingProxyType({})
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

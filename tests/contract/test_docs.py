@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import io
 import os
 import re
 import shlex
@@ -139,6 +142,40 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, str
         code = stop.code
     out, err = capsys.readouterr()
     return out, err or f"ended with {code}" if code else ""
+
+
+@functools.cache
+def flags() -> frozenset[str]:
+    """Every flag that some command takes, by ``--help`` and by the options of models and metrics."""
+    from sandglass import registry
+    from sandglass.app.commands import commands as all_commands
+    from sandglass.app.flags import Flags
+    from sandglass.app.main import main
+
+    found = {"--no-cache"}  # a synonym
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        for command in ("--help", *(c.name for c in all_commands())):
+            with contextlib.suppress(SystemExit):
+                main([command] if command == "--help" else [command, "--help"])
+    found |= {*re.findall(r"(?<![\w-])--[\w.-]+", out.getvalue())}
+    for name in registry.names("model"):
+        found |= Flags(name, {}).forms.keys()
+    for name in registry.names("metric"):
+        found |= {f"--{name}.{option.name}" for option in registry.schema("metric", name)}
+    return frozenset(found)
+
+
+OTHERS = {"--signal", "--shutdown-timeout", "--pictures", "--nproc-per-node"}  # of other programs
+
+
+@pytest.mark.parametrize("page", PAGES, ids=ids(PAGES))
+def test_flags_on_the_page_are_there(page: Path) -> None:
+    """Flags in the text, outside of commands; ``NAME`` and the like are placeholders."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    shown = {flag for code in re.findall(r"`(--[^`]+)`", text) for flag in re.findall(r"(?:^|\s)(--[\w.-]+)", code)}
+    shown = {flag for flag in shown if not re.search(r"[A-Z]{4,}", flag)}
+    assert sorted(shown - flags() - OTHERS) == []
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ TIERS = (
     ("comparing", "exports", "sweeps"),
     ("recipes",),
     ("api",),
-    ("estimator",),
+    ("estimator", "testing"),
     ("app",),
     ("__main__",),
 )

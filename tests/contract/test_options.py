@@ -200,7 +200,7 @@ def trained(model: Model, data: Dataset) -> str:
         for step in range(3 * bool(stage.phases)):
             stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2), torch.tensor(200.0 * step)), 1.0)
             losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
-    given = given_of(model, in_order(data.train, 3)[0]())
+    given = given_of(in_order(data.train, 3)[0]())
     with rng.forked("cpu", 5):
         samples = model.eval().sample(3, given), model.sample(3, given, noise=True)
     return hashed(*losses, *model.state_dict().values(), *samples)

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 
 import made
 from sandglass import registry
-from sandglass.app import outcome as outcomes
 from sandglass.app.commands import commands
 from sandglass.app.main import main
-from sandglass.app.tasks import parser_of, task_of
+from sandglass.app.tasks import form_of, parser_of, task_of
 from sandglass.core import Batch, Model, Phase, Spec
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.transform import ArrayTransform
 from sandglass.errors import CapabilityError, ConfigError, SandglassError
+from sandglass.tasks import outcome as outcomes
 from sandglass.tasks.condition import Condition
-from sandglass.tasks.task import Outcome, Task
+from sandglass.tasks.task import Outcome, Task, perform
 from sandglass.tasks.trained import Trained
 
 TASKS = registry.names("task")
@@ -66,7 +66,7 @@ def test_a_task_has_a_help_page(name: str, capsys: pytest.CaptureFixture[str]) -
     assert stop.value.code == 0 and "examples:\n  sandglass" in out
     for option in registry.schema("task", name):
         assert option.help, f"{name}: {option.name} is not explained"
-        assert (option.name.upper() if option.required else f"--{option.name.replace('_', '-')}") in out
+        assert (option.name.upper() if option.required else form_of(option)) in out
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -113,7 +113,7 @@ def test_a_task_uses_every_model_that_can(name: str, model: str, kind: str, tmp_
     torch.manual_seed(0)
     before = torch.get_rng_state()
     try:
-        outcome: Outcome = registry.resolve("task", {"name": name, **options})(found)
+        outcome: Outcome = perform(registry.resolve("task", {"name": name, **options}), found)
     except ConfigError as error:
         assert name in ("generate", "decode", "manifold"), error
         assert any(":" in need for need in found.model.needs), f"a condition is missing: {error}"
@@ -126,10 +126,10 @@ def test_a_task_uses_every_model_that_can(name: str, model: str, kind: str, tmp_
         assert all(len(values) == len(outcome.x) for values in outcome.columns.values())
     else:
         assert outcome.arrays and len({len(a) for a in outcome.arrays.values()}) == 1
-    transform = outcome.transform or found.transform
+    assert outcome.transform is not None
     makes = "examples" if outcome.x is not None else "arrays"
-    path = outcomes.destination(str(tmp_path / "made.npz"), make.file, makes, transform)
-    assert outcomes.write(outcome, path, transform).stat().st_size > 0
+    path = outcomes.destination(str(tmp_path / "made.npz"), make.file, makes, outcome.transform)
+    assert outcomes.write(outcome, path).stat().st_size > 0
 
 
 # labels
@@ -224,10 +224,10 @@ def test_companions_are_translated_under_their_own_names(tmp_path: Path) -> None
     source = torch.rand(3, 1, 4, 4)
     task = registry.resolve("task", {"name": "translate"})
     task.source.data = Split(source, names=("a/one.png", "a/two.jpg", "b/one.png"))
-    outcome = task(negative())
+    outcome = perform(task, negative())
     assert torch.allclose(outcome.x, 1 - source) and torch.equal(outcome.before["source"], source)
     assert outcomes.file_names(outcome.names) == ["one", "two", "one-2"]
-    assert outcomes.write(outcome, tmp_path / "out", negative().transform).is_dir()
+    assert outcomes.write(outcome, tmp_path / "out").is_dir()
     assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["one-2.png", "one.png", "two.png"]
 
 

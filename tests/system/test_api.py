@@ -123,7 +123,7 @@ def test_a_net_of_ones_own_is_saved_as_weights_and_passed_again(tmp_path: Path) 
     assert model.config["options"]["net"] == {"custom": "OwnNet"}
     run = sandglass.train(model, data, out=tmp_path / "run", **SMALL)
     with pytest.raises(ConfigError, match=r"custom net \(OwnNet\).*pass net="):
-        sandglass.load(run)
+        sandglass.load(run.path)
     loaded = sandglass.load(run, net=OwnNet())
     x = data.splits["test"].batch(slice(0, 4)).x
     assert torch.equal(loaded.encode(x), run.load_model(net=OwnNet()).encode(x))

@@ -208,3 +208,13 @@ def test_runs_are_named_as_short_as_tells_them_apart(runs: Mapping[str, Path], t
     shutil.copytree(runs["two"], tmp_path / "b" / "two")
     found = names_of([sandglass.Run(runs["two"]), sandglass.Run(tmp_path / "b" / "two")])
     assert found == [f"{runs['two'].parent.name}/two", "b/two"]
+
+
+def test_a_figure_that_not_every_model_has_is_compared_where_it_is(tmp_path: Path) -> None:
+    options = {"epochs": 1, "latent_dim": 2, "net": "mlp", "sheets": 0}
+    runs = [sandglass.train("vae", "digits", out=tmp_path / name, likelihood=name, **options)
+            for name in ("bernoulli", "logistic-mixture")]  # fmt: skip
+    told: list[str] = []
+    found = sandglass.compare(runs, metrics=["elbo", "bits_per_dim"], progress=told.append)
+    assert [list(side.results) for side in found.sides] == [["elbo"], ["elbo", "bits_per_dim"]]
+    assert told == ["bernoulli, bound, 1 of 1 metrics", "logistic-mixture, bound, 1 of 1 metrics"]

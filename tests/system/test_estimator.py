@@ -261,7 +261,7 @@ def test_a_net_of_one_s_own_goes_along(tmp_path: Path) -> None:
     ("options", "error", "message"),
     [
         ({"model": "vea"}, ConfigError, "Did you mean 'vae'"),
-        ({"model": "cvae"}, CapabilityError, "needs labels, which the estimator does not support"),
+        ({"model": "cvae"}, ConfigError, "conditional on labels: give the class of every example"),
         ({"model_options": {"latent_dim": 3}}, ConfigError, "given twice"),
         ({"training_options": {"epochs": 3}}, ConfigError, "given twice"),
         ({"training_options": {"epoch": 3}}, ConfigError, "Did you mean 'epochs'"),

@@ -22,6 +22,7 @@ from sandglass.data.transform import ImageTransform
 from sandglass.metrics.mig import information_shares
 from sandglass.reports import facts, history
 from sandglass.reports.page import write_report
+from sandglass.runs.history import curves
 from sandglass.runs.run import Run
 from sandglass.tasks.latent_space import embed, manifold, plane, principal
 
@@ -116,13 +117,13 @@ def test_weights_that_moved_are_drawn_apart_from_the_objective(
     options: dict[str, Any], moved: set[str], trained: Trained
 ) -> None:
     run, _ = trained("vae", "digits", epochs=2, latent_dim=2, **options)
-    curves = history.curves(run.metrics())
-    drawn = {panel.name: panel for panel in history.upkeep(curves)}
+    found = curves(run.metrics())
+    drawn = {panel.name: panel for panel in history.upkeep(found)}
     assert set(drawn) == {"curve-grad-norm", "curve-lr", *(f"curve-{name}" for name in moved)}
     for name in moved:
         first, second = drawn[f"curve-{name}"].lines[0].curve.values
         assert 0 < first < second
-    objective = history.panels(run.load_model().stages()[0], curves)
+    objective = history.panels(run.load_model().stages()[0], found)
     assert [panel.name for panel in objective] == [f"curve-elbo-{t}" for t in ("loss", "distortion", "rate")]
     assert {panel.unit for panel in objective} == {"nats per example"}
 

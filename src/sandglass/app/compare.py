@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sandglass.app.evaluate import metrics_from, parsed
-from sandglass.app.output import say, table
+from sandglass.app.output import say, table, telling
 from sandglass.app.parsing import Parser, output
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def compare(words: Sequence[str]) -> int:
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import find_run
 
-    found = compared(
-        [find_run(run) for run in args.runs], metrics=args.metrics, split=args.split, group=args.group, seed=args.seed,
-        device=settle_device(args.device), out=args.out, **options,
-    )  # fmt: skip
+    with telling(quiet=args.json) as tell:
+        found = compared(
+            [find_run(run) for run in args.runs], metrics=args.metrics, split=args.split, group=args.group,
+            seed=args.seed, device=settle_device(args.device), out=args.out, progress=tell, **options,
+        )  # fmt: skip
     if args.json:
         print(strict_json(found.to_dict(), indent=1))
         return 0

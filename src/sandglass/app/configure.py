@@ -16,12 +16,13 @@ from sandglass.data.load import load_data
 from sandglass.engine.options import STAGE_OPTIONS, Training
 from sandglass.errors import ConfigError
 from sandglass.registry import AUTO, Option
+from sandglass.runs.needed import check_needed
 
 Config = dict[str, Any]
 """``{"model": {"name", "options"}, "data": {...}, "training": {...}}``, complete or partial."""
 
 SECTIONS = ("model", "data", "training")
-_PASSED_OVER = ("format", "recipe", "spec", "transform", "classes", "environment", "summary", "show", "plan")
+_PASSED_OVER = ("imports", "format", "recipe", "spec", "transform", "classes", "environment", "summary", "show", "plan")
 _ABOUT_DATA = ("fingerprint", "examples", "notes")
 DEFAULT_MODEL = "vae"
 
@@ -58,6 +59,8 @@ def normal(values: Mapping[str, Any], where: str) -> Config:
         _refuse(model, ("name", "options"), f"{where}: model")
         model = {} if model.get("name") == registry.AUTO else model
         config["model"] = {"name": model.get("name"), "options": dict(_mapping(model.get("options") or {}, "options"))}
+        if isinstance(config["model"]["name"], str):
+            check_needed({**config, "imports": values.get("imports")}, config["model"]["options"], where)
         for option, value in config["model"]["options"].items():
             if isinstance(value, Mapping) and "custom" in value:
                 own = f"{option} ({value['custom']})"

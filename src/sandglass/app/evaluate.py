@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from sandglass.app.output import metrics_table, table, wrong
+from sandglass.app.output import metrics_table, table, telling, wrong
 from sandglass.app.parsing import Parser, examples_from, whole
 from sandglass.errors import ConfigError
+
+TABLES = (".csv", ".parquet")
 
 
 def evaluate(words: Sequence[str]) -> int:
@@ -24,35 +27,44 @@ def evaluate(words: Sequence[str]) -> int:
     examples_from(parser, "test")
     metrics_from(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument(
+        "--each", metavar="FILE", help="also write the figures of every example, to a .csv or .parquet file"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     args, options = parsed(parser, words)
+    if args.each and Path(args.each).suffix.lower() not in TABLES:
+        raise ConfigError(f"--each {args.each} should end in {' or '.join(TABLES)}.")
 
     from sandglass import api
     from sandglass.engine.options import settle_device
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import Run
     from sandglass.runs.specification import from_plain
+    from sandglass.tasks.files import write_columns
     from sandglass.tasks.trained import new_data
 
     run = Run(args.run)
     data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
-    split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
-    common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
-    results = api.evaluate(run, metrics=args.metrics, **common, **options)
+    common: dict[str, Any] = {
+        "split": args.split,
+        "data": data,
+        "seed": args.seed,
+        "device": settle_device(args.device),
+    }
+    with telling(quiet=args.json) as tell:
+        results = api.evaluate(run, metrics=args.metrics, progress=tell, **common, **options)
+    if args.each:
+        write_columns(Path(args.each), results.each)
     if args.json:
         print(strict_json(results, indent=1))
         return 0
     print(f"{results['model']} on {results['data']}, split {results['split']}, weights of step {results['step']:,}\n")
     metrics_table(results["metrics"])
     wrong(results["metrics"], from_plain(run.config["spec"]))
+    if args.each:
+        figures = [name for name in results.each if name in results["metrics"]]
+        print(f"\n{args.each}: {', '.join(figures) or 'no figure'} of each of {len(results.each['index']):,} examples")
     return 0
-
-
-def default_split(available: list[str], new: bool) -> str:
-    """The default split for evaluation: test, else validation, else train."""
-    if new and "train" in available and len(available) == 1:
-        return "train"  # other data with a single split
-    return next((s for s in ("test", "validation") if s in available), "train")
 
 
 def metrics_from(parser: Parser) -> None:

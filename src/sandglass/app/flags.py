@@ -56,11 +56,11 @@ class Flags:
             self.add_choice(option, name)
 
     def add(self, section: str, option: Option) -> None:
-        """Adds an option under its dotted name and, if still unused, its short name."""
+        """Adds an option under its dotted name and, if still unused, without its section."""
         key = f"{section}.{option.name}"
         self.options[key] = option
         self.forms[f"--{key}"] = key
-        if "." not in option.name:
+        if "." not in option.name or section == "model":
             self.forms.setdefault(f"--{option.name}", key)
             self.forms.setdefault(f"--{option.name.replace('_', '-')}", key)
         self.shown[section].append((key, option))
@@ -281,7 +281,7 @@ def chosen_names(model: str, layers: Sequence[Config], settings: Sequence[tuple[
         found |= {k: _name_of(options[k]) for k in named}
     for form, value in settings:
         for kind in kinds:
-            if form in (*forms(kind), f"--model.{kind}.name"):
+            if form in (*forms(kind), *(f"{form}.name" for form in forms(kind))):
                 found[kind] = value
     return found
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sandglass import registry
 from sandglass.app.flags import Flags, type_name
+from sandglass.app.parsing import EVERYWHERE
 from sandglass.app.words import OWN, SWITCHES
 from sandglass.engine.options import STAGE_OPTIONS
 from sandglass.registry import Option
@@ -41,7 +42,7 @@ def train_help(model: str, flags: Flags) -> str:
         parts.append(titles[section] + "\n" + "\n".join(_option(key, option, flags.forms) for key, option in options))
     if len(flags.stages) > 1:
         parts.append(f"stages of '{model}', in order:\n" + "\n".join(_stage(n, flags) for n in flags.stages))
-    return "\n\n".join([*parts, _EXAMPLES])
+    return "\n\n".join([*parts, _EXAMPLES, EVERYWHERE])
 
 
 def _stage(name: str, flags: Flags) -> str:

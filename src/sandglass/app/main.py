@@ -6,7 +6,9 @@ import importlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import sandglass
 from sandglass.app.commands import TASK, Command, commands
@@ -25,6 +27,7 @@ options:
   --help       show this page; `sandglass COMMAND --help` shows the options of a command
   --version    show the version
   --traceback  with any command: show the traceback of an error
+  --import     with any command: run this Python file first, which registers models of your own
 
 examples:
   sandglass train --recipe digits                    a first model, in about a minute
@@ -52,8 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     shown = "--traceback" in words
     words = [w for w in words if w != "--traceback"]
+    before, warnings.formatwarning = warnings.formatwarning, _as_line  # type: ignore[assignment]
     try:
-        code = run(words)
+        code = run(imported(words))
         sys.stdout.flush()  # raises BrokenPipeError here, where it is caught
         return code
     except KeyboardInterrupt:
@@ -74,6 +78,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"sandglass: {message}", file=sys.stderr)
         return error.exit_code if isinstance(error, SandglassError) else 74 if isinstance(error, OSError) else 71
+    finally:
+        warnings.formatwarning = before
+
+
+def _as_line(message: Warning | str, *about: Any) -> str:
+    return f"note: {message}\n"
+
+
+def imported(words: list[str]) -> list[str]:
+    """The other words, after the files of ``--import FILE`` were run.
+
+    Raises:
+        ConfigError: it has no file, or the file fails.
+        NotFoundError: there is no such file.
+    """
+    left, rest = [], iter(words)
+    for word in rest:
+        if word.partition("=")[0] != "--import":
+            left.append(word)
+            continue
+        file = word.partition("=")[2] or next(rest, "")
+        if not file or file.startswith("-"):
+            raise ConfigError("--import needs a Python file, such as --import my_model.py.")
+        from sandglass.registry import import_file
+
+        import_file(file)
+    return left
 
 
 def run(words: list[str]) -> int:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from sandglass.runs.result import Results
 
 if TYPE_CHECKING:
     from sandglass.core import Spec
+
+
+_EVERY = 30.0  # seconds between lines of progress
 
 
 def table(
@@ -53,21 +60,6 @@ def fitting(headers: Sequence[str], rows: Sequence[Sequence[str]], wrap: Sequenc
     return len(headers)
 
 
-def figure(value: float | None, stderr: float | None = None) -> str:
-    """A figure with its standard error, rounded to two significant digits of the error.
-
-    Example:
-        >>> figure(-154.1234, 0.3456), figure(0.0123456), figure(None)
-        ('-154.12 ± 0.35', '0.01235', 'not finite')
-    """
-    if value is None:
-        return "not finite"
-    if not stderr:
-        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
-    digits = max(0, 1 - math.floor(math.log10(stderr)))
-    return f"{value:,.{digits}f} ± {stderr:,.{digits}f}"
-
-
 def wrong(metrics: Mapping[str, Mapping[str, Any]], spec: Spec | None) -> None:
     """Prints what is wrong with a model by its figures; nothing for a good one."""
     from sandglass.metrics.verdicts import sentences
@@ -84,10 +76,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     if not metrics:
         print("No metric applies to this model and these examples.")
         return
-    rows = [
-        [name, figure(m["value"], m["stderr"]), f"{m['n']:,}", "" if m["unit"] == "1" else m["unit"], m.get("note", "")]
-        for name, m in metrics.items()
-    ]
+    rows = Results({"metrics": metrics}).rows()
     noted = any(row[4] for row in rows)
     headers = ["metric", "value", "n", "unit", "note"]
     table(headers if noted else headers[:4], rows if noted else [r[:4] for r in rows], right=(1, 2), wrap=(3, 4))
@@ -121,3 +110,21 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest} s"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def telling(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Prints now and then, in a pipe as well, what is being done, unless quiet; yields the function that is told."""
+    begun, now, ended = time.perf_counter(), [""], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_EVERY) and not quiet:
+            say(f"evaluating: {now[0]}, after {duration(time.perf_counter() - begun)}")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield lambda doing: now.__setitem__(0, doing)
+    finally:
+        ended.set()
+        thread.join()

@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 from sandglass.errors import ConfigError
 
+EVERYWHERE = "with every command: --import FILE runs a Python file first, which registers models of your own"
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser with one-line errors, and examples at the end of its help.
@@ -24,7 +26,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             prog=f"sandglass {command}",
             description=about,
-            epilog=f"examples:\n{lines}",
+            epilog=f"examples:\n{lines}\n\n{EVERYWHERE}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )

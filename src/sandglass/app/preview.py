@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sandglass.data.dataset import Dataset
     from sandglass.data.loading import Change
-    from sandglass.reports.sheet import Shown
+    from sandglass.tasks.sheet import Shown
 
 
 def preview(words: Sequence[str]) -> int:
@@ -44,13 +44,13 @@ def preview(words: Sequence[str]) -> int:
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ConfigError(f"{path} should end in .png, .jpg or .webp.")
 
-    from sandglass.app.files import free, write_image
     from sandglass.data.augment import AUGMENTATIONS, make_augmentation
     from sandglass.data.corrupt import SCALES, make_corruption, possible
     from sandglass.data.load import load_data
     from sandglass.data.pixels import what_is_shown
     from sandglass.data.strengths import read
-    from sandglass.reports.sheet import sheet
+    from sandglass.tasks.files import free, write_image
+    from sandglass.tasks.sheet import sheet
 
     selected = read("augmentation", AUGMENTATIONS, args.augment), read("corruption", SCALES, args.corrupt)
     data = load_data(args.data, size=args.size, fit=args.fit)
@@ -84,7 +84,7 @@ def _columns(
     """The originals, each change separately, and all changes combined, by epoch."""
     from sandglass import rng
     from sandglass.data.pixels import to_images
-    from sandglass.reports.sheet import Shown
+    from sandglass.tasks.sheet import Shown
 
     index = rng.permutation(len(data.train), seed, "preview")[:number]
     x = data.train.batch(index).x

@@ -8,10 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandglass.app.output import figure, say, table
+from sandglass.app.output import say, table, telling
 from sandglass.app.parsing import Parser
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
+from sandglass.runs import overview
 from sandglass.runs.plain import read_json
+from sandglass.runs.result import figure
 
 if TYPE_CHECKING:
     from sandglass.runs.run import Run
@@ -24,18 +26,14 @@ def report(words: Sequence[str]) -> int:
     args = parser.parse(words)
 
     from sandglass import api
-    from sandglass.app.evaluate import default_split
-    from sandglass.app.show import write_page
     from sandglass.runs.run import Run
-    from sandglass.tasks.trained import of_run
 
     run = Run(args.run)
-    trained = of_run(run, api.run_data(run), device=run.config["training"]["device"])
     if not run.results():
         say("evaluating first ...")
-        split = default_split(list(trained.own.splits), False)
-        api.evaluate(run, split=split, data=trained.own, model=trained.model)
-    print(write_page(trained))
+    with telling() as tell:
+        path = api.report(run, device=run.config["training"]["device"], progress=tell)
+    print(path)
     return 0
 
 
@@ -63,8 +61,8 @@ def runs(words: Sequence[str]) -> int:
             rows.append(run_row(Run(path), folder))
         except (CheckpointError, ConfigError, LookupError, TypeError, ValueError, AttributeError) as error:
             broken.append(f"{path} cannot be read as a run: {' '.join(str(error).split())}")
-    headers = ["run", "model", "data", "epochs", "best", "test elbo", "state", "when"]
-    table(headers, rows, right=(3, 4, 5))
+    headers = ["run", "model", "data", "epochs", "loss", "best", "test elbo", "state", "when"]
+    table(headers, rows, right=(3, 5, 6))
     for line in broken:
         say(line)
     return 0
@@ -78,21 +76,18 @@ def natural_key(name: str) -> list[int | str]:
 def run_row(run: Run, folder: Path) -> list[str]:
     """One line of ``sandglass runs``."""
     config, events, metrics = run.config, run.events(), run.metrics()
-    planned = config["training"]["epochs"]
+    found = overview.best(run, metrics)
     done = max((m["epoch"] for m in metrics), default=0)
-    watched = [m["value"] for m in metrics if m["split"] == config["training"]["watch"] and m["term"] == "objective"]
-    best = min((v for v in watched if v is not None), default=None)
-    if config["training"]["select"] == "last" and watched:
-        best = watched[-1]
     elbo = run.results().get("test", {}).get("metrics", {}).get("elbo")
     return [
         str(run.path.relative_to(folder)) if run.path != folder else run.path.name,
         config["model"]["name"],
         config["data"]["name"],
-        f"{done:g}/{planned}" if done == int(done) else f"{done:.1f}/{planned}",
-        "" if best is None else figure(best),
+        overview.epochs(run, metrics),
+        found.loss if found else "",
+        figure(found.value) if found else "",
         "" if elbo is None else figure(elbo["value"], elbo["stderr"]),
-        state(run, done >= planned),
+        state(run, done >= config["training"]["epochs"]),
         when(events[-1]["time"]) if events else "",
     ]
 

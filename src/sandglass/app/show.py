@@ -1,23 +1,17 @@
-"""Output at the end of training: the report, and the figures of a recipe."""
+"""The figures of a recipe, at the end of training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sandglass import registry
 from sandglass.errors import ConfigError
-from sandglass.tasks.task import Outcome
+from sandglass.tasks.outcome import Outcome, write
+from sandglass.tasks.task import perform
 from sandglass.tasks.trained import Trained
-
-
-def write_page(trained: Trained) -> Path:
-    """Writes ``report.html`` of a run."""
-    from sandglass.reports.page import write_report
-
-    assert trained.run is not None
-    return write_report(trained.run, trained.model, trained.own, trained.run.results())
 
 
 def figures(trained: Trained, show: Mapping[str, Any]) -> list[Path]:
@@ -45,12 +39,9 @@ def _size(value: Any) -> str:
 
 def samples(trained: Trained, value: Any, path: Path) -> Path:
     """A grid of samples."""
-    from sandglass.app.files import sheet
-
     rows, columns = value
     outcome = _done("generate", trained, number=rows * columns)
-    assert outcome.x is not None
-    return sheet(path, trained.transform, outcome.x, columns)
+    return write(replace(outcome, width=columns), path)
 
 
 def manifold(trained: Trained, value: Any, path: Path) -> Path:
@@ -64,14 +55,11 @@ def reconstructions(trained: Trained, value: Any, path: Path) -> Path:
 
 
 def _done(task: str, trained: Trained, **options: Any) -> Outcome:
-    outcome: Outcome = registry.resolve("task", {"name": task, **options})(trained)
-    return outcome
+    return perform(registry.resolve("task", {"name": task, **options}), trained)
 
 
 def _written(task: str, trained: Trained, path: Path, **options: Any) -> Path:
-    from sandglass.app.outcome import write
-
-    return write(_done(task, trained, **options), path, trained.transform)
+    return write(_done(task, trained, **options), path)
 
 
 def tsne(trained: Trained, value: Any, path: Path) -> Path:
@@ -82,7 +70,7 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     from sandglass import running
-    from sandglass.reports.mosaic import make_folder
+    from sandglass.runs.storage import make_folder
     from sandglass.tasks.latent_space import embed
     from sandglass.tasks.trained import chosen, joined, positions
 

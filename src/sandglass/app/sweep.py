@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sandglass.app.output import duration, figure, say, table
+from sandglass.app.output import duration, say, table
 from sandglass.app.parsing import Parser, count
 from sandglass.errors import ConfigError
+from sandglass.runs.result import figure
 
 if TYPE_CHECKING:
     from sandglass.app.flags import Flags

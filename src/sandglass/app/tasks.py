@@ -10,12 +10,12 @@ from typing import Any
 from sandglass import registry
 from sandglass.app.flags import is_switch, typed
 from sandglass.app.helping import plain, shown, value_name
-from sandglass.app.outcome import ARRAYS, TABLES, destination, write
 from sandglass.app.output import say
 from sandglass.app.parsing import Parser, output, trained_model
 from sandglass.data.pixels import what_is_shown
 from sandglass.registry import Option
-from sandglass.tasks.task import Task
+from sandglass.tasks.outcome import ARRAYS, TABLES
+from sandglass.tasks.task import Task, written
 from sandglass.tasks.trained import Trained, opened
 
 _SHORT = {"number": "-n"}
@@ -33,20 +33,9 @@ def use(name: str, words: Sequence[str]) -> int:
     args = parser.parse(words)
     task = task_of(name, options, args)
     trained = open_trained(args.run, args.device, args.allow_nonfinite)
-    for capability in make.needs:
-        registry.require(trained.model, capability)
-    separate = getattr(args, "separate", False)
-    # Check the output path before running the task if possible, so that a wrong suffix fails early.
-    path = None
-    if make.makes != "either":
-        path = destination(args.out, make.file, make.makes, trained.transform, separate)
-    outcome = task(trained)
-    transform = outcome.transform or trained.transform
-    if path is None:
-        makes = "arrays" if outcome.x is None else "examples"
-        path = destination(args.out, make.file, makes, transform, separate)
-    path = write(outcome, path, transform)
-    shown = what_is_shown(transform) if path.suffix.lower() not in (*TABLES, *ARRAYS) else ""
+    outcome, path = written(task, trained, args.out, separate=getattr(args, "separate", False))
+    assert outcome.transform is not None
+    shown = what_is_shown(outcome.transform) if path.suffix.lower() not in (*TABLES, *ARRAYS) else ""
     whole = f"{path.name} shows {shown}; -o {make.file}.npy has all numbers"
     for note in [*outcome.notes, *([whole] if shown else [])]:
         say(f"note: {note}")
@@ -84,12 +73,17 @@ def add(parser: Parser, option: Option) -> None:
     if option.default not in (None, "", ()):
         about += f" (default: {shown(option.default)})"
     short = [_SHORT[option.name]] if option.name in _SHORT else []
-    form = f"--{option.name.replace('_', '-')}"
+    form = form_of(option)
     if is_switch(option.type):
         parser.add_argument(form, dest=option.name, action=BooleanOptionalAction, help=about)
     else:
         metavar = value_name(option.type)
         parser.add_argument(*short, form, dest=option.name, metavar=metavar, help=about)
+
+
+def form_of(option: Option) -> str:
+    """The flag of an option; a word of Python, such as ``from``, is an option that ends with an underscore."""
+    return f"--{option.name.rstrip('_').replace('_', '-')}"
 
 
 def task_of(name: str, options: Sequence[Option], args: Namespace) -> Task:
@@ -102,7 +96,7 @@ def task_of(name: str, options: Sequence[Option], args: Namespace) -> Task:
     for option in options:
         value = getattr(args, option.name)
         if value is not None:
-            form = option.name.upper() if option.required else f"--{option.name.replace('_', '-')}"
+            form = option.name.upper() if option.required else form_of(option)
             given[option.name] = typed(option, form, value) if isinstance(value, str) else value
     made: Task = registry.resolve("task", {"name": name, **given})
     return made

@@ -14,7 +14,7 @@ from typing import Any
 from sandglass import api, recipes, registry
 from sandglass.app import configure, flags
 from sandglass.app.configure import Config
-from sandglass.app.output import counted, duration, metrics_table, say, wrong
+from sandglass.app.output import counted, duration, metrics_table, say, telling, wrong
 from sandglass.app.words import Words, sort
 from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
@@ -27,10 +27,12 @@ from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import choose, plan_minutes, spec_of
 from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
+from sandglass.metrics.evaluate import default_split
 from sandglass.runs.configuration import read_config
+from sandglass.runs.needed import check_needed
 from sandglass.runs.run import Run, find_run
 from sandglass.runs.specification import from_plain
-from sandglass.tasks.trained import of_run
+from sandglass.tasks.trained import opened
 
 _FEW, _FEW_TIMED = 300, 1000  # warn below this total number of updates, and where the time decides
 
@@ -257,16 +259,18 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
 
 def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> None:
     """Evaluates the run, writes figures and report, and prints paths and suggested next commands."""
-    split = next((s for s in ("test", "validation") if s in data.splits), "train")
+    split = default_split(data.splits)
     page: Path | None = None
     if report:
-        from sandglass.app.show import figures, write_page
+        from sandglass.app.show import figures
+        from sandglass.reports.page import write_report
 
         begun = time.perf_counter()
-        trained = of_run(run, data, device=run.config["training"]["device"])
-        measured = api.evaluate(run, split=split, data=data, model=trained.model, quick=True)
+        trained = opened(run, run.config["training"]["device"], data=data)
+        with telling() as tell:
+            measured = api.evaluate(run, split=split, data=data, model=trained.model, quick=True, progress=tell)
         images = figures(trained, show)
-        page = write_page(trained)
+        page = write_report(run, trained.model, data, run.results())
         say(f"evaluation and report took {duration(time.perf_counter() - begun)}")
         examples = counted(len(data.splits[split]), f"{split} example")
         print(f"\nQuick figures on {examples}; for all, sandglass evaluate {run.path}:\n")
@@ -289,6 +293,7 @@ def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> No
 def outline_of(run: Run) -> Model | None:
     """The outline of the model of a run."""
     settings = run.config["model"]
+    check_needed(run.config, settings["options"], run.path)
     return registry.outline(settings["name"], from_plain(run.config["spec"]), **settings["options"])
 
 

@@ -13,11 +13,14 @@ Facts = Mapping[str, Any]
 _FEW = 200
 _LARGE = 128
 _ODD = {
-    "constant": ("have the same value everywhere", "Remove them, as they carry no information."),
-    "black": ("are nearly all black", "Check them; remove those that are failures."),
-    "white": ("are nearly all white", "Check them; remove those that are failures."),
-    "saturated": ("have half or more of their values at the ends of the range", "Check them for bad exposure."),
-    "blurred": ("are far less sharp than the rest", "Check them; remove those that are out of focus."),
+    "constant": (
+        "have the same value everywhere",
+        "Remove what has the same value everywhere; nothing can be learnt from it.",
+    ),
+    "black": ("are nearly all black", "Look at the files, and remove failures."),
+    "white": ("are nearly all white", "Look at the files, and remove failures."),
+    "saturated": ("have half or more of the values at the ends of the range", "Look at the files for bad exposure."),
+    "blurred": ("are far less sharp than the rest", "Look at the files, and remove what is out of focus."),
 }
 
 
@@ -130,7 +133,7 @@ def _leaks(facts: Facts) -> Iterator[Finding]:
                 f"leak-{kind}",
                 "warning" if kind == "exact" or n > total / 100 else "info",
                 f"{some(n, found['split'] + ' picture')} {verb} {found['other']}.",
-                f"Metrics on {found['split']} will be too optimistic; remove them from one of the two.",
+                f"Metrics on {found['split']} will be too optimistic; keep a picture in one of the two only.",
             )
 
 
@@ -175,7 +178,7 @@ def _files(facts: Facts) -> Iterator[Finding]:
             "unreadable",
             "warning",
             f"{some(n, 'file')} cannot be read: {first['name']} ({first['reason']}){more}.",
-            "Training leaves them out; repair or remove them.",
+            "Training leaves out what cannot be read; repair or remove it.",
         )
     passed = facts.get("ignored")
     if passed and passed["count"]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.metrics.compared import can, kind_of
 from sandglass.metrics.measure import context_of, measure, wanted
 from sandglass.metrics.samples import COSTLY
-from sandglass.reports.mosaic import make_folder
 from sandglass.reports.section import Material
 from sandglass.runs import storage
 from sandglass.runs.load import kept_step
 from sandglass.runs.plain import strict_json
 from sandglass.runs.run import Run
+from sandglass.runs.storage import make_folder
 
 _ORDER = ("test", "validation", "train")
 
@@ -35,6 +36,7 @@ def compare(
     seed: int = 0,
     device: str = "cpu",
     out: str | Path | None = None,
+    progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> Comparison:
     """Evaluates runs on the same examples, and determines which differences are larger than the noise.
@@ -51,6 +53,7 @@ def compare(
         seed: random seed, the same for every run.
         device: device for evaluation.
         out: the ``.html`` file to write; none when not given.
+        progress: is told which run and metric is being computed.
         options: options by metric, such as ``log_prob={"k": 1000}``; the same for every run.
 
     Raises:
@@ -85,7 +88,9 @@ def compare(
     costly = any(registry.declared(run.config["model"]["name"]).evaluations > 1 for run in found)
     sides = []
     for run, name, own in zip(found, names, data, strict=True):
-        sides.append(_side(run, name, own, split, metrics, seed, device, options, COSTLY if costly else None))
+        tell = None if progress is None else partial(_tell, progress, name)
+        most = COSTLY if costly else None
+        sides.append(_side(run, name, own, split, metrics, seed, device, options, most, tell))
     if metrics and not any(side.results for side in sides):
         raise CapabilityError(f"None of these models has {', '.join(metrics)}.")
     blocks: dict[str, list[Side]] = {}
@@ -97,6 +102,10 @@ def compare(
         make_folder(Path(out).parent)
         storage.write_file(Path(out), page(comparison).encode())
     return comparison
+
+
+def _tell(progress: Callable[[str], None], name: str, doing: str) -> None:
+    progress(f"{name}, {doing}")
 
 
 def _data(runs: Sequence[Run]) -> list[Dataset]:
@@ -121,6 +130,7 @@ def _side(
     device: str,
     options: Mapping[str, Mapping[str, Any]],
     most: int | None,
+    progress: Callable[[str], None] | None,
 ) -> Side:
     if split not in data.splits:
         raise DataError(
@@ -132,7 +142,7 @@ def _side(
     results = []
     if named or own or not metrics:
         names = [*named, *(own if metrics else ())]
-        about: dict[str, Any] = {**context_of(data), **own}
+        about: dict[str, Any] = {**context_of(data), **own, "progress": progress}
         results = measure(model, data.splits[split], names=names, seed=seed, most=most, quick=not names, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
     examples += strict_json(run.config["transform"])

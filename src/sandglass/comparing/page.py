@@ -16,6 +16,7 @@ from sandglass.reports.page import paired, template
 from sandglass.reports.plots import dot_chart, overlay_chart
 from sandglass.reports.section import Section, Strip, Table
 from sandglass.running import conditions, observing, placed, sample
+from sandglass.runs.history import Curve, curves
 
 SHADES = ("train", "held", "c3", "c8", "c5", "c0", "c6", "c2", "c7", "c4")
 """Colours of the runs, used cyclically."""
@@ -229,22 +230,22 @@ def _axis(c: Ranking) -> str:
 
 def _curves(block: Block, suffix: str, after: str) -> Section | None:
     """The validation objectives of all runs, in one chart for each stage and kind of objective."""
-    sorts: dict[tuple[str, str, str], list[tuple[str, str, history.Curve]]] = {}
+    sorts: dict[tuple[str, str, str], list[tuple[str, str, Curve]]] = {}
     for k, side in enumerate(block.sides):
         watched = side.run.config["training"]["watch"]
         for stage, records in history.by_stage(side.material.model, side.material.records):
-            curve = history.curves(records).get((watched, stage.objective or "", "objective"))
+            curve = curves(records).get((watched, stage.objective or "", "objective"))
             if curve is not None:
                 sort = (stage.name, stage.objective or "", side.kind)
                 sorts.setdefault(sort, []).append((side.name, SHADES[k % len(SHADES)], curve))
     if not sorts:
         return None
     charts: list[Chart] = []
-    for (stage_name, phase, kind), curves in sorts.items():
+    for (stage_name, phase, kind), lines in sorts.items():
         of = f"{stage_name}: " if len({stage for stage, _, _ in sorts}) > 1 else ""
         name = f"{of}{phase} objective" + (f" ({KINDS[kind]})" if kind and len(sorts) > 1 else "")
         key = f"objective-{stage_name}-{phase}-{kind}{suffix}"
-        charts.append(overlay_chart(key, name, curves, "validation, per example"))
+        charts.append(overlay_chart(key, name, lines, "validation, per example"))
     how = (
         "The validation objective after every epoch, by which the best weights are selected; lower is better. A curve "
         "that rises again shows overfitting; one that still falls at its end would gain from more epochs."

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sandglass.errors import DataError, MissingPackageError
+from sandglass.errors import DataError
 
 Array = np.ndarray[Any, Any]
 
@@ -30,19 +30,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 1e100  # beyond this, a variance overflows
 _BOOLEAN = {"true": "True", "1": "True", "1.0": "True", "yes": "True", "y": "True", "t": "True",
             "false": "False", "0": "False", "0.0": "False", "no": "False", "n": "False", "f": "False"}  # fmt: skip
-
-
-def pandas() -> Any:
-    """The module pandas.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        import pandas
-    except ImportError as error:
-        raise MissingPackageError("Tables need pandas: `pip install sandglass-ml[tables]`.") from error
-    return pandas
 
 
 def plain(column: Any) -> Array:

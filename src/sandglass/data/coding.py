@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from sandglass.data.cells import LOG_BOUND, MOST, READ, Array, listed, observed, pandas, plain, sequence, text
+from sandglass.data.cells import LOG_BOUND, MOST, READ, Array, listed, observed, plain, sequence, text
 from sandglass.errors import DataError
+from sandglass.runs.frames import pandas
 
 Column = Mapping[str, Any]
 

@@ -16,6 +16,7 @@ from sandglass.data import cells, coding
 from sandglass.data.fitted import Transform
 from sandglass.data.sources import arrays, axes, framing, images
 from sandglass.errors import ConfigError, DataError
+from sandglass.runs import frames
 
 __all__ = ["FITS", "ArrayTransform", "ImageTransform", "TableTransform", "Transform"]
 
@@ -297,7 +298,7 @@ class TableTransform(Transform):
             rows = np.stack(series, axis=1)
             gaps = rows.dtype.kind == "f" and np.isnan(rows).any()  # only floats can have them
             return axes.typed(rows, "" if gaps and np.dtype(self.dtype or "float64").kind != "f" else self.dtype)
-        return cells.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
+        return frames.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
 
 
 @dataclass(frozen=True)

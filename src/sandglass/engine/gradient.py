@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from sandglass.engine.options import Training
 from sandglass.engine.precision import autocast
 from sandglass.engine.processes import Processes, cuts
 from sandglass.engine.sharding import Divided
+from sandglass.errors import ConfigError
 
 
 @dataclass
@@ -132,6 +134,7 @@ class Gradient:
             with self.noise("noise", clock, number, shard):
                 with autocast(self.options, self.device), normalised():
                     terms = phase.loss(piece, clock)
+                check_terms(terms, phase.name)
                 (terms.loss * share if share < 1 else terms.loss).backward()
             names, values = term_values(terms)
             own = torch.stack(values) * share if share < 1 else torch.stack(values)
@@ -199,6 +202,41 @@ def batch_shards(batch: Batch, count: int, least: int = 1) -> list[Batch]:
     alone = replace(batch, beside={})
     shards = [alone.map(lambda t, cut=cut: t[cut]) for cut in cuts(len(batch), count)]  # type: ignore[misc]
     return [replace(shard, beside={k: v[i] for k, v in beside.items()}) for i, shard in enumerate(shards)]
+
+
+def check_terms(terms: Any, phase: str) -> None:
+    """Checks what the loss of a phase returned.
+
+    Raises:
+        ConfigError: it is something else than :class:`~sandglass.core.Terms`, the loss or a scalar is not a single
+            number, or a part is not a number per example without a gradient.
+
+    Example:
+        >>> check_terms(torch.zeros(16), "elbo")
+        Traceback (most recent call last):
+        sandglass.errors.ConfigError: The loss of the phase 'elbo' returned a Tensor; it must return Terms(loss, parts).
+    """
+    it = f"The loss of the phase '{phase}'"
+    if not isinstance(terms, Terms):
+        raise ConfigError(f"{it} returned a {type(terms).__name__}; it must return Terms(loss, parts).")
+    values = {"its loss": terms.loss, **{f"the scalar '{k}'": v for k, v in terms.scalars.items()}}
+    for name, value in values.items():
+        if not isinstance(value, Tensor) or value.dim():
+            raise ConfigError(
+                f"{it} returned Terms in which {name} is {_said(value)}; it must be a tensor of shape ()."
+            )
+    for name, part in terms.parts.items():
+        if not isinstance(part, Tensor) or part.dim() != 1:
+            raise ConfigError(
+                f"{it} returned Terms in which the part '{name}' is {_said(part)}; it must be a tensor of shape (B,)."
+            )
+    for name, value in {**terms.parts, **terms.scalars}.items():
+        if value.requires_grad:
+            raise ConfigError(f"{it} returned Terms in which '{name}' has a gradient; give '{name}': {name}.detach().")
+
+
+def _said(value: Any) -> str:
+    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def term_values(terms: Terms) -> tuple[list[str], list[Tensor]]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import sandglass
+from sandglass import registry
 from sandglass.core import Model
 from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
@@ -37,6 +38,7 @@ def describe(model: Model, data: Dataset, training: Training, recipe: str | None
         },
         "training": training.to_dict(),
         "recipe": recipe,
+        "imports": registry.origins(model.config),
         "spec": to_plain(model.spec),
         "transform": data.transform.to_dict(),
         "classes": list(data.classes),

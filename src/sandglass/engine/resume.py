@@ -24,6 +24,7 @@ from sandglass.engine.state import is_stale
 from sandglass.engine.train import build, shown, spec_of
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.runs.card import model_card
+from sandglass.runs.needed import check_needed
 from sandglass.runs.run import Checkpoint, Run, hold, read_model_config
 from sandglass.runs.specification import from_plain
 
@@ -32,7 +33,7 @@ LENGTHS = ("epochs", "early_stopping")
 
 
 def resume(
-    path: str | Path,
+    path: str | Path | Run,
     *,
     data: Any = None,
     epochs: int | None = None,
@@ -47,7 +48,7 @@ def resume(
     a larger ``early_stopping`` it has the same bits as if that had been given from the start.
 
     Args:
-        path: the run folder.
+        path: the run or its folder.
         data: the data, if it was given in Python and the run cannot load it by itself.
         epochs: a new, larger number of epochs of the first stage; all other options stay.
         early_stopping: a larger number of epochs without improvement, or 0 to no longer stop early, for the stage that
@@ -65,7 +66,9 @@ def resume(
         ProcessError: another process that trains the same model ended.
     """
     with joined() as processes:
-        run = Run(path, writes=processes.writes)
+        run = Run(path.path if isinstance(path, Run) else path, writes=processes.writes)
+        if isinstance(path, Run):
+            run.data, parts = path.data, {**path.parts, **parts}
         progress = shown(progress, processes)
         with hold(run.path) if processes.writes else nullcontext():
             config = run.config
@@ -73,6 +76,7 @@ def resume(
             check_same(dataset, run)
             training = Settled.of(config["training"])
             spec = spec_of(dataset, training)
+            check_needed(config, parts, run.path)
             options = registry.completed(config["model"]["name"], config["model"]["options"])
             model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
             stages = model.stages()
@@ -115,7 +119,7 @@ def resume(
                 progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
             loop = Loop(model, dataset, run, longer, card=model_card, progress=progress, processes=processes)
             loop.fit(checkpoint, anew=anew)
-        run.data = None if dataset.source else dataset
+        run.data, run.parts = None if dataset.source else dataset, model.custom
         return run
 
 

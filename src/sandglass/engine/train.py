@@ -133,7 +133,7 @@ def train(
             run = Run(path, writes=processes.writes)
             loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
             loop.fit()
-        run.data = None if dataset.source else dataset
+        run.data, run.parts = None if dataset.source else dataset, model.custom
         return run
 
 

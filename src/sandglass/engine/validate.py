@@ -13,7 +13,7 @@ from sandglass import rng
 from sandglass.core import Clock
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
-from sandglass.engine.gradient import term_values
+from sandglass.engine.gradient import check_terms, term_values
 from sandglass.engine.precision import autocast
 from sandglass.engine.sharding import forget
 from sandglass.engine.step import Stepper
@@ -52,7 +52,9 @@ def validate(
                         continue
                     rng.reseed(rng.key(options.seed, "validation", stepper.stage.name, place, number), device)
                     with autocast(options, device):
-                        names, values = term_values(phase.loss(batch, at))
+                        terms = phase.loss(batch, at)
+                    check_terms(terms, phase.name)
+                    names, values = term_values(terms)
                     if only_loss:
                         names, values = ["objective"], values[:1]
                     elif not phase.scheduled:

@@ -21,25 +21,25 @@ def alone(model: Model, draws: int, seed: int) -> Callable[[Batch], Tensor]:
         seed: of the noise.
     """
 
-    def one(x: Tensor, *mask: Tensor) -> Tensor:
-        return model.log_prob(Batch(x[None], mask=mask[0][None] if mask else None), draws)[0]
+    def one(example: dict[str, Tensor]) -> Tensor:
+        return model.log_prob(Batch(**{name: part[None] for name, part in example.items()}), draws)[0]  # type: ignore[arg-type]
 
     def reseed() -> None:
         rng.reseed(rng.key(seed, "score"), model.device)
 
     def bound(batch: Batch) -> Tensor:
-        parts = (batch.x,) if batch.mask is None else (batch.x, batch.mask)
+        parts = {name: part for name in ("x", "y", "mask") if (part := getattr(batch, name)) is not None}
         with rng.forked(model.device):
             try:
                 reseed()
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "There is a performance drop")  # the result is the same
-                    return torch.func.vmap(one, randomness="same")(*parts)
+                    return torch.func.vmap(one, randomness="same")(parts)
             except RuntimeError:  # operations that vmap does not support; a loop gives the same result
                 found = []
-                for example in zip(*parts, strict=True):
+                for place in range(len(batch)):
                     reseed()
-                    found.append(one(*example))
+                    found.append(one({name: part[place] for name, part in parts.items()}))
                 return torch.stack(found)
 
     return bound

@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -26,7 +27,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from sandglass import __version__, api, registry, running
+from sandglass import api, registry, running
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
@@ -34,13 +35,12 @@ from sandglass.data.sources import arrays, tables
 from sandglass.data.transform import TableTransform
 from sandglass.engine.options import settle_device
 from sandglass.engine.progress import Silent, default_progress
-from sandglass.errors import CheckpointError, ConfigError, DataError
-from sandglass.estimator import layout, state
+from sandglass.errors import ConfigError, DataError
+from sandglass.estimator import labels, layout, state, trained
 from sandglass.estimator.alone import alone
 from sandglass.estimator.options import check_model, joined, offers, takes_gaps
 from sandglass.registry.limits import is_own
-from sandglass.runs import storage
-from sandglass.runs.run import load_model, read_model_config, write_model_folder
+from sandglass.runs.run import Run
 
 Array = np.ndarray[Any, Any]
 
@@ -82,6 +82,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     Attributes:
         model_: the trained :class:`~sandglass.core.Model`, in eval mode.
         input_transform_: preprocessing of examples for the model, and its inverse.
+        classes_: the classes of ``y``, for a model that is conditional on labels.
         seed_: the seed derived from ``random_state``.
         n_features_in_: columns (the second axis) of ``X``.
         feature_names_in_: column names of a DataFrame, if all are strings.
@@ -139,12 +140,12 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
         Args:
             X: the examples; see the class.
-            y: ignored.
+            y: ``(n,)`` classes for a model that is conditional on labels, such as ``cvae``; ignored by others.
 
         Raises:
-            ConfigError: an option is invalid or given twice.
+            ConfigError: an option is invalid or given twice, or there is no ``y`` and the model needs it.
             DataError: the examples cannot be read.
-            CapabilityError: the model does not support missing values, or needs labels.
+            CapabilityError: the model does not support missing values, or needs companions.
             DivergedError: training diverged to values that are not finite.
         """
         check_model(self.model)
@@ -153,8 +154,12 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         source = self._read(X, reset=True)
         grey = 1 if getattr(source, "ndim", 2) == 3 else None  # never a single picture
+        known: dict[str, Any] = {"labels": False}
+        if labels.conditional(self.model):
+            self.classes_, numbers = labels.numbered(self.model, y, len(source))
+            known = {"labels": numbers, "classes": [str(k) for k in range(len(self.classes_))]}
         data = load_data(
-            source, labels=False, validation=self.validation_fraction, test=0.0, seed=seed,
+            source, **known, validation=self.validation_fraction, test=0.0, seed=seed,
             value_range=self.value_range, channels=grey, channels_at=self.channels_at,
         )  # fmt: skip
         options = self._model_options()
@@ -173,31 +178,38 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             warnings.warn(text, ConvergenceWarning, stacklevel=2)
         return self
 
-    def transform(self, X: Any) -> Array:  # noqa: N803
-        """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values are set to the mean."""
-        return self._over(self._prepared(X), self.model_.encode).numpy()
+    def fit_transform(self, X: Any, y: Any = None, **options: Any) -> Array:  # noqa: N803
+        """Trains on ``X`` and returns its codes; see :meth:`fit` and :meth:`transform`."""
+        return self.fit(X, y, **options).transform(X, y)
 
-    def inverse_transform(self, X: Any) -> Any:  # noqa: N803
+    def transform(self, X: Any, y: Any = None) -> Array:  # noqa: N803
+        """``(n, latent_dim)`` codes, in the precision of the model (float32); missing values are set to the mean.
+
+        Here and below ``y`` are the ``(n,)`` classes for a model that is conditional on labels; others ignore it.
+        """
+        return self._over(self._prepared(X, y), self.model_.encode).numpy()
+
+    def inverse_transform(self, X: Any, y: Any = None) -> Any:  # noqa: N803
         """Codes ``(n, latent_dim)`` to examples in the unit and layout of ``X``; a DataFrame if fitted to one."""
         check_is_fitted(self, "model_")
         z = torch.from_numpy(np.array(X, np.float64, ndmin=2))
         if z.shape[1:] != (self._n_features_out,):
             raise DataError(f"Codes must be (n, {self._n_features_out}), not {tuple(z.shape)}.")
-        return self._inverted(running.decode(self.model_, z, fixed=True))
+        return self._inverted(running.decode(self.model_, z, self._given(y, len(z)), fixed=True))
 
-    def reconstruct(self, X: Any) -> Any:  # noqa: N803
+    def reconstruct(self, X: Any, y: Any = None) -> Any:  # noqa: N803
         """Reconstructions in the unit and layout of ``X``; missing values are imputed."""
-        return self._inverted(self._over(self._prepared(X), self.model_.reconstruct))
+        return self._inverted(self._over(self._prepared(X, y), self.model_.reconstruct))
 
-    def score_samples(self, X: Any) -> Array:  # noqa: N803
+    def score_samples(self, X: Any, y: Any = None) -> Array:  # noqa: N803
         """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.
 
         For rows it is a density in the unit of ``X``, for images in that of [0, 1]; for an example with missing values
         it is that of the observed values. All examples share the same noise, so that the score of an example does not
         depend on the others. Therefore errors do not average out: for a mean with a standard error use
-        :func:`sandglass.evaluate`.
+        :func:`sandglass.evaluate`. With ``y``, a model that is conditional on labels gives log p(x|y).
         """
-        examples = self._prepared(X)
+        examples = self._prepared(X, y)
         values = self._over(examples, alone(self.model_, self.score_draws, self.seed_), draws=self.score_draws)
         likelihood = self.model_.config["options"].get("likelihood")
         mixed = isinstance(likelihood, Mapping) and likelihood.get("name") == "mixed"
@@ -206,24 +218,67 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: N803
         """The mean of :meth:`score_samples`, in nats per example; higher is better."""
-        return float(self.score_samples(X).mean())
+        return float(self.score_samples(X, y).mean())
 
-    def sample(self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True) -> Any:
+    def sample(self, n_samples: int = 1, random_state: Any = None, *, noise: bool = True, y: Any = None) -> Any:
         """New examples in the unit and layout of the training data.
 
         Args:
             n_samples: number of samples.
             random_state: of the draws; the estimator's own when None.
             noise: sample x with observation noise; otherwise its mean given the latent, which looks better for images.
+            y: the class of every sample, or one for all, for a model that is conditional on labels.
+
+        Raises:
+            ConfigError: there is no ``y`` and the model needs it, or there is one and the model is not conditional.
         """
         check_is_fitted(self, "model_")
         if n_samples < 1:
             raise ConfigError(f"n_samples must be at least 1, not {n_samples}.")
-        given = self.random_state if random_state is None else random_state
-        seed = int(check_random_state(given).randint(2**31 - 1))
-        return self._inverted(running.sample(self.model_, n_samples, key=(seed, "sample"), noise=noise))
+        source = self.random_state if random_state is None else random_state
+        seed = int(check_random_state(source).randint(2**31 - 1))
+        if y is not None and not labels.conditional(self.model):
+            raise ConfigError(f"The model '{self.model}' is not conditional on labels; leave y out, or choose 'cvae'.")
+        given = self._given(y, n_samples)
+        return self._inverted(running.sample(self.model_, n_samples, key=(seed, "sample"), given=given, noise=noise))
 
     # persistence
+
+    @classmethod
+    def from_run(cls, run: Run | str | Path, **parts: Any) -> Self:
+        """The estimator of a trained model: of a run, a model folder or a hub id.
+
+        Images of X have the size of the model, as bytes or floats in [0, 1]; outputs are floats in [0, 1].
+
+        Args:
+            run: the run, its folder, a model folder, or a hub id.
+            parts: custom objects that the model was built with, such as ``net=...``.
+
+        Raises:
+            NotFoundError, CheckpointError: the model does not exist, or is damaged.
+            CapabilityError: the model needs companions, which X does not have.
+
+        Example:
+            >>> X = np.random.default_rng(0).normal(size=(80, 3))
+            >>> run = api.train("vae", X, out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2)
+            >>> vae = GenerativeModel.from_run(run)
+            >>> vae.transform(X).shape, vae.score_samples(X[:5]).shape
+            ((80, 2), (5,))
+        """
+        parts = {**(run.parts if isinstance(run, Run) else {}), **parts}
+        params = trained.parameters(run, parts)
+        check_model(params["model"])
+        self = cls(**params)
+        self.model_ = api.load(run, device=settle_device(self.device), **parts)
+        self.input_transform_ = api.transform_of(run)
+        self._shape, self._top = trained.shape_of(self.input_transform_), 1.0
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.n_features_in_ = self._shape[0]
+        if labels.conditional(self.model):
+            self.classes_ = trained.classes_of(run)
+        if (names := trained.names_of(self.input_transform_)) is not None:
+            self.feature_names_in_ = names
+        return self
 
     def save(self, folder: str | Path) -> Path:
         """Writes a model folder (safetensors and JSON), which :meth:`load` and :func:`sandglass.load` read.
@@ -233,25 +288,7 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             SaveError: the folder could not be written.
         """
         check_is_fitted(self, "model_")
-        path = Path(folder)
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise ConfigError(f"{path} already exists and is not empty; name another folder.")
-        with storage.saving(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        stored = state.plain(self.model_, self.input_transform_)
-        params = {name: state.parameter(value) for name, value in self.get_params(deep=False).items()}
-        names = getattr(self, "feature_names_in_", None)
-        about = {
-            "params": params,
-            "seed": self.seed_,
-            "n_features_in": self.n_features_in_,
-            "feature_names_in": None if names is None else list(names),
-            "shape": list(self._shape),
-        }
-        config = {k: stored[k] for k in ("model", "spec", "transform")} | {"classes": [], "sandglass": __version__}
-        card = f"# {self.model}\n\nRead it with `sandglass.estimator.GenerativeModel.load(folder)`.\n"
-        write_model_folder(path, {**config, "step": 0, "estimator": about}, self.model_.state_dict(), card)
-        return path
+        return state.write(self, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path, **parts: Any) -> Self:
@@ -265,22 +302,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
             NotFoundError: the folder does not exist.
             CheckpointError: it is damaged, or was not written by :meth:`save`.
         """
-        path = Path(folder)
-        config = read_model_config(path)
-        about = config.get("estimator")
-        if about is None:
-            raise CheckpointError(f"{path} contains no estimator; load its model with sandglass.load.")
-        model = load_model(path, **parts)
-        try:
-            self = cls(**{**about["params"], **parts})
-            self.seed_, self.n_features_in_ = int(about["seed"]), int(about["n_features_in"])
-            self._shape = tuple(int(n) for n in about["shape"])
-            if about["feature_names_in"] is not None:
-                self.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
-            self.model_, self.input_transform_ = model.to(settle_device(self.device)), api.transform_of(path)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise CheckpointError(f"{path}: the estimator's configuration is damaged ({error}).") from error
-        return self
+        loaded: Self = state.read(cls, Path(folder), parts)
+        return loaded
 
     def __getstate__(self) -> dict[str, Any]:
         """Replaces the model by plain values and arrays, so that unpickling runs no code of ours."""
@@ -352,15 +375,24 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         size = max(1, min(running.ROWS, _ELEMENTS // (draws * self.model_.spec.size)))
         return running.over(self.model_, examples, f, size=size, fixed=True)
 
-    def _prepared(self, x: Any) -> Split:
-        """``X``, preprocessed for the model."""
+    def _given(self, y: Any, n: int) -> Batch | None:
+        """The classes as a condition; None for a model that is not conditional on labels."""
+        if not labels.conditional(self.model):
+            return None
+        return Batch(y=labels.as_tensor(labels.numbered(self.model, y, n, self.classes_)[1]))
+
+    def _prepared(self, x: Any, y: Any = None) -> Split:
+        """``X`` with its classes, preprocessed for the model."""
         check_is_fitted(self, "model_")
         raw, transform = self._read(x, reset=False), self.input_transform_
         if not isinstance(transform, TableTransform):
-            return load_data(raw, transform=transform, validation=0.0, test=0.0).train
+            split = load_data(raw, transform=transform, validation=0.0, test=0.0).train
+            given = self._given(y, len(split))
+            return split if given is None else replace(split, y=given.y)
         made, mask = transform.observe(raw)
         registry.check_needs(self.model_, self.model_.spec, gaps=mask is not None)
-        return Split(made, mask=mask)
+        given = self._given(y, len(made))
+        return Split(made, None if given is None else given.y, mask=mask)
 
 
 # Set after class creation, since scikit-learn wraps ``transform`` then and would hide ``available_if``.

@@ -30,19 +30,19 @@ def takes_gaps(name: str) -> bool:
 
 
 def check_model(name: str) -> None:
-    """Checks that a model needs nothing besides ``X``.
+    """Checks that a model needs nothing besides ``X`` and ``y``.
 
     Raises:
         ConfigError: unknown model.
-        CapabilityError: the model needs labels or companions.
+        CapabilityError: the model needs companions or unpaired sets.
 
     Example:
-        >>> check_model("cvae")
+        >>> check_model("pix2pix")
         Traceback (most recent call last):
-        sandglass.errors.CapabilityError: The model 'cvae' needs labels, which the estimator does not support; ...
+        sandglass.errors.CapabilityError: The model 'pix2pix' needs source, which the estimator does not support; ...
     """
     registry.entry("model", name)
-    needs = [need.partition(":")[0] for need in registry.declared(name).needs if need != "complete"]
+    needs = [need.partition(":")[0] for need in registry.declared(name).needs if need not in ("complete", "labels")]
     if needs:
         raise CapabilityError(
             f"The model '{name}' needs {' and '.join(needs)}, which the estimator does not support; train it with "

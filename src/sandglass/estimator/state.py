@@ -1,16 +1,22 @@
-"""Conversion of a fitted model to plain values and arrays for pickling, and back."""
+"""A fitted estimator as plain values and arrays for pickling, as a model folder, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from sandglass import registry
+from sandglass import __version__, registry
 from sandglass.core import Model
+from sandglass.data.trained_on import transform_of
 from sandglass.data.transform import Transform
+from sandglass.engine.options import settle_device
+from sandglass.errors import CheckpointError, ConfigError
+from sandglass.runs import storage
+from sandglass.runs.run import load_model, read_model_config, write_model_folder
 from sandglass.runs.specification import from_plain, to_plain
 from sandglass.runs.weights import fill
 
@@ -49,3 +55,57 @@ def parameter(value: Any) -> Any:
         return [parameter(v) for v in value]
     value = value.item() if isinstance(value, np.generic) else value
     return value if value is None or isinstance(value, bool | int | float | str) else None
+
+
+def write(estimator: Any, path: Path) -> Path:
+    """Writes the model folder of a fitted estimator, with its parameters; see :meth:`GenerativeModel.save`."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path} already exists and is not empty; name another folder.")
+    with storage.saving(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    stored = plain(estimator.model_, estimator.input_transform_)
+    params = {name: parameter(value) for name, value in estimator.get_params(deep=False).items()}
+    names = getattr(estimator, "feature_names_in_", None)
+    about = {
+        "params": params,
+        "seed": estimator.seed_,
+        "n_features_in": estimator.n_features_in_,
+        "feature_names_in": None if names is None else list(names),
+        "shape": list(estimator._shape),
+        "classes": estimator.classes_.tolist() if hasattr(estimator, "classes_") else None,
+    }
+    config = {k: stored[k] for k in ("model", "spec", "transform")} | {"classes": [], "sandglass": __version__}
+    config["imports"] = registry.origins(estimator.model_.config)
+    card = f"# {estimator.model}\n\nRead it with `sandglass.estimator.GenerativeModel.load(folder)`.\n"
+    write_model_folder(path, {**config, "step": 0, "estimator": about}, estimator.model_.state_dict(), card)
+    return path
+
+
+def read(make: Any, path: Path, parts: Mapping[str, Any]) -> Any:
+    """The inverse of :func:`write`.
+
+    Args:
+        make: the estimator's class.
+        path: the folder.
+        parts: custom objects that the model was built with.
+
+    Raises:
+        CheckpointError: the folder is damaged, or was not written by :func:`write`.
+    """
+    config = read_model_config(path)
+    about = config.get("estimator")
+    if about is None:
+        raise CheckpointError(f"{path} contains no estimator; load its model with sandglass.load.")
+    model = load_model(path, **parts)
+    try:
+        estimator = make(**{**about["params"], **parts})
+        estimator.seed_, estimator.n_features_in_ = int(about["seed"]), int(about["n_features_in"])
+        estimator._shape = tuple(int(n) for n in about["shape"])
+        if about.get("classes") is not None:
+            estimator.classes_ = np.array(about["classes"])
+        if about["feature_names_in"] is not None:
+            estimator.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
+        estimator.model_, estimator.input_transform_ = model.to(settle_device(estimator.device)), transform_of(path)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: the estimator's configuration is damaged ({error}).") from error
+    return estimator

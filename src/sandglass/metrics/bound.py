@@ -16,6 +16,7 @@ from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
+_DISCRETE = "a likelihood that gives discrete values probabilities, such as logistic-mixture"
 OBSERVED = "of the observed values only"
 
 
@@ -62,7 +63,7 @@ def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[R
         return []
     size = dimensions(model.spec, split.mask)
     note = "; ".join(["an upper bound", *([OBSERVED] if split.mask is not None else [])])
-    return [mean_result(name, -bound / (size * math.log(2)), "bits/dim", note)]
+    return [mean_result(name, -bound / (size * math.log(2)), "bits/dim", note, by_example=True)]
 
 
 @register("bound", kind="metric")
@@ -72,6 +73,7 @@ class Bound:
     needs = ("bound",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
     quick = True
+    limits: Mapping[str, str] = {"bits_per_dim": _DISCRETE}
     better: Mapping[str, Better] = {"elbo": "higher", "bits_per_dim": "lower"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
@@ -90,9 +92,9 @@ class Bound:
         rate, distortion = rates.sum(1), distortions.sum(1)
         elbo = -(distortion + rate)
         results = [
-            mean_result("elbo", elbo, "nats", kind_of_bound(model, evaluation.split)),
-            mean_result("rate", rate, "nats", apart(names["rate"], rates)),
-            mean_result("distortion", distortion, "nats", apart(names["distortion"], distortions)),
+            mean_result("elbo", elbo, "nats", kind_of_bound(model, evaluation.split), by_example=True),
+            mean_result("rate", rate, "nats", apart(names["rate"], rates), by_example=True),
+            mean_result("distortion", distortion, "nats", apart(names["distortion"], distortions), by_example=True),
         ]
         return results + bits_per_dim("bits_per_dim", elbo, model, evaluation.split)
 
@@ -122,6 +124,7 @@ class LogProb:
 
     needs = ("log_prob",)
     figures = ("log_prob", "log_prob_bits_per_dim")
+    limits: Mapping[str, str] = {"log_prob_bits_per_dim": _DISCRETE}
     better: Mapping[str, Better] = {"log_prob": "higher", "log_prob_bits_per_dim": "lower"}
     by_default = False
 
@@ -139,5 +142,5 @@ class LogProb:
         values = per_example(model, evaluation, "log_prob", bound)
         drawn = f"importance-weighted, k={self.k}; " if "posterior" in model.provides else ""
         note = drawn + kind_of_bound(model, evaluation.split)
-        result = mean_result("log_prob", values, "nats", note.rstrip("; "))
+        result = mean_result("log_prob", values, "nats", note.rstrip("; "), by_example=True)
         return [result, *bits_per_dim("log_prob_bits_per_dim", values, model, evaluation.split)]

@@ -158,6 +158,7 @@ def difference(a: Result, b: Result) -> Difference:
     """
     if a.each is not None and b.each is not None and len(a.each) == len(b.each) > 1:
         each = a.each.double() - b.each.double()
+        each = each[~each.isnan()] if max(a.n, b.n) < len(each) else each  # some examples have no such value
         return Difference(float(each.mean()), float(each.std()) / math.sqrt(len(each)), True)
     errors = (a.stderr, b.stderr)
     stderr = None if None in errors else math.hypot(*(e for e in errors if e is not None))

@@ -106,4 +106,4 @@ class LPIPS:
 
         factor = -(-SIDE // min(sides))
         note = f"{self.net}, version 0.1" + (f"; images enlarged {factor} times" if factor > 1 else "")
-        return [mean_result("lpips", per_example(model, evaluation, "lpips", distances), "1", note)]
+        return [mean_result("lpips", per_example(model, evaluation, "lpips", distances), "1", note, by_example=True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -29,8 +29,9 @@ class Measure(Protocol):
     :data:`~sandglass.metrics.evaluation.Requirement`); ``by_default = False`` for a metric that is only computed when
     requested by name, or a function of the :class:`~sandglass.metrics.evaluation.Evaluation` that decides this;
     ``quick = True`` for a metric that is also computed at the end of training, where only seconds are to be spent;
-    ``repeats = False`` for a metric that also depends on the machine, so that its figures are not reproducible; and
-    ``better``, which maps figures to ``"higher"`` or ``"lower"``. Models are not ranked by other figures.
+    ``repeats = False`` for a metric that also depends on the machine, so that its figures are not reproducible;
+    ``limits``, what figures need that are not always returned; and ``better``, which maps figures to ``"higher"`` or
+    ``"lower"``. Models are not ranked by other figures.
     """
 
     needs: tuple[str, ...]
@@ -54,6 +55,7 @@ def measure(
     fingerprint: str = "",
     most: int | None = None,
     quick: bool = False,
+    progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> list[Result]:
     """Figures of a model in eval mode; reproducible for the same seed, except timings.
@@ -72,6 +74,7 @@ def measure(
         most: maximum number of samples that no option asks for; None for that of the model.
         quick: whether to spend seconds only, as at the end of training: the metrics marked ``quick``, at most 1,000
             samples, one fold of the two-sample test.
+        progress: is told which metric is being computed.
         options: options per metric, such as ``log_prob={"k": 1000}``; a metric with options is always computed.
 
     Raises:
@@ -102,7 +105,9 @@ def measure(
     made: dict[str, Measure] = {  # build all metrics first, so that a bad option fails before minutes of work
         name: registry.resolve("metric", {"name": name, **options.get(name, {})}) for name in chosen
     }
-    for name, figures in chosen.items():
+    for place, (name, figures) in enumerate(chosen.items(), 1):
+        if progress is not None:
+            progress(f"{name}, {place} of {len(chosen)} metrics")
         for capability in _needs(name):
             registry.require(model, capability)
         for requirement in _requires(name):
@@ -114,6 +119,19 @@ def measure(
                 if name in named:
                     raise
     return results
+
+
+def check_found(asked: str, found: Collection[str]) -> None:
+    """Checks that a metric or figure that was requested by name was computed.
+
+    Raises:
+        UnsuitableError: it was not; the message says what it needs.
+    """
+    ((metric, figures),) = wanted([asked]).items()
+    if not figures & set(found):
+        limits: Mapping[str, str] = getattr(registry.entry("metric", metric).make, "limits", {})
+        need = f"needs {limits[asked]}" if asked in limits else "cannot be computed here"
+        raise UnsuitableError(f"The figure '{asked}' {need}; this model and these examples do not allow it.")
 
 
 def check(model: Model, split: Split) -> None:
@@ -171,8 +189,8 @@ def per_example(model: Model, evaluation: Evaluation, name: str, f: Callable[[Ba
     return over(model, evaluation.split, f, key=(evaluation.seed, "measure", name)).double()
 
 
-def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
-    """The mean of ``(N,)`` values with its standard error.
+def mean_result(name: str, values: Tensor, unit: str, note: str = "", *, by_example: bool = False) -> Result:
+    """The mean of ``(N,)`` values with its standard error; see :class:`~sandglass.runs.result.Result`.
 
     Example:
         >>> import torch
@@ -181,7 +199,7 @@ def mean_result(name: str, values: Tensor, unit: str, note: str = "") -> Result:
     """
     n = len(values)
     stderr = float(values.std() / n**0.5) if n > 1 else None
-    return Result(name, float(values.mean()), stderr, n, unit, note, each=values)
+    return Result(name, float(values.mean()), stderr, n, unit, note, each=values, by_example=by_example)
 
 
 def share_result(name: str, hits: Tensor, note: str = "") -> Result:

@@ -100,4 +100,4 @@ class MSSSIM:
         fewer = f"{count} of {len(WEIGHTS)} scales, weights normalised to sum to 1" if count < len(WEIGHTS) else ""
         small = f"window {self.window}x{self.window}" if self.window != WINDOW else ""
         note = "; ".join(filter(None, (fewer, small, range_note(evaluation))))
-        return [mean_result("ms_ssim", per_example(model, evaluation, "ms_ssim", similar), "1", note)]
+        return [mean_result("ms_ssim", per_example(model, evaluation, "ms_ssim", similar), "1", note, by_example=True)]

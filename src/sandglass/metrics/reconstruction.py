@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ class Reconstruction:
     needs = ("reconstruct",)
     figures = ("mse", "mae", "psnr")
     quick = True
+    limits: Mapping[str, str] = {"psnr": "values in [0, 1], as of images"}
     better: Mapping[str, Better] = {"mse": "lower", "mae": "lower", "psnr": "higher"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
@@ -36,10 +38,16 @@ class Reconstruction:
             return torch.stack([difference.square().sum(1), difference.abs().sum(1)], 1) / mask.sum(1, keepdim=True)
 
         values = per_example(model, evaluation, "reconstruction", errors)
-        mse, mae = values[~values[:, 0].isnan()].unbind(1) if evaluation.split.mask is not None else values.unbind(1)
+        whole = values.unbind(1)
+        mse, mae = values[~values[:, 0].isnan()].unbind(1) if evaluation.split.mask is not None else whole
         note = OBSERVED if evaluation.split.mask is not None else ""
         unit = "[0, 1] scale" if model.spec.support != "real" else "scale of the model's input"
         results = [mean_result("mse", mse, f"squared, {unit}", note), mean_result("mae", mae, unit, note)]
         if model.spec.support != "real":
-            results.append(mean_result("psnr", -10 * torch.log10(mse.clamp(min=1e-12)), "dB"))
-        return results
+            results.append(mean_result("psnr", _psnr(mse), "dB"))
+            whole = (*whole, _psnr(whole[0]))
+        return [replace(result, each=each, by_example=True) for result, each in zip(results, whole, strict=True)]
+
+
+def _psnr(mse: Tensor) -> Tensor:
+    return -10 * torch.log10(mse.clamp(min=1e-12))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import quantiles
 from time import perf_counter
 
@@ -30,6 +30,7 @@ class Speed:
 
     needs = ()
     figures = ("encode_speed", "decode_speed", "sample_speed")
+    limits: Mapping[str, str] = {"encode_speed": "a model that encodes", "decode_speed": "a model that decodes"}
     by_default = False
     repeats = False
 

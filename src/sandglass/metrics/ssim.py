@@ -36,4 +36,4 @@ class SSIM:
 
         small = f"window {window}x{window}, for images smaller than {WINDOW}" if window < WINDOW else ""
         note = "; ".join(filter(None, (small, range_note(evaluation))))
-        return [mean_result("ssim", per_example(model, evaluation, "ssim", similar), "1", note)]
+        return [mean_result("ssim", per_example(model, evaluation, "ssim", similar), "1", note, by_example=True)]

@@ -22,6 +22,11 @@ class Translation:
     needs = ("translate",)
     figures = ("translation_mae", "cycle_mae", "cycle_mae_back")
     quick = True
+    limits: Mapping[str, str] = {
+        "translation_mae": "pairs of examples",
+        "cycle_mae": "a model of two unpaired sets",
+        "cycle_mae_back": "a model of two unpaired sets",
+    }
     better: Mapping[str, Better] = {"translation_mae": "lower", "cycle_mae": "lower", "cycle_mae_back": "lower"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
@@ -30,7 +35,7 @@ class Translation:
         others = [need.removeprefix("beside:") for need in model.needs if need.startswith("beside:")]
         if not others:
             made = per_example(model, evaluation, "translation", lambda b: _error(model.translate(b, "x"), b))
-            return [mean_result("translation_mae", made, unit)]
+            return [mean_result("translation_mae", made, unit, by_example=True)]
         other = others[0]
 
         def there(batch: Batch) -> Tensor:
@@ -39,7 +44,7 @@ class Translation:
         def back(batch: Batch) -> Tensor:
             return _error(model.translate(replace(batch, x=model.translate(batch, "x")), other), batch)
 
-        results = [mean_result("cycle_mae", per_example(model, evaluation, "cycle", there), unit)]
+        results = [mean_result("cycle_mae", per_example(model, evaluation, "cycle", there), unit, by_example=True)]
         key = (evaluation.seed, "measure", "cycle back")
         values = running.over(model, evaluation.split.beside[other], back, key=key).double()
         return [*results, mean_result("cycle_mae_back", values, unit, f"from '{other}' and back")]

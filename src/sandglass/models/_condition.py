@@ -57,6 +57,8 @@ class Given:
         Raises:
             ConfigError: the batch has no condition, or not ``n``.
         """
+        if batch is not None and not isinstance(batch, Batch):
+            raise ConfigError(f"Conditions are a Batch, such as Batch(y=labels), not a {type(batch).__name__}.")
         if not self.name:
             return None
         labelled = self.name == "labels"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from sandglass.core import Model, Spec
 from sandglass.errors import CapabilityError, ConfigError, SandglassError
 from sandglass.registry.limits import Counter, is_own
-from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, schema
+from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, origin, schema
 
 _USUAL = ("vae", "it does most: it encodes, draws, fills gaps and finds what is unusual")
 
@@ -130,6 +130,7 @@ def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
             values[option.name] = own
     model: Model = _make(found, (spec,), values)
     model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
+    model.custom = {k: v for k, v in values.items() if is_own(v)}
     return model
 
 
@@ -142,6 +143,31 @@ def completed(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """
     earlier: Mapping[str, Any] = getattr(entry("model", name).make, "earlier", {})
     return {**earlier, **options}
+
+
+def registered(config: Mapping[str, Any]) -> bool:
+    """Whether a model in plain values, and every registered object among its options, is known here."""
+    return all(name in names(kind) for kind, name in _choices(config))
+
+
+def origins(config: Mapping[str, Any]) -> list[str]:
+    """The files and packages of others that register a model and the objects among its options.
+
+    Example:
+        >>> origins({"name": "vae", "options": {"net": {"name": "mlp"}}})
+        []
+    """
+    return sorted({found for kind, name in _choices(config) if (found := origin(kind, name))})
+
+
+def _choices(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Kind and name of a model, and of the registered objects among its options."""
+    yield "model", str(config["name"])
+    if config["name"] in names("model"):
+        for option in schema("model", config["name"]):
+            value = config["options"].get(option.name)
+            if option.kind and isinstance(value, Mapping) and isinstance(value.get("name"), str):
+                yield option.kind, value["name"]
 
 
 def settle(kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, Any] | None = None) -> dict[str, Any]:

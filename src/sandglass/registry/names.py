@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import inspect
 import pkgutil
+import sys
+import traceback
 import typing
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from docstring_parser import parse
 
-from sandglass.errors import ConfigError
+from sandglass.errors import ConfigError, NotFoundError
 
 T = TypeVar("T")
 
@@ -95,6 +100,8 @@ class Option:
 
 _entries: dict[tuple[str, str], Entry] = {}
 _discovered: set[str] = set()
+_imported: list[str] = []
+_failed: dict[str, list[str]] = {}  # by kind, why entry points of packages could not be loaded
 
 
 def register(name: str, kind: str = "model", **preset: Any) -> Callable[[T], T]:
@@ -115,12 +122,92 @@ def discover(kind: str) -> None:
     if kind in _discovered:
         return
     _discovered.add(kind)
-    package = importlib.import_module(_ROOMS[kind])
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"{package.__name__}.{module.name}")
+    try:
+        package = importlib.import_module(_ROOMS[kind])
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{package.__name__}.{module.name}")
+    except BaseException:
+        _discovered.discard(kind)  # so that the next call fails as well
+        raise
+    _failed[kind] = []
     for point in entry_points(group=f"sandglass.{kind.removesuffix('s')}s"):
-        point.load()
+        try:
+            point.load()
+        except Exception as error:
+            of = f" of the package {point.dist.name}" if point.dist is not None else ""
+            _failed[kind].append(f"The {kind} '{point.name}'{of} could not be imported: {_reason(error)}.")
+            warnings.warn(_failed[kind][-1], stacklevel=2)
+
+
+def import_file(path: str | Path) -> None:
+    """Runs a Python file of one's own, which registers models, nets or metrics, as a module of its name.
+
+    Only a person's own word may lead here, such as ``--import`` on the command line, never a configuration.
+
+    Raises:
+        NotFoundError: there is no such file.
+        ConfigError: it is no Python file, has the name of another module, or fails; the message says in which line.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise NotFoundError(f"There is no file {file} to import.")
+    name = file.stem
+    if file.suffix != ".py" or not name.isidentifier():
+        raise ConfigError(f"{file} cannot be imported: it must be a .py file whose name is a word of Python.")
+    known = getattr(sys.modules.get(name), "__file__", None)
+    if known is not None and Path(known).resolve() == file.resolve():
+        return
+    if name in sys.modules or (importlib.util.find_spec(name) is not None and not _beside(name, file)):
+        raise ConfigError(f"{file} cannot be imported: there is another module named {name}; rename the file.")
+    spec = importlib.util.spec_from_file_location(name, file.resolve())
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(file.resolve().parent))  # it may import files next to it
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.resolve())
+        ]
+        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        raise ConfigError(f"{file} cannot be imported{f', line {line}' if line else ''}: {_reason(error)}.") from error
+    else:
+        _imported.append(str(file.resolve()))
+    finally:
+        sys.path.remove(str(file.resolve().parent))
+
+
+def imported_files() -> list[str]:
+    """The files that were imported by :func:`import_file`, for other processes."""
+    return list(_imported)
+
+
+def _beside(name: str, file: Path) -> bool:
+    """Whether the module that would be found by this name is this very file."""
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin is not None and Path(found.origin).resolve() == file.resolve()
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
+
+
+def origin(kind: str, name: str) -> str:
+    """Where a name is registered: the file or package of someone else; empty for one of Sandglass.
+
+    Example:
+        >>> origin("model", "vae")
+        ''
+    """
+    found = _entries.get((kind, name))
+    module = sys.modules.get(getattr(found.make, "__module__", "")) if found is not None else None
+    if module is None or module.__name__.split(".")[0] == "sandglass":
+        return ""
+    file, top = getattr(module, "__file__", None), module.__name__.split(".")[0]
+    return Path(file).name if file and module.__name__ == top and Path(file).stem != "__init__" else top
 
 
 def kinds() -> list[str]:
@@ -149,7 +236,9 @@ def entry(kind: str, name: str) -> Entry:
     discover(kind)
     found = _entries.get((kind, name)) if isinstance(name, str) else None
     if found is None:
-        raise ConfigError(f"There is no {kind} '{name}'.{nearest(name, names(kind))} Known: {', '.join(names(kind))}.")
+        broken = next((f" {why}" for why in _failed.get(kind, ()) if f" '{name}'" in why), "")
+        hint = broken or nearest(name, names(kind))
+        raise ConfigError(f"There is no {kind} '{name}'.{hint} Known: {', '.join(names(kind))}.")
     return found
 
 

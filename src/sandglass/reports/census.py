@@ -13,10 +13,11 @@ from sandglass.census.census import Census, Sheet
 from sandglass.census.overview import column_rows, headline, overview
 from sandglass.reports.chart import COLOURS, Chart
 from sandglass.reports.counts import bar_list, bins_chart, class_chart, scatter_sizes
-from sandglass.reports.mosaic import make_folder, mosaic
+from sandglass.reports.mosaic import mosaic
 from sandglass.reports.page import paired, template
 from sandglass.reports.section import Section, Strip, Table
 from sandglass.runs import storage
+from sandglass.runs.storage import make_folder
 
 Facts = Mapping[str, Any]
 

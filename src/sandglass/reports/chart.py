@@ -1,4 +1,4 @@
-"""SVG charts whose text and colours follow the light or dark theme of the page.
+"""Charts: as SVG whose text and colours follow the light or dark theme of the page, and as figures of matplotlib.
 
 A chart is drawn in placeholder colours. In the page they become CSS variables; in a separate file they become the light
 palette. Neither pyplot nor global matplotlib settings are changed, and the bytes depend on the data only.
@@ -9,8 +9,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from typing import Any
 
 WIDTH = 360
@@ -43,6 +45,7 @@ HALO = "halo"
 """Mark (``gid``) of a text that is drawn with a halo."""
 
 _HOLD = {name: f"#0102{k:02x}" for k, name in enumerate(COLOURS)}
+_palette: ContextVar[Mapping[str, str]] = ContextVar("palette", default=_HOLD)
 _FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 _OWN = (
     "axes",
@@ -69,11 +72,15 @@ class Chart:
         name: file name without ``.svg``, unique within a page.
         alt: alternative text.
         svg: the chart in placeholder colours.
+        paint: draws it on matplotlib axes.
+        size: width and height in inches.
     """
 
     name: str
     alt: str
     svg: str
+    paint: Callable[[Any], None] = field(repr=False, compare=False)
+    size: tuple[float, float]
 
     @property
     def inline(self) -> str:
@@ -91,10 +98,48 @@ class Chart:
             svg = svg.replace(held, COLOURS[name][0])
         return '<?xml version="1.0" encoding="utf-8"?>\n' + svg
 
+    @property
+    def figure(self) -> Any:
+        """The chart as a figure of matplotlib, in the light palette."""
+        from matplotlib.patheffects import withStroke
+        from matplotlib.text import Text
+
+        before = _palette.set({name: light for name, (light, _) in COLOURS.items()})
+        try:
+            with _styled():
+                figure = _drawn(self.paint, self.size)
+        finally:
+            _palette.reset(before)
+        for text in figure.findobj(lambda part: isinstance(part, Text) and part.get_gid() == HALO):
+            text.set_path_effects([withStroke(linewidth=3.5, foreground=COLOURS["surface"][0])])
+        return figure
+
 
 def colour(name: str) -> str:
-    """The placeholder of one of :data:`COLOURS`."""
-    return _HOLD[name]
+    """One of :data:`COLOURS`: its placeholder, or its light one in a figure of matplotlib."""
+    return _palette.get()[name]
+
+
+def dots(axes: Any, points: Any, name: str, diameter: float) -> None:
+    """Draws round dots.
+
+    Args:
+        axes: of matplotlib.
+        points: ``(N, 2)``.
+        name: one of :data:`COLOURS`.
+        diameter: in units of 1/72 inch.
+    """
+    if _palette.get() is not _HOLD:
+        axes.scatter(*points.T, s=diameter**2, color=colour(name), alpha=0.8, linewidths=0, clip_on=False)
+        return
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    # Zero-length segments in one path need a twentieth of the bytes of markers; only SVG draws them.
+    path = Path(points.repeat(2, axis=0), [Path.MOVETO, Path.LINETO] * len(points))
+    patch = PathPatch(path, fill=False, edgecolor=colour(name), linewidth=diameter, capstyle="round")
+    patch.set(alpha=0.8, clip_on=False)
+    axes.add_patch(patch)
 
 
 def draw(name: str, alt: str, paint: Callable[[Any], None], *, width: int = WIDTH, height: int = 240) -> Chart:
@@ -107,20 +152,29 @@ def draw(name: str, alt: str, paint: Callable[[Any], None], *, width: int = WIDT
         width: in units of 1/72 inch.
         height: in units of 1/72 inch.
     """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    name = re.sub(r"[^A-Za-z0-9-]+", "-", name)
-    # Start from the defaults, so that a user's style file cannot break the placeholders.
-    style: Any = {k: v for k, v in matplotlib.rcParamsDefault.items() if k.split(".")[0] in _OWN}
+    name, size = re.sub(r"[^A-Za-z0-9-]+", "-", name), (width / 72, height / 72)
     buffer = io.StringIO()
-    with matplotlib.rc_context(style | _style()), warnings.catch_warnings():
+    with _styled(), warnings.catch_warnings():
         # Browsers have glyphs that matplotlib's font may lack.
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)
-        figure = Figure(figsize=(width / 72, height / 72), layout="constrained")
-        paint(figure.add_subplot())
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    return Chart(name, alt, _clean(buffer.getvalue(), name, alt))
+        _drawn(paint, size).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    return Chart(name, alt, _clean(buffer.getvalue(), name, alt), paint, size)
+
+
+def _drawn(paint: Callable[[Any], None], size: tuple[float, float]) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    paint(figure.add_subplot())
+    return figure
+
+
+def _styled() -> AbstractContextManager[None]:
+    """The style of charts, from matplotlib's defaults, so that a user's style file cannot break the placeholders."""
+    import matplotlib
+
+    style: Any = {k: v for k, v in matplotlib.rcParamsDefault.items() if k.split(".")[0] in _OWN}
+    return matplotlib.rc_context(style | _style())
 
 
 def _style() -> dict[str, Any]:

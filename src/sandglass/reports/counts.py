@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sandglass.reports.chart import Chart, colour, draw
-from sandglass.reports.plots import short
+from sandglass.tasks.sheet import short
 
 MOST = 24
 """Maximum number of classes in a chart."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sandglass.metrics.verdicts import sentences
 from sandglass.reports.section import Material
+from sandglass.runs.result import figure as plain
 
 MINUS = "\N{MINUS SIGN}"
 """Minus sign for figures; a hyphen is too short."""
@@ -66,22 +66,13 @@ def called(figure: str) -> str:
 
 
 def figure(value: float | None, stderr: float | None = None) -> str:
-    """A figure, with as many digits as its standard error supports.
+    """A figure for the page, with a true minus sign.
 
     Example:
         >>> figure(107.0342, 0.1834), figure(9.0), figure(0.00123456), figure(None)
         ('107.03 ± 0.18', '9', '0.001235', 'not finite')
     """
-    if value is None or not math.isfinite(value):
-        return "not finite"
-    if stderr and math.isfinite(stderr):
-        digits = max(0, 1 - math.floor(math.log10(stderr)))
-        text = f"{value:,.{digits}f} ± {stderr:,.{digits}f}" if digits <= 7 else f"{value:.4g} ± {stderr:.2g}"
-    elif float(value).is_integer() and abs(value) < 1e15:
-        text = f"{value:,.0f}"
-    else:
-        text = f"{value:.4g}"
-    return text.replace("-", MINUS)
+    return plain(value, stderr).replace("-", MINUS)
 
 
 def verdict(m: Material) -> str:

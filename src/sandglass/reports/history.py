@@ -1,13 +1,13 @@
-"""Logged values as curves over epochs."""
+"""Which logged values are shown, as panels of curves over epochs."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sandglass.core import Model, Stage
+from sandglass.runs.history import Curve, stage_of
 from sandglass.runs.run import Run
 
 _UPKEEP = {
@@ -29,14 +29,6 @@ TITLES = {
 }
 
 _NATS = {"distortion", "rate"}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One term on one split, with a value per epoch."""
-
-    epochs: tuple[float, ...]
-    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -63,34 +55,6 @@ class Panel:
     title: str
     unit: str
     lines: tuple[Line, ...]
-
-
-def curves(records: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], Curve]:
-    """Curves by (split, phase, term); records of the same epoch are averaged, weighted by examples.
-
-    Example:
-        >>> r = {"epoch": 0.5, "split": "train", "phase": "elbo", "term": "loss", "value": 4.0, "n": 1}
-        >>> curves([r, {**r, "epoch": 1.0, "value": 1.0, "n": 2}])["train", "elbo", "loss"]
-        Curve(epochs=(1.0,), values=(2.0,))
-    """
-    sums: dict[tuple[str, str, str], dict[float, tuple[float, float]]] = {}
-    for r in records:
-        if r.get("value") is None:
-            continue
-        by_epoch = sums.setdefault((r["split"], r["phase"], r["term"]), {})
-        epoch = float(math.ceil(r["epoch"] - 1e-6))
-        total, n = by_epoch.get(epoch, (0.0, 0.0))
-        weight = max(1, r.get("n") or 1)
-        by_epoch[epoch] = (total + r["value"] * weight, n + weight)
-    return {
-        key: Curve(tuple(sorted(found)), tuple(found[e][0] / found[e][1] for e in sorted(found)))
-        for key, found in sums.items()
-    }
-
-
-def stage_of(record: Mapping[str, Any]) -> str:
-    """The stage of a record; "train" for runs from before there were stages."""
-    return str(record.get("stage", "train"))
 
 
 def by_stage(model: Model, records: Iterable[Mapping[str, Any]]) -> list[tuple[Stage, list[Mapping[str, Any]]]]:
@@ -136,13 +100,18 @@ def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several:
             curve = own.get((split, "objective")) if term == "loss" and split != "train" else None
             curve = curve or own.get((split, term))
             if curve:
-                lines.append(Line(split, "train" if split == "train" else "held", curve))
+                lines.append(Line(_label(split), "train" if split == "train" else "held", curve))
         title = TITLES.get(term, term.replace("_", " ").capitalize())
         title = f"{phase}: {title.lower()}" if several else title
         unit = "nats per example" if nats or term in _NATS else "per example"
         if lines:
             made.append(Panel(f"curve-{phase}-{term}", title, unit, tuple(lines)))
     return made
+
+
+def _label(split: str) -> str:
+    """The legend of a curve: what was measured after every epoch is a validation, whatever split it is of."""
+    return split if split in ("train", "validation") else f"validation ({split} split)"
 
 
 def _game(phases: list[str], found: Mapping[tuple[str, str, str], Curve]) -> list[Panel]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import base64
+import io
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sandglass.data.pixels import Pixels, enlarge, grid, png
-from sandglass.errors import SaveError
 
 
 def with_alpha(images: Pixels) -> Pixels:
@@ -18,18 +18,6 @@ def with_alpha(images: Pixels) -> Pixels:
     if images.shape[-1] in (2, 4):
         return images
     return np.concatenate([images, np.full_like(images[..., :1], 255)], axis=-1)
-
-
-def make_folder(path: Path) -> None:
-    """Creates a folder and its parents, unless it exists.
-
-    Raises:
-        SaveError: the folder could not be created.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SaveError(f"The folder {path} could not be created: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)
@@ -57,6 +45,20 @@ class Mosaic:
     def file(self) -> bytes:
         """The PNG file."""
         return png(self.pixels)
+
+    @property
+    def figure(self) -> Any:
+        """The grid as a figure of matplotlib."""
+        from matplotlib.figure import Figure
+        from PIL import Image
+
+        with Image.open(io.BytesIO(self.file)) as image:
+            pixels = np.asarray(image.convert("RGBA"))
+        figure = Figure(figsize=(self.width / 72, self.height / 72), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(pixels)
+        axes.set_axis_off()
+        return figure
 
     @property
     def uri(self) -> str:

@@ -15,10 +15,10 @@ from sandglass.data.dataset import Dataset
 from sandglass.registry import entries
 from sandglass.reports import facts
 from sandglass.reports.chart import COLOURS
-from sandglass.reports.mosaic import make_folder
 from sandglass.reports.section import Material, Section
 from sandglass.runs import storage
 from sandglass.runs.run import Run
+from sandglass.runs.storage import make_folder
 
 
 def write_report(run: Run, model: Model, data: Dataset | None = None, results: Mapping[str, Any] | None = None) -> Path:
@@ -68,6 +68,13 @@ def gather(m: Material) -> list[Section]:
     with torch.no_grad():
         found = [draw(m) for draw in sorted(draws, key=lambda draw: draw.place)]  # type: ignore[attr-defined]
     return paired([section.showing(m.transform) for section in found if section is not None])
+
+
+def figures(m: Material) -> dict[str, Any]:
+    """The charts and pictures of the sections as figures of matplotlib, by name."""
+    sections = gather(m)
+    mosaics = {mosaic.name: mosaic.figure for section in sections for mosaic in section.mosaics()}
+    return mosaics | {chart.name: chart.figure for section in sections for chart in section.charts}
 
 
 def paired(sections: list[Section]) -> list[Section]:

@@ -9,21 +9,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from sandglass.reports.chart import CLASS_COLOURS, HALO, Chart, colour, draw
-from sandglass.reports.history import Curve, Panel
+from sandglass.reports.chart import CLASS_COLOURS, HALO, Chart, colour, dots, draw
+from sandglass.reports.history import Panel
+from sandglass.reports.placing import placed as placed_apart
+from sandglass.runs.history import Curve
+from sandglass.tasks.sheet import short
 
 Values = npt.NDArray[Any]
 
-
-def short(text: object, length: int = 16) -> str:
-    """Text on one line, truncated to ``length`` characters.
-
-    Example:
-        >>> short("Iris versicolor var. alba", 12)
-        'Iris versic…'
-    """
-    line = " ".join(str(text).split())
-    return line if len(line) <= length else line[: length - 1] + "…"
+_NAME = 12  # size of class names in a scatter plot, in points
+_SPACE = (290.0, 270.0)  # the axes of a scatter plot, in points
 
 
 def curve_chart(panel: Panel, best: float | None = None) -> Chart:
@@ -109,35 +104,33 @@ def scatter_chart(
     name: str, title: str, points: Tensor, y: Tensor | None, legend: Sequence[tuple[int | None, str, str]],
     axes_names: tuple[str, str], ticks: bool = True,
 ) -> Chart:  # fmt: skip
-    """Scatter plot of points ``(N, 2)`` by class, with the class names at the medians."""
+    """Scatter plot of points ``(N, 2)`` by class, with the class names near the medians, apart from each other."""
     xy = points.numpy()
     known = [k for k, _, _ in legend if k is not None]
     group = np.full(len(xy), -1) if y is None else np.where(np.isin(y.numpy(), known), y.numpy(), -1)
 
     def paint(axes: Any) -> None:
-        from matplotlib.patches import PathPatch
-        from matplotlib.path import Path
         from matplotlib.ticker import MaxNLocator
 
-        # Zero-length segments in one path are round dots that need a twentieth of the bytes of markers. Classes are
-        # drawn in turns, so that the last one does not cover the others.
-        radius = 3.6 if len(xy) > 600 else 4.6
+        # Classes are drawn in turns, so that the last one does not cover the others.
+        diameter = 3.6 if len(xy) > 600 else 4.6
         for turn in range(8 if y is not None else 1):
             for k, _, shade in sorted(legend, key=lambda entry: entry[0] is not None):
                 mine = xy[group == (-1 if k is None else k)][turn :: 8 if y is not None else 1]
                 if len(mine):
-                    path = Path(mine.repeat(2, axis=0), [Path.MOVETO, Path.LINETO] * len(mine))
-                    dots = PathPatch(path, fill=False, edgecolor=colour(shade), linewidth=radius, capstyle="round")
-                    dots.set(alpha=0.8, clip_on=False)
-                    axes.add_patch(dots)
+                    dots(axes, mine, shade, diameter)
         low, high = xy.min(0), xy.max(0)
         margin = np.maximum((high - low) * 0.04, 1e-6)
         axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
         axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-        for k, label, _ in legend if y is not None else ():
-            if k is not None:
-                at = np.median(xy[group == k], axis=0)
-                axes.text(*at, short(label, 12), ha="center", va="center", weight="bold", size=12, gid=HALO)
+        named = [(k, short(label, 12)) for k, label, _ in legend if y is not None and k is not None]
+        if named:
+            medians = np.stack([np.median(xy[group == k], axis=0) for k, _ in named])
+            edges = np.stack([low - margin, high + margin])
+            for at, (_, label) in zip(
+                placed_apart(medians, [label for _, label in named], edges, _SPACE, _NAME), named, strict=True
+            ):
+                axes.text(*at, label, ha="center", va="center", weight="bold", size=_NAME, gid=HALO)
         axes.set(title=title, xlabel=axes_names[0], ylabel=axes_names[1])
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6))

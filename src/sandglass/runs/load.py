@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,16 @@ def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool
     if (path / "config.json").is_file():
         return load_model(path, device=device, **parts)
     return load_model(fetch(str(source)), device=device, **parts)
+
+
+def parts_of(source: Run | str | Path, options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The custom objects that a model was built with, such as ``net=...``, and all other options."""
+    model = config_of(source).get("model")
+    known = model.get("options") if isinstance(model, Mapping) else None
+    known = known if isinstance(known, Mapping) else {}
+    own = {name for name, value in known.items() if isinstance(value, Mapping) and "custom" in value}
+    parts = {name: value for name, value in options.items() if name in own}
+    return parts, {name: value for name, value in options.items() if name not in own}
 
 
 def fetch(name: str) -> Path:

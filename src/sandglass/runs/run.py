@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import os
@@ -25,6 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ParamSpec, cast
 
 import torch
@@ -34,8 +36,9 @@ from torch import Tensor
 from sandglass import __version__, registry
 from sandglass.core import Model
 from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
-from sandglass.runs import settings, storage
+from sandglass.runs import history, overview, settings, storage
 from sandglass.runs.configuration import files_of, read_config
+from sandglass.runs.needed import check_needed
 from sandglass.runs.plain import read_json, read_jsonl, strict_json
 from sandglass.runs.specification import from_plain
 from sandglass.runs.weights import fill, read_tensors, tensor_file
@@ -74,12 +77,14 @@ class Run:
 
     Attributes:
         data: what it was trained on, if this Python process trained it on an object that no file has; else None.
+        parts: the custom objects that its model was built with, such as a net, if this Python process trained it.
 
     Raises:
         NotFoundError: there is no run there.
     """
 
     data: Any = None
+    parts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, path: str | Path, *, writes: bool = True) -> None:
         self.path, self.writes = find_run(path), writes
@@ -98,7 +103,11 @@ class Run:
         settings.check(self.config, self.path / "config.yaml")
 
     def __repr__(self) -> str:
-        return f"Run('{self.path}')"
+        return overview.line(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what was trained on what, and its figures."""
+        return overview.page(self)
 
     @classmethod
     def create(cls, path: str | Path, config: Mapping[str, Any]) -> Run:
@@ -136,6 +145,25 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """All logged records in order; an incomplete last line, as after a crash, is ignored."""
         return read_jsonl(self.metrics_file)
+
+    def history(self) -> Any:
+        """A DataFrame with a row for every epoch of every stage: ``stage``, ``epoch``, and a column for each term.
+
+        A column is named by split and term, such as ``train_loss`` or ``validation_objective``, with the phase between
+        them where a stage has several. Values of training are means over the examples of the epoch while the weights
+        change, those of other splits are measured after it; ``lr`` is that of the last update.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+
+        Example:
+            >>> import tempfile
+            >>> from sandglass import train
+            >>> run = train("vae", "digits", out=tempfile.mkdtemp() + "/run", epochs=2, net="mlp", sheets=0)
+            >>> run.history()["epoch"].tolist(), "train_loss" in run.history()
+            ([1, 2], True)
+        """
+        return history.frame(self.metrics())
 
     def events(self) -> list[dict[str, Any]]:
         """The records of ``events.jsonl``."""
@@ -321,7 +349,11 @@ class Run:
         """Writes the self-contained ``model/`` folder: configuration, weights, model card and manifest."""
         keys = ("model", "spec", "transform", "classes")
         precision = self.config["training"]["precision"]
-        config = {k: self.config[k] for k in keys} | {"precision": precision, "sandglass": __version__, "step": step}
+        config = {k: self.config[k] for k in (*keys, *({"imports"} & self.config.keys()))} | {
+            "precision": precision,
+            "sandglass": __version__,
+            "step": step,
+        }
         write_model_folder(self.path / "model", config, tensors, card)
 
     def load_model(
@@ -343,6 +375,7 @@ class Run:
         Raises:
             CheckpointError: damaged or missing weights.
         """
+        parts = {**copy.deepcopy(dict(self.parts)), **parts}
         if which == "kept" and (self.path / "model").is_dir():
             return load_model(self.path / "model", device=device, allow_nonfinite=allow_nonfinite, **parts)
         checkpoint, problems = self.latest_checkpoint()
@@ -442,11 +475,7 @@ def _assemble(
         spec = from_plain(config["spec"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{source}: the configuration lacks its model or spec ({error}).") from error
-    for key, value in options.items():
-        if isinstance(value, Mapping) and "custom" in value and key not in parts:
-            raise ConfigError(
-                f"{source} was trained with a custom {key} ({value['custom']}); pass {key}=... to load it."
-            )
+    check_needed(config, parts, source)
     try:
         options = registry.completed(name, options) | dict(parts)
         outline = registry.outline(name, spec, **options)

@@ -51,6 +51,18 @@ def write_file(path: Path, data: bytes) -> None:
             raise
 
 
+def make_folder(path: Path) -> None:
+    """Creates a folder and its parents, unless it exists.
+
+    Raises:
+        SaveError: the folder could not be created.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(f"The folder {path} could not be created: {error.strerror}.") from error
+
+
 def cache_folder(name: str) -> Path:
     """A folder for a kind of cached data, in ``$SANDGLASS_CACHE`` or the user's cache folder."""
     own = os.environ.get("SANDGLASS_CACHE")

@@ -20,6 +20,7 @@ from sandglass.errors import ConfigError, DataError, SandglassError
 from sandglass.metrics.compared import better, can
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.measure import wanted
+from sandglass.registry import imported_files
 from sandglass.registry.limits import is_own
 from sandglass.runs import storage
 from sandglass.runs.plain import to_yaml
@@ -259,7 +260,7 @@ def swept(study: Study) -> Swept:
 
 def _parallel(study: Study, jobs: int, report: Callable[[], None]) -> None:
     """Runs trials in several processes; on interruption, signals them to stop and waits for them."""
-    command = [sys.executable, "-m", "sandglass.sweeps.worker", str(study.folder)]
+    command = [sys.executable, "-m", "sandglass.sweeps.worker", str(study.folder), *imported_files()]
     # In separate sessions, so that Ctrl-C reaches them once, through this process.
     workers = [subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) for _ in range(jobs)]
     try:

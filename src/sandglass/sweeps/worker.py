@@ -1,4 +1,4 @@
-"""A process that runs trials of a sweep until none are left: ``python -m sandglass.sweeps.worker FOLDER``.
+"""A process that runs trials of a sweep until none are left: ``python -m sandglass.sweeps.worker FOLDER [FILE ...]``.
 
 If its parent process dies, it stops after a checkpoint.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sandglass.data.dataset import Dataset
 from sandglass.errors import DataError, SandglassError
+from sandglass.registry import import_file
 from sandglass.sweeps.folds import again
 from sandglass.sweeps.study import Study
 from sandglass.sweeps.trial import run_trial
@@ -42,10 +43,12 @@ def work(
         after()
 
 
-def main(folder: str) -> int:
-    """Runs trials of a sweep folder; returns the exit code."""
+def main(folder: str, *imports: str) -> int:
+    """Runs trials of a sweep folder, after these Python files that register models; returns the exit code."""
     parent = os.getppid()
     try:
+        for file in imports:
+            import_file(file)
         with closing(Study(Path(folder))) as study:
             work(study, again(study.plan.data or {}, study.plan.folds), parent=parent)
     except KeyboardInterrupt:
@@ -57,4 +60,4 @@ def main(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

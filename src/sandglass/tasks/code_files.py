@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.data.cells import pandas
 from sandglass.data.sources.numpy_files import DAMAGE, read_npz
 from sandglass.errors import DataError, NotFoundError
+from sandglass.runs.frames import pandas
 
 
 def read(path: Path, dim: int) -> np.ndarray[Any, Any]:

@@ -48,12 +48,14 @@ class Condition:
     """The condition of a conditional model.
 
     Args:
-        label: a class by name or number, or each for every class in turn.
+        label: a class by name or number, or each for every class in turn; in Python also a list with a class for every
+            example.
         given: companions or examples of a second set to condition on, as NAME=FILE or NAME=FOLDER, separated by commas.
     """
 
-    def __init__(self, *, label: str = "", given: str | Mapping[str, Any] = "") -> None:
-        self.label = str(label)
+    def __init__(self, *, label: str | Sequence[str] = "", given: str | Mapping[str, Any] = "") -> None:
+        self.label = "" if isinstance(label, list | tuple) else str(label)
+        self.labels = [str(one) for one in label] if isinstance(label, list | tuple) else []
         self.given = dict(given) if isinstance(given, Mapping) else _named(given)
 
     @property
@@ -80,11 +82,17 @@ class Condition:
         """
         found = self._companions(trained)
         count = max((len(t) for t in found.values()), default=0)
-        n = n or count or default
+        n = n or count or len(self.labels) or default
         check_count("The number of examples", n)
         repeated = {name: t[torch.arange(n) % len(t)] for name, t in found.items()}
         companions = {name: t for name, t in repeated.items() if name in trained.model.spec.given}
         beside = {name: Batch(t) for name, t in repeated.items() if name not in companions}
+        if self.labels:
+            require(trained.model, "labels")
+            if len(self.labels) != n:
+                raise ConfigError(f"{n} examples were asked for, and {len(self.labels)} labels were given.")
+            y = torch.tensor([number_of(label, trained) for label in self.labels])
+            return [Given(Batch(y=y, given=companions, beside=beside), n)]
         if self.label:
             require(trained.model, "labels")
             chosen = range(trained.model.spec.classes) if self.each else [number_of(self.label, trained)]

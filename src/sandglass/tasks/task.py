@@ -1,62 +1,17 @@
-"""Base class of tasks, the uses of a trained model, and their outcome."""
+"""Base class of tasks, the uses of a trained model, and running one."""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
-import numpy as np
-from torch import Tensor
-
-from sandglass.data.transform import Transform
+from sandglass import registry
+from sandglass.tasks.outcome import Outcome, destination, write
 from sandglass.tasks.trained import Trained
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """The result of a task: examples, arrays, or both; not yet written to a file.
-
-    Args:
-        said: short description, such as ``"64 samples"``.
-        x: ``(N, *shape)``, the generated examples, on the CPU.
-        called: name of the examples in ``x``, such as ``"reconstruction"``.
-        before: named inputs ``(N, *shape)`` of each example, shown in the rows above in a grid.
-        after: the same, shown in the rows below.
-        paired: whether a table also has the rows of ``before`` and ``after``, with a column that names the part.
-        masks: masks ``(N, *shape)`` by the name of such a part; cells of a table are empty where it is False.
-        columns: N values by name, written before the columns of a table.
-        width: examples per row of a grid; by default about a square.
-        rows: labels of the rows of a grid.
-        names: file names of the examples; numbers by default.
-        arrays: arrays ``(N, ...)`` by name, such as ``codes``.
-        classes: class names for class indices in the arrays.
-        notes: messages for the user.
-        transform: inverts ``x`` to images or rows, where it is not the transform of the model's own examples.
-    """
-
-    said: str
-    x: Tensor | None = None
-    called: str = "x"
-    before: Mapping[str, Tensor] = field(default_factory=dict)
-    after: Mapping[str, Tensor] = field(default_factory=dict)
-    paired: bool = False
-    masks: Mapping[str, Tensor] = field(default_factory=dict)
-    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    width: int | None = None
-    rows: Sequence[str] = ()
-    names: Sequence[str] = ()
-    arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
-    classes: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    transform: Transform | None = None
-
-    @property
-    def parts(self) -> dict[str, Tensor]:
-        """``before``, ``x`` and ``after`` by name, in display order."""
-        assert self.x is not None
-        return {**self.before, self.called: self.x, **self.after}
+__all__ = ["Outcome", "Task", "perform", "written"]
 
 
 class Task(abc.ABC):
@@ -84,3 +39,43 @@ class Task(abc.ABC):
         Raises:
             ConfigError, DataError: the options or examples do not match the model.
         """
+
+
+def perform(task: Task, trained: Trained) -> Outcome:
+    """The outcome of a task, with the transform that inverts its examples.
+
+    Raises:
+        CapabilityError: the model lacks what the task needs.
+        ConfigError, DataError: the options or examples do not match the model.
+    """
+    for capability in task.needs:
+        registry.require(trained.model, capability)
+    outcome = task(trained)
+    return outcome if outcome.transform is not None else replace(outcome, transform=trained.transform)
+
+
+def written(
+    task: Task, trained: Trained, out: str | Path | None = None, *, separate: bool = False
+) -> tuple[Outcome, Path]:
+    """The outcome of a task, and the file or folder that it was written to.
+
+    Args:
+        task: the task.
+        trained: the model.
+        out: where to; the next free default name if not given.
+        separate: whether images are written as separate files.
+
+    Raises:
+        CapabilityError: the model lacks what the task needs.
+        ConfigError, DataError: the options or examples do not match the model, or the suffix the outcome.
+    """
+    for capability in task.needs:
+        registry.require(trained.model, capability)
+    if task.makes != "either":  # a wrong suffix fails before the work
+        path = destination(out, task.file, task.makes, trained.transform, separate)
+    outcome = perform(task, trained)
+    assert outcome.transform is not None
+    if task.makes == "either":
+        makes = "arrays" if outcome.x is None else "examples"
+        path = destination(out, task.file, makes, outcome.transform, separate)
+    return outcome, write(outcome, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from sandglass.core import Model
 from sandglass.data import rows
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.load import load_data
-from sandglass.data.trained_on import reading_of, run_data
+from sandglass.data.trained_on import as_dataset, reading_of, run_data
 from sandglass.data.transform import Transform
 from sandglass.engine.options import settle_device
 from sandglass.errors import ConfigError, DataError
@@ -126,26 +127,27 @@ class Source:
         return found
 
 
-def opened(source: str, device: str = "auto", allow_nonfinite: bool = False) -> Trained:
-    """The trained model of a run folder, a model folder or the hub.
+def opened(
+    source: Run | str | Path, device: str = "auto", allow_nonfinite: bool = False, *, data: Any = None, **parts: Any
+) -> Trained:
+    """The trained model of a run, a run folder, a model folder or the hub.
 
     Args:
-        source: its path or hub id.
+        source: the run, its path or hub id.
         device: the device to load it on.
         allow_nonfinite: warn about weights that are not finite instead of raising.
+        data: the run's data, where it was passed as a Python object and is no longer in memory.
+        parts: custom objects that the model was built with, such as ``net=...``.
 
     Raises:
         NotFoundError, CheckpointError: the model does not exist, or is damaged.
     """
-    path = find_run(source)
-    run = Run(path) if (path / "config.yaml").is_file() else None
-    model = load(run or source, device=settle_device(device), allow_nonfinite=allow_nonfinite)
-    return Trained(model, reading_of(run or source), run, path.name, source=str(path))
-
-
-def of_run(run: Run, data: Dataset | None = None, *, device: str = "cpu") -> Trained:
-    """The trained model of a run, with its data where already loaded."""
-    return Trained(run.load_model(device=device), reading_of(run), run, run.path.name, data, str(run.path))
+    path = source.path if isinstance(source, Run) else find_run(source)
+    run = source if isinstance(source, Run) else Run(path) if (path / "config.yaml").is_file() else None
+    model = load(run or source, device=settle_device(device), allow_nonfinite=allow_nonfinite, **parts)
+    reading = reading_of(run or source)
+    known = None if data is None else as_dataset(data, reading)
+    return Trained(model, reading, run, path.name, known, str(path))
 
 
 def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None, given: str = "") -> Dataset:

@@ -19,6 +19,7 @@ from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import TableTransform
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 from sandglass.registry import nearest
+from sandglass.runs import frames
 
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 
@@ -47,7 +48,7 @@ def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
-    name, pandas = shown(path.name), cells.pandas()
+    name, pandas = shown(path.name), frames.pandas()
     options: dict[str, Any] = {"sep": "\t" if path.suffix.lower() == ".tsv" else ",", "encoding": "utf-8-sig"}
     notes: tuple[str, ...] = ()
     try:
@@ -86,7 +87,7 @@ def _codes(path: Path, frame: Any, options: Mapping[str, Any]) -> dict[str, Any]
         padded = any(_PADDED.search(line) for line in file)  # a quick test, as most files have none
     if not whole or not padded:
         return {}
-    texts = cells.pandas().read_csv(path, usecols=whole, dtype=str, na_values=sorted(cells.MISSING), **options)
+    texts = frames.pandas().read_csv(path, usecols=whole, dtype=str, na_values=sorted(cells.MISSING), **options)
     return {name: texts[name] for name in whole if texts[name].str.match(PADDED, na=False).any()}
 
 
@@ -131,7 +132,7 @@ def to_frame(table: Any, *, plain: bool = False) -> Any:
     """
     import pyarrow
 
-    pandas = cells.pandas()
+    pandas = frames.pandas()
     kinds = {getattr(pyarrow, f"{u}int{n}")(): getattr(pandas, f"{u.upper()}Int{n}Dtype")()
              for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
     kinds[pyarrow.bool_()] = pandas.BooleanDtype()

@@ -8,8 +8,8 @@ from sandglass import running
 from sandglass.core import Batch
 from sandglass.data.pixels import to_images
 from sandglass.reports.mosaic import mosaic
-from sandglass.reports.plots import short
 from sandglass.reports.section import Framed, Material, Section, section
+from sandglass.tasks.sheet import short
 
 _COLUMNS, _ROWS = 10, 20
 _WIDTH = 700

@@ -11,6 +11,7 @@ from sandglass.reports.chart import Chart
 from sandglass.reports.facts import figure
 from sandglass.reports.plots import curve_chart
 from sandglass.reports.section import Material, Section, Table, section
+from sandglass.runs.history import curves as epoch_curves
 
 _GAME = (
     "Each player's loss, averaged over an epoch. Neither player should dominate: if the critic's loss is near zero, "
@@ -33,7 +34,7 @@ def curves(m: Material) -> Section | None:
     for stage, records in stages:
         if stage.fit is not None:
             tables += fitted(stage.name, [r for r in records if r["phase"] == stage.name])
-        found = history.curves(r for r in records if r["phase"] != stage.name or not stage.fit)
+        found = epoch_curves(r for r in records if r["phase"] != stage.name or not stage.fit)
         shown = history.panels(stage, found)
         if not shown:
             continue

@@ -9,8 +9,9 @@ import numpy as np
 from sandglass import running
 from sandglass.reports.chart import Chart
 from sandglass.reports.columns import series
-from sandglass.reports.plots import error_chart, short
+from sandglass.reports.plots import error_chart
 from sandglass.reports.section import Material, Section, section
+from sandglass.tasks.sheet import short
 
 
 @section("errors", place=22)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sandglass.reports.facts import duration, parameters
-from sandglass.reports.history import stage_of
 from sandglass.reports.section import Material, Section, Table, section
+from sandglass.runs.history import stage_of
 
 
 @section("timings", place=110)

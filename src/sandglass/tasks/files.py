@@ -18,23 +18,23 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sandglass.data.cells import pandas, plain
+from sandglass.data.cells import plain
 from sandglass.data.pixels import Pixels, enlarge, grid, png, to_images
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
-from sandglass.reports.mosaic import make_folder
-from sandglass.reports.sheet import with_labels
 from sandglass.runs import storage
+from sandglass.runs.frames import pandas
 from sandglass.runs.plain import strict_json
+from sandglass.runs.storage import make_folder
+from sandglass.tasks.sheet import with_labels
 
 _CELL = 56  # small images are enlarged in a grid by an integer factor, to about this many pixels
 
 
-def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = None, rows: Sequence[str] = ()) -> Path:
-    """Writes all examples as one image grid; small images are enlarged by an integer factor.
+def sheet(transform: Transform, x: Tensor, columns: int | None = None, rows: Sequence[str] = ()) -> Pixels:
+    """All examples as one image grid ``(H, W, C)``; small images are enlarged by an integer factor.
 
     Args:
-        path: the file.
         transform: inverts examples to images.
         x: ``(N, C, H, W)``.
         columns: examples per row; by default about a square.
@@ -43,7 +43,7 @@ def sheet(path: Path, transform: Transform, x: Tensor, columns: int | None = Non
     images = to_images(x, transform)
     times = max(1, round(_CELL / min(images.shape[1:3])))
     whole = grid(enlarge(images, times), columns or math.ceil(math.sqrt(len(images))))
-    return write_image(path, with_labels(whole, rows) if rows else whole)
+    return with_labels(whole, rows) if rows else whole
 
 
 def write_image(path: Path, image: Pixels) -> Path:
@@ -149,6 +149,13 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
     make_folder(path.parent)
     storage.write_file(path, text.getvalue().encode())
     return path
+
+
+def write_columns(path: Path, columns: Mapping[str, Sequence[Any]]) -> Path:
+    """Writes a ``.parquet`` or ``.csv`` file; NaN is an empty cell of the latter."""
+    if path.suffix.lower() == ".parquet":
+        return write_parquet(path, columns)
+    return write_csv(path, {name: ["" if v != v else v for v in values] for name, values in columns.items()})
 
 
 def write_array(path: Path, array: np.ndarray[Any, Any]) -> Path:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from sandglass.data.pixels import Pixels, enlarge
-from sandglass.reports.plots import short
 
 _TILE, _LARGEST = 96, 192  # size in pixels that small images are enlarged to, and maximum size of large ones
 _GAP, _PAD, _BREAK = 6, 16, 18  # gap between images, outer margin, and extra gap between groups of columns
@@ -31,6 +30,17 @@ class Shown:
     detail: str
     images: Pixels
     apart: bool = False
+
+
+def short(text: object, length: int = 16) -> str:
+    """Text on one line, truncated to ``length`` characters.
+
+    Example:
+        >>> short("Iris versicolor var. alba", 12)
+        'Iris versic…'
+    """
+    line = " ".join(str(text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
 
 
 def sheet(columns: Sequence[Shown]) -> Pixels:

@@ -1,9 +1,12 @@
-"""Writes the outcome of a task to files: an image grid or single images, a table, or NumPy arrays."""
+"""The outcome of a task, and how it is shown and written: an image grid or images, a table, or NumPy arrays."""
 
 from __future__ import annotations
 
+import base64
+import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +14,93 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.app import files
-from sandglass.data.pixels import to_images
+from sandglass.data.pixels import Pixels, png, to_images
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError
-from sandglass.tasks.task import Outcome
+from sandglass.tasks import files
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 TABLES = (".csv", ".parquet")
 ARRAYS = (".npy", ".npz")
 
 
-def destination(out: str | None, default: str, makes: str, transform: Transform, separate: bool = False) -> Path:
+@dataclass(frozen=True)
+class Outcome:
+    """The result of a task: examples, arrays, or both. A notebook shows it as a picture or a table.
+
+    Args:
+        said: short description, such as ``"64 samples"``.
+        x: ``(N, *shape)``, the generated examples, on the CPU.
+        called: name of the examples in ``x``, such as ``"reconstruction"``.
+        before: named inputs ``(N, *shape)`` of each example, shown in the rows above in a grid.
+        after: the same, shown in the rows below.
+        paired: whether a table also has the rows of ``before`` and ``after``, with a column that names the part.
+        masks: masks ``(N, *shape)`` by the name of such a part; cells of a table are empty where it is False.
+        columns: N values by name, written before the columns of a table.
+        width: examples per row of a grid; by default about a square.
+        rows: labels of the rows of a grid.
+        names: file names of the examples; numbers by default.
+        arrays: arrays ``(N, ...)`` by name, such as ``codes``.
+        classes: class names for class indices in the arrays.
+        notes: messages for the user.
+        transform: inverts ``x`` to images or rows; a task gives it where it is not that of the model's own examples.
+    """
+
+    said: str
+    x: Tensor | None = None
+    called: str = "x"
+    before: Mapping[str, Tensor] = field(default_factory=dict)
+    after: Mapping[str, Tensor] = field(default_factory=dict)
+    paired: bool = False
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    width: int | None = None
+    rows: Sequence[str] = ()
+    names: Sequence[str] = ()
+    arrays: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    classes: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    transform: Transform | None = None
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """``before``, ``x`` and ``after`` by name, in display order."""
+        assert self.x is not None
+        return {**self.before, self.called: self.x, **self.after}
+
+    @property
+    def examples(self) -> Any:
+        """``x`` as it was before it was prepared: a DataFrame, images ``(N, H, W, C)`` as bytes, or an array."""
+        assert self.x is not None and self.transform is not None
+        return to_images(self.x, self.transform) if _is_image(self.transform) else self.transform.inverse(self.x)
+
+    def save(self, out: str | Path) -> Path:
+        """Writes it in the format of the suffix: images, a table or arrays.
+
+        Raises:
+            ConfigError: the suffix does not match the outcome.
+            SaveError: it could not be written.
+        """
+        assert self.transform is not None
+        makes = "arrays" if self.x is None else "examples"
+        return write(self, destination(out, "", makes, self.transform))
+
+    def __repr__(self) -> str:
+        return f"Outcome({self.said})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture or the rows."""
+        said = f"<p>{html.escape(self.said)}</p>"
+        if self.x is not None and self.transform is not None:
+            if _is_image(self.transform):
+                data = base64.b64encode(png(picture(self, self.transform))).decode()
+                return f'{said}<img src="data:image/png;base64,{data}" alt="{html.escape(self.said)}">'
+            if hasattr(rows := self.examples, "_repr_html_"):
+                return said + str(rows._repr_html_())
+        return said
+
+
+def destination(out: str | Path | None, default: str, makes: str, transform: Transform, separate: bool = False) -> Path:
     """The output path of an outcome, with a suitable suffix; a folder of single files has none.
 
     Args:
@@ -49,7 +127,7 @@ def destination(out: str | None, default: str, makes: str, transform: Transform,
 
 
 def _named(
-    out: str | None, default: str, suffix: str, known: Sequence[str], what: str, *, always: bool = False
+    out: str | Path | None, default: str, suffix: str, known: Sequence[str], what: str, *, always: bool = False
 ) -> Path:
     path = Path(out) if out else files.free(Path(default + suffix))
     if always and not path.suffix:
@@ -64,18 +142,18 @@ def _is_image(transform: Transform) -> bool:
     return transform.spec().is_image
 
 
-def write(outcome: Outcome, path: Path, transform: Transform) -> Path:
+def write(outcome: Outcome, path: Path) -> Path:
     """Writes an outcome in the format of the path.
 
     Args:
-        outcome: the outcome of a task.
+        outcome: the outcome of a task, with its transform.
         path: from :func:`destination`.
-        transform: inverts examples to images or rows.
 
     Returns:
         The written path.
     """
-    ending = path.suffix.lower()
+    ending, transform = path.suffix.lower(), outcome.transform
+    assert transform is not None
     if outcome.x is None:
         return _write_arrays(outcome, path)
     if ending in ARRAYS:
@@ -84,12 +162,18 @@ def write(outcome: Outcome, path: Path, transform: Transform) -> Path:
         return _write_rows(outcome, path, transform)
     if not ending:
         return files.write_images(path, to_images(outcome.x, transform), file_names(outcome.names))
+    return files.write_image(path, picture(outcome, transform))
+
+
+def picture(outcome: Outcome, transform: Transform) -> Pixels:
+    """The examples as one image grid ``(H, W, C)``, with their inputs above and below them."""
+    assert outcome.x is not None
     parts = list(outcome.parts.values())
     if len(parts) == 1:
-        return files.sheet(path, transform, parts[0], outcome.width, outcome.rows)
+        return files.sheet(transform, parts[0], outcome.width, outcome.rows)
     width = outcome.width or min(len(outcome.x), 20)
     blocks = [part[i : i + width] for i in range(0, len(outcome.x), width) for part in parts]
-    return files.sheet(path, transform, torch.cat(_full(blocks, width)), width)
+    return files.sheet(transform, torch.cat(_full(blocks, width)), width)
 
 
 def _full(blocks: Sequence[Tensor], width: int) -> list[Tensor]:

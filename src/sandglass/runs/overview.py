@@ -1,0 +1,100 @@
+"""What a run is, in a few words: how far it came, its objective, and its figures."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sandglass.errors import CheckpointError
+from sandglass.runs.history import stage_of
+from sandglass.runs.result import Results, figure
+
+
+class Recorded(Protocol):
+    """What is read of a run."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+    @property
+    def config(self) -> Mapping[str, Any]: ...  # noqa: D102
+    def metrics(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+    def results(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class Best:
+    """The objective that chose the weights of a run.
+
+    Args:
+        loss: what it is, with the likelihood where there is one, since those of different kinds cannot be compared.
+        value: its lowest value, or the last one where the last weights are kept; None if it was not finite.
+    """
+
+    loss: str
+    value: float | None
+
+
+def best(run: Recorded, records: Iterable[Mapping[str, Any]]) -> Best | None:
+    """The objective of the last stage that has one; None where no loss can choose weights, as for a GAN."""
+    training = run.config["training"]
+    watched = [r for r in records if r["split"] == training.get("watch") and r["term"] == "objective"]
+    if not watched:
+        return None
+    last = watched[-1]
+    own = [r["value"] for r in watched if (stage_of(r), r["phase"]) == (stage_of(last), last["phase"])]
+    value = own[-1] if training.get("select") == "last" else min((v for v in own if v is not None), default=None)
+    likelihood = run.config["model"]["options"].get("likelihood")
+    kind = likelihood.get("name") if isinstance(likelihood, Mapping) else None
+    several = len({stage_of(r) for r in watched}) > 1
+    return Best(", ".join([last["phase"], *([kind] if kind and not several else [])]), value)
+
+
+def epochs(run: Recorded, records: Iterable[Mapping[str, Any]]) -> str:
+    """Epochs trained, of those planned.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> epochs(SimpleNamespace(config={"training": {"epochs": 5}}), [{"epoch": 2.5}])
+        '2.5/5'
+    """
+    planned = run.config["training"].get("epochs")
+    done = max((r["epoch"] for r in records), default=0)
+    return f"{done:g}/{planned}" if done == int(done) else f"{done:.1f}/{planned}"
+
+
+def shown(run: Recorded) -> list[tuple[str, str]]:
+    """What a run is: model, data, epochs, and its objective."""
+    data, records = run.config.get("data", {}), run.metrics()
+    examples = ", ".join(f"{n:,} {split}" for split, n in (data.get("examples") or {}).items())
+    rows = [("model", str(run.config["model"].get("name"))), ("data", f"{data.get('name')}: {examples} examples")]
+    rows.append(("epochs", epochs(run, records)))
+    found = best(run, records)
+    return [*rows, (f"best {found.loss}", figure(found.value))] if found else rows
+
+
+def evaluated(run: Recorded) -> list[Results]:
+    """The results of the evaluated splits; none where the file is damaged."""
+    try:
+        return [Results(found) for found in run.results().values()]
+    except CheckpointError:
+        return []
+
+
+def line(run: Recorded) -> str:
+    """A run in a line."""
+    rows = dict(shown(run))
+    about = [f"{rows['model']} on {run.config.get('data', {}).get('name')}", f"{rows['epochs']} epochs"]
+    for results in evaluated(run)[:1]:
+        name, value, _, unit, _ = next(iter(results.rows()), [""] * 5)
+        about += [f"{results['split']} {name} {value} {unit}".strip()] if name else []
+    return f"Run('{run.path}': {', '.join(about)})"
+
+
+def page(run: Recorded) -> str:
+    """A run as a notebook shows it."""
+    cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in shown(run))
+    figures = "".join(results._repr_html_() for results in evaluated(run))
+    return f"<p><b>{html.escape(str(run.path))}</b></p><table>{cells}</table>{figures}"

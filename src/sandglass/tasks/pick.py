@@ -1,0 +1,62 @@
+"""One example by its file, its name or its number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sandglass.data.dataset import Split
+from sandglass.errors import DataError, NotFoundError
+from sandglass.registry import nearest
+from sandglass.tasks.trained import Source, Trained, new_data
+
+
+def picked(which: str | int, trained: Trained, source: Source, split: str | None) -> Split:
+    """A split with one example.
+
+    Args:
+        which: a number in the split, a file with one example, or the name of an example: its file's path in the data,
+            or the end of that path, with or without the suffix.
+        trained: the model, which decides how a file is prepared.
+        source: the examples.
+        split: name of the split; test by default.
+
+    Raises:
+        NotFoundError: there is no such file or example.
+        DataError: there are several examples of that name, or in that file.
+    """
+    text = str(which)
+    number = int(text) if text.isdecimal() and str(int(text)) == text else None  # 003 is a name
+    if number is None and Path(text).exists():
+        found = new_data(trained.reading, text, source.labels).train
+        if len(found) != 1:
+            raise DataError(f"{text} has {len(found):,} examples; name a file with one.")
+        return found
+    every = source.examples(trained, split)
+    if number is not None:
+        if number >= len(every):
+            raise NotFoundError(f"There is no example {text}: they are numbered from 0 to {len(every) - 1:,}.")
+        return every.take(torch.tensor([number]))
+    places = [k for k, name in enumerate(every.names) if name == text]
+    places = places or [k for k, name in enumerate(every.names) if _ends(name, text)]
+    if len(places) > 1:
+        raise DataError(
+            f"'{text}' is the name of {len(places)} examples, such as {every.names[places[1]]}; give more of it."
+        )
+    if not places:
+        has = "" if every.names else " These examples have no names."
+        hint = nearest(text, [Path(name).name for name in every.names])
+        raise NotFoundError(f"There is no file {text}, and no example of that name.{hint or has}")
+    return every.take(torch.tensor(places))
+
+
+def _ends(name: str, text: str) -> bool:
+    """Whether a path ends with these parts, with or without its suffix.
+
+    Example:
+        >>> _ends("photos/cat/1.png", "cat/1"), _ends("photos/cat/1.png", "1.png"), _ends("photos/cat/11.png", "1.png")
+        (True, True, False)
+    """
+    own, parts = Path(name), Path(text).parts
+    return bool(parts) and any(path.parts[-len(parts) :] == parts for path in (own, own.with_suffix("")))
