@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sandglass.app.output import metrics_table, table, wrong
+from sandglass.app.output import metrics_table, say, table, wrong
 from sandglass.app.parsing import Parser, examples_from, whole
 from sandglass.errors import ConfigError
 
@@ -21,7 +21,7 @@ def evaluate(words: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    examples_from(parser, "test")
+    examples_from(parser, "test; all of other data")
     metrics_from(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
@@ -32,27 +32,27 @@ def evaluate(words: Sequence[str]) -> int:
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import Run
     from sandglass.runs.specification import from_plain
-    from sandglass.tasks.trained import new_data
+    from sandglass.tasks.trained import Source, of_run
 
     run = Run(args.run)
-    data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
-    split = args.split or default_split(list(data.splits if data else run.config["data"]["examples"]), bool(data))
-    common: dict[str, Any] = {"split": split, "data": data, "seed": args.seed, "device": settle_device(args.device)}
-    results = api.evaluate(run, metrics=args.metrics, **common, **options)
+    device = settle_device(args.device)
+    trained = of_run(run, device=device)
+    source = Source(**{name: getattr(args, name) for name in ("data", "labels", "labels_from_names", "given")})
+    data = source.read(trained)
+    results = api.evaluate(
+        run, data=data, model=trained.model, split=args.split, metrics=args.metrics, seed=args.seed, **options
+    )
+    for note in trained.notes:
+        say(f"note: {note}")
     if args.json:
         print(strict_json(results, indent=1))
         return 0
-    print(f"{results['model']} on {results['data']}, split {results['split']}, weights of step {results['step']:,}\n")
+    split = results["split"]
+    what = f"all {sum(map(len, data.splits.values())):,} examples" if split == "all" else f"split {split}"
+    print(f"{results['model']} on {results['data']}, {what}, weights of step {results['step']:,}\n")
     metrics_table(results["metrics"])
     wrong(results["metrics"], from_plain(run.config["spec"]))
     return 0
-
-
-def default_split(available: list[str], new: bool) -> str:
-    """The default split for evaluation: test, else validation, else train."""
-    if new and "train" in available and len(available) == 1:
-        return "train"  # other data with a single split
-    return next((s for s in ("test", "validation") if s in available), "train")
 
 
 def metrics_from(parser: Parser) -> None:

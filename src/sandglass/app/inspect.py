@@ -35,14 +35,17 @@ def inspect(words: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("data", metavar="DATA", help="a folder, a file, or a name from `sandglass datasets`")
-    parser.add_argument("--labels", metavar="COLUMN", help="label column of a table, or label array of an .npz")
+    about = "label column of a table, label array of an .npz, or FILE[:COLUMN] for pictures"
+    parser.add_argument("--labels", metavar="COLUMN", help=about)
+    about = "pattern of the file names of pictures that holds their class, such as {label}_*.jpg"
+    parser.add_argument("--labels-from-names", metavar="PATTERN", help=about)
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     parser.add_argument("-o", "--out", metavar="PAGE.html", help="also write a page with charts and images")
     args = parser.parse(words)
 
     from sandglass.census.take import inspect as look
 
-    census = look(args.data, labels=args.labels, progress=True)
+    census = look(args.data, labels=args.labels, labels_from_names=args.labels_from_names, progress=True)
     if args.json:
         from sandglass.runs.plain import strict_json
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandglass.app.output import figure, say, table
-from sandglass.app.parsing import Parser
+from sandglass.app.parsing import Parser, own_data
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
 from sandglass.runs.plain import read_json
 
@@ -21,21 +21,25 @@ def report(words: Sequence[str]) -> int:
     """Writes ``report.html``."""
     parser = Parser("report", "Write or update the HTML report of a run.", ["report runs/vae-digits-1"])
     parser.add_argument("run", metavar="RUN", help="a run folder")
+    own_data(parser)
     args = parser.parse(words)
 
     from sandglass import api
-    from sandglass.app.evaluate import default_split
     from sandglass.app.show import write_page
     from sandglass.runs.run import Run
     from sandglass.tasks.trained import of_run
 
     run = Run(args.run)
-    trained = of_run(run, api.run_data(run), device=run.config["training"]["device"])
+    trained = of_run(run, device=run.config["training"]["device"])
+    trained = trained.at(args.data) if args.data else trained
+    data = trained.own
     if not run.results():
         say("evaluating first ...")
-        split = default_split(list(trained.own.splits), False)
-        api.evaluate(run, split=split, data=trained.own, model=trained.model)
-    print(write_page(trained))
+        api.evaluate(run, data=data, model=trained.model)
+    page = write_page(trained)
+    for note in trained.notes:
+        say(f"note: {note}")
+    print(page)
     return 0
 
 

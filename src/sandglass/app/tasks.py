@@ -12,7 +12,7 @@ from sandglass.app.flags import is_switch, typed
 from sandglass.app.helping import plain, shown, value_name
 from sandglass.app.outcome import destination, write
 from sandglass.app.output import say
-from sandglass.app.parsing import Parser, output, trained_model
+from sandglass.app.parsing import Parser, output, own_data, trained_model
 from sandglass.registry import Option
 from sandglass.tasks.task import Task
 from sandglass.tasks.trained import Trained, opened
@@ -32,6 +32,8 @@ def use(name: str, words: Sequence[str]) -> int:
     args = parser.parse(words)
     task = task_of(name, options, args)
     trained = open_trained(args.run, args.device, args.allow_nonfinite)
+    if args.data and "data" not in [option.name for option in options]:
+        trained = trained.at(args.data)
     for capability in make.needs:
         registry.require(trained.model, capability)
     separate = getattr(args, "separate", False)
@@ -45,7 +47,7 @@ def use(name: str, words: Sequence[str]) -> int:
         makes = "arrays" if outcome.x is None else "examples"
         path = destination(args.out, make.file, makes, transform, separate)
     path = write(outcome, path, transform)
-    for note in outcome.notes:
+    for note in (*trained.notes, *outcome.notes):
         say(f"note: {note}")
     print(f"{path}: {outcome.said}")
     return 0
@@ -57,6 +59,8 @@ def parser_of(name: str, make: type[Task], options: Sequence[Option]) -> Parser:
     trained_model(parser)
     for option in options:
         add(parser, option)
+    if "data" not in [option.name for option in options]:
+        own_data(parser)
     if make.makes != "arrays":
         parser.add_argument("--separate", action="store_true", help="write separate PNG files to a folder")
     ending = ".npz" if make.makes == "arrays" else ".png or .csv"

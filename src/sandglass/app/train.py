@@ -18,6 +18,8 @@ from sandglass.app.output import counted, duration, metrics_table, say, wrong
 from sandglass.app.words import Words, sort
 from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
+from sandglass.data.selecting import held_out
+from sandglass.data.trained_on import own_data
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
 from sandglass.engine.processes import ALONE, Processes, agreed, joined, shared
@@ -222,7 +224,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
             epochs = int(value)
         else:
             stage[later[1]] = {"epochs": int(value)}
-    extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
+    extra = [o for o in (*given.own, *given.switches) if o not in ("--resume", "--data", "--no-report")]
     if extra or given.model:
         raise ConfigError(f"--resume continues the run unchanged; omit {[*extra, given.model][0]}.")
     run = Run(given.own["--resume"])
@@ -230,7 +232,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
         steps, more = counted(run.steps()[-1], "step"), longer(run, outline_of(run))
         say(f"{run.path} is finished, after {steps}. To train it longer: {more}")
         return 0
-    data = api.run_data(run)
+    data = own_data(run, given.own.get("--data"))
     run = api.resume(run.path, data=data, epochs=epochs, stage=stage)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
     if processes.writes:
@@ -240,7 +242,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
 
 def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> None:
     """Evaluates the run, writes figures and report, and prints paths and suggested next commands."""
-    split = next((s for s in ("test", "validation") if s in data.splits), "train")
+    split = held_out(data.splits)
     page: Path | None = None
     if report:
         from sandglass.app.show import figures, write_page

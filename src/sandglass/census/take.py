@@ -20,12 +20,20 @@ from sandglass.census.census import Census, ordered, sentence
 from sandglass.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.sources import archives, images, layouts, numpy_files, tables
+from sandglass.data.reading import is_folder
+from sandglass.data.sources import archives, images, labelling, numpy_files, tables
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.runs.finding import Finding
 
 
-def inspect(source: Any, *, labels: Any = None, name: str | None = None, progress: bool = False) -> Census:
+def inspect(
+    source: Any,
+    *,
+    labels: Any = None,
+    labels_from_names: str | None = None,
+    name: str | None = None,
+    progress: bool = False,
+) -> Census:
     """Inspects a source: its contents, problems, and advice.
 
     Every picture is decoded completely and every cell is read; nothing is changed or written. Data that cannot be read
@@ -34,6 +42,7 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
     Args:
         source: as for :func:`sandglass.load_data`, or a :class:`~sandglass.data.dataset.Dataset`.
         labels: as for :func:`sandglass.load_data`.
+        labels_from_names: as for :func:`sandglass.load_data`.
         name: name for titles; by default that of the source.
         progress: whether to show a progress bar on a terminal for large sources.
 
@@ -51,12 +60,14 @@ def inspect(source: Any, *, labels: Any = None, name: str | None = None, progres
     """
     each = partial(_each, progress=progress)
     path = _path(source)
+    if labels_from_names is not None and (path is None or not is_folder(path)):
+        raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
     if path is not None:
         title = name or images.shown(path.stem if path.is_file() else path.name)
         if path.is_dir():
-            return _folder(path, title, labels, each)
+            return _folder(path, title, labels, labels_from_names, each)
         if archives.is_archive(path):
-            return _archive(path, name or images.shown(archives.stem(path)), labels, each)
+            return _archive(path, name or images.shown(archives.stem(path)), labels, labels_from_names, each)
         if path.suffix.lower() in tables.ENDINGS:
             return _table(lambda: tables.read_file(path), title, labels)
         if images.is_picture(path):
@@ -84,12 +95,10 @@ def _known(source: Any) -> bool:
     return isinstance(source, str) and source in names("dataset")
 
 
-def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
-    if isinstance(labels, str) or (labels is not None and not isinstance(labels, bool)):
-        raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
+def _folder(path: Path, title: str, labels: Any, pattern: str | None, each: Any) -> Census:
     passed = list(files.ignored(path))
     try:
-        found, notes = layouts.list_splits(path, labels=labels is not False)
+        found, notes = labelling.listed(path, labels, pattern)
     except DataError as error:
         return _failed(title, error)
     entries = [
@@ -100,19 +109,21 @@ def _folder(path: Path, title: str, labels: Any, each: Any) -> Census:
             None if item.label is None else str(item.label),
             file=True,
         )
-        for split, items in sorted(found.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
+        for split, items in sorted(found.items.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
         for item in items
     ]
     census = _pictures(entries, title, each, passed)
-    return _noted(census, [n for n in notes if not n.startswith("skipped")])  # ``passed`` has these with reasons
+    return _noted(
+        census, [n for n in (*notes, *found.notes) if not n.startswith("skipped")]
+    )  # ``passed`` has these with reasons
 
 
-def _archive(path: Path, title: str, labels: Any, each: Any) -> Census:
+def _archive(path: Path, title: str, labels: Any, pattern: str | None, each: Any) -> Census:
     try:
         folder, notes = archives.unpack(path)
     except DataError as error:
         return _failed(title, error)
-    return _noted(_folder(folder, title, labels, each), notes)
+    return _noted(_folder(folder, title, labels, pattern, each), notes)
 
 
 def _pictures(entries: Sequence[Entry], title: str, each: Any, passed: list[tuple[str, str]] | None) -> Census:

@@ -144,7 +144,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _facts(c: Comparison) -> str:
-    parts = [f"{block.n:,} {block.split} examples of {block.data}" for block in c.blocks]
+    parts = [f"{block.about} of {block.data}" for block in c.blocks]
     return (
         f"Evaluated on {'; '.join(parts)}, every run with the same noise (seed {c.seed}). "
         "The weights are those that each run kept, by its validation split where it has one. " + RULE
@@ -278,7 +278,7 @@ def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
     batch = able[0].material.examples
     strips = []
     images = to_images(batch.x, able[0].material.transform)
-    strips.append(Strip(mosaic(f"originals{suffix}", f"{len(batch)} examples of the {block.split} split", images,
+    strips.append(Strip(mosaic(f"originals{suffix}", f"{len(batch)} examples{block.place}", images,
                                len(batch), width=_FULL, pad=8), "originals"))  # fmt: skip
     for k, side in enumerate(able):
         m = side.material
@@ -287,7 +287,7 @@ def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
         alt = f"reconstructions by {side.name}"
         strips.append(Strip(mosaic(f"rebuilt-{k}{suffix}", alt, to_images(rebuilt, m.transform), len(batch),
                                    width=_FULL, pad=8), side.name))  # fmt: skip
-    how = f"{len(batch)} fixed examples of the {block.split} split, and the reconstructions of each model below."
+    how = f"{len(batch)} fixed examples{block.place}, and the reconstructions of each model below."
     return Section("reconstructions" + suffix, "Reconstructions" + after, how + _left_out(block), strips=strips)
 
 

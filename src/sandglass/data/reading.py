@@ -11,16 +11,22 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sandglass.data.sources import archives, folders, images, memory, numpy_files, saved, tables
+from sandglass.data.sources import archives, folders, images, items, memory, numpy_files, saved, tables
 from sandglass.data.sources.layouts import Item
-from sandglass.data.sources.raw import Pairs, Raw
-from sandglass.data.transform import ImageTransform
+from sandglass.data.sources.raw import Raw
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import names, resolve
 
 
 def read(
-    source: Any, labels: Any, options: dict[str, Any], pictured: dict[str, Any], cache: bool | None = None
+    source: Any,
+    labels: Any,
+    options: dict[str, Any],
+    pictured: dict[str, Any],
+    cache: bool | None = None,
+    *,
+    labels_from_names: str | None = None,
+    image: str | None = None,
 ) -> tuple[str, str | dict[str, Any] | None, Raw]:
     """Reads a source.
 
@@ -30,6 +36,8 @@ def read(
         options: ``size``, ``fit``, ``channels`` and ``transform``.
         pictured: further options for picture files: ``value_range``, ``on_bad``, and for pairs ``half`` or ``domain``.
         cache: whether to cache decoded pictures of a folder on disk; None to decide by their size.
+        labels_from_names: as for :func:`sandglass.load_data`.
+        image: as for :func:`sandglass.load_data`.
 
     Returns:
         A short name, the name or path to read it again (None for Python objects), and the source.
@@ -39,34 +47,51 @@ def read(
     """
     if cache and not is_folder(source):
         raise ConfigError("cache keeps the decoded pictures of a folder or archive; leave it out for other sources.")
+    path = Path(source).expanduser() if is_path(source) else None
+    if labels_from_names is not None and not is_folder(source):
+        raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
+    if image is not None and not (items.are_items(source) or isinstance(source, Mapping) or (path and path.is_dir())):
+        raise ConfigError("image names a key of a dataset's items, or a column of a saved dataset; leave it out here.")
     if _is_known(source):
         return _read_known(source, labels)
-    if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
+    if path is not None:
         if not path.exists():
             known = ", ".join(names("dataset"))
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
-        return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache)
+        if path.is_dir() and saved.is_saved(path):
+            return images.shown(title), str(path), saved.read_saved(path, labels, options, pictured, image)
+        if image is not None:
+            raise ConfigError("image names a column of a saved dataset; this folder holds picture files.")
+        if is_folder(path):
+            folder, notes = archives.unpack(path) if path.is_file() else (path, ())
+            raw = folders.read_folder(
+                folder, labels=labels, labels_from_names=labels_from_names, cache=cache,
+                **folders.for_pictures(options), **pictured,
+            )  # fmt: skip
+            return images.shown(title), str(path), replace(raw, notes=(*notes, *raw.notes))
+        return images.shown(title), str(path), _read_file(path, labels, options, pictured)
+    splits = {"train": source} if items.are_items(source) else None
     if isinstance(source, Mapping) and not hasattr(source, "columns"):
-        return "arrays", None, memory.read_pairs(_labelled(memory.name_splits(source), labels), **options)
+        splits = items.by_split(source)
+    if splits is not None:
+        title = "items" if isinstance(source, list | dict) else type(source).__name__.lower()
+        return title, None, items.read(splits, labels, image, options, pictured)
+    if isinstance(source, Mapping) and not hasattr(source, "columns"):
+        return "arrays", None, memory.read_pairs(memory.labelled(memory.name_splits(source), labels), **options)
     if isinstance(source, tuple) and len(source) == 2:
-        return "arrays", None, memory.read_pairs(_labelled({"train": source}, labels), **options)
+        return "arrays", None, memory.read_pairs(memory.labelled({"train": source}, labels), **options)
     if hasattr(source, "columns"):
         pairs = {"train": (tables.as_frame(source), None)}
-        return "table", None, memory.read_pairs(_labelled(pairs, labels), **options)
-    if isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and source and not _is_image(source[0])):
-        return "arrays", None, memory.read_pairs(_labelled({"train": (source, None)}, labels), **options)
-    if hasattr(source, "__getitem__") and hasattr(source, "__len__"):
-        found, y = memory.read_dataset(source, labels=labels is not False)
-        y = labels if _is_labels(labels) else y
-        title = type(source).__name__.lower()
-        if _is_image(found[0]):
-            items = {"train": folders.from_pillow(found, y)}
-            return title, None, folders.read_items(items, **_for_images(options), **pictured)
-        return title, None, memory.read_pairs({"train": (memory.stack(found), y)}, **options)
-    raise DataError(f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset.")
+        return "table", None, memory.read_pairs(memory.labelled(pairs, labels), **options)
+    if isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and source):
+        return "arrays", None, memory.read_pairs(memory.labelled({"train": (source, None)}, labels), **options)
+    hint = " Of a DataLoader, give its dataset." if hasattr(source, "dataset") else ""
+    raise DataError(
+        f"A {type(source).__name__} cannot be read; give a name, a path, an array, a table or a dataset with "
+        f"__len__ and __getitem__.{hint}"
+    )
 
 
 def is_path(source: Any) -> bool:
@@ -106,59 +131,18 @@ def is_folder(source: Any) -> bool:
     return path.is_dir() or (path.is_file() and archives.is_archive(path))
 
 
-def _read_path(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any], cache: bool | None) -> Raw:
-    packed = path.is_file() and archives.is_archive(path)
-    if path.is_dir() or packed:
-        if path.is_dir() and saved.is_saved(path):
-            return saved.read_saved(path, labels, options, pictured)
-        if isinstance(labels, str) or _is_labels(labels):
-            raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
-        folder, notes = archives.unpack(path) if packed else (path, ())
-        raw = folders.read_folder(folder, labels=labels is not False, cache=cache, **_for_images(options), **pictured)
-        return replace(raw, notes=(*notes, *raw.notes))
+def _read_file(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         pairs = numpy_files.read_numpy(path, labels)
-        return memory.read_pairs(_labelled(pairs, None if isinstance(labels, str) else labels), **options)
+        return memory.read_pairs(memory.labelled(pairs, None if isinstance(labels, str) else labels), **options)
     if suffix in tables.ENDINGS and path.is_file():
         table, notes = tables.read_file(path)
-        return memory.read_pairs(_labelled({"train": (table, None)}, labels), **options).noted(*notes)
+        return memory.read_pairs(memory.labelled({"train": (table, None)}, labels), **options).noted(*notes)
     if images.is_picture(path) and path.is_file():
         item = Item(path, images.shown(path.name))
-        return folders.read_items({"train": [item]}, **_for_images(options), **pictured)
+        return folders.read_items({"train": [item]}, **folders.for_pictures(options), **pictured)
     raise DataError(
         f"{images.shown(path.name)} cannot be read; give a folder of pictures or a zip or tar file of one, a picture, "
         f"or a file that ends in .npy, .npz, {', '.join(tables.ENDINGS)}."
     )
-
-
-def _labelled(pairs: Pairs, labels: Any) -> Pairs:
-    """The splits with the labels that ``labels`` selects."""
-    if labels is None:
-        return pairs
-    if labels is False:
-        return {s: (x, None) for s, (x, _) in pairs.items()}
-    if isinstance(labels, str):
-        if not all(hasattr(x, "columns") for x, _ in pairs.values()):
-            raise DataError(
-                f"labels='{labels}' names a column, but the source is not a table; give the labels as an array."
-            )
-        return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
-    if len(pairs) > 1:
-        raise DataError("The source has several splits; give labels for each, {'train': (x, y), ...}.")
-    return {"train": (pairs["train"][0], labels)}
-
-
-def _for_images(options: dict[str, Any]) -> dict[str, Any]:
-    transform = options["transform"]
-    if transform is not None and not isinstance(transform, ImageTransform):
-        raise DataError(f"The model reads rows or arrays of shape {transform.spec().shape}; got pictures.")
-    return options
-
-
-def _is_labels(labels: Any) -> bool:
-    return labels is not None and not isinstance(labels, bool)
-
-
-def _is_image(x: Any) -> bool:
-    return hasattr(x, "convert") and hasattr(x, "getexif")

@@ -15,7 +15,7 @@ from sandglass.core import Model, Spec, Stage
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
-from sandglass.data.trained_on import as_dataset, run_data
+from sandglass.data.trained_on import as_dataset, difference, run_data
 from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.copying import start_from
 from sandglass.engine.loop import Loop
@@ -209,7 +209,7 @@ def resume(
 
     Args:
         path: the run folder.
-        data: the data, if it was given in Python and the run cannot load it by itself.
+        data: the data, if it was given in Python and the run cannot load it by itself; or the place it has moved to.
         epochs: a new, larger number of epochs of the first stage; all other options stay.
         stage: new numbers of epochs of later stages: ``{"prior": {"epochs": 60}}``.
         progress: as for :func:`train`.
@@ -227,8 +227,11 @@ def resume(
         progress = shown(progress, processes)
         with hold(run.path) if processes.writes else nullcontext():
             config = run.config
-            dataset = as_dataset(data, None) if data is not None else run_data(run)
+            dataset = data if isinstance(data, Dataset) else run_data(run, data)
             check_same(dataset, run)
+            if dataset.source and dict(dataset.source) != config["data"]["source"]:  # it has moved
+                config = {**config, "data": {**config["data"], "source": dict(dataset.source)}}
+                run.rewrite(config)
             training = Settled.of(config["training"])
             spec = spec_of(dataset, training)
             options = registry.completed(config["model"]["name"], config["model"]["options"])
@@ -282,11 +285,10 @@ def check_same(data: Dataset, run: Run) -> None:
     Raises:
         DataError: its fingerprint is another.
     """
-    known = run.config["data"]["fingerprint"]
-    if data.fingerprint != known:
+    if why := difference(data, run):
         raise DataError(
-            f"The data differs from what {run.path} was trained on: its fingerprint is {data.fingerprint[:12]}, "
-            f"the run's {known[:12]}. Restore it, or start a new run with --init-from."
+            f"The data differs from what {run.path} was trained on: {why}. Restore it, name the place that it moved "
+            "to with --data (in Python, data=...), or start a new run with --init-from."
         )
 
 

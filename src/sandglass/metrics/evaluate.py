@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sandglass.core import Model
-from sandglass.data.dataset import Dataset
-from sandglass.data.trained_on import as_dataset, reading_of, run_data
+from sandglass.data.selecting import chosen, held_out, joined
+from sandglass.data.trained_on import find_data
 from sandglass.engine.mirror import copy_results
 from sandglass.engine.progress import Silent
-from sandglass.errors import DataError
 from sandglass.metrics.measure import context_of, measure
 from sandglass.runs.load import kept_step
 from sandglass.runs.result import Result
@@ -21,7 +20,7 @@ from sandglass.runs.run import Run
 def evaluate(
     run: Run | str | Path,
     *,
-    split: str = "test",
+    split: str | None = None,
     data: Any = None,
     metrics: Sequence[str] = (),
     seed: int = 0,
@@ -34,9 +33,10 @@ def evaluate(
 
     Args:
         run: the run or its folder.
-        split: name of the split.
-        data: the run's own data where it is already loaded; or other data, preprocessed like the run's, whose figures
-            are not written to ``results.json``.
+        split: train, validation, test or all; by default the first of test, validation and train that the
+            run's own data has; all of other data that has no test split.
+        data: the run's own data, loaded or at a new place; or other data, preprocessed like the run's, whose figures
+            are not written to ``results.json``. What it is, its fingerprint says.
         metrics: names of metrics or of single figures; when empty, all that apply except the slow ones.
         seed: of the noise.
         device: to compute on.
@@ -51,15 +51,13 @@ def evaluate(
         DataError: there is no such split.
     """
     run = run if isinstance(run, Run) else Run(run)
-    dataset = run_data(run) if data is None else as_dataset(data, reading_of(run))
-    own = data is None or (isinstance(data, Dataset) and data.fingerprint == run.config["data"]["fingerprint"])
-    if split not in dataset.splits:
-        raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
+    found = find_data(run, data)
+    dataset, own = found.data, found.own
+    split = split or (held_out(dataset.splits) if own or "test" in dataset.splits else "all")
+    examples = joined(chosen(dataset, split))
     model = run.load_model(device=device) if model is None else model
     about = context_of(dataset) if own else {**context_of(dataset), "train": None}
-    results: list[Result] = measure(
-        model, dataset.splits[split], names=metrics, seed=seed, quick=quick, **about, **options
-    )
+    results: list[Result] = measure(model, examples, names=metrics, seed=seed, quick=quick, **about, **options)
     step = kept_step(run)
     report = {
         "model": model.config["name"],

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 import numpy as np
 
 from sandglass import running
+from sandglass.data.selecting import chosen
 from sandglass.registry import OptionsOf, register
 from sandglass.tasks.task import Outcome, Task
-from sandglass.tasks.trained import Source, Trained, chosen
+from sandglass.tasks.trained import Source, Trained
 
 
 @register("encode", kind="task")

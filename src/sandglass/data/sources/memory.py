@@ -57,23 +57,21 @@ def read_pairs(
     return Raw(parts, transform if isinstance(transform, ImageTransform) else None, classes=classes, notes=notes)
 
 
-def read_dataset(dataset: Any, *, labels: bool) -> tuple[list[Any], Any]:
-    """Examples and labels of a map-style ``torch.utils.data.Dataset``.
-
-    Raises:
-        DataError: it cannot be indexed, or is empty.
-    """
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise DataError("The dataset cannot be indexed; give a map-style one, with __len__ and __getitem__.")
-    items = [dataset[i] for i in range(len(dataset))]
-    if not items:
-        raise DataError("The dataset has no examples.")
-    if not isinstance(items[0], tuple | list):
-        return items, None
-    if len(items[0]) < 2:
-        return [item[0] for item in items], None
-    y = [item[1].item() if isinstance(item[1], Tensor) and item[1].numel() == 1 else item[1] for item in items]
-    return [item[0] for item in items], y if labels else None
+def labelled(pairs: Pairs, labels: Any) -> Pairs:
+    """The splits with the labels that ``labels`` selects."""
+    if labels is None:
+        return pairs
+    if labels is False:
+        return {s: (x, None) for s, (x, _) in pairs.items()}
+    if isinstance(labels, str):
+        if not all(hasattr(x, "columns") for x, _ in pairs.values()):
+            raise DataError(
+                f"labels='{labels}' names a column, but the source is not a table; give the labels as an array."
+            )
+        return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
+    if len(pairs) > 1:
+        raise DataError("The source has several splits; give labels for each, {'train': (x, y), ...}.")
+    return {"train": (pairs["train"][0], labels)}
 
 
 def stack(found: list[Any]) -> Any:

@@ -1,0 +1,286 @@
+"""Datasets of items: pictures, arrays, ``(x, label)`` pairs, or mappings such as ``{"image": ..., "label": ...}``.
+
+Nothing but indexing is asked of a dataset, so any map-style one will do: of PyTorch, of Hugging Face, or a plain list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sandglass.data import cells
+from sandglass.data.sources import folders, memory
+from sandglass.data.sources.label_table import LABELS
+from sandglass.data.sources.layouts import Item
+from sandglass.data.sources.raw import SPLITS, Raw
+from sandglass.errors import DataError
+from sandglass.registry import nearest
+
+IMAGES = ("image", "img", "images", "picture", "pixel_values", "x", "input", "data")
+"""Keys of pictures or arrays, if ``image`` does not name one; the first that an item has."""
+
+_CELLS = str | int | float | list | tuple | date | Decimal | None  # of the rows of a table
+
+
+def are_items(source: Any) -> bool:
+    """Whether a source is a dataset of items, not an array of numbers or a table.
+
+    Example:
+        >>> are_items([{"x": 1}]), are_items([(np.zeros((2, 2)), 1)]), are_items([(1, 2)])
+        (True, True, False)
+    """
+    if isinstance(source, str | bytes | Mapping | tuple | Tensor | np.ndarray) or hasattr(source, "columns"):
+        return False
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+        return False
+    if not isinstance(source, list):
+        return True
+    first = next((item for item in source if item is not None), None)
+    parts = first[:1] if isinstance(first, tuple | list) else []
+    return is_picture(first) or isinstance(first, Mapping) or any(is_picture(p) or np.ndim(p) > 0 for p in parts)
+
+
+def by_split(source: Mapping[Any, Any]) -> dict[str, Any] | None:
+    """The datasets of items of each split, from a mapping of splits or of columns; None for other mappings.
+
+    Example:
+        >>> by_split({"image": ["a.png", "b.png"], "label": [0, 1]})
+        {'train': [{'image': 'a.png', 'label': 0}, {'image': 'b.png', 'label': 1}]}
+    """
+    if source and all(str(key) in SPLITS for key in source):
+        return {SPLITS[str(k)]: v for k, v in source.items()} if all(map(are_items, source.values())) else None
+    named = [key for key in source if isinstance(key, str)]
+    sizes = {len(v) for v in source.values() if hasattr(v, "__len__") and not isinstance(v, str)}
+    if len(named) != len(source) or len(sizes) != 1 or not set(named) & {*IMAGES, *LABELS}:
+        return None
+    return {"train": [dict(zip(named, row, strict=True)) for row in zip(*source.values(), strict=True)]}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The items of a split, taken apart.
+
+    Args:
+        x: examples.
+        y: class of each example, or None.
+    """
+
+    x: list[Any]
+    y: list[Any] | None
+
+
+def read(
+    splits: Mapping[str, Any], labels: Any, image: str | None, options: dict[str, Any], pictured: dict[str, Any]
+) -> Raw:
+    """Reads datasets of items.
+
+    Args:
+        splits: the dataset of each split.
+        labels: the key of the classes; an array ``(N,)``; None for one of :data:`LABELS`, False for none.
+        image: the key of the examples; None for one of :data:`IMAGES`, or the only picture.
+        options: see :func:`sandglass.data.sources.memory.read_pairs`.
+        pictured: further options of :func:`sandglass.data.sources.folders.read_items`.
+
+    Raises:
+        DataError: items that cannot be read; the message names their keys.
+    """
+    if "train" not in splits:
+        raise DataError(f"The splits {', '.join(splits) or '(none)'} do not include 'train'.")
+    every = {split: fetched(dataset, split) for split, dataset in splits.items()}
+    first, notes = every["train"][0], []
+    names: Sequence[str] = ()
+    if isinstance(first, Mapping):
+        x, y = _keys(first, labels, image)
+        if x is None:
+            pairs = {split: (cells.pandas().DataFrame(_records(found, first)), None) for split, found in every.items()}
+            return memory.read_pairs(memory.labelled(pairs, labels), **options)
+        parts = {split: _columns(found, x, y) for split, found in every.items()}
+        left = [key for key in first if key not in (x, y)]
+        notes = [
+            f"other keys than {cells.listed([k for k in (x, y) if k])} were left out: {cells.listed(left)}"
+        ] * bool(left)
+        names = _class_names(splits["train"], y)
+    elif image is not None or isinstance(labels, str):
+        raise DataError("image and labels name keys of items that are mappings, which these are not.")
+    else:
+        parts = {split: _pairs(found, labels is not False) for split, found in every.items()}
+    if labels is not None and not isinstance(labels, str | bool):
+        parts["train"] = replace(parts["train"], y=labels)
+    return _read(parts, names, options, pictured).noted(*notes)
+
+
+def fetched(dataset: Any, split: str = "train") -> list[Any]:
+    """The items of a map-style dataset.
+
+    Raises:
+        DataError: it is empty, an item is None, or its code fails.
+    """
+    found = []
+    for i in range(len(dataset)):
+        try:
+            found.append(dataset[i])
+        except Exception as error:  # the code of the dataset may raise anything
+            reason = " ".join(str(error).split())
+            raise DataError(f"Item {i} of '{split}' cannot be read: {type(error).__name__}: {reason}.") from error
+    if not found:
+        raise DataError(f"'{split}' has no examples; give at least one.")
+    _complete(found, split, "items")
+    kinds = {isinstance(item, Mapping) for item in found}
+    if len(kinds) > 1:
+        raise DataError(f"Some items of '{split}' are mappings and others are not; give only one kind.")
+    return found
+
+
+def is_picture(x: Any) -> bool:
+    """Whether an object is a Pillow picture."""
+    return hasattr(x, "convert") and hasattr(x, "getexif")
+
+
+def _read(parts: Mapping[str, Columns], names: Sequence[str], options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
+    """Examples and labels, read as pictures or as arrays."""
+    first = parts["train"].x[0]
+    if is_picture(first) or isinstance(first, str | Path):
+        raw = folders.read_items(
+            {split: _of_pictures(part, split, len(parts) > 1) for split, part in parts.items()},
+            **folders.for_pictures(options),
+            **pictured,
+        )
+    elif isinstance(first, Mapping | bytes):
+        raise DataError(
+            "The pictures are not decoded; give Pillow pictures, arrays or paths. Of a Hugging Face dataset: "
+            "dataset.cast_column(name, datasets.Image())."
+        )
+    else:
+        raw = memory.read_pairs({s: (memory.stack(part.x), part.y) for s, part in parts.items()}, **options)
+    if not names or not raw.classes:
+        return raw
+    return replace(raw, classes=tuple(names[int(c)] for c in raw.classes))
+
+
+def _of_pictures(part: Columns, split: str, several: bool) -> list[Item]:
+    y = [None] * len(part.x) if part.y is None else [_class(value) for value in part.y]
+    if len(y) != len(part.x):
+        raise DataError(f"'{split}' has {len(part.x)} examples and {len(y)} labels; give one label per example.")
+    name = f"{split} picture" if several else "picture"
+    odd = next((i for i, x in enumerate(part.x) if not (is_picture(x) or isinstance(x, str | Path))), None)
+    if odd is not None:
+        raise DataError(f"Item {odd} of '{split}' has a {type(part.x[odd]).__name__} where others have a picture.")
+    return [Item(x, f"{name} {i}", label) for i, (x, label) in enumerate(zip(part.x, y, strict=True))]
+
+
+def _keys(item: Mapping[Any, Any], labels: Any, image: str | None) -> tuple[str | None, str | None]:
+    """The keys of the examples and of the classes; no key of examples for the row of a table."""
+    seen = f"Its keys: {cells.listed(item)}."
+    for option, key in (("image", image), ("labels", labels)):
+        if isinstance(key, str) and key not in item:
+            hint = nearest(key, [str(k) for k in item])
+            raise DataError(f"The items have no key '{key}' for {option}.{hint} {seen.replace('Its', 'Their')}")
+    y = labels if isinstance(labels, str) else None
+    if labels is None or labels is True:
+        y = next((key for key in LABELS if key in item and key != image and _is_class(item[key])), None)
+    if image is not None:
+        return image, y
+    able = [key for key, value in item.items() if key != y and (is_picture(value) or np.ndim(_array(value)) > 1)]
+    flat = [key for key, value in item.items() if key != y and np.ndim(_array(value)) == 1]
+    able = able or (flat if len(flat) == len([key for key in item if key != y]) else [])
+    named = [key for key in IMAGES if key in able] or [k for k in IMAGES if isinstance(item.get(k), str | Path)][:1]
+    if len(able) > 1 and not named:
+        raise DataError(f"The items have several pictures or arrays; name the one to model, image='{able[0]}'. "
+                        f"Their keys: {cells.listed(item)}.")  # fmt: skip
+    undecoded = [k for k in IMAGES if isinstance(item.get(k), Mapping | bytes)]
+    return next(iter([*named, *able, *undecoded]), None), y
+
+
+def _array(value: Any) -> Any:
+    """A value whose dimensions count: an array, a tensor or a list; 0 for anything else."""
+    return value if isinstance(value, np.ndarray | Tensor) else value if isinstance(value, list) and _even(value) else 0
+
+
+def _even(value: list[Any]) -> bool:
+    try:
+        return np.asarray(value).dtype.kind in "biuf"
+    except ValueError:
+        return False
+
+
+def _is_class(value: Any) -> bool:
+    """Whether a value can be a class: a string, a number, or a one-hot vector."""
+    if isinstance(value, str | int | float | np.generic):
+        return True
+    return np.ndim(_array(value)) <= 1 and isinstance(value, np.ndarray | Tensor | list)
+
+
+def _columns(found: Sequence[Mapping[Any, Any]], x: str, y: str | None) -> Columns:
+    """The examples and classes of items that are mappings."""
+    for key in filter(None, (x, y)):
+        lacking = next((i for i, item in enumerate(found) if key not in item), None)
+        if lacking is not None:
+            raise DataError(f"Item {lacking} has no key '{key}'. Its keys: {cells.listed(found[lacking])}.")
+    examples = [item[x] for item in found]
+    _complete(examples, x, "values")
+    return Columns(examples, None if y is None else [_class(item[y]) for item in found])
+
+
+def _records(found: Sequence[Mapping[Any, Any]], first: Mapping[Any, Any]) -> list[dict[Any, Any]]:
+    """Items that are the rows of a table."""
+    odd = [key for key, value in first.items() if not isinstance(_class(value), _CELLS)]
+    if odd:
+        raise DataError(
+            f"The items have no picture or array, and '{odd[0]}' holds a {type(first[odd[0]]).__name__}; name the key "
+            f"to model, image=... Their keys: {cells.listed(first)}."
+        )
+    return [{key: _class(value) for key, value in item.items()} for item in found]
+
+
+def _pairs(found: Sequence[Any], labels: bool) -> Columns:
+    """The examples and classes of items that are ``x``, ``(x,)`` or ``(x, label, ...)``."""
+    if not isinstance(found[0], tuple | list):
+        return Columns(list(found), None)
+    short = next(
+        (i for i, item in enumerate(found) if not isinstance(item, tuple | list) or len(item) < len(found[0])), None
+    )
+    if short is not None:
+        raise DataError(f"Item {short} has fewer parts than the first one, which has {len(found[0])}.")
+    x = [item[0] for item in found]
+    _complete(x, "items", "first parts of items")
+    if isinstance(x[0], Mapping):
+        raise DataError(f"The items are tuples of mappings; give the mappings alone. Their keys: {cells.listed(x[0])}.")
+    second = found[0][1] if len(found[0]) > 1 else None
+    if is_picture(second) or np.ndim(_array(second)) > 1:
+        raise DataError(
+            "The items are pairs of pictures; give the first of each as the data, and the second as its companion: "
+            "given={'source': [second for first, second in pairs]}."
+        )
+    return Columns(x, [_class(item[1]) for item in found] if labels and second is not None else None)
+
+
+def _class(value: Any) -> Any:
+    """A class or cell as a Python value; a one-hot vector as a list."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.item() if value.size == 1 else value.tolist()
+    return value
+
+
+def _class_names(dataset: Any, key: str | None) -> Sequence[str]:
+    """The class names that a dataset declares for a key, as Hugging Face's ``features`` do; else none."""
+    features = getattr(dataset, "features", None)
+    names = getattr(features[key], "names", None) if isinstance(features, Mapping) and key in features else None
+    return names if isinstance(names, list | tuple) and all(isinstance(n, str) for n in names) else ()
+
+
+def _complete(values: Sequence[Any], where: str, what: str) -> None:
+    missing = [i for i, value in enumerate(values) if value is None]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of the {len(values)} {what} of '{where}' are None, the first is number {missing[0]}; "
+            "leave them out of the dataset."
+        )
