@@ -141,7 +141,7 @@ def test_missing_extra_and_repeated_names_are_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"3 of the 20 pictures.*such as 017.png.*--on-bad skip"):
         whole(folder, labels="m.csv", on_bad="stop")
     csv(folder / "m.csv", ["file,kind", *rows, "003.png,cat"])
-    with pytest.raises(DataError, match="gives 003.png two classes, 'dog' and 'cat'; keep one row"):
+    with pytest.raises(DataError, match=r"gives 003.png two classes, 'dog' and 'cat'; keep one row"):
         whole(folder, labels="m.csv")
 
 

@@ -113,9 +113,8 @@ def _folder(path: Path, title: str, labels: Any, pattern: str | None, each: Any)
         for item in items
     ]
     census = _pictures(entries, title, each, passed)
-    return _noted(
-        census, [n for n in (*notes, *found.notes) if not n.startswith("skipped")]
-    )  # ``passed`` has these with reasons
+    own = [n for n in notes if not n.startswith("skipped")]  # ``passed`` has these with reasons
+    return _noted(census, (*own, *found.notes))
 
 
 def _archive(path: Path, title: str, labels: Any, pattern: str | None, each: Any) -> Census:

@@ -96,11 +96,8 @@ def title(ranking: Ranking) -> str:
 
 def heading(ranking: Ranking) -> str:
     """The title of a ranking, with its unit if that is short."""
-    return (
-        f"{title(ranking)}, {ranking.unit}"
-        if 1 < len(ranking.unit) < 10 and ranking.unit != "squared"
-        else title(ranking)
-    )
+    named, unit = title(ranking), ranking.unit
+    return f"{named}, {unit}" if 1 < len(unit) < 10 and unit != "squared" and unit not in named else named
 
 
 def cell(ranking: Ranking, name: str) -> str:

@@ -92,10 +92,10 @@ def find_data(run: Run, data: Any = None, **changes: Any) -> Found:
     try:
         found = run_data(run, data, **changes)
         why = difference(found, run)
+        if not why:
+            return Found(replace(found, name=run.config["data"]["name"]), True)
     except SandglassError as error:
-        found, why = None, str(error).removesuffix(".")
-    if found is not None and not why:
-        return Found(replace(found, name=run.config["data"]["name"]), True)
+        why = str(error).removesuffix(".")
     name = data if isinstance(data, str | os.PathLike) else f"This {type(data).__name__}"
     return Found(new_data(reading_of(run), data, **changes), False, f"{name} is not the data of {run.path}: {why}.")
 

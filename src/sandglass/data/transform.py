@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Column, Spec
-from sandglass.data import cells, coding
+from sandglass.data import cells, coding, dtypes
 from sandglass.data.sources import arrays, framing, images
 from sandglass.errors import ConfigError, DataError
 
@@ -316,7 +316,9 @@ class TableTransform(Transform):
         series = [coding.decode(c, p, s) for c, p, s in zip(self.columns, parts, seen, strict=True)]
         if not self.frame:
             return np.stack(series, axis=1)
-        return cells.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
+        return cells.pandas().DataFrame(
+            {c["name"]: dtypes.restored(c, s) for c, s in zip(self.columns, series, strict=True)}
+        )
 
 
 @dataclass(frozen=True)

@@ -175,8 +175,9 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         return self._inverted(running.decode(self.model_, z, fixed=True))
 
     def reconstruct(self, X: Any) -> Any:  # noqa: N803
-        """Reconstructions in the unit and layout of ``X``; missing values are imputed."""
-        return self._inverted(self._over(self._prepared(X), self.model_.reconstruct))
+        """Reconstructions in the unit, layout and row labels of ``X``; missing values are imputed."""
+        found = self._inverted(self._over(self._prepared(X), self.model_.reconstruct))
+        return found.set_axis(X.index) if hasattr(found, "set_axis") and hasattr(X, "index") else found
 
     def score_samples(self, X: Any) -> Array:  # noqa: N803
         """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.

@@ -55,7 +55,9 @@ class LabelTable:
         Raises:
             DataError: a picture has two classes, or a name is that of several pictures.
         """
-        names, given, twice, extra = _Names(self.items), {}, 0, []
+        names, twice = _Names(self.items), 0
+        given: dict[int, tuple[Item, Any]] = {}
+        extra: list[str] = []
         example = ""
         for text, value in self.rows:
             found = names.find(text)
@@ -144,7 +146,7 @@ def _texts(column: Any) -> list[str]:
 
 def _classes(column: Any) -> list[Any]:
     """Classes as integers or strings, None for an empty cell."""
-    found = []
+    found: list[Any] = []
     for value in cells.plain(column).tolist():
         if value is None or value != value:
             found.append(None)

@@ -155,8 +155,8 @@ def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, tu
         if (path := folder / name).is_file():
             return [(path, tuple(items))], wanted
         roots = {split: _root(found) for split, found in items.items()}
-        own = [(Path(root, name), (split,)) for split, root in roots.items() if root and Path(root, name).is_file()]
-        if own:
+        own: list[tuple[Path, tuple[str, ...]]] = [(Path(root, name), (s,)) for s, root in roots.items() if root]
+        if own := [(path, splits) for path, splits in own if path.is_file()]:
             return own, wanted
         if Path(name).is_file():
             return [(Path(name), tuple(items))], wanted
@@ -190,8 +190,8 @@ def _given(items: Splits, label: Any, what: str) -> Labelled:
     """
     found: Splits = {}
     lacking: list[Item] = []
-    for split, some in items.items():
-        classes = [(item, label(split, item)) for item in some]
+    for split, every in items.items():
+        classes = [(item, label(split, item)) for item in every]
         found[split] = [replace(item, label=value) for item, value in classes if value is not None]
         lacking += [item for item, value in classes if value is None]
     total = sum(map(len, items.values()))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data import cells, coding
+from sandglass.data.dtypes import remembered
 from sandglass.data.fitting import FEW, PADDED, Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
@@ -122,6 +123,19 @@ def as_frame(source: Any) -> Any:
     return source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
 
 
+def check_header(frame: Any) -> None:
+    """Refuses a table whose columns have names of several parts.
+
+    Raises:
+        DataError: it has several header rows.
+    """
+    if getattr(frame.columns, "nlevels", 1) > 1:
+        raise DataError(
+            f"The table has {frame.columns.nlevels} header rows; give each column one name: "
+            "table.columns = ['_'.join(map(str, c)) for c in table.columns]."
+        )
+
+
 def to_frame(table: Any, *, plain: bool = False) -> Any:
     """An Arrow table as a DataFrame with nullable integers and booleans.
 
@@ -144,6 +158,7 @@ def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
     Raises:
         DataError: no such column.
     """
+    check_header(frame)
     return _without(frame, labels, "labels"), cells.plain(frame[labels])
 
 
@@ -213,6 +228,7 @@ def check_frame(frame: Any) -> Any:
     Raises:
         DataError: it has no rows or columns, or duplicate column names.
     """
+    check_header(frame)
     frame = frame.rename(columns=str)
     names = list(frame.columns)
     if not names or not len(frame):
@@ -221,6 +237,17 @@ def check_frame(frame: Any) -> Any:
         if names.count(name) > 1:
             raise DataError(f"The table has {names.count(name)} columns named '{name}'; give each its own name.")
     return frame
+
+
+def row_labels(frame: Any) -> tuple[str, ...]:
+    """The labels of the rows of a table; none if they are only numbered from 0.
+
+    Example:
+        >>> row_labels(cells.pandas().DataFrame({"a": [1, 2]}, index=["x", "y"]))
+        ('x', 'y')
+    """
+    numbered = frame.index.equals(cells.pandas().RangeIndex(len(frame)))
+    return () if numbered else tuple(map(str, frame.index))
 
 
 def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> TableTransform:
@@ -256,6 +283,8 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     columns = []
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
+        if framed:
+            column = remembered(column, getattr(series[name][0], "dtype", ""))
         if not framed or binary:  # arrays are decoded to plain floats
             column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}
         columns.append(
@@ -276,7 +305,7 @@ def remarks(
                        ("sequence", "of sequences")):  # fmt: skip
         count = sum(c["kind"] == kind for c in transform.columns)
         notes += [f"{count} column{'s' if count > 1 else ''} {what}"] if count else []
-    zoned = [c["name"] for c in transform.columns if c["dtype"] == "utc"]
+    zoned = [c["name"] for c in transform.columns if c["dtype"] == "utc" and "pandas" not in c]
     notes += [f"times were converted to UTC: {cells.listed(zoned)}"] if zoned else []
     longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
     notes += [f"'{n}' has sequences of at most {t} steps; shorter ones are padded" for n, t in longest.items()]
