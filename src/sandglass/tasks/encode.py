@@ -46,6 +46,5 @@ class Encode(Task):
         arrays["index"] = np.concatenate([np.arange(len(s)) for s in splits.values()])
         if len(data.splits) > 1:
             arrays["split"] = np.repeat(list(splits), [len(s) for s in splits.values()])
-        return Outcome(
-            f"{len(z):,} codes of {z.shape[1]} number{'s' * (z.shape[1] != 1)}", arrays=arrays, classes=data.classes
-        )
+        size = f"{z.shape[1]} number{'s' * (z.shape[1] != 1)}"
+        return Outcome(f"{len(z):,} codes of {size}", arrays=arrays, classes=data.classes)

@@ -26,6 +26,7 @@ ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 _LARGEST = 2**33  # cells
 _TAIL = 1.5  # skewness of a log-normal with standard deviation 0.44; a normal distribution has 0, an exponential one 2
 
+_UNTYPED = "read from text"  # a file without types, whose columns need none back
 _PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that matches PADDED
 
 
@@ -77,6 +78,7 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
         raise DataError(f"{name} is not a table: it has lines with more cells than the first line.")
     if bare:
         notes += (f"{name} has no header, as its first line has numbers: columns are named c1 to c{len(header)}",)
+    frame.attrs[_UNTYPED] = True
     return frame, notes
 
 
@@ -283,7 +285,7 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     columns = []
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
-        if framed:
+        if framed and not train.attrs.get(_UNTYPED):
             column = remembered(column, getattr(series[name][0], "dtype", ""))
         if not framed or binary:  # arrays are decoded to plain floats
             column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}
