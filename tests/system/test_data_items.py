@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from types import SimpleNamespace
 from typing import Any
 
@@ -152,7 +153,19 @@ class Broken(Given):
         (Given([(a, b) for a, b in zip(PICTURES, PICTURES, strict=True)]), "pairs of pictures.*given="),
         (Given([{"image": PICTURES[0]}, {"img": PICTURES[1]}]), "Item 1 has no key 'image'. Its keys: 'img'"),
         (Given([PICTURES[0], {"img": PICTURES[1]}]), "mappings and others are not"),
-        (Given([{"image": {"bytes": b"x", "path": "a.png"}}]), "not decoded.*cast_column"),
+        (Given([{"image": {"bytes": b"x", "path": "a.png"}}]), "None of the 1 pictures can be read"),
+        (Given([{"image": {"bytes": None, "path": "a.png"}}]), "picture 0 is not a picture or the content"),
+        (Given([{"image": x, "label": None if i == 3 else 1} for i, x in enumerate(PICTURES)]),
+         "1 of the 24 labels of 'train' are missing, the first is number 3.*labels=False"),
+        (Hub([{"image": x, "label": -(i == 3)} for i, x in enumerate(PICTURES)], ["a", "b"]), "1 of the 24 labels"),
+        ({"image": PICTURES, "label": [1, 2]}, "different lengths: 'image' 24, 'label' 2"),
+        ([None, None], "2 of the 2 items of 'train' are None"),
+        ([(Given, 1)], "object values"),
+        (np.float32(3), "cannot be read"),
+        (torch.tensor(1.0), "a single number"),
+        (pd.DataFrame({"a": pd.period_range("2020", periods=20, freq="D")}), r"period\[D\] values; turn it into"),
+        ([], "list cannot be read"),
+        (["nowhere/a.png", "nowhere/b.png"], "None of the 2 pictures can be read. The first: nowhere/a.png"),
         (Given([{"meta": {"a": 1}, "when": object()}]), "no picture or array.*'meta', 'when'"),
         (Given([({"image": PICTURES[0]}, 1)]), "tuples of mappings.*'image'"),
         (Given([(PICTURES[0], 1), (PICTURES[1],)]), "fewer parts"),
@@ -170,6 +183,49 @@ def test_what_cannot_be_read_is_one_line(source: Any, says: str) -> None:
     with pytest.raises(DataError, match=says) as caught:
         whole(source)
     assert "\n" not in str(caught.value)
+
+
+def content(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_pictures_in_tables_and_as_files(tmp_path) -> None:
+    """What ``to_pandas`` and the Parquet files of a hub give, and lists of paths."""
+    kinds = [i % 2 for i in range(N)]
+    data = whole(pd.DataFrame({"image": PICTURES, "label": kinds}))
+    assert same_pixels(data) and data.classes == ("0", "1")
+    packed = [{"bytes": content(picture), "path": None} for picture in PICTURES]
+    assert same_pixels(whole(Given([{"image": x, "label": 1} for x in packed])))
+    assert same_pixels(whole([{"image": x["bytes"]} for x in packed]))
+    pd.DataFrame({"picture": packed, "label": kinds, "text": "a"}).to_parquet(tmp_path / "t.parquet")
+    for options in ({}, {"image": "picture"}):
+        data = whole(tmp_path / "t.parquet", **options)
+        assert same_pixels(data) and data.classes == ("0", "1")
+        assert load_data(**data.source).fingerprint == data.fingerprint
+    with pytest.raises(DataError, match=r"no key 'pictur' for image. Did you mean 'picture'"):
+        whole(tmp_path / "t.parquet", image="pictur")
+    paths = []
+    for i, picture in enumerate(PICTURES):
+        paths.append(tmp_path / f"{i}.png")
+        picture.save(paths[-1])
+    assert same_pixels(whole(paths)) and same_pixels(whole([str(path) for path in paths]))
+    assert whole(paths, labels=kinds).train.y.tolist() == kinds
+
+
+def test_rows_with_names() -> None:
+    rows = np.array([(i, i / 7) for i in range(N)], dtype=[("a", int), ("b", float)])
+    assert [c["name"] for c in whole(rows).transform.columns] == ["a", "b"]
+    assert whole([{0: x, 1: "a"} for x in PICTURES]).notes == ("other keys than '0' were left out: '1'",)
+
+
+def test_a_split_whose_labels_are_hidden() -> None:
+    def items(some: list[Any], label: int | None = None) -> Hub:
+        return Hub([{"image": x, "label": i % 2 if label is None else label} for i, x in enumerate(some)], ["a", "b"])
+
+    data = load_data({"train": items(PICTURES[:16]), "test": items(PICTURES[16:], -1)}, validation=0)
+    assert data.splits["test"].y is None and data.train.y.tolist() == [i % 2 for i in range(16)]
 
 
 def test_pairs_of_pictures_as_the_message_says() -> None:

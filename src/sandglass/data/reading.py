@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from sandglass.data import cells
 from sandglass.data.sources import archives, folders, images, items, memory, numpy_files, saved, tables
 from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Raw
@@ -50,8 +51,10 @@ def read(
     path = Path(source).expanduser() if is_path(source) else None
     if labels_from_names is not None and not is_folder(source):
         raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
-    if image is not None and not (items.are_items(source) or isinstance(source, Mapping) or (path and path.is_dir())):
-        raise ConfigError("image names a key of a dataset's items, or a column of a saved dataset; leave it out here.")
+    if image is not None and not _has_columns(source, path):
+        raise ConfigError("image names a key of items, or a column of pictures in a saved dataset or a .parquet file.")
+    if isinstance(source, np.ndarray) and source.dtype.names:
+        source = cells.pandas().DataFrame(source)
     if _is_known(source):
         return _read_known(source, labels)
     if path is not None:
@@ -62,8 +65,6 @@ def read(
         title = archives.stem(path) if path.is_file() else path.name
         if path.is_dir() and saved.is_saved(path):
             return images.shown(title), str(path), saved.read_saved(path, labels, options, pictured, image)
-        if image is not None:
-            raise ConfigError("image names a column of a saved dataset; this folder holds picture files.")
         if is_folder(path):
             folder, notes = archives.unpack(path) if path.is_file() else (path, ())
             raw = folders.read_folder(
@@ -71,7 +72,7 @@ def read(
                 **folders.for_pictures(options), **pictured,
             )  # fmt: skip
             return images.shown(title), str(path), replace(raw, notes=(*notes, *raw.notes))
-        return images.shown(title), str(path), _read_file(path, labels, options, pictured)
+        return images.shown(title), str(path), _read_file(path, labels, options, pictured, image)
     splits = {"train": source} if items.are_items(source) else None
     if isinstance(source, Mapping) and not hasattr(source, "columns"):
         splits = items.by_split(source)
@@ -83,6 +84,8 @@ def read(
     if isinstance(source, tuple) and len(source) == 2:
         return "arrays", None, memory.read_pairs(memory.labelled({"train": source}, labels), **options)
     if hasattr(source, "columns"):
+        if (rows := items.of_frame(tables.as_frame(source), image)) is not None:
+            return "items", None, items.read({"train": rows}, labels, image, options, pictured)
         pairs = {"train": (tables.as_frame(source), None)}
         return "table", None, memory.read_pairs(memory.labelled(pairs, labels), **options)
     if isinstance(source, Tensor | np.ndarray) or (isinstance(source, list) and source):
@@ -131,13 +134,24 @@ def is_folder(source: Any) -> bool:
     return path.is_dir() or (path.is_file() and archives.is_archive(path))
 
 
-def _read_file(path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
+def _has_columns(source: Any, path: Path | None) -> bool:
+    """Whether the examples of a source can be one of several columns."""
+    if path is not None:
+        return path.suffix.lower() in (".parquet", ".feather") or (path.is_dir() and saved.is_saved(path))
+    return items.are_items(source) or isinstance(source, Mapping) or hasattr(source, "columns")
+
+
+def _read_file(
+    path: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any], image: str | None = None
+) -> Raw:
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         pairs = numpy_files.read_numpy(path, labels)
         return memory.read_pairs(memory.labelled(pairs, None if isinstance(labels, str) else labels), **options)
     if suffix in tables.ENDINGS and path.is_file():
         table, notes = tables.read_file(path)
+        if (rows := items.of_frame(table, image)) is not None:
+            return items.read({"train": rows}, labels, image, options, pictured).noted(*notes)
         return memory.read_pairs(memory.labelled({"train": (table, None)}, labels), **options).noted(*notes)
     if images.is_picture(path) and path.is_file():
         item = Item(path, images.shown(path.name))

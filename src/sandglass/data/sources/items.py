@@ -5,6 +5,7 @@ Nothing but indexing is asked of a dataset, so any map-style one will do: of PyT
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -16,7 +17,7 @@ import numpy as np
 from torch import Tensor
 
 from sandglass.data import cells
-from sandglass.data.sources import folders, memory
+from sandglass.data.sources import folders, images, memory, saved
 from sandglass.data.sources.label_table import LABELS
 from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import SPLITS, Raw
@@ -40,11 +41,30 @@ def are_items(source: Any) -> bool:
         return False
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         return False
-    if not isinstance(source, list):
-        return True
+    if not isinstance(source, list) or not source:
+        return not isinstance(source, list)
     first = next((item for item in source if item is not None), None)
-    parts = first[:1] if isinstance(first, tuple | list) else []
-    return is_picture(first) or isinstance(first, Mapping) or any(is_picture(p) or np.ndim(p) > 0 for p in parts)
+    part = first[0] if isinstance(first, tuple | list) and first else first
+    if first is None or is_picture(part) or isinstance(part, Mapping):
+        return True
+    named = isinstance(first, str | Path) and images.is_picture(first)
+    return named or (part is not first and np.ndim(part) > 0)
+
+
+def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | None:
+    """The rows of a DataFrame as items, if it has a column of pictures, of the content of files or named ``image``.
+
+    Raises:
+        DataError: it has no such column.
+    """
+    if image is None and not any(_holds_pictures(frame[name]) for name in frame.columns if frame[name].dtype == object):
+        return None
+    return frame.to_dict("records")
+
+
+def _holds_pictures(column: Any) -> bool:
+    first = next((value for value in column if value is not None), None)
+    return is_picture(first) or isinstance(first, bytes) or (isinstance(first, Mapping) and "bytes" in first)
 
 
 def by_split(source: Mapping[Any, Any]) -> dict[str, Any] | None:
@@ -58,8 +78,11 @@ def by_split(source: Mapping[Any, Any]) -> dict[str, Any] | None:
         return {SPLITS[str(k)]: v for k, v in source.items()} if all(map(are_items, source.values())) else None
     named = [key for key in source if isinstance(key, str)]
     sizes = {len(v) for v in source.values() if hasattr(v, "__len__") and not isinstance(v, str)}
-    if len(named) != len(source) or len(sizes) != 1 or not set(named) & {*IMAGES, *LABELS}:
+    if len(named) != len(source) or not sizes or not set(named) & {*IMAGES, *LABELS}:
         return None
+    if len(sizes) > 1:
+        lengths = ", ".join(f"'{key}' {len(value)}" for key, value in source.items() if hasattr(value, "__len__"))
+        raise DataError(f"The columns have different lengths: {lengths}; give one value per example.")
     return {"train": [dict(zip(named, row, strict=True)) for row in zip(*source.values(), strict=True)]}
 
 
@@ -103,9 +126,8 @@ def read(
             return memory.read_pairs(memory.labelled(pairs, labels), **options)
         parts = {split: _columns(found, x, y) for split, found in every.items()}
         left = [key for key in first if key not in (x, y)]
-        notes = [
-            f"other keys than {cells.listed([k for k in (x, y) if k])} were left out: {cells.listed(left)}"
-        ] * bool(left)
+        used = cells.listed(key for key in (x, y) if key is not None)
+        notes = [f"other keys than {used} were left out: {cells.listed(left)}"] if left else []
         names = _class_names(splits["train"], y)
     elif image is not None or isinstance(labels, str):
         raise DataError("image and labels name keys of items that are mappings, which these are not.")
@@ -145,18 +167,12 @@ def is_picture(x: Any) -> bool:
 
 def _read(parts: Mapping[str, Columns], names: Sequence[str], options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
     """Examples and labels, read as pictures or as arrays."""
+    parts = {split: replace(part, y=_known(part.y, split, bool(names))) for split, part in parts.items()}
     first = parts["train"].x[0]
-    if is_picture(first) or isinstance(first, str | Path):
-        raw = folders.read_items(
-            {split: _of_pictures(part, split, len(parts) > 1) for split, part in parts.items()},
-            **folders.for_pictures(options),
-            **pictured,
-        )
-    elif isinstance(first, Mapping | bytes):
-        raise DataError(
-            "The pictures are not decoded; give Pillow pictures, arrays or paths. Of a Hugging Face dataset: "
-            "dataset.cast_column(name, datasets.Image())."
-        )
+    if is_picture(first) or isinstance(first, str | Path | bytes | Mapping):
+        with tempfile.TemporaryDirectory(prefix="sandglass-") as place:
+            listed = {split: _of_pictures(part, split, Path(place)) for split, part in parts.items()}
+            raw = folders.read_items(listed, **folders.for_pictures(options), **pictured)
     else:
         raw = memory.read_pairs({s: (memory.stack(part.x), part.y) for s, part in parts.items()}, **options)
     if not names or not raw.classes:
@@ -164,15 +180,38 @@ def _read(parts: Mapping[str, Columns], names: Sequence[str], options: dict[str,
     return replace(raw, classes=tuple(names[int(c)] for c in raw.classes))
 
 
-def _of_pictures(part: Columns, split: str, several: bool) -> list[Item]:
-    y = [None] * len(part.x) if part.y is None else [_class(value) for value in part.y]
+def _known(y: Any, split: str, named: bool) -> list[Any] | None:
+    """The classes of a split, None if all are missing; a class of -1 is missing where the classes have names.
+
+    Raises:
+        DataError: some are missing.
+    """
+    if y is None:
+        return None
+    found = [_class(value) for value in y]
+    missing = [value is None or (named and value == -1) for value in found]
+    if any(missing) and not all(missing):
+        raise DataError(
+            f"{sum(missing)} of the {len(found)} labels of '{split}' are missing, the first is number "
+            f"{missing.index(True)}; remove those examples, or leave the labels out: labels=False."
+        )
+    return None if all(missing) else found
+
+
+def _of_pictures(part: Columns, split: str, place: Path) -> list[Item]:
+    """Items of pictures, paths, or the content of files, which is written below a folder."""
+    y = [None] * len(part.x) if part.y is None else part.y
     if len(y) != len(part.x):
         raise DataError(f"'{split}' has {len(part.x)} examples and {len(y)} labels; give one label per example.")
-    name = f"{split} picture" if several else "picture"
-    odd = next((i for i, x in enumerate(part.x) if not (is_picture(x) or isinstance(x, str | Path))), None)
-    if odd is not None:
-        raise DataError(f"Item {odd} of '{split}' has a {type(part.x[odd]).__name__} where others have a picture.")
-    return [Item(x, f"{name} {i}", label) for i, (x, label) in enumerate(zip(part.x, y, strict=True))]
+    listed = []
+    for i, (x, label) in enumerate(zip(part.x, y, strict=True)):
+        name = images.shown(x) if isinstance(x, str | Path) else f"{split} {i}" if split != "train" else f"picture {i}"
+        if isinstance(x, Mapping | bytes):
+            x = saved.written(place / f"{split}-{i}", {"bytes": x} if isinstance(x, bytes) else x, name)
+        elif not (is_picture(x) or isinstance(x, str | Path)):
+            raise DataError(f"Item {i} of '{split}' has a {type(x).__name__} where others have a picture.")
+        listed.append(Item(x, name, label))
+    return listed
 
 
 def _keys(item: Mapping[Any, Any], labels: Any, image: str | None) -> tuple[str | None, str | None]:

@@ -33,6 +33,8 @@ def read_pairs(
         transform: a fitted transform, or None.
     """
     for split, (x, y) in pairs.items():
+        if not getattr(x, "shape", True):
+            raise DataError(f"'{split}' is a single number; give rows (N, D) or pictures (N, H, W).")
         if y is not None and len(y) != len(x):
             raise DataError(f"'{split}' has {len(x)} examples and {len(y)} labels; give one label per example.")
     pairs = {s: pair for s, pair in pairs.items() if s == "train" or len(pair[0])}

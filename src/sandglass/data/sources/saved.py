@@ -138,7 +138,7 @@ def _pictures(
             y = part.column(labels).to_pylist() if labels else [None] * part.num_rows
             y = [None if classes and v == -1 else v for v in y]  # -1 means unlabelled
             files = [
-                _written(Path(place) / f"{split}-{i}", cell, f"row {i} of '{column}'")
+                written(Path(place) / f"{split}-{i}", cell, f"row {i} of '{column}'")
                 for i, cell in enumerate(part.column(column).to_pylist())
             ]
             items[split] = [Item(f, f"{split} {i}", v) for i, (f, v) in enumerate(zip(files, y, strict=True))]
@@ -146,10 +146,17 @@ def _pictures(
     return replace(raw, classes=tuple(classes[int(c)] for c in raw.classes)) if classes else raw
 
 
-def _written(path: Path, cell: Any, name: str) -> Path:
+def written(path: Path, cell: Any, name: str) -> Path:
+    """Writes the content of a picture file, ``{"bytes": ...}``, and returns its path.
+
+    Raises:
+        DataError: it holds no content.
+    """
     content = cell.get("bytes") if isinstance(cell, dict) else None
     if not isinstance(content, bytes):
-        raise DataError(f"{name} holds a path, not a picture; save the dataset with its pictures embedded.")
+        raise DataError(
+            f"{name} is not a picture or the content of a file; save the dataset with its pictures embedded."
+        )
     endings = {b"\x89PN": ".png", b"\xff\xd8\xff": ".jpg"}
     path = path.with_suffix(endings.get(content[:3], ""))
     path.write_bytes(content)
