@@ -154,7 +154,7 @@ class Broken(Given):
         (Given([{"image": PICTURES[0]}, {"img": PICTURES[1]}]), "Item 1 has no key 'image'. Its keys: 'img'"),
         (Given([PICTURES[0], {"img": PICTURES[1]}]), "mappings and others are not"),
         (Given([{"image": {"bytes": b"x", "path": "a.png"}}]), "None of the 1 pictures can be read"),
-        (Given([{"image": {"bytes": None, "path": "a.png"}}]), "picture 0 is not a picture or the content"),
+        (Given([{"image": {"bytes": None, "path": "a.png"}}]), "picture 0 holds a path, not a picture"),
         (Given([{"image": x, "label": None if i == 3 else 1} for i, x in enumerate(PICTURES)]),
          "1 of the 24 labels of 'train' are missing, the first is number 3.*labels=False"),
         (Hub([{"image": x, "label": -(i == 3)} for i, x in enumerate(PICTURES)], ["a", "b"]), "1 of the 24 labels"),
@@ -212,6 +212,15 @@ def test_pictures_in_tables_and_as_files(tmp_path) -> None:
         picture.save(paths[-1])
     assert same_pixels(whole(paths)) and same_pixels(whole([str(path) for path in paths]))
     assert whole(paths, labels=kinds).train.y.tolist() == kinds
+
+
+def test_tables_of_pictures_by_split() -> None:
+    kinds = [i % 2 for i in range(N)]
+    frame = pd.DataFrame({"image": PICTURES, "label": kinds})
+    data = load_data({"train": frame[:16], "test": frame[16:]}, validation=0)
+    assert len(data.splits["test"]) == 8 and data.classes == ("0", "1")
+    words = whole([{"x": "red", "data": i / 7, "label": "a"} for i in range(N)])
+    assert words.transform.frame, "texts that are no file names are cells"
 
 
 def test_rows_with_names() -> None:

@@ -90,6 +90,17 @@ def test_a_table_of_file_names(tmp_path: Path, file: str, lines: list[str], labe
     assert not any("--labels" in note for note in whole(folder, labels=False).notes)
 
 
+def test_names_that_could_mislead(tmp_path: Path) -> None:
+    """A picture called like a column, a column with a colon, and class names in one Unicode form."""
+    folder = flat(tmp_path / "p", lambda i: f"{'kind' if i == 0 else i}.png")
+    csv(folder / "m.csv", ["id,kind,a:b", "kind,cat,x", *(f"{i},cat,x" for i in range(1, N))])
+    assert whole(folder, labels="m.csv:kind").classes == ("cat",)
+    data = whole(folder, labels="m.csv:a:b")
+    assert data.classes == ("x",) and load_data(**data.source).classes == ("x",)
+    flat(tmp_path / "q", lambda i: f"cafe\u0301_{i}.png" if i % 2 else f"caf\u00e9_{i}.png")
+    assert whole(tmp_path / "q", labels_from_names="{label}_*").classes == ("caf\u00e9",)
+
+
 def test_numbers_are_classes_in_their_order(tmp_path: Path) -> None:
     folder = flat(tmp_path / "p", lambda i: f"{i}.png")
     csv(folder / "m.csv", ["id,label", *(f"{i},{i % 12}" for i in range(N))])

@@ -64,6 +64,8 @@ def read(
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
         if path.is_dir() and saved.is_saved(path):
+            if labels_from_names is not None:
+                raise ConfigError("A saved dataset names its labels by a column: labels=COLUMN (--labels COLUMN).")
             return images.shown(title), str(path), saved.read_saved(path, labels, options, pictured, image)
         if is_folder(path):
             folder, notes = archives.unpack(path) if path.is_file() else (path, ())

@@ -47,8 +47,7 @@ def are_items(source: Any) -> bool:
     part = first[0] if isinstance(first, tuple | list) and first else first
     if first is None or is_picture(part) or isinstance(part, Mapping):
         return True
-    named = isinstance(first, str | Path) and images.is_picture(first)
-    return named or (part is not first and np.ndim(part) > 0)
+    return _is_path(first) or (part is not first and np.ndim(part) > 0)
 
 
 def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | None:
@@ -57,9 +56,10 @@ def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | 
     Raises:
         DataError: it has no such column.
     """
-    if image is None and not any(_holds_pictures(frame[name]) for name in frame.columns if frame[name].dtype == object):
+    if image is None and not any(_holds_pictures(column) for _, column in frame.items() if column.dtype == object):
         return None
-    return frame.to_dict("records")
+    rows: list[Mapping[str, Any]] = frame.to_dict("records")
+    return rows
 
 
 def _holds_pictures(column: Any) -> bool:
@@ -75,7 +75,8 @@ def by_split(source: Mapping[Any, Any]) -> dict[str, Any] | None:
         {'train': [{'image': 'a.png', 'label': 0}, {'image': 'b.png', 'label': 1}]}
     """
     if source and all(str(key) in SPLITS for key in source):
-        return {SPLITS[str(k)]: v for k, v in source.items()} if all(map(are_items, source.values())) else None
+        found = {SPLITS[str(k)]: of_frame(v) if hasattr(v, "columns") else v for k, v in source.items()}
+        return found if all(are_items(value) for value in found.values()) else None
     named = [key for key in source if isinstance(key, str)]
     sizes = {len(v) for v in source.values() if hasattr(v, "__len__") and not isinstance(v, str)}
     if len(named) != len(source) or not sizes or not set(named) & {*IMAGES, *LABELS}:
@@ -229,12 +230,16 @@ def _keys(item: Mapping[Any, Any], labels: Any, image: str | None) -> tuple[str 
     able = [key for key, value in item.items() if key != y and (is_picture(value) or np.ndim(_array(value)) > 1)]
     flat = [key for key, value in item.items() if key != y and np.ndim(_array(value)) == 1]
     able = able or (flat if len(flat) == len([key for key in item if key != y]) else [])
-    named = [key for key in IMAGES if key in able] or [k for k in IMAGES if isinstance(item.get(k), str | Path)][:1]
+    named = [key for key in IMAGES if key in able] or [key for key in IMAGES if _is_path(item.get(key))]
     if len(able) > 1 and not named:
         raise DataError(f"The items have several pictures or arrays; name the one to model, image='{able[0]}'. "
                         f"Their keys: {cells.listed(item)}.")  # fmt: skip
     undecoded = [k for k in IMAGES if isinstance(item.get(k), Mapping | bytes)]
     return next(iter([*named, *able, *undecoded]), None), y
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and images.is_picture(value)
 
 
 def _array(value: Any) -> Any:
@@ -258,7 +263,7 @@ def _is_class(value: Any) -> bool:
 
 def _columns(found: Sequence[Mapping[Any, Any]], x: str, y: str | None) -> Columns:
     """The examples and classes of items that are mappings."""
-    for key in filter(None, (x, y)):
+    for key in (x, y) if y is not None else (x,):
         lacking = next((i for i, item in enumerate(found) if key not in item), None)
         if lacking is not None:
             raise DataError(f"Item {lacking} has no key '{key}'. Its keys: {cells.listed(found[lacking])}.")

@@ -12,7 +12,7 @@ from typing import Any
 
 from sandglass.data import cells
 from sandglass.data.sources import tables
-from sandglass.data.sources.images import shown
+from sandglass.data.sources.images import is_picture, shown
 from sandglass.data.sources.layouts import Item
 from sandglass.errors import DataError
 from sandglass.registry import nearest
@@ -32,22 +32,23 @@ class LabelTable:
     name: str
     column: str
     rows: list[tuple[str, Any]]
-    items: list[Item]
+    names: _Names
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path, column: str | None, items: list[Item]) -> LabelTable:
         """Reads a file and finds its columns."""
-        frame = _with_header(_frame(path), items)
+        names = _Names(items)
+        frame = _with_header(_frame(path), names)
         name = shown(path.name)
         texts = {str(c): _texts(frame[c]) for c in frame.columns}
-        key = _key_of(texts, items)
+        key = _key_of(texts, names)
         if key is None:
             first = next(iter(items)).name
             raise DataError(f"{name} has no column with the file names of the pictures, such as {first}. "
                             f"It has: {cells.listed(texts)}.")  # fmt: skip
         column = _column_of(name, column, [c for c in texts if c != key])
-        return cls(name, column, list(zip(texts[key], _classes(frame[column]), strict=True)), items)
+        return cls(name, column, list(zip(texts[key], _classes(frame[column]), strict=True)), names)
 
     def classes(self) -> Iterator[tuple[Item, Any]]:
         """Each picture with its class.
@@ -55,12 +56,12 @@ class LabelTable:
         Raises:
             DataError: a picture has two classes, or a name is that of several pictures.
         """
-        names, twice = _Names(self.items), 0
+        twice = 0
         given: dict[int, tuple[Item, Any]] = {}
         extra: list[str] = []
         example = ""
         for text, value in self.rows:
-            found = names.find(text)
+            found = self.names.find(text)
             if len(found) > 1:
                 raise DataError(
                     f"{self.name} has '{text}', which is the name of {len(found)} pictures, {found[0].name} and "
@@ -122,17 +123,16 @@ def _frame(path: Path) -> Any:
         raise DataError(f"{name} cannot be read for labels; give a file that ends in {', '.join(ENDINGS)}.")
     try:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{name} is not a file of JSON lines: {' '.join(str(error).split())}.") from error
     if not rows or not all(isinstance(row, Mapping) for row in rows):
         raise DataError(f'{name} must have a JSON object in each line, such as {{"file_name": "1.png", "label": 0}}.')
     return cells.pandas().DataFrame(rows)
 
 
-def _with_header(frame: Any, items: Sequence[Item]) -> Any:
+def _with_header(frame: Any, names: _Names) -> Any:
     """A table whose first line was read as its header though it names a picture, with names of columns instead."""
-    names = _Names(items)
-    if not any(names.find(str(c)) for c in frame.columns):
+    if not any(is_picture(str(c)) and names.find(str(c)) for c in frame.columns):
         return frame
     pandas = cells.pandas()
     first = pandas.DataFrame([list(frame.columns)], columns=frame.columns).astype(object)
@@ -157,9 +157,8 @@ def _classes(column: Any) -> list[Any]:
     return found
 
 
-def _key_of(texts: Mapping[str, list[str]], items: Sequence[Item]) -> str | None:
+def _key_of(texts: Mapping[str, list[str]], names: _Names) -> str | None:
     """The column with the names of the most pictures."""
-    names = _Names(items)
     counts = {column: sum(bool(v) and bool(names.find(v)) for v in values) for column, values in texts.items()}
     best = max(counts, key=lambda c: (counts[c], c.lower() in _NAMES), default=None)
     return best if best is not None and counts[best] else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -116,7 +117,7 @@ def from_names(items: Splits, pattern: str) -> Labelled:
     def named(split: str, item: Item) -> Any:
         name = item.key.replace(os.sep, "/")
         found = expression.fullmatch(name if "/" in pattern else name.rsplit("/", 1)[-1])
-        return found["label"] if found else None
+        return unicodedata.normalize("NFC", shown(found["label"])) if found else None
 
     return _given(items, named, f"name that matches '{pattern}'")
 
@@ -149,8 +150,8 @@ def from_file(items: Splits, labels: str, folder: Path) -> Labelled:
 
 def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, tuple[str, ...]]], str | None]:
     """The files that ``labels`` names, each with the splits it is for, and the column."""
-    file, _, column = labels.rpartition(":")
-    for name, wanted in ((labels, None), *([(file, column)] if file else [])):
+    cuts = [i for i in range(len(labels) - 1, 0, -1) if labels[i] == ":"]  # both names may have colons of their own
+    for name, wanted in ((labels, None), *((labels[:i], labels[i + 1 :]) for i in cuts)):
         name = os.path.expanduser(name)
         if (path := folder / name).is_file():
             return [(path, tuple(items))], wanted
@@ -160,8 +161,9 @@ def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, tu
             return own, wanted
         if Path(name).is_file():
             return [(Path(name), tuple(items))], wanted
+    file = shown(labels[: cuts[0]] if cuts else labels)
     raise NotFoundError(
-        f"There is no file '{shown(file or labels)}' with labels in {shown(folder)} or here; give labels as FILE or "
+        f"There is no file '{file}' with labels in {shown(folder)} or here; give labels as FILE or "
         "FILE:COLUMN, file names with classes as labels_from_names, or class folders."
     )
 

@@ -154,9 +154,7 @@ def written(path: Path, cell: Any, name: str) -> Path:
     """
     content = cell.get("bytes") if isinstance(cell, dict) else None
     if not isinstance(content, bytes):
-        raise DataError(
-            f"{name} is not a picture or the content of a file; save the dataset with its pictures embedded."
-        )
+        raise DataError(f"{name} holds a path, not a picture; save the dataset with its pictures embedded.")
     endings = {b"\x89PN": ".png", b"\xff\xd8\xff": ".jpg"}
     path = path.with_suffix(endings.get(content[:3], ""))
     path.write_bytes(content)

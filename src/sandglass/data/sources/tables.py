@@ -26,7 +26,7 @@ ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 _LARGEST = 2**33  # cells
 _TAIL = 1.5  # skewness of a log-normal with standard deviation 0.44; a normal distribution has 0, an exponential one 2
 
-_UNTYPED = "read from text"  # a file without types, whose columns need none back
+_MADE = "types of columns"  # an attribute of a DataFrame: the types that reading chose, which need not come back
 _PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that matches PADDED
 
 
@@ -78,7 +78,7 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
         raise DataError(f"{name} is not a table: it has lines with more cells than the first line.")
     if bare:
         notes += (f"{name} has no header, as its first line has numbers: columns are named c1 to c{len(header)}",)
-    frame.attrs[_UNTYPED] = True
+    frame.attrs[_MADE] = ("Int64", "Float64", "boolean", "string")
     return frame, notes
 
 
@@ -151,7 +151,9 @@ def to_frame(table: Any, *, plain: bool = False) -> Any:
     kinds = {getattr(pyarrow, f"{u}int{n}")(): getattr(pandas, f"{u.upper()}Int{n}Dtype")()
              for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
     kinds[pyarrow.bool_()] = pandas.BooleanDtype()
-    return table.to_pandas(types_mapper=kinds.get, ignore_metadata=plain)
+    frame = table.to_pandas(types_mapper=kinds.get, ignore_metadata=plain)
+    frame.attrs[_MADE] = [str(kind) for kind in kinds.values()]
+    return frame
 
 
 def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
@@ -285,8 +287,9 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     columns = []
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
-        if framed and not train.attrs.get(_UNTYPED):
-            column = remembered(column, getattr(series[name][0], "dtype", ""))
+        made = train.attrs.get(_MADE, ()) if framed else ()
+        if framed and (dtype := str(getattr(series[name][0], "dtype", ""))) not in made:
+            column = remembered(column, dtype)
         if not framed or binary:  # arrays are decoded to plain floats
             column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}
         columns.append(
