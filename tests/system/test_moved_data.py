@@ -161,6 +161,20 @@ def test_data_that_changed_where_it_is(cli: Cli, tmp_path: Path) -> None:
         sandglass.resume("run", epochs=2)
 
 
+def test_a_sweep_finds_moved_data(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    table_of(tmp_path / "t.csv")
+    words = ["vae", "--data", "t.csv", *SMALL[:-1], "--epochs", "1", "--vary", "lr=1e-3,1e-2", "--sampler", "random"]
+    code, _, err = cli("sweep", *words, "--trials", "1", "-o", "swept")
+    assert code == 0, err
+    (tmp_path / "t.csv").rename(tmp_path / "moved.csv")
+    code, _, err = cli("sweep", "--resume", "swept", "--trials", "2")
+    assert code == 66 and "--data PLACE" in err and err.count("\n") == 1
+    code, _, err = cli("sweep", "--resume", "swept", "--trials", "2", "--data", "moved.csv")
+    assert code == 0, err
+    assert "moved.csv" in (tmp_path / "swept" / "sweep.yaml").read_text()
+
+
 def test_a_place_that_does_not_exist(cli: Cli, moved: tuple) -> None:
     for words in (["evaluate"], ["report"], ["encode"]):
         code, _, err = cli(*words, moved[0], "--data", "nowhere")

@@ -167,7 +167,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
     if plan is not None:
         say(plan.line() + ("" if "--no-report" in given.switches else "; evaluation and report come after"))
     if data.bad:
-        say(f"  note: {BAD_FILES} in the run folder lists every file that could not be read")
+        say(f"  note: {BAD_FILES} in the run folder lists every file that was left out, and why")
     return train_model(
         model,
         data,

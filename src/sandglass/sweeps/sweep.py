@@ -18,7 +18,7 @@ from sandglass.data.trained_on import as_dataset
 from sandglass.engine.options import Training
 from sandglass.engine.processes import check_alone
 from sandglass.engine.train import next_folder
-from sandglass.errors import ConfigError, DataError, SandglassError
+from sandglass.errors import ConfigError, DataError, NotFoundError, SandglassError
 from sandglass.metrics.compared import better, can
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.measure import wanted
@@ -195,13 +195,22 @@ def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, Dataset]
         raise ConfigError(f"The grid of {folder} has {plan.trials} trials; the number cannot be changed to {trials}.")
     if trials is not None and trials < plan.trials:
         raise ConfigError(f"{folder} has {plan.trials} trials; the number can only be increased, not set to {trials}.")
-    if trials is not None and trials != plan.trials:
-        plan = Plan(**{**vars(plan), "trials": trials})
-        storage.write_file(folder / "sweep.yaml", to_yaml(plan.to_dict()))
     if data is None and plan.data is None:
         raise DataError(f"The data of {folder} was passed as a Python object; pass it again as data=...")
     source = dict(plan.data or {})
-    dataset = load_data(source.pop("source"), **source) if data is None else as_dataset(data, None)
+    place = source.pop("source", None)
+    try:
+        dataset = data if isinstance(data, Dataset) else load_data(place if data is None else data, **source)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{str(error).split(' Known datasets')[0]} If the data of {folder} moved, name its new place: --data PLACE "
+            "(in Python, data=PLACE)."
+        ) from error
+    now = {"trials": plan.trials if trials is None else trials, "data": plan.data}
+    if dataset.source and dataset.fingerprint == plan.fingerprint:
+        now["data"] = dict(dataset.source)  # it may have moved
+    if any(getattr(plan, name) != value for name, value in now.items()):
+        storage.write_file(folder / "sweep.yaml", to_yaml(Plan(**{**vars(plan), **now}).to_dict()))
     return Study(folder), dataset
 
 

@@ -47,7 +47,7 @@ def are_items(source: Any) -> bool:
     part = first[0] if isinstance(first, tuple | list) and first else first
     if first is None or is_picture(part) or isinstance(part, Mapping):
         return True
-    return _is_path(first) or (part is not first and np.ndim(part) > 0)
+    return _is_path(first) or (part is not first and np.ndim(_array(part)) > 0)
 
 
 def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | None:
