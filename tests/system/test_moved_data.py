@@ -13,7 +13,10 @@ from PIL import Image
 
 import sandglass
 from sandglass.app.main import main
+from sandglass.comparing.page import heading
 from sandglass.errors import DataError, NotFoundError
+from sandglass.metrics.compared import Ranking
+from sandglass.runs.result import Result
 
 Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "8", "--latent-dim", "2", "--threads", "1", "--no-report"]
@@ -179,3 +182,12 @@ def test_a_place_that_does_not_exist(cli: Cli, moved: tuple) -> None:
     for words in (["evaluate"], ["report"], ["encode"]):
         code, _, err = cli(*words, moved[0], "--data", "nowhere")
         assert code in (2, 66) and err.count("\n") == 1, words
+
+
+def test_titles_of_figures_and_sizes() -> None:
+    """A unit is not repeated, and one number is not several."""
+    ranking = Ranking("bits_per_dim", "", "bits/dim", {"a": [Result("bits_per_dim", 3.0, 0.1, 9, "bits/dim")]})
+    assert heading(ranking) == "bits/dim"
+    assert heading(Ranking("psnr", "", "dB", {"a": [Result("psnr", 3.0, 0.1, 9, "dB")]})) == "PSNR, dB"
+    assert sandglass.load_data(np.arange(40.0)[:, None]).about.endswith("examples of 1 number")
+    assert sandglass.load_data(np.arange(40.0).reshape(20, 2)).about.endswith("examples of 2 numbers")
