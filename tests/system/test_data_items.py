@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sandglass.census.take import inspect
 from sandglass.data.load import load_data
 from sandglass.errors import DataError
 
@@ -204,6 +205,9 @@ def test_pictures_in_tables_and_as_files(tmp_path) -> None:
         data = whole(tmp_path / "t.parquet", **options)
         assert same_pixels(data) and data.classes == ("0", "1")
         assert load_data(**data.source).fingerprint == data.fingerprint
+    for source in (tmp_path / "t.parquet", pd.DataFrame({"image": PICTURES, "label": kinds})):
+        census = inspect(source)
+        assert census.kind == "pictures" and census.facts["examples"] == N
     with pytest.raises(DataError, match=r"no key 'pictur' for image. Did you mean 'picture'"):
         whole(tmp_path / "t.parquet", image="pictur")
     paths = []

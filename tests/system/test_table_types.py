@@ -110,6 +110,8 @@ def test_row_labels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     frame = pd.DataFrame({"a": R.normal(size=N), "b": R.normal(size=N)}, index=[f"p{i}" for i in range(N)])
     assert whole(frame).train.names[:2] == ("p0", "p1")
     assert whole(frame.reset_index(drop=True)).train.names == ()
+    mixed = load_data({"train": frame.reset_index(drop=True), "test": frame[:3]}, validation=0)
+    assert mixed.train.names[:2] == ("0", "1") and mixed.splits["test"].names == ("p0", "p1", "p2")
     model = GenerativeModel("vae", latent_dim=2, epochs=1, random_state=0).fit(frame)
     assert model.reconstruct(frame[::-1]).index.tolist() == frame.index[::-1].tolist()
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,11 @@ OWN = {
     "--recipe": ("NAME", "start from a predefined configuration; `sandglass recipes` lists them"),
     "--config": ("FILE", "options from a YAML file, such as a run's config.yaml; flags override it"),
     "--init-from": ("RUN", "initialise with the weights of another run, or of the network bodies that fit"),
-    "--resume": ("RUN", "resume a run, bit-identical to an uninterrupted one; --epochs can raise the total"),
+    "--resume": (
+        "RUN",
+        "resume a run, bit-identical to an uninterrupted one; --epochs can raise the total, --data name the place of "
+        "moved data",
+    ),
 }
 _SYNONYMS = {
     "--num-epochs": "--epochs", "--max-epochs": "--epochs", "--n-epochs": "--epochs",

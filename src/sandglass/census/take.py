@@ -21,7 +21,7 @@ from sandglass.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.reading import is_folder
-from sandglass.data.sources import archives, images, labelling, numpy_files, tables
+from sandglass.data.sources import archives, images, items, labelling, numpy_files, tables
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.runs.finding import Finding
 
@@ -69,7 +69,7 @@ def inspect(
         if archives.is_archive(path):
             return _archive(path, name or images.shown(archives.stem(path)), labels, labels_from_names, each)
         if path.suffix.lower() in tables.ENDINGS:
-            return _table(lambda: tables.read_file(path), title, labels)
+            return _table(lambda: tables.read_file(path), title, labels, each)
         if images.is_picture(path):
             return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None)
         if path.suffix.lower() == ".npy" and labels is None:
@@ -77,7 +77,7 @@ def inspect(
     if isinstance(source, np.ndarray | Tensor) and source.ndim == 2 and labels is None:
         return _rows(source, name or "rows")
     if hasattr(source, "columns") and not isinstance(source, Dataset):
-        return _table(lambda: (source, ()), name or "table", labels)
+        return _table(lambda: (source, ()), name or "table", labels, each)
     return _loaded(source, labels, name, each)
 
 
@@ -137,11 +137,14 @@ def _pictures(entries: Sequence[Entry], title: str, each: Any, passed: list[tupl
     return Census(title, kind, facts, ordered([*advice.picture_findings(facts)]), sheets)  # type: ignore[arg-type]
 
 
-def _table(read: Any, title: str, labels: Any) -> Census:
+def _table(read: Any, title: str, labels: Any, each: Any) -> Census:
     try:
         frame, notes = read()
+        rows = items.of_frame(frame)
     except DataError as error:
         return _failed(title, error)
+    if rows is not None:
+        return _noted(_loaded(rows, labels, title, each), notes)
     facts = table.table_facts({name: frame.iloc[:, k] for k, name in enumerate(table.headers(frame))})
     if isinstance(labels, str):
         facts |= table.label_facts(frame, labels)

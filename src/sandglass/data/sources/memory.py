@@ -43,7 +43,8 @@ def read_pairs(
     if hasattr(first, "columns"):
         frames = {s: tables.check_frame(x) for s, (x, _) in pairs.items()}
         notes = _beside(frames["train"], transform)
-        parts = {s: Part(f, labels[s], names=tables.row_labels(f)) for s, f in frames.items()}
+        named = any(map(tables.has_row_labels, frames.values()))
+        parts = {s: Part(f, labels[s], names=tuple(map(str, f.index)) if named else ()) for s, f in frames.items()}
         return Raw(parts, classes=classes, notes=notes)
     if size is None and isinstance(transform, ImageTransform):
         unfold: tuple[int, int] | None = transform.size

@@ -243,15 +243,14 @@ def check_frame(frame: Any) -> Any:
     return frame
 
 
-def row_labels(frame: Any) -> tuple[str, ...]:
-    """The labels of the rows of a table; none if they are only numbered from 0.
+def has_row_labels(frame: Any) -> bool:
+    """Whether the rows of a table have labels, not only numbers from 0.
 
     Example:
-        >>> row_labels(cells.pandas().DataFrame({"a": [1, 2]}, index=["x", "y"]))
-        ('x', 'y')
+        >>> has_row_labels(cells.pandas().DataFrame({"a": [1, 2]}, index=["x", "y"]))
+        True
     """
-    numbered = frame.index.equals(cells.pandas().RangeIndex(len(frame)))
-    return () if numbered else tuple(map(str, frame.index))
+    return not frame.index.equals(cells.pandas().RangeIndex(len(frame)))
 
 
 def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> TableTransform:
