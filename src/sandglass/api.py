@@ -238,7 +238,7 @@ def report(
 
     Args:
         run: the run or its folder.
-        data: the run's data, where it was passed as a Python object and is no longer in memory.
+        data: the run's data, or its place, where it moved or was passed as a Python object.
         device: to compute on.
         progress: is told which metric is being computed.
         parts: the objects that the model was built with, such as ``net=...``.

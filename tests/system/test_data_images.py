@@ -55,7 +55,7 @@ def test_class_folders(tmp_path):
         assert split.y.bincount().tolist() == [len(split) // 2] * 2
         assert all(name.startswith(data.classes[y]) for name, y in zip(split.names, split.y.tolist(), strict=True))
     assert load_data(tmp_path, labels=False).train.y is None
-    with pytest.raises(ConfigError, match="class folders"):
+    with pytest.raises(NotFoundError, match="class folders"):
         load_data(tmp_path, labels="cat")
 
 

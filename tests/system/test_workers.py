@@ -22,7 +22,7 @@ from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, MissingPackageError
 from sandglass.tasks.spread import Spread, Worker
-from sandglass.tasks.trained import Trained, of_run, opened
+from sandglass.tasks.trained import Trained, opened
 
 SMALL: dict[str, Any] = {
     "model_options": {"net": {"name": "mlp", "widths": [8]}, "latent_dim": 2},
@@ -68,7 +68,7 @@ def test_pieces_in_any_order_are_the_whole(name: str, run: Path) -> None:
 def test_every_class_is_in_pieces_of_its_own(tmp_path: Path) -> None:
     data = dataset(spec_for("cvae", "row"))
     run = sandglass.train("cvae", data, out=tmp_path / "run", **SMALL)
-    trained = of_run(run, data)
+    trained = opened(run, "cpu", data=data)
     one = task("generate", label="each", number=300, workers=1)
     assert one.work(trained).pieces == 6
     assert len(one(trained).x) == 900  # type: ignore[arg-type]

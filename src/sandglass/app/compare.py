@@ -28,7 +28,10 @@ def compare(words: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders (or latest)")
-    parser.add_argument("--split", help="test (default, if every run has it), validation or train")
+    parser.add_argument(
+        "--data", metavar="SRC", help="the new place of the runs' data, or other data, preprocessed like it"
+    )
+    parser.add_argument("--split", help="test (default, if every run has it), validation, train or all")
     metrics_from(parser)
     parser.add_argument("--group", action="store_true", help="group runs that differ only in the seed")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
@@ -44,8 +47,8 @@ def compare(words: Sequence[str]) -> int:
 
     with telling(quiet=args.json) as tell:
         found = compared(
-            [find_run(run) for run in args.runs], metrics=args.metrics, split=args.split, group=args.group,
-            seed=args.seed, device=settle_device(args.device), out=args.out, progress=tell, **options,
+            [find_run(run) for run in args.runs], metrics=args.metrics, data=args.data, split=args.split,
+            group=args.group, seed=args.seed, device=settle_device(args.device), out=args.out, progress=tell, **options,
         )  # fmt: skip
     if args.json:
         print(strict_json(found.to_dict(), indent=1))
@@ -61,7 +64,7 @@ def show(found: Comparison) -> None:
     for warning in found.warnings:
         say(f"note: {warning}")
     for place, block in enumerate(found.blocks):
-        print("\n" * bool(place) + f"{block.data}, {block.n:,} {block.split} examples\n")
+        print("\n" * bool(place) + f"{block.data}, {block.about}\n")
         figures(block)
     if found.differences:
         print("differences in configuration\n")

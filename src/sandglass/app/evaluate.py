@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sandglass.app.output import metrics_table, table, telling, wrong
+from sandglass.app.output import metrics_table, say, table, telling, wrong
 from sandglass.app.parsing import Parser, examples_from, whole
 from sandglass.errors import ConfigError
 
@@ -24,7 +24,7 @@ def evaluate(words: Sequence[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    examples_from(parser, "test")
+    examples_from(parser, "test; all of other data")
     metrics_from(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument(
@@ -36,29 +36,29 @@ def evaluate(words: Sequence[str]) -> int:
         raise ConfigError(f"--each {args.each} should end in {' or '.join(TABLES)}.")
 
     from sandglass import api
-    from sandglass.engine.options import settle_device
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import Run
     from sandglass.runs.specification import from_plain
     from sandglass.tasks.files import write_columns
-    from sandglass.tasks.trained import new_data
+    from sandglass.tasks.trained import Source, opened
 
     run = Run(args.run)
-    data = new_data(api.reading_of(run), args.data, args.labels) if args.data else None
-    common: dict[str, Any] = {
-        "split": args.split,
-        "data": data,
-        "seed": args.seed,
-        "device": settle_device(args.device),
-    }
+    trained = opened(run, args.device)
+    source = Source(**{name: getattr(args, name) for name in ("data", "labels", "labels_from_names", "given")})
+    data = source.read(trained)
+    common: dict[str, Any] = {"data": data, "model": trained.model, "split": args.split, "seed": args.seed}
     with telling(quiet=args.json) as tell:
         results = api.evaluate(run, metrics=args.metrics, progress=tell, **common, **options)
+    for note in trained.notes:
+        say(f"note: {note}")
     if args.each:
         write_columns(Path(args.each), results.each)
     if args.json:
         print(strict_json(results, indent=1))
         return 0
-    print(f"{results['model']} on {results['data']}, split {results['split']}, weights of step {results['step']:,}\n")
+    split = results["split"]
+    what = f"all {sum(map(len, data.splits.values())):,} examples" if split == "all" else f"split {split}"
+    print(f"{results['model']} on {results['data']}, {what}, weights of step {results['step']:,}\n")
     metrics_table(results["metrics"])
     wrong(results["metrics"], from_plain(run.config["spec"]))
     if args.each:

@@ -36,7 +36,10 @@ def inspect(words: Sequence[str]) -> int:
         ],
     )
     parser.add_argument("data", metavar="DATA", help="a folder, a file, or a name from `sandglass datasets`")
-    parser.add_argument("--labels", metavar="COLUMN", help="label column of a table, or label array of an .npz")
+    about = "label column of a table, label array of an .npz, or FILE[:COLUMN] for pictures"
+    parser.add_argument("--labels", metavar="COLUMN", help=about)
+    about = "pattern of the file names of pictures that holds their class, such as {label}_*.jpg"
+    parser.add_argument("--labels-from-names", metavar="PATTERN", help=about)
     parser.add_argument("--channels", metavar="N", type=count, help="number of channels of an array")
     parser.add_argument(
         "--channels-at", metavar="END", help="first or last: which axis of an array has its channels, if unclear"
@@ -50,8 +53,8 @@ def inspect(words: Sequence[str]) -> int:
 
     from sandglass.census.take import inspect as look
 
-    options = {"channels": args.channels, "channels_at": args.channels_at, "value_range": args.value_range}
-    census = look(args.data, labels=args.labels, **options, progress=True)
+    names = ("labels", "labels_from_names", "channels", "channels_at", "value_range")
+    census = look(args.data, **{name: getattr(args, name) for name in names}, progress=True)
     if args.json:
         from sandglass.runs.plain import strict_json
 

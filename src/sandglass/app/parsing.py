@@ -91,11 +91,21 @@ def trained_model(parser: Parser) -> None:
     )
 
 
+def own_data(parser: Parser) -> None:
+    """Adds ``--data`` for a command that reads the data of a run."""
+    parser.add_argument("--data", metavar="PLACE", help="the place of the run's own data, if it has moved")
+
+
 def examples_from(parser: Parser, split: str) -> None:
-    """Adds ``--data``, ``--labels`` and ``--split``."""
-    parser.add_argument("--data", metavar="SRC", help="other data than the run's own, preprocessed like it")
-    parser.add_argument("--labels", metavar="COL", help="label column of a table in --data, or false for no labels")
-    parser.add_argument("--split", help=f"train, validation or test (default: {split})")
+    """Adds ``--data``, ``--labels``, ``--labels-from-names``, ``--given`` and ``--split``."""
+    about = "the new place of the run's own data, or other data, preprocessed like it"
+    parser.add_argument("--data", metavar="SRC", help=about)
+    about = "label column of a table in --data, FILE[:COLUMN] for pictures, or false for no labels"
+    parser.add_argument("--labels", metavar="COL", help=about)
+    about = "pattern of the file names in --data that holds their class, such as {label}_*.jpg"
+    parser.add_argument("--labels-from-names", metavar="PATTERN", help=about)
+    parser.add_argument("--given", metavar="NAME=SRC", help="companions of the examples in --data, separated by commas")
+    parser.add_argument("--split", help=f"train, validation, test or all (default: {split})")
 
 
 def output(parser: Parser, what: str) -> None:

@@ -70,9 +70,10 @@ def tsne(trained: Trained, value: Any, path: Path) -> Path:
     from matplotlib.figure import Figure
 
     from sandglass import running
+    from sandglass.data.selecting import chosen, joined
     from sandglass.runs.storage import make_folder
     from sandglass.tasks.latent_space import embed
-    from sandglass.tasks.trained import chosen, joined, positions
+    from sandglass.tasks.trained import positions
 
     every = joined(chosen(trained.own, None, "test"))
     split = every.take(positions(len(every), value))

@@ -91,7 +91,11 @@ def make_parser() -> Parser:
         "held out for testing, and rank by the mean (default: one validation split)",
     )  # fmt: skip
     parser.add_argument("-o", "--out", metavar="DIR", help="the folder (default: sweeps/<model>-<data>-<number>)")
-    parser.add_argument("--resume", metavar="DIR", help="resume a sweep; --trials can raise the number of trials")
+    parser.add_argument(
+        "--resume",
+        metavar="DIR",
+        help="resume a sweep; --trials can raise the number of trials, --data name the place of moved data",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     return parser
 
@@ -147,10 +151,12 @@ def resumed(parser: Parser, args: Any, given: Any, on_trial: Any) -> Swept:
     changed = [
         k for k in ("vary", "metric", "sampler", "prune", "folds", "out") if getattr(args, k) != getattr(defaults, k)
     ]
-    extra = [*(f"--{k}" for k in changed), *given.switches, *given.own, *(form for form, _ in given.settings)]
+    own = [name for name in given.own if name != "--data"]
+    extra = [*(f"--{k}" for k in changed), *given.switches, *own, *(form for form, _ in given.settings)]
     if extra or given.model:
         raise ConfigError(f"--resume continues the sweep unchanged; omit {[*extra, given.model][0]}.")
-    return run(resume=args.resume, trials=args.trials, jobs=args.jobs, on_trial=on_trial)
+    place = given.own.get("--data")
+    return run(resume=args.resume, data=place, trials=args.trials, jobs=args.jobs, on_trial=on_trial)
 
 
 def dimension(own: Flags, text: str) -> Dimension:

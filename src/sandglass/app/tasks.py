@@ -11,7 +11,7 @@ from sandglass import registry
 from sandglass.app.flags import is_switch, typed
 from sandglass.app.helping import plain, shown, value_name
 from sandglass.app.output import say
-from sandglass.app.parsing import Parser, output, trained_model
+from sandglass.app.parsing import Parser, output, own_data, trained_model
 from sandglass.data.pixels import what_is_shown
 from sandglass.registry import Option
 from sandglass.tasks.outcome import ARRAYS, TABLES
@@ -33,11 +33,13 @@ def use(name: str, words: Sequence[str]) -> int:
     args = parser.parse(words)
     task = task_of(name, options, args)
     trained = open_trained(args.run, args.device, args.allow_nonfinite)
+    if args.data and "data" not in [option.name for option in options]:
+        trained = trained.at(args.data)
     outcome, path = written(task, trained, args.out, separate=getattr(args, "separate", False))
     assert outcome.transform is not None
     shown = what_is_shown(outcome.transform) if path.suffix.lower() not in (*TABLES, *ARRAYS) else ""
     whole = f"{path.name} shows {shown}; -o {make.file}.npy has all numbers"
-    for note in [*outcome.notes, *([whole] if shown else [])]:
+    for note in [*trained.notes, *outcome.notes, *([whole] if shown else [])]:
         say(f"note: {note}")
     print(f"{path}: {outcome.said}")
     return 0
@@ -49,6 +51,8 @@ def parser_of(name: str, make: type[Task], options: Sequence[Option]) -> Parser:
     trained_model(parser)
     for option in options:
         add(parser, option)
+    if "data" not in [option.name for option in options]:
+        own_data(parser)
     if make.makes != "arrays":
         parser.add_argument("--separate", action="store_true", help="write separate PNG files to a folder")
     ending = ".npz" if make.makes == "arrays" else ".png or .csv"

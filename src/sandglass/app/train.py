@@ -18,6 +18,8 @@ from sandglass.app.output import counted, duration, metrics_table, say, telling,
 from sandglass.app.words import Words, sort
 from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
+from sandglass.data.selecting import held_out
+from sandglass.data.trained_on import own_data
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
 from sandglass.engine.processes import ALONE, Processes, agreed, joined, shared
@@ -27,7 +29,6 @@ from sandglass.engine.sheets import FOLDER
 from sandglass.engine.train import choose, plan_minutes, spec_of
 from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
-from sandglass.metrics.evaluate import default_split
 from sandglass.runs.configuration import read_config
 from sandglass.runs.needed import check_needed
 from sandglass.runs.run import Run, find_run
@@ -172,7 +173,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
     if plan is not None:
         say(plan.line() + ("" if "--no-report" in given.switches else "; evaluation and report come after"))
     if data.bad:
-        say(f"  note: {BAD_FILES} in the run folder lists every file that could not be read")
+        say(f"  note: {BAD_FILES} in the run folder lists every file that was left out, and why")
     return train_model(
         model,
         data,
@@ -240,7 +241,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
             raise ConfigError(f"{form} must be a whole number, not {value}.")
         name, option = found[1], found[2].replace("-", "_")
         (stage.setdefault(name, {}) if name else lengths)[option] = int(value)
-    extra = [o for o in given.own if o != "--resume"] + [s for s in given.switches if s != "--no-report"]
+    extra = [o for o in (*given.own, *given.switches) if o not in ("--resume", "--data", "--no-report")]
     if extra or given.model:
         raise ConfigError(f"--resume continues the run unchanged; omit {[*extra, given.model][0]}.")
     run = Run(given.own["--resume"])
@@ -249,7 +250,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
         how, other = ("stopped early", ", or --early-stopping 0") if ended_early(run) else ("is finished", "")
         say(f"{run.path} {how}, after {steps}. To train it longer: {more}{other}")
         return 0
-    data = api.run_data(run)
+    data = own_data(run, given.own.get("--data"))
     run = api.resume(run.path, data=data, stage=stage, **lengths)
     show = recipes.read(run.config["recipe"]).get("show") if run.config.get("recipe") in recipes.names() else None
     if processes.writes:
@@ -259,7 +260,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
 
 def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> None:
     """Evaluates the run, writes figures and report, and prints paths and suggested next commands."""
-    split = default_split(data.splits)
+    split = held_out(data.splits)
     page: Path | None = None
     if report:
         from sandglass.app.show import figures

@@ -20,18 +20,22 @@ from sandglass.census.census import Census, ordered, sentence
 from sandglass.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.sources import archives, axes, images, layouts, numpy_files, tables
+from sandglass.data.reading import is_folder
+from sandglass.data.sources import archives, axes, images, items, labelling, numpy_files, tables
 from sandglass.data.sources.arrays import plain
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.runs.finding import Finding
 
 Span = tuple[float, float] | None
 
+_FOR_PICTURES = "{} is for pictures; leave it out for tables and rows."
+
 
 def inspect(
     source: Any,
     *,
     labels: Any = None,
+    labels_from_names: str | None = None,
     name: str | None = None,
     channels: int | None = None,
     channels_at: Literal["first", "last"] | None = None,
@@ -46,6 +50,7 @@ def inspect(
     Args:
         source: as for :func:`sandglass.load_data`, or a :class:`~sandglass.data.dataset.Dataset`.
         labels: as for :func:`sandglass.load_data`.
+        labels_from_names: as for :func:`sandglass.load_data`.
         name: name for titles; by default that of the source.
         channels: as for :func:`sandglass.load_data`, for arrays.
         channels_at: likewise.
@@ -69,26 +74,28 @@ def inspect(
     asked = [option for option, value in options.items() if value is not None]
     path = _path(source)
     title = name or (images.shown(path.stem if path.is_file() else path.name) if path is not None else "")
+    if labels_from_names is not None and (path is None or not is_folder(path)):
+        raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
     if path is not None and (path.is_dir() or archives.is_archive(path) or images.is_picture(path)):
         if asked and asked != ["value_range"]:
             raise ConfigError(f"{asked[0]} is for arrays; leave it out.")
         if path.is_dir():
-            return _folder(path, title, labels, each, span)
+            return _folder(path, title, labels, labels_from_names, each, span)
         if archives.is_archive(path):
-            return _archive(path, name or images.shown(archives.stem(path)), labels, each, span)
+            title = name or images.shown(archives.stem(path))
+            return _archive(path, title, labels, labels_from_names, each, span)
         return _pictures([Entry(lambda: path, images.shown(path.name), "train")], title, each, None, span)
     flat = isinstance(source, np.ndarray | Tensor) and source.ndim == 2
-    frame = hasattr(source, "columns") and not isinstance(source, Dataset)
-    if asked and (flat or frame or (path is not None and path.suffix.lower() in tables.ENDINGS)):
-        raise ConfigError(f"{asked[0]} is for pictures; leave it out for tables and rows.")
+    if asked and flat:
+        raise ConfigError(_FOR_PICTURES.format(asked[0]))
     if path is not None and path.suffix.lower() in tables.ENDINGS:
-        return _table(lambda: tables.read_file(path), title, labels)
+        return _table(lambda: tables.read_file(path), title, labels, each, options)
     if path is not None and path.suffix.lower() == ".npy" and labels is None:
         return _numbers(path, title, each, options)
     if flat and labels is None:
         return _rows(source, name or "rows")
-    if frame:
-        return _table(lambda: (source, ()), name or "table", labels)
+    if hasattr(source, "columns") and not isinstance(source, Dataset):
+        return _table(lambda: (source, ()), name or "table", labels, each, options)
     return _loaded(source, labels, name, each, options)
 
 
@@ -106,12 +113,10 @@ def _known(source: Any) -> bool:
     return isinstance(source, str) and source in names("dataset")
 
 
-def _folder(path: Path, title: str, labels: Any, each: Any, span: Span) -> Census:
-    if isinstance(labels, str) or (labels is not None and not isinstance(labels, bool)):
-        raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
+def _folder(path: Path, title: str, labels: Any, pattern: str | None, each: Any, span: Span) -> Census:
     passed = list(files.ignored(path))
     try:
-        found, notes = layouts.list_splits(path, labels=labels is not False)
+        found, notes = labelling.listed(path, labels, pattern)
     except DataError as error:
         return _failed(title, error)
     entries = [
@@ -122,19 +127,20 @@ def _folder(path: Path, title: str, labels: Any, each: Any, span: Span) -> Censu
             None if item.label is None else str(item.label),
             file=True,
         )
-        for split, items in sorted(found.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
+        for split, items in sorted(found.items.items(), key=lambda pair: pictures.ORDER.get(pair[0], 3))
         for item in items
     ]
     census = _pictures(entries, title, each, passed, span)
-    return _noted(census, [n for n in notes if not n.startswith("skipped")])  # ``passed`` has these with reasons
+    own = [n for n in notes if not n.startswith("skipped")]  # ``passed`` has these with reasons
+    return _noted(census, (*own, *found.notes))
 
 
-def _archive(path: Path, title: str, labels: Any, each: Any, span: Span) -> Census:
+def _archive(path: Path, title: str, labels: Any, pattern: str | None, each: Any, span: Span) -> Census:
     try:
         folder, notes = archives.unpack(path)
     except DataError as error:
         return _failed(title, error)
-    return _noted(_folder(folder, title, labels, each, span), notes)
+    return _noted(_folder(folder, title, labels, pattern, each, span), notes)
 
 
 def _pictures(
@@ -151,11 +157,16 @@ def _pictures(
     return Census(title, kind, facts, ordered([*advice.picture_findings(facts)]), sheets)  # type: ignore[arg-type]
 
 
-def _table(read: Any, title: str, labels: Any) -> Census:
+def _table(read: Any, title: str, labels: Any, each: Any, options: Mapping[str, Any]) -> Census:
     try:
         frame, notes = read()
+        rows = items.of_frame(frame)
     except DataError as error:
         return _failed(title, error)
+    if rows is not None:
+        return _noted(_loaded(rows, labels, title, each, options), notes)
+    if asked := [option for option, value in options.items() if value is not None]:
+        raise ConfigError(_FOR_PICTURES.format(asked[0]))
     facts = table.table_facts({name: frame.iloc[:, k] for k, name in enumerate(table.headers(frame))})
     if isinstance(labels, str):
         facts |= table.label_facts(frame, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,9 @@ from typing import Any
 from sandglass import registry
 from sandglass.comparing.page import KINDS, page
 from sandglass.comparing.sides import Block, Comparison, Side, names_of
-from sandglass.data.dataset import Dataset
 from sandglass.data.fingerprint import fingerprint
-from sandglass.data.trained_on import run_data
+from sandglass.data.selecting import joined
+from sandglass.data.trained_on import Found, find_data, new_data, reading_of
 from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.metrics.compared import can, kind_of
 from sandglass.metrics.measure import context_of, measure, wanted
@@ -31,6 +32,7 @@ def compare(
     runs: Sequence[Run | str | Path],
     *,
     metrics: Sequence[str] = (),
+    data: Any = None,
     split: str | None = None,
     group: bool = False,
     seed: int = 0,
@@ -48,7 +50,9 @@ def compare(
         runs: two or more runs or their folders.
         metrics: names of metrics or of their figures; each is skipped for models that do not support it. By default all
             that apply, except slow ones.
-        split: the split to evaluate; by default the first of test, validation and train that every run has.
+        data: the new place of the runs' data, or other data, preprocessed like each run's, to evaluate them on.
+        split: the split to evaluate; by default the first of test, validation and train that every run has, and all of
+            other data that has no test split.
         group: whether to group runs that differ only in their seed, and report median and range.
         seed: random seed, the same for every run.
         device: device for evaluation.
@@ -83,21 +87,29 @@ def compare(
     if out is not None and Path(out).suffix.lower() != ".html":
         raise ConfigError(f"The page must end in .html, not {out}.")
     wanted(metrics, options)  # rejects unknown metrics before anything is read
-    data = _data(found)
-    split = split or next(s for s in _ORDER if all(s in d.splits for d in data))
+    read = _data(found, data)
+    own = all(one.own for one in read)
+    if not own and any(one.own for one in read):  # of runs trained on different data: new to some, so new to all
+        read = [Found(new_data(reading_of(run), data), False, one.remark) for run, one in zip(found, read, strict=True)]
+    have = [one.data.splits for one in read]
+    usual = next((s for s in _ORDER[: None if own else 1] if all(s in splits for splits in have)), "all")
+    split = split or usual
+    if split == "all":
+        read = [replace(f, data=replace(f.data, splits={**f.data.splits, split: joined(f.data.splits)})) for f in read]
     costly = any(registry.declared(run.config["model"]["name"]).evaluations > 1 for run in found)
     sides = []
-    for run, name, own in zip(found, names, data, strict=True):
+    for run, name, one in zip(found, names, read, strict=True):
         tell = None if progress is None else partial(_tell, progress, name)
         most = COSTLY if costly else None
-        sides.append(_side(run, name, own, split, metrics, seed, device, options, most, tell))
+        sides.append(_side(run, name, one, split, metrics, seed, device, options, most, tell))
     if metrics and not any(side.results for side in sides):
         raise CapabilityError(f"None of these models has {', '.join(metrics)}.")
     blocks: dict[str, list[Side]] = {}
     for side in sides:
         blocks.setdefault(side.examples, []).append(side)
-    made = [Block(s, s[0].run.config["data"]["name"], split, group) for s in blocks.values()]
-    comparison = Comparison(made, split, seed, _warnings(made, data, sides))
+    titles = {id(side): one.data.name for side, one in zip(sides, read, strict=True)}
+    made = [Block(s, titles[id(s[0])], split, group) for s in blocks.values()]
+    comparison = Comparison(made, split, seed, _warnings(made, read, sides))
     if out is not None:
         make_folder(Path(out).parent)
         storage.write_file(Path(out), page(comparison).encode())
@@ -108,14 +120,15 @@ def _tell(progress: Callable[[str], None], name: str, doing: str) -> None:
     progress(f"{name}, {doing}")
 
 
-def _data(runs: Sequence[Run]) -> list[Dataset]:
-    """The dataset of each run; a shared one is read once."""
-    read: dict[str, Dataset] = {}
+def _data(runs: Sequence[Run], place: Any) -> list[Found]:
+    """The data of each run; a shared one is read once."""
+    read: dict[str, Found] = {}
     made = []
     for run in runs:
         key = strict_json([run.config["data"].get("source"), run.config["data"]["fingerprint"]])
+        key = key if place is None else str(run.path)  # other data is preprocessed like that of the run
         if key not in read:
-            read[key] = run_data(run)
+            read[key] = find_data(run, place)
         made.append(read[key])
     return made
 
@@ -123,7 +136,7 @@ def _data(runs: Sequence[Run]) -> list[Dataset]:
 def _side(
     run: Run,
     name: str,
-    data: Dataset,
+    found: Found,
     split: str,
     metrics: Sequence[str],
     seed: int,
@@ -132,6 +145,7 @@ def _side(
     most: int | None,
     progress: Callable[[str], None] | None,
 ) -> Side:
+    data = found.data
     if split not in data.splits:
         raise DataError(
             f"There is no split '{split}' in '{data.name}' of {run.path}; it has: {', '.join(data.splits)}."
@@ -142,7 +156,8 @@ def _side(
     results = []
     if named or own or not metrics:
         names = [*named, *(own if metrics else ())]
-        about: dict[str, Any] = {**context_of(data), **own, "progress": progress}
+        known = {} if found.own else {"train": None}
+        about: dict[str, Any] = {**context_of(data), **known, **own, "progress": progress}
         results = measure(model, data.splits[split], names=names, seed=seed, most=most, quick=not names, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
     examples += strict_json(run.config["transform"])
@@ -150,7 +165,7 @@ def _side(
     return Side(name, material, {r.name: r for r in results}, kind_of(model), examples, kept_step(run))
 
 
-def _warnings(blocks: Sequence[Block], data: Sequence[Dataset], sides: Sequence[Side]) -> list[str]:
+def _warnings(blocks: Sequence[Block], read: Sequence[Found], sides: Sequence[Side]) -> list[str]:
     """Warnings about what limits the comparison."""
     said = []
     if len(blocks) > 1:
@@ -169,9 +184,9 @@ def _warnings(blocks: Sequence[Block], data: Sequence[Dataset], sides: Sequence[
         trained = {side.run.config["data"]["fingerprint"] for side in block.sides}
         if len(trained) > 1:
             said.append("These runs were evaluated on the same examples, but trained on different ones.")
-    for side, own in zip(sides, data, strict=True):
-        if own.fingerprint != side.run.config["data"]["fingerprint"]:
-            said.append(f"The data of {side.name} has changed since training; its figures may be too optimistic.")
+    for side, found in zip(sides, read, strict=True):
+        if found.remark:
+            said.append(found.remark + " Its figures may be too optimistic." * found.own)
         planned, done = (
             side.run.config["training"]["epochs"],
             max((r["epoch"] for r in side.material.records), default=0),

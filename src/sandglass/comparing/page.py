@@ -99,11 +99,8 @@ def title(ranking: Ranking) -> str:
 
 def heading(ranking: Ranking) -> str:
     """The title of a ranking, with its unit if that is short."""
-    return (
-        f"{title(ranking)}, {ranking.unit}"
-        if 1 < len(ranking.unit) < 10 and ranking.unit != "squared"
-        else title(ranking)
-    )
+    named, unit = title(ranking), ranking.unit
+    return f"{named}, {unit}" if 1 < len(unit) < 10 and unit != "squared" and unit not in named else named
 
 
 def cell(ranking: Ranking, name: str) -> str:
@@ -147,7 +144,7 @@ def _listed(words: Sequence[str]) -> str:
 
 
 def _facts(c: Comparison) -> str:
-    parts = [f"{block.n:,} {block.split} examples of {block.data}" for block in c.blocks]
+    parts = [f"{block.about} of {block.data}" for block in c.blocks]
     return (
         f"Evaluated on {'; '.join(parts)}, every run with the same noise (seed {c.seed}). "
         "The weights are those that each run kept, by its validation split where it has one. " + RULE
@@ -282,7 +279,7 @@ def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
     batch = able[0].material.examples
     strips = []
     images = to_images(batch.x, able[0].material.transform)
-    strips.append(Strip(mosaic(f"originals{suffix}", f"{len(batch)} examples of the {block.split} split", images,
+    strips.append(Strip(mosaic(f"originals{suffix}", f"{len(batch)} examples{block.place}", images,
                                len(batch), width=_FULL, pad=8), "originals"))  # fmt: skip
     for k, side in enumerate(able):
         m = side.material
@@ -291,7 +288,7 @@ def _reconstructions(block: Block, suffix: str, after: str) -> Section | None:
         alt = f"reconstructions by {side.name}"
         strips.append(Strip(mosaic(f"rebuilt-{k}{suffix}", alt, to_images(rebuilt, m.transform), len(batch),
                                    width=_FULL, pad=8), side.name))  # fmt: skip
-    how = f"{len(batch)} fixed examples of the {block.split} split, and the reconstructions of each model below."
+    how = f"{len(batch)} fixed examples{block.place}, and the reconstructions of each model below."
     return Section("reconstructions" + suffix, "Reconstructions" + after, how + _left_out(block), strips=strips)
 
 

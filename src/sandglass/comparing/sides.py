@@ -82,6 +82,16 @@ class Block:
         """The number of examples."""
         return len(self.examples)
 
+    @property
+    def about(self) -> str:
+        """Number and split of the examples."""
+        return f"{self.n:,} examples" if self.split == "all" else f"{self.n:,} {self.split} examples"
+
+    @property
+    def place(self) -> str:
+        """Where its examples are from, to follow a noun."""
+        return "" if self.split == "all" else f" of the {self.split} split"
+
     @cached_property
     def groups(self) -> dict[str, list[Side]]:
         """The runs by group name: a group for each run, or for each configuration."""

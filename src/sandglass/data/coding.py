@@ -2,8 +2,8 @@
 
 A column is a mapping of plain values, as :class:`~sandglass.data.transform.TableTransform` stores it: ``name``,
 ``kind``, ``dtype`` (restored by decoding) and the keys that :data:`KEYS` lists for its kind. Optional keys are
-``decimals``, the number of decimal places, and ``unsigned``, True if no number is negative; decoded values respect
-both.
+``decimals``, the number of decimal places, and ``unsigned``, True if no number is negative, both of which decoded
+values respect; and ``pandas``, the type of the column in its DataFrame.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from sandglass.data import dtypes
 from sandglass.data.cells import LOG_BOUND, MOST, READ, Array, listed, observed, plain, sequence, text
 from sandglass.errors import DataError
 from sandglass.runs.frames import pandas
@@ -52,10 +53,12 @@ def plausible(column: Column) -> bool:
         False
     """
     kind = column.get("kind", "")
-    optional = {"decimals", "unsigned"} & set(column)
+    optional = {"decimals", "unsigned", "pandas"} & set(column)
     if KEYS.get(kind) is None or set(column) != KEYS[kind] | {"name", "kind", "dtype"} | optional:
         return False
     good = isinstance(column["name"], str) and column["dtype"] in DTYPES
+    if "pandas" in column:
+        good &= dtypes.fits(column, column["pandas"])
     if "unsigned" in column:
         good &= kind == "numeric" and column["unsigned"] is True
     if "decimals" in column:

@@ -200,7 +200,8 @@ class Dataset:
             'digits: 1,294 train, 144 validation, 359 test examples of 1x8x8'
         """
         splits = ", ".join(f"{len(split):,} {name}" for name, split in self.splits.items())
-        shape = "x".join(map(str, self.spec.shape)) + ("" if self.spec.is_image else " numbers")
+        shape = "x".join(map(str, self.spec.shape))
+        shape += "" if self.spec.is_image else " number" if self.spec.size == 1 else " numbers"
         return f"{self.name}: {splits} examples of {shape}"
 
     @property

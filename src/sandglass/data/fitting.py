@@ -183,7 +183,7 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
         ordered = dtype.categories.tolist() if dtype.ordered else None
         return ("ordinal", [str(v) for v in ordered]) if ordered else ("categorical", None)
     kind = getattr(dtype, "kind", "O")
-    if kind in "mc":
+    if kind in "mc" or str(dtype).startswith("period"):
         raise DataError(f"column '{name}' holds {dtype} values; turn it into numbers or {leave_out(name)}.")
     if all(isinstance(v, np.ndarray | list | tuple) for v in found):
         return "sequence", None

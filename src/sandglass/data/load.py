@@ -31,6 +31,8 @@ def load_data(
     source: Any,
     *,
     labels: Any = None,
+    labels_from_names: str | None = None,
+    image: str | None = None,
     name: str | None = None,
     size: Any = None,
     fit: str | None = None,
@@ -61,9 +63,14 @@ def load_data(
             folder of pictures, flat, with class folders, or with ``train``, ``validation`` and ``test`` folders; a zip
             or tar file of one; a saved Hugging Face dataset; one picture; a ``.npy``, ``.npz``, ``.csv``, ``.tsv``,
             ``.parquet`` or ``.feather`` file; an array or tensor, ``(x, y)``, or ``{"train": (x, y), "test": ...}``; a
-            pandas DataFrame; a list of examples; or a map-style ``torch.utils.data.Dataset``. ``((x, y), (x2, y2))`` is
-            training and test set, as Keras returns them.
-        labels: the name of a table's column (or of an array in an ``.npz``), an array ``(N,)``, or False to read none.
+            pandas DataFrame; or a dataset, with ``__len__`` and ``__getitem__``, or a list, of arrays, pictures,
+            ``(x, y)`` or mappings. ``((x, y), (x2, y2))`` is training and test set, as Keras returns them.
+        labels: the name of a table's column, of a key of a dataset's items, or of an array in an ``.npz``; for a folder
+            of pictures, ``FILE`` or ``FILE:COLUMN``, a table of file names and classes, such as ``metadata.csv:label``;
+            an array ``(N,)``; or False to read none.
+        labels_from_names: for a folder of pictures, the pattern of file names with their class, such as
+            ``{label}_*.jpg``; ``*`` and ``?`` stand for any characters.
+        image: the key of the pictures or arrays in a dataset's items, or the column of pictures in a saved dataset.
         name: name for folders and titles; by default that of the source.
         size: size of pictures in pixels: ``64``, ``(H, W)`` or ``"HxW"``; required if they differ in size.
         fit: how pictures are resized: ``"crop"`` (default), ``"pad"`` or ``"stretch"``.
@@ -142,9 +149,9 @@ def load_data(
         sets = {"b": replace(home, domain="b")} | sets
     layout = {k: v for k, v in (("half", home.half), ("domain", home.domain)) if v} if home is not None else {}
     options = {"size": frame, "fit": fit, "channels": channels, "transform": _for_reading(transform)}
-    title, where, raw = read(
-        source, labels, options, pictured | layout, cache, {"value_range": span, "channels_at": channels_at}
-    )
+    named = {"labels_from_names": labels_from_names, "image": image}
+    arrays = {"value_range": span, "channels_at": channels_at}
+    title, where, raw = read(source, labels, options, pictured | layout, cache, arrays, **named)
     wanted = Wanted(
         _named(given, own, pairs, transform),
         read_named("absent", absent),
@@ -171,9 +178,10 @@ def load_data(
     python = others is None or bool(absent) or any(b.source is None for b in besides.values())
     if where is not None and not python and isinstance(labels, str | bool | None) and isinstance(groups, str | None):
         said = {
-            "labels": labels, "name": name, "size": list(frame) if frame else None, "fit": fit, "channels": channels,
-            "channels_at": channels_at, "value_range": list(span) if span else None, "on_bad": on_bad,
-            "validation": validation, "test": test, "fold": fold, "seed": seed, "limit": limit, "cache": cache,
+            "labels": raw.labels or labels, **named, "name": name, "size": list(frame) if frame else None, "fit": fit,
+            "channels": channels, "channels_at": channels_at, "value_range": list(span) if span else None,
+            "on_bad": on_bad, "validation": validation, "test": test, "fold": fold, "seed": seed, "limit": limit,
+            "cache": cache,
             "types": plan.types or None, "drop": list(drop) if isinstance(drop, list | tuple) else drop,
             "groups": groups, "given": others or None, "pairs": pairs,
             "beside": {n: b.source for n, b in besides.items() if not isinstance(sets[n], Home)} or None,

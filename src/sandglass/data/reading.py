@@ -8,10 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sandglass.data.sources import archives, folders, images, memory, numpy_files, objects, saved, tables
+from sandglass.data.sources import archives, folders, images, items, memory, numpy_files, objects, saved, tables
 from sandglass.data.sources.layouts import Item
-from sandglass.data.sources.raw import Pairs, Raw
-from sandglass.data.transform import ImageTransform
+from sandglass.data.sources.raw import Raw
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import names, resolve
 
@@ -23,6 +22,9 @@ def read(
     pictured: dict[str, Any],
     cache: bool | None = None,
     arrays: Mapping[str, Any] | None = None,
+    *,
+    labels_from_names: str | None = None,
+    image: str | None = None,
 ) -> tuple[str, str | dict[str, Any] | None, Raw]:
     """Reads a source.
 
@@ -33,6 +35,8 @@ def read(
         pictured: further options for picture files: ``value_range``, ``on_bad``, and for pairs ``half`` or ``domain``.
         cache: whether to cache decoded pictures of a folder on disk; None to decide by their size.
         arrays: further options for arrays: ``value_range`` and ``channels_at``.
+        labels_from_names: as for :func:`sandglass.load_data`.
+        image: as for :func:`sandglass.load_data`.
 
     Returns:
         A short name, the name or path to read it again (None for Python objects), and the source.
@@ -42,22 +46,36 @@ def read(
     """
     if cache and not is_folder(source):
         raise ConfigError("cache keeps the decoded pictures of a folder or archive; leave it out for other sources.")
+    path = Path(source).expanduser() if is_path(source) else None
+    if labels_from_names is not None and not is_folder(source):
+        raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
+    if image is not None and not _has_columns(source, path):
+        raise ConfigError("image names a key of items, or a column of pictures in a saved dataset or a .parquet file.")
+    arrays = arrays or {}
     if _is_known(source):
         return _read_known(source, labels)
-    if isinstance(source, str | os.PathLike):
-        path = Path(source).expanduser()
+    if path is not None:
         if not path.exists():
             known = ", ".join(names("dataset"))
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
-        return images.shown(title), str(path), _read_path(path, labels, options, pictured, cache, arrays or {})
-    title, found = objects.recognised(source)
-    found = _labelled(found, labels)
-    if isinstance(found["train"][0], list):
-        items = {split: folders.from_pillow(x, y) for split, (x, y) in found.items()}
-        return title, None, folders.read_items(items, **_for_images(options), **pictured)
-    return title, None, memory.read_pairs(found, **options, **(arrays or {}))
+        if path.is_dir() and saved.is_saved(path):
+            if labels_from_names is not None:
+                raise ConfigError("A saved dataset names its labels by a column: labels=COLUMN (--labels COLUMN).")
+            return images.shown(title), str(path), saved.read_saved(path, labels, options, pictured, image)
+        if is_folder(path):
+            folder, notes = archives.unpack(path) if path.is_file() else (path, ())
+            raw = folders.read_folder(
+                folder, labels=labels, labels_from_names=labels_from_names, cache=cache,
+                **folders.for_pictures(options), **pictured,
+            )  # fmt: skip
+            return images.shown(title), str(path), replace(raw, notes=(*notes, *raw.notes))
+        return images.shown(title), str(path), _read_file(path, labels, options, pictured, arrays, image)
+    title, found = objects.recognised(source, image)
+    if any(items.are_items(x) for x, _ in found.values()):
+        return title, None, items.read(found, labels, image, options, pictured, arrays)
+    return title, None, memory.read_pairs(memory.labelled(found, labels), **options, **arrays)
 
 
 def is_path(source: Any) -> bool:
@@ -97,62 +115,34 @@ def is_folder(source: Any) -> bool:
     return path.is_dir() or (path.is_file() and archives.is_archive(path))
 
 
-def _read_path(
+def _has_columns(source: Any, path: Path | None) -> bool:
+    """Whether the examples of a source can be one of several columns."""
+    if path is not None:
+        return path.suffix.lower() in (".parquet", ".feather") or (path.is_dir() and saved.is_saved(path))
+    return items.are_items(source) or isinstance(source, Mapping) or hasattr(source, "columns")
+
+
+def _read_file(
     path: Path,
     labels: Any,
     options: dict[str, Any],
     pictured: dict[str, Any],
-    cache: bool | None,
     arrays: Mapping[str, Any],
+    image: str | None,
 ) -> Raw:
-    packed = path.is_file() and archives.is_archive(path)
-    if path.is_dir() or packed:
-        if path.is_dir() and saved.is_saved(path):
-            return saved.read_saved(path, labels, options, pictured)
-        if isinstance(labels, str) or _is_labels(labels):
-            raise ConfigError("A folder's labels are its class folders; leave labels out, or give False for none.")
-        folder, notes = archives.unpack(path) if packed else (path, ())
-        raw = folders.read_folder(folder, labels=labels is not False, cache=cache, **_for_images(options), **pictured)
-        return replace(raw, notes=(*notes, *raw.notes))
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
-        pairs = _labelled(numpy_files.read_numpy(path, labels), None if isinstance(labels, str) else labels)
+        pairs = memory.labelled(numpy_files.read_numpy(path, labels), None if isinstance(labels, str) else labels)
         return memory.read_pairs(pairs, **options, **arrays)
     if suffix in tables.ENDINGS and path.is_file():
         table, notes = tables.read_file(path)
-        return memory.read_pairs(_labelled({"train": (table, None)}, labels), **options).noted(*notes)
+        if (rows := items.of_frame(table, image)) is not None:
+            return items.read({"train": (rows, None)}, labels, image, options, pictured, arrays).noted(*notes)
+        return memory.read_pairs(memory.labelled({"train": (table, None)}, labels), **options).noted(*notes)
     if images.is_picture(path) and path.is_file():
         item = Item(path, images.shown(path.name))
-        return folders.read_items({"train": [item]}, **_for_images(options), **pictured)
+        return folders.read_items({"train": [item]}, **folders.for_pictures(options), **pictured)
     raise DataError(
         f"{images.shown(path.name)} cannot be read; give a folder of pictures or a zip or tar file of one, a picture, "
         f"or a file that ends in .npy, .npz, {', '.join(tables.ENDINGS)}."
     )
-
-
-def _labelled(pairs: Pairs, labels: Any) -> Pairs:
-    """The splits with the labels that ``labels`` selects."""
-    if labels is None:
-        return pairs
-    if labels is False:
-        return {s: (x, None) for s, (x, _) in pairs.items()}
-    if isinstance(labels, str):
-        if not all(hasattr(x, "columns") for x, _ in pairs.values()):
-            raise DataError(
-                f"labels='{labels}' names a column, but the source is not a table; give the labels as an array."
-            )
-        return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
-    if len(pairs) > 1:
-        raise DataError("The source has several splits; give labels for each, {'train': (x, y), ...}.")
-    return {"train": (pairs["train"][0], labels)}
-
-
-def _for_images(options: dict[str, Any]) -> dict[str, Any]:
-    transform = options["transform"]
-    if transform is not None and not isinstance(transform, ImageTransform):
-        raise DataError(f"The model reads rows or arrays of shape {transform.spec().shape}; got pictures.")
-    return options
-
-
-def _is_labels(labels: Any) -> bool:
-    return labels is not None and not isinstance(labels, bool)

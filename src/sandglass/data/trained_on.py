@@ -2,37 +2,154 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sandglass.data.companions import read_named
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.transform import Transform
-from sandglass.errors import CheckpointError, ConfigError, DataError
+from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError, SandglassError
 from sandglass.runs.load import config_of
 from sandglass.runs.run import Run
 from sandglass.runs.specification import from_plain
 
 
-def run_data(run: Run) -> Dataset:
-    """The data that a run was trained on: what it still has in memory, else read again.
+def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
+    """The data that a run was trained on: what it still has in memory, else read again with the run's options.
+
+    Args:
+        run: the run.
+        place: where the data is now, if it moved: a path, or the data as a Python object.
+        changes: options of :func:`load_data` in place of the run's; companions (``given``) are added to the run's.
 
     Raises:
+        NotFoundError: it is not where it was.
         DataError: it was passed as a Python object; pass it again.
         ConfigError: its options are invalid.
     """
-    if run.data is not None:
+    if place is None and run.data is not None:
         known: Dataset = run.data
         return known
-    source = run.config["data"].get("source")
-    if not source:
+    source = run.config["data"].get("source") or {}
+    if place is None and not source:
         raise DataError(f"The data of {run.path} was passed as a Python object; pass it again as data=...")
-    options = {k: v for k, v in source.items() if k != "source"}
+    options = {k: v for k, v in source.items() if k != "source"} if source else reading_of(run)
+    if changes.get("given"):
+        given = (read_named("given", value) for value in (options.get("given"), changes["given"]))
+        changes["given"] = {name: where for named in given for name, where in named.items()}
+    options |= {k: v for k, v in changes.items() if v is not None}
     try:
-        return load_data(source["source"], **options)
+        return load_data(source["source"] if place is None else place, **options)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"The data options in {run.path / 'config.yaml'} are invalid: {error}.") from error
+    except NotFoundError as error:
+        if place is not None:
+            raise
+        raise NotFoundError(
+            f"The data of {run.path} cannot be read where it was: {str(error).split(' Known datasets')[0]} "
+            "If it moved, name its new place: --data PLACE (in Python, data=PLACE)."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Found:
+    """The data that a command is to use.
+
+    Args:
+        data: the data.
+        own: whether it is what the run was trained on, with the same splits.
+        remark: if it is not, or has changed, how it differs, as a sentence.
+    """
+
+    data: Dataset
+    own: bool
+    remark: str = ""
+
+
+def find_data(run: Run, data: Any = None, **changes: Any) -> Found:
+    """A run's own data, wherever it is now, or other data, preprocessed like it.
+
+    A source is first read with the run's options. If its fingerprint is the run's, it is the run's data, with the same
+    splits; else it is read as new data, all of it in one split unless it has splits of its own.
+
+    Args:
+        run: the run.
+        data: a :class:`~sandglass.data.dataset.Dataset`, or anything :func:`load_data` reads; by default the run's own.
+        changes: options of :func:`load_data` for it, such as ``labels``; None for the run's.
+
+    Raises:
+        NotFoundError, DataError, ConfigError: as :func:`load_data`.
+    """
+    if data is None or isinstance(data, Dataset):
+        found = run_data(run) if data is None else data
+        why = difference(found, run)
+        changed = f"The data of {run.path} has changed since training: {why}."
+        return Found(found, data is None or not why, changed if why and data is None else "")
+    try:
+        found = run_data(run, data, **changes)
+        why = difference(found, run)
+        if not why:
+            return Found(replace(found, name=run.config["data"]["name"]), True)
+    except SandglassError as error:
+        why = str(error).removesuffix(".")
+    return Found(
+        new_data(reading_of(run), data, **changes), False, f"{_named(data)} is not the data of {run.path}: {why}."
+    )
+
+
+def own_data(run: Run, place: Any = None) -> Dataset:
+    """The data of a run, wherever it is now.
+
+    Args:
+        run: the run.
+        place: where it is now; None for where it was; a :class:`~sandglass.data.dataset.Dataset` is returned unchanged.
+
+    Raises:
+        DataError: at ``place`` there is other data.
+        NotFoundError: it is not where it was.
+    """
+    if isinstance(place, Dataset):
+        return place
+    data = run_data(run, place)
+    if place is None:
+        return data
+    if why := difference(data, run):
+        raise DataError(f"{_named(place)} is not the data of {run.path}: {why}.")
+    return replace(data, name=run.config["data"]["name"])
+
+
+def new_data(reading: Mapping[str, Any], source: Any, **changes: Any) -> Dataset:
+    """New data, preprocessed and with classes numbered like a run's own, in one split unless it has several.
+
+    Args:
+        reading: see :func:`reading_of`.
+        source: anything :func:`load_data` reads.
+        changes: options of :func:`load_data` for it, such as ``labels``; None for the default.
+    """
+    given = {k: v for k, v in changes.items() if v is not None}
+    return load_data(source, **{**reading, **given, "validation": 0.0, "test": 0.0})
+
+
+def difference(data: Dataset, run: Run) -> str:
+    """How data differs from what a run was trained on, as the end of a sentence; empty if it does not."""
+    known = run.config["data"]
+    if data.fingerprint == known["fingerprint"]:
+        return ""
+    counts, before = {s: len(part) for s, part in data.splits.items()}, dict(known["examples"])
+    if sum(counts.values()) != sum(before.values()):
+        return f"it has {sum(counts.values()):,} examples, the run had {sum(before.values()):,}"
+    shape, wanted = data.spec.shape, from_plain(run.config["spec"]).shape
+    if shape != wanted:
+        return f"its examples are {'x'.join(map(str, shape))}, the run's {'x'.join(map(str, wanted))}"
+    if list(data.classes) != list(run.config.get("classes") or ()):
+        return f"its classes are {_listed(data.classes)}, the run's {_listed(run.config.get('classes') or ())}"
+    if counts != before:
+        return f"it is split into {_counted(counts)}, the run had {_counted(before)}"
+    return "it has as many examples, but other values, labels or another order"
 
 
 def transform_of(source: Run | str | Path) -> Transform:
@@ -73,3 +190,15 @@ def as_dataset(data: Any, options: Mapping[str, Any] | None) -> Dataset:
     if data is None:
         raise ConfigError("Say what to train on: a name from `sandglass datasets`, a folder, a file or an array.")
     return load_data(data, **(options or {}))
+
+
+def _named(source: Any) -> str:
+    return str(source) if isinstance(source, str | os.PathLike) else f"This {type(source).__name__}"
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(map(str, [*names][:5])) + (", ..." if len(names) > 5 else "") or "none"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{n:,} {split}" for split, n in counts.items())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Column, Spec
-from sandglass.data import cells, coding
+from sandglass.data import cells, coding, dtypes
 from sandglass.data.fitted import Transform
 from sandglass.data.sources import arrays, axes, framing, images
 from sandglass.errors import ConfigError, DataError
@@ -298,7 +298,8 @@ class TableTransform(Transform):
             rows = np.stack(series, axis=1)
             gaps = rows.dtype.kind == "f" and np.isnan(rows).any()  # only floats can have them
             return axes.typed(rows, "" if gaps and np.dtype(self.dtype or "float64").kind != "f" else self.dtype)
-        return frames.pandas().DataFrame({c["name"]: s for c, s in zip(self.columns, series, strict=True)})
+        restored = {c["name"]: dtypes.restored(c, s) for c, s in zip(self.columns, series, strict=True)}
+        return frames.pandas().DataFrame(restored)
 
 
 @dataclass(frozen=True)

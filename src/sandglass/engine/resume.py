@@ -12,7 +12,7 @@ from sandglass import registry
 from sandglass.core import Stage
 from sandglass.data.dataset import Dataset
 from sandglass.data.loading import steps_in_epoch
-from sandglass.data.trained_on import as_dataset, run_data
+from sandglass.data.trained_on import difference, run_data
 from sandglass.engine.batches import fewest
 from sandglass.engine.budget import Budget, minutes
 from sandglass.engine.loop import Loop
@@ -49,7 +49,7 @@ def resume(
 
     Args:
         path: the run or its folder.
-        data: the data, if it was given in Python and the run cannot load it by itself.
+        data: the data, if it was given in Python and the run cannot load it by itself; or the place it has moved to.
         epochs: a new, larger number of epochs of the first stage; all other options stay.
         early_stopping: a larger number of epochs without improvement, or 0 to no longer stop early, for the stage that
             the run is in and those that follow.
@@ -72,8 +72,11 @@ def resume(
         progress = shown(progress, processes)
         with hold(run.path) if processes.writes else nullcontext():
             config = run.config
-            dataset = as_dataset(data, None) if data is not None else run_data(run)
+            dataset = data if isinstance(data, Dataset) else run_data(run, data)
             check_same(dataset, run)
+            if dataset.source and dict(dataset.source) != config["data"].get("source"):  # it has moved
+                config = {**config, "data": {**config["data"], "source": dict(dataset.source)}}
+                run.rewrite(config)
             training = Settled.of(config["training"])
             spec = spec_of(dataset, training)
             check_needed(config, parts, run.path)
@@ -129,11 +132,10 @@ def check_same(data: Dataset, run: Run) -> None:
     Raises:
         DataError: its fingerprint is another.
     """
-    known = run.config["data"]["fingerprint"]
-    if data.fingerprint != known:
+    if why := difference(data, run):
         raise DataError(
-            f"The data differs from what {run.path} was trained on: its fingerprint is {data.fingerprint[:12]}, "
-            f"the run's {known[:12]}. Restore it, or start a new run with --init-from."
+            f"The data differs from what {run.path} was trained on: {why}. Restore it, name the place that it moved "
+            "to with --data (in Python, data=...), or start a new run with --init-from."
         )
 
 

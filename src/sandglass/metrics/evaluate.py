@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sandglass.core import Model
-from sandglass.data.dataset import Dataset
-from sandglass.data.trained_on import as_dataset, reading_of, run_data
+from sandglass.data.dataset import Dataset, Split
+from sandglass.data.selecting import chosen, held_out, joined
+from sandglass.data.trained_on import find_data
 from sandglass.engine.mirror import copy_results
 from sandglass.engine.progress import Silent
-from sandglass.errors import DataError
 from sandglass.metrics.measure import check_found, context_of, measure
 from sandglass.runs.load import kept_step, parts_of
 from sandglass.runs.result import Result, Results
@@ -35,9 +35,10 @@ def evaluate(
 
     Args:
         run: the run or its folder.
-        split: name of the split; by default test, else validation, else train.
-        data: the run's own data where it is already loaded; or other data, preprocessed like the run's, whose figures
-            are not written to ``results.json``.
+        split: train, validation, test or all; by default the first of test, validation and train that the
+            run's own data has; all of other data that has no test split.
+        data: the run's own data, loaded or at a new place; or other data, preprocessed like the run's, whose figures
+            are not written to ``results.json``. What it is, its fingerprint says.
         metrics: names of metrics or of single figures; when empty, all that apply except the slow ones.
         seed: of the noise.
         device: to compute on.
@@ -64,15 +65,14 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run(run)
     parts, options = parts_of(run, options)
-    dataset = run_data(run) if data is None else as_dataset(data, reading_of(run))
-    own = data is None or (isinstance(data, Dataset) and data.fingerprint == run.config["data"]["fingerprint"])
-    split = default_split(dataset.splits) if split is None else split
-    if split not in dataset.splits:
-        raise DataError(f"There is no split '{split}' in '{dataset.name}'; it has: {', '.join(dataset.splits)}.")
+    where = find_data(run, data)
+    dataset, own = where.data, where.own
+    split = split or (held_out(dataset.splits) if own or "test" in dataset.splits else "all")
+    splits = chosen(dataset, split)
     model = run.load_model(device=device, **parts) if model is None else model
-    about = context_of(dataset) if own else {**context_of(dataset), "train": None}
+    context = context_of(dataset) if own else {**context_of(dataset), "train": None}
     results: list[Result] = measure(
-        model, dataset.splits[split], names=metrics, seed=seed, quick=quick, progress=progress, **about, **options
+        model, joined(splits), names=metrics, seed=seed, quick=quick, progress=progress, **context, **options
     )
     step = kept_step(run)
     about = {"model": model.config["name"], "data": dataset.name, "split": split, "step": step}
@@ -86,23 +86,15 @@ def evaluate(
         copy_results(run, report, Silent().say)
     for asked in metrics:  # at the end, so that no other figure is lost
         check_found(asked, found)
-    return Results({**about, "quick": quick, "metrics": found}, each_of(dataset, split, results))
+    return Results({**about, "quick": quick, "metrics": found}, each_of(dataset, splits, results))
 
 
-def default_split(available: Collection[str]) -> str:
-    """The split to evaluate on: test, else validation, else train.
-
-    Example:
-        >>> default_split(["train", "validation"])
-        'validation'
-    """
-    return next((s for s in ("test", "validation") if s in available), "train")
-
-
-def each_of(data: Dataset, split: str, results: Sequence[Result]) -> dict[str, Sequence[Any]]:
-    """The columns of :attr:`~sandglass.runs.result.Results.each`."""
-    own = data.splits[split]
-    columns: dict[str, Sequence[Any]] = {"index": list(range(len(own)))}
+def each_of(data: Dataset, splits: Mapping[str, Split], results: Sequence[Result]) -> dict[str, Sequence[Any]]:
+    """The columns of :attr:`~sandglass.runs.result.Results.each`, for the examples of some splits."""
+    own = joined(splits)
+    columns: dict[str, Sequence[Any]] = {"index": [i for split in splits.values() for i in range(len(split))]}
+    if len(splits) > 1:
+        columns["split"] = [name for name, split in splits.items() for _ in range(len(split))]
     if own.names:
         columns["name"] = list(own.names)
     if own.y is not None:

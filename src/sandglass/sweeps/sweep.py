@@ -16,7 +16,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.engine.options import Training
 from sandglass.engine.processes import check_alone
 from sandglass.engine.train import next_folder
-from sandglass.errors import ConfigError, DataError, SandglassError
+from sandglass.errors import ConfigError, DataError, NotFoundError, SandglassError
 from sandglass.metrics.compared import better, can
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.measure import wanted
@@ -24,7 +24,7 @@ from sandglass.registry import imported_files
 from sandglass.registry.limits import is_own
 from sandglass.runs import storage
 from sandglass.runs.plain import to_yaml
-from sandglass.sweeps.folds import again, folds_of
+from sandglass.sweeps.folds import folds_of
 from sandglass.sweeps.page import page
 from sandglass.sweeps.space import Dimension, space_of
 from sandglass.sweeps.study import OBJECTIVE, Plan, Study, deciding_stage
@@ -207,12 +207,22 @@ def _again(folder: Path, data: Any, trials: int | None) -> tuple[Study, list[Dat
         raise ConfigError(f"The grid of {folder} has {plan.trials} trials; the number cannot be changed to {trials}.")
     if trials is not None and trials < plan.trials:
         raise ConfigError(f"{folder} has {plan.trials} trials; the number can only be increased, not set to {trials}.")
-    if trials is not None and trials != plan.trials:
-        plan = Plan(**{**vars(plan), "trials": trials})
-        storage.write_file(folder / "sweep.yaml", to_yaml(plan.to_dict()))
     if data is None and plan.data is None:
         raise DataError(f"The data of {folder} was passed as a Python object; pass it again as data=...")
-    found = again(plan.data or {}, plan.folds) if data is None else folds_of(data, None, plan.folds)
+    source = dict(plan.data or {})
+    place = source.pop("source", None)
+    try:
+        found = folds_of(place if data is None else data, source, plan.folds)
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"{str(error).split(' Known datasets')[0]} If the data of {folder} moved, name its new place: --data PLACE "
+            "(in Python, data=PLACE)."
+        ) from error
+    now = {"trials": plan.trials if trials is None else trials, "data": plan.data}
+    if found[0].source and found[0].fingerprint == plan.fingerprint:
+        now["data"] = _source(found[0], plan.folds > 1)  # it may have moved
+    if any(getattr(plan, name) != value for name, value in now.items()):
+        storage.write_file(folder / "sweep.yaml", to_yaml(Plan(**{**vars(plan), **now}).to_dict()))
     return Study(folder), found
 
 

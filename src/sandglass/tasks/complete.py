@@ -91,7 +91,8 @@ class Complete(Task):
         if self.number is not None:
             columns["example"] = [i for i in place.tolist() for _ in range(draws)]
         if table or draws > 1:
-            return Outcome(said, x.flatten(0, 1), "completion", columns=columns, width=draws)
+            names = [name for name in split.names for _ in range(draws)]
+            return Outcome(said, x.flatten(0, 1), "completion", columns=columns, width=draws, names=names)
         before = {"seen": over(lambda batch: masked(batch).x)}
         return Outcome(said, x[:, 0], "completion", before=before, columns=columns, width=min(n, 20), names=split.names)
 

@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import numpy as np
 
+from sandglass.data.selecting import chosen
 from sandglass.registry import OptionsOf, register
 from sandglass.tasks.spread import Spread, Work, over
 from sandglass.tasks.task import Outcome
-from sandglass.tasks.trained import Source, Trained, chosen
+from sandglass.tasks.trained import Source, Trained
 
 
 @register("encode", kind="task")
@@ -59,4 +60,5 @@ class Encode(Spread):
         arrays["index"] = np.concatenate([np.arange(len(s)) for s in splits.values()])
         if len(data.splits) > 1:
             arrays["split"] = np.repeat(list(splits), [len(s) for s in splits.values()])
-        return Outcome(f"{len(z):,} codes of {z.shape[1]} numbers", arrays=arrays, classes=data.classes)
+        size = f"{z.shape[1]} number{'s' * (z.shape[1] != 1)}"
+        return Outcome(f"{len(z):,} codes of {size}", arrays=arrays, classes=data.classes)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sandglass.data.cells import plain
 from sandglass.data.pixels import Pixels, png, to_images
 from sandglass.data.transform import TableTransform, Transform
 from sandglass.errors import ConfigError
@@ -187,7 +188,7 @@ def _write_numbers(outcome: Outcome, path: Path, transform: Transform) -> Path:
     arrays = {}
     for name, part in outcome.parts.items():
         raw = transform.inverse(part)
-        arrays[name] = raw.to_numpy() if hasattr(raw, "to_numpy") else raw
+        arrays[name] = np.column_stack([plain(raw[c]) for c in raw.columns]) if hasattr(raw, "columns") else raw
         if arrays[name].dtype.kind not in "biuf":  # NumPy would pickle them
             raise ConfigError(
                 f"{path} can only hold numbers, and the table has other columns; write a .csv or .parquet."
@@ -200,6 +201,9 @@ def _write_numbers(outcome: Outcome, path: Path, transform: Transform) -> Path:
 def _write_rows(outcome: Outcome, path: Path, transform: TableTransform) -> Path:
     assert outcome.x is not None
     columns = dict(outcome.columns)
+    if outcome.names:
+        name = "row" if "row" not in [c["name"] for c in transform.columns] else "row label"
+        columns = {name: outcome.names, **columns}
     if not outcome.paired:
         return files.write_rows(path, transform, outcome.x, columns)
     parts = outcome.parts

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,12 @@ from torch import Tensor
 
 from sandglass import running
 from sandglass.core import Model
-from sandglass.data import rows
 from sandglass.data.dataset import Dataset, Split
-from sandglass.data.load import load_data
-from sandglass.data.trained_on import as_dataset, reading_of, run_data
+from sandglass.data.selecting import chosen, joined
+from sandglass.data.trained_on import as_dataset, find_data, new_data, own_data, reading_of
 from sandglass.data.transform import Transform
 from sandglass.engine.options import settle_device
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError
 from sandglass.runs.load import load
 from sandglass.runs.run import Run, find_run
 
@@ -37,6 +36,7 @@ class Trained:
         name: its name in messages.
         data: the run's data, where already loaded.
         source: the folder or hub id that another process can load it from.
+        notes: remarks on the data that was used, for the user.
     """
 
     model: Model
@@ -45,6 +45,7 @@ class Trained:
     name: str
     data: Dataset | None = None
     source: str = ""
+    notes: list[str] = field(default_factory=list)
 
     @property
     def transform(self) -> Transform:
@@ -68,7 +69,20 @@ class Trained:
             return self.data
         if self.run is None:
             raise ConfigError(f"{self.name} is a model without a run; give the data to use with --data.")
-        return run_data(self.run)
+        found = find_data(self.run)
+        self.notes.extend([found.remark] if found.remark else [])
+        return found.data
+
+    def at(self, place: str) -> Trained:
+        """The same model, with the run's data at another place.
+
+        Raises:
+            ConfigError: there is no run, so no data.
+            DataError: there is other data.
+        """
+        if self.run is None:
+            raise ConfigError(f"{self.name} is a model without a run, which has no data; leave --data out.")
+        return replace(self, data=own_data(self.run, place))
 
     @cached_property
     def codes(self) -> Tensor | None:
@@ -83,37 +97,68 @@ class Source:
     """The examples of a task.
 
     Args:
-        data: other data than the run's own, preprocessed like it: a folder, a file, or a name.
-        labels: label column of a table in --data, or false for no labels.
+        data: the new place of the run's own data, or other data, preprocessed like it: a folder, a file, or a name.
+        labels: label column of a table in --data, FILE[:COLUMN] for pictures, or false for no labels.
+        labels_from_names: pattern of the file names in --data that holds their class, such as {label}_*.jpg.
         given: companions of the examples in --data, as NAME=SOURCE, separated by commas.
     """
 
-    def __init__(self, *, data: str | Dataset | None = None, labels: str | None = None, given: str = "") -> None:
-        self.data, self.labels, self.given = data, labels, given
+    def __init__(
+        self,
+        *,
+        data: str | Dataset | None = None,
+        labels: str | None = None,
+        labels_from_names: str | None = None,
+        given: str = "",
+    ) -> None:
+        self.data = data
+        self._options = {"labels": labels, "labels_from_names": labels_from_names, "given": given}
+        self._found: Dataset | None = None
 
     @property
     def options(self) -> dict[str, Any]:
         """Its options again."""
-        return {"data": self.data, "labels": self.labels, "given": self.given}
+        return {"data": self.data, **self._options}
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Its options as those of :func:`~sandglass.data.load.load_data`; None for those that were not given."""
+        labels = self._options["labels"]
+        return {
+            **self._options,
+            "labels": False if labels == "false" else labels,
+            "given": self._options["given"] or None,
+        }
 
     def read(self, trained: Trained) -> Dataset:
-        """The data of the option ``data``, or the run's own.
+        """The data of the option ``data``, or the run's own; read once.
 
         Raises:
             ConfigError: there is no run, so no data.
             DataError: the data does not match the model.
         """
+        if self._found is None:
+            self._found = self._read(trained)
+        return self._found
+
+    def _read(self, trained: Trained) -> Dataset:
         if isinstance(self.data, Dataset):
             return self.data
-        if self.data is not None:
-            return new_data(trained.reading, self.data, self.labels, self.given)
-        for option in ("labels", "given"):
-            if getattr(self, option):
-                raise ConfigError(f"--{option} needs --data; the run's own data already has its {option}.")
-        return trained.own
+        if self.data is None:
+            for option, value in self.changes.items():
+                if value is not None:
+                    name = option.replace("_", "-")
+                    raise ConfigError(f"--{name} needs --data; the run's own data already has its {option}.")
+            return trained.own
+        if trained.run is None:
+            return new_data(trained.reading, self.data, **self.changes)
+        found = find_data(trained.run, self.data, **self.changes)
+        if found.remark:
+            trained.notes.append(found.remark)
+        return found.data
 
     def examples(self, trained: Trained, split: str | None, default: str = "test") -> Split:
-        """The examples of one or all splits, preprocessed for the model; see :func:`chosen`.
+        """The examples of one or all splits, preprocessed for the model; see :func:`sandglass.data.selecting.chosen`.
 
         Raises:
             ConfigError: the model needs labels and the examples have none.
@@ -136,7 +181,7 @@ def opened(
         source: the run, its path or hub id.
         device: the device to load it on.
         allow_nonfinite: warn about weights that are not finite instead of raising.
-        data: the run's data, where it was passed as a Python object and is no longer in memory.
+        data: the run's data, or its place, where it moved or was passed as a Python object.
         parts: custom objects that the model was built with, such as ``net=...``.
 
     Raises:
@@ -146,75 +191,8 @@ def opened(
     run = source if isinstance(source, Run) else Run(path) if (path / "config.yaml").is_file() else None
     model = load(run or source, device=settle_device(device), allow_nonfinite=allow_nonfinite, **parts)
     reading = reading_of(run or source)
-    known = None if data is None else as_dataset(data, reading)
+    known = None if data is None else own_data(run, data) if run is not None else as_dataset(data, reading)
     return Trained(model, reading, run, path.name, known, str(path))
-
-
-def new_data(reading: Mapping[str, Any], source: str, labels: str | None = None, given: str = "") -> Dataset:
-    """New data, preprocessed and with classes numbered like a run's own, in a single split.
-
-    Args:
-        reading: see :func:`sandglass.data.trained_on.reading_of`.
-        source: path or name of the data.
-        labels: label column, ``"false"`` for no labels, None for the labels of the source.
-        given: companions as ``NAME=SOURCE``, separated by commas.
-    """
-    chosen_labels = False if labels == "false" else labels
-    return load_data(source, **reading, labels=chosen_labels, given=given or None, validation=0.0, test=0.0)
-
-
-def chosen(data: Dataset, split: str | None, default: str) -> dict[str, Split]:
-    """The splits selected by a name.
-
-    Args:
-        data: the dataset.
-        split: a name, ``"all"``, or None for the default.
-        default: ``"all"`` or the preferred split; all splits if it does not exist.
-
-    Raises:
-        DataError: there is no such split.
-    """
-    wanted = split or (default if default in data.splits else "all")
-    if wanted == "all":
-        return dict(data.splits)
-    if wanted not in data.splits:
-        raise DataError(f"There is no split '{wanted}' in '{data.name}'; it has: {', '.join(data.splits)}.")
-    return {wanted: data.splits[wanted]}
-
-
-def joined(splits: Mapping[str, Split]) -> Split:
-    """Concatenates several splits."""
-    parts = list(splits.values())
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    return replace(
-        first,
-        x=rows.joined([p.x for p in parts]),
-        y=_together([p.y for p in parts]),
-        names=tuple(n for p in parts for n in p.names),
-        factors=_together([p.factors for p in parts]),
-        mask=None
-        if all(p.mask is None for p in parts)
-        else _filled([p.mask for p in parts], [tuple(p.x.shape) for p in parts], True),
-        given={name: rows.joined([p.given[name] for p in parts]) for name in first.given},
-        absent={
-            name: _filled([p.absent.get(name) for p in parts], [(len(p),) for p in parts], False)
-            for name in dict.fromkeys(n for p in parts for n in p.absent)
-        },
-        beside={name: joined({key: p.beside[name] for key, p in splits.items()}) for name in first.beside},
-    )
-
-
-def _together(tensors: Sequence[Tensor | None]) -> Tensor | None:
-    """Concatenated tensors; None if any is None."""
-    present = [t for t in tensors if t is not None]
-    return torch.cat(present) if len(present) == len(tensors) else None
-
-
-def _filled(tensors: Sequence[Tensor | None], shapes: Sequence[tuple[int, ...]], fill: bool) -> Tensor:
-    """Concatenated booleans, with ``fill`` for parts that are None."""
-    return torch.cat([torch.full(s, fill) if t is None else t.cpu() for t, s in zip(tensors, shapes, strict=True)])
 
 
 def positions(total: int, n: int) -> Tensor:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from sandglass.data import cache
 from sandglass.data.rows import Rows, cut
-from sandglass.data.sources import axes, decoding, depth, framing, images
-from sandglass.data.sources.layouts import Item, list_splits
+from sandglass.data.sources import axes, decoding, depth, framing, images, labelling
+from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Part, Raw, number_classes
 from sandglass.data.transform import ImageTransform, Transform
 from sandglass.errors import DataError, SaveError
@@ -29,25 +29,43 @@ _AT_ONCE = 64
 _FITS = 2 * 2**30  # bytes to load into memory at most if the cache cannot be written
 
 
-def read_folder(folder: Path, *, labels: bool, domain: str = "", **options: Any) -> Raw:
+def read_folder(
+    folder: Path, *, labels: Any = None, labels_from_names: str | None = None, domain: str = "", **options: Any
+) -> Raw:
     """Reads a folder of pictures: flat, with class folders, or with ``train``, ``validation`` and ``test`` folders.
 
     Args:
         folder: the folder.
-        labels: whether folders are classes.
+        labels: None for class folders, ``FILE`` or ``FILE:COLUMN`` for a table of classes, False for none.
+        labels_from_names: pattern of file names with their class, see :func:`labelling.check_pattern`.
         domain: which of two domains, see :func:`sandglass.data.sources.layouts.domains`.
         options: see :func:`read_items`.
 
     Raises:
-        DataError: it has no picture, or as :func:`read_items`.
+        DataError: it has no picture, no class for any of them, or as :func:`read_items`.
+        NotFoundError: there is no such table.
     """
-    items, notes = list_splits(folder, labels=labels, domain=domain)
-    if not items["train"]:
+    found, notes = labelling.listed(folder, labels, labels_from_names, domain)
+    if not found.items["train"]:
         raise DataError(
             f"{images.shown(folder)} holds no picture; give a folder with PNG, JPEG, WebP, TIFF, BMP or GIF files."
         )
-    raw = read_items(items, folder=folder, role=domain, **options)
-    return replace(raw, notes=(*notes, *raw.notes))
+    if found.bad and options.get("on_bad") == "stop":
+        raise DataError(f"{found.notes[-1]}; add it, or leave such pictures out with on_bad='skip' (--on-bad skip).")
+    raw = read_items(found.items, folder=folder, role=domain, **options)
+    return replace(raw, notes=(*notes, *found.notes, *raw.notes), bad=(*found.bad, *raw.bad), labels=found.where)
+
+
+def for_pictures(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of :func:`read_items`, checked.
+
+    Raises:
+        DataError: the transform is not one of pictures.
+    """
+    transform = options["transform"]
+    if transform is not None and not isinstance(transform, ImageTransform):
+        raise DataError(f"The model reads rows or arrays of shape {transform.spec().shape}; got pictures.")
+    return options
 
 
 def read_items(
@@ -365,9 +383,3 @@ def _probe(item: Item, half: str) -> tuple[tuple[int, int], bool] | None:
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}{'' if n == 1 else 's'}"
-
-
-def from_pillow(found: Sequence[Any], labels: Any = None) -> list[Item]:
-    """Items for Pillow pictures in memory."""
-    given = np.asarray(labels).tolist() if labels is not None else [None] * len(found)
-    return [Item(image, f"picture {i}", y) for i, (image, y) in enumerate(zip(found, given, strict=True))]

@@ -39,17 +39,16 @@ def read_pairs(
     for split, (x, y) in pairs.items():
         if np.ndim(x) == 0:
             raise DataError(f"'{split}' is a single number; give rows (N, D) or pictures (N, H, W).")
-        if y is not None and not hasattr(y, "__len__"):
-            raise DataError(f"The labels of '{split}' are a {type(y).__name__}; give one class per example, (N,).")
-        if y is not None and _length(y) != len(x):
-            raise DataError(f"'{split}' has {len(x)} examples and {_length(y)} labels; give one label per example.")
+        check_labels(y, len(x), split)
     pairs = {s: pair for s, pair in pairs.items() if s == "train" or len(pair[0])}
     labels, classes = number_classes({split: y for split, (_, y) in pairs.items()})
     first = pairs["train"][0]
     if hasattr(first, "columns"):
         frames = {s: tables.check_frame(x) for s, (x, _) in pairs.items()}
         notes = _beside(frames["train"], transform)
-        return Raw({s: Part(f, labels[s]) for s, f in frames.items()}, classes=classes, notes=notes)
+        named = any(map(tables.has_row_labels, frames.values()))
+        parts = {s: Part(f, labels[s], names=tuple(map(str, f.index)) if named else ()) for s, f in frames.items()}
+        return Raw(parts, classes=classes, notes=notes)
     if size is None and isinstance(transform, ImageTransform):
         unfold: tuple[int, int] | None = transform.size
         planes = transform.channels
@@ -71,9 +70,54 @@ def read_pairs(
     return Raw(parts, known, classes=classes, notes=notes, forms=forms)
 
 
+def check_labels(y: Any, n: int, split: str) -> None:
+    """Refuses labels that are not as many as the examples of their split; None is no labels.
+
+    Raises:
+        DataError: they are of another number, or a single one.
+    """
+    if y is not None and not hasattr(y, "__len__"):
+        raise DataError(f"The labels of '{split}' are a {type(y).__name__}; give one class per example, (N,).")
+    if y is not None and _length(y) != n:
+        raise DataError(f"'{split}' has {n} examples and {_length(y)} labels; give one label per example.")
+
+
 def _length(y: Any) -> int:
     shape = getattr(y, "shape", None)
     return (shape[0] if shape else 1) if shape is not None else len(y)
+
+
+def labelled(pairs: Pairs, labels: Any) -> Pairs:
+    """The splits with the labels that ``labels`` selects."""
+    if labels is None:
+        return pairs
+    if labels is False:
+        return {s: (x, None) for s, (x, _) in pairs.items()}
+    if isinstance(labels, str):
+        if not all(hasattr(x, "columns") for x, _ in pairs.values()):
+            raise DataError(
+                f"labels='{labels}' names a column, but the source is not a table; give the labels as an array."
+            )
+        return {s: tables.take_labels(x, labels) for s, (x, _) in pairs.items()}
+    if len(pairs) > 1:
+        raise DataError("The source has several splits; give labels for each, {'train': (x, y), ...}.")
+    return {"train": (pairs["train"][0], labels)}
+
+
+def stack(found: list[Any]) -> Any:
+    """Stacks examples to an array or tensor; pictures of two dimensions are grey.
+
+    Raises:
+        DataError: their shapes differ.
+    """
+    shapes = sorted({tuple(np.shape(x)) for x in found})
+    if len(shapes) > 1:
+        raise DataError(f"The examples have {len(shapes)} shapes, such as {shapes[0]} and {shapes[1]}; use only one.")
+    if all(isinstance(x, Tensor) for x in found):
+        x = torch.stack([t.detach() for t in found])
+        return x[:, None] if x.ndim == 3 else x
+    array = np.stack([arrays.plain(x) for x in found])
+    return torch.from_numpy(array)[:, None] if array.ndim == 3 else array
 
 
 def _unfold(x: Any, size: tuple[int, int] | None, channels: int) -> Any:

@@ -83,6 +83,7 @@ class Raw:
         made: derivations of derived companions, by name.
         forms: layout and type of arrays whose transform is still to be fitted, by name of the companion; ``""`` for
             the examples.
+        labels: the value of the option ``labels`` to read its classes again, empty if it is the one that was given.
     """
 
     parts: Mapping[str, Part]
@@ -96,6 +97,7 @@ class Raw:
     given: Mapping[str, Transform | None] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
     forms: Mapping[str, Form] = field(default_factory=dict)
+    labels: str = ""
 
     def noted(self, *notes: str) -> Raw:
         """A copy with more notes."""
@@ -161,10 +163,15 @@ def number_classes(labels: Mapping[str, Any]) -> tuple[dict[str, Tensor | None],
 
 
 def _flat(y: Any, split: str) -> list[Any]:
-    """``(N,)`` or ``(N, 1)`` labels as Python integers or strings."""
-    y = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
+    """``(N,)``, ``(N, 1)`` or one-hot ``(N, K)`` labels as Python integers or strings."""
+    try:
+        y = np.asarray(y.detach().cpu() if isinstance(y, Tensor) else y)
+    except ValueError as error:  # lists of different lengths
+        raise DataError(f"The labels of '{split}' are not one class per example, (N,).") from error
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
+    if y.ndim == 2 and np.isin(y, (0, 1)).all() and (y.sum(axis=1) == 1).all():
+        return [int(k) for k in y.argmax(axis=1)]  # one-hot
     if y.ndim != 1:
         raise DataError(f"The labels of '{split}' have shape {y.shape}; give one class per example, (N,).")
     if y.dtype.kind == "f":

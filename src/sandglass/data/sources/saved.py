@@ -26,7 +26,9 @@ def is_saved(folder: Path) -> bool:
     )
 
 
-def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any]) -> Raw:
+def read_saved(
+    folder: Path, labels: Any, options: dict[str, Any], pictured: dict[str, Any], image: str | None = None
+) -> Raw:
     """Reads a dataset saved with ``save_to_disk``: its pictures, or its columns as a table.
 
     If it has pictures, the first column of pictures has the examples, and ``labels`` or the first ClassLabel column the
@@ -37,6 +39,7 @@ def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dic
         labels: the name of a column, None, or False for none.
         options: see :func:`sandglass.data.sources.memory.read_pairs`.
         pictured: further options of :func:`sandglass.data.sources.folders.read_items`.
+        image: the name of the column of pictures; None for the first.
 
     Raises:
         ConfigError: labels that are not a name.
@@ -52,10 +55,13 @@ def read_saved(folder: Path, labels: Any, options: dict[str, Any], pictured: dic
     pictures = [name for name, f in features.items() if _type(f) == "Image"]
     if isinstance(labels, str) and any(labels not in part.column_names for part in table.values()):
         raise DataError(f"{shown(folder.name)} has no column '{labels}' for labels. It has: {cells.listed(features)}.")
+    if image is not None and image not in pictures:
+        raise DataError(f"{shown(folder.name)} has no column '{image}' of pictures. It has: {cells.listed(pictures)}.")
     if pictures:
+        column = image or pictures[0]
         chosen = labels if isinstance(labels, str) else None if labels is False else next(iter(classes), None)
-        raw = _pictures(table, pictures[0], chosen, classes.get(chosen or "", ()), options | pictured)
-        left = [n for n in features if n not in (pictures[0], chosen)]
+        raw = _pictures(table, column, chosen, classes.get(chosen or "", ()), options | pictured)
+        left = [n for n in features if n not in (column, chosen)]
         return raw.noted(f"other columns than pictures were left out: {cells.listed(left)}") if left else raw
     pairs: Pairs = {}
     for split, part in table.items():
@@ -132,7 +138,7 @@ def _pictures(
             y = part.column(labels).to_pylist() if labels else [None] * part.num_rows
             y = [None if classes and v == -1 else v for v in y]  # -1 means unlabelled
             files = [
-                _written(Path(place) / f"{split}-{i}", cell, f"row {i} of '{column}'")
+                written(Path(place) / f"{split}-{i}", cell, f"row {i} of '{column}'")
                 for i, cell in enumerate(part.column(column).to_pylist())
             ]
             items[split] = [Item(f, f"{split} {i}", v) for i, (f, v) in enumerate(zip(files, y, strict=True))]
@@ -140,7 +146,12 @@ def _pictures(
     return replace(raw, classes=tuple(classes[int(c)] for c in raw.classes)) if classes else raw
 
 
-def _written(path: Path, cell: Any, name: str) -> Path:
+def written(path: Path, cell: Any, name: str) -> Path:
+    """Writes the content of a picture file, ``{"bytes": ...}``, and returns its path.
+
+    Raises:
+        DataError: it holds no content.
+    """
     content = cell.get("bytes") if isinstance(cell, dict) else None
     if not isinstance(content, bytes):
         raise DataError(f"{name} holds a path, not a picture; save the dataset with its pictures embedded.")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data import cells, coding
+from sandglass.data.dtypes import remembered
 from sandglass.data.fitting import FEW, PADDED, Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
@@ -26,6 +27,7 @@ ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 _LARGEST = 2**33  # cells
 _TAIL = 1.5  # skewness of a log-normal with standard deviation 0.44; a normal distribution has 0, an exponential one 2
 
+_MADE = "types of columns"  # an attribute of a DataFrame: the types that reading chose, which need not come back
 _PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that matches PADDED
 
 
@@ -77,6 +79,7 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
         raise DataError(f"{name} is not a table: it has lines with more cells than the first line.")
     if bare:
         notes += (f"{name} has no header, as its first line has numbers: columns are named c1 to c{len(header)}",)
+    frame.attrs[_MADE] = ("Int64", "Float64", "boolean", "string")
     return frame, notes
 
 
@@ -123,6 +126,19 @@ def as_frame(source: Any) -> Any:
     return source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
 
 
+def check_header(frame: Any) -> None:
+    """Refuses a table whose columns have names of several parts.
+
+    Raises:
+        DataError: it has several header rows.
+    """
+    if getattr(frame.columns, "nlevels", 1) > 1:
+        raise DataError(
+            f"The table has {frame.columns.nlevels} header rows; give each column one name: "
+            "table.columns = ['_'.join(map(str, c)) for c in table.columns]."
+        )
+
+
 def to_frame(table: Any, *, plain: bool = False) -> Any:
     """An Arrow table as a DataFrame with nullable integers and booleans.
 
@@ -136,7 +152,9 @@ def to_frame(table: Any, *, plain: bool = False) -> Any:
     kinds = {getattr(pyarrow, f"{u}int{n}")(): getattr(pandas, f"{u.upper()}Int{n}Dtype")()
              for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
     kinds[pyarrow.bool_()] = pandas.BooleanDtype()
-    return table.to_pandas(types_mapper=kinds.get, ignore_metadata=plain)
+    frame = table.to_pandas(types_mapper=kinds.get, ignore_metadata=plain)
+    frame.attrs[_MADE] = [str(kind) for kind in kinds.values()]
+    return frame
 
 
 def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
@@ -145,6 +163,7 @@ def take_labels(frame: Any, labels: str) -> tuple[Any, Any]:
     Raises:
         DataError: no such column.
     """
+    check_header(frame)
     return _without(frame, labels, "labels"), cells.plain(frame[labels])
 
 
@@ -214,6 +233,7 @@ def check_frame(frame: Any) -> Any:
     Raises:
         DataError: it has no rows or columns, or duplicate column names.
     """
+    check_header(frame)
     frame = frame.rename(columns=str)
     names = list(frame.columns)
     if not names or not len(frame):
@@ -222,6 +242,16 @@ def check_frame(frame: Any) -> Any:
         if names.count(name) > 1:
             raise DataError(f"The table has {names.count(name)} columns named '{name}'; give each its own name.")
     return frame
+
+
+def has_row_labels(frame: Any) -> bool:
+    """Whether the rows of a table have labels, not only numbers from 0.
+
+    Example:
+        >>> has_row_labels(frames.pandas().DataFrame({"a": [1, 2]}, index=["x", "y"]))
+        True
+    """
+    return not frame.index.equals(frames.pandas().RangeIndex(len(frame)))
 
 
 def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> TableTransform:
@@ -257,6 +287,9 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     columns = []
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
+        made = train.attrs.get(_MADE, ()) if framed else ()
+        if framed and (dtype := str(getattr(series[name][0], "dtype", ""))) not in made:
+            column = remembered(column, dtype)
         if not framed or binary:  # arrays are decoded to plain floats
             column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}
         columns.append(
@@ -277,7 +310,7 @@ def remarks(
                        ("sequence", "of sequences")):  # fmt: skip
         count = sum(c["kind"] == kind for c in transform.columns)
         notes += [f"{count} column{'s' if count > 1 else ''} {what}"] if count else []
-    zoned = [c["name"] for c in transform.columns if c["dtype"] == "utc"]
+    zoned = [c["name"] for c in transform.columns if c["dtype"] == "utc" and "pandas" not in c]
     notes += [f"times were converted to UTC: {cells.listed(zoned)}"] if zoned else []
     longest = {c["name"]: c["shape"][0] for c in transform.columns if c["kind"] == "sequence"}
     notes += [f"'{n}' has sequences of at most {t} steps; shorter ones are padded" for n, t in longest.items()]

@@ -1,0 +1,86 @@
+"""The pandas types of a table's columns, which decoded columns get back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sandglass.data.cells import Array
+from sandglass.runs.frames import pandas
+
+_INTEGERS = re.compile(r"u?int(8|16|32|64)", re.IGNORECASE)
+_FLOATS = re.compile(r"float(32|64)", re.IGNORECASE)
+_TIMES = re.compile(r"datetime64\[(s|ms|us|ns)(?:, ([\w/+:-]+))?\]")
+_USUAL = ("int64", "float64")  # what decoding gives anyway
+
+
+def remembered(column: Mapping[str, Any], dtype: Any) -> dict[str, str]:
+    """A fitted column with the pandas type of its cells, if decoding is to restore it.
+
+    Args:
+        column: as :func:`sandglass.data.fitting.fit_column` returns it.
+        dtype: the type of the cells in the table.
+
+    Example:
+        >>> remembered({"kind": "numeric", "dtype": "int64"}, "Int64")["pandas"]
+        'Int64'
+    """
+    name = str(dtype)
+    return {**column, "pandas": name} if name not in _USUAL and fits(column, name) else dict(column)
+
+
+def fits(column: Mapping[str, Any], name: Any) -> bool:
+    """Whether a column can have a pandas type; the name may come from an untrusted file."""
+    if not isinstance(name, str):
+        return False
+    kind, dtype = column.get("kind"), column.get("dtype")
+    listed = kind in ("categorical", "ordinal")
+    return bool(
+        (_INTEGERS.fullmatch(name) and dtype == "int64")
+        or (_FLOATS.fullmatch(name) and dtype == "float64" and not listed)
+        or (name == "boolean" and dtype == "bool")
+        or (name == "category" and listed)
+        or (name == "string" and listed and dtype == "str")
+        or (_TIMES.fullmatch(name) and kind == "date" and ("," in name) == (dtype == "utc"))
+    )
+
+
+def restored(column: Mapping[str, Any], values: Any) -> Any:
+    """Decoded cells ``(N,)`` in the pandas type of their column.
+
+    Whole numbers are clipped to the range of the type. A type that cannot hold missing values, or times out of its
+    range, is not restored.
+    """
+    name = column.get("pandas")
+    if name is None:
+        return values
+    if name == "category":
+        return _category(column, values)
+    if found := _TIMES.fullmatch(name):
+        return _times(values, *found.groups())
+    series = pandas().Series(values)
+    if _INTEGERS.fullmatch(name):
+        if name.islower() and series.isna().any():  # NumPy's integers have no missing values
+            return values
+        limits = np.iinfo(name.lower())
+        series = series.clip(max(limits.min, -(2**62)), min(limits.max, 2**62))
+    return series.astype(name)
+
+
+def _category(column: Mapping[str, Any], values: Any) -> Any:
+    texts = np.array(column["categories"], dtype=object)
+    known: Array = texts == "True" if column["dtype"] == "bool" else texts
+    known = known.astype(column["dtype"]) if column["dtype"] in ("int64", "float64") else known
+    return pandas().Categorical(values, categories=known, ordered=column["kind"] == "ordinal")
+
+
+def _times(values: Any, unit: str, zone: str | None) -> Any:
+    times = pandas().DatetimeIndex(values)
+    try:
+        times = times.as_unit(unit)
+        return times.tz_convert(zone) if zone else times
+    except (ValueError, KeyError, OverflowError):  # out of range, or a zone that this machine does not know
+        return values

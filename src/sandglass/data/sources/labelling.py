@@ -1,0 +1,209 @@
+"""Classes of pictures from a table beside them, or from their file names."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sandglass.data.sources.images import shown
+from sandglass.data.sources.label_table import LINES, LabelTable
+from sandglass.data.sources.layouts import Item, ignored, list_splits
+from sandglass.errors import ConfigError, DataError, NotFoundError
+
+_TEXTS = (".csv", ".tsv", *LINES)
+_PLACE = "{label}"
+_MOST = 4  # wildcards in a pattern: with more of them, matching a name could take long
+
+Splits = dict[str, list[Item]]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Pictures with their classes.
+
+    Args:
+        items: the pictures of each split that have a class.
+        notes: remarks.
+        bad: name and reason of each picture without a class, which is left out.
+        where: the value of ``labels`` to read them again; a file in the folder is given by its path in it.
+    """
+
+    items: Splits
+    notes: tuple[str, ...] = ()
+    bad: tuple[tuple[str, str], ...] = ()
+    where: str = ""
+
+
+def check_pattern(pattern: Any) -> re.Pattern[str]:
+    """A pattern of file names as a regular expression; ``*`` and ``?`` stand for any characters but ``/``.
+
+    Raises:
+        ConfigError: it does not have ``{label}`` once, or has too many wildcards.
+
+    Example:
+        >>> check_pattern("{label}_*.jpg").fullmatch("cat_001.jpg")["label"]
+        'cat'
+    """
+    text = str(pattern)
+    if text.count(_PLACE) != 1 or text.count("{") != 1:
+        raise ConfigError(
+            f"labels_from_names must have {_PLACE} once, such as '{_PLACE}_*.jpg' for cat_001.jpg, not '{pattern}'."
+        )
+    text = re.sub(r"\*+", "*", text)
+    if text.count("*") > _MOST:
+        raise ConfigError(f"labels_from_names can have {_MOST} * at most, not {text.count('*')}.")
+    parts = re.split(r"(\{label\}|[*?])", text)
+    meaning = {_PLACE: "(?P<label>[^/]+?)", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts), re.IGNORECASE | re.DOTALL)
+
+
+def listed(
+    folder: Path, labels: Any = None, labels_from_names: str | None = None, domain: str = ""
+) -> tuple[Labelled, tuple[str, ...]]:
+    """The pictures of a folder with their classes, and notes on its layout; see :func:`read_folder`.
+
+    Raises:
+        ConfigError: labels of another type, or given twice.
+    """
+    if labels_from_names is not None and labels is not None:
+        raise ConfigError("labels and labels_from_names both give classes; leave one of the two out.")
+    if not isinstance(labels, str | bool | None):
+        raise ConfigError(
+            "A folder's labels are its class folders, a FILE:COLUMN of file names and classes, or False for none; not "
+            "an array."
+        )
+    own = labels in (None, True) and labels_from_names is None
+    items, notes = list_splits(folder, labels=own, domain=domain)
+    if not items["train"]:
+        return Labelled(items), notes
+    if own and (tables := beside(folder, items)):
+        notes += (
+            f"not read: {', '.join(tables)}; if it has a row for each picture with its file name and class, "
+            f"labels='{tables[0]}:COLUMN' (--labels {tables[0]}:COLUMN) reads that column",
+        )
+    return label(items, labels if isinstance(labels, str) else None, labels_from_names, folder), notes
+
+
+def label(items: Splits, labels: str | None, pattern: str | None, folder: Path) -> Labelled:
+    """Classes by the options ``labels`` and ``labels_from_names`` of :func:`sandglass.load_data`; at most one is given.
+
+    Raises:
+        NotFoundError, ConfigError, DataError: as :func:`from_file` and :func:`from_names`.
+    """
+    if pattern is not None:
+        return from_names(items, pattern)
+    return Labelled(items) if labels is None else from_file(items, labels, folder)
+
+
+def from_names(items: Splits, pattern: str) -> Labelled:
+    """Classes from file names; a pattern with ``/`` is matched with the path below the folder of the split.
+
+    Args:
+        items: pictures of each split.
+        pattern: see :func:`check_pattern`.
+
+    Raises:
+        ConfigError: an invalid pattern.
+        DataError: no name matches it.
+    """
+    expression = check_pattern(pattern)
+
+    def named(split: str, item: Item) -> Any:
+        name = item.key.replace(os.sep, "/")
+        found = expression.fullmatch(name if "/" in pattern else name.rsplit("/", 1)[-1])
+        return unicodedata.normalize("NFC", shown(found["label"])) if found else None
+
+    return _given(items, named, f"name that matches '{pattern}'")
+
+
+def from_file(items: Splits, labels: str, folder: Path) -> Labelled:
+    """Classes from a column of a table with a row for each picture.
+
+    The file is looked for in the folder, in the folder of each split, and from the working folder.
+
+    Args:
+        items: pictures of each split.
+        labels: ``FILE`` or ``FILE:COLUMN``.
+        folder: the folder of the pictures.
+
+    Raises:
+        NotFoundError: there is no such file.
+        DataError: it has no such column, names no picture, or gives a picture two classes.
+    """
+    files, column = _find(items, labels, folder)
+    read = [LabelTable.read(path, column, [i for split in splits for i in items[split]]) for path, splits in files]
+    found = {id(item): value for table in read for item, value in table.classes()}
+    name, column = read[0].name, read[0].column
+    labelled = _given(items, lambda split, item: found.get(id(item)), f"class in {name}")
+    notes = [f"classes are column '{column}' of {name}", *(note for table in read for note in table.notes)]
+    inside = len(files) > 1 or files[0][0].resolve().is_relative_to(folder.resolve())
+    path = files[0][0].name if len(files) > 1 else files[0][0].resolve()
+    where = os.path.relpath(path, folder.resolve()) if inside and len(files) == 1 else str(path)
+    return replace(labelled, notes=(*notes, *labelled.notes), where=f"{where}:{column}")
+
+
+def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, tuple[str, ...]]], str | None]:
+    """The files that ``labels`` names, each with the splits it is for, and the column."""
+    cuts = [i for i in range(len(labels) - 1, 0, -1) if labels[i] == ":"]  # both names may have colons of their own
+    for name, wanted in ((labels, None), *((labels[:i], labels[i + 1 :]) for i in cuts)):
+        name = os.path.expanduser(name)
+        if (path := folder / name).is_file():
+            return [(path, tuple(items))], wanted
+        roots = {split: _root(found) for split, found in items.items()}
+        own: list[tuple[Path, tuple[str, ...]]] = [(Path(root, name), (s,)) for s, root in roots.items() if root]
+        if own := [(path, splits) for path, splits in own if path.is_file()]:
+            return own, wanted
+        if Path(name).is_file():
+            return [(Path(name), tuple(items))], wanted
+    file = shown(labels[: cuts[0]] if cuts else labels)
+    raise NotFoundError(
+        f"There is no file '{file}' with labels in {shown(folder)} or here; give labels as FILE or "
+        "FILE:COLUMN, file names with classes as labels_from_names, or class folders."
+    )
+
+
+def beside(folder: Path, items: Splits) -> list[str]:
+    """Names of tables among the pictures, such as ``metadata.csv``, that may hold their classes."""
+    found: dict[str, None] = {}
+    for place in dict.fromkeys((os.path.join(folder, ""), *map(_root, items.values()))):
+        with suppress(OSError), os.scandir(place or folder) as entries:
+            found |= dict.fromkeys(sorted(e.name for e in entries if e.name.lower().endswith(_TEXTS) and e.is_file()))
+    return [shown(name) for name in found if not ignored(name)]
+
+
+def _root(items: Sequence[Item]) -> str:
+    """The folder of a split, from the first of its pictures; empty without one."""
+    if not items or not items[0].key:
+        return ""
+    return os.fspath(items[0].content)[: -len(items[0].key)]
+
+
+def _given(items: Splits, label: Any, what: str) -> Labelled:
+    """The pictures for which ``label`` finds a class.
+
+    Raises:
+        DataError: it finds none in the training set.
+    """
+    found: Splits = {}
+    lacking: list[Item] = []
+    for split, every in items.items():
+        classes = [(item, label(split, item)) for item in every]
+        found[split] = [replace(item, label=value) for item, value in classes if value is not None]
+        lacking += [item for item, value in classes if value is None]
+    total = sum(map(len, items.values()))
+    example = lacking[0].name if lacking else ""
+    if not found["train"]:
+        raise DataError(f"No picture has a {what}; {example} has none, for example.")
+    bad = tuple((item.name, f"it has no {what}") for item in lacking)
+    some = {split: kept for split, kept in found.items() if kept}
+    if not lacking:
+        return Labelled(some)
+    has, are = ("has", "is") if len(lacking) == 1 else ("have", "are")
+    note = f"{len(lacking)} of the {total} pictures {has} no {what} and {are} left out, such as {example}"
+    return Labelled(some, (note,), bad)

@@ -1,0 +1,128 @@
+"""What a DataFrame has beside its cells: the types of its columns and the labels of its rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sandglass.app.main import main
+from sandglass.data.load import load_data
+from sandglass.data.transform import Transform
+from sandglass.errors import ConfigError, DataError
+from sandglass.estimator import GenerativeModel
+
+N = 40
+R = np.random.default_rng(0)
+DAYS = pd.Timestamp("2024-03-30 22:15:00") + pd.to_timedelta(np.arange(N) * 3601, unit="s")
+WORDS = R.choice(["Ulm", "Bern"], N)
+COLUMNS: dict[str, pd.Series] = {
+    "Int64": pd.Series(R.integers(18, 90, N), dtype="Int64"),
+    "UInt8": pd.Series(R.integers(0, 256, N), dtype="UInt8"),
+    "int32": pd.Series(R.integers(-5, 900, N), dtype="int32"),
+    "uint8": pd.Series(R.integers(0, 256, N), dtype="uint8"),
+    "Float64": pd.Series(R.integers(0, 900, N) / 4, dtype="Float64"),
+    "float32": pd.Series(R.integers(0, 900, N) / 4, dtype="float32"),
+    "boolean": pd.Series(R.random(N) < 0.5, dtype="boolean"),
+    "string": pd.Series(WORDS, dtype="string"),
+    "category": pd.Series(WORDS, dtype="category"),
+    "category of numbers": pd.Series(R.choice([10, 2, 30], N), dtype="category"),
+    "ordered": pd.Series(pd.Categorical(R.choice(["S", "M", "L"], N), ["S", "M", "L"], ordered=True)),
+    "datetime64[us]": pd.Series(DAYS).astype("datetime64[us]"),
+    "zone": pd.Series(DAYS).dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin"),
+    "offset": pd.Series(DAYS).dt.tz_localize("+03:00"),
+    "int64": pd.Series(R.integers(0, 99, N)),
+    "bool": pd.Series(R.random(N) < 0.5),
+    "str": pd.Series(WORDS),
+}  # fmt: skip
+
+
+def whole(frame, **options):
+    return load_data(frame, validation=0, test=0, **options)
+
+
+def back(data) -> pd.DataFrame:
+    stored = Transform.from_dict(json.loads(json.dumps(data.transform.to_dict())))
+    return stored.inverse(data.train.x, data.train.mask)
+
+
+@pytest.mark.parametrize("kind", COLUMNS)
+def test_types_come_back(kind: str) -> None:
+    frame = pd.DataFrame({"x": COLUMNS[kind], "y": R.normal(size=N)})
+    found = back(whole(frame))
+    assert found["x"].dtype == frame["x"].dtype
+    assert found["x"].tolist() == frame["x"].tolist()
+
+
+@pytest.mark.parametrize("kind", [k for k in COLUMNS if k not in ("int32", "uint8", "int64", "bool")])
+def test_types_come_back_with_gaps(kind: str) -> None:
+    frame = pd.DataFrame({"x": COLUMNS[kind].copy(), "y": R.normal(size=N)})
+    frame.loc[3:5, "x"] = None
+    found = back(whole(frame))
+    assert found["x"].dtype == frame["x"].dtype
+    assert found["x"].isna().tolist() == frame["x"].isna().tolist()
+    assert found["x"].dropna().tolist() == frame["x"].dropna().tolist()
+
+
+def test_whole_numbers_stay_in_the_range_of_their_type() -> None:
+    data = whole(pd.DataFrame({"x": COLUMNS["UInt8"], "y": COLUMNS["uint8"]}))
+    found = data.transform.inverse(data.train.x * 50)
+    assert found["x"].max() == 255 and found["y"].max() == 255 and found["x"].min() == 0
+
+
+@pytest.mark.parametrize("bad", ["object", "Int64", "datetime64[ns, nowhere]", "category", 3, "x" * 99])
+def test_a_stored_type_is_checked(bad: object) -> None:
+    column = {"name": "a", "kind": "numeric", "mean": 0.0, "scale": 1.0, "dtype": "float64", "pandas": bad}
+    with pytest.raises(ConfigError, match="damaged"):
+        Transform.from_dict({"kind": "table", "columns": [column], "frame": True})
+
+
+def test_a_zone_that_is_not_known_stays_utc() -> None:
+    column = {
+        "name": "a",
+        "kind": "date",
+        "mean": 0.0,
+        "scale": 1.0,
+        "dtype": "utc",
+        "pandas": "datetime64[ns, No/Zone]",
+    }
+    transform = Transform.from_dict({"kind": "table", "columns": [column], "frame": True})
+    assert str(transform.inverse(np.zeros((1, 1)))["a"].dtype) == "datetime64[s, UTC]"
+
+
+def test_two_header_rows_say_what_to_do(tmp_path: Path) -> None:
+    frame = pd.DataFrame(R.normal(size=(N, 2)), columns=pd.MultiIndex.from_tuples([("a", "mean"), ("a", "std")]))
+    for source in (frame, {"train": (frame, None)}, (frame, R.integers(0, 2, N))):
+        with pytest.raises(DataError, match=r"2 header rows.*'_'\.join"):
+            whole(source)
+    with pytest.raises(DataError, match="2 header rows"):
+        whole(frame, labels="a")
+    with pytest.raises(DataError, match="2 header rows"):
+        GenerativeModel("vae", epochs=1).fit(frame)
+    frame.columns = ["_".join(map(str, c)) for c in frame.columns]
+    assert whole(frame).spec.shape == (2,)
+
+
+def test_row_labels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame({"a": R.normal(size=N), "b": R.normal(size=N)}, index=[f"p{i}" for i in range(N)])
+    assert whole(frame).train.names[:2] == ("p0", "p1")
+    assert whole(frame.reset_index(drop=True)).train.names == ()
+    mixed = load_data({"train": frame.reset_index(drop=True), "test": frame[:3]}, validation=0)
+    assert mixed.train.names[:2] == ("0", "1") and mixed.splits["test"].names == ("p0", "p1", "p2")
+    model = GenerativeModel("vae", latent_dim=2, epochs=1, random_state=0).fit(frame)
+    assert model.reconstruct(frame[::-1]).index.tolist() == frame.index[::-1].tolist()
+    monkeypatch.chdir(tmp_path)
+    frame.to_parquet("t.parquet")
+    gaps = frame.copy()
+    gaps.iloc[::2, 0] = np.nan
+    gaps.to_parquet("gaps.parquet")
+    assert main(["train", "vae", "--data", "gaps.parquet", "--epochs", "1", "--out", "run", "--no-report"]) == 0
+    assert main(["complete", "run", "--data", "gaps.parquet", "--split", "all", "-o", "full.csv"]) == 0
+    full = pd.read_csv("full.csv", index_col="row")
+    assert sorted(full.index) == sorted(frame.index)
+    np.testing.assert_allclose(full.loc[frame.index, "b"], frame["b"], rtol=1e-5)
+    assert main(["reconstruct", "run", "--data", "t.parquet", "-n", "4", "-o", "back.parquet"]) == 0
+    assert pd.read_parquet("back.parquet")["row"].tolist() == ["p0", "p0", "p10", "p10", "p20", "p20", "p30", "p30"]
