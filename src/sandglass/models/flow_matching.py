@@ -67,7 +67,7 @@ class FlowMatching(Model):
 
     @staticmethod
     def natural(spec: Spec) -> bool:
-        """Whether it is trained where no model is named: for pictures of 16 pixels a side or more."""
+        """Whether it is trained where no model is named: for pictures of 16 pixels a side or more, if no other is."""
         return spec.is_image and min(spec.shape[1:]) >= _LEAST
 
     def __init__(

@@ -24,6 +24,8 @@ from sandglass.nets.mlp import MLP
 from sandglass.nets.resnet import ResNet
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
 
+_LEAST = 48  # pixels of the shorter side of pictures for which a flow on pixels has too little time
+
 
 @register("latent-flow")
 class LatentFlow(LatentModel):
@@ -60,6 +62,13 @@ class LatentFlow(LatentModel):
     """
 
     provides = ("encode", "decode", "reconstruct", "posterior", "interpolate", "score", "embed", "complete")
+    priority = 2
+    because = "at this size its pictures are cleaner than those of others after the same minutes"
+
+    @staticmethod
+    def natural(spec: Spec) -> bool:
+        """Whether it is trained where no model is named: for pictures of 48 pixels a side or more."""
+        return spec.is_image and min(spec.shape[1:]) >= _LEAST
 
     def __init__(
         self,

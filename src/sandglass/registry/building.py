@@ -100,8 +100,8 @@ def model_for(spec: Spec, *options: str) -> tuple[str, str]:
         options: names of options that it must have.
 
     Example:
-        >>> model_for(Spec((6,)))[0], model_for(Spec((3, 32, 32), "levels"))[0]
-        ('vae', 'flow-matching')
+        >>> [model_for(Spec(shape, "levels"))[0] for shape in ((6,), (3, 32, 32), (3, 64, 64))]
+        ['vae', 'flow-matching', 'latent-flow']
         >>> model_for(Spec((3, 32, 32), "levels"), "latent_dim")
         ('vae', 'it has the option latent_dim')
     """
