@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,3 +57,23 @@ def _tensor(value: Any, name: str) -> Tensor:
         raise DataError(f"{name} takes numbers, a Batch, an array or a tensor, not {what}.")
     wide = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
     return torch.from_numpy(np.array(array, dtype=wide, order="C"))
+
+
+def taking_arrays(capability: Callable[..., Any], takes: type) -> Callable[..., Any]:
+    """A method of a model, with a conversion of arrays to what it takes.
+
+    Args:
+        capability: the method.
+        takes: tensors of codes, or batches, to which bare examples are converted.
+    """
+    name, codes = f"{capability.__name__}()", takes is Tensor
+
+    @functools.wraps(capability)
+    def call(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(value, takes):
+            shapes = [(self.code_size,)] if codes else [s.shape for s in (self.spec, *self.spec.beside.values())]
+            found = numbers(value, shapes, name, next(iter(self.parameters())), self.spec.levels)
+            value = found if codes else takes(found)
+        return capability(self, value, *args, **kwargs)
+
+    return call

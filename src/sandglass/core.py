@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sandglass.conversion import numbers
+from sandglass.conversion import taking_arrays
 from sandglass.errors import CapabilityError, ConfigError
 
 Support = Literal["real", "unit", "binary", "levels", "index"]
@@ -399,7 +399,7 @@ class Model(nn.Module, abc.ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for name in (_OF_EXAMPLES | _OF_CODES) & vars(cls).keys():
-            setattr(cls, name, _taking_arrays(vars(cls)[name]))
+            setattr(cls, name, taking_arrays(vars(cls)[name], Tensor if name in _OF_CODES else Batch))
 
     def stages(self) -> Sequence[Stage]:
         """The stages of its training; by default one, of its phases, with the loss of a single phase as objective."""
@@ -453,18 +453,3 @@ class Model(nn.Module, abc.ABC):
         """The parts ``(B, *shape)`` of codes ``(B, D)``, by latent."""
         parts = code.split([latent.size for latent in self.latents], 1)
         return {k.name: part.unflatten(1, k.shape) for k, part in zip(self.latents, parts, strict=True)}
-
-
-def _taking_arrays(capability: Callable[..., Any]) -> Callable[..., Any]:
-    """The capability, with a conversion of bare examples to a batch, and of arrays of codes to a tensor."""
-    name, codes = f"{capability.__name__}()", capability.__name__ in _OF_CODES
-
-    @functools.wraps(capability)
-    def call(self: Model, value: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(value, Tensor if codes else Batch):
-            shapes = [(self.code_size,)] if codes else [s.shape for s in (self.spec, *self.spec.beside.values())]
-            found = numbers(value, shapes, name, next(iter(self.parameters())), self.spec.levels)
-            value = found if codes else Batch(found)
-        return capability(self, value, *args, **kwargs)
-
-    return call

@@ -120,6 +120,10 @@ def test_a_table_elsewhere_and_one_for_each_split(tmp_path: Path, monkeypatch: p
     data = load_data(tmp_path / "p", labels="metadata.csv", validation=0)
     assert kinds(data) == CATS and data.splits["test"].y.tolist() == [0, 1, 0, 1]
     assert load_data(**data.source).fingerprint == data.fingerprint
+    (tmp_path / "p" / "test" / "metadata.csv").unlink()
+    data = load_data(tmp_path / "p", labels="metadata.csv", validation=0, test=0)
+    assert kinds(data) == CATS and len(data.bad) == 4
+    assert load_data(**data.source).fingerprint == data.fingerprint
     monkeypatch.chdir(tmp_path)
     csv(tmp_path / "own.csv", ["picture,kind", *(f"{n},{k}" for n, k in zip(NAMES, CATS, strict=True))])
     data = whole(folder, labels="own.csv")

@@ -77,3 +77,16 @@ def test_points_of_a_walk_are_distributed_as_the_prior() -> None:
         codes = circle(model, 400, 5)
     assert codes.shape == (400, 5, 50)
     assert torch.allclose(codes.var((0, 2)), torch.ones(5), atol=0.05) and codes.mean((0, 2)).abs().max() < 0.05
+
+
+def test_a_file_has_the_class_of_its_folder(photos: Path, tmp_path: Path) -> None:
+    import shutil
+
+    run = sandglass.train("cvae", photos, out=tmp_path / "run", data_options={"size": 8}, latent_dim=2, **SMALL)
+    ends = {"from_": str(photos / "round" / "01.png"), "to": str(photos / "square" / "02.png")}
+    assert sandglass.use("interpolate", run, **ends, steps=3).x.shape == (3, 3, 8, 8)
+    shutil.copy(ends["to"], tmp_path / "new.png")
+    with pytest.raises(
+        DataError, match=r"needs the class of .*new\.png: put it into a folder of that name, one of round, square"
+    ):
+        sandglass.use("interpolate", run, from_="1", to=str(tmp_path / "new.png"))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 _EVERY = 30.0  # seconds between lines of progress
+_LONG = 40  # characters of a note that is said once for several figures
 
 
 def table(
@@ -76,10 +77,29 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     if not metrics:
         print("No metric applies to this model and these examples.")
         return
-    rows = Results({"metrics": metrics}).rows()
+    rows, below = gathered(Results({"metrics": metrics}).rows())
     noted = any(row[4] for row in rows)
     headers = ["metric", "value", "n", "unit", "note"]
     table(headers if noted else headers[:4], rows if noted else [r[:4] for r in rows], right=(1, 2), wrap=(3, 4))
+    for note in below:
+        print(f"\n{note}")
+
+
+def gathered(rows: Sequence[Sequence[str]]) -> tuple[list[list[str]], list[str]]:
+    """The rows of figures without the long notes that several of them have, and these notes with the names of the rows.
+
+    Example:
+        >>> long = "own features, 32 of a classifier with 94% accuracy"
+        >>> gathered([["fid", "3", "9", "", long], ["spread", "1", "9", "", f"1 is equal; {long}"]])[0]
+        [['fid', '3', '9', '', ''], ['spread', '1', '9', '', '1 is equal']]
+    """
+    owners: dict[str, list[str]] = {}
+    for name, *_, note in rows:
+        for part in note.split("; "):
+            owners.setdefault(part, []).append(name)
+    common = {part: names for part, names in owners.items() if len(names) > 1 and len(part) > _LONG}
+    left = [[*row[:-1], "; ".join(part for part in row[-1].split("; ") if part not in common)] for row in rows]
+    return left, [f"{', '.join(names)}: {part}" for part, names in common.items()]
 
 
 def say(text: str) -> None:

@@ -63,8 +63,8 @@ class Loader:
         >>> loader = Loader(Split(torch.zeros(10, 1), beside={"b": other}), 4, seed=0)
         >>> [loader.batch(step).beside["b"].index.tolist() for step in range(3)]
         [[0, 1, 2, 1], [0, 2, 0, 2], [1, 2]]
-        >>> loader = Loader(Split(torch.zeros(9, 1)), 4, seed=0, least=2)
-        >>> [len(loader.batch(step)) for step in range(2)]
+        >>> larger = Loader(Split(torch.zeros(9, 1)), 4, seed=0, least=2)
+        >>> [len(larger.batch(step)) for step in range(2)]
         [4, 5]
         >>> half = Loader(Split(torch.zeros(10, 1)), 4, seed=0, rows=lambda n: slice(n // 2, n))
         >>> bool((half.batch(2).index == loader.batch(2).index[1:]).all())

@@ -219,7 +219,8 @@ def _bring(
         return replace(raw, parts=parts, transform=transform, mixture=None)  # its centres no longer apply
     new = transform
     if new is None:
-        axes.check_usual(channels)
+        if channels != old.channels:
+            axes.check_usual(channels)
         size, channels = size or old.size, channels or old.channels
         if (size, channels) == (old.size, old.channels):
             return raw

@@ -14,7 +14,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from sandglass.core import Model
 from sandglass.distributions.conditional import Conditional
@@ -26,8 +25,6 @@ _LISTS = (nn.Sequential, nn.ModuleList)
 _MISUSED = ("DTensor", "out of bounds for storage of size 0")  # in errors of PyTorch
 _LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
-_parts = WeakTensorKeyDictionary()  # by divided parameter
-_wholes = WeakTensorKeyDictionary()  # the reverse
 _blocks: WeakKeyDictionary[nn.Module, list[Any]] = WeakKeyDictionary()  # by divided model
 
 
@@ -102,11 +99,12 @@ def part(p: nn.Parameter) -> nn.Parameter:
     """The part of a divided parameter that this process has and updates; other parameters are their own part."""
     if not is_divided(p):
         return p
-    if p not in _parts:
+    whole = _any(p)
+    if not hasattr(whole, "part_here"):
         with torch.no_grad():
-            _parts[p] = nn.Parameter(_any(p).to_local())
-        _wholes[_parts[p]] = p
-    own: nn.Parameter = _parts[p]
+            whole.part_here = nn.Parameter(whole.to_local())
+        whole.part_here.whole = whole
+    own: nn.Parameter = whole.part_here
     return own
 
 
@@ -131,7 +129,7 @@ def gathered(value: Tensor, own: Tensor) -> Tensor:
 
     All processes must ask.
     """
-    whole = _wholes.get(own)
+    whole = getattr(own, "whole", None)
     if whole is None or value.shape != own.shape:
         return value
     from torch.distributed.tensor import DTensor
@@ -142,7 +140,7 @@ def gathered(value: Tensor, own: Tensor) -> Tensor:
 
 def piece(value: Tensor, own: Tensor) -> Tensor:
     """The inverse of :func:`gathered`: what of a whole tensor goes with a part."""
-    whole = _wholes.get(own)
+    whole = getattr(own, "whole", None)
     if whole is None or value.shape != whole.shape:
         return value
     mesh = whole.device_mesh

@@ -38,7 +38,7 @@ def evaluate(
         split: train, validation, test or all; by default the first of test, validation and train that the
             run's own data has; all of other data that has no test split.
         data: the run's own data, loaded or at a new place; or other data, preprocessed like the run's, whose figures
-            are not written to ``results.json``. What it is, its fingerprint says.
+            are not written to ``results.json``. The fingerprint decides which it is.
         metrics: names of metrics or of single figures; when empty, all that apply except the slow ones.
         seed: of the noise.
         device: to compute on.

@@ -70,7 +70,7 @@ class Prdc(OfSamples):
             notes = {f: f"training examples get {float(b.mean()):.3f}" for f, b in zip(_ORDER, best, strict=True)}
         few = "" if n >= _SOUND else f"; {n} are few: high by chance"
         together = f"beside a coverage of {float(found['coverage'].mean()):.3f}"  # precision never stands alone
-        notes["precision"] = f"{together}; {sets.about}, k={k}{few}; {notes['precision']}".rstrip("; ")
+        notes["precision"] = f"{together}; {sets.about}; k={k}{few}; {notes['precision']}".rstrip("; ")
         best_coverage = f"{sets.about}; {expected_coverage(n, n, k):.3f} at best"
         notes["coverage"] = "; ".join(filter(None, (best_coverage, notes["coverage"])))
         density = mean_result("density", found.pop("density"), "1", notes["density"])

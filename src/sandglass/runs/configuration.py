@@ -34,8 +34,8 @@ def files_of(config: Mapping[str, Any]) -> dict[str, bytes]:
     Example:
         >>> list(files_of({"classes": ["a", "b"]}))
         ['config.yaml']
-        >>> [name[:7] for name in files_of({"classes": [f"class {n}" for n in range(9000)]})]
-        ['config-', 'config.yaml']
+        >>> len(files_of({"classes": [f"class {n}" for n in range(9000)]}))
+        2
     """
     files: dict[str, bytes] = {}
 

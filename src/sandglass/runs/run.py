@@ -339,7 +339,9 @@ class Run:
         before, now = checkpoint.state.get("config"), settings.fixed(self.config)
         if not isinstance(before, dict):
             return []
-        names = [n for n in {**before, **now} if before.get(n) != now.get(n) and not settings.may_change(n)]
+        # An option that the checkpoint does not know is newer than it, and was off.
+        names = [n for n in {**before, **now} if before.get(n) != now.get(n) and (n in before or now[n])]
+        names = [n for n in names if not settings.may_change(n)]
         return [f"{n} was {before.get(n)}, is {now.get(n)}" for n in names]
 
     # model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
         found = new_data(trained.reading, text, labels=source.changes["labels"]).train
         if len(found) != 1:
             raise DataError(f"{text} has {len(found):,} examples; name a file with one.")
-        return found
+        return found if found.y is not None else _labelled(found, Path(text), trained)
     every = source.examples(trained, split)
     if number is not None:
         if number >= len(every):
@@ -50,6 +51,23 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
         hint = nearest(text, [Path(name).name for name in every.names])
         raise NotFoundError(f"There is no file {text}, and no example of that name.{hint or has}")
     return every.take(torch.tensor(places))
+
+
+def _labelled(found: Split, file: Path, trained: Trained) -> Split:
+    """A file's example with the class that its folder is named after, for a model that needs one.
+
+    Raises:
+        DataError: the folder has no name of a class.
+    """
+    if "labels" not in trained.model.conditions:
+        return found
+    folder = file.absolute().parent.name
+    if folder not in trained.classes:
+        raise DataError(
+            f"The model '{trained.model.config['name']}' needs the class of {file}: put it into a folder of that name, "
+            f"one of {', '.join(trained.classes[:20])}, or give the number of an example."
+        )
+    return replace(found, y=torch.tensor([trained.classes.index(folder)]))
 
 
 def _ends(name: str, text: str) -> bool:

@@ -136,36 +136,39 @@ def from_file(items: Splits, labels: str, folder: Path) -> Labelled:
         NotFoundError: there is no such file.
         DataError: it has no such column, names no picture, or gives a picture two classes.
     """
-    files, column = _find(items, labels, folder)
+    files, column, where = _find(items, labels, folder)
     read = [LabelTable.read(path, column, [i for split in splits for i in items[split]]) for path, splits in files]
     found = {id(item): value for table in read for item, value in table.classes()}
     name, column = read[0].name, read[0].column
     labelled = _given(items, lambda split, item: found.get(id(item)), f"class in {name}")
     notes = [f"classes are column '{column}' of {name}", *(note for table in read for note in table.notes)]
-    inside = len(files) > 1 or files[0][0].resolve().is_relative_to(folder.resolve())
-    path = files[0][0].name if len(files) > 1 else files[0][0].resolve()
-    where = os.path.relpath(path, folder.resolve()) if inside and len(files) == 1 else str(path)
     return replace(labelled, notes=(*notes, *labelled.notes), where=f"{where}:{column}")
 
 
-def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, tuple[str, ...]]], str | None]:
-    """The files that ``labels`` names, each with the splits it is for, and the column."""
+def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, list[str]]], str | None, str]:
+    """The files that ``labels`` names, each with the splits it is for; the column; and how to find the files again."""
     cuts = [i for i in range(len(labels) - 1, 0, -1) if labels[i] == ":"]  # both names may have colons of their own
-    for name, wanted in ((labels, None), *((labels[:i], labels[i + 1 :]) for i in cuts)):
+    for name, column in ((labels, None), *((labels[:i], labels[i + 1 :]) for i in cuts)):
         name = os.path.expanduser(name)
         if (path := folder / name).is_file():
-            return [(path, tuple(items))], wanted
+            return [(path, list(items))], column, _again(path, folder)
         roots = {split: _root(found) for split, found in items.items()}
-        own: list[tuple[Path, tuple[str, ...]]] = [(Path(root, name), (s,)) for s, root in roots.items() if root]
-        if own := [(path, splits) for path, splits in own if path.is_file()]:
-            return own, wanted
+        own = [(Path(root, name), [split]) for split, root in roots.items() if root and Path(root, name).is_file()]
+        if own:
+            return own, column, name
         if Path(name).is_file():
-            return [(Path(name), tuple(items))], wanted
+            return [(Path(name), list(items))], column, _again(Path(name), folder)
     file = shown(labels[: cuts[0]] if cuts else labels)
     raise NotFoundError(
         f"There is no file '{file}' with labels in {shown(folder)} or here; give labels as FILE or "
         "FILE:COLUMN, file names with classes as labels_from_names, or class folders."
     )
+
+
+def _again(path: Path, folder: Path) -> str:
+    """A path that is found again: of a file in the folder, which may move with it, its path in there."""
+    path, folder = path.resolve(), folder.resolve()
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def beside(folder: Path, items: Splits) -> list[str]:
