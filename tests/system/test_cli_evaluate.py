@@ -95,6 +95,13 @@ def test_an_estimator_of_a_run(run: sandglass.Run, tmp_path: Path) -> None:
     assert np.array_equal(saved.transform(images), found.transform(images))
 
 
+def test_an_estimator_of_a_run_on_arrays_gives_arrays_like_them(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 8, 8), dtype=np.uint8)
+    found = GenerativeModel.from_run(sandglass.train("vae", images, out=tmp_path / "run", **SMALL))
+    for made in (found.sample(3), found.reconstruct(images[:3])):
+        assert made.shape == (3, 3, 8, 8) and made.dtype == np.uint8 and made.max() > 1
+
+
 def test_an_estimator_of_a_run_on_a_table(tmp_path: Path) -> None:
     import pandas
 

@@ -39,7 +39,7 @@ def use(name: str, words: Sequence[str]) -> int:
     assert outcome.transform is not None
     shown = what_is_shown(outcome.transform) if path.suffix.lower() not in (*TABLES, *ARRAYS) else ""
     whole = f"{path.name} shows {shown}; -o {make.file}.npy has all numbers"
-    for note in [*trained.notes, *outcome.notes, *([whole] if shown else [])]:
+    for note in [*outcome.notes, *([whole] if shown else [])]:
         say(f"note: {note}")
     print(f"{path}: {outcome.said}")
     return 0

@@ -249,7 +249,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     def from_run(cls, run: Run | str | Path, **parts: Any) -> Self:
         """The estimator of a trained model: of a run, a model folder or a hub id.
 
-        Images of X have the size of the model, as bytes or floats in [0, 1]; outputs are floats in [0, 1].
+        Images of X have the size of the model, as bytes or floats in [0, 1]. Outputs are floats in [0, 1], or, of a
+        model of arrays, in the layout, type and range of these.
 
         Args:
             run: the run, its folder, a model folder, or a hub id.
@@ -271,8 +272,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
         check_model(params["model"])
         self = cls(**params)
         self.model_ = api.load(run, device=settle_device(self.device), **parts)
-        self.input_transform_ = api.transform_of(run)
-        self._shape, self._top = trained.shape_of(self.input_transform_), 1.0
+        self.input_transform_ = trained.for_arrays(api.transform_of(run))
+        self._shape = trained.shape_of(self.input_transform_)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         self.n_features_in_ = self._shape[0]
         if labels.conditional(self.model):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from sandglass.data.transform import ImageTransform, TableTransform, Transform
 from sandglass.runs.load import config_of
@@ -31,13 +33,23 @@ def parameters(source: Run | str | Path, parts: Mapping[str, Any]) -> dict[str, 
     return {**params, "model_options": options or None, "random_state": training.get("seed")}
 
 
+def for_arrays(transform: Transform) -> Transform:
+    """The transform of a model for images as arrays: those of files and known data sets are floats, channels last."""
+    if not isinstance(transform, ImageTransform) or transform.layout:
+        return transform
+    return replace(transform, layout="NHW" if transform.channels == 1 else "NHWC", dtype="float64")
+
+
 def shape_of(transform: Transform) -> tuple[int, ...]:
-    """The shape of one example of X: a row, an image ``(H, W)`` or ``(H, W, C)``, or that of an array."""
+    """The shape of one example of X: a row, or an image or array in the layout of the transform.
+
+    Example:
+        >>> shape_of(ImageTransform((4, 6), 3, layout="NCHW"))
+        (3, 4, 6)
+    """
     if isinstance(transform, TableTransform):
         return (len(transform.columns),)
-    if isinstance(transform, ImageTransform):
-        return transform.size if transform.channels == 1 else (*transform.size, transform.channels)
-    return transform.spec().shape
+    return np.shape(transform.inverse(torch.zeros(1, *transform.spec().shape)))[1:]
 
 
 def names_of(transform: Transform) -> Any:

@@ -42,7 +42,7 @@ class Task(abc.ABC):
 
 
 def perform(task: Task, trained: Trained) -> Outcome:
-    """The outcome of a task, with the transform that inverts its examples.
+    """The outcome of a task, with the transform that inverts its examples, and the notes on the data that it used.
 
     Raises:
         CapabilityError: the model lacks what the task needs.
@@ -51,7 +51,7 @@ def perform(task: Task, trained: Trained) -> Outcome:
     for capability in task.needs:
         registry.require(trained.model, capability)
     outcome = task(trained)
-    return outcome if outcome.transform is not None else replace(outcome, transform=trained.transform)
+    return replace(outcome, transform=outcome.transform or trained.transform, notes=(*trained.notes, *outcome.notes))
 
 
 def written(
