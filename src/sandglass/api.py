@@ -168,7 +168,7 @@ def use(
         out: file or folder to write to, in the format of its suffix; nothing is written without it.
         device: to compute on.
         options: of the task, and the objects that the model was built with, such as ``net=...``. ``from_`` and the like
-            stand for options whose name is a word of Python.
+            stand for options whose name is a word of Python. ``data`` names other data, or where the run's own is now.
 
     Returns:
         The outcome: ``x``, the examples in the scale of the model, ``examples`` in that of the data, and ``arrays``.
@@ -183,12 +183,13 @@ def use(
         >>> use("encode", run, split="test").arrays["codes"].shape
         (359, 2)
     """
-    from sandglass.tasks.task import perform, written
+    from sandglass.tasks.task import perform, reads_data, written
     from sandglass.tasks.trained import opened
 
     parts, options = parts_of(run, options)
+    place = None if reads_data(task) else options.pop("data", None)
     made = registry.resolve("task", {"name": task, **options})
-    trained = opened(run, device, **parts)
+    trained = opened(run, device, data=place, **parts)
     return perform(made, trained) if out is None else written(made, trained, out)[0]
 
 

@@ -127,6 +127,25 @@ def test_resume_in_python_reads_a_path_like_the_run(moved: tuple) -> None:
     assert sandglass.resume(run, data=new, epochs=3).steps()
 
 
+def test_every_use_in_python_takes_the_new_place(moved: tuple, tmp_path: Path) -> None:
+    run, new, before = moved
+    assert sandglass.use("manifold", run, data=new, side=2).x.shape == (4, 1, 8, 8)  # between its codes
+    assert sandglass.use("encode", run, data=new).arrays["codes"].shape == (40, 2)
+    found = sandglass.use("encode", run, data=folder_of(tmp_path / "else", 10, seed=1))
+    assert len(found.arrays["codes"]) == 10 and "is not the data of" in found.notes[0]
+    assert sandglass.report(run, data=new).is_file()
+    measured = sandglass.Run(run).results()["test"]["metrics"]
+    assert measured["mse"]["value"] == pytest.approx(before["metrics"]["mse"]["value"])
+    with pytest.raises(DataError, match="is not the data of"):
+        sandglass.use("manifold", run, data=tmp_path / "else")
+
+
+def test_figures_of_every_example_of_all_splits(moved: tuple) -> None:
+    run, new, _ = moved
+    found = sandglass.evaluate(run, data=new, split="all", metrics=["mse"])
+    assert list(found.each)[:4] == ["index", "split", "name", "class"] and len(found.each["mse"]) == 40
+
+
 def test_a_moved_table_keeps_its_options(cli: Cli, tmp_path: Path) -> None:
     words = ["--labels", "kind", "--types", "height=numeric", "--validation", "0.2", "--seed", "3"]
     assert cli("train", "vae", "--data", table_of(tmp_path / "t.csv"), *SMALL, *words, "--epochs", "1",

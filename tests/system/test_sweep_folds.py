@@ -13,7 +13,7 @@ from test_cli import Cli, cli  # noqa: F401
 
 import sandglass
 from sandglass.data.splits import Fold
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.metrics.measure import measure
 from sandglass.runs.run import Run
 from sandglass.sweeps import trial as trials
@@ -146,3 +146,15 @@ def test_other_processes_read_the_folds(tmp_path: Path) -> None:
     assert [t.folds for t in found.trials] == [pytest.approx(t.folds) for t in alone.trials]
     with Study(tmp_path / "s")._alone():
         assert (tmp_path / "s" / "0001" / "fold-2" / "model").is_dir()
+
+
+def test_the_folds_of_moved_data_are_found(tmp_path: Path) -> None:
+    np.save(tmp_path / "old.npy", X)
+    options = {"vary": {"lr": [1e-3, 1e-2]}, "folds": 2, "trials": 1, "out": tmp_path / "s", **SMALL}
+    sandglass.sweep("vae", tmp_path / "old.npy", **options)
+    (tmp_path / "old.npy").rename(tmp_path / "new.npy")
+    with pytest.raises(NotFoundError, match="--data PLACE"):
+        sandglass.sweep(resume=tmp_path / "s", trials=2)
+    found = sandglass.sweep(resume=tmp_path / "s", data=tmp_path / "new.npy", trials=2)
+    assert [len(one.folds) for one in found.trials] == [2, 2]
+    sandglass.sweep(resume=tmp_path / "s", trials=3)  # the new place is kept

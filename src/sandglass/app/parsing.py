@@ -91,7 +91,7 @@ def trained_model(parser: Parser) -> None:
     )
 
 
-def own_data(parser: Parser) -> None:
+def moved_data(parser: Parser) -> None:
     """Adds ``--data`` for a command that reads the data of a run."""
     parser.add_argument("--data", metavar="PLACE", help="the place of the run's own data, if it has moved")
 

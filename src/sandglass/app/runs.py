@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandglass.app.output import say, table, telling
-from sandglass.app.parsing import Parser, own_data
+from sandglass.app.parsing import Parser, moved_data
 from sandglass.errors import CheckpointError, ConfigError, NotFoundError
 from sandglass.runs import overview
 from sandglass.runs.plain import read_json
@@ -23,16 +23,15 @@ def report(words: Sequence[str]) -> int:
     """Writes ``report.html``."""
     parser = Parser("report", "Write or update the HTML report of a run.", ["report runs/vae-digits-1"])
     parser.add_argument("run", metavar="RUN", help="a run folder")
-    own_data(parser)
+    moved_data(parser)
     args = parser.parse(words)
 
     from sandglass import api
-    from sandglass.data.trained_on import Found, find_data
-    from sandglass.data.trained_on import own_data as read_own
+    from sandglass.data.trained_on import Found, find_data, own_data
     from sandglass.runs.run import Run
 
     run = Run(args.run)
-    found = Found(read_own(run, args.data), own=True) if args.data else find_data(run)
+    found = Found(own_data(run, args.data), own=True) if args.data else find_data(run)
     if not run.results():
         say("evaluating first ...")
     with telling() as tell:

@@ -11,11 +11,11 @@ from sandglass import registry
 from sandglass.app.flags import is_switch, typed
 from sandglass.app.helping import plain, shown, value_name
 from sandglass.app.output import say
-from sandglass.app.parsing import Parser, output, own_data, trained_model
+from sandglass.app.parsing import Parser, moved_data, output, trained_model
 from sandglass.data.pixels import what_is_shown
 from sandglass.registry import Option
 from sandglass.tasks.outcome import ARRAYS, TABLES
-from sandglass.tasks.task import Task, written
+from sandglass.tasks.task import Task, reads_data, written
 from sandglass.tasks.trained import Trained, opened
 
 _SHORT = {"number": "-n"}
@@ -32,9 +32,7 @@ def use(name: str, words: Sequence[str]) -> int:
     parser = parser_of(name, make, options)
     args = parser.parse(words)
     task = task_of(name, options, args)
-    trained = open_trained(args.run, args.device, args.allow_nonfinite)
-    if args.data and "data" not in [option.name for option in options]:
-        trained = trained.at(args.data)
+    trained = open_trained(args.run, args.device, args.allow_nonfinite, None if reads_data(name) else args.data)
     outcome, path = written(task, trained, args.out, separate=getattr(args, "separate", False))
     assert outcome.transform is not None
     shown = what_is_shown(outcome.transform) if path.suffix.lower() not in (*TABLES, *ARRAYS) else ""
@@ -51,8 +49,8 @@ def parser_of(name: str, make: type[Task], options: Sequence[Option]) -> Parser:
     trained_model(parser)
     for option in options:
         add(parser, option)
-    if "data" not in [option.name for option in options]:
-        own_data(parser)
+    if not reads_data(name):
+        moved_data(parser)
     if make.makes != "arrays":
         parser.add_argument("--separate", action="store_true", help="write separate PNG files to a folder")
     ending = ".npz" if make.makes == "arrays" else ".png or .csv"
@@ -106,11 +104,11 @@ def task_of(name: str, options: Sequence[Option], args: Namespace) -> Task:
     return made
 
 
-def open_trained(source: str, device: str, allow_nonfinite: bool) -> Trained:
+def open_trained(source: str, device: str, allow_nonfinite: bool, data: str | None) -> Trained:
     """Loads a trained model and prints warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        trained = opened(source, device, allow_nonfinite)
+        trained = opened(source, device, allow_nonfinite, data=data)
     for warning in caught:
         say(str(warning.message))
     return trained

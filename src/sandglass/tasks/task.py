@@ -41,6 +41,16 @@ class Task(abc.ABC):
         """
 
 
+def reads_data(name: str) -> bool:
+    """Whether a task has an option ``data``; for others, ``data`` is the place of the run's own data, if it moved.
+
+    Example:
+        >>> reads_data("encode"), reads_data("manifold")
+        (True, False)
+    """
+    return "data" in [option.name for option in registry.schema("task", name)]
+
+
 def perform(task: Task, trained: Trained) -> Outcome:
     """The outcome of a task, with the transform that inverts its examples, and the notes on the data that it used.
 

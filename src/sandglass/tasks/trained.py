@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -72,17 +72,6 @@ class Trained:
         found = find_data(self.run)
         self.notes.extend([found.remark] if found.remark else [])
         return found.data
-
-    def at(self, place: str) -> Trained:
-        """The same model, with the run's data at another place.
-
-        Raises:
-            ConfigError: there is no run, so no data.
-            DataError: there is other data.
-        """
-        if self.run is None:
-            raise ConfigError(f"{self.name} is a model without a run, which has no data; leave --data out.")
-        return replace(self, data=own_data(self.run, place))
 
     @cached_property
     def codes(self) -> Tensor | None:
