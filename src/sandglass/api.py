@@ -206,7 +206,7 @@ def generate(run: Run | str | Path, number: int | None = None, **options: Any) -
         >>> run = train("vae", "digits", out=tempfile.mkdtemp() + "/run", epochs=1, latent_dim=2, net="mlp")
         >>> samples = generate(run, 16)
         >>> samples.x.shape, samples.examples.shape
-        (torch.Size([16, 1, 8, 8]), (16, 8, 8, 1))
+        (torch.Size([16, 1, 8, 8]), (16, 8, 8))
     """
     return use("generate", run, number=number, **options)
 

@@ -210,3 +210,19 @@ def test_titles_of_figures_and_sizes() -> None:
     assert heading(Ranking("psnr", "", "dB", {"a": [Result("psnr", 3.0, 0.1, 9, "dB")]})) == "PSNR, dB"
     assert sandglass.load_data(np.arange(40.0)[:, None]).about.endswith("examples of 1 number")
     assert sandglass.load_data(np.arange(40.0).reshape(20, 2)).about.endswith("examples of 2 numbers")
+
+
+def test_a_result_for_each_row_of_the_runs_own_table_is_in_the_order_of_the_file(cli: Cli, tmp_path: Path) -> None:
+    table = table_of(tmp_path / "rows.csv")
+    lines = table.read_text().splitlines()
+    lines[40] = ",".join(["", *lines[40].split(",")[1:]])
+    table.write_text("\n".join(lines) + "\n")
+    assert cli("train", "vae", "--data", table, *SMALL, "--epochs", "1", "--out", "run")[0] == 0
+    assert cli("complete", "run", "--data", table, "-o", "filled.csv")[0] == 0
+    filled = (tmp_path / "filled.csv").read_text().splitlines()
+    assert len(filled) == 61
+    for before, after in zip(lines[1:40] + lines[41:], filled[1:40] + filled[41:], strict=True):
+        assert [float(v) for v in before.split(",")[:2]] == pytest.approx([float(v) for v in after.split(",")[-3:-1]])
+    assert filled[40].split(",")[-3] != ""
+    assert cli("score", "run", "--data", table, "-o", "scores.csv")[0] == 0
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 61

@@ -106,7 +106,7 @@ def test_pictures_come_back_as_pictures_and_tables_as_tables(run: sandglass.Run,
     import pandas
 
     made = sandglass.generate(run, 6, out=tmp_path / "six.png")
-    assert made.x.shape == (6, 1, 8, 8) and made.examples.shape == (6, 8, 8, 1) and (tmp_path / "six.png").is_file()
+    assert made.x.shape == (6, 1, 8, 8) and made.examples.shape == (6, 8, 8) and (tmp_path / "six.png").is_file()
     assert "data:image/png;base64," in made._repr_html_() and len(repr(made)) < 100
     assert torch.equal(made.x, sandglass.generate(run, 6).x)
     made.save(tmp_path / "six.npy")
@@ -168,3 +168,13 @@ def test_a_wide_spec_is_short() -> None:
     spec = Spec((9000,), columns=columns)
     assert len(repr(spec)) < 100 and len(spec._repr_html_()) < 1500 and "<0>" not in spec._repr_html_()
     assert "<img" not in sandglass.Spec((1, 8, 8), "unit")._repr_html_()
+
+
+def test_examples_are_like_the_array_that_was_trained_on(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).uniform(-1, 1, (40, 6, 5, 3)).astype("float32")
+    for name, options in (("real", {}), ("picture", {"value_range": (-1, 1)})):
+        run = sandglass.train(
+            "vae", x, out=tmp_path / name, epochs=1, net="mlp", latent_dim=2, sheets=0, data_options=options
+        )
+        made = sandglass.generate(run, 4).examples
+        assert made.shape == (4, 6, 5, 3) and made.dtype == np.float32 and -1.5 < made.min() < 0.2 < 1.5 > made.max()

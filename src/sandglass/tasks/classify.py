@@ -40,11 +40,13 @@ class Classify(Spread):
 
     def work(self, trained: Trained) -> Work:
         """See :class:`~sandglass.tasks.spread.Spread`."""
-        return over(trained.model, self.source.examples(trained, self.split, "all"), trained.model.classify)
+        return over(
+            trained.model, self.source.examples(trained, self.split, "all", in_order=True), trained.model.classify
+        )
 
     def __call__(self, trained: Trained) -> Outcome:
         """``labels`` ``(N,)``, the most probable classes, ``p`` ``(N, K)``, and ``names`` where available."""
-        examples = self.source.examples(trained, self.split, "all")
+        examples = self.source.examples(trained, self.split, "all", in_order=True)
         p = self.computed(trained)
         arrays: dict[str, np.ndarray[Any, Any]] = {"labels": p.argmax(1).numpy(), "p": p.numpy()}
         if examples.names:

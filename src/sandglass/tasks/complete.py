@@ -61,8 +61,8 @@ class Complete(Task):
     def __call__(self, trained: Trained) -> Outcome:
         """``x`` ``(N * max(draws, 1), *shape)``, with all completions of an example consecutive."""
         model, spec = trained.model, trained.model.spec
-        every = self.source.examples(trained, self.split)
         table = not spec.is_image
+        every = self.source.examples(trained, self.split, in_order=table)
         place = positions(len(every), self.number or (len(every) if table else 10))
         split = every.take(place)
         hidden = hidden_part(self.hide, spec)

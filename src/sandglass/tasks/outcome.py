@@ -71,9 +71,9 @@ class Outcome:
 
     @property
     def examples(self) -> Any:
-        """``x`` as it was before it was prepared: a DataFrame, images ``(N, H, W, C)`` as bytes, or an array."""
+        """``x`` as it was before it was prepared: a DataFrame, an array, or bytes of pictures in files."""
         assert self.x is not None and self.transform is not None
-        return to_images(self.x, self.transform) if _is_image(self.transform) else self.transform.inverse(self.x)
+        return self.transform.inverse(self.x.detach().cpu())
 
     def save(self, out: str | Path) -> Path:
         """Writes it in the format of the suffix: images, a table or arrays.

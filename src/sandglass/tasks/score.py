@@ -53,7 +53,7 @@ class Score(Spread):
 
     def scored(self, trained: Trained) -> Split:
         """Those that are scored."""
-        whole = self.source.examples(trained, self.split, "all")
+        whole = self.source.examples(trained, self.split, "all", in_order=True)
         return whole.take(positions(len(whole), self.number or len(whole)))
 
     def work(self, trained: Trained) -> Work:

@@ -146,13 +146,23 @@ class Source:
             trained.notes.append(found.remark)
         return found.data
 
-    def examples(self, trained: Trained, split: str | None, default: str = "test") -> Split:
+    def examples(self, trained: Trained, split: str | None, default: str = "test", *, in_order: bool = False) -> Split:
         """The examples of one or all splits, preprocessed for the model; see :func:`sandglass.data.selecting.chosen`.
+
+        Args:
+            trained: the model.
+            split: name of the split, or all; None for the default.
+            default: of it.
+            in_order: whether ``data``, without a split, is taken whole and in its own order, even if it is the run's,
+                so that a result for each row can be put beside it.
 
         Raises:
             ConfigError: the model needs labels and the examples have none.
         """
-        found = joined(chosen(self.read(trained), split, default))
+        if in_order and split is None and isinstance(self.data, str):
+            found = joined(new_data(trained.reading, self.data, **self.changes).splits)
+        else:
+            found = joined(chosen(self.read(trained), split, default))
         if "labels" in trained.model.conditions and found.y is None:
             raise ConfigError(
                 f"The model '{trained.model.config['name']}' needs a label for every example; name the label column of "
