@@ -226,3 +226,14 @@ def test_a_result_for_each_row_of_the_runs_own_table_is_in_the_order_of_the_file
     assert filled[40].split(",")[-3] != ""
     assert cli("score", "run", "--data", table, "-o", "scores.csv")[0] == 0
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 61
+
+
+def test_scores_in_order_have_the_classes_of_a_table(cli: Cli, tmp_path: Path) -> None:
+    old = folder_of(tmp_path / "old")
+    names = sorted(p.name for p in old.rglob("*.png"))
+    (old / "kinds.csv").write_text("\n".join(["name,kind", *(f"{n},{'xy'[len(n) % 2]}" for n in names)]) + "\n")
+    words = ["--labels", "kinds.csv:kind", *SMALL, "--epochs", "1", "--out", "run"]
+    assert cli("train", "cvae", "--data", old, *words)[0] == 0
+    shutil.move(old, tmp_path / "new")
+    code, _, err = cli("score", "run", "--data", "new", "-o", "scores.csv")
+    assert code == 0 and len(Path("scores.csv").read_text().splitlines()) == 41, err

@@ -22,6 +22,7 @@ from sandglass.errors import ConfigError
 from sandglass.runs.load import load
 from sandglass.runs.run import Run, find_run
 
+_PLACES = ("labels", "labels_from_names", "image", "given", "pairs", "drop")
 _CODES = 5000  # maximum examples for the layout of a latent space
 
 
@@ -146,6 +147,12 @@ class Source:
             trained.notes.append(found.remark)
         return found.data
 
+    def _named(self, trained: Trained) -> dict[str, Any]:
+        """Where the run's own data has classes and companions; empty for other data."""
+        known = {} if trained.run is None else trained.run.config["data"]
+        own = bool(known) and self.read(trained).fingerprint == known["fingerprint"]
+        return {name: value for name, value in (known.get("source") or {}).items() if own and name in _PLACES}
+
     def examples(self, trained: Trained, split: str | None, default: str = "test", *, in_order: bool = False) -> Split:
         """The examples of one or all splits, preprocessed for the model; see :func:`sandglass.data.selecting.chosen`.
 
@@ -160,7 +167,8 @@ class Source:
             ConfigError: the model needs labels and the examples have none.
         """
         if in_order and split is None and isinstance(self.data, str):
-            found = joined(new_data(trained.reading, self.data, **self.changes).splits)
+            given = {name: value for name, value in self.changes.items() if value is not None}
+            found = joined(new_data(trained.reading, self.data, **{**self._named(trained), **given}).splits)
         else:
             found = joined(chosen(self.read(trained), split, default))
         if "labels" in trained.model.conditions and found.y is None:
