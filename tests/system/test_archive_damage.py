@@ -14,7 +14,7 @@ import pytest
 from packing import entry, pack, picture, refused
 from sandglass.data.load import load_data
 from sandglass.data.sources import archives
-from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.errors import DataError, NotFoundError
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_what_holds_no_picture_says_what_to_do(tmp_path, cache):
     refused(pack(tmp_path / "e.tar", {"a.txt": b""}), cache, "without a picture's extension left out")
     with pytest.raises(NotFoundError):
         load_data(tmp_path / "gone.zip")
-    with pytest.raises(ConfigError, match="class folders"):
+    with pytest.raises(NotFoundError, match="class folders"):
         load_data(pack(tmp_path / "l.zip", {"a.png": picture()}), labels="x")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sandglass import registry
 from sandglass.comparing.page import KINDS, page
 from sandglass.comparing.sides import Block, Comparison, Side, names_of
+from sandglass.data.dataset import Dataset
 from sandglass.data.fingerprint import fingerprint
 from sandglass.data.selecting import joined
 from sandglass.data.trained_on import Found, find_data, new_data, reading_of
@@ -26,6 +27,7 @@ from sandglass.runs.run import Run
 from sandglass.runs.storage import make_folder
 
 _ORDER = ("test", "validation", "train")
+_FORM = ("layout", "dtype", "pandas")  # of transforms
 
 
 def compare(
@@ -90,7 +92,10 @@ def compare(
     read = _data(found, data)
     own = all(one.own for one in read)
     if not own and any(one.own for one in read):  # of runs trained on different data: new to some, so new to all
-        read = [Found(new_data(reading_of(run), data), False, one.remark) for run, one in zip(found, read, strict=True)]
+        read = [
+            one if isinstance(data, Dataset) else Found(new_data(reading_of(run), data), False, one.remark)
+            for run, one in zip(found, read, strict=True)
+        ]
     have = [one.data.splits for one in read]
     usual = next((s for s in _ORDER[: None if own else 1] if all(s in splits for splits in have)), "all")
     split = split or usual
@@ -160,9 +165,16 @@ def _side(
         about: dict[str, Any] = {**context_of(data), **known, **own, "progress": progress}
         results = measure(model, data.splits[split], names=names, seed=seed, most=most, quick=not names, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
-    examples += strict_json(run.config["transform"])
+    examples += strict_json(_preprocessing(run.config["transform"]))
     material = Material(run, model, data, [{"split": split, "metrics": {}}])
     return Side(name, material, {r.name: r for r in results}, kind_of(model), examples, kept_step(run))
+
+
+def _preprocessing(transform: Any) -> Any:
+    """What a transform does to examples, without the form in which they are given back."""
+    if isinstance(transform, Mapping):
+        return {k: _preprocessing(v) for k, v in transform.items() if k not in _FORM}
+    return [_preprocessing(v) for v in transform] if isinstance(transform, list) else transform
 
 
 def _warnings(blocks: Sequence[Block], read: Sequence[Found], sides: Sequence[Side]) -> list[str]:

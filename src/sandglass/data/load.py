@@ -129,6 +129,8 @@ def load_data(
     axes.check_axis(channels_at)
     if transform is not None and (frame, fit, channels, span) != (None, None, None, None):
         raise ConfigError("size, fit, channels and value_range belong to the transform that is given; leave them out.")
+    if fold and validation != 0.1:
+        raise ConfigError("fold decides which examples are held out for validation; leave validation out.")
     if transform is not None and types is not None:
         raise ConfigError("The transform that is given fixes the types of its columns; leave types out.")
     plan = Plan(

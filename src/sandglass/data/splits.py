@@ -112,18 +112,31 @@ class Fold:
             groups: likewise.
             stream: likewise.
 
+        Raises:
+            ConfigError: there are more folds than examples.
+
         Example:
             >>> folds = [Fold(k, 3).carve(20, 0.1, seed=0) for k in (1, 2, 3)]
             >>> [len(f["validation"]) for f in folds], sorted(torch.cat([f["validation"] for f in folds]).tolist()) == (
             ...     sorted(set(range(20)) - set(folds[0]["test"].tolist())))
             ([6, 6, 6], True)
         """
-        share = (1 - test) / self.of
-        parts = carve(n, {"test": test} | {str(k): share for k in range(1, self.of)}, seed, y, groups, stream)
-        folds = {**parts, str(self.of): parts["train"]}
-        held = folds.pop(str(self.number))
-        rest = [index for name, index in folds.items() if name not in ("test", "train")]
-        return {"validation": held, "test": parts["test"], "train": torch.cat(rest).sort().values}
+        parts = carve(n, {"test": test}, seed, y, groups, stream)
+        rest = parts["train"]
+        left = {"y": None if y is None else y[rest], "groups": None if groups is None else groups[rest]}
+        if self.of > len(rest):
+            raise ConfigError(f"fold={self.number}/{self.of} needs at least {self.of} examples; there are {len(rest)}.")
+        held = None
+        for number in range(1, self.of):  # a part of what is left each time, so that all are of nearly equal size
+            cut = carve(len(rest), {"fold": 1 / (self.of - number + 1)}, seed, left["y"], left["groups"], stream)
+            if number == self.number:
+                held = rest[cut["fold"]]
+                break
+            rest = rest[cut["train"]]
+            left = {k: None if v is None else v[cut["train"]] for k, v in left.items()}
+        held = rest if held is None else held
+        train = parts["train"][~torch.isin(parts["train"], held)]
+        return {"validation": held, "test": parts["test"], "train": train}
 
 
 def duplicates(*xs: Tensor | Rows) -> list[Tensor]:

@@ -88,7 +88,7 @@ def find_data(run: Run, data: Any = None, **changes: Any) -> Found:
         found = run_data(run) if data is None else data
         why = difference(found, run)
         changed = f"The data of {run.path} has changed since training: {why}."
-        return Found(found, data is None or not why, changed if why and data is None else "")
+        return Found(found, not why, changed if why and data is None else "")
     try:
         found = run_data(run, data, **changes)
         why = difference(found, run)

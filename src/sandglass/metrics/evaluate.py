@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def evaluate(
     run = run if isinstance(run, Run) else Run(run)
     parts, options = parts_of(run, options)
     where = find_data(run, data)
+    if where.remark:
+        warnings.warn(where.remark, stacklevel=2)
     dataset, own = where.data, where.own
     split = split or (held_out(dataset.splits) if own or "test" in dataset.splits else "all")
     splits = chosen(dataset, split)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import safetensors.torch
 import torch
+from safetensors import torch as tensor_files
 from torch import Tensor
 
 from sandglass import registry, running
@@ -104,7 +104,7 @@ class Worker:
         """The results of some pieces as bytes, by their numbers."""
         places = [int(place) for place in rows["place"]]
         results = [self.work.compute([place]).contiguous() for place in places]
-        return {"place": places, "result": [safetensors.torch.save({"x": x}) for x in results]}
+        return {"place": places, "result": [tensor_files.save({"x": x}) for x in results]}
 
 
 def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Tensor]:
@@ -146,5 +146,5 @@ def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Ten
     finally:
         if started:
             ray.shutdown()
-    results = {row["place"]: safetensors.torch.load(row["result"])["x"] for row in found}
+    results = {row["place"]: tensor_files.load(row["result"])["x"] for row in found}
     return [results[place] for place in sorted(results)]
