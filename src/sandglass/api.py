@@ -259,9 +259,11 @@ def report(
 
     trained = _whole(run, data, device, parts)
     assert trained.run is not None
-    if not trained.run.results():
-        evaluate(trained.run, data=trained.own, model=trained.model, progress=progress)
-    return write_report(trained.run, trained.model, trained.own)
+    results = trained.run.results()
+    if not results:
+        found = evaluate(trained.run, data=trained.own, model=trained.model, progress=progress)
+        results = trained.run.results() or {found["split"]: found}  # of changed data nothing was stored
+    return write_report(trained.run, trained.model, trained.own, results)
 
 
 def figures(run: Run | str | Path, *, data: Any = None, device: str = "cpu", **parts: Any) -> dict[str, Figure]:

@@ -324,6 +324,17 @@ def test_what_a_later_stage_learnt_is_not_thrown_away(data: Dataset, tmp_path: P
         asked_for(stages, None, {"centre": {"epochs": 3}})
 
 
+def test_patience_is_raised_only_where_it_is_longer() -> None:
+    stages = chain().stages()
+    options = {"early_stopping": 5, "stage": {"prior": {"early_stopping": 50}}}
+    settled = Training(**options).settled(["validation"], 40, stages)
+    assert asked_for(stages, None, {}, 20, "code", settled) == {"code": {"early_stopping": 20}}
+    assert set(asked_for(stages, None, {}, 0, "code", settled)) == {"code", "prior"}
+    assert asked_for(stages, None, {}, 60, "prior", settled) == {"prior": {"early_stopping": 60}}
+    with pytest.raises(ConfigError, match="fitted in closed form"):
+        asked_for([s for s in stages if not s.phases], 9, {})
+
+
 def test_the_border_does_not_move_with_the_length_of_a_later_stage(data: Dataset, tmp_path: Path) -> None:
     found: list[Loop] = []
     for epochs in (1, 5):

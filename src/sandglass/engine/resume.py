@@ -87,7 +87,7 @@ def resume(
             for line in lines(model, training, processes):
                 progress.say(line)
             now = reached(run, stages) if early_stopping is not None else ""
-            asked = asked_for(stages, epochs, stage or {}, early_stopping, now)
+            asked = asked_for(stages, epochs, stage or {}, early_stopping, now, training)
             longer, last = lengthened(training, stages, asked)
             checkpoint, problems = run.latest_checkpoint(last)
             found = -1 if checkpoint is None else checkpoint.step
@@ -192,6 +192,7 @@ def asked_for(
     stage: Mapping[str, Mapping[str, Any]],
     early_stopping: int | None = None,
     reached: str = "",
+    training: Settled | None = None,
 ) -> dict[str, dict[str, int]]:
     """The new lengths by stage.
 
@@ -199,19 +200,25 @@ def asked_for(
         stages: of the model.
         epochs: of the first stage that is trained.
         stage: lengths of single stages.
-        early_stopping: of the stage that was reached and of all that follow.
+        early_stopping: of the stage that was reached, and of those that follow for which it is longer.
         reached: that stage.
+        training: the options so far, by which it is longer.
 
     Raises:
         ConfigError: an unknown stage, or an option that cannot change.
     """
     trained = [s.name for s in stages if s.phases]
     asked: dict[str, dict[str, int]] = {}
+    if not trained and (epochs is not None or early_stopping is not None):
+        raise ConfigError("This model is fitted in closed form: it cannot be trained longer.")
     if epochs is not None:
         asked[trained[0]] = {"epochs": epochs}
     if early_stopping is not None:
         for name in trained[trained.index(reached) :]:
-            asked.setdefault(name, {})["early_stopping"] = early_stopping
+            now = training.of_stage(name).early_stopping if training is not None else 0
+            longer = now > 0 and (early_stopping == 0 or early_stopping > now)
+            if name == reached or longer or training is None:
+                asked.setdefault(name, {})["early_stopping"] = early_stopping
     for name, options in stage.items():
         if name not in trained or set(options) - {*LENGTHS}:
             raise ConfigError(f"A resumed run takes only {' and '.join(LENGTHS)}, in its stages: {', '.join(trained)}.")
