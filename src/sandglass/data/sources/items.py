@@ -6,7 +6,7 @@ Nothing but indexing is asked of a dataset, so any map-style one will do: of PyT
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -46,8 +46,8 @@ def are_items(source: Any) -> bool:
         return False
     if not isinstance(source, list):
         return True
-    first = next((item for item in source if item is not None), None)
-    part = first[0] if isinstance(first, tuple | list) and first else first
+    first = _first(source)
+    part = _first(item[0] if isinstance(item, tuple | list) and item else item for item in source)
     if first is None:
         return bool(source)
     if is_picture(part) or isinstance(part, Mapping | Tensor | np.ndarray):
@@ -64,12 +64,12 @@ def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | 
     """
     if image is None and not any(_holds_pictures(column) for _, column in frame.items() if column.dtype == object):
         return None
-    rows: list[Mapping[str, Any]] = frame.to_dict("records")
+    rows: list[Mapping[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return rows
 
 
 def _holds_pictures(column: Any) -> bool:
-    first = next((value for value in column if value is not None), None)
+    first = _first(column[column.notna()])
     return is_picture(first) or isinstance(first, bytes) or (isinstance(first, Mapping) and "bytes" in first)
 
 
@@ -134,6 +134,7 @@ def read(
     first, notes = every["train"][0], []
     names: Sequence[str] = ()
     if isinstance(first, Mapping):
+        first = _typical(every["train"])
         x, y = _keys(first, labels, image)
         if x is None:
             frame = frames.pandas().DataFrame
@@ -238,8 +239,19 @@ def _of_pictures(part: Columns, split: str, place: Path) -> list[Item]:
     return listed
 
 
+def _first(values: Iterable[Any]) -> Any:
+    """The first of some values that is not None; None if all are."""
+    return next((value for value in values if value is not None), None)
+
+
+def _typical(found: Sequence[Mapping[Any, Any]]) -> Mapping[Any, Any]:
+    """All keys of items, each with its first value that is not None."""
+    keys = dict.fromkeys(key for item in found for key in item)
+    return {key: _first(item.get(key) for item in found) for key in keys}
+
+
 def _keys(item: Mapping[Any, Any], labels: Any, image: str | None) -> tuple[str | None, str | None]:
-    """The keys of the examples and of the classes; no key of examples for the row of a table."""
+    """The keys of the examples and of the classes, by a typical item; no key of examples for the row of a table."""
     seen = f"Its keys: {cells.listed(item)}."
     for option, key in (("image", image), ("labels", labels)):
         if isinstance(key, str) and key not in item:
@@ -319,7 +331,7 @@ def _pairs(found: Sequence[Any], labels: bool) -> Columns:
     _complete(x, "items", "first parts of items")
     if isinstance(x[0], Mapping):
         raise DataError(f"The items are tuples of mappings; give the mappings alone. Their keys: {cells.listed(x[0])}.")
-    second = found[0][1] if len(found[0]) > 1 else None
+    second = _first(item[1] for item in found) if len(found[0]) > 1 else None
     if is_picture(second) or np.ndim(_array(second)) > 1:
         raise DataError(
             "The items are pairs of pictures; give the first of each as the data, and the second as its companion: "
