@@ -69,8 +69,11 @@ def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | 
 
 
 def _holds_pictures(column: Any) -> bool:
-    first = _first(column[column.notna()])
-    return is_picture(first) or isinstance(first, bytes) or (isinstance(first, Mapping) and "bytes" in first)
+    present = column[column.notna()]
+    first = _first(present)
+    if isinstance(first, bytes):
+        return any(isinstance(value, bytes) and images.is_content(value) for value in present)
+    return is_picture(first) or (isinstance(first, Mapping) and "bytes" in first)
 
 
 def of_columns(source: Mapping[Any, Any]) -> list[Mapping[str, Any]] | None:
