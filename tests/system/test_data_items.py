@@ -113,6 +113,14 @@ def test_a_hub_dataset_names_its_classes() -> None:
     assert splits.classes == ("zebra", "ant")
 
 
+def test_labels_given_apart_have_names_of_their_own() -> None:
+    hub = Hub([{"img": x, "label": 0} for x in PICTURES], ["zebra", "ant"])
+    assert whole((hub, ["xy"[i % 2] for i in range(N)])).classes == ("x", "y")
+    assert whole((hub, [7 + i % 2 for i in range(N)])).classes == ("7", "8")
+    assert whole(hub, labels=[i % 2 for i in range(N)]).classes == ("0", "1")
+    assert whole((hub, None)).classes == ("zebra",)
+
+
 def test_columns_of_equal_length() -> None:
     data = whole({"image": PICTURES, "label": [i % 2 for i in range(N)]})
     assert same_pixels(data) and data.classes == ("0", "1")
@@ -177,6 +185,15 @@ class Broken(Given):
          "1 of the 24 labels of 'train' are missing, the first is number 3.*labels=False"),
         (Hub([{"image": x, "label": -(i == 3)} for i, x in enumerate(PICTURES)], ["a", "b"]), "1 of the 24 labels"),
         ({"image": PICTURES, "label": [1, 2]}, "different lengths: 'image' 24, 'label' 2"),
+        ({"image": PICTURES[:3], "label": "cat"}, "The column 'label' is of type str; give a list"),
+        ({"image": PICTURES[:4], "label": "cat"}, "The column 'label' is of type str; give a list"),
+        ({"image": PICTURES[:4], "label": 3}, "The column 'label' is of type int; give a list"),
+        ({"image": PICTURES[:4], "label": np.array(3)}, "The column 'label' is of type ndarray; give a list"),
+        ({"image": PICTURES[:4], "label": None}, "The column 'label' is of type NoneType; give a list"),
+        (Hub([{"image": x, "label": i % 3} for i, x in enumerate(PICTURES)], ["a", "b"]),
+         "label 2 .* names of 2 classes, 0 to 1"),
+        (Hub([{"image": x, "label": -2 * (i % 2)} for i, x in enumerate(PICTURES)], ["a", "b"]),
+         "label -2 .* names of 2 classes, 0 to 1"),
         ([None, None], "2 of the 2 items of 'train' are None"),
         ([(Given, 1)], "object values"),
         (np.float32(3), "a single number"),

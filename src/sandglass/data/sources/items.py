@@ -20,7 +20,7 @@ from sandglass.data import cells
 from sandglass.data.sources import folders, images, memory, saved
 from sandglass.data.sources.label_table import LABELS
 from sandglass.data.sources.layouts import Item
-from sandglass.data.sources.raw import Pairs, Raw
+from sandglass.data.sources.raw import Pairs, Raw, name_classes
 from sandglass.errors import DataError
 from sandglass.registry import nearest
 from sandglass.runs import frames
@@ -80,20 +80,28 @@ def of_columns(source: Mapping[Any, Any]) -> list[Mapping[str, Any]] | None:
     """The rows of a mapping of columns as items; None for other mappings.
 
     Raises:
-        DataError: the columns have different lengths.
+        DataError: the columns have different lengths, or one is a single value.
 
     Example:
         >>> of_columns({"image": ["a.png", "b.png"], "label": [0, 1]})
         [{'image': 'a.png', 'label': 0}, {'image': 'b.png', 'label': 1}]
     """
     named = [key for key in source if isinstance(key, str)]
-    sizes = {len(v) for v in source.values() if hasattr(v, "__len__") and not isinstance(v, str)}
+    sizes = {len(value) for value in source.values() if _is_column(value)}
     if len(named) != len(source) or not sizes or not set(named) & {*IMAGES, *LABELS}:
         return None
+    single = next((key for key, value in source.items() if not _is_column(value)), None)
+    if single is not None:
+        kind = type(source[single]).__name__
+        raise DataError(f"The column '{single}' is of type {kind}; give a list or array with one value per example.")
     if len(sizes) > 1:
-        lengths = ", ".join(f"'{key}' {len(value)}" for key, value in source.items() if hasattr(value, "__len__"))
+        lengths = ", ".join(f"'{key}' {len(value)}" for key, value in source.items())
         raise DataError(f"The columns have different lengths: {lengths}; give one value per example.")
     return [dict(zip(named, row, strict=True)) for row in zip(*source.values(), strict=True)]
+
+
+def _is_column(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes) and getattr(value, "shape", None) != ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,8 @@ def read(
         left = [key for key in first if key not in (x, y)]
         used = cells.listed(key for key in (x, y) if key is not None)
         notes = [f"other keys than {used} were left out: {cells.listed(left)}"] if left else []
-        names = _class_names(splits["train"][0], y)
+        own = labels is not False and any(given is not None for given in apart.values())
+        names = () if own else _class_names(splits["train"][0], y)
     elif image is not None or isinstance(labels, str):
         raise DataError("image and labels name keys of items that are mappings, which these are not.")
     else:
@@ -205,9 +214,7 @@ def _read(
     else:
         pairs: Pairs = {split: (memory.stack(part.x), part.y) for split, part in parts.items()}
         raw = memory.read_pairs(pairs, **options, **arrays)
-    if not names or not raw.classes:
-        return raw
-    return replace(raw, classes=tuple(names[int(c)] for c in raw.classes))
+    return name_classes(raw, names)
 
 
 def _known(y: Any, split: str, named: bool) -> list[Any] | None:
