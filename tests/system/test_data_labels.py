@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -188,6 +189,21 @@ def test_names_that_do_not_match_are_said(tmp_path: Path) -> None:
         whole(folder, labels_from_names="{label}-*.png")
 
 
+def boxes(folder: Path) -> None:
+    """Tables with a column of lists."""
+    frame = pd.DataFrame({"file_name": NAMES, "bbox": [[1, 2]] * N, "kind": [None, *CATS[1:]]})
+    frame.to_parquet(folder / "boxes.parquet")
+    frame.to_json(folder / "boxes.jsonl", orient="records", lines=True)
+
+
+def test_lists_beside_the_classes(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p")
+    boxes(folder)
+    for name in ("boxes.parquet", "boxes.jsonl"):
+        data = whole(folder, labels=f"{name}:kind")
+        assert data.classes == KINDS and len(data.train) == N - 1
+
+
 @pytest.mark.parametrize(
     ("options", "error", "says"),
     [
@@ -205,6 +221,12 @@ def test_names_that_do_not_match_are_said(tmp_path: Path) -> None:
         ({"labels": "notes.txt"}, DataError, "notes.txt cannot be read for labels"),
         ({"labels": "real.csv:v"}, DataError, "not whole numbers"),
         ({"labels": np.arange(N)}, ConfigError, "not an array"),
+        ({"labels": "x" * 300}, NotFoundError, "There is no file 'x"),
+        ({"labels": "x" * 5000 + ":kind"}, NotFoundError, "There is no file 'x"),
+        ({"labels": "a\0b.csv"}, NotFoundError, "There is no file"),
+        ({"labels": "~a\0b.csv"}, NotFoundError, "There is no file"),
+        ({"labels": "boxes.parquet:bbox"}, DataError, "column 'bbox' of boxes.parquet has a list.*one class per"),
+        ({"labels": "boxes.jsonl:bbox"}, DataError, "column 'bbox' of boxes.jsonl has a list.*one class per"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(tmp_path: Path, options: dict, error: type, says: str) -> None:
@@ -212,6 +234,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, options: dict, error: type, s
     csv(folder / "m.csv", ["file,kind", *(f"{n},{k}" for n, k in zip(NAMES, CATS, strict=True))])
     csv(folder / "two.csv", ["file,a,b", *(f"{n},{k},1" for n, k in zip(NAMES, CATS, strict=True))])
     csv(folder / "other.csv", ["file,kind", "x.png,cat"])
+    boxes(folder)
     csv(folder / "broken.jsonl", ['{"file_name": '])
     csv(folder / "list.jsonl", ["[1, 2]"])
     csv(folder / "notes.txt", ["000.png cat"])

@@ -149,20 +149,28 @@ def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, li
     """The files that ``labels`` names, each with the splits it is for; the column; and how to find the files again."""
     cuts = [i for i in range(len(labels) - 1, 0, -1) if labels[i] == ":"]  # both names may have colons of their own
     for name, column in ((labels, None), *((labels[:i], labels[i + 1 :]) for i in cuts)):
-        name = os.path.expanduser(name)
-        if (path := folder / name).is_file():
+        with suppress(ValueError):  # a null character
+            name = os.path.expanduser(name)
+        if _is_file(path := folder / name):
             return [(path, list(items))], column, _again(path, folder)
         roots = {split: _root(found) for split, found in items.items()}
-        own = [(Path(root, name), [split]) for split, root in roots.items() if root and Path(root, name).is_file()]
+        own = [(Path(root, name), [split]) for split, root in roots.items() if root and _is_file(Path(root, name))]
         if own:
             return own, column, name
-        if Path(name).is_file():
+        if _is_file(Path(name)):
             return [(Path(name), list(items))], column, _again(Path(name), folder)
     file = shown(labels[: cuts[0]] if cuts else labels)
     raise NotFoundError(
         f"There is no file '{file}' with labels in {shown(folder)} or here; give labels as FILE or "
         "FILE:COLUMN, file names with classes as labels_from_names, or class folders."
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
 
 
 def _again(path: Path, folder: Path) -> str:
