@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from PIL import Image
 import sandglass
 from sandglass.app.main import main
 from sandglass.data.load import load_data
+from sandglass.data.sources.labelling import check_pattern
 from sandglass.errors import ConfigError, DataError, NotFoundError, SandglassError
 
 N = 20
@@ -177,6 +181,37 @@ def test_classes_in_file_names(tmp_path: Path, pattern: str, name: Callable[[int
     found = dict(zip(data.train.names, kinds(data), strict=True))
     assert found == {name(i): KINDS[i % 2] for i in range(N)}
     assert load_data(**data.source).fingerprint == data.fingerprint
+
+
+def _regex(pattern: str) -> re.Pattern[str]:
+    """What a pattern means, as a regular expression that tries every way to match."""
+    parts = re.split(r"(\{label\}|[*?])", re.sub(r"\*+", "*", pattern))
+    meaning = {"{label}": "(?P<label>[^/]+?)", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts), re.IGNORECASE | re.DOTALL)
+
+
+def test_patterns_match_as_regular_expressions_do() -> None:
+    draw = random.Random(0)
+    hits = 0
+    for _ in range(3000):
+        parts = draw.choices(["a", "b", "B", "/", "?", "*", "_"], k=draw.randint(0, 7))
+        parts.insert(draw.randint(0, len(parts)), "{label}")
+        pattern = "".join(parts)
+        if re.sub(r"\*+", "*", pattern).count("*") > 4:
+            continue
+        for _ in range(5):
+            name = "".join(draw.choices("aab_/A\n", k=draw.randint(1, 9)))
+            found = _regex(pattern).fullmatch(name)
+            assert check_pattern(pattern).label(name) == (found and found["label"]), (pattern, name)
+            hits += found is not None
+    assert hits > 500
+
+
+@pytest.mark.parametrize("pattern", ["*a*a*a*a{label}b", "{label}*a*a*a*ab", "*a*a{label}*a*ab"])
+def test_a_pattern_takes_no_long_time(pattern: str) -> None:
+    start = time.perf_counter()
+    assert check_pattern(pattern).label("a" * 250) is None
+    assert time.perf_counter() - start < 2
 
 
 def test_names_that_do_not_match_are_said(tmp_path: Path) -> None:
