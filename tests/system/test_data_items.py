@@ -113,6 +113,14 @@ def test_a_hub_dataset_names_its_classes() -> None:
     assert splits.classes == ("zebra", "ant")
 
 
+def test_labels_given_apart_have_names_of_their_own() -> None:
+    hub = Hub([{"img": x, "label": 0} for x in PICTURES], ["zebra", "ant"])
+    assert whole((hub, ["xy"[i % 2] for i in range(N)])).classes == ("x", "y")
+    assert whole((hub, [7 + i % 2 for i in range(N)])).classes == ("7", "8")
+    assert whole(hub, labels=[i % 2 for i in range(N)]).classes == ("0", "1")
+    assert whole((hub, None)).classes == ("zebra",)
+
+
 def test_columns_of_equal_length() -> None:
     data = whole({"image": PICTURES, "label": [i % 2 for i in range(N)]})
     assert same_pixels(data) and data.classes == ("0", "1")
@@ -136,6 +144,12 @@ def test_paths_in_items(tmp_path) -> None:
     assert same_pixels(whole([{"file": tmp_path / f"{i}.png", "label": 1} for i in range(N)], image="file"))
 
 
+def content(picture: Image.Image, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    return buffer.getvalue()
+
+
 class Broken(Given):
     def __getitem__(self, i: int) -> Any:
         if i == 3:
@@ -152,6 +166,17 @@ class Broken(Given):
         (Given([(None, 1), (PICTURES[0], 0)]), "are None"),
         ([{"image": PICTURES[0]}, {"image": None}], "1 of the 2 values of 'image' are None"),
         (Given([(a, b) for a, b in zip(PICTURES, PICTURES, strict=True)]), "pairs of pictures.*given="),
+        ([(None, 1), (PICTURES[0], 0)], "1 of the 2 first parts of items of 'items' are None"),
+        ([{"image": None, "label": 1}, {"image": PICTURES[0], "label": 0}], "1 of the 2 values of 'image' are None"),
+        ([{"image": None, "label": 1}, {"image": PIXELS[0], "label": 0}], "1 of the 2 values of 'image' are None"),
+        ([{"image": None, "label": 1}, {"image": content(PICTURES[0]), "label": 0}], "values of 'image' are None"),
+        ([{"image": None}, {"image": {"bytes": content(PICTURES[0])}}], "values of 'image' are None"),
+        (pd.DataFrame({"image": [None, *PICTURES], "label": 1}), "1 of the 25 values of 'image' are None"),
+        (pd.DataFrame({"image": [np.nan, *PICTURES], "label": 1}), "1 of the 25 values of 'image' are None"),
+        ([{"label": 1}, {"image": PICTURES[0], "label": 0}], "Item 0 has no key 'image'. Its keys: 'label'"),
+        ([{"image": x, "label": None if i == 0 else 1} for i, x in enumerate(PICTURES)], "1 of the 24 labels"),
+        ([(x, None if i == 0 else 1) for i, x in enumerate(PICTURES)], "1 of the 24 labels"),
+        (pd.DataFrame({"image": PICTURES, "label": [None, *[1] * 23]}), "1 of the 24 labels"),
         (Given([{"image": PICTURES[0]}, {"img": PICTURES[1]}]), "Item 1 has no key 'image'. Its keys: 'img'"),
         (Given([PICTURES[0], {"img": PICTURES[1]}]), "mappings and others are not"),
         (Given([{"image": {"bytes": b"x", "path": "a.png"}}]), "None of the 1 pictures can be read"),
@@ -160,6 +185,15 @@ class Broken(Given):
          "1 of the 24 labels of 'train' are missing, the first is number 3.*labels=False"),
         (Hub([{"image": x, "label": -(i == 3)} for i, x in enumerate(PICTURES)], ["a", "b"]), "1 of the 24 labels"),
         ({"image": PICTURES, "label": [1, 2]}, "different lengths: 'image' 24, 'label' 2"),
+        ({"image": PICTURES[:3], "label": "cat"}, "The column 'label' is of type str; give a list"),
+        ({"image": PICTURES[:4], "label": "cat"}, "The column 'label' is of type str; give a list"),
+        ({"image": PICTURES[:4], "label": 3}, "The column 'label' is of type int; give a list"),
+        ({"image": PICTURES[:4], "label": np.array(3)}, "The column 'label' is of type ndarray; give a list"),
+        ({"image": PICTURES[:4], "label": None}, "The column 'label' is of type NoneType; give a list"),
+        (Hub([{"image": x, "label": i % 3} for i, x in enumerate(PICTURES)], ["a", "b"]),
+         "label 2 .* names of 2 classes, 0 to 1"),
+        (Hub([{"image": x, "label": -2 * (i % 2)} for i, x in enumerate(PICTURES)], ["a", "b"]),
+         "label -2 .* names of 2 classes, 0 to 1"),
         ([None, None], "2 of the 2 items of 'train' are None"),
         ([(Given, 1)], "object values"),
         (np.float32(3), "a single number"),
@@ -184,12 +218,6 @@ def test_what_cannot_be_read_is_one_line(source: Any, says: str) -> None:
     with pytest.raises(DataError, match=says) as caught:
         whole(source)
     assert "\n" not in str(caught.value)
-
-
-def content(picture: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def test_pictures_in_tables_and_as_files(tmp_path) -> None:
@@ -245,3 +273,22 @@ def test_pairs_of_pictures_as_the_message_says() -> None:
     pairs = list(zip(PICTURES, PICTURES[::-1], strict=True))
     data = whole([a for a, b in pairs], given={"source": [b for a, b in pairs]})
     assert np.array_equal(data.train.given["source"][:, 0].numpy(), PIXELS[::-1])
+
+
+def test_bytes_that_are_no_pictures_are_cells(tmp_path) -> None:
+    frame = pd.DataFrame({"id": [b"a", b"b"] * 6, "v": range(12)})
+    data = whole(frame)
+    assert data.transform.frame and [c["name"] for c in data.transform.columns] == ["id", "v"]
+    assert whole(frame, drop=["id"]).spec.shape == (1,)
+    frame.to_parquet(tmp_path / "t.parquet")
+    assert whole(tmp_path / "t.parquet", drop=["id"]).spec.shape == (1,)
+    assert inspect(frame).kind == "table"
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM"])
+def test_a_column_of_the_content_of_files(kind: str) -> None:
+    frame = pd.DataFrame({"image": [content(x, kind) for x in PICTURES], "label": [i % 2 for i in range(N)]})
+    data = whole(frame)
+    assert data.spec.shape[1:] == (8, 10) and data.classes == ("0", "1")
+    frame.loc[0, "image"] = b"damaged"
+    assert len(whole(frame).train) == N - 1

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -15,6 +19,7 @@ from PIL import Image
 import sandglass
 from sandglass.app.main import main
 from sandglass.data.load import load_data
+from sandglass.data.sources.labelling import check_pattern
 from sandglass.errors import ConfigError, DataError, NotFoundError, SandglassError
 
 N = 20
@@ -178,6 +183,37 @@ def test_classes_in_file_names(tmp_path: Path, pattern: str, name: Callable[[int
     assert load_data(**data.source).fingerprint == data.fingerprint
 
 
+def _regex(pattern: str) -> re.Pattern[str]:
+    """What a pattern means, as a regular expression that tries every way to match."""
+    parts = re.split(r"(\{label\}|[*?])", re.sub(r"\*+", "*", pattern))
+    meaning = {"{label}": "(?P<label>[^/]+?)", "*": "[^/]*", "?": "[^/]"}
+    return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts), re.IGNORECASE | re.DOTALL)
+
+
+def test_patterns_match_as_regular_expressions_do() -> None:
+    draw = random.Random(0)
+    hits = 0
+    for _ in range(3000):
+        parts = draw.choices(["a", "b", "B", "/", "?", "*", "_"], k=draw.randint(0, 7))
+        parts.insert(draw.randint(0, len(parts)), "{label}")
+        pattern = "".join(parts)
+        if re.sub(r"\*+", "*", pattern).count("*") > 4:
+            continue
+        for _ in range(5):
+            name = "".join(draw.choices("aab_/A\n", k=draw.randint(1, 9)))
+            found = _regex(pattern).fullmatch(name)
+            assert check_pattern(pattern).label(name) == (found and found["label"]), (pattern, name)
+            hits += found is not None
+    assert hits > 500
+
+
+@pytest.mark.parametrize("pattern", ["*a*a*a*a{label}b", "{label}*a*a*a*ab", "*a*a{label}*a*ab"])
+def test_a_pattern_takes_no_long_time(pattern: str) -> None:
+    start = time.perf_counter()
+    assert check_pattern(pattern).label("a" * 250) is None
+    assert time.perf_counter() - start < 2
+
+
 def test_names_that_do_not_match_are_said(tmp_path: Path) -> None:
     folder = flat(tmp_path / "p", lambda i: f"{KINDS[i % 2]}_{i}.png" if i else "odd.png")
     data = whole(folder, labels_from_names="{label}_*.png")
@@ -186,6 +222,21 @@ def test_names_that_do_not_match_are_said(tmp_path: Path) -> None:
     )
     with pytest.raises(DataError, match="No picture has a name that matches"):
         whole(folder, labels_from_names="{label}-*.png")
+
+
+def boxes(folder: Path) -> None:
+    """Tables with a column of lists."""
+    frame = pd.DataFrame({"file_name": NAMES, "bbox": [[1, 2]] * N, "kind": [None, *CATS[1:]]})
+    frame.to_parquet(folder / "boxes.parquet")
+    frame.to_json(folder / "boxes.jsonl", orient="records", lines=True)
+
+
+def test_lists_beside_the_classes(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p")
+    boxes(folder)
+    for name in ("boxes.parquet", "boxes.jsonl"):
+        data = whole(folder, labels=f"{name}:kind")
+        assert data.classes == KINDS and len(data.train) == N - 1
 
 
 @pytest.mark.parametrize(
@@ -205,6 +256,12 @@ def test_names_that_do_not_match_are_said(tmp_path: Path) -> None:
         ({"labels": "notes.txt"}, DataError, "notes.txt cannot be read for labels"),
         ({"labels": "real.csv:v"}, DataError, "not whole numbers"),
         ({"labels": np.arange(N)}, ConfigError, "not an array"),
+        ({"labels": "x" * 300}, NotFoundError, "There is no file 'x"),
+        ({"labels": "x" * 5000 + ":kind"}, NotFoundError, "There is no file 'x"),
+        ({"labels": "a\0b.csv"}, NotFoundError, "There is no file"),
+        ({"labels": "~a\0b.csv"}, NotFoundError, "There is no file"),
+        ({"labels": "boxes.parquet:bbox"}, DataError, "column 'bbox' of boxes.parquet has a list.*one class per"),
+        ({"labels": "boxes.jsonl:bbox"}, DataError, "column 'bbox' of boxes.jsonl has a list.*one class per"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line(tmp_path: Path, options: dict, error: type, says: str) -> None:
@@ -212,6 +269,7 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, options: dict, error: type, s
     csv(folder / "m.csv", ["file,kind", *(f"{n},{k}" for n, k in zip(NAMES, CATS, strict=True))])
     csv(folder / "two.csv", ["file,a,b", *(f"{n},{k},1" for n, k in zip(NAMES, CATS, strict=True))])
     csv(folder / "other.csv", ["file,kind", "x.png,cat"])
+    boxes(folder)
     csv(folder / "broken.jsonl", ['{"file_name": '])
     csv(folder / "list.jsonl", ["[1, 2]"])
     csv(folder / "notes.txt", ["000.png cat"])

@@ -54,6 +54,13 @@ def test_saved_pictures(tmp_path: Path) -> None:
         load_data(folder)
 
 
+def test_saved_labels_without_a_name(tmp_path: Path) -> None:
+    cells = {"image": [encoded(i) for i in range(20)], "label": [i % 4 for i in range(20)]}
+    folder = save_dataset(tmp_path / "pics", pyarrow.table(cells), {"image": {"_type": "Image"}, "label": LABEL})
+    with pytest.raises(DataError, match="label 3 and names of 3 classes, 0 to 2: 'zebra', 'cow', 'ant'"):
+        whole(folder)
+
+
 def test_saved_columns(tmp_path: Path) -> None:
     cells = pyarrow.table({"a": [1, None, 3] * 8, "b": ["x", "y", None] * 8, "label": [0, 1, 2] * 8})
     save_dataset(tmp_path / "d" / "train", cells, {"label": LABEL})

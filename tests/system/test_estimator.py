@@ -87,6 +87,15 @@ def test_a_method_is_there_where_the_model_has_what_it_takes(model: str) -> None
     assert not hasattr(GenerativeModel("no-such"), "transform")
 
 
+def test_a_list_of_rows_for_an_estimator_of_a_table() -> None:
+    frame = pd.DataFrame(rows(), columns=list("abcd"))
+    estimator = GenerativeModel(**TINY).fit(frame)
+    with pytest.warns(UserWarning, match="feature names"):
+        found = estimator.reconstruct(rows()[:3].tolist())
+    assert list(found.index) == [0, 1, 2] and list(found.columns) == list(frame.columns)
+    assert estimator.reconstruct(frame[::-1]).index.equals(frame[::-1].index)
+
+
 def test_a_table_of_mixed_columns_goes_through() -> None:
     frame = mixed()
     estimator = GenerativeModel(**TINY).set_output(transform="pandas").fit(frame)

@@ -200,7 +200,8 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
     def reconstruct(self, X: Any, y: Any = None) -> Any:  # noqa: N803
         """Reconstructions in the unit, layout and row labels of ``X``; missing values are imputed."""
         found = self._inverted(self._over(self._prepared(X, y), self.model_.reconstruct))
-        return found.set_axis(X.index) if hasattr(found, "set_axis") and hasattr(X, "index") else found
+        framed = hasattr(X, "columns") and hasattr(X, "index")  # a list has a method of the name index
+        return found.set_axis(X.index) if hasattr(found, "set_axis") and framed else found
 
     def score_samples(self, X: Any, y: Any = None) -> Array:  # noqa: N803
         """``(n,)`` lower bounds on log p(x) in nats, from ``score_draws`` importance-weighted draws.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,10 @@ SUFFIXES = frozenset(suffix for suffixes in _NAMED.values() for suffix in suffix
 MAX_PIXELS = 50_000_000
 """A picture that declares more is rejected by its header, before it is decoded."""
 
+_STARTS = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF....WEBP|II[*+]\0|MM\0[*+]|BM.{12}[\x0c-\x7f]\0\0\0|GIF8[79]a|P[1-6]\s+[#\d]",
+    re.DOTALL,
+)  # the first bytes of a file in each of FORMATS
 _GREY = ("1", "L", "LA", "La", "F", "I", "I;16", "I;16B", "I;16L", "I;16N")
 _SMALL = 2**18
 _HEAD = 2**16
@@ -330,6 +335,16 @@ def shown(path: str | os.PathLike[str]) -> str:
 def is_picture(path: str | Path) -> bool:
     """Whether a file name has the extension of a picture."""
     return os.path.splitext(path)[1].lower() in SUFFIXES
+
+
+def is_content(data: bytes) -> bool:
+    r"""Whether bytes start like a picture file of one of :data:`FORMATS`.
+
+    Example:
+        >>> is_content(b"GIF89a..."), is_content(b"BMW")
+        (True, False)
+    """
+    return _STARTS.match(data) is not None
 
 
 def _reason(error: Exception) -> str:

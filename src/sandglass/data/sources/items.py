@@ -6,7 +6,7 @@ Nothing but indexing is asked of a dataset, so any map-style one will do: of PyT
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -20,7 +20,7 @@ from sandglass.data import cells
 from sandglass.data.sources import folders, images, memory, saved
 from sandglass.data.sources.label_table import LABELS
 from sandglass.data.sources.layouts import Item
-from sandglass.data.sources.raw import Pairs, Raw
+from sandglass.data.sources.raw import Pairs, Raw, name_classes
 from sandglass.errors import DataError
 from sandglass.registry import nearest
 from sandglass.runs import frames
@@ -46,8 +46,8 @@ def are_items(source: Any) -> bool:
         return False
     if not isinstance(source, list):
         return True
-    first = next((item for item in source if item is not None), None)
-    part = first[0] if isinstance(first, tuple | list) and first else first
+    first = _first(source)
+    part = _first(item[0] if isinstance(item, tuple | list) and item else item for item in source)
     if first is None:
         return bool(source)
     if is_picture(part) or isinstance(part, Mapping | Tensor | np.ndarray):
@@ -64,33 +64,44 @@ def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | 
     """
     if image is None and not any(_holds_pictures(column) for _, column in frame.items() if column.dtype == object):
         return None
-    rows: list[Mapping[str, Any]] = frame.to_dict("records")
+    rows: list[Mapping[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     return rows
 
 
 def _holds_pictures(column: Any) -> bool:
-    first = next((value for value in column if value is not None), None)
-    return is_picture(first) or isinstance(first, bytes) or (isinstance(first, Mapping) and "bytes" in first)
+    present = column[column.notna()]
+    first = _first(present)
+    if isinstance(first, bytes):
+        return any(isinstance(value, bytes) and images.is_content(value) for value in present)
+    return is_picture(first) or (isinstance(first, Mapping) and "bytes" in first)
 
 
 def of_columns(source: Mapping[Any, Any]) -> list[Mapping[str, Any]] | None:
     """The rows of a mapping of columns as items; None for other mappings.
 
     Raises:
-        DataError: the columns have different lengths.
+        DataError: the columns have different lengths, or one is a single value.
 
     Example:
         >>> of_columns({"image": ["a.png", "b.png"], "label": [0, 1]})
         [{'image': 'a.png', 'label': 0}, {'image': 'b.png', 'label': 1}]
     """
     named = [key for key in source if isinstance(key, str)]
-    sizes = {len(v) for v in source.values() if hasattr(v, "__len__") and not isinstance(v, str)}
+    sizes = {len(value) for value in source.values() if _is_column(value)}
     if len(named) != len(source) or not sizes or not set(named) & {*IMAGES, *LABELS}:
         return None
+    single = next((key for key, value in source.items() if not _is_column(value)), None)
+    if single is not None:
+        kind = type(source[single]).__name__
+        raise DataError(f"The column '{single}' is of type {kind}; give a list or array with one value per example.")
     if len(sizes) > 1:
-        lengths = ", ".join(f"'{key}' {len(value)}" for key, value in source.items() if hasattr(value, "__len__"))
+        lengths = ", ".join(f"'{key}' {len(value)}" for key, value in source.items())
         raise DataError(f"The columns have different lengths: {lengths}; give one value per example.")
     return [dict(zip(named, row, strict=True)) for row in zip(*source.values(), strict=True)]
+
+
+def _is_column(value: Any) -> bool:
+    return hasattr(value, "__len__") and not isinstance(value, str | bytes) and getattr(value, "shape", None) != ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +145,7 @@ def read(
     first, notes = every["train"][0], []
     names: Sequence[str] = ()
     if isinstance(first, Mapping):
+        first = _typical(every["train"])
         x, y = _keys(first, labels, image)
         if x is None:
             frame = frames.pandas().DataFrame
@@ -145,7 +157,8 @@ def read(
         left = [key for key in first if key not in (x, y)]
         used = cells.listed(key for key in (x, y) if key is not None)
         notes = [f"other keys than {used} were left out: {cells.listed(left)}"] if left else []
-        names = _class_names(splits["train"][0], y)
+        own = labels is not False and any(given is not None for given in apart.values())
+        names = () if own else _class_names(splits["train"][0], y)
     elif image is not None or isinstance(labels, str):
         raise DataError("image and labels name keys of items that are mappings, which these are not.")
     else:
@@ -201,9 +214,7 @@ def _read(
     else:
         pairs: Pairs = {split: (memory.stack(part.x), part.y) for split, part in parts.items()}
         raw = memory.read_pairs(pairs, **options, **arrays)
-    if not names or not raw.classes:
-        return raw
-    return replace(raw, classes=tuple(names[int(c)] for c in raw.classes))
+    return name_classes(raw, names)
 
 
 def _known(y: Any, split: str, named: bool) -> list[Any] | None:
@@ -238,8 +249,19 @@ def _of_pictures(part: Columns, split: str, place: Path) -> list[Item]:
     return listed
 
 
+def _first(values: Iterable[Any]) -> Any:
+    """The first of some values that is not None; None if all are."""
+    return next((value for value in values if value is not None), None)
+
+
+def _typical(found: Sequence[Mapping[Any, Any]]) -> Mapping[Any, Any]:
+    """All keys of items, each with its first value that is not None."""
+    keys = dict.fromkeys(key for item in found for key in item)
+    return {key: _first(item.get(key) for item in found) for key in keys}
+
+
 def _keys(item: Mapping[Any, Any], labels: Any, image: str | None) -> tuple[str | None, str | None]:
-    """The keys of the examples and of the classes; no key of examples for the row of a table."""
+    """The keys of the examples and of the classes, by a typical item; no key of examples for the row of a table."""
     seen = f"Its keys: {cells.listed(item)}."
     for option, key in (("image", image), ("labels", labels)):
         if isinstance(key, str) and key not in item:
@@ -319,7 +341,7 @@ def _pairs(found: Sequence[Any], labels: bool) -> Columns:
     _complete(x, "items", "first parts of items")
     if isinstance(x[0], Mapping):
         raise DataError(f"The items are tuples of mappings; give the mappings alone. Their keys: {cells.listed(x[0])}.")
-    second = found[0][1] if len(found[0]) > 1 else None
+    second = _first(item[1] for item in found) if len(found[0]) > 1 else None
     if is_picture(second) or np.ndim(_array(second)) > 1:
         raise DataError(
             "The items are pairs of pictures; give the first of each as the data, and the second as its companion: "

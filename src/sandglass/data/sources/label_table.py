@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sandglass.data import cells
 from sandglass.data.sources import tables
 from sandglass.data.sources.images import is_picture, shown
@@ -49,7 +51,8 @@ class LabelTable:
             raise DataError(f"{name} has no column with the file names of the pictures, such as {first}. "
                             f"It has: {cells.listed(texts)}.")  # fmt: skip
         column = _column_of(name, column, [c for c in texts if c != key])
-        return cls(name, column, list(zip(texts[key], _classes(frame[column]), strict=True)), names)
+        classes = _classes(frame[column], f"column '{column}' of {name}")
+        return cls(name, column, list(zip(texts[key], classes, strict=True)), names)
 
     def classes(self) -> Iterator[tuple[Item, Any]]:
         """Each picture with its class.
@@ -142,15 +145,26 @@ def _with_header(frame: Any, names: _Names) -> Any:
 
 
 def _texts(column: Any) -> list[str]:
-    return ["" if value is None or value != value else str(value) for value in cells.plain(column).tolist()]
+    return ["" if _missing(value) else str(value) for value in cells.plain(column).tolist()]
 
 
-def _classes(column: Any) -> list[Any]:
-    """Classes as integers or strings, None for an empty cell."""
+def _missing(value: Any) -> bool:
+    """Whether a cell, which may be a list or an array, is missing."""
+    return value is None or (isinstance(value, float) and value != value)
+
+
+def _classes(column: Any, name: str) -> list[Any]:
+    """Classes as integers or strings, None for an empty cell.
+
+    Raises:
+        DataError: a cell is a list.
+    """
     found: list[Any] = []
     for value in cells.plain(column).tolist():
-        if value is None or value != value:
+        if _missing(value):
             found.append(None)
+        elif isinstance(value, list | tuple | Mapping | np.ndarray):
+            raise DataError(f"The {name} has a list or a mapping in a cell; name a column with one class per picture.")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             found.append(str(value))
         else:

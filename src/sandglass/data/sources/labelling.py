@@ -18,7 +18,7 @@ from sandglass.errors import ConfigError, DataError, NotFoundError
 
 _TEXTS = (".csv", ".tsv", *LINES)
 _PLACE = "{label}"
-_MOST = 4  # wildcards in a pattern: with more of them, matching a name could take long
+_MOST = 4  # wildcards in a pattern; no name needs more
 
 Splits = dict[str, list[Item]]
 
@@ -40,14 +40,57 @@ class Labelled:
     where: str = ""
 
 
-def check_pattern(pattern: Any) -> re.Pattern[str]:
-    """A pattern of file names as a regular expression; ``*`` and ``?`` stand for any characters but ``/``.
+@dataclass(frozen=True)
+class NamePattern:
+    """A pattern of file names, taken apart.
+
+    Args:
+        fixed: the parts that match a fixed number of characters, one more than there are wildcards.
+        wild: the wildcards between them, ``*`` or ``{label}``.
+    """
+
+    fixed: tuple[re.Pattern[str], ...]
+    wild: tuple[str, ...]
+
+    def label(self, name: str) -> str | None:
+        """The label in a name, as short as possible, or None if the name does not match.
+
+        A single regular expression would try all places of all wildcards: for n characters and k wildcards, n^k steps.
+        Here each place is tried once for each part, and the time grows with k n^2 at most.
+        """
+        lost: set[tuple[int, int]] = set()
+        span = self._span(name, 0, 0, lost)
+        return None if span is None else name[slice(*span)]
+
+    def _span(self, name: str, part: int, start: int, lost: set[tuple[int, int]]) -> tuple[int, ...] | None:
+        """Matches the parts from ``part`` on with the name from ``start`` on.
+
+        Returns:
+            The place of the label, empty if it is before ``start``. None without a match, which is noted in ``lost``.
+        """
+        found = self.fixed[part].match(name, start)
+        if found and part == len(self.wild) and found.end() == len(name):
+            return ()
+        if found and part < len(self.wild):
+            first, label = found.end(), self.wild[part] == _PLACE
+            last = name.find("/", first) if "/" in name[first:] else len(name)
+            for end in range(first + 1, last + 1) if label else range(last, first - 1, -1):
+                if (part + 1, end) not in lost:
+                    span = self._span(name, part + 1, end, lost)
+                    if span is not None:
+                        return (first, end) if label else span
+        lost.add((part, start))
+        return None
+
+
+def check_pattern(pattern: Any) -> NamePattern:
+    """A pattern of file names; ``*`` and ``?`` stand for any characters but ``/``.
 
     Raises:
         ConfigError: it does not have ``{label}`` once, or has too many wildcards.
 
     Example:
-        >>> check_pattern("{label}_*.jpg").fullmatch("cat_001.jpg")["label"]
+        >>> check_pattern("{label}_*.jpg").label("cat_001.jpg")
         'cat'
     """
     text = str(pattern)
@@ -58,9 +101,9 @@ def check_pattern(pattern: Any) -> re.Pattern[str]:
     text = re.sub(r"\*+", "*", text)
     if text.count("*") > _MOST:
         raise ConfigError(f"labels_from_names can have {_MOST} * at most, not {text.count('*')}.")
-    parts = re.split(r"(\{label\}|[*?])", text)
-    meaning = {_PLACE: "(?P<label>[^/]+?)", "*": "[^/]*", "?": "[^/]"}
-    return re.compile("".join(meaning.get(part, re.escape(part)) for part in parts), re.IGNORECASE | re.DOTALL)
+    parts = re.split(r"(\{label\}|\*)", text)
+    fixed = ("[^/]".join(map(re.escape, part.split("?"))) for part in parts[::2])
+    return NamePattern(tuple(re.compile(part, re.IGNORECASE) for part in fixed), tuple(parts[1::2]))
 
 
 def listed(
@@ -112,12 +155,12 @@ def from_names(items: Splits, pattern: str) -> Labelled:
         ConfigError: an invalid pattern.
         DataError: no name matches it.
     """
-    expression = check_pattern(pattern)
+    checked = check_pattern(pattern)
 
     def named(split: str, item: Item) -> Any:
         name = item.key.replace(os.sep, "/")
-        found = expression.fullmatch(name if "/" in pattern else name.rsplit("/", 1)[-1])
-        return unicodedata.normalize("NFC", shown(found["label"])) if found else None
+        found = checked.label(name if "/" in pattern else name.rsplit("/", 1)[-1])
+        return None if found is None else unicodedata.normalize("NFC", shown(found))
 
     return _given(items, named, f"name that matches '{pattern}'")
 
@@ -149,20 +192,28 @@ def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, li
     """The files that ``labels`` names, each with the splits it is for; the column; and how to find the files again."""
     cuts = [i for i in range(len(labels) - 1, 0, -1) if labels[i] == ":"]  # both names may have colons of their own
     for name, column in ((labels, None), *((labels[:i], labels[i + 1 :]) for i in cuts)):
-        name = os.path.expanduser(name)
-        if (path := folder / name).is_file():
+        with suppress(ValueError):  # a null character
+            name = os.path.expanduser(name)
+        if _is_file(path := folder / name):
             return [(path, list(items))], column, _again(path, folder)
         roots = {split: _root(found) for split, found in items.items()}
-        own = [(Path(root, name), [split]) for split, root in roots.items() if root and Path(root, name).is_file()]
+        own = [(Path(root, name), [split]) for split, root in roots.items() if root and _is_file(Path(root, name))]
         if own:
             return own, column, name
-        if Path(name).is_file():
+        if _is_file(Path(name)):
             return [(Path(name), list(items))], column, _again(Path(name), folder)
     file = shown(labels[: cuts[0]] if cuts else labels)
     raise NotFoundError(
         f"There is no file '{file}' with labels in {shown(folder)} or here; give labels as FILE or "
         "FILE:COLUMN, file names with classes as labels_from_names, or class folders."
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that no file can have
+        return False
 
 
 def _again(path: Path, folder: Path) -> str:

@@ -132,6 +132,28 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
     return replace(raw, parts=parts, classes=tuple(known))
 
 
+def name_classes(raw: Raw, names: Sequence[str]) -> Raw:
+    """A source whose classes are numbers, with the names of those numbers; without names it is unchanged.
+
+    Raises:
+        DataError: a class that is not the number of a name.
+
+    Example:
+        >>> name_classes(Raw({}, classes=("0", "2")), ("zebra", "cow", "ant")).classes
+        ('zebra', 'ant')
+    """
+    if not names:
+        return raw
+    known = {str(i): name for i, name in enumerate(names)}
+    strange = next((c for c in raw.classes if c not in known), None)
+    if strange is not None:
+        raise DataError(
+            f"The dataset has the label {strange} and names of {len(names)} classes, 0 to {len(names) - 1}: "
+            f"{_some(names)}; correct the label or the names."
+        )
+    return replace(raw, classes=tuple(known[c] for c in raw.classes))
+
+
 def number_classes(labels: Mapping[str, Any]) -> tuple[dict[str, Tensor | None], tuple[str, ...]]:
     """Encodes labels as class indices, over all splits together.
 

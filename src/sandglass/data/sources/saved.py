@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from sandglass.data import cells
 from sandglass.data.sources import folders, memory, tables
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.layouts import Item
-from sandglass.data.sources.raw import SPLITS, Pairs, Raw
+from sandglass.data.sources.raw import SPLITS, Pairs, Raw, name_classes
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 
 _LARGEST = 2**36  # bytes
@@ -143,7 +142,7 @@ def _pictures(
             ]
             items[split] = [Item(f, f"{split} {i}", v) for i, (f, v) in enumerate(zip(files, y, strict=True))]
         raw = folders.read_items(items, **options)
-    return replace(raw, classes=tuple(classes[int(c)] for c in raw.classes)) if classes else raw
+    return name_classes(raw, classes)
 
 
 def written(path: Path, cell: Any, name: str) -> Path:
