@@ -246,3 +246,13 @@ def test_several_channels_go_the_whole_way(tmp_path: Path, capsys: pytest.Captur
 def test_the_notes_of_an_array_are_said_in_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sandglass.train("ae", (4095 * UNIT).astype(np.uint16), out=tmp_path / "run", epochs=1, net="mlp", latent_dim=2)
     assert "value_range=(0, 4095)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_cube_of_real_numbers_is_reordered_once(end: str) -> None:
+    x = RNG.normal(size=(40, 3, 3, 3)) * 9
+    data = whole(x, channels_at=end)
+    same(back(data), x, 1e-5)
+    again = whole(x, transform=data.transform)
+    assert torch.equal(again.train.x, data.train.x)
+    assert torch.equal(data.transform.apply(x), data.train.x)

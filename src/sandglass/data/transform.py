@@ -341,9 +341,16 @@ class ArrayTransform(Transform):
             DataError: another shape, or values that are not finite.
         """
         array = arrays.plain(raw, "the array")
-        if self.layout and array.ndim == len(self.layout):
-            laid = axes.channels_first(array, self.layout)
-            array = laid if laid.shape[1:] == self.shape else array
+        laid = axes.as_laid(array, self.layout, self.shape)
+        return self.stored(array if laid is None else laid)
+
+    def stored(self, array: Any) -> Tensor:
+        """Converts ``(N, *shape)`` or a single example ``shape`` to float32, whatever the layout handed in.
+
+        Raises:
+            DataError: another shape, or values that are not finite.
+        """
+        array = arrays.plain(array, "the array")
         if array.shape not in (self.shape, (len(array), *self.shape)):
             raise DataError(f"The array has shape {array.shape}; expected (N, {', '.join(map(str, self.shape))}).")
         arrays.finite(array, "the array")

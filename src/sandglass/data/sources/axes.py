@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -151,6 +152,22 @@ def channels_first(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, 
     if layout in ("HWC", "CHW"):
         return channels_first(array[None], f"N{layout}")
     return array[:, None] if layout == "NHW" else np.moveaxis(array, -1, 1) if layout == "NHWC" else array
+
+
+def as_laid(array: np.ndarray[Any, Any], layout: str, shape: Sequence[int]) -> np.ndarray[Any, Any] | None:
+    """A view ``(N, *shape)`` of an array in a layout; None if it is not one of examples of that shape.
+
+    Example:
+        >>> as_laid(np.zeros((9, 8, 6, 3)), "NHWC", (3, 8, 6)).shape, as_laid(np.zeros((9, 144)), "ND", (3, 8, 6)).shape
+        ((9, 3, 8, 6), (9, 3, 8, 6))
+    """
+    shape = tuple(shape)
+    if not layout or array.ndim != len(layout):
+        return None
+    if layout == "ND":
+        return array.reshape(-1, *shape) if array.shape[1] == math.prod(shape) else None
+    array = channels_first(array, layout)
+    return array if array.shape[1:] == shape else None
 
 
 def as_handed(array: np.ndarray[Any, Any], layout: str, dtype: str) -> np.ndarray[Any, Any]:
