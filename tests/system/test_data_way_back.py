@@ -256,3 +256,31 @@ def test_a_cube_of_real_numbers_is_reordered_once(end: str) -> None:
     again = whole(x, transform=data.transform)
     assert torch.equal(again.train.x, data.train.x)
     assert torch.equal(data.transform.apply(x), data.train.x)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((8, 8), "NHW"), ((8, 3, 3), "NHWC"), ((3, 8, 3), "NHWC"), ((3, 8, 3), "NCHW"), ((3, 3, 3), "NHWC"), ((64,), "ND")],
+)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, bool, np.int32])
+def test_what_a_transform_gives_back_it_reads(n: int, shape: tuple[int, ...], layout: str, kind: Any) -> None:
+    x = (RNG.random((n, *shape)) < 0.5).astype(kind) if kind in (bool, np.int32) else RNG.random((n, *shape))
+    x = (255 * x).astype(kind) if kind is np.uint8 else x.astype(kind)
+    options = {"ND": {"size": 8}, "NHW": {"channels": 1}}.get(
+        layout, {"channels_at": "last" if layout == "NHWC" else "first"}
+    )
+    data = whole(x, **options)
+    assert data.transform.layout == layout
+    stored = data.train.batch(slice(None)).x
+    there = data.transform.inverse(stored)
+    read = data.transform.apply(there)
+    assert read.shape == stored.shape and torch.equal(read, data.train.x)
+    assert torch.equal(data.transform.apply(there[0]), data.train.x[0])
+    assert torch.equal(data.transform.apply(torch.from_numpy(there)), data.train.x)
+    assert torch.equal(data.transform.apply(list(there)), data.train.x)
+
+
+def test_grey_pictures_of_another_size_are_read_as_grey_pictures() -> None:
+    transform = whole(RNG.integers(0, 256, (30, 8, 8), np.uint8)).transform
+    assert transform.apply(np.zeros((3, 16, 16), np.uint8)).shape == (3, 1, 8, 8)

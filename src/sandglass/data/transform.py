@@ -86,8 +86,9 @@ class ImageTransform(Transform):
         """Converts a picture to ``(C, H, W)``, a list or array of pictures to ``(N, C, H, W)``; uint8 levels.
 
         Args:
-            raw: a Pillow picture; an array ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or of four dimensions, with uint8
-                from 0 to 255, booleans, floats in [0, 1], or values of ``value_range``; or a list of these.
+            raw: a Pillow picture; an array of ``layout``, or ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or of four
+                dimensions, with uint8 from 0 to 255, booleans, floats in [0, 1], or values of ``value_range``; or a
+                list of these.
 
         Raises:
             DataError: another shape, or values outside that range.
@@ -97,13 +98,22 @@ class ImageTransform(Transform):
         if hasattr(raw, "convert"):
             return self.encode(self.picture(raw)[0])
         array = arrays.plain(raw, "the picture")
-        if array.ndim == 4:
-            layout = axes.layout_of(array.shape, channels=self.channels, tensor=isinstance(raw, Tensor))
+        shape, tensor = (self.channels, *self.size), isinstance(raw, Tensor)
+        if (laid := axes.as_laid(array, self.layout, shape)) is not None:
+            return self.stored(self._in_range(laid))
+        if (laid := axes.as_laid(array[None], self.layout, shape)) is not None:  # one of them
+            return self.stored(self._in_range(laid))[0]
+        if array.ndim == 4 or (self.layout in ("ND", "NHW") and array.ndim == len(self.layout)):
+            end = axes.end_of(array.shape, self.layout, self.channels)
+            layout = axes.layout_of(array.shape, channels=self.channels, channels_at=end, tensor=tensor)
             return self.stored(self._in_range(axes.channels_first(array, layout)))
         return self.stored(self._in_range(arrays.picture(raw, channels=self.channels)[None]))[0]
 
     def _in_range(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return array if self.value_range is None else arrays.ranged(array, self.value_range)[0]
+        if self.value_range is not None:
+            return arrays.ranged(array, self.value_range)[0]
+        bits = self.levels == 2 and array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() <= 1
+        return array.astype(np.bool_) if bits else array
 
     def picture(self, image: Any) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, with remarks on conversions."""

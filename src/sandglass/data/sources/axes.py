@@ -46,7 +46,7 @@ class Form:
         return cls(layout, array.dtype.name if array.dtype.name in DTYPES else "float64")
 
 
-_ENDS = {"NCHW": ("first", 1), "NHWC": ("last", 3)}
+_ENDS: dict[str, tuple[Axis, int]] = {"NCHW": ("first", 1), "NHWC": ("last", 3)}
 
 
 def layout_of(
@@ -152,6 +152,19 @@ def channels_first(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, 
     if layout in ("HWC", "CHW"):
         return channels_first(array[None], f"N{layout}")
     return array[:, None] if layout == "NHW" else np.moveaxis(array, -1, 1) if layout == "NHWC" else array
+
+
+def end_of(shape: Sequence[int], layout: str, channels: int) -> Axis | None:
+    """The end of an array that has the channels, if it has the shape of those that a model was trained on.
+
+    Example:
+        >>> end_of((9, 3, 8, 3), "NHWC", 3), end_of((9, 3, 8, 8), "NHWC", 3)
+        ('last', None)
+    """
+    if layout not in _ENDS or len(shape) != 4:
+        return None
+    end, axis = _ENDS[layout]
+    return end if shape[axis] == channels else None
 
 
 def as_laid(array: np.ndarray[Any, Any], layout: str, shape: Sequence[int]) -> np.ndarray[Any, Any] | None:

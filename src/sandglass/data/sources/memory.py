@@ -212,7 +212,7 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
         layout = axes.layout_of(
             array.shape,
             channels=channels,
-            channels_at=channels_at or _end(array, transform),
+            channels_at=channels_at or axes.end_of(array.shape, transform.layout, channels),
             tensor=isinstance(x, Tensor),
         )
         return torch.from_numpy(np.array(axes.channels_first(array, layout), np.float64, order="C")), ()
@@ -220,7 +220,7 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
     reading = arrays.read_array(
         x,
         channels=channels,
-        channels_at=channels_at or _end(array, transform),
+        channels_at=channels_at or axes.end_of(array.shape, transform.layout, channels),
         value_range=transform.value_range,
     )
     if reading.nature == "real":
@@ -230,14 +230,6 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
     whole = reading.nature == "binary" and (array.dtype.kind in "bf" or transform.levels == 2)
     clipped = tuple(note for note in reading.notes if "clipped" in note)
     return transform.stored(reading.x.bool() if whole else reading.x), clipped
-
-
-def _end(array: np.ndarray[Any, Any], transform: Transform) -> axes.Axis | None:
-    """The end of an array that has the channels, if it has the shape of those that a model was trained on."""
-    axis = {"NHWC": 3, "NCHW": 1}.get(transform.layout)
-    if axis is None or array.ndim != 4 or array.shape[axis] != transform.spec().shape[0]:
-        return None
-    return "last" if axis == 3 else "first"
 
 
 def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:
