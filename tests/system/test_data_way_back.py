@@ -284,3 +284,29 @@ def test_what_a_transform_gives_back_it_reads(n: int, shape: tuple[int, ...], la
 def test_grey_pictures_of_another_size_are_read_as_grey_pictures() -> None:
     transform = whole(RNG.integers(0, 256, (30, 8, 8), np.uint8)).transform
     assert transform.apply(np.zeros((3, 16, 16), np.uint8)).shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+def test_new_16_bit_pictures_are_read_by_the_rule_of_the_model(top: int) -> None:
+    x = (np.linspace(0, top, 20 * 64).reshape(20, 8, 8)).astype(np.uint16)
+    data = whole(x)
+    same(back(data), x, 0 if top == 255 else 129)
+    stored = Transform.from_dict(json.loads(json.dumps(data.transform.to_dict())))
+    dark = np.arange(200, 264, dtype=np.uint16).reshape(1, 8, 8) if top > 255 else x[:1]
+    wanted = dark // 257 + (dark % 257 > 128) if top > 255 else dark
+    assert np.array_equal(whole(dark, transform=stored).train.x[:, 0], wanted)
+    assert np.array_equal(stored.apply(dark)[:, 0], wanted)
+    black = np.eye(8, dtype=np.uint16)[None]
+    assert whole(black, transform=stored).train.x.max() == stored.apply(black).max() == (1 if top == 255 else 0)
+    if top == 255:
+        for read in (stored.apply, lambda raw: whole(raw, transform=stored)):
+            with pytest.raises(DataError, match="300; they must lie in 0 to 255"):
+                read(x + np.uint16(45))
+
+
+def test_transforms_of_before_have_no_white() -> None:
+    values = whole(np.full((20, 8, 8), 9, np.uint16)).transform.to_dict()
+    assert values.pop("white") == 255
+    assert Transform.from_dict(values).inverse(np.ones((2, 1, 8, 8))).max() == 65535
+    with pytest.raises(ConfigError, match="white"):
+        Transform.from_dict({**values, "white": 0})

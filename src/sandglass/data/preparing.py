@@ -137,6 +137,7 @@ def _derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
             layout="",
             dtype="",
             value_range=None,
+            white=None,
         )  # type: ignore[call-arg]
     return found
 

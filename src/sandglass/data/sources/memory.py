@@ -186,6 +186,7 @@ def _understand(
         2 if binary else 256,
         continuous=reading.nature == "unit" and same,
         value_range=value_range,
+        white=reading.white,
         layout=form.layout,
         dtype=form.dtype,
     )
@@ -222,6 +223,7 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
         channels=channels,
         channels_at=channels_at or axes.end_of(array.shape, transform.layout, channels),
         value_range=transform.value_range,
+        white=transform.white,
     )
     if reading.nature == "real":
         raise DataError(
