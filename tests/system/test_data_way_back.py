@@ -13,7 +13,7 @@ import torch
 import sandglass
 from sandglass.app.main import main
 from sandglass.data.load import load_data
-from sandglass.data.transform import Transform
+from sandglass.data.transform import ImageTransform, Transform
 from sandglass.errors import ConfigError, DataError
 from sandglass.estimator import GenerativeModel
 
@@ -310,3 +310,17 @@ def test_transforms_of_before_have_no_white() -> None:
     assert Transform.from_dict(values).inverse(np.ones((2, 1, 8, 8))).max() == 65535
     with pytest.raises(ConfigError, match="white"):
         Transform.from_dict({**values, "white": 0})
+
+
+def test_channels_at_is_for_the_array_whatever_the_transform() -> None:
+    x = RNG.integers(0, 256, (20, 3, 8, 3), np.uint8)
+    model = ImageTransform((3, 8), 3)  # of pictures in files
+    data = whole(x, transform=model, channels_at="last")
+    assert torch.equal(data.train.x, torch.from_numpy(x).movedim(-1, 1))
+    assert data.source is None or data.source["channels_at"] == "last"
+    grey = RNG.integers(0, 256, (20, 8, 8), np.uint8)
+    with pytest.raises(ConfigError, match="four dimensions"):
+        whole(grey, transform=whole(grey[..., None]).transform, channels_at="last")
+    rows = whole(RNG.normal(size=(20, 3)))
+    with pytest.raises(ConfigError, match="four dimensions"):
+        whole(RNG.normal(size=(20, 3)), transform=rows.transform, channels_at="last")

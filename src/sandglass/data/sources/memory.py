@@ -57,17 +57,15 @@ def read_pairs(
     joined = _join({s: _unfold(x, unfold, planes) for s, (x, _) in pairs.items()})
     flat = np.ndim(first) == 2 and unfold is not None
     lengths = [len(x) for x, _ in pairs.values()]
-    form = None
     if transform is None:
         x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, flat=flat)
     else:
-        x, notes = _obey(joined, transform, channels_at)
+        x, form, notes = _obey(joined, transform, channels_at, flat=flat)
     if len(x) != sum(lengths):  # a single picture
         raise DataError(f"An array of shape {np.shape(first)} is one picture; give x[None].")
     parts = {s: Part(part, labels[s]) for s, part in zip(pairs, torch.split(x, lengths), strict=True)}
-    forms = {} if form is None else {"": form}
     known = transform if isinstance(transform, ImageTransform) else None
-    return Raw(parts, known, classes=classes, notes=notes, forms=forms)
+    return Raw(parts, known, classes=classes, notes=notes, forms={"": form})
 
 
 def check_labels(y: Any, n: int, split: str) -> None:
@@ -199,12 +197,15 @@ def _understand(
     return transform.stored(found.bool() if binary else found), transform, form, notes
 
 
-def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[Tensor, tuple[str, ...]]:
+def _obey(
+    x: Any, transform: Transform, channels_at: axes.Axis | None, *, flat: bool
+) -> tuple[Tensor, Form, tuple[str, ...]]:
     """Prepares new data for a fitted transform; rows and real arrays are transformed later, with their own checks."""
     if isinstance(transform, TableTransform):
         if np.ndim(x) != 2:
             raise DataError(f"The model reads rows of {len(transform.columns)} columns; got an array {np.shape(x)}.")
-        return torch.from_numpy(np.array(arrays.plain(x), np.float64, order="C")), ()
+        array = arrays.plain(x)
+        return torch.from_numpy(np.array(array, np.float64, order="C")), Form.of(array, "ND"), ()
     array = arrays.plain(x)
     if array.ndim < 3:
         raise DataError(f"The model reads pictures or arrays of three dimensions; got an array {array.shape}.")
@@ -216,7 +217,8 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
             channels_at=channels_at or axes.end_of(array.shape, transform.layout, channels),
             tensor=isinstance(x, Tensor),
         )
-        return torch.from_numpy(np.array(axes.channels_first(array, layout), np.float64, order="C")), ()
+        laid = np.array(axes.channels_first(array, layout), np.float64, order="C")
+        return torch.from_numpy(laid), Form.of(array, layout), ()
     assert isinstance(transform, ImageTransform)
     reading = arrays.read_array(
         x,
@@ -231,7 +233,8 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
         )
     whole = reading.nature == "binary" and (array.dtype.kind in "bf" or transform.levels == 2)
     clipped = tuple(note for note in reading.notes if "clipped" in note)
-    return transform.stored(reading.x.bool() if whole else reading.x), clipped
+    form = Form.of(array, "ND") if flat else reading.form
+    return transform.stored(reading.x.bool() if whole else reading.x), form, clipped
 
 
 def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:
