@@ -261,7 +261,14 @@ def test_a_cube_of_real_numbers_is_reordered_once(end: str) -> None:
 @pytest.mark.parametrize("n", [3, 30])
 @pytest.mark.parametrize(
     ("shape", "layout"),
-    [((8, 8), "NHW"), ((8, 3, 3), "NHWC"), ((3, 8, 3), "NHWC"), ((3, 8, 3), "NCHW"), ((3, 3, 3), "NHWC"), ((64,), "ND")],
+    [
+        ((8, 8), "NHW"),
+        ((8, 3, 3), "NHWC"),
+        ((3, 8, 3), "NHWC"),
+        ((3, 8, 3), "NCHW"),
+        ((3, 3, 3), "NHWC"),
+        ((64,), "ND"),
+    ],
 )
 @pytest.mark.parametrize("kind", [np.uint8, np.float32, bool, np.int32])
 def test_what_a_transform_gives_back_it_reads(n: int, shape: tuple[int, ...], layout: str, kind: Any) -> None:
@@ -324,3 +331,20 @@ def test_channels_at_is_for_the_array_whatever_the_transform() -> None:
     rows = whole(RNG.normal(size=(20, 3)))
     with pytest.raises(ConfigError, match="four dimensions"):
         whole(RNG.normal(size=(20, 3)), transform=rows.transform, channels_at="last")
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("shape", [(8, 6), (8, 3)])
+@pytest.mark.parametrize("real", [False, True])
+def test_a_list_of_grey_pictures_comes_back_without_channels(make: Any, shape: tuple[int, ...], real: bool) -> None:
+    x = RNG.normal(size=(30, *shape)) if real else RNG.integers(0, 256, (30, *shape), np.uint8)
+    data = whole([make(one) for one in x])
+    assert data.spec.shape == (1, *shape)
+    same(back(data), x, 1e-5 if real else 0)
+    assert torch.equal(whole([make(one) for one in x], transform=data.transform).train.x, data.train.x)
+    assert torch.equal(data.transform.apply(x), data.train.x)
+    with pytest.raises(ConfigError, match="four dimensions"):
+        whole([make(one) for one in x], channels_at="last")
+    if not real:
+        colour = whole([make(one) for one in x], channels=3)
+        assert colour.spec.shape == (3, *shape) and colour.transform.layout == "NHWC"

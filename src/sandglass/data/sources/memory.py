@@ -24,6 +24,7 @@ def read_pairs(
     transform: Transform | None = None,
     value_range: tuple[float, float] | None = None,
     channels_at: axes.Axis | None = None,
+    layout: str = "",
 ) -> Raw:
     """Reads splits of arrays, tensors or DataFrames, all of the same type.
 
@@ -35,6 +36,7 @@ def read_pairs(
         transform: a fitted transform, or None.
         value_range: values of pictures that become 0 and 1.
         channels_at: which end of arrays of four dimensions has the channels.
+        layout: of the examples as they were handed in, if they were brought into another shape.
     """
     for split, (x, y) in pairs.items():
         if np.ndim(x) == 0:
@@ -55,12 +57,14 @@ def read_pairs(
     else:
         unfold, planes = size, channels or 1
     joined = _join({s: _unfold(x, unfold, planes) for s, (x, _) in pairs.items()})
-    flat = np.ndim(first) == 2 and unfold is not None
+    layout = "ND" if np.ndim(first) == 2 and unfold is not None else layout
+    channels_at = "first" if layout else channels_at
     lengths = [len(x) for x, _ in pairs.values()]
     if transform is None:
-        x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, flat=flat)
+        x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, layout)
     else:
-        x, form, notes = _obey(joined, transform, channels_at, flat=flat)
+        x, form, notes = _obey(joined, transform, channels_at)
+        form = Form(layout, form.dtype) if layout else form
     if len(x) != sum(lengths):  # a single picture
         raise DataError(f"An array of shape {np.shape(first)} is one picture; give x[None].")
     parts = {s: Part(part, labels[s]) for s, part in zip(pairs, torch.split(x, lengths), strict=True)}
@@ -154,13 +158,12 @@ def _understand(
     channels: int | None,
     value_range: tuple[float, float] | None,
     channels_at: axes.Axis | None,
-    *,
-    flat: bool,
+    layout: str,
 ) -> tuple[Tensor, Transform | None, Form, tuple[str, ...]]:
     """The stored examples, their transform if it needs no fitting, the form of the array, and notes."""
     reading = arrays.read_array(x, channels=channels, channels_at=channels_at, value_range=value_range)
     found, notes, form = reading.x, reading.notes, reading.form
-    form = Form("ND", form.dtype) if flat else form
+    form = Form(layout, form.dtype) if layout else form
     if found.ndim == 2:
         return found, None, form, notes
     natural = (int(found.shape[1]), tuple(int(n) for n in found.shape[2:]))
@@ -197,9 +200,7 @@ def _understand(
     return transform.stored(found.bool() if binary else found), transform, form, notes
 
 
-def _obey(
-    x: Any, transform: Transform, channels_at: axes.Axis | None, *, flat: bool
-) -> tuple[Tensor, Form, tuple[str, ...]]:
+def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[Tensor, Form, tuple[str, ...]]:
     """Prepares new data for a fitted transform; rows and real arrays are transformed later, with their own checks."""
     if isinstance(transform, TableTransform):
         if np.ndim(x) != 2:
@@ -233,8 +234,7 @@ def _obey(
         )
     whole = reading.nature == "binary" and (array.dtype.kind in "bf" or transform.levels == 2)
     clipped = tuple(note for note in reading.notes if "clipped" in note)
-    form = Form.of(array, "ND") if flat else reading.form
-    return transform.stored(reading.x.bool() if whole else reading.x), form, clipped
+    return transform.stored(reading.x.bool() if whole else reading.x), reading.form, clipped
 
 
 def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:
