@@ -348,3 +348,17 @@ def test_a_list_of_grey_pictures_comes_back_without_channels(make: Any, shape: t
     if not real:
         colour = whole([make(one) for one in x], channels=3)
         assert colour.spec.shape == (3, *shape) and colour.transform.layout == "NHWC"
+
+
+def test_the_channels_of_one_picture_are_found_as_those_of_several() -> None:
+    transform = ImageTransform((3, 8), 3)
+    x = RNG.integers(0, 256, (3, 8, 3), np.uint8)
+    with pytest.raises(DataError, match=r"\(3, 8, 3\), which can be 3 channels first or 3 channels last"):
+        transform.apply(x)
+    with pytest.raises(DataError, match="which can be 3 channels first"):
+        transform.apply(x[None])
+    assert ImageTransform((8, 3), 3).apply(torch.from_numpy(x)).tolist() == x.tolist()
+    five = RNG.integers(0, 256, (5, 8, 3), np.uint8)
+    assert ImageTransform((8, 3), 5).apply(five).tolist() == five.tolist()
+    with pytest.raises(DataError, match="1, 3 or 4 channels"):
+        transform.apply(np.zeros((5, 8, 6), np.uint8))

@@ -270,7 +270,7 @@ def depth_used(low: int, high: int, top: int) -> tuple[str, ...]:
 
 
 def picture(x: Any, name: str = "the picture", *, channels: int = 0) -> np.ndarray[Any, Any]:
-    """A picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``; an ambiguous tensor is channels first.
+    """A picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``, by the rule for several.
 
     Args:
         x: an array or tensor.
@@ -278,17 +278,23 @@ def picture(x: Any, name: str = "the picture", *, channels: int = 0) -> np.ndarr
         channels: a number of channels that it may have beside 1, 3 and 4.
 
     Raises:
-        DataError: another shape.
+        DataError: another shape, or one with two readings.
     """
     array = plain(x, name)
     if array.ndim == 2:
         return array[None]
-    if array.ndim == 3:
-        first, last = (array.shape[axis] in (*axes.USUAL, channels) for axis in (0, 2))
-        if last and not (first and isinstance(x, Tensor)):
-            return np.moveaxis(array, -1, 0)
-        if first:
-            return array
+    if array.ndim == 3 and {array.shape[0], array.shape[2]} & {*axes.USUAL, channels}:
+        tensor = isinstance(x, Tensor)
+        try:
+            layout = axes.layout_of((1, *array.shape), channels=channels or None, tensor=tensor, name=name)
+        except DataError as error:
+            first, _, last = array.shape
+            raise DataError(
+                f"{name} has shape {array.shape}, which can be {first} channels first or {last} channels last; give a "
+                "tensor, which has them first: torch.from_numpy(x), or torch.from_numpy(x).movedim(-1, 0)."
+            ) from error
+        found: np.ndarray[Any, Any] = axes.channels_first(array[None], layout)[0]
+        return found
     raise DataError(
         f"{name} has shape {array.shape}; a picture is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels."
     )
