@@ -13,7 +13,7 @@ import torch
 import sandglass
 from sandglass.app.main import main
 from sandglass.data.load import load_data
-from sandglass.data.transform import Transform
+from sandglass.data.transform import ImageTransform, Transform
 from sandglass.errors import ConfigError, DataError
 from sandglass.estimator import GenerativeModel
 
@@ -246,3 +246,119 @@ def test_several_channels_go_the_whole_way(tmp_path: Path, capsys: pytest.Captur
 def test_the_notes_of_an_array_are_said_in_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sandglass.train("ae", (4095 * UNIT).astype(np.uint16), out=tmp_path / "run", epochs=1, net="mlp", latent_dim=2)
     assert "value_range=(0, 4095)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_cube_of_real_numbers_is_reordered_once(end: str) -> None:
+    x = RNG.normal(size=(40, 3, 3, 3)) * 9
+    data = whole(x, channels_at=end)
+    same(back(data), x, 1e-5)
+    again = whole(x, transform=data.transform)
+    assert torch.equal(again.train.x, data.train.x)
+    assert torch.equal(data.transform.apply(x), data.train.x)
+
+
+@pytest.mark.parametrize("n", [3, 30])
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((8, 8), "NHW"),
+        ((8, 3, 3), "NHWC"),
+        ((3, 8, 3), "NHWC"),
+        ((3, 8, 3), "NCHW"),
+        ((3, 3, 3), "NHWC"),
+        ((64,), "ND"),
+    ],
+)
+@pytest.mark.parametrize("kind", [np.uint8, np.float32, bool, np.int32])
+def test_what_a_transform_gives_back_it_reads(n: int, shape: tuple[int, ...], layout: str, kind: Any) -> None:
+    x = (RNG.random((n, *shape)) < 0.5).astype(kind) if kind in (bool, np.int32) else RNG.random((n, *shape))
+    x = (255 * x).astype(kind) if kind is np.uint8 else x.astype(kind)
+    options = {"ND": {"size": 8}, "NHW": {"channels": 1}}.get(
+        layout, {"channels_at": "last" if layout == "NHWC" else "first"}
+    )
+    data = whole(x, **options)
+    assert data.transform.layout == layout
+    stored = data.train.batch(slice(None)).x
+    there = data.transform.inverse(stored)
+    read = data.transform.apply(there)
+    assert read.shape == stored.shape and torch.equal(read, data.train.x)
+    assert torch.equal(data.transform.apply(there[0]), data.train.x[0])
+    assert torch.equal(data.transform.apply(torch.from_numpy(there)), data.train.x)
+    assert torch.equal(data.transform.apply(list(there)), data.train.x)
+
+
+def test_grey_pictures_of_another_size_are_read_as_grey_pictures() -> None:
+    transform = whole(RNG.integers(0, 256, (30, 8, 8), np.uint8)).transform
+    assert transform.apply(np.zeros((3, 16, 16), np.uint8)).shape == (3, 1, 8, 8)
+
+
+@pytest.mark.parametrize("top", [255, 65535])
+def test_new_16_bit_pictures_are_read_by_the_rule_of_the_model(top: int) -> None:
+    x = (np.linspace(0, top, 20 * 64).reshape(20, 8, 8)).astype(np.uint16)
+    data = whole(x)
+    same(back(data), x, 0 if top == 255 else 129)
+    stored = Transform.from_dict(json.loads(json.dumps(data.transform.to_dict())))
+    dark = np.arange(200, 264, dtype=np.uint16).reshape(1, 8, 8) if top > 255 else x[:1]
+    wanted = dark // 257 + (dark % 257 > 128) if top > 255 else dark
+    assert np.array_equal(whole(dark, transform=stored).train.x[:, 0], wanted)
+    assert np.array_equal(stored.apply(dark)[:, 0], wanted)
+    black = np.eye(8, dtype=np.uint16)[None]
+    assert whole(black, transform=stored).train.x.max() == stored.apply(black).max() == (1 if top == 255 else 0)
+    if top == 255:
+        for read in (stored.apply, lambda raw: whole(raw, transform=stored)):
+            with pytest.raises(DataError, match="300; they must lie in 0 to 255"):
+                read(x + np.uint16(45))
+
+
+def test_transforms_of_before_have_no_white() -> None:
+    values = whole(np.full((20, 8, 8), 9, np.uint16)).transform.to_dict()
+    assert values.pop("white") == 255
+    assert Transform.from_dict(values).inverse(np.ones((2, 1, 8, 8))).max() == 65535
+    with pytest.raises(ConfigError, match="white"):
+        Transform.from_dict({**values, "white": 0})
+
+
+def test_channels_at_is_for_the_array_whatever_the_transform() -> None:
+    x = RNG.integers(0, 256, (20, 3, 8, 3), np.uint8)
+    model = ImageTransform((3, 8), 3)  # of pictures in files
+    data = whole(x, transform=model, channels_at="last")
+    assert torch.equal(data.train.x, torch.from_numpy(x).movedim(-1, 1))
+    assert data.source is None or data.source["channels_at"] == "last"
+    grey = RNG.integers(0, 256, (20, 8, 8), np.uint8)
+    with pytest.raises(ConfigError, match="four dimensions"):
+        whole(grey, transform=whole(grey[..., None]).transform, channels_at="last")
+    rows = whole(RNG.normal(size=(20, 3)))
+    with pytest.raises(ConfigError, match="four dimensions"):
+        whole(RNG.normal(size=(20, 3)), transform=rows.transform, channels_at="last")
+
+
+@pytest.mark.parametrize("make", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("shape", [(8, 6), (8, 3)])
+@pytest.mark.parametrize("real", [False, True])
+def test_a_list_of_grey_pictures_comes_back_without_channels(make: Any, shape: tuple[int, ...], real: bool) -> None:
+    x = RNG.normal(size=(30, *shape)) if real else RNG.integers(0, 256, (30, *shape), np.uint8)
+    data = whole([make(one) for one in x])
+    assert data.spec.shape == (1, *shape)
+    same(back(data), x, 1e-5 if real else 0)
+    assert torch.equal(whole([make(one) for one in x], transform=data.transform).train.x, data.train.x)
+    assert torch.equal(data.transform.apply(x), data.train.x)
+    with pytest.raises(ConfigError, match="four dimensions"):
+        whole([make(one) for one in x], channels_at="last")
+    if not real:
+        colour = whole([make(one) for one in x], channels=3)
+        assert colour.spec.shape == (3, *shape) and colour.transform.layout == "NHWC"
+
+
+def test_the_channels_of_one_picture_are_found_as_those_of_several() -> None:
+    transform = ImageTransform((3, 8), 3)
+    x = RNG.integers(0, 256, (3, 8, 3), np.uint8)
+    with pytest.raises(DataError, match=r"\(3, 8, 3\), which can be 3 channels first or 3 channels last"):
+        transform.apply(x)
+    with pytest.raises(DataError, match="which can be 3 channels first"):
+        transform.apply(x[None])
+    assert ImageTransform((8, 3), 3).apply(torch.from_numpy(x)).tolist() == x.tolist()
+    five = RNG.integers(0, 256, (5, 8, 3), np.uint8)
+    assert ImageTransform((8, 3), 5).apply(five).tolist() == five.tolist()
+    with pytest.raises(DataError, match="1, 3 or 4 channels"):
+        transform.apply(np.zeros((5, 8, 6), np.uint8))

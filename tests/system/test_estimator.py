@@ -27,6 +27,7 @@ from fitted import TINY, rows
 from sandglass import registry
 from sandglass.errors import CapabilityError, CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.estimator import GenerativeModel
+from sandglass.runs.run import write_model_folder
 
 EXPECTED_TO_FAIL: dict[str, str] = {}
 """Check of scikit-learn to the reason why it cannot pass; there is none."""
@@ -244,6 +245,74 @@ def test_copies_and_pickles_are_the_same_and_hold_plain_values(tmp_path: Path) -
     assert named == [], "a pickle names our estimator and NumPy, and no class of PyTorch or of a model"
     assert not hasattr(clone(estimator), "model_")
     assert clone(estimator).get_params() == estimator.get_params()
+
+
+EARLIER = {
+    "bytes, channels last": (np.uint8, (6, 5, 3), 255.0),
+    "bytes, channels first": (np.uint8, (3, 6, 5), 255.0),
+    "cubes": (np.uint8, (3, 3, 3), 255.0),
+    "grey": (np.uint8, (6, 5), 255.0),
+    "16 bits": (np.uint16, (6, 5, 3), 65535.0),
+    "unit": (np.float64, (6, 5, 3), 1.0),
+    "real": (np.float64, (6, 5, 3), 1.0),
+}
+
+
+@pytest.mark.parametrize("way", ["folder", "pickle"])
+@pytest.mark.parametrize("kind", EARLIER)
+def test_images_of_an_estimator_of_the_earlier_version_come_back(kind: str, way: str, tmp_path: Path) -> None:
+    dtype, shape, top = EARLIER[kind]
+    x = np.random.default_rng(0).random((40, *shape)) * 60 + np.arange(np.prod(shape)).reshape(shape)
+    x = (x / x.max() * top).astype(dtype) if kind != "real" else x
+    options = {"channels_at": "first"} if kind == "cubes" else {"value_range": (0, 65535)} if kind == "16 bits" else {}
+    new = GenerativeModel(**TINY, **options).fit(x)
+    earlier = _as_earlier(new, top, way, tmp_path)
+    wanted, found = new.reconstruct(x), earlier.reconstruct(x)
+    assert found.shape == x.shape and found.dtype == wanted.dtype and np.array_equal(found, wanted)
+    assert np.array_equal(earlier.transform(x), new.transform(x))
+    clone(earlier).fit(x) if kind != "cubes" else None
+
+
+@pytest.mark.parametrize("way", ["folder", "pickle"])
+def test_flattened_images_of_the_earlier_version_come_back(way: str, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 90), np.uint8)
+    new = GenerativeModel(**TINY, image_shape=(3, 6, 5)).fit(x)
+    earlier = _as_earlier(new, 255.0, way, tmp_path)
+    assert np.array_equal(earlier.reconstruct(x), new.reconstruct(x))
+
+
+@pytest.mark.parametrize("way", ["folder", "pickle"])
+@pytest.mark.parametrize(("top", "shape"), [(9.0, (6, 5, 3)), (255.0, (7, 5, 3))])
+def test_an_earlier_estimator_that_says_too_little_is_refused(
+    top: float, shape: tuple[int, ...], way: str, tmp_path: Path
+) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
+    new = GenerativeModel(**TINY).fit(x)
+    new._shape = shape
+    with pytest.raises(CheckpointError, match="fit it again"):
+        _as_earlier(new, top, way, tmp_path)
+
+
+def _as_earlier(new: GenerativeModel, top: float, way: str, tmp_path: Path) -> GenerativeModel:
+    """The estimator as written by the version before layouts and types of arrays were stored."""
+    lacking = ("layout", "dtype", "white", "value_range")
+    if way == "folder":
+        folder = new.save(tmp_path / "earlier")
+        config = json.loads((folder / "config.json").read_text())
+        config["transform"] = {k: v for k, v in config["transform"].items() if k not in lacking}
+        config["estimator"]["top"] = top
+        for name in ("value_range", "channels_at"):
+            del config["estimator"]["params"][name]
+        write_model_folder(tmp_path / "written", config, new.model_.state_dict(), "")
+        return GenerativeModel.load(tmp_path / "written")
+    values = copy.deepcopy(new.__getstate__())
+    values["_top"] = top
+    values["_stored"]["transform"] = {k: v for k, v in values["_stored"]["transform"].items() if k not in lacking}
+    for name in ("value_range", "channels_at"):
+        del values[name]
+    earlier = GenerativeModel.__new__(GenerativeModel)
+    earlier.__setstate__(values)
+    return earlier
 
 
 class OwnNet:

@@ -167,7 +167,8 @@ def load_data(
     raw, fitted, companions = prepare_all(raw, plan, transform)
     if span is not None and getattr(fitted, "value_range", None) is None:
         raise ConfigError("value_range is for pictures in files and arrays; rows, tables and known datasets have none.")
-    if channels_at is not None and len(fitted.layout) != 4:
+    form = raw.forms.get("")
+    if channels_at is not None and (form is None or len(form.layout) != 4):
         raise ConfigError("channels_at is for arrays of four dimensions; leave it out.")
     besides = read_beside(sets, plan, pictured, cache, transform)
     splits = {

@@ -137,6 +137,7 @@ def _derive(raw: Raw, transform: Transform) -> dict[str, Transform]:
             layout="",
             dtype="",
             value_range=None,
+            white=None,
         )  # type: ignore[call-arg]
     return found
 
@@ -163,7 +164,7 @@ def _fit_rows(raw: Raw, name: str, known: Transform | None, types: Types) -> tup
         gone = part.absent[name].clone()
         x = torch.zeros(len(part), *fitted.spec().shape)
         if len(there[split]):
-            x[there[split]], mask = fitted.observe(present[split])
+            x[there[split]], mask = _observed(fitted, present[split])
             if mask is not None:
                 seen = mask.flatten(1)
                 gone[there[split]] = ~seen.any(1)
@@ -306,12 +307,17 @@ def _fit(raw: Raw, transform: Transform | None, types: Types) -> tuple[Raw, Tran
         fitted = _in_form(tables.fit_table(rows["train"], list(rows.values()), types), raw)
     else:
         fitted = _in_form(_fit_array(train.x.numpy()), raw)
-    seen = {s: fitted.observe(p.x) for s, p in raw.parts.items()}
+    seen = {s: _observed(fitted, p.x) for s, p in raw.parts.items()}
     if isinstance(fitted, TableTransform):
         masks = {s: mask for s, (_, mask) in seen.items()}
         raw = raw.noted(*tables.remarks(fitted, raw, masks, types, fresh=transform is None))
     parts = {s: replace(p, x=seen[s][0], mask=seen[s][1]) for s, p in raw.parts.items()}
     return replace(raw, parts=parts), fitted
+
+
+def _observed(fitted: Transform, x: Any) -> tuple[Tensor, Tensor | None]:
+    """As :meth:`Transform.observe`; arrays have their channels first here, whatever the layout handed in."""
+    return (fitted.stored(x), None) if isinstance(fitted, ArrayTransform) else fitted.observe(x)
 
 
 def _fit_array(values: np.ndarray[Any, Any]) -> Transform:

@@ -37,6 +37,7 @@ class ImageTransform(Transform):
         tones: whether most values are greys between black and white, as in photographs; then they are modelled as
             levels, not as soft bits.
         value_range: values mapped to black and white in arrays, and in grey pictures of floats or of more than 8 bits.
+        white: the value of white in arrays of uint16, 255 or 65,535, by those of the training set.
 
     Raises:
         ConfigError: an invalid value.
@@ -57,6 +58,7 @@ class ImageTransform(Transform):
     background: tuple[int, int, int] = (255, 255, 255)
     continuous: bool = False
     value_range: tuple[float, float] | None = None
+    white: int | None = None
     tones: bool = field(default=False, compare=False)  # of the training examples: it changes no conversion
 
     def __post_init__(self) -> None:
@@ -74,6 +76,8 @@ class ImageTransform(Transform):
             raise ConfigError(f"fit must be one of {', '.join(FITS)}, not '{self.fit}'.")
         if not 2 <= self.levels <= 256:
             raise ConfigError(f"levels must lie in 2 to 256, not {self.levels}.")
+        if self.white not in (None, 255, 65535):
+            raise ConfigError(f"white must be 255 or 65535, not {self.white}.")
         if len(self.background) != 3 or not all(0 <= b <= 255 for b in self.background):
             raise ConfigError(f"background must be red, green and blue in 0 to 255, not {self.background}.")
 
@@ -86,8 +90,9 @@ class ImageTransform(Transform):
         """Converts a picture to ``(C, H, W)``, a list or array of pictures to ``(N, C, H, W)``; uint8 levels.
 
         Args:
-            raw: a Pillow picture; an array ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or of four dimensions, with uint8
-                from 0 to 255, booleans, floats in [0, 1], or values of ``value_range``; or a list of these.
+            raw: a Pillow picture; an array of ``layout``, or ``(H, W)``, ``(H, W, C)``, ``(C, H, W)`` or of four
+                dimensions, with uint8 from 0 to 255, booleans, floats in [0, 1], or values of ``value_range``; or a
+                list of these.
 
         Raises:
             DataError: another shape, or values outside that range.
@@ -97,13 +102,22 @@ class ImageTransform(Transform):
         if hasattr(raw, "convert"):
             return self.encode(self.picture(raw)[0])
         array = arrays.plain(raw, "the picture")
-        if array.ndim == 4:
-            layout = axes.layout_of(array.shape, channels=self.channels, tensor=isinstance(raw, Tensor))
+        shape, tensor = (self.channels, *self.size), isinstance(raw, Tensor)
+        if (laid := axes.as_laid(array, self.layout, shape)) is not None:
+            return self.stored(self._in_range(laid))
+        if (laid := axes.as_laid(array[None], self.layout, shape)) is not None:  # one of them
+            return self.stored(self._in_range(laid))[0]
+        if array.ndim == 4 or (self.layout in ("ND", "NHW") and array.ndim == len(self.layout)):
+            end = axes.end_of(array.shape, self.layout, self.channels)
+            layout = axes.layout_of(array.shape, channels=self.channels, channels_at=end, tensor=tensor)
             return self.stored(self._in_range(axes.channels_first(array, layout)))
         return self.stored(self._in_range(arrays.picture(raw, channels=self.channels)[None]))[0]
 
     def _in_range(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return array if self.value_range is None else arrays.ranged(array, self.value_range)[0]
+        if self.value_range is not None:
+            return arrays.ranged(array, self.value_range)[0]
+        bits = self.levels == 2 and array.dtype.kind in "iu" and array.size and 0 <= array.min() and array.max() <= 1
+        return array.astype(np.bool_) if bits else array
 
     def picture(self, image: Any) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, with remarks on conversions."""
@@ -119,7 +133,7 @@ class ImageTransform(Transform):
 
         Returns:
             For pictures in files, their bytes as :meth:`pictures` gives them. For an array, its layout and type, and
-            ``value_range`` or the values of the type: to 255 for whole numbers, 65,535 for uint16, 1 for others.
+            ``value_range`` or the values of the type: to 255 for whole numbers, ``white`` for uint16, 1 for others.
 
         Raises:
             DataError: another number of channels.
@@ -142,7 +156,7 @@ class ImageTransform(Transform):
         """The value of white in an array of this type."""
         if self.levels == 2 or np.dtype(self.dtype or "uint8").kind not in "iu":
             return 1.0
-        return 65535.0 if self.dtype == "uint16" else 255.0
+        return float(self.white or 65535) if self.dtype == "uint16" else 255.0
 
     def pictures(self, x: Any) -> np.ndarray[Any, Any]:
         """Converts ``(C, H, W)`` or ``(N, C, H, W)``, floats in [0, 1] or uint8 levels, to bytes for Pillow.
@@ -175,15 +189,15 @@ class ImageTransform(Transform):
         array = arrays.plain(array)
         if array.shape[1:] == (self.channels, *self.size):
             if self.continuous and array.dtype.kind == "f":
-                arrays.as_bytes(array)  # checks the range
+                arrays.as_bytes(array, white=self.white)  # checks the range
                 return torch.from_numpy(np.array(array, np.float32, order="C"))
-            return self.encode(arrays.as_bytes(array))
+            return self.encode(arrays.as_bytes(array, white=self.white))
         several = {self.channels, array.shape[1]} - set(axes.USUAL)
         if several and array.shape[1] != self.channels:
             raise DataError(
                 f"Pictures of {array.shape[1]} channels were given for {self.channels}; only 1, 3 and 4 convert."
             )
-        planes = arrays.as_bytes(array)
+        planes = arrays.as_bytes(array, white=self.white)
         if several:  # each channel as a grey picture
             grey = [
                 framing.resize(self._pillow(c[None]), self.size, self.fit, self.background)
@@ -341,9 +355,16 @@ class ArrayTransform(Transform):
             DataError: another shape, or values that are not finite.
         """
         array = arrays.plain(raw, "the array")
-        if self.layout and array.ndim == len(self.layout):
-            laid = axes.channels_first(array, self.layout)
-            array = laid if laid.shape[1:] == self.shape else array
+        laid = axes.as_laid(array, self.layout, self.shape)
+        return self.stored(array if laid is None else laid)
+
+    def stored(self, array: Any) -> Tensor:
+        """Converts ``(N, *shape)`` or a single example ``shape`` to float32, whatever the layout handed in.
+
+        Raises:
+            DataError: another shape, or values that are not finite.
+        """
+        array = arrays.plain(array, "the array")
         if array.shape not in (self.shape, (len(array), *self.shape)):
             raise DataError(f"The array has shape {array.shape}; expected (N, {', '.join(map(str, self.shape))}).")
         arrays.finite(array, "the array")

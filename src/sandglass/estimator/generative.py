@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -318,11 +319,13 @@ class GenerativeModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Density
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         values = dict(values)
-        stored = values.pop("_stored", None)
-        super().__setstate__(values)
+        stored, top = values.pop("_stored", None), values.pop("_top", 1.0)
+        usual = {name: p.default for name, p in inspect.signature(type(self)).parameters.items()}
+        super().__setstate__({**usual, **values})  # an earlier version may lack parameters
         if stored is not None:
             own = {name: value for name, value in self._model_options().items() if is_own(value)}
-            model, self.input_transform_ = state.built(stored, own)
+            model, transform = state.built(stored, own)
+            self.input_transform_ = state.laid_out(self, transform, top)
             self.model_ = model.to(settle_device(self.device))
 
     # of scikit-learn

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from sandglass import __version__, registry
 from sandglass.core import Model
 from sandglass.data.trained_on import transform_of
-from sandglass.data.transform import Transform
+from sandglass.data.transform import ImageTransform, TableTransform, Transform
 from sandglass.engine.options import settle_device
 from sandglass.errors import CheckpointError, ConfigError
 from sandglass.runs import storage
@@ -45,6 +46,38 @@ def built(stored: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Model, Tra
     model = registry.build(stored["model"]["name"], from_plain(stored["spec"]), **options)
     fill(model, {k: torch.from_numpy(v.copy()) for k, v in stored["weights"].items()}, "the pickled estimator")
     return model.eval(), Transform.from_dict(stored["transform"])
+
+
+def laid_out(estimator: Any, transform: Transform, top: Any) -> Transform:
+    """The transform with the layout and type of ``X``, which versions before 0.2 did not store for images.
+
+    Args:
+        estimator: with its parameters and the shape of an example of ``X``.
+        transform: the stored transform.
+        top: the value of white in ``X`` that such a version stored.
+
+    Raises:
+        CheckpointError: the layout does not follow from the shape.
+    """
+    if isinstance(transform, TableTransform) or transform.layout:
+        return transform
+    channels, *size = transform.spec().shape
+    shape = tuple(estimator._shape)
+    last = shape == (*size, channels) and shape != (channels, *size)
+    layout = {1: "ND", 2: "NHW"}.get(len(shape), "NHWC" if last else "NCHW")
+    fits = estimator.image_shape is not None or (1, *shape)[-3:] in ((*size, channels), (channels, *size))
+    if top not in _TYPES or not fits:
+        raise CheckpointError(
+            f"The estimator was stored by an earlier version, and images of shape {shape} with white {top} do not fit "
+            f"its model of {transform.spec().shape}; fit it again."
+        )
+    if not isinstance(transform, ImageTransform):
+        return replace(transform, layout=layout, dtype="float64")
+    return replace(transform, layout=layout, dtype=_TYPES[top], value_range=None if top == 1 else (0.0, top))
+
+
+_TYPES = {1.0: "float64", 255.0: "uint8", 65535.0: "uint16"}
+"""Types of images by the value of white."""
 
 
 def parameter(value: Any) -> Any:
@@ -105,7 +138,8 @@ def read(make: Any, path: Path, parts: Mapping[str, Any]) -> Any:
             estimator.classes_ = np.array(about["classes"])
         if about["feature_names_in"] is not None:
             estimator.feature_names_in_ = np.array([str(n) for n in about["feature_names_in"]], dtype=object)
-        estimator.model_, estimator.input_transform_ = model.to(settle_device(estimator.device)), transform_of(path)
+        estimator.model_ = model.to(settle_device(estimator.device))
+        estimator.input_transform_ = laid_out(estimator, transform_of(path), about.get("top", 1.0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: the estimator's configuration is damaged ({error}).") from error
     return estimator

@@ -24,12 +24,14 @@ class Reading:
         nature: ``"bytes"`` (0 to 255), ``"unit"`` (floats in [0, 1]), ``"binary"`` (uint8 0 or 1) or ``"real"``.
         form: its layout and type.
         notes: remarks on conversions.
+        white: the value of white in pictures of uint16 without a ``value_range``; None for others.
     """
 
     x: Tensor
     nature: Literal["bytes", "unit", "binary", "real"]
     form: Form
     notes: tuple[str, ...] = ()
+    white: int | None = None
 
 
 def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
@@ -138,6 +140,7 @@ def read_array(
     channels: int | None = None,
     channels_at: axes.Axis | None = None,
     value_range: tuple[float, float] | None = None,
+    white: int | None = None,
 ) -> Reading:
     """Interprets an array as rows or pictures, and converts pictures to ``(N, C, H, W)``.
 
@@ -150,6 +153,7 @@ def read_array(
         channels: number of channels, if known.
         channels_at: which end has the channels, if known.
         value_range: values of pictures that become 0 and 1; by default those of their type, or as they are.
+        white: the value of white in uint16, 255 or 65,535; by default 255 if no value is larger.
 
     Raises:
         DataError: no examples, non-numeric values, NaN in pictures, or an ambiguous layout.
@@ -169,7 +173,9 @@ def read_array(
     if not seen.size:
         raise DataError(f"{name} holds no value, only NaN.")
     low, high = seen.min(), seen.max()
-    binary = array.dtype == np.bool_ or (low == 0 and high == 1 and bool(np.isin(seen, (0, 1)).all()))
+    deep = array.dtype == np.uint16 and array.ndim > 2 and value_range is None
+    bits = not deep or white is None  # else 1 is the darkest grey
+    binary = array.dtype == np.bool_ or (bits and low == 0 and high == 1 and bool(np.isin(seen, (0, 1)).all()))
     if array.ndim == 2:
         return Reading(_own(array, np.float64), "binary" if binary else "real", Form.of(array, "ND"))
     tensor = isinstance(x, Tensor)
@@ -186,6 +192,11 @@ def read_array(
         return Reading(x, nature, form, (*notes, *remarks))
     if binary:
         return Reading(_own(array, np.uint8), "binary", form, tuple(notes))
+    if deep:
+        white = white or (255 if high <= 255 else 65535)
+        notes += ["16-bit values were scaled to 8 bits"] if white > 255 else []
+        notes += depth_used(int(low), int(high), white)
+        return Reading(_own(as_bytes(array, name, white), np.uint8), "bytes", form, tuple(notes), white)
     x, nature, remarks = _values(array, low.item(), high.item(), name)
     return Reading(x, nature, form, (*notes, *remarks))
 
@@ -198,10 +209,6 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
     kind = array.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
         return _own(array, np.uint8), "bytes", depth_used(int(low), int(high), 255)
-    if array.dtype == np.uint16:
-        return _own(_divide(array), np.uint8), "bytes", (
-            "16-bit values were scaled to 8 bits", *depth_used(int(low), int(high), 65535)
-        )  # fmt: skip
     if kind == "f" and low >= 0 and high <= 1:
         used = f"values reach only {high:.4g} of 1; {depth.range_option(0, high)} uses all"
         return (*_unit(array), (used,) if 0 < high <= 0.5 else ())
@@ -263,7 +270,7 @@ def depth_used(low: int, high: int, top: int) -> tuple[str, ...]:
 
 
 def picture(x: Any, name: str = "the picture", *, channels: int = 0) -> np.ndarray[Any, Any]:
-    """A picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``; an ambiguous tensor is channels first.
+    """A picture ``(H, W)``, ``(H, W, C)`` or ``(C, H, W)`` as ``(C, H, W)``, by the rule for several.
 
     Args:
         x: an array or tensor.
@@ -271,24 +278,35 @@ def picture(x: Any, name: str = "the picture", *, channels: int = 0) -> np.ndarr
         channels: a number of channels that it may have beside 1, 3 and 4.
 
     Raises:
-        DataError: another shape.
+        DataError: another shape, or one with two readings.
     """
     array = plain(x, name)
     if array.ndim == 2:
         return array[None]
-    if array.ndim == 3:
-        first, last = (array.shape[axis] in (*axes.USUAL, channels) for axis in (0, 2))
-        if last and not (first and isinstance(x, Tensor)):
-            return np.moveaxis(array, -1, 0)
-        if first:
-            return array
+    if array.ndim == 3 and {array.shape[0], array.shape[2]} & {*axes.USUAL, channels}:
+        tensor = isinstance(x, Tensor)
+        try:
+            layout = axes.layout_of((1, *array.shape), channels=channels or None, tensor=tensor, name=name)
+        except DataError as error:
+            first, _, last = array.shape
+            raise DataError(
+                f"{name} has shape {array.shape}, which can be {first} channels first or {last} channels last; give a "
+                "tensor, which has them first: torch.from_numpy(x), or torch.from_numpy(x).movedim(-1, 0)."
+            ) from error
+        found: np.ndarray[Any, Any] = axes.channels_first(array[None], layout)[0]
+        return found
     raise DataError(
         f"{name} has shape {array.shape}; a picture is (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels."
     )
 
 
-def as_bytes(x: np.ndarray[Any, Any], name: str = "the picture") -> np.ndarray[Any, Any]:
+def as_bytes(x: np.ndarray[Any, Any], name: str = "the picture", white: int | None = None) -> np.ndarray[Any, Any]:
     """Converts to uint8: uint16 is rescaled, booleans and floats in [0, 1] are multiplied by 255.
+
+    Args:
+        x: pictures.
+        name: their name, for messages.
+        white: the value of white in uint16, 255 or 65,535; None for 65,535.
 
     Raises:
         DataError: floats outside [0, 1], integers outside 0 to 255.
@@ -298,7 +316,7 @@ def as_bytes(x: np.ndarray[Any, Any], name: str = "the picture") -> np.ndarray[A
     finite(x, name)
     if x.dtype == np.bool_:
         return x.astype(np.uint8) * np.uint8(255)
-    if x.dtype == np.uint16:
+    if x.dtype == np.uint16 and white != 255:
         return _divide(x)
     low, high = x.min(), x.max()
     top = 1 if x.dtype.kind == "f" else 255

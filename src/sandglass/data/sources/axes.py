@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -45,7 +46,7 @@ class Form:
         return cls(layout, array.dtype.name if array.dtype.name in DTYPES else "float64")
 
 
-_ENDS = {"NCHW": ("first", 1), "NHWC": ("last", 3)}
+_ENDS: dict[str, tuple[Axis, int]] = {"NCHW": ("first", 1), "NHWC": ("last", 3)}
 
 
 def layout_of(
@@ -151,6 +152,35 @@ def channels_first(array: np.ndarray[Any, Any], layout: str) -> np.ndarray[Any, 
     if layout in ("HWC", "CHW"):
         return channels_first(array[None], f"N{layout}")
     return array[:, None] if layout == "NHW" else np.moveaxis(array, -1, 1) if layout == "NHWC" else array
+
+
+def end_of(shape: Sequence[int], layout: str, channels: int) -> Axis | None:
+    """The end of an array that has the channels, if it has the shape of those that a model was trained on.
+
+    Example:
+        >>> end_of((9, 3, 8, 3), "NHWC", 3), end_of((9, 3, 8, 8), "NHWC", 3)
+        ('last', None)
+    """
+    if layout not in _ENDS or len(shape) != 4:
+        return None
+    end, axis = _ENDS[layout]
+    return end if shape[axis] == channels else None
+
+
+def as_laid(array: np.ndarray[Any, Any], layout: str, shape: Sequence[int]) -> np.ndarray[Any, Any] | None:
+    """A view ``(N, *shape)`` of an array in a layout; None if it is not one of examples of that shape.
+
+    Example:
+        >>> as_laid(np.zeros((9, 8, 6, 3)), "NHWC", (3, 8, 6)).shape, as_laid(np.zeros((9, 144)), "ND", (3, 8, 6)).shape
+        ((9, 3, 8, 6), (9, 3, 8, 6))
+    """
+    shape = tuple(shape)
+    if not layout or array.ndim != len(layout):
+        return None
+    if layout == "ND":
+        return array.reshape(-1, *shape) if array.shape[1] == math.prod(shape) else None
+    array = channels_first(array, layout)
+    return array if array.shape[1:] == shape else None
 
 
 def as_handed(array: np.ndarray[Any, Any], layout: str, dtype: str) -> np.ndarray[Any, Any]:

@@ -213,7 +213,8 @@ def _read(
             raw = folders.read_items(listed, **folders.for_pictures(options), **pictured)
     else:
         pairs: Pairs = {split: (memory.stack(part.x), part.y) for split, part in parts.items()}
-        raw = memory.read_pairs(pairs, **options, **arrays)
+        grey = len(np.shape(first)) == 2  # stacked with a channel
+        raw = memory.read_pairs(pairs, **options, **arrays, layout="NHW" if grey else "")
     return name_classes(raw, names)
 
 

@@ -24,6 +24,7 @@ def read_pairs(
     transform: Transform | None = None,
     value_range: tuple[float, float] | None = None,
     channels_at: axes.Axis | None = None,
+    layout: str = "",
 ) -> Raw:
     """Reads splits of arrays, tensors or DataFrames, all of the same type.
 
@@ -35,6 +36,7 @@ def read_pairs(
         transform: a fitted transform, or None.
         value_range: values of pictures that become 0 and 1.
         channels_at: which end of arrays of four dimensions has the channels.
+        layout: of the examples as they were handed in, if they were brought into another shape.
     """
     for split, (x, y) in pairs.items():
         if np.ndim(x) == 0:
@@ -55,19 +57,19 @@ def read_pairs(
     else:
         unfold, planes = size, channels or 1
     joined = _join({s: _unfold(x, unfold, planes) for s, (x, _) in pairs.items()})
-    flat = np.ndim(first) == 2 and unfold is not None
+    layout = "ND" if np.ndim(first) == 2 and unfold is not None else layout
+    channels_at = "first" if layout else channels_at
     lengths = [len(x) for x, _ in pairs.values()]
-    form = None
     if transform is None:
-        x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, flat=flat)
+        x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, layout)
     else:
-        x, notes = _obey(joined, transform, channels_at)
+        x, form, notes = _obey(joined, transform, channels_at)
+        form = Form(layout, form.dtype) if layout else form
     if len(x) != sum(lengths):  # a single picture
         raise DataError(f"An array of shape {np.shape(first)} is one picture; give x[None].")
     parts = {s: Part(part, labels[s]) for s, part in zip(pairs, torch.split(x, lengths), strict=True)}
-    forms = {} if form is None else {"": form}
     known = transform if isinstance(transform, ImageTransform) else None
-    return Raw(parts, known, classes=classes, notes=notes, forms=forms)
+    return Raw(parts, known, classes=classes, notes=notes, forms={"": form})
 
 
 def check_labels(y: Any, n: int, split: str) -> None:
@@ -156,13 +158,12 @@ def _understand(
     channels: int | None,
     value_range: tuple[float, float] | None,
     channels_at: axes.Axis | None,
-    *,
-    flat: bool,
+    layout: str,
 ) -> tuple[Tensor, Transform | None, Form, tuple[str, ...]]:
     """The stored examples, their transform if it needs no fitting, the form of the array, and notes."""
     reading = arrays.read_array(x, channels=channels, channels_at=channels_at, value_range=value_range)
     found, notes, form = reading.x, reading.notes, reading.form
-    form = Form("ND", form.dtype) if flat else form
+    form = Form(layout, form.dtype) if layout else form
     if found.ndim == 2:
         return found, None, form, notes
     natural = (int(found.shape[1]), tuple(int(n) for n in found.shape[2:]))
@@ -186,6 +187,7 @@ def _understand(
         2 if binary else 256,
         continuous=reading.nature == "unit" and same,
         value_range=value_range,
+        white=reading.white,
         layout=form.layout,
         dtype=form.dtype,
     )
@@ -198,12 +200,13 @@ def _understand(
     return transform.stored(found.bool() if binary else found), transform, form, notes
 
 
-def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[Tensor, tuple[str, ...]]:
+def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[Tensor, Form, tuple[str, ...]]:
     """Prepares new data for a fitted transform; rows and real arrays are transformed later, with their own checks."""
     if isinstance(transform, TableTransform):
         if np.ndim(x) != 2:
             raise DataError(f"The model reads rows of {len(transform.columns)} columns; got an array {np.shape(x)}.")
-        return torch.from_numpy(np.array(arrays.plain(x), np.float64, order="C")), ()
+        array = arrays.plain(x)
+        return torch.from_numpy(np.array(array, np.float64, order="C")), Form.of(array, "ND"), ()
     array = arrays.plain(x)
     if array.ndim < 3:
         raise DataError(f"The model reads pictures or arrays of three dimensions; got an array {array.shape}.")
@@ -212,16 +215,18 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
         layout = axes.layout_of(
             array.shape,
             channels=channels,
-            channels_at=channels_at or _end(array, transform),
+            channels_at=channels_at or axes.end_of(array.shape, transform.layout, channels),
             tensor=isinstance(x, Tensor),
         )
-        return torch.from_numpy(np.array(axes.channels_first(array, layout), np.float64, order="C")), ()
+        laid = np.array(axes.channels_first(array, layout), np.float64, order="C")
+        return torch.from_numpy(laid), Form.of(array, layout), ()
     assert isinstance(transform, ImageTransform)
     reading = arrays.read_array(
         x,
         channels=channels,
-        channels_at=channels_at or _end(array, transform),
+        channels_at=channels_at or axes.end_of(array.shape, transform.layout, channels),
         value_range=transform.value_range,
+        white=transform.white,
     )
     if reading.nature == "real":
         raise DataError(
@@ -229,15 +234,7 @@ def _obey(x: Any, transform: Transform, channels_at: axes.Axis | None) -> tuple[
         )
     whole = reading.nature == "binary" and (array.dtype.kind in "bf" or transform.levels == 2)
     clipped = tuple(note for note in reading.notes if "clipped" in note)
-    return transform.stored(reading.x.bool() if whole else reading.x), clipped
-
-
-def _end(array: np.ndarray[Any, Any], transform: Transform) -> axes.Axis | None:
-    """The end of an array that has the channels, if it has the shape of those that a model was trained on."""
-    axis = {"NHWC": 3, "NCHW": 1}.get(transform.layout)
-    if axis is None or array.ndim != 4 or array.shape[axis] != transform.spec().shape[0]:
-        return None
-    return "last" if axis == 3 else "first"
+    return transform.stored(reading.x.bool() if whole else reading.x), reading.form, clipped
 
 
 def _beside(frame: Any, transform: Transform | None) -> tuple[str, ...]:

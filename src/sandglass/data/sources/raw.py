@@ -81,7 +81,7 @@ class Raw:
         mixture: the data distribution, if it is known.
         given: the transforms already applied to companions, by name; None for one that is still to be fitted.
         made: derivations of derived companions, by name.
-        forms: layout and type of arrays whose transform is still to be fitted, by name of the companion; ``""`` for
+        forms: layout and type of arrays as they were handed in, by name of the companion; ``""`` for
             the examples.
         labels: the value of the option ``labels`` to read its classes again, empty if it is the one that was given.
     """
