@@ -167,8 +167,10 @@ def import_file(path: str | Path) -> None:
     sys.path.insert(0, str(file.resolve().parent))  # it may import files next to it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+    except BaseException as error:
+        sys.modules.pop(name, None)  # so that the next call fails as well
+        if not isinstance(error, Exception | SystemExit):
+            raise
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.resolve())
         ]
@@ -191,7 +193,7 @@ def _beside(name: str, file: Path) -> bool:
     return found is not None and found.origin is not None and Path(found.origin).resolve() == file.resolve()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
 
 
