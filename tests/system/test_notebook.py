@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,22 @@ def test_a_run_is_a_line_or_a_table(run: sandglass.Run) -> None:
     (run.path / "results.json").write_text("{")
     assert "test elbo" not in repr(run) and "<table>" in run._repr_html_()
     (run.path / "kept.json").rename(run.path / "results.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["{]\n{}\n", '{"split": 3}\n', "[]\n[]\n", "\xff\n\xff\n", '{"split": "train", "epoch": "x"}\n']
+)
+def test_a_damaged_run_is_still_shown(text: str, run: sandglass.Run, tmp_path: Path) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    damaged = sandglass.Run(tmp_path / "run")
+    damaged.metrics_file.write_text(text, encoding="latin-1")
+    assert repr(damaged) == f"Run('{tmp_path / 'run'}')"
+    assert damaged._repr_html_() == f"<p><b>{tmp_path / 'run'}</b></p>"
+    (tmp_path / "run" / "results.json").write_text('{"test": [1]}')
+    shutil.copy(run.metrics_file, damaged.metrics_file)
+    assert repr(damaged).startswith("Run(") and damaged._repr_html_().startswith("<p><b>")
+    shutil.rmtree(tmp_path / "run")
+    assert repr(damaged).startswith("Run(") and damaged._repr_html_().startswith("<p><b>")
 
 
 def test_the_history_has_the_means_of_whole_epochs(run: sandglass.Run, tmp_path: Path) -> None:

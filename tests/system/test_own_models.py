@@ -71,6 +71,7 @@ def test_a_file_of_ones_own_from_training_to_use(folder: Path) -> None:
         ("x = 1 +\n", r"wrong\.py cannot be imported, line 1: SyntaxError"),
         ("\n\nraise ValueError('oh')\n", r"wrong\.py cannot be imported, line 3: ValueError: oh\."),
         ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named"),
+        ("import sys\nsys.exit(3)\n", r"wrong\.py cannot be imported, line 2: SystemExit: 3\."),
     ],
 )
 def test_a_file_that_fails_costs_a_line(text: str, says: str, tmp_path: Path) -> None:
@@ -78,6 +79,35 @@ def test_a_file_that_fails_costs_a_line(text: str, says: str, tmp_path: Path) ->
     for _ in range(2):  # the second call does not succeed silently
         with pytest.raises(ConfigError, match=says):
             registry.import_file(tmp_path / "wrong.py")
+
+
+def test_an_interrupted_file_is_not_half_imported(tmp_path: Path) -> None:
+    (tmp_path / "interrupted.py").write_text("raise KeyboardInterrupt")
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            registry.import_file(tmp_path / "interrupted.py")
+
+
+def test_a_name_of_sandglass_is_not_taken(tmp_path: Path) -> None:
+    text = "from sandglass.core import Model\nfrom sandglass.registry import register\n\n"
+    (tmp_path / "taken.py").write_text(text + '@register("vae")\nclass VAE(Model):\n    """Mine."""\n')
+    for line in ("models", "train vae --data digits --epochs 1"):
+        code, _, err = command(tmp_path, f"{line} --import taken.py")
+        assert code == 2 and "Two models are registered as 'vae'" in err and "Traceback" not in err, err
+    with pytest.raises(ConfigError, match="Two models are registered as 'vae'"):
+        registry.import_file(tmp_path / "taken.py")
+    assert registry.entry("model", "vae").make.__module__ == "sandglass.models.vae"
+
+
+def test_a_cell_or_file_may_be_run_again(tmp_path: Path) -> None:
+    text = "from sandglass.registry import register\n@register('again_and_again', kind='schedule')\nclass A:\n    ...\n"
+    script = f"text = {text!r}\nexec(text)\nexec(text)\nimport twice, importlib\nimportlib.reload(twice)\n"
+    (tmp_path / "twice.py").write_text(text.replace("again_and_again", "twice"))
+    (tmp_path / "notebook.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    words = [sys.executable, "notebook.py"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_is_no_file_of_python_is_refused(tmp_path: Path) -> None:

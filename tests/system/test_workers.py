@@ -21,7 +21,7 @@ from sandglass import registry, running
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError, MissingPackageError
-from sandglass.tasks.spread import Spread, Worker
+from sandglass.tasks.spread import Spread, Worker, place_of_data
 from sandglass.tasks.trained import Trained, opened
 
 SMALL: dict[str, Any] = {
@@ -72,6 +72,48 @@ def test_every_class_is_in_pieces_of_its_own(tmp_path: Path) -> None:
     one = task("generate", label="each", number=300, workers=1)
     assert one.work(trained).pieces == 6
     assert len(one(trained).x) == 900  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"number": 1500, "seed": 5}, {"label": [0, 1, 2] * 500}])
+def test_workers_sample_the_classes_of_the_class_column(options: dict[str, Any], tmp_path: Path) -> None:
+    """They are drawn once, for a worker does not have the data that they are drawn in proportion to."""
+    data = dataset(spec_for("cvae", "row"))
+    run = sandglass.train("cvae", data, out=tmp_path / "run", **SMALL)
+    trained, one = opened(run, "cpu", data=data), registry.resolve("task", {"name": "generate", **options})
+    whole = one(trained)
+    places = range(one.work(trained).pieces)
+    assert len(places) > 1
+    worker = Worker(str(run.path), "cpu", {"name": one.name, **one.settled(trained)}, os.getcwd(), 1)
+    rows = worker({"place": np.array(places)})["result"]
+    assert torch.equal(torch.cat([safetensors.torch.load(row)["x"] for row in rows]), whole.x)
+
+
+def test_a_worker_imports_files_and_reads_moved_data(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imported_by_a_worker.py").write_text("done = True")
+    rows = tmp_path / "rows.npy"
+    np.save(rows, np.random.default_rng(0).random((60, 4), np.float32))
+    own = sandglass.train("vae", str(rows), out=tmp_path / "run", **SMALL)
+    moved = rows.rename(tmp_path / "moved.npy")
+    trained, one = opened(own.path, "cpu", data=str(moved)), task("encode")
+    made = {"name": one.name, **one.options}
+    imports = [str(tmp_path / "imported_by_a_worker.py")]
+    worker = Worker(str(own.path), "cpu", made, os.getcwd(), 1, imports, place_of_data(one, trained))
+    assert "imported_by_a_worker" in sys.modules
+    assert torch.equal(safetensors.torch.load(worker({"place": [0]})["result"][0])["x"], one.computed(trained))
+    monkeypatch.delitem(sys.modules, "imported_by_a_worker")
+
+
+def test_custom_parts_and_data_in_memory_of_a_run_are_said(tmp_path: Path) -> None:
+    data = sandglass.load_data(np.zeros((40, 1, 8, 8), np.float32))
+    run = sandglass.train("vae", data, out=tmp_path / "run", **SMALL)
+    with pytest.raises(ConfigError, match="Several workers need what each can read"):
+        task("encode", workers=2).computed(opened(run, "cpu"))
+    trained = opened(run, "cpu")
+    trained.model.custom = {"net": torch.nn.Identity()}
+    with pytest.raises(ConfigError, match="custom net"):
+        task("generate", workers=2).computed(trained)
 
 
 def test_results_of_a_batch_do_not_depend_on_others() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -105,16 +106,43 @@ _failed: dict[str, list[str]] = {}  # by kind, why entry points of packages coul
 
 
 def register(name: str, kind: str = "model", **preset: Any) -> Callable[[T], T]:
-    """Registers the decorated class or function as ``name``; ``preset`` are options that the name sets."""
+    """Registers the decorated class or function as ``name``; ``preset`` are options that the name sets.
+
+    Raises:
+        ConfigError: the name is taken. A file or notebook cell may be run again.
+    """
 
     def decorate(make: T) -> T:
+        if kind in _ROOMS and getattr(make, "__module__", "").split(".")[0] != "sandglass":
+            _import_room(kind)  # so that a name of Sandglass is known to be taken
         existing = _entries.get((kind, name))
-        if existing is not None and getattr(existing.make, "__qualname__", "") != getattr(make, "__qualname__", ""):
-            raise ConfigError(f"Two {kind}s are registered as '{name}'.")
+        if existing is not None and not _same(existing.make, make):
+            raise ConfigError(f"Two {kind}s are registered as '{name}'; give yours another name.")
         _entries[kind, name] = Entry(name, kind, make, preset)  # type: ignore[arg-type]
         return make
 
     return decorate
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether a class or function is another one of an earlier run of the same file or notebook."""
+
+    def file(make: Any) -> Any:
+        return getattr(sys.modules.get(getattr(make, "__module__", "")), "__file__", None)
+
+    if getattr(one, "__qualname__", "") != getattr(other, "__qualname__", ""):
+        return False
+    modules = [getattr(make, "__module__", "") for make in (one, other)]
+    return modules[0] == modules[1] or (file(one) is not None and file(one) == file(other))
+
+
+@functools.cache
+def _import_room(kind: str) -> None:
+    """Imports every module of the kind's package."""
+    package = importlib.import_module(_ROOMS[kind])
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{package.__name__}.{module.name}")
 
 
 def discover(kind: str) -> None:
@@ -123,10 +151,7 @@ def discover(kind: str) -> None:
         return
     _discovered.add(kind)
     try:
-        package = importlib.import_module(_ROOMS[kind])
-        for module in pkgutil.iter_modules(package.__path__):
-            if not module.name.startswith("_"):
-                importlib.import_module(f"{package.__name__}.{module.name}")
+        _import_room(kind)
     except BaseException:
         _discovered.discard(kind)  # so that the next call fails as well
         raise
@@ -167,8 +192,10 @@ def import_file(path: str | Path) -> None:
     sys.path.insert(0, str(file.resolve().parent))  # it may import files next to it
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        del sys.modules[name]
+    except BaseException as error:
+        sys.modules.pop(name, None)  # so that the next call fails as well
+        if not isinstance(error, Exception | SystemExit):
+            raise
         lines = [
             frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file.resolve())
         ]
@@ -191,7 +218,7 @@ def _beside(name: str, file: Path) -> bool:
     return found is not None and found.origin is not None and Path(found.origin).resolve() == file.resolve()
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
 
 

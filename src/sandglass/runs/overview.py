@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,17 +85,26 @@ def evaluated(run: Recorded) -> list[Results]:
 
 
 def line(run: Recorded) -> str:
-    """A run in a line."""
+    """A run in a line; its path alone where its files are damaged."""
+    about: list[str] = []
+    with contextlib.suppress(Exception):  # what a debugger or notebook shows must not fail
+        about = _about(run)
+    return f"Run('{run.path}'{': ' if about else ''}{', '.join(about)})"
+
+
+def page(run: Recorded) -> str:
+    """A run as a notebook shows it; its path alone where its files are damaged."""
+    body = ""
+    with contextlib.suppress(Exception):
+        cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in shown(run))
+        body = f"<table>{cells}</table>" + "".join(results._repr_html_() for results in evaluated(run))
+    return f"<p><b>{html.escape(str(run.path))}</b></p>{body}"
+
+
+def _about(run: Recorded) -> list[str]:
     rows = dict(shown(run))
     about = [f"{rows['model']} on {run.config.get('data', {}).get('name')}", f"{rows['epochs']} epochs"]
     for results in evaluated(run)[:1]:
         name, value, _, unit, _ = next(iter(results.rows()), [""] * 5)
         about += [f"{results['split']} {name} {value} {unit}".strip()] if name else []
-    return f"Run('{run.path}': {', '.join(about)})"
-
-
-def page(run: Recorded) -> str:
-    """A run as a notebook shows it."""
-    cells = "".join(f"<tr><td>{html.escape(k)}</td><td>{html.escape(v)}</td></tr>" for k, v in shown(run))
-    figures = "".join(results._repr_html_() for results in evaluated(run))
-    return f"<p><b>{html.escape(str(run.path))}</b></p><table>{cells}</table>{figures}"
+    return about

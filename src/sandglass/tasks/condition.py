@@ -61,7 +61,7 @@ class Condition:
     @property
     def options(self) -> dict[str, Any]:
         """Its options again."""
-        return {"label": self.label, "given": self.given}
+        return {"label": self.labels or self.label, "given": self.given}
 
     @property
     def each(self) -> bool:

@@ -59,6 +59,11 @@ class Generate(Spread):
         """See :class:`~sandglass.tasks.spread.Spread`."""
         return {"number": self.number, "seed": self.seed, "noise": self.noise, **self.condition.options}
 
+    def settled(self, trained: Trained) -> dict[str, Any]:
+        """See :class:`~sandglass.tasks.spread.Spread`; classes drawn in proportion to the data are named."""
+        drawn = {} if self.condition.label else self.condition.columns(trained, self.conditions(trained))
+        return {**self.options, **({"label": drawn["class"]} if drawn else {})}
+
     def conditions(self, trained: Trained) -> list[Given]:
         """Those of each group of samples."""
         return self.condition(trained, self.number, self.seed, _EACH if self.condition.each else 64)

@@ -6,7 +6,7 @@ import abc
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,12 +52,16 @@ class Spread(Task):
     def options(self) -> Mapping[str, Any]:
         """The options that the same task is made with in another process."""
 
+    def settled(self, trained: Trained) -> Mapping[str, Any]:
+        """The options for workers: nothing is left to draw from data that they do not have."""
+        return self.options
+
     @abc.abstractmethod
     def work(self, trained: Trained) -> Work:
         """The work; the same in every process."""
 
     def computed(self, trained: Trained) -> Tensor:
-        """All of the work, by the workers: the same whatever their number.
+        """All of the work, by the workers: the same whatever their number, with as many threads in each process.
 
         Raises:
             ConfigError: the workers cannot read the model or data by themselves.
@@ -65,13 +69,28 @@ class Spread(Task):
             ProcessError: a worker failed.
         """
         check_count("The number of workers", self.workers)
-        given = [trained.data, *self.options.values()]
-        in_memory = any(isinstance(value, Dataset) and not value.source for value in given)
-        if self.workers > 1 and (not trained.source or in_memory or isinstance(self.options.get("data"), Dataset)):
-            raise ConfigError("Several workers need what each can read: a run or model folder, and data from a path.")
+        if self.workers > 1:
+            self._check_readable(trained)
         work = self.work(trained)
         count = min(self.workers, work.pieces)
         return work.compute(range(work.pieces)) if count < 2 else torch.cat(_by_ray(self, trained, work.pieces, count))
+
+    def _check_readable(self, trained: Trained) -> None:
+        """Checks that other processes can read the model, and the data where the task reads any."""
+        if custom := ", ".join(trained.model.custom):
+            raise ConfigError(f"Several workers cannot load the model: its custom {custom} is in this process only.")
+        data = self.options.get("data", "")
+        own = trained.own if trained.source and data is None else trained.data
+        in_memory = isinstance(own, Dataset) and not own.source
+        if not trained.source or (in_memory and "data" in self.options) or isinstance(data, Dataset):
+            raise ConfigError("Several workers need what each can read: a run or model folder, and data from a path.")
+
+
+def place_of_data(task: Spread, trained: Trained) -> Any:
+    """Where a worker finds the run's own data, if the task reads it and it is not where it was; else None."""
+    reads = trained.run is not None and task.options.get("data", "") is None
+    source = trained.data.source if reads and trained.data is not None else None
+    return source["source"] if source else None
 
 
 def over(model: Model, split: Split, f: Callable[[Batch], Tensor], *, key: running.Key = (0,)) -> Work:
@@ -88,15 +107,28 @@ class Worker:
         task: name and options of the task.
         folder: which relative paths are in.
         threads: of PyTorch.
+        imports: Python files that register what the model needs.
+        data: the new place of the run's data, if it moved.
     """
 
-    def __init__(self, source: str, device: str, task: Mapping[str, Any], folder: str, threads: int) -> None:
+    def __init__(
+        self,
+        source: str,
+        device: str,
+        task: Mapping[str, Any],
+        folder: str,
+        threads: int,
+        imports: Sequence[str] = (),
+        data: Any = None,
+    ) -> None:
         if os.path.isdir(folder):
             os.chdir(folder)
         torch.set_num_threads(threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the first process has shown them
-            trained = opened(source, device, allow_nonfinite=True)
+            for file in imports:
+                registry.import_file(file)
+            trained = opened(source, device, allow_nonfinite=True, data=data)
         made: Spread = registry.resolve("task", task)
         self.work = made.work(trained)
 
@@ -125,15 +157,16 @@ def _by_ray(task: Spread, trained: Trained, pieces: int, count: int) -> list[Ten
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
+        more = (registry.imported_files(), place_of_data(task, trained))
         threads = max(1, torch.get_num_threads() // count)
-        made = {"name": task.name, **task.options}
+        made = {"name": task.name, **task.settled(trained)}
         device = trained.model.device.type
         arguments = (os.path.abspath(trained.source) if os.path.exists(trained.source) else trained.source, device)
         found = (
             ray.data.from_items([{"place": place} for place in range(pieces)], override_num_blocks=pieces)
             .map_batches(
                 Worker,
-                fn_constructor_args=(*arguments, made, os.getcwd(), threads),
+                fn_constructor_args=(*arguments, made, os.getcwd(), threads, *more),
                 batch_size=1,
                 compute=ray.data.ActorPoolStrategy(size=count),
                 num_gpus=1 if device == "cuda" else 0,
