@@ -18,6 +18,7 @@ from sandglass import registry
 from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.engine.gradient import check_terms
 from sandglass.errors import ConfigError, NotFoundError
+from sandglass.runs.needed import check_needed
 from sandglass.testing import check_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,9 +128,29 @@ def test_a_configuration_imports_nothing(folder: Path, tmp_path: Path) -> None:
     (run.path / "config.yaml").write_text(
         text.replace("imports: []", f"imports: [{trap}]").replace("name: vae", "name: vea")
     )
-    with pytest.raises(ConfigError, match=r"needs .*trap\.py"):
+    with pytest.raises(ConfigError, match=r"needs the model .vea.; register it first"):
         sandglass.Run(run.path).load_model("last")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("imports", "model", "says"),
+    [
+        (
+            ["__main__"],
+            "mine",
+            "r needs the model 'mine', which was defined in a notebook or script; register it first",
+        ),
+        (["a.py; rm -r x", "my.py"], "mine", "r needs my.py; give --import my.py, or import it first in Python."),
+        (["x y"], "a; b", "r needs its model; register it first in Python."),
+        (["--out.py"], "mine", "r needs the model 'mine'; register it first in Python."),
+        (["pkg"], "mine", "r needs pkg; install it for the model 'mine'."),
+    ],
+)
+def test_what_a_model_needs_is_said(imports: list[str], model: str, says: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        check_needed({"imports": imports, "model": {"name": model, "options": {}}}, {}, "r")
+    assert str(error.value).startswith(says)
 
 
 def test_an_entry_point_that_fails_costs_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,4 +228,11 @@ def test_a_stranger_checks_a_model(folder: Path) -> None:
 def test_the_check_says_what_is_wrong() -> None:
     with pytest.raises(ConfigError, match="There is no model 'vea'"):
         check_model("vea")
+    with pytest.raises(ConfigError, match=r"no kind of data 'gray'\. Did you mean 'grey'\? Known: row, grey"):
+        check_model("vae", kinds=["gray"])
+    for name, kinds in (("vae", []), ("pix2pix", ["row"])):
+        with pytest.raises(ConfigError, match="name other kinds"):
+            check_model(name, kinds=kinds)
+    with pytest.raises(AssertionError, match=r"The model .vae. on row data fails the check .*latent_dim"):
+        check_model("vae", kinds=["row"], latent_dim=-1)
     check_model("vae", kinds=["row"])

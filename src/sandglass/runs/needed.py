@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,17 @@ def check_needed(config: Mapping[str, Any], parts: Mapping[str, Any], source: Pa
     """
     imports = config.get("imports")
     if isinstance(imports, list) and imports and not registry.registered(config["model"]):
-        names = " and ".join(str(name)[:99] for name in imports)
-        files = " ".join(f"--import {str(name)[:99]}" for name in imports if str(name).endswith(".py"))
-        model = config["model"]["name"]
-        give = f"give {files}, or import it first in Python" if files else f"install it for the model '{model}'"
-        raise ConfigError(f"{source} needs {names}; {give}.")
+        # A configuration may be anyone's: what is no plain name is not printed into a command.
+        known = [str(name)[:99] for name in imports if re.fullmatch(r"[\w.][\w.-]*", str(name)[:99])]
+        model = str(config["model"]["name"])
+        own = f"the model '{model}'" if re.fullmatch(r"[\w.-]+", model) else "its model"
+        others = [name for name in known if name != "__main__"]
+        if not others:
+            where = ", which was defined in a notebook or script" if known else ""
+            raise ConfigError(f"{source} needs {own}{where}; register it first in Python.")
+        files = " ".join(f"--import {name}" for name in others if name.endswith(".py"))
+        give = f"give {files}, or import it first in Python" if files else f"install it for {own}"
+        raise ConfigError(f"{source} needs {' and '.join(others)}; {give}.")
     for key, value in config["model"]["options"].items():
         if isinstance(value, Mapping) and "custom" in value and key not in parts:
             raise ConfigError(

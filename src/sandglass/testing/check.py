@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from sandglass import registry
-from sandglass.errors import SandglassError
+from sandglass.errors import ConfigError, SandglassError
+from sandglass.registry import nearest
 from sandglass.testing import checks
 from sandglass.testing.data import SPECS, make, spec_for, suits
 
@@ -26,24 +28,31 @@ def check_model(name: str, *, kinds: Sequence[str] = tuple(SPECS), **options: An
 
     Raises:
         AssertionError: a check fails; the message names the check and the kind of data.
-        ConfigError: there is no such model, or no such option.
+        ConfigError: there is no such model or kind of data, or none of the kinds suits the model.
 
     Example:
         >>> check_model("vae", kinds=["row"])
     """
     registry.entry("model", name)
-    for of_name in checks.OF_NAME:
-        _run(of_name, f"The model '{name}'", name)
     for kind in kinds:
-        if suits(name, kind):
-            for of_model in checks.OF_MODEL:
-                _run(of_model, f"The model '{name}' on {kind} data", make(name, spec_for(name, kind), **options))
+        if kind not in SPECS:
+            raise ConfigError(
+                f"There is no kind of data '{kind}'.{nearest(kind, list(SPECS))} Known: {', '.join(SPECS)}."
+            )
+    suited = [kind for kind in kinds if suits(name, kind)]
+    if not suited:
+        raise ConfigError(f"The model '{name}' is not for {' or '.join(kinds) or 'no'} data; name other kinds.")
+    for of_name in checks.OF_NAME:
+        _run(of_name, f"The model '{name}'", lambda: name)
+    for kind in suited:
+        for of_model in checks.OF_MODEL:
+            _run(of_model, f"The model '{name}' on {kind} data", partial(make, name, spec_for(name, kind), **options))
 
 
-def _run(check: Any, what: str, subject: Any) -> None:
+def _run(check: Any, what: str, build: Callable[[], Any]) -> None:
     title = check.__name__.replace("_", " ")
     try:
-        check(subject)
+        check(build())
     except AssertionError as error:
         raise AssertionError(f"{what} fails the check '{title}': {error}") from error
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as error:
