@@ -65,11 +65,13 @@ def run(script: str, count: int, *words: str) -> list[tuple[int, str, str]]:
 
 
 TRAIN = """
-import json, sys, sandglass
+import json, os, sys, sandglass
 sys.path.insert(0, {tests!r})
 from several import trained
 for settings in json.loads(sys.argv[1]):
     trained(settings)
+sys.stdout.flush()
+os._exit(0)  # threads of torch.distributed may abort a process that ends in the usual way
 """
 
 

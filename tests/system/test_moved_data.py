@@ -169,7 +169,8 @@ def test_other_data_is_said_and_measured_whole(cli: Cli, tmp_path: Path, count: 
     assert code == 65 and "no split 'test'" in err
     code, _, err = cli("score", "run", "--data", new, "-o", "scores.csv")
     assert code == 0 and len((tmp_path / "scores.csv").read_text().splitlines()) == count + 1
-    found = sandglass.evaluate("run", data=new, metrics=["mse"])
+    with pytest.warns(UserWarning, match="is not the data of run"):
+        found = sandglass.evaluate("run", data=new, metrics=["mse"])
     assert found["split"] == "all" and found["metrics"]["mse"]["n"] == count
 
 

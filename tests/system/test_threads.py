@@ -13,8 +13,8 @@ from joblib import Parallel, delayed
 from torch import Tensor
 
 import sandglass
-from sandglass import rng, running
-from sandglass.core import Model
+from sandglass import registry, rng, running
+from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.estimator import GenerativeModel
 
@@ -55,6 +55,23 @@ def test_two_trainings_at_once_are_those_of_each_alone(name: str, tmp_path: Path
     both = together(*(lambda seed=seed: trained(name, seed, tmp_path / "both") for seed in (1, 2)))  # type: ignore[misc]
     for one, other in zip(alone, both, strict=True):
         torch.testing.assert_close(weights(other), one, rtol=0, atol=0)
+
+
+def test_outlines_that_another_thread_makes_change_nothing(tmp_path: Path) -> None:
+    alone, ended = weights(trained("vae", 1, tmp_path / "alone")), threading.Event()
+
+    def outlines() -> None:
+        while not ended.is_set():
+            registry.outline("gan", Spec((1, 4, 4), "unit"), net="mlp")
+
+    def training() -> Model:
+        try:
+            return trained("vae", 1, tmp_path / "both")
+        finally:
+            ended.set()
+
+    model, _ = together(training, outlines)
+    assert torch.equal(weights(model), alone)
 
 
 def test_samples_and_bounds_are_the_same_while_another_thread_trains(tmp_path: Path) -> None:

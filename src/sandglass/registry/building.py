@@ -12,6 +12,7 @@ from sandglass.core import Model, Spec
 from sandglass.errors import CapabilityError, ConfigError, SandglassError
 from sandglass.registry.limits import Counter, is_own
 from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, origin, schema
+from sandglass.rng import forked
 
 _USUAL = ("vae", "it does most: it encodes, draws, fills gaps and finds what is unusual")
 
@@ -84,7 +85,7 @@ def outline(name: str, spec: Spec, /, **options: Any) -> Model | None:
     counter = Counter(f"The model '{name}' with these options")
     try:
         # A constructor that draws on the CPU in spite of the device must not change the global generator.
-        with torch.random.fork_rng(devices=[]), counter, torch.device("meta"):
+        with forked(), counter, torch.device("meta"):
             return _build(name, spec, options)
     except ConfigError:
         raise

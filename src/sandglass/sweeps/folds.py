@@ -27,7 +27,7 @@ def folds_of(data: Any, options: Mapping[str, Any] | None, folds: int) -> list[D
 
     Example:
         >>> [len(fold.splits["validation"]) for fold in folds_of("digits", None, 3)]
-        [480, 480, 478]
+        [479, 480, 479]
     """
     if not folds:
         return [as_dataset(data, options)]
@@ -63,8 +63,8 @@ def spread(figures: Sequence[float]) -> float:
     Unbiased Estimator of the Variance of K-Fold Cross-Validation" (JMLR 5).
 
     Example:
-        >>> spread([1.0, 2.0, 3.0])
-        0.5773502691896258
+        >>> round(spread([1.0, 2.0, 3.0]), 6)
+        0.57735
     """
     mean = sum(figures) / len(figures)
     return float((sum((f - mean) ** 2 for f in figures) / (len(figures) - 1) / len(figures)) ** 0.5)
