@@ -22,6 +22,9 @@ from sandglass.engine.progress import Silent
 from sandglass.runs.run import Run
 from sandglass.runs.specification import to_plain
 
+Cli = Callable[..., tuple[int, str, str]]
+"""Runs a command: exit code, standard output, standard error; the fixture ``cli``."""
+
 _FEW = {"features": {"name": "own", "updates": 2}}
 QUICK: dict[str, dict[str, dict[str, Any]]] = {
     "ais": {"ais": {"images": 5, "chains": 2, "steps": 4, "leapfrog": 2}},

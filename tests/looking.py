@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from helpers import Cli
 from sandglass.app.main import main
 from sandglass.census.census import Census
 
@@ -15,8 +15,6 @@ TABLE = "id,age,height,height_cm,town,note,same,bad\n" + "".join(
     f"text {i},7,{'none yet' if i == 5 else i * i % 89}\n"
     for i in range(1000)
 )
-
-Cli = Callable[..., tuple[int, str, str]]
 
 
 def inspect_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:

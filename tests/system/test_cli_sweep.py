@@ -9,14 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import Cli, cli  # noqa: F401
 
+from helpers import Cli
 from sandglass.runs.run import Run
 
 pytest.importorskip("optuna")
 
 
-def test_on_the_command_line(cli: Cli) -> None:  # noqa: F811
+def test_on_the_command_line(cli: Cli) -> None:
     words = ["sweep", "vae", "--data", "digits", "--limit", "200", "--net", "mlp", "--model.net.widths", "8",
              "--threads", "1", "--epochs", "1", "--vary", "lr=1e-6,1e-2", "latent_dim=1,2",
              "--sampler", "grid"]  # fmt: skip
@@ -47,7 +47,7 @@ SLOW = ["--data", "digits", "--limit", "300", "--net", "mlp", "--model.net.width
 
 
 @pytest.mark.slow
-def test_two_jobs_finish_and_share_the_threads(cli: Cli) -> None:  # noqa: F811
+def test_two_jobs_finish_and_share_the_threads(cli: Cli) -> None:
     code, _, err = cli("sweep", *SLOW, "--trials", "5", "--epochs", "4", "--jobs", "2", "--out", "s")
     assert code == 0, err
     runs = [Run(path) for path in sorted(Path("s").glob("0*"))]
@@ -60,7 +60,7 @@ def test_two_jobs_finish_and_share_the_threads(cli: Cli) -> None:  # noqa: F811
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_a_killed_sweep_goes_on_and_loses_nothing(jobs: int, cli: Cli) -> None:  # noqa: F811
+def test_a_killed_sweep_goes_on_and_loses_nothing(jobs: int, cli: Cli) -> None:
     words = ["sweep", *SLOW, "--trials", "3", "--epochs", "12", "--save-seconds", "0", "--jobs", str(jobs), "--out"]
     process = subprocess.Popen([sys.executable, "-m", "sandglass", *words, "s"], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 100

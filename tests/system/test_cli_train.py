@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,29 +14,14 @@ import pytest
 import yaml
 
 import sandglass
+from helpers import Cli
 from sandglass import recipes, registry
-from sandglass.app.main import main
 from sandglass.app.words import sort
 from sandglass.core import Spec
 from sandglass.engine.options import Settled
 from sandglass.runs.run import Run
 
-Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "16", "--latent-dim", "3", "--limit", "200", "--threads", "1"]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs a command in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(w) for w in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def configuration(cli: Cli, *words: str | Path) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_cli import Cli, cli  # noqa: F401
 from test_report import Page
 
 import sandglass
+from helpers import Cli
 from sandglass.comparing.sides import names_of
 from sandglass.errors import CapabilityError, ConfigError, DataError
 
@@ -190,7 +190,7 @@ def test_tables_compare_too(tmp_path: Path) -> None:
     assert "Samples" not in (tmp_path / "page.html").read_text()
 
 
-def test_on_the_command_line(cli: Cli, runs: Mapping[str, Path]) -> None:  # noqa: F811
+def test_on_the_command_line(cli: Cli, runs: Mapping[str, Path]) -> None:
     two, eight = runs["two"], runs["eight"]
     code, out, err = cli("compare", two, eight, "-o", "page.html", "--metrics", "elbo,mse")
     assert code == 0 and err == "" and Path("page.html").is_file()

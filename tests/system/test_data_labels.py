@@ -17,29 +17,14 @@ import yaml
 from PIL import Image
 
 import sandglass
-from sandglass.app.main import main
+from helpers import Cli
 from sandglass.data.load import load_data
 from sandglass.data.sources.labelling import check_pattern
 from sandglass.errors import ConfigError, DataError, NotFoundError, SandglassError
 
 N = 20
 KINDS = ("cat", "dog")
-Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "8", "--latent-dim", "2", "--threads", "1", "--no-report"]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs a command in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(w) for w in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def flat(folder: Path, name: Callable[[int], str] = lambda i: f"{i:03}.png", count: int = N, seed: int = 0) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +11,13 @@ import pytest
 from PIL import Image
 
 import sandglass
-from sandglass.app.main import main
+from helpers import Cli
 from sandglass.comparing.page import heading
 from sandglass.errors import DataError, NotFoundError
 from sandglass.metrics.compared import Ranking
 from sandglass.runs.result import Result
 
-Cli = Callable[..., tuple[int, str, str]]
 SMALL = ["--net", "mlp", "--model.net.widths", "8", "--latent-dim", "2", "--threads", "1", "--no-report"]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """Runs a command in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str | Path) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = main([str(w) for w in words])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def folder_of(path: Path, count: int = 40, seed: int = 0) -> Path:

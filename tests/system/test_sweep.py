@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from test_cli import Cli, cli  # noqa: F401
 from test_report import Page
 from torch import Tensor, nn
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_cli import Cli, cli  # noqa: F401
 
 import sandglass
+from helpers import Cli
 from sandglass.data.splits import Fold
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.metrics.measure import measure
@@ -117,7 +117,7 @@ def test_data_that_cannot_be_split_anew_is_refused(tmp_path: Path) -> None:
         sandglass.sweep("vae", X, vary={"lr": [1e-3, 1e-2]}, folds=2, data_options={"fold": "1/2"}, out=tmp_path / "s")
 
 
-def test_on_the_command_line(cli: Cli) -> None:  # noqa: F811
+def test_on_the_command_line(cli: Cli) -> None:
     words = ["--data", "digits", "--limit", "120", "--net", "mlp", "--model.net.widths", "8", "--epochs", "1"]
     code, out, err = cli("sweep", "vae", *words, "--threads", "1", "--vary", "lr=1e-6,1e-2", "--sampler", "grid",
                          "--folds", "2", "--out", "s")  # fmt: skip

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
-from sandglass.registry import OptionsOf, register
-from sandglass.tasks.spread import Spread, Work, over
+from sandglass.registry import register
+from sandglass.tasks.spread import OfSplit, Work, over
 from sandglass.tasks.task import Outcome
-from sandglass.tasks.trained import Source, Trained
+from sandglass.tasks.trained import Trained
 
 
 @register("classify", kind="task")
-class Classify(Spread):
+class Classify(OfSplit):
     """Predict the classes of examples, with their probabilities.
 
     Args:
@@ -27,16 +27,6 @@ class Classify(Spread):
     examples = ("classify runs/joint-vae-digits-1 --split test", "classify runs/joint-vae-photos-1 --data new/")
     file = "classes"
     makes = "arrays"
-
-    def __init__(
-        self, *, split: str | None = None, workers: int = 1, **source: Annotated[Any, OptionsOf(Source)]
-    ) -> None:
-        self.split, self.workers, self.source = split, workers, Source(**source)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """See :class:`~sandglass.tasks.spread.Spread`."""
-        return {"split": self.split, **self.source.options}
 
     def work(self, trained: Trained) -> Work:
         """See :class:`~sandglass.tasks.spread.Spread`."""

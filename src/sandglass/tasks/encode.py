@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 
 from sandglass.data.selecting import chosen
-from sandglass.registry import OptionsOf, register
-from sandglass.tasks.spread import Spread, Work, over
+from sandglass.registry import register
+from sandglass.tasks.spread import OfSplit, Work, over
 from sandglass.tasks.task import Outcome
-from sandglass.tasks.trained import Source, Trained
+from sandglass.tasks.trained import Trained
 
 
 @register("encode", kind="task")
-class Encode(Spread):
+class Encode(OfSplit):
     """Write the latent codes of examples, with their labels, file names and indices.
 
     Args:
@@ -31,16 +31,6 @@ class Encode(Spread):
     )
     file = "codes"
     makes = "arrays"
-
-    def __init__(
-        self, *, split: str | None = None, workers: int = 1, **source: Annotated[Any, OptionsOf(Source)]
-    ) -> None:
-        self.split, self.workers, self.source = split, workers, Source(**source)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """See :class:`~sandglass.tasks.spread.Spread`."""
-        return {"split": self.split, **self.source.options}
 
     def work(self, trained: Trained) -> Work:
         """See :class:`~sandglass.tasks.spread.Spread`."""

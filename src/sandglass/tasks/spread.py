@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from safetensors import torch as tensor_files
@@ -19,8 +19,9 @@ from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset, Split
 from sandglass.engine.processes import cores
 from sandglass.errors import ConfigError, MissingPackageError, ProcessError
+from sandglass.registry import OptionsOf
 from sandglass.tasks.task import Task
-from sandglass.tasks.trained import Trained, check_count, opened
+from sandglass.tasks.trained import Source, Trained, check_count, opened
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,25 @@ class Spread(Task):
         in_memory = isinstance(own, Dataset) and not own.source
         if not trained.source or (in_memory and "data" in self.options) or isinstance(data, Dataset):
             raise ConfigError("Several workers need what each can read: a run or model folder, and data from a path.")
+
+
+class OfSplit(Spread):
+    """A task with a result for each example of a split, or of all.
+
+    Args:
+        split: train, validation, test or all; all by default.
+        workers: processes that share the work.
+    """
+
+    def __init__(
+        self, *, split: str | None = None, workers: int = 1, **source: Annotated[Any, OptionsOf(Source)]
+    ) -> None:
+        self.split, self.workers, self.source = split, workers, Source(**source)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """See :class:`Spread`."""
+        return {"split": self.split, **self.source.options}
 
 
 def place_of_data(task: Spread, trained: Trained) -> Any:
