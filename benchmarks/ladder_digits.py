@@ -28,7 +28,7 @@ import sandglass
 from sandglass import rng
 from sandglass.core import Model
 from sandglass.data.dataset import Dataset
-from sandglass.runs.run import load_model
+from sandglass.runs.model_folder import load_model
 
 LADDER = {"net": {**MODEL["net"], "widths": [256], "decoder_widths": [256, 256]}, "likelihood": MODEL["likelihood"]}
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {

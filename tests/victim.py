@@ -15,7 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from helpers import digest, fresh, make_loop, pictures
 from sandglass.engine.loop import Loop
-from sandglass.runs.run import Run, hold
+from sandglass.runs.lock import hold
+from sandglass.runs.run import Run
 
 NET = {"name": "conv", "width": 4, "hidden": 8, "norm": "batch"}
 OPTIONS = {"epochs": 12, "batch_size": 16, "log_every": 2, "save_steps": 1, "keep": 2, "ema": 0.9}

@@ -233,7 +233,7 @@ BAD = {
     "by attribute": ("roads", {"tasks/a.py": "import sandglass\nsandglass.load('x')"}, "does not stand above"),
     "a model that reads data": ("roads", {"models/vae.py": "from sandglass.data import load"}, "does not stand above"),
     "a private module": ("roads", {"models/vae.py": "from sandglass.nets._activation import relu"}, "private"),
-    "a private name": ("roads", {"api.py": "from sandglass.runs.run import _assemble"}, "private"),
+    "a private name": ("roads", {"api.py": "from sandglass.runs.run import _writing"}, "private"),
     "an unknown room": ("roads", {"things/a.py": ""}, "is no room"),
     "a vague name": ("roads", {"data/utils.py": ""}, "must say"),
     "a ring": ("cycles", {"data/a.py": "from . import b", "data/b.py": "def f():\n import sandglass.data.a"}, "->"),

@@ -19,7 +19,7 @@ from sandglass.engine.step import Stepper
 from sandglass.errors import CapabilityError, ConfigError
 from sandglass.models._modalities import Expert, product_of_experts
 from sandglass.models.joint_vae import JointVAE
-from sandglass.runs.run import load_model, write_model_folder
+from sandglass.runs.model_folder import load_model, write_model_folder
 from sandglass.runs.specification import to_plain
 
 S, PX, PT, DX, DT = 2, 1, 1, 5, 4

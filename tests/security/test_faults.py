@@ -19,7 +19,8 @@ from offer import GOLDEN
 from sandglass.app.main import main
 from sandglass.errors import CheckpointError, SaveError
 from sandglass.runs import storage, weights
-from sandglass.runs.run import Run, hold
+from sandglass.runs.lock import hold
+from sandglass.runs.run import Run
 from sandglass.runs.verify import verify
 
 STEP = 11

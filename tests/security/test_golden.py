@@ -14,8 +14,9 @@ from helpers import Quiet
 from offer import command
 from sandglass.errors import CheckpointError, ConfigError
 from sandglass.runs import storage
+from sandglass.runs.model_folder import load_model
 from sandglass.runs.plain import read_yaml, to_yaml
-from sandglass.runs.run import Run, load_model
+from sandglass.runs.run import Run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 RUNS = sorted(f.parent for f in GOLDEN.glob("*/*/config.yaml") if f.parts[-3] != "0.1.0")

@@ -15,7 +15,9 @@ import torch
 from helpers import digest, fresh, make_loop, pictures
 from sandglass.errors import CheckpointError, ConfigError, LockedError, SaveError
 from sandglass.runs import storage
-from sandglass.runs.run import Run, hold, load_model
+from sandglass.runs.lock import hold
+from sandglass.runs.model_folder import load_model
+from sandglass.runs.run import Run
 
 
 @pytest.fixture(scope="module")

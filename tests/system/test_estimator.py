@@ -27,7 +27,7 @@ from fitted import TINY, rows
 from sandglass import registry
 from sandglass.errors import CapabilityError, CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.estimator import GenerativeModel
-from sandglass.runs.run import write_model_folder
+from sandglass.runs.model_folder import write_model_folder
 
 EXPECTED_TO_FAIL: dict[str, str] = {}
 """Check of scikit-learn to the reason why it cannot pass; there is none."""

@@ -27,7 +27,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.transform import Transform
 from sandglass.errors import CapabilityError, ConfigError, MissingPackageError
 from sandglass.exports import graph, parity, write
-from sandglass.runs.run import write_model_folder
+from sandglass.runs.model_folder import write_model_folder
 from sandglass.runs.specification import from_plain, to_plain
 
 ABLE = [n for n in MODELS if {"encode", "decode"} & set(registry.declared(n).provides) and suits(n, "row")]

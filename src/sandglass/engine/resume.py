@@ -24,8 +24,10 @@ from sandglass.engine.state import is_stale
 from sandglass.engine.train import build, shown, spec_of
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError
 from sandglass.runs.card import model_card
+from sandglass.runs.lock import hold
+from sandglass.runs.model_folder import read_model_config
 from sandglass.runs.needed import check_needed
-from sandglass.runs.run import Checkpoint, Run, hold, read_model_config
+from sandglass.runs.run import Checkpoint, Run
 from sandglass.runs.specification import from_plain
 
 LENGTHS = ("epochs", "early_stopping")

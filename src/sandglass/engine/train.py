@@ -25,7 +25,8 @@ from sandglass.engine.record import describe, write_bad_files
 from sandglass.errors import ConfigError
 from sandglass.runs.card import model_card
 from sandglass.runs.load import load
-from sandglass.runs.run import Run, find_run, hold
+from sandglass.runs.lock import hold
+from sandglass.runs.run import Run, find_run
 from sandglass.schedules.weight import Weight, Weights
 
 

@@ -1,5 +1,7 @@
 """The scikit-learn interface: a generative model as a transformer and a density estimator.
 
+The file is long because an estimator is one class, whose methods scikit-learn looks up on it.
+
 Example:
     >>> from sklearn.pipeline import make_pipeline
     >>> from sklearn.preprocessing import StandardScaler

@@ -17,7 +17,7 @@ from sandglass.data.transform import ImageTransform, TableTransform, Transform
 from sandglass.engine.options import settle_device
 from sandglass.errors import CheckpointError, ConfigError
 from sandglass.runs import storage
-from sandglass.runs.run import load_model, read_model_config, write_model_folder
+from sandglass.runs.model_folder import load_model, read_model_config, write_model_folder
 from sandglass.runs.specification import from_plain, to_plain
 from sandglass.runs.weights import fill
 

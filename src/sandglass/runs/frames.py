@@ -16,5 +16,5 @@ def pandas() -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise MissingPackageError("Tables need pandas: `pip install sandglass-ml[tables]`.") from error
+        raise MissingPackageError("Tables need pandas: pip install 'sandglass-ml[tables]'.") from error
     return pandas

@@ -9,7 +9,8 @@ from typing import Any
 
 from sandglass.core import Model
 from sandglass.errors import MissingPackageError, NotFoundError
-from sandglass.runs.run import Run, find_run, load_model, read_model_config
+from sandglass.runs.model_folder import load_model, read_model_config
+from sandglass.runs.run import Run, find_run
 
 
 def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool = False, **parts: Any) -> Model:

@@ -20,9 +20,7 @@ import hashlib
 import os
 import re
 import shutil
-import socket
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,18 +28,17 @@ from types import MappingProxyType
 from typing import Any, ParamSpec, cast
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
-from sandglass import __version__, registry
+from sandglass import __version__
 from sandglass.core import Model
-from sandglass.errors import CheckpointError, ConfigError, LockedError, NotFoundError, SaveError
+from sandglass.errors import CheckpointError, ConfigError, NotFoundError, SaveError
 from sandglass.runs import history, overview, settings, storage
 from sandglass.runs.configuration import files_of, read_config
-from sandglass.runs.needed import check_needed
+from sandglass.runs.lock import LOCK_FILES
+from sandglass.runs.model_folder import assemble, load_model, write_model_folder
 from sandglass.runs.plain import read_json, read_jsonl, strict_json
-from sandglass.runs.specification import from_plain
-from sandglass.runs.weights import fill, read_tensors, tensor_file
+from sandglass.runs.weights import read_tensors, tensor_file
 
 P = ParamSpec("P")
 
@@ -118,7 +115,7 @@ class Run:
             SaveError: the folder could not be created.
         """
         path = Path(path)
-        if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in _LOCK_FILES)):
+        if path.exists() and (not path.is_dir() or any(f for f in path.iterdir() if f.name not in LOCK_FILES)):
             raise ConfigError(f"{path} already exists and is not empty; name another folder, or use --resume {path}.")
         files = files_of(config)
         with storage.saving(path):
@@ -349,14 +346,9 @@ class Run:
     @_writing
     def write_model(self, tensors: Mapping[str, Tensor], card: str, step: int) -> None:
         """Writes the self-contained ``model/`` folder: configuration, weights, model card and manifest."""
-        keys = ("model", "spec", "transform", "classes")
-        precision = self.config["training"]["precision"]
-        config = {k: self.config[k] for k in (*keys, *({"imports"} & self.config.keys()))} | {
-            "precision": precision,
-            "sandglass": __version__,
-            "step": step,
-        }
-        write_model_folder(self.path / "model", config, tensors, card)
+        keys = ("model", "spec", "transform", "classes", *({"imports"} & self.config.keys()))
+        about = {"precision": self.config["training"]["precision"], "sandglass": __version__, "step": step}
+        write_model_folder(self.path / "model", {k: self.config[k] for k in keys} | about, tensors, card)
 
     def load_model(
         self,
@@ -385,109 +377,7 @@ class Run:
             raise CheckpointError(problems[0] if problems else f"{self.path} has no weights yet: nothing was saved.")
         tensors = checkpoint.tensors.get("ema") or checkpoint.tensors["model"]
         where = self.checkpoint_path(checkpoint.step)
-        return _assemble(self.config, tensors, where, device, parts, allow_nonfinite)
-
-
-_LOCK_FILES = ("run.lock", "run.owner")
-
-
-@contextmanager
-def hold(path: Path) -> Iterator[None]:
-    """Locks a run folder for this process, creating it if needed, and removes files left by crashes.
-
-    The system releases the lock if the process dies.
-
-    Raises:
-        LockedError: another process holds the lock.
-        SaveError: the folder cannot be written.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path / "run.lock")
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        owner = path / "run.owner"
-        who = owner.read_text().strip() if owner.is_file() else ""
-        raise LockedError(f"{path} is locked by {who or 'another process'}, which is training in it.") from error
-    except (OSError, ValueError) as error:  # ValueError for an invalid file name
-        reason = getattr(error, "strerror", None) or error
-        raise SaveError(f"The folder {path} cannot be written: {reason}.") from error
-    try:
-        with storage.saving(path):
-            (path / "run.owner").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
-            for folder in (path, path / "checkpoints", path / "figures", path / "figures" / "progress"):
-                storage.sweep(folder)
-        yield
-    finally:
-        with suppress(OSError):
-            (path / "run.owner").unlink(missing_ok=True)
-        lock.release()
-
-
-def write_model_folder(path: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], card: str) -> None:
-    """Writes a self-contained model folder; see :func:`load_model`."""
-    files: dict[str, storage.Content] = {
-        "config.json": (strict_json(config, indent=1) + "\n").encode(),
-        "model.safetensors": tensor_file(tensors),
-        "README.md": card.encode(),
-    }
-    storage.write_folder(path, files, {"sandglass": __version__, "torch": str(torch.__version__)})
-
-
-def load_model(
-    path: str | Path, *, device: str | torch.device = "cpu", allow_nonfinite: bool = False, **parts: Any
-) -> Model:
-    """Loads the model of a model folder in eval mode; nothing in the folder is executed.
-
-    Args:
-        path: the folder.
-        device: device of the model.
-        allow_nonfinite: warn about non-finite weights instead of raising an error.
-        parts: custom objects that the model was built with, such as ``net=...``.
-
-    Raises:
-        CheckpointError: the folder is damaged, or the weights do not match the configuration.
-        ConfigError: an unknown model, or a custom object that was not passed.
-    """
-    path = Path(path)
-    storage.verify_folder(path)
-    config = read_model_config(path)
-    return _assemble(config, path / "model.safetensors", path, device, parts, allow_nonfinite)
-
-
-def read_model_config(path: str | Path) -> dict[str, Any]:
-    """``config.json`` of a model folder."""
-    try:
-        return read_json(Path(path) / "config.json")
-    except NotFoundError as error:
-        raise NotFoundError(f"{path} is not a model folder: it has no config.json.") from error
-
-
-def _assemble(
-    config: Mapping[str, Any],
-    weights: Mapping[str, Tensor] | Path,
-    source: Path,
-    device: str | torch.device,
-    parts: Mapping[str, Any],
-    allow_nonfinite: bool,
-) -> Model:
-    """Builds the model of a configuration and loads its weights, after comparing shapes with the weights' header."""
-    try:
-        name, options = config["model"]["name"], dict(config["model"]["options"])
-        spec = from_plain(config["spec"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{source}: the configuration lacks its model or spec ({error}).") from error
-    check_needed(config, parts, source)
-    try:
-        options = registry.completed(name, options) | dict(parts)
-        outline = registry.outline(name, spec, **options)
-        tensors = read_tensors(weights, outline) if isinstance(weights, Path) else weights
-        model = registry.build(name, spec, **options)
-    except ConfigError as error:
-        raise ConfigError(f"{source}: {error}") from error
-    fill(model, tensors, str(source), allow_nonfinite=allow_nonfinite)
-    model.precision = str(config.get("precision") or config.get("training", {}).get("precision", "fp32"))
-    return model.to(device).eval()
+        return assemble(self.config, tensors, where, device, parts, allow_nonfinite)
 
 
 def find_run(source: str | Path) -> Path:

@@ -9,8 +9,9 @@ import torch
 
 from sandglass.errors import CheckpointError
 from sandglass.runs import storage
+from sandglass.runs.model_folder import read_model_config
 from sandglass.runs.plain import parse_json, strict_json
-from sandglass.runs.run import Checkpoint, Run, read_model_config
+from sandglass.runs.run import Checkpoint, Run
 from sandglass.runs.weights import read_tensors
 
 

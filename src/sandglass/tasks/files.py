@@ -134,7 +134,7 @@ def write_parquet(path: Path, columns: Mapping[str, Any]) -> Path:
     try:
         pandas().DataFrame(columns).to_parquet(buffer, index=False)
     except ImportError as error:
-        raise MissingPackageError("Parquet files need pyarrow: `pip install sandglass-ml[tables]`.") from error
+        raise MissingPackageError("Parquet files need pyarrow: pip install 'sandglass-ml[tables]'.") from error
     make_folder(path.parent)
     storage.write_file(path, buffer.getvalue())
     return path

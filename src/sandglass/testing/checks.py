@@ -22,7 +22,7 @@ from sandglass.engine.gradient import check_terms
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
 from sandglass.errors import CapabilityError, ConfigError, SandglassError
-from sandglass.runs.run import load_model, write_model_folder
+from sandglass.runs.model_folder import load_model, write_model_folder
 from sandglass.runs.specification import to_plain
 from sandglass.testing.data import SPECS, batch, given_of, make, observed, small, spec_for, suits
 

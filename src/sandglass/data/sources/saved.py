@@ -100,7 +100,7 @@ def _read_split(folder: Path) -> tuple[Any, Mapping[str, Any]]:
         import pyarrow
         from pyarrow import ipc
     except ImportError as error:
-        raise MissingPackageError("Saved datasets need pyarrow: `pip install sandglass-ml[tables]`.") from error
+        raise MissingPackageError("Saved datasets need pyarrow: pip install 'sandglass-ml[tables]'.") from error
     name = shown(folder.name)
     files = _json(folder / "state.json").get("_data_files")
     features = _json(folder / "dataset_info.json").get("features") or {}

@@ -101,7 +101,7 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
         from pyarrow import feather, parquet
     except ImportError as error:
         raise MissingPackageError(
-            "Parquet and Feather files need pyarrow: `pip install sandglass-ml[tables]`."
+            "Parquet and Feather files need pyarrow: pip install 'sandglass-ml[tables]'."
         ) from error
     try:
         if path.suffix.lower() == ".parquet":
