@@ -20,16 +20,18 @@ CENTRES = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]])
 EVEN = (0.5, 0.3, 0.2)
 
 
-def points(n: int, seed: int | torch.Generator, shares: tuple[float, ...] = EVEN) -> tuple[Tensor, Tensor]:
+def points(
+    n: int, seed: int | torch.Generator, shares: tuple[float, ...] = EVEN, near: float = 1
+) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed) if isinstance(seed, int) else seed
     y = torch.multinomial(torch.tensor(shares), n, replacement=True, generator=generator)
-    return CENTRES[y] + torch.randn(n, 2, generator=generator), y
+    return near * CENTRES[y] + torch.randn(n, 2, generator=generator), y
 
 
-def figure(shares: tuple[float, ...], seed: int = 0, n: int = 1000) -> Result:
+def figure(shares: tuple[float, ...], seed: int = 0, n: int = 1000, near: float = 1) -> Result:
     generator = torch.Generator().manual_seed(10 + seed)
-    model = Draws(SPEC, lambda m: points(m, generator, shares)[0])
-    real, train = (Split(*points(n, 1000 * k + seed)) for k in (1, 2))
+    model = Draws(SPEC, lambda m: points(m, generator, shares, near)[0])
+    real, train = (Split(*points(n, 1000 * k + seed, near=near)) for k in (1, 2))
     [found] = measure(model, real, names=["class_shares"], train=train, classes=("car", "horse", "ship"))
     return found
 
@@ -49,9 +51,30 @@ def test_all_classes_are_there() -> None:
     assert 0.7 < found.value < 1.1 and sentences({found.name: found.to_dict()}) == []
 
 
-def test_the_error_is_the_spread_over_sets() -> None:
+OVERLAP = 0.25
+"""Distance of classes of which a classifier finds four fifths."""
+
+
+@pytest.mark.parametrize(("shares", "expected"), [((0.5, 0.48, 0.02), 0.1), ((0.7, 0.3, 0.0), 0.0), (EVEN, 1.0)])
+def test_what_the_classifier_confuses_is_taken_into_account(shares: tuple[float, ...], expected: float) -> None:
+    """Over 20 sets, so that what the classifier puts into the missing class would show."""
+    found = [figure(shares, seed, near=OVERLAP) for seed in range(20)]
+    ratio = torch.tensor([r.value for r in found])
+    assert all(r.note.startswith("class 'ship' is ") for r in found) or expected == 1
+    # Of three ratios the least is below one by chance, and a share is not negative.
+    assert abs(float(ratio.mean()) - expected) < (0.2 if expected == 1 else 0.06)
+    assert "which is right of 7" in found[0].note
+
+
+def test_a_classifier_that_guesses_says_nothing() -> None:
+    found = [figure((0.7, 0.3, 0.0), seed, near=0) for seed in range(5)]
+    assert all(sentences({r.name: r.to_dict()}) == [] for r in found)
+
+
+@pytest.mark.parametrize("near", [1, OVERLAP])
+def test_the_error_is_the_spread_over_sets(near: float) -> None:
     """Of a class that is always the least; over 40 sets the spread is known to a ninth."""
-    found = [figure((0.6, 0.3, 0.1), seed, n=400) for seed in range(40)]
+    found = [figure((0.6, 0.3, 0.1), seed, n=400, near=near) for seed in range(40)]
     errors = torch.tensor([r.stderr for r in found])
     assert float(torch.tensor([r.value for r in found]).std()) == pytest.approx(float(errors.mean()), rel=0.35)
 

@@ -19,16 +19,17 @@ from sandglass.registry import register
 from sandglass.running import conditioned_on
 from sandglass.runs.result import Result
 
-_ENOUGH = 3  # examples of a class that the classifier finds, so that it has a share
+_ENOUGH = 3  # examples of a class, so that it has a share
 
 
 @register("class_shares", kind="metric")
 class ClassShares:
     """The most neglected class: the ratio of its share of the samples to its share of the examples.
 
-    One classifier finds the classes of both, so that its errors are in both shares: that of the features, if it is of
-    the classes of the data, else a logistic regression on features of labelled training examples. Only for models that
-    are not given the class: theirs have the shares they are asked for.
+    A classifier finds the classes of the samples: that of the features, if it is of the classes of the data, else a
+    logistic regression on features of labelled training examples. What it confuses of them is taken into
+    account, see :func:`shift`. Only for models that are not given the class: theirs have the shares they are asked
+    for.
 
     Args:
         features: the feature extractor; auto is own for images and long rows, and pixels for short rows.
@@ -56,7 +57,7 @@ class ClassShares:
         Raises:
             UnsuitableError: the model is given the labels, or fewer than two classes have enough examples.
         """
-        assert evaluation.train is not None  # it is required
+        assert evaluation.train is not None and evaluation.split.y is not None  # they are required
         if "labels" in conditioned_on(model):
             raise UnsuitableError("The metric 'class_shares' is for models that are not given the class.")
         y, n = evaluation.train.y, self.samples or min(len(evaluation.split), at_most(model, evaluation))
@@ -73,19 +74,22 @@ class ClassShares:
         else:
             known = of_examples(model, evaluation, key, extractor, "train", evaluation.train, n)
             find, how = fitted(known, labels)
-        found = [find(x).argmax(1).numpy() for x in (fake, real)]
-        of_fake, of_real = (np.bincount(k, minlength=1 + max(map(np.max, found))) for k in found)
-        enough = np.flatnonzero(of_real >= _ENOUGH)
+        of_fake, of_real = (find(x).argmax(1).numpy() for x in (fake, real))
+        truth = evaluation.split.y[order(evaluation.split, "real", n).to(evaluation.split.y.device)].cpu().numpy()
+        known = truth >= 0
+        right = float((of_real == truth)[known].mean())
+        of_real, truth = of_real[known], truth[known]
+        enough = np.flatnonzero(np.bincount(truth) >= _ENOUGH)
         if len(enough) < 2:
             raise UnsuitableError(f"The metric 'class_shares' needs two classes of {_ENOUGH} examples.")
-        shares = [(of_fake[k] / len(fake), of_real[k] / len(real)) for k in enough]
-        errors = [_error(p, len(fake), q, len(real)) for p, q in shares]
+        ratios, errors = shift(of_fake, of_real, truth, enough)
         # A rare class has a low ratio by chance: the one that is low beyond its error comes first.
-        place = int(np.argmin([p / q + 3 * error for (p, q), error in zip(shares, errors, strict=True)]))
-        least, (p, q), error = int(enough[place]), shares[place], errors[place]
-        shared = f"{100 * p:.0f} % of the samples and {100 * q:.0f} % of the examples"
-        note = f"{evaluation.class_name(least)} is {shared}; {how}; {extractor.about}"
-        return [Result("least_class", float(p / q), error, len(fake), "1", note)]
+        place = int(np.argmin(ratios + 3 * errors))
+        ratio, share = max(float(ratios[place]), 0.0), float((truth == enough[place]).mean())
+        shared = f"{100 * ratio * share:.0f} % of the samples and {100 * share:.0f} % of the examples"
+        how += f", which is right of {100 * right:.0f} % of the examples"
+        note = f"{evaluation.class_name(int(enough[place]))} is {shared}; {how}; {extractor.about}"
+        return [Result("least_class", ratio, float(errors[place]), len(fake), "1", note)]
 
 
 def fitted(features: Tensor, labels: np.ndarray) -> tuple[Callable[[Tensor], Tensor], str]:
@@ -96,7 +100,44 @@ def fitted(features: Tensor, labels: np.ndarray) -> tuple[Callable[[Tensor], Ten
     return lambda x: torch.from_numpy(classifier.probabilities(x.numpy())), how
 
 
-def _error(p: float, n: int, q: float, m: int) -> float:
-    """The standard error of ``p / q``, shares of n and of m, by the delta method; two of each are added to p."""
-    some = (p * n + 2) / (n + 4)
-    return math.sqrt(some * (1 - some) / (n + 4) + (p / q) ** 2 * q * (1 - q) / m) / q
+def shift(
+    of_fake: np.ndarray, of_real: np.ndarray, truth: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ratios of the shares of classes among samples to those among examples, whatever a classifier confuses.
+
+    With w the ratios, the found classes of samples have the shares ``J w``, where ``J[i, k]`` is the share of the
+    examples that are of class k and found to be of class i; this is solved for w. (Lipton, Wang, Smola (2018),
+    Detecting and Correcting for Label Shift with Black Box Predictors, arXiv:1802.03916.)
+
+    Args:
+        of_fake: ``(N,)`` found classes of samples.
+        of_real: ``(M,)`` found classes of examples.
+        truth: ``(M,)`` classes of examples.
+        classes: ``(K,)`` the classes to compare; what is found to be of others is left out.
+
+    Returns:
+        ``(K,)`` ratios, which may be below 0 by chance, and their standard errors by the delta method; those of
+        classes that the classifier cannot tell apart are infinite.
+
+    Example:
+        >>> real, fake = np.array([0, 0, 0, 1] + [1, 1, 1, 0]), np.array([0, 0, 0, 1])  # right of 75 %
+        >>> ratios, _ = shift(fake, real, np.array([0, 0, 0, 0, 1, 1, 1, 1]), np.arange(2))
+        >>> ratios.round(9)  # all of class 0
+        array([2., 0.])
+    """
+    n, m, k = len(of_fake), len(truth), len(classes)
+    hit = of_real[:, None] == classes  # (M, K)
+    joint = (hit[:, :, None] & (truth[:, None] == classes)[:, None]).mean(0)
+    counts = (of_fake[:, None] == classes).sum(0)
+    if np.linalg.matrix_rank(joint) < k:
+        return np.ones(k), np.full(k, math.inf)
+    inverse = np.linalg.inv(joint)
+    ratios = inverse @ (counts / n)
+    # Of the samples: multinomial, with two of each class added, since no sample of a class is no proof of none.
+    some = (counts + 2) / (n + 2 * k)
+    covariance = (np.diag(some) - np.outer(some, some)) / (n + 2 * k)
+    # Of the examples: J w is the mean of the found class, weighted by the ratio of the true one.
+    weight = np.zeros(1 + max(truth.max(), classes.max()))
+    weight[classes] = ratios
+    covariance = covariance + np.cov(hit * weight[truth][:, None], rowvar=False) / m
+    return ratios, np.sqrt(np.diag(inverse @ covariance @ inverse.T))
