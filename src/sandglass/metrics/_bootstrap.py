@@ -37,12 +37,13 @@ def bootstrap(
         True
     """
     generator = rng.generator(*key, "bootstrap")
-    draws = [f(_resample(n, generator)) for _ in range(times)]
+    draws = [f(resample(n, generator)) for _ in range(times)]
     values, errors = f(np.ones(n)), np.std(draws, axis=0, ddof=1)
     return values, np.where(errors > 1e-12 * np.abs(values), errors, 0.0)  # below this it is only rounding error
 
 
-def _resample(n: int, generator: torch.Generator) -> np.ndarray:
+def resample(n: int, generator: torch.Generator) -> np.ndarray:
+    """``(n,)`` number of times each of n examples is drawn in a resample."""
     drawn = torch.randint(n, (n,), generator=generator)
     return torch.bincount(drawn, minlength=n).double().numpy()
 

@@ -36,7 +36,7 @@ BLURRED = 0.75
 COPIED, CLOSE = 0.1, 0.5
 """Share of samples as near to a training example as copies, and their distance relative to held-out examples."""
 
-NEGLECTED = 0.25
+NEGLECTED = 1 / 3
 """Share of a class among the samples relative to that among the examples, below which it is missing."""
 
 UNUSED = 0.25
