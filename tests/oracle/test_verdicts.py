@@ -89,9 +89,20 @@ def test_nothing_is_said_of_nothing() -> None:
     assert sentences({}) == []
 
 
-def test_of_samples_like_no_example_no_class_is_said_to_be_missing() -> None:
-    class_figure = {
-        "least_class": {"value": 0.0, "stderr": 0.01, "n": 500, "unit": "1", "note": "class 'a' is 0 %; by"}
+def class_figure(value: float, error: float) -> dict[str, dict[str, object]]:
+    return {
+        "least_class": {"value": value, "stderr": error, "n": 500, "unit": "1", "note": "class 'a' is 0 %; by a judge"}
     }
-    assert sentences(class_figure | made(precision=(0.9, 0.01))) == ["a class is missing: class 'a' is 0 %"]
-    assert sentences(class_figure | made(precision=(0.1, 0.01))) == []
+
+
+def test_of_samples_like_no_example_no_class_is_said_to_be_missing() -> None:
+    figure = class_figure(0.0, 0.01)
+    assert sentences(figure | made(precision=(0.9, 0.01))) == ["a class is missing: class 'a' is 0 %"]
+    assert sentences(figure | made(precision=(0.1, 0.01))) == []
+
+
+def test_a_class_is_missing_below_a_quarter_and_surely_below_a_half() -> None:
+    missing = ["a class is missing: class 'a' is 0 %"]
+    assert sentences(class_figure(0.14, 0.07)) == missing
+    assert sentences(class_figure(0.14, 0.14)) == []  # a half is within its error
+    assert sentences(class_figure(0.3, 0.01)) == []

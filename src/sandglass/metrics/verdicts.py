@@ -36,8 +36,9 @@ BLURRED = 0.75
 COPIED, CLOSE = 0.1, 0.5
 """Share of samples as near to a training example as copies, and their distance relative to held-out examples."""
 
-NEGLECTED = 1 / 3
-"""Share of a class among the samples relative to that among the examples, below which it is missing."""
+NEGLECTED, SURELY = 0.25, 0.5
+"""Share of a class among the samples relative to that among the examples, below which it is missing, if it is below
+the second by more than its error: few examples of a class leave a wide one."""
 
 UNUSED = 0.25
 """Share of latent dimensions in use below which most of the code is idle."""
@@ -120,7 +121,10 @@ def _alike(metrics: Metrics) -> str:
 
 def _neglected(metrics: Metrics) -> str:
     # Of samples that are like no example, a classifier only guesses the class.
-    if not _below(metrics, "least_class", NEGLECTED) or _below(metrics, "precision", FIDELITY):
+    value, _ = _value(metrics, "least_class")
+    if value is None or value >= NEGLECTED or not _below(metrics, "least_class", SURELY):
+        return ""
+    if _below(metrics, "precision", FIDELITY):
         return ""
     return f"a class is missing: {metrics['least_class']['note'].split(';')[0]}"
 
