@@ -309,12 +309,43 @@ def test_a_pattern_on_the_command_line(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_an_archive_takes_its_labels_from_a_table_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = flat(tmp_path / "p")
-    csv(folder / "m.csv", ["file,kind", *(f"{n},{k}" for n, k in zip(NAMES, CATS, strict=True))])
-    shutil.make_archive(str(tmp_path / "p"), "zip", folder)
+    shutil.make_archive(str(tmp_path / "p"), "zip", flat(tmp_path / "p"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SandglassError, match=r"m\.csv"):
         whole(tmp_path / "p.zip", labels="m.csv")
-    shutil.copy(folder / "m.csv", tmp_path)
+    csv(tmp_path / "m.csv", ["file,kind", *(f"{n},{k}" for n, k in zip(NAMES, CATS, strict=True))])
     data = whole(tmp_path / "p.zip", labels="m.csv")
     assert kinds(data) == CATS and load_data(**data.source).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+@pytest.mark.parametrize(
+    ("file", "pictures", "label"),
+    [
+        ("m.csv", "{}", "m.csv:kind"),
+        ("metadata.jsonl", "{}", "metadata.jsonl"),
+        ("data/metadata.csv", "data/{}", "metadata.csv"),
+        ("data/metadata.csv", "data/train/{}", "metadata.csv"),
+        ("train/metadata.csv", "train/{}", "metadata.csv:kind"),
+        ("labels.parquet", "images/{}", "labels.parquet:kind"),
+    ],
+)
+def test_an_archive_or_a_folder_holds_its_table(tmp_path: Path, kind: str, file: str, pictures: str, label: str) -> None:
+    folder = flat(tmp_path / "p", lambda i: pictures.format(f"{i:03}.png"))
+    table = pd.DataFrame({"file_name": NAMES, "kind": CATS})
+    (folder / file).parent.mkdir(exist_ok=True)
+    if file.endswith(".jsonl"):
+        table.to_json(folder / file, orient="records", lines=True)
+    elif file.endswith(".parquet"):
+        table.to_parquet(folder / file)
+    else:
+        table.to_csv(folder / file, index=False)
+    archive = Path(shutil.make_archive(str(tmp_path / "packed"), kind, folder))
+    read = {place: whole(place, labels=label) for place in (folder, archive)}
+    assert kinds(read[folder]) == kinds(read[archive]) == CATS
+    assert read[folder].fingerprint == read[archive].fingerprint
+    assert load_data(**read[archive].source).fingerprint == read[archive].fingerprint
+    assert "unpacked: 20 pictures and 1 table" in read[archive].notes[0]
+    if not file.endswith(".parquet"):
+        for place in (folder, archive):
+            assert f"not read: {Path(file).name}; " in " ".join(whole(place).notes)
