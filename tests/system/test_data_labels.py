@@ -330,7 +330,9 @@ def test_an_archive_takes_its_labels_from_a_table_beside_it(tmp_path: Path, monk
         ("labels.parquet", "images/{}", "labels.parquet:kind"),
     ],
 )
-def test_an_archive_or_a_folder_holds_its_table(tmp_path: Path, kind: str, file: str, pictures: str, label: str) -> None:
+def test_an_archive_or_a_folder_holds_its_table(
+    tmp_path: Path, kind: str, file: str, pictures: str, label: str
+) -> None:
     folder = flat(tmp_path / "p", lambda i: pictures.format(f"{i:03}.png"))
     table = pd.DataFrame({"file_name": NAMES, "kind": CATS})
     (folder / file).parent.mkdir(exist_ok=True)

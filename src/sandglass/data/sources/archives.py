@@ -1,8 +1,8 @@
 """Unpacks archives of pictures into the cache, writing only regular files.
 
 Paths, owners and types declared in an archive are not trusted. A regular file with the extension of a picture, or of a
-table that may hold labels, and a safe relative name is written below a new folder; others are skipped and counted. So nothing can be written outside
-the folder, and nothing overwritten.
+table that may hold labels, and a safe relative name is written below a new folder; other members are skipped and
+counted. So nothing can be written outside the folder, and nothing overwritten.
 """
 
 from __future__ import annotations
