@@ -80,7 +80,8 @@ def load_data(
         groups: the name of a table's column, or an array ``(N,)``; examples with equal values stay in one split.
         given: companions of each example, comma-separated NAME=SOURCE or a mapping: a folder of pictures of the same
             names (source=edges/); an array or table with a row for each example; a table's column, or several joined
-            by + (tag=age+town); or a derivation from the picture (grey=grey, edges=edges=0.2, small=small=4).
+            by + (tag=age+town); or a derivation from the picture (grey=grey, edges=edges=0.2, small=small=4). A mapping
+            ``{"source": x, "value_range": (0, 4095), "channels_at": "last"}`` has options of its own.
         absent: for companions that are arrays or columns, booleans ``(N,)`` by name, True where an example has none.
         beside: additional sets that are not paired with the examples, comma-separated NAME=SOURCE or a mapping; sources
             as above, read without labels.

@@ -117,7 +117,7 @@ class Reading:
             _named(self.given, own, self.pairs, known),
             read_named("absent", self.absent),
             home,
-            {"size": size, "fit": self.fit} | pictured,
+            {"size": size, "fit": self.fit, "channels_at": self.channels_at} | pictured,
             self.cache,
             None if known is None else known.given,
         )
@@ -173,15 +173,16 @@ class Opened:
             how.folded,
         )
         raw, fitted, companions = prepare_all(self.raw, plan, transform)
-        if self.span is not None and getattr(fitted, "value_range", None) is None:
+        pictured = {"value_range": self.span, "on_bad": asked.on_bad, "channels_at": asked.channels_at}
+        besides = read_beside(self.sets, plan, pictured, asked.cache, transform)
+        every = [fitted, *companions.values(), *(b.transform for b in besides.values())]
+        if self.span is not None and all(getattr(t, "value_range", None) is None for t in every):
             raise ConfigError(
                 "value_range is for pictures in files and arrays; rows, tables and known datasets have none."
             )
-        form = raw.forms.get("")
-        if asked.channels_at is not None and (form is None or len(form.layout) != 4):
+        layouts = [*(form.layout for form in raw.forms.values()), *(getattr(t, "layout", "") for t in every)]
+        if asked.channels_at is not None and all(len(layout) != 4 for layout in layouts):
             raise ConfigError("channels_at is for arrays of four dimensions; leave it out.")
-        pictured = {"value_range": self.span, "on_bad": asked.on_bad}
-        besides = read_beside(self.sets, plan, pictured, asked.cache, transform)
         splits = {
             s: replace(p, beside={n: b.splits[s] for n, b in besides.items() if s in b.splits})
             for s, p in as_splits(raw, fitted, companions).items()
