@@ -288,7 +288,7 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
         made = train.attrs.get(_MADE, ()) if framed else ()
-        if framed and (dtype := str(getattr(series[name][0], "dtype", ""))) not in made:
+        if framed and str(dtype := getattr(series[name][0], "dtype", "")) not in made:
             column = remembered(column, dtype)
         if not framed or binary:  # arrays are decoded to plain floats
             column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}
