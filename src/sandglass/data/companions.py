@@ -18,6 +18,7 @@ from sandglass.data.sources.framing import HALVES
 from sandglass.data.sources.raw import Raw
 from sandglass.data.transform import Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.runs.storage import is_there, place_of
 
 RESERVED = ("x", "labels", "damaged")
 """Names that companions cannot have: the example, its class, and the corrupted copy used in training."""
@@ -153,7 +154,7 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
         return matching.from_columns(raw, name, columns, matching.flags(gone, raw)), columns
     path = isinstance(where, str | os.PathLike)
     if path and reading.is_path(where):
-        place = Path(where).expanduser()
+        place = place_of(where)
         if not place.exists():
             raise NotFoundError(f"there is no file or folder '{images.shown(place)}'.")
         where = place.resolve()
@@ -176,7 +177,7 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
 
 def _derive(raw: Raw, name: str, where: str, known: Transform | None) -> tuple[Raw, str]:
     """Attaches a companion that is derived from the example."""
-    if "=" not in where and Path(where).exists():
+    if "=" not in where and is_there(where):
         raise DataError(
             f"'{where}' is ambiguous: a derivation, and a file or folder here; "
             f"write './{where}' for the file or folder, '{where}=' for the derivation."

@@ -20,6 +20,7 @@ from sandglass.data.sources.raw import SPLITS, Part, Raw
 from sandglass.data.transform import ImageTransform, TableTransform, Transform
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
+from sandglass.runs.storage import is_there
 
 OPTIONS = ("channels_at", "value_range")
 """Options that a companion or an unpaired set of arrays may have of its own."""
@@ -288,7 +289,7 @@ def columns(raw: Raw, where: Any) -> list[str]:
     lacking = [n for n in names if n not in frame.columns]
     if not lacking:
         return names
-    if isinstance(where, str) and (len(lacking) == len(names) or (reading.is_path(where) and Path(where).exists())):
+    if isinstance(where, str) and (len(lacking) == len(names) or (reading.is_path(where) and is_there(where))):
         return []
     raise DataError(f"the table has no column '{lacking[0]}'. It has: {cells.listed(frame.columns)}.")
 

@@ -192,7 +192,7 @@ class Opened:
         sources = {n: b.source for n, b in besides.items()}
         notes = [f"unpaired set '{n}': {note}" for n, b in besides.items() for note in b.notes]
         return Dataset(
-            asked.name or self.title,
+            images.shown(str(asked.name)) if asked.name else self.title,
             spec,
             whole if transform is None else transform,
             splits,

@@ -13,6 +13,7 @@ from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Raw
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import names, resolve
+from sandglass.runs.storage import place_of
 
 
 def read(
@@ -46,7 +47,7 @@ def read(
     """
     if cache and not is_folder(source):
         raise ConfigError("cache keeps the decoded pictures of a folder or archive; leave it out for other sources.")
-    path = Path(source).expanduser() if is_path(source) else None
+    path = place_of(source) if is_path(source) else None
     if labels_from_names is not None and not is_folder(source):
         raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
     if image is not None and not _has_columns(source, path):
@@ -87,7 +88,7 @@ def pictures_at(source: Any) -> Path | None:
     """The path of a source that is a folder, archive or picture, else None."""
     if not is_path(source):
         return None
-    path = Path(source).expanduser()
+    path = place_of(source)
     pictures = path.is_dir() or (path.is_file() and (archives.is_archive(path) or images.is_picture(path)))
     return path.resolve() if pictures else None
 
@@ -111,7 +112,7 @@ def is_folder(source: Any) -> bool:
     """Whether a source is a folder or an archive."""
     if not isinstance(source, str | os.PathLike) or _is_known(source):
         return False
-    path = Path(source).expanduser()
+    path = place_of(source)
     return path.is_dir() or (path.is_file() and archives.is_archive(path))
 
 
