@@ -13,6 +13,7 @@ import numpy as np
 from sandglass.data import cells
 from sandglass.data.cells import Array
 from sandglass.data.coding import DECIMALS
+from sandglass.data.sources import contents
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
 
@@ -185,6 +186,10 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
     kind = getattr(dtype, "kind", "O")
     if kind in "mc" or str(dtype).startswith("period"):
         raise DataError(f"column '{name}' holds {dtype} values; turn it into numbers or {leave_out(name)}.")
+    odd = next((v for v in found if isinstance(v, Mapping)), None)
+    if odd is not None:
+        files = f"files that are no pictures, such as {contents.file_name(odd)}" if "bytes" in odd else "mappings"
+        raise DataError(f"column '{name}' holds {files}; make columns of their values, or {leave_out(name)}.")
     if all(isinstance(v, np.ndarray | list | tuple) for v in found):
         return "sequence", None
     if all(isinstance(v, bool | np.bool_) for v in found):
