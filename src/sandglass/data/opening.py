@@ -18,7 +18,7 @@ from sandglass.data.matching import Home, Wanted
 from sandglass.data.preparing import Plan, as_splits, prepare_all
 from sandglass.data.reading import read
 from sandglass.data.sources import axes, images, tables
-from sandglass.data.sources.raw import Raw, as_known
+from sandglass.data.sources.raw import Raw, as_known, check_classes
 from sandglass.data.splits import Fold
 from sandglass.data.transform import FITS, TableTransform, Transform
 from sandglass.errors import ConfigError
@@ -121,9 +121,19 @@ class Reading:
             self.cache,
             None if known is None else known.given,
         )
+        if self.classes is None and raw.mixture is None:
+            raw = check_classes(raw, self._labels(raw))
         raw, others = attach(as_known(raw, self.classes or ()), wanted)
         raw = tables.arrange(raw, self.drop, self.groups)
         return Opened(self, title, where, raw, others, sets, known, size, span, types)
+
+    def _labels(self, raw: Raw) -> str:
+        """The option that names the labels; empty if the source has them by itself."""
+        if self.labels_from_names is not None:
+            return f"labels_from_names='{self.labels_from_names}'"
+        if isinstance(self.labels, str):
+            return f"labels='{raw.labels or self.labels}'"
+        return "" if self.labels is None or isinstance(self.labels, bool) else "The option labels"
 
 
 @dataclass(frozen=True)
