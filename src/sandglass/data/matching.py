@@ -163,7 +163,7 @@ def with_options(where: Any) -> tuple[Any, dict[str, Any]]:
     own = {key: value for key, value in where.items() if key != "source"}
     if strange := [str(key) for key in own if key not in OPTIONS]:
         raise ConfigError(
-            f"'{strange[0]}' is no option of a companion or unpaired set.{nearest(strange[0], OPTIONS)} "
+            f"'{strange[0]}' is no option of a companion or unpaired set.{nearest(strange[0], [*OPTIONS])} "
             f"They are: {', '.join(OPTIONS)}."
         )
     axes.check_axis(own.get("channels_at"))

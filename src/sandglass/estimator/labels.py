@@ -65,8 +65,8 @@ def numbered(name: str, y: Any, n: int, classes: Array | None = None) -> tuple[A
             raise DataError("y mixes classes of several types; give all as strings: [str(k) for k in y].") from error
         if len(found) > max(_MANY, n / 2):
             raise DataError(
-                f"y has {len(found):,} different values for {n:,} examples, which are not classes; give classes, such as "
-                "groups of the numbers (pandas.cut)."
+                f"y has {len(found):,} different values for {n:,} examples, which are not classes; give classes, "
+                "such as groups of the numbers (pandas.cut)."
             )
         return found, numbers
     if classes.dtype.kind in "US":
