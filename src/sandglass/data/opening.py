@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -112,7 +113,8 @@ class Reading:
         options = {"size": size, "fit": self.fit, "channels": self.channels, "transform": _for_reading(known)}
         arrays = {"value_range": span, "channels_at": self.channels_at}
         named = {"labels_from_names": self.labels_from_names, "image": self.image}
-        title, where, raw = read(source, self.labels, options, pictured | layout, self.cache, arrays, **named)
+        labels = os.fspath(self.labels) if isinstance(self.labels, os.PathLike) else self.labels
+        title, where, raw = read(source, labels, options, pictured | layout, self.cache, arrays, **named)
         wanted = Wanted(
             _named(self.given, own, self.pairs, known),
             read_named("absent", self.absent),
@@ -131,7 +133,7 @@ class Reading:
         """The option that names the labels; empty if the source has them by itself."""
         if self.labels_from_names is not None:
             return f"labels_from_names='{self.labels_from_names}'"
-        if isinstance(self.labels, str):
+        if isinstance(self.labels, str | os.PathLike):
             return f"labels='{raw.labels or self.labels}'"
         return "" if self.labels is None or isinstance(self.labels, bool) else "The option labels"
 
@@ -225,7 +227,7 @@ class Opened:
         """
         asked, size = self.reading, self.size
         python = self.others is None or bool(asked.absent) or None in sources.values()
-        if not isinstance(asked.labels, str | bool | None) or not isinstance(asked.groups, str | None):
+        if not isinstance(asked.labels, str | os.PathLike | bool | None) or not isinstance(asked.groups, str | None):
             return None
         if self.where is None or python:
             return None

@@ -58,6 +58,13 @@ def read(
     if path is not None:
         if not path.exists():
             known = ", ".join(names("dataset"))
+            if "://" in str(source):
+                raise NotFoundError(f"'{source}' is an address; download it first, and give the file.")
+            if any(c in path.name for c in "*?["):
+                raise NotFoundError(
+                    f"There is no file '{images.shown(path)}'; give the folder, or in Python a list of files, "
+                    "sorted(glob.glob(...))."
+                )
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
@@ -132,6 +139,12 @@ def _read_file(
     image: str | None,
 ) -> Raw:
     suffix = path.suffix.lower()
+    alone = suffix == ".npy" or images.is_picture(path)
+    if alone and isinstance(labels, str):
+        raise ConfigError(
+            f"{images.shown(path.name)} has no names that labels='{labels}' could be; give the labels as an array in "
+            "Python, or beside x in an .npz file, or put pictures into a folder."
+        )
     if suffix in (".npy", ".npz"):
         pairs = memory.labelled(numpy_files.read_numpy(path, labels), None if isinstance(labels, str) else labels)
         return memory.read_pairs(pairs, **options, **arrays)

@@ -42,7 +42,7 @@ class Held:
             return {**found, **own} if own else found
         if isinstance(found, tuple | list):
             return type(found)([self._light(x, i, k) for k, x in enumerate(found)]) if self._plain(found) else found
-        return self._light(found, i)
+        return bytes(found) if isinstance(found, bytearray | memoryview) else self._light(found, i)
 
     def _plain(self, found: Any) -> bool:
         return type(found) in (tuple, list) and any(map(is_picture, found))

@@ -210,6 +210,8 @@ def normal(
     Raises:
         DataError: a picture of floats without a range.
     """
+    if not all(image.size):
+        raise DataError("it has no pixels")
     top = _declared_top(image) if top is None else top
     done = set()
     if image.format in ("GIF", "WEBP", "PNG", "TIFF", "MPO") and getattr(image, "is_animated", False):

@@ -50,7 +50,7 @@ def are_items(source: Any) -> bool:
     part = _first(item[0] if isinstance(item, tuple | list) and item else item for item in source)
     if first is None:
         return bool(source)
-    if is_picture(part) or isinstance(part, Mapping | Tensor | np.ndarray):
+    if is_picture(part) or isinstance(part, Mapping | Tensor | np.ndarray | bytes | bytearray):
         return True
     pair = isinstance(first, tuple) or (isinstance(first, list) and not _even(first))
     return _is_path(first) or (pair and np.ndim(_array(part)) > 0)
@@ -144,7 +144,7 @@ def read(
         apart = {split: y for split, (_, y) in memory.labelled(splits, labels).items()}
     first, notes = every["train"][0], []
     names: Sequence[str] = ()
-    if isinstance(first, Mapping):
+    if isinstance(first, Mapping) and not _are_contents(every["train"]):
         first = _typical(every["train"])
         x, y = _keys(first, labels, image)
         if x is None:
@@ -166,6 +166,11 @@ def read(
     if labels is not False:
         parts = {s: part if apart[s] is None else replace(part, y=apart[s]) for s, part in parts.items()}
     return _read(parts, names, options, pictured, arrays).noted(*notes)
+
+
+def _are_contents(found: Sequence[Any]) -> bool:
+    """Whether mappings are the contents of picture files, ``{"bytes": ..., "path": ...}``, not items with keys."""
+    return all(set(item) <= {"bytes", "path"} for item in found) and contents.are_pictures(found)
 
 
 def fetched(dataset: Any, split: str = "train") -> list[Any]:

@@ -106,9 +106,16 @@ class _Names:
                 self.known.append({name: list(found.values()) for name, found in known.items()})
 
     def find(self, text: str) -> list[Item]:
-        """The pictures of a name, by the most specific kind of name that has any."""
+        """The pictures of a name, by the most specific kind of name that has any.
+
+        A path may begin with folders above that of the pictures, as one of another computer does.
+        """
         name = _norm(text)
-        return next((known[name] for known in self.known if name in known), [])
+        while True:
+            found = next((known[name] for known in self.known if name in known), [])
+            if found or "/" not in name:
+                return found
+            name = name.split("/", 1)[1]
 
 
 def _norm(name: str) -> str:

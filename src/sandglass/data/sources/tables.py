@@ -25,6 +25,7 @@ from sandglass.runs import frames
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 
 _LARGEST = 2**33  # cells
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _TAIL = 1.5  # skewness of a log-normal with standard deviation 0.44; a normal distribution has 0, an exponential one 2
 
 _MADE = "types of columns"  # an attribute of a DataFrame: the types that reading chose, which need not come back
@@ -55,8 +56,9 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     try:
         first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-        if first.shape[1] == 1 and ";" in first.iloc[0, 0]:
-            options["sep"], notes = ";", (f"{name} is separated by semicolons",)
+        other = next((sep for sep in _SEPARATORS if first.shape[1] == 1 and sep in first.iloc[0, 0]), None)
+        if other is not None:
+            options["sep"], notes = other, (f"{name} is separated by {_SEPARATORS[other]}",)
             first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         header = [str(v) for v in first.iloc[0]]
         filled = [v for v in header if v.strip() not in cells.MISSING]
@@ -73,6 +75,8 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
         frame = frame.assign(**codes) if codes else frame
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not a table in UTF-8 ({error.reason}); save it as UTF-8.") from error
     except (ValueError, OSError) as error:
         raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
     if not isinstance(frame.index, pandas.RangeIndex):
