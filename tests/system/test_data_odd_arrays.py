@@ -6,6 +6,7 @@ import collections
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,33 @@ class Labelled:
 
     def __getitem__(self, i: Any) -> Labelled:
         return Labelled(self.values[i])
+
+
+@dataclass
+class Item:
+    """An example with a class."""
+
+    image: Any
+    label: int
+
+
+class Styled:
+    """What has columns but no rows, like a styled table of pandas."""
+
+    columns = ("a",)
+
+
+class Long:
+    """A dataset of a length that cannot be."""
+
+    def __init__(self, length: Any) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length  # type: ignore[no-any-return]
+
+    def __getitem__(self, i: int) -> Any:
+        return X[0]
 
 
 class Endless(IterableDataset):  # type: ignore[type-arg]
@@ -125,6 +153,7 @@ READ: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "contents as the hub has them": (lambda: [{"bytes": content(i), "path": None} for i in range(9)], (1, 6, 5)),
     "splits of columns": (lambda: {"train": {"image": [*map(content, range(9))], "label": [0, 1, 2] * 3}}, (1, 6, 5)),
     "a deque": (lambda: collections.deque(X), (1, 6, 5)),
+    "an empty split of a dataset": (lambda: {"train": [(x, 1) for x in X], "test": Long(0)}, (1, 6, 5)),
     "Keras's pairs": (lambda: ((X, np.arange(12)[:, None] % 3), (X[:5], np.arange(5)[:, None] % 3)), (1, 6, 5)),
 }  # fmt: skip
 
@@ -172,6 +201,18 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "fractions": (lambda: [[Fraction(1, 3), 2]] * 9, r"x.astype\(float\)"),
     "open files": (lambda: [io.BytesIO(b"x")] * 9, "open each file first"),
     "one column": (lambda: [1.0, 2.0, 3.0], r"x\[:, None\]"),
+    "data classes": (lambda: [Item(X[0], 1)] * 9, r"vars\(item\)"),
+    "sets in cells": (lambda: pd.DataFrame({"a": [{1, 2}] * 9}), "column 'a' holds values of type set.*drop"),
+    "objects in cells": (lambda: pd.DataFrame({"a": [object()] * 9}), "column 'a' holds values of type object"),
+    "functions in cells": (lambda: pd.DataFrame({"a": [len] * 9}), "column 'a' holds values of type builtin"),
+    "tensors in cells": (lambda: pd.DataFrame({"a": [*torch.rand(9, 3)]}), "column 'a' holds values of type Tensor"),
+    "tables in cells": (lambda: pd.DataFrame({"a": [pd.DataFrame()] * 9}), "column 'a' holds values of type DataFrame"),
+    "a styled table": (Styled, "A Styled is not a table; give its DataFrame"),
+    "columns of a table": (lambda: {"age": [1, 2], "kind": ["x", "y"]}, r"For a table give pandas.DataFrame\(\{'age'"),
+    "a negative length": (lambda: Long(-1), "length of the dataset cannot be read: ValueError"),
+    "half an example": (lambda: Long(2.5), "length of the dataset cannot be read: TypeError"),
+    "an endless length": (lambda: Long(10**30), "length of the dataset cannot be read: OverflowError"),
+    "boxes as labels": (lambda: [(x, {"boxes": [[1, 2]], "labels": [0]}) for x in X], "'boxes', 'labels', which is no"),
     "a split of None": (lambda: {"train": X, "test": None}, "The split 'test' is None"),
     "the content of one file": (lambda: content(0), r"as a list, \[content, ...\]"),
     "a mapping in a split": (lambda: {"train": {"a": 1, "b": 2}}, "dict with the keys 'a', 'b' cannot be read"),

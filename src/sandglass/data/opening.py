@@ -95,6 +95,8 @@ class Reading:
             NotFoundError, DataError, ConfigError, MissingPackageError: as :func:`sandglass.load_data`.
         """
         known = Transform.from_dict(self.transform) if isinstance(self.transform, Mapping) else self.transform
+        if known is not None and not isinstance(known, Transform):
+            raise ConfigError(f"transform is that of a trained model, transform_of(run), not a {type(known).__name__}.")
         size, span = _parse_size(self.size), images.check_range(self.value_range)
         _check(self)
         if known is not None and (size, self.fit, self.channels, span) != (None, None, None, None):

@@ -101,6 +101,8 @@ def _instead(array: np.ndarray[Any, Any], name: str) -> str:
             return f"give the pictures in it as a list: list({name})"
         if all(hasattr(v, "__float__") for v in some):
             return f"convert them: {name}.astype(float)"
+        if all(hasattr(v, "__dataclass_fields__") for v in some):
+            return "give mappings: [vars(item) for item in data]"
         if any(hasattr(v, "read") for v in some):
             return "open each file first, such as with PIL.Image.open"
     return _INSTEAD.get(array.dtype.kind, "give a pandas DataFrame for texts")

@@ -366,6 +366,8 @@ def is_content(data: bytes) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if type(error).__name__ == "UnidentifiedImageError":

@@ -138,6 +138,7 @@ def read(
     Raises:
         DataError: items that cannot be read; the message names their keys.
     """
+    splits = {split: pair for split, pair in splits.items() if split == "train" or len(pair[0])}
     every = {split: fetched(dataset, split) for split, (dataset, _) in splits.items()}
     apart = {split: y for split, (_, y) in splits.items()}
     if labels is not None and not isinstance(labels, str | bool):
@@ -340,6 +341,11 @@ def _pairs(found: Sequence[Any], labels: bool) -> Columns:
     if isinstance(x[0], Mapping):
         raise DataError(f"The items are tuples of mappings; give the mappings alone. Their keys: {cells.listed(x[0])}.")
     second = _first(item[1] for item in found) if len(found[0]) > 1 else None
+    if labels and isinstance(second, Mapping):
+        raise DataError(
+            f"The second part of the items is a mapping with the keys {cells.listed(second)}, which is no class; give "
+            "(x, class), or leave the labels out: labels=False."
+        )
     if is_picture(second) or np.ndim(_array(second)) > 1:
         raise DataError(
             "The items are pairs of pictures; give the first of each as the data, and the second as its companion: "

@@ -69,7 +69,11 @@ def name_splits(source: Mapping[str, Any]) -> Pairs:
     pairs: Pairs = {}
     for key, value in source.items():
         if str(key) not in SPLITS:
-            raise DataError(f"'{key}' is not a split; name them train, validation and test.")
+            table = all(hasattr(x, "__len__") and not isinstance(x, tuple) for x in source.values())
+            way = (
+                f" For a table give pandas.DataFrame({{'{key}': ..., ...}})." if table and isinstance(key, str) else ""
+            )
+            raise DataError(f"'{key}' is not a split; name them train, validation and test.{way}")
         if value is None:
             raise DataError(f"The split '{key}' is None; leave it out.")
         pairs[SPLITS[str(key)]] = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
@@ -99,12 +103,26 @@ def _examples(x: Any, image: str | None) -> Any:
     if isinstance(x, type):
         raise DataError(_way(x))
     if items.are_items(x):
+        _check_length(x)
         return x
     if isinstance(x, list | tuple):
         return arrays.plain(x)
     if hasattr(x, "__array__"):
         return arrays.checked(np.asarray(x))
     raise DataError(_way(x))
+
+
+def _check_length(dataset: Any) -> None:
+    """Refuses a dataset whose length is not a number.
+
+    Raises:
+        DataError: it is none, or its code fails.
+    """
+    try:
+        len(dataset)
+    except Exception as error:  # the code of the dataset may raise anything
+        reason = " ".join(str(error).split())
+        raise DataError(f"The length of the dataset cannot be read: {type(error).__name__}: {reason}.") from error
 
 
 def _way(source: Any) -> str:

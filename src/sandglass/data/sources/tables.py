@@ -126,8 +126,15 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def as_frame(source: Any) -> Any:
-    """A table as a pandas DataFrame; Arrow and Polars tables are converted."""
-    return source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
+    """A table as a pandas DataFrame; Arrow and Polars tables are converted.
+
+    Raises:
+        DataError: it has columns and is no table.
+    """
+    frame = source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
+    if not hasattr(frame, "iloc"):
+        raise DataError(f"A {type(source).__name__} is not a table; give its DataFrame.")
+    return frame
 
 
 def check_header(frame: Any) -> None:
