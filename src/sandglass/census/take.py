@@ -96,7 +96,7 @@ def inspect(
     if flat and labels is None:
         return _rows(source, name or "rows")
     if hasattr(source, "columns") and not isinstance(source, Dataset):
-        return _table(lambda: (source, ()), name or "table", labels, each, options)
+        return _table(lambda: (tables.as_frame(source), ()), name or "table", labels, each, options)
     return _loaded(source, labels, name, each, options)
 
 
