@@ -212,7 +212,7 @@ def _has_no_text(value: Any) -> bool:
     """Whether a cell is a collection or an object that has no text of its own, so that it is no category."""
     if isinstance(value, str | int | float):
         return False
-    kind = type(value)
+    kind: Any = type(value)
     plain = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
     return (
         plain
