@@ -194,7 +194,8 @@ class Opened:
             raise ConfigError(
                 "value_range is for pictures in files and arrays; rows, tables and known datasets have none."
             )
-        layouts = [*(form.layout for form in raw.forms.values()), *(getattr(t, "layout", "") for t in every)]
+        layouts = [form.layout for form in raw.forms.values()]
+        layouts += [getattr(b.transform, "layout", "") for b in besides.values()]
         if asked.channels_at is not None and all(len(layout) != 4 for layout in layouts):
             raise ConfigError("channels_at is for arrays of four dimensions; leave it out.")
         splits = {
