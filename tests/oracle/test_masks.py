@@ -16,7 +16,7 @@ from helpers import fit, fresh, rows
 from sandglass import registry, rng
 from sandglass.core import Batch, Clock, Model, Spec
 from sandglass.data.dataset import Dataset, Split
-from sandglass.data.load import fingerprint
+from sandglass.data.fingerprint import fingerprint
 from sandglass.data.loading import Loader, in_order
 from sandglass.data.transform import ArrayTransform
 from sandglass.distributions.conditional import Network

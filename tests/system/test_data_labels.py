@@ -239,7 +239,7 @@ def test_lists_beside_the_classes(tmp_path: Path) -> None:
         ({"labels": "broken.jsonl"}, DataError, "broken.jsonl is not a file of JSON lines"),
         ({"labels": "list.jsonl"}, DataError, "must have a JSON object in each line"),
         ({"labels": "notes.txt"}, DataError, "notes.txt cannot be read for labels"),
-        ({"labels": "real.csv:v"}, DataError, "not whole numbers"),
+        ({"labels": "real.csv:v"}, DataError, r"column 'v' of real.csv are not whole numbers, such as .*labels=False"),
         ({"labels": np.arange(N)}, ConfigError, "not an array"),
         ({"labels": "x" * 300}, NotFoundError, "There is no file 'x"),
         ({"labels": "x" * 5000 + ":kind"}, NotFoundError, "There is no file 'x"),
@@ -309,12 +309,62 @@ def test_a_pattern_on_the_command_line(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_an_archive_takes_its_labels_from_a_table_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = flat(tmp_path / "p")
-    csv(folder / "m.csv", ["file,kind", *(f"{n},{k}" for n, k in zip(NAMES, CATS, strict=True))])
-    shutil.make_archive(str(tmp_path / "p"), "zip", folder)
+    shutil.make_archive(str(tmp_path / "p"), "zip", flat(tmp_path / "p"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SandglassError, match=r"m\.csv"):
         whole(tmp_path / "p.zip", labels="m.csv")
-    shutil.copy(folder / "m.csv", tmp_path)
+    csv(tmp_path / "m.csv", ["file,kind", *(f"{n},{k}" for n, k in zip(NAMES, CATS, strict=True))])
     data = whole(tmp_path / "p.zip", labels="m.csv")
     assert kinds(data) == CATS and load_data(**data.source).fingerprint == data.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+@pytest.mark.parametrize(
+    ("file", "pictures", "label"),
+    [
+        ("m.csv", "{}", "m.csv:kind"),
+        ("metadata.jsonl", "{}", "metadata.jsonl"),
+        ("data/metadata.csv", "data/{}", "metadata.csv"),
+        ("data/metadata.csv", "data/train/{}", "metadata.csv"),
+        ("train/metadata.csv", "train/{}", "metadata.csv:kind"),
+        ("labels.parquet", "images/{}", "labels.parquet:kind"),
+    ],
+)
+def test_an_archive_or_a_folder_holds_its_table(
+    tmp_path: Path, kind: str, file: str, pictures: str, label: str
+) -> None:
+    folder = flat(tmp_path / "p", lambda i: pictures.format(f"{i:03}.png"))
+    table = pd.DataFrame({"file_name": NAMES, "kind": CATS})
+    (folder / file).parent.mkdir(exist_ok=True)
+    if file.endswith(".jsonl"):
+        table.to_json(folder / file, orient="records", lines=True)
+    elif file.endswith(".parquet"):
+        table.to_parquet(folder / file)
+    else:
+        table.to_csv(folder / file, index=False)
+    archive = Path(shutil.make_archive(str(tmp_path / "packed"), kind, folder))
+    read = {place: whole(place, labels=label) for place in (folder, archive)}
+    assert kinds(read[folder]) == kinds(read[archive]) == CATS
+    assert read[folder].fingerprint == read[archive].fingerprint
+    assert load_data(**read[archive].source).fingerprint == read[archive].fingerprint
+    assert "unpacked: 20 pictures and 1 table" in read[archive].notes[0]
+    if not file.endswith(".parquet"):
+        for place in (folder, archive):
+            assert f"not read: {Path(file).name}; " in " ".join(whole(place).notes)
+
+
+def test_numbers_of_each_picture_are_not_classes(tmp_path: Path) -> None:
+    names = [f"{i:03}.png" for i in range(60)]
+    folder = flat(tmp_path / "p", count=60)
+    pd.DataFrame({"file": names, "age": range(60), "code": [f"x{i}" for i in range(60)]}).to_csv(folder / "m.csv")
+    x = np.zeros((60, 8, 8), np.uint8)
+    options: list[tuple[object, dict]] = [(folder, {"labels": "m.csv:age"}), (folder, {"labels": "m.csv:code"})]
+    options += [(folder, {"labels_from_names": "{label}.png"}), (x, {"labels": np.arange(60)})]
+    for source, option in options:
+        with pytest.raises(DataError, match=r"60 different labels for 60 examples, such as .*labels=False") as caught:
+            whole(source, **option)
+        assert "\n" not in str(caught.value)
+    assert kinds(whole(folder, labels="m.csv:age", classes=list(map(str, range(60))))), "classes of a model are known"
+    one = flat(tmp_path / "q", lambda i: f"{i}/a.png", count=60)
+    assert any("60 different labels" in note for note in whole(one).notes), "class folders are only noted"
+    assert not whole(flat(tmp_path / "r", lambda i: f"{i % 30}/{i}.png", count=60)).notes

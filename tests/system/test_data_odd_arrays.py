@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import io
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 import sandglass
 from sandglass.data.load import load_data
-from sandglass.errors import DataError, SandglassError
+from sandglass.errors import DataError, NotFoundError, SandglassError
 from sandglass.registry import build
 
 RNG = np.random.default_rng(0)
@@ -40,6 +45,33 @@ class Labelled:
         return Labelled(self.values[i])
 
 
+@dataclass
+class Item:
+    """An example with a class."""
+
+    image: Any
+    label: int
+
+
+class Styled:
+    """What has columns but no rows, like a styled table of pandas."""
+
+    columns = ("a",)
+
+
+class Long:
+    """A dataset of a length that cannot be."""
+
+    def __init__(self, length: Any) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length  # type: ignore[no-any-return]
+
+    def __getitem__(self, i: int) -> Any:
+        return X[0]
+
+
 class Endless(IterableDataset):  # type: ignore[type-arg]
     def __iter__(self) -> Iterator[Any]:
         return iter(torch.from_numpy(X))
@@ -56,6 +88,28 @@ def masked(x: Any) -> Any:
 
 def fields() -> Any:
     return np.array([(1, 2.0), (3, 4.0)], dtype=[("a", "i4"), ("b", "f8")])
+
+
+def content(seed: int) -> bytes:
+    """The content of a picture file."""
+    buffer = io.BytesIO()
+    Image.fromarray((255 * X[seed]).astype(np.uint8)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def nested() -> Any:
+    """A tensor of examples of unequal length."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is a prototype, PyTorch says
+        return torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(3, 3)])
+
+
+def boxed(values: list[Any]) -> Any:
+    """An array of objects."""
+    found = np.empty(len(values), object)
+    for i, value in enumerate(values):
+        found[i] = value
+    return found
 
 
 READ: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
@@ -92,6 +146,14 @@ READ: dict[str, tuple[Callable[[], Any], tuple[int, ...]]] = {
     "a bfloat16 tensor": (lambda: torch.from_numpy(X).bfloat16(), (1, 6, 5)),
     "a tensor of views": (lambda: torch.from_numpy(X).movedim(0, -1).movedim(-1, 0), (1, 6, 5)),
     "a dataset of tensors": (lambda: TensorDataset(torch.from_numpy(X), torch.arange(12) % 2), (1, 6, 5)),
+    "rounding errors around 0 and 1": (lambda: np.where(X > 0.5, 1 + 1e-7, -1e-8), (1, 6, 5)),
+    "contents of files": (lambda: [content(i) for i in range(9)], (1, 6, 5)),
+    "contents in a bytearray": (lambda: [bytearray(content(i)) for i in range(9)], (1, 6, 5)),
+    "contents with labels": (lambda: [(content(i), i % 2) for i in range(9)], (1, 6, 5)),
+    "contents as the hub has them": (lambda: [{"bytes": content(i), "path": None} for i in range(9)], (1, 6, 5)),
+    "splits of columns": (lambda: {"train": {"image": [*map(content, range(9))], "label": [0, 1, 2] * 3}}, (1, 6, 5)),
+    "a deque": (lambda: collections.deque(X), (1, 6, 5)),
+    "an empty split of a dataset": (lambda: {"train": [(x, 1) for x in X], "test": Long(0)}, (1, 6, 5)),
     "Keras's pairs": (lambda: ((X, np.arange(12)[:, None] % 3), (X[:5], np.arange(5)[:, None] % 3)), (1, 6, 5)),
 }  # fmt: skip
 
@@ -130,6 +192,34 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a loader": (lambda: DataLoader(TensorDataset(torch.from_numpy(X))), r"loader\.dataset"),
     "a loader of unknown length": (lambda: DataLoader(Endless()), r"list\(loader\.dataset\)"),
     "a set": (lambda: {1.0, 2.0}, "cannot be read|list"),
+    "a nested tensor": (nested, "to_padded_tensor"),
+    "fields of several values": (lambda: np.zeros(9, [("a", "f4", (3,)), ("b", "i4")]), "the field 'a' of several"),
+    "durations": (lambda: np.arange(9).astype("m8[s]")[:, None], r"numpy.timedelta64\(1, 's'\)"),
+    "an array of arrays": (lambda: boxed([*X]), r"numpy.stack\(list\(x\)\)"),
+    "a series of arrays": (lambda: pd.Series([*X]), r"numpy.stack\(list\(x\)\)"),
+    "an array of pictures": (lambda: boxed([Image.new("L", (5, 6))] * 9), r"as a list: list\(x\)"),
+    "fractions": (lambda: [[Fraction(1, 3), 2]] * 9, r"x.astype\(float\)"),
+    "open files": (lambda: [io.BytesIO(b"x")] * 9, "open each file first"),
+    "one column": (lambda: [1.0, 2.0, 3.0], r"x\[:, None\]"),
+    "data classes": (lambda: [Item(X[0], 1)] * 9, r"vars\(item\)"),
+    "sets in cells": (lambda: pd.DataFrame({"a": [{1, 2}] * 9}), "column 'a' holds values of type set.*drop"),
+    "objects in cells": (lambda: pd.DataFrame({"a": [object()] * 9}), "column 'a' holds values of type object"),
+    "functions in cells": (lambda: pd.DataFrame({"a": [len] * 9}), "column 'a' holds values of type builtin"),
+    "tensors in cells": (lambda: pd.DataFrame({"a": [*torch.rand(9, 3)]}), "column 'a' holds values of type Tensor"),
+    "tables in cells": (lambda: pd.DataFrame({"a": [pd.DataFrame()] * 9}), "column 'a' holds values of type DataFrame"),
+    "a styled table": (Styled, "A Styled is not a table; give its DataFrame"),
+    "columns of a table": (lambda: {"age": [1, 2], "kind": ["x", "y"]}, r"For a table give pandas.DataFrame\(\{'age'"),
+    "a negative length": (lambda: Long(-1), "length of the dataset cannot be read: ValueError"),
+    "half an example": (lambda: Long(2.5), "length of the dataset cannot be read: TypeError"),
+    "an endless length": (lambda: Long(10**30), "length of the dataset cannot be read: OverflowError"),
+    "boxes as labels": (lambda: [(x, {"boxes": [[1, 2]], "labels": [0]}) for x in X], "'boxes', 'labels', which is no"),
+    "a split of None": (lambda: {"train": X, "test": None}, "The split 'test' is None"),
+    "the content of one file": (lambda: content(0), r"as a list, \[content, ...\]"),
+    "a mapping in a split": (lambda: {"train": {"a": 1, "b": 2}}, "dict with the keys 'a', 'b' cannot be read"),
+    "values of a dictionary": (lambda: {1: X}.values(), r"has no order.*list\(\.\.\.\)"),
+    "a class": (lambda: np.ndarray, "ndarray is a class"),
+    "pictures without pixels": (lambda: [Image.new("L", (0, 5))] * 3, "picture 0: it has no pixels"),
+    "nothing at all": (lambda: None, "A NoneType cannot be read"),
     "a function": (lambda: len, "cannot be read"),
     "one Pillow picture": (lambda: Image.new("L", (5, 6)), r"\[picture\]"),
     "a tuple of three": (lambda: (X, X, X), r"\(x, y\)"),
@@ -163,6 +253,18 @@ def test_what_cannot_be_read_is_refused_in_a_line_with_a_way(name: str) -> None:
         sandglass.inspect(make())
     except SandglassError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("https://example.com/x.zip", "is an address; download it"),
+        ("pictures/*.png", "in Python a list of files"),
+    ],
+)
+def test_a_name_of_another_kind_is_named(name: str, says: str) -> None:
+    with pytest.raises(NotFoundError, match=says):
+        load_data(name)
 
 
 def test_masked_values_of_rows_are_missing() -> None:

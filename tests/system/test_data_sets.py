@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from sandglass.data.load import fingerprint, load_data
+from sandglass.data.fingerprint import fingerprint
+from sandglass.data.load import load_data
 from sandglass.data.transform import ImageTransform
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import entry, names

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 
@@ -62,6 +64,21 @@ def test_wrong_classes_are_refused(model: GenerativeModel, data: tuple[np.ndarra
         plain.sample(3, y=["low"] * 3)
     with pytest.raises(CapabilityError, match="needs source"):
         GenerativeModel("pix2pix").fit(x, y)
+
+
+@pytest.mark.parametrize(
+    ("y", "says"),
+    [
+        (np.random.default_rng(0).normal(size=90), "90 different values for 90 examples, which are not classes"),
+        (np.where(np.arange(90) % 9 == 0, np.nan, 1), "10 of the 90 classes in y are missing, the first is number 0"),
+        (pd.array([1, None] * 45, dtype="Int64"), "45 of the 90 classes in y are missing, the first is number 1"),
+        ([None] * 90, "90 of the 90 classes in y are missing"),
+        (np.array(["a", 1] * 45, dtype=object), "several types"),
+    ],
+)
+def test_what_is_no_class_is_refused(y: Any, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        GenerativeModel("cvae", epochs=1).fit(np.zeros((90, 3)), y)
 
 
 def test_classes_are_kept(model: GenerativeModel, data: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 import sandglass
 from helpers import Cli
 from sandglass.comparing.page import heading
+from sandglass.data.sources import images, tables
 from sandglass.errors import DataError, NotFoundError
 from sandglass.metrics.compared import Ranking
 from sandglass.runs.result import Result
@@ -222,3 +223,21 @@ def test_scores_in_order_have_the_classes_of_a_table(cli: Cli, tmp_path: Path) -
     shutil.move(old, tmp_path / "new")
     code, _, err = cli("score", "run", "--data", "new", "-o", "scores.csv")
     assert code == 0 and len(Path("scores.csv").read_text().splitlines()) == 41, err
+
+
+@pytest.mark.parametrize("words", ["evaluate --metrics mse", "encode -o out.csv", "score -o out.csv"])
+@pytest.mark.parametrize("other", [False, True])
+@pytest.mark.parametrize("kind", ["table", "pictures"])
+def test_data_is_read_once(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, other: bool, kind: str
+) -> None:
+    make = table_of if kind == "table" else folder_of
+    assert cli("train", "vae", "--data", make(tmp_path / "a.csv"), *SMALL, "--epochs", "1", "--out", "run")[0] == 0
+    read: list[Path] = []
+    module, name = (tables, "read_file") if kind == "table" else (images, "load")
+    load = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda path, *rest: read.append(path) or load(path, *rest))
+    place = make(tmp_path / "b.csv", seed=1) if other else tmp_path / "a.csv"
+    code, _, err = cli(words.split()[0], "run", "--data", place, *words.split()[1:])
+    assert code == 0 and ("is not the data" in err) == other, err
+    assert len(read) == len(set(read)) == (1 if kind == "table" else 40)

@@ -31,6 +31,10 @@ COLUMNS: dict[str, pd.Series] = {
     "category": pd.Series(WORDS, dtype="category"),
     "category of numbers": pd.Series(R.choice([10, 2, 30], N), dtype="category"),
     "ordered": pd.Series(pd.Categorical(R.choice(["S", "M", "L"], N), ["S", "M", "L"], ordered=True)),
+    "unused": pd.Series(pd.Categorical(WORDS, ["Wien", "Ulm", "Bern", "Graz"])),
+    "unused numbers": pd.Series(pd.Categorical(R.choice([1, 2], N), [3, 2, 1, -7])),
+    "unused floats": pd.Series(pd.Categorical(R.choice([0.5, 2], N), [3, 2, 0.5])),
+    "unused booleans": pd.Series(pd.Categorical(R.random(N) < 0.5, [True, False])),
     "datetime64[us]": pd.Series(DAYS).astype("datetime64[us]"),
     "zone": pd.Series(DAYS).dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin"),
     "offset": pd.Series(DAYS).dt.tz_localize("+03:00"),
@@ -78,6 +82,26 @@ def test_a_stored_type_is_checked(bad: object) -> None:
     column = {"name": "a", "kind": "numeric", "mean": 0.0, "scale": 1.0, "dtype": "float64", "pandas": bad}
     with pytest.raises(ConfigError, match="damaged"):
         Transform.from_dict({"kind": "table", "columns": [column], "frame": True})
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_declared_kinds_leave_a_category_as_it_was(ordered: bool) -> None:
+    sizes = pd.Series(pd.Categorical(R.choice(["S", "M"], N), ["S", "M", "L"], ordered=ordered))
+    for types in ({"x": "categorical"}, {"x": ["S", "M", "L"]}):
+        found = back(whole(pd.DataFrame({"x": sizes, "y": R.normal(size=N)}), types=types))
+        assert found["x"].dtype == sizes.dtype and found["x"].tolist() == sizes.tolist()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"known": "ab"}, {"known": ["a"]}, {"known": ["b", "a", "b"]}, {"known": ["a", "b", 3]}, {"ordered": "yes"},
+     {"known": ["a", "b", "c"], "pandas": "string"}, {"dtype": "int64", "known": ["a", "b", "1"]}],
+)  # fmt: skip
+def test_stored_categories_are_checked(bad: dict[str, object]) -> None:
+    column = {"name": "x", "kind": "categorical", "categories": ["a", "b"], "dtype": "str", "pandas": "category"}
+    Transform.from_dict({"kind": "table", "columns": [column | {"known": ["b", "c", "a"]}], "frame": True})
+    with pytest.raises(ConfigError, match="damaged"):
+        Transform.from_dict({"kind": "table", "columns": [column | bad], "frame": True})
 
 
 def test_a_zone_that_is_not_known_stays_utc() -> None:

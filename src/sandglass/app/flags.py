@@ -11,7 +11,6 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -22,6 +21,7 @@ from sandglass.app.words import OWN, SWITCHES, Words
 from sandglass.engine.options import STAGE_OPTIONS
 from sandglass.errors import ConfigError
 from sandglass.registry import AUTO, Option
+from sandglass.runs.storage import is_there
 
 
 class Flags:
@@ -299,7 +299,7 @@ def model_name(words: Words, layers: Sequence[Config]) -> str:
     """
     named = [layer["model"]["name"] for layer in layers if layer.get("model", {}).get("name")]
     name = words.model or (named[-1] if named else DEFAULT_MODEL)
-    if name not in registry.names("model") and (name in registry.names("dataset") or Path(name).exists()):
+    if name not in registry.names("model") and (name in registry.names("dataset") or is_there(name)):
         raise ConfigError(f"'{name}' is not a model. To train on it: sandglass train --data {name}")
     registry.entry("model", name)
     return name

@@ -79,7 +79,7 @@ def look_at(content: Any, value_range: tuple[float, float] | None = None) -> tup
             mode, kind = header.mode, header.format or ""
         image, remarks = images.load(content, value_range)
         return _look(image, remarks, mode, kind, os.stat(content).st_size)
-    image, remarks = images.normal(content, value_range=value_range)
+    image, remarks = images.normal_object(content, value_range)
     return _look(image, remarks, content.mode, "", 0)
 
 

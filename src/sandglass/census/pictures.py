@@ -275,7 +275,7 @@ def _sheet(seen: Seen, key: str, title: str, chosen: Sequence[int]) -> Sheet | N
 
 def _tile(content: Any) -> npt.NDArray[np.uint8]:
     """A thumbnail on a transparent square; small pictures are enlarged by a whole factor."""
-    image, _ = images.normal(content) if hasattr(content, "convert") else images.load(content)
+    image, _ = images.normal_object(content) if hasattr(content, "convert") else images.load(content)
     image, _ = framing.to_channels(image, 3, (255, 255, 255))
     module, longest = images.pillow(), max(image.size)
     scale = TILE // longest if longest <= TILE else TILE / longest

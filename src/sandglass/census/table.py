@@ -173,6 +173,8 @@ def _gap(value: Any) -> bool:
         return value is None or bool(value != value)
     except TypeError:  # pandas.NA has no truth value
         return True
+    except (ValueError, RuntimeError):  # an array, a tensor or a table
+        return False
 
 
 def _number(text: str) -> float | None:

@@ -24,6 +24,7 @@ from sandglass.data.reading import is_folder
 from sandglass.data.sources import archives, axes, images, items, labelling, numpy_files, tables
 from sandglass.data.sources.arrays import plain
 from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.runs import storage
 from sandglass.runs.finding import Finding
 
 Span = tuple[float, float] | None
@@ -95,7 +96,7 @@ def inspect(
     if flat and labels is None:
         return _rows(source, name or "rows")
     if hasattr(source, "columns") and not isinstance(source, Dataset):
-        return _table(lambda: (source, ()), name or "table", labels, each, options)
+        return _table(lambda: (tables.as_frame(source), ()), name or "table", labels, each, options)
     return _loaded(source, labels, name, each, options)
 
 
@@ -103,7 +104,7 @@ def _path(source: Any) -> Path | None:
     """The path of a source; None for Python objects and registered datasets."""
     if not isinstance(source, str | os.PathLike):
         return None
-    path = Path(source).expanduser()
+    path = storage.place_of(source)
     return path.resolve() if path.exists() and not _known(source) else None
 
 

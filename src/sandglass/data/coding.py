@@ -3,7 +3,7 @@
 A column is a mapping of plain values, as :class:`~sandglass.data.transform.TableTransform` stores it: ``name``,
 ``kind``, ``dtype`` (restored by decoding) and the keys that :data:`KEYS` lists for its kind. Optional keys are
 ``decimals``, the number of decimal places, and ``unsigned``, True if no number is negative, both of which decoded
-values respect; and ``pandas``, the type of the column in its DataFrame.
+values respect; and ``pandas``, the type of the column in its DataFrame, with ``known`` and ``ordered`` for a category.
 """
 
 from __future__ import annotations
@@ -53,12 +53,14 @@ def plausible(column: Column) -> bool:
         False
     """
     kind = column.get("kind", "")
-    optional = {"decimals", "unsigned", "pandas"} & set(column)
+    optional = {"decimals", "unsigned", "pandas", "known", "ordered"} & set(column)
     if KEYS.get(kind) is None or set(column) != KEYS[kind] | {"name", "kind", "dtype"} | optional:
         return False
     good = isinstance(column["name"], str) and column["dtype"] in DTYPES
     if "pandas" in column:
         good &= dtypes.fits(column, column["pandas"])
+    if {"known", "ordered"} & optional:
+        good &= column.get("pandas") == "category" and type(column.get("ordered", True)) is bool
     if "unsigned" in column:
         good &= kind == "numeric" and column["unsigned"] is True
     if "decimals" in column:
@@ -67,6 +69,8 @@ def plausible(column: Column) -> bool:
     if "categories" in column:
         texts = column["categories"]
         good &= isinstance(texts, list | tuple) and len(texts) > 0 and all(isinstance(t, str) for t in texts)
+    if "known" in column:
+        good = good and dtypes.are_known(column, column["known"])
     if "shape" in column:
         shape = column["shape"]
         good &= isinstance(shape, list | tuple) and len(shape) in (1, 2)

@@ -18,6 +18,7 @@ from sandglass.data.sources.framing import HALVES
 from sandglass.data.sources.raw import Raw
 from sandglass.data.transform import Transform
 from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.runs.storage import is_there, place_of
 
 RESERVED = ("x", "labels", "damaged")
 """Names that companions cannot have: the example, its class, and the corrupted copy used in training."""
@@ -132,7 +133,7 @@ def attach(raw: Raw, wanted: Wanted) -> tuple[Raw, dict[str, Any] | None]:
         except NotFoundError as error:
             raise NotFoundError(f"The companion '{name}': {error}") from error
         except DataError as error:
-            raise DataError(f"The companion '{name}': {error}") from error
+            raise DataError(f"The companion '{name}': {error}{matching.for_one(error, 'given', name)}") from error
         again[name] = place
         whole = whole and place is not None
     return raw, {name: place for name, place in again.items() if place != ""} if whole else None
@@ -141,7 +142,10 @@ def attach(raw: Raw, wanted: Wanted) -> tuple[Raw, dict[str, Any] | None]:
 def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
     """Attaches one companion and returns its location; an empty string if the source implies it."""
     known = (wanted.known or {}).get(name)
+    where, options = matching.with_options(where)
     columns = matching.columns(raw, where)
+    if options and (columns or wanted.home is not None or derived.is_derived(where)):
+        raise ConfigError(f"The companion '{name}' is no array, so it has no {next(iter(options))} of its own.")
     if derived.is_derived(where) and not columns:
         return _derive(raw, name, where, known)
     own = known.alone() if known is not None else None
@@ -150,7 +154,7 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
         return matching.from_columns(raw, name, columns, matching.flags(gone, raw)), columns
     path = isinstance(where, str | os.PathLike)
     if path and reading.is_path(where):
-        place = Path(where).expanduser()
+        place = place_of(where)
         if not place.exists():
             raise NotFoundError(f"there is no file or folder '{images.shown(place)}'.")
         where = place.resolve()
@@ -167,12 +171,13 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
             )
         return matching.by_name(raw, name, wanted, other, own), "" if isinstance(where, Home) else str(where)
     again = str(where) if isinstance(where, Path) else where if path else None
-    return matching.by_position(raw, name, where, wanted, own, gone), again
+    again = again if again is None or not options else {"source": again, **matching.plain(options)}
+    return matching.by_position(raw, name, where, wanted, own, gone, options), again
 
 
 def _derive(raw: Raw, name: str, where: str, known: Transform | None) -> tuple[Raw, str]:
     """Attaches a companion that is derived from the example."""
-    if "=" not in where and Path(where).exists():
+    if "=" not in where and is_there(where):
         raise DataError(
             f"'{where}' is ambiguous: a derivation, and a file or folder here; "
             f"write './{where}' for the file or folder, '{where}=' for the derivation."

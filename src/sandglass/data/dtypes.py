@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sandglass.data.cells import Array
+from sandglass.data.cells import Array, text
 from sandglass.runs.frames import pandas
 
 _INTEGERS = re.compile(r"u?int(8|16|32|64)", re.IGNORECASE)
@@ -17,8 +17,11 @@ _TIMES = re.compile(r"datetime64\[(s|ms|us|ns)(?:, ([\w/+:-]+))?\]")
 _USUAL = ("int64", "float64")  # what decoding gives anyway
 
 
-def remembered(column: Mapping[str, Any], dtype: Any) -> dict[str, str]:
+def remembered(column: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """A fitted column with the pandas type of its cells, if decoding is to restore it.
+
+    Of a category also ``known``, its categories if they are others than those of the column (unused ones, another
+    order), and ``ordered`` if that does not follow from the kind of the column.
 
     Args:
         column: as :func:`sandglass.data.fitting.fit_column` returns it.
@@ -29,7 +32,29 @@ def remembered(column: Mapping[str, Any], dtype: Any) -> dict[str, str]:
         'Int64'
     """
     name = str(dtype)
-    return {**column, "pandas": name} if name not in _USUAL and fits(column, name) else dict(column)
+    if name in _USUAL or not fits(column, name):
+        return dict(column)
+    found = {**column, "pandas": name}
+    if name == "category" and hasattr(dtype, "categories"):
+        texts = [text(value, column["dtype"]) for value in dtype.categories.tolist()]
+        if texts != list(column["categories"]) and are_known(column, texts):
+            back = _cells(column, texts)
+            found |= {"known": texts} if back.tolist() == dtype.categories.tolist() else {}
+        found |= {"ordered": dtype.ordered} if dtype.ordered != (column["kind"] == "ordinal") else {}
+    return found
+
+
+def are_known(column: Mapping[str, Any], texts: Any) -> bool:
+    """Whether a list can have the categories of a column's pandas type; it may come from an untrusted file."""
+    if column.get("pandas", "category") != "category" or not isinstance(texts, list | tuple):
+        return False
+    if not all(isinstance(value, str) for value in texts) or len(set(texts)) != len(texts):
+        return False
+    try:
+        _cells(column, texts)
+    except (ValueError, OverflowError):
+        return False
+    return set(column["categories"]) <= set(texts)
 
 
 def fits(column: Mapping[str, Any], name: Any) -> bool:
@@ -71,10 +96,15 @@ def restored(column: Mapping[str, Any], values: Any) -> Any:
 
 
 def _category(column: Mapping[str, Any], values: Any) -> Any:
-    texts = np.array(column["categories"], dtype=object)
-    known: Array = texts == "True" if column["dtype"] == "bool" else texts
-    known = known.astype(column["dtype"]) if column["dtype"] in ("int64", "float64") else known
-    return pandas().Categorical(values, categories=known, ordered=column["kind"] == "ordinal")
+    known = _cells(column, column.get("known", column["categories"]))
+    return pandas().Categorical(values, categories=known, ordered=column.get("ordered", column["kind"] == "ordinal"))
+
+
+def _cells(column: Mapping[str, Any], categories: Any) -> Array:
+    """The values of categories, which are stored as strings."""
+    texts = np.array(categories, dtype=object)
+    values: Array = texts == "True" if column["dtype"] == "bool" else texts
+    return values.astype(column["dtype"]) if column["dtype"] in ("int64", "float64") else values
 
 
 def _times(values: Any, unit: str, zone: str | None) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from sandglass.data import cells
 from sandglass.data.cells import Array
 from sandglass.data.coding import DECIMALS
+from sandglass.data.sources import contents
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
 
@@ -185,6 +186,15 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
     kind = getattr(dtype, "kind", "O")
     if kind in "mc" or str(dtype).startswith("period"):
         raise DataError(f"column '{name}' holds {dtype} values; turn it into numbers or {leave_out(name)}.")
+    odd = next((v for v in found if isinstance(v, Mapping)), None)
+    if odd is not None:
+        files = f"files that are no pictures, such as {contents.file_name(odd)}" if "bytes" in odd else "mappings"
+        raise DataError(f"column '{name}' holds {files}; make columns of their values, or {leave_out(name)}.")
+    if (odd := next((v for v in found if _has_no_text(v)), None)) is not None:
+        raise DataError(
+            f"column '{name}' holds values of type {type(odd).__name__}; make numbers, texts or lists of them, or "
+            f"{leave_out(name)}."
+        )
     if all(isinstance(v, np.ndarray | list | tuple) for v in found):
         return "sequence", None
     if all(isinstance(v, bool | np.bool_) for v in found):
@@ -196,6 +206,21 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
     if gaps and all(isinstance(v, str) and is_number(v) and not PADDED.match(v) for v in found):
         return "numeric", None  # numbers read as strings because a "?" is among them
     return "categorical", None
+
+
+def _has_no_text(value: Any) -> bool:
+    """Whether a cell is a collection or an object that has no text of its own, so that it is no category."""
+    if isinstance(value, str | int | float):
+        return False
+    kind: Any = type(value)
+    plain = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
+    return (
+        plain
+        or callable(value)
+        or isinstance(value, set | frozenset)
+        or hasattr(value, "columns")
+        or (hasattr(value, "detach") and hasattr(value, "shape"))
+    )
 
 
 def _categories(

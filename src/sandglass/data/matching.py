@@ -14,11 +14,18 @@ from torch import Tensor
 
 from sandglass.data import cells, reading
 from sandglass.data.rows import take
-from sandglass.data.sources import archives, arrays, folders, images, layouts
+from sandglass.data.sources import archives, arrays, axes, folders, images, layouts
 from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import SPLITS, Part, Raw
 from sandglass.data.transform import ImageTransform, TableTransform, Transform
-from sandglass.errors import DataError
+from sandglass.errors import ConfigError, DataError
+from sandglass.registry import nearest
+from sandglass.runs.storage import is_there
+
+OPTIONS = ("channels_at", "value_range")
+"""Options that a companion or an unpaired set of arrays may have of its own."""
+
+_BYTE = 255
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Wanted:
         given: sources of companions by name: a path, an array, columns, a derivation, or another :class:`Home`.
         absent: ``(N,)`` booleans by name, True where an example lacks the companion.
         home: location of the examples, None if they are not picture files.
-        options: options for pictures: ``size``, ``fit``, ``value_range``, ``on_bad``.
+        options: options for pictures: ``size``, ``fit``, ``value_range``, ``on_bad``; and ``channels_at`` for arrays.
         cache: whether to cache decoded pictures on disk.
         known: the transforms of a trained model's companions, by name; None without a model.
     """
@@ -85,7 +92,8 @@ def by_name(raw: Raw, name: str, wanted: Wanted, other: Home, known: Transform |
         )
     if known is not None and not isinstance(known, ImageTransform):
         raise DataError(f"the model reads rows or arrays of shape {known.spec().shape}; got pictures.")
-    options = dict(wanted.options) | ({"size": None, "fit": None, "value_range": None} if known is not None else {})
+    options = {k: v for k, v in wanted.options.items() if k != "channels_at"}
+    options |= ({"size": None, "fit": None, "value_range": None} if known is not None else {})  # fmt: skip
     read = folders.read_items(
         {"train": list(items.values())},
         **options,
@@ -144,8 +152,50 @@ def _stem(key: str) -> str:
     return os.path.splitext(key)[0]
 
 
-def by_position(raw: Raw, name: str, where: Any, wanted: Wanted, known: Transform | None, gone: Any) -> Raw:
-    """Attaches an array, a table or another source with as many rows, in the same order as the examples."""
+def with_options(where: Any) -> tuple[Any, dict[str, Any]]:
+    """A source, and the options of its own: ``{"source": x, "channels_at": "first", "value_range": (0, 4095)}``.
+
+    Raises:
+        ConfigError: an unknown option, or a wrong value of one.
+    """
+    if not isinstance(where, Mapping) or hasattr(where, "columns") or "source" not in where:
+        return where, {}
+    own = {key: value for key, value in where.items() if key != "source"}
+    if strange := [str(key) for key in own if key not in OPTIONS]:
+        raise ConfigError(
+            f"'{strange[0]}' is no option of a companion or unpaired set.{nearest(strange[0], [*OPTIONS])} "
+            f"They are: {', '.join(OPTIONS)}."
+        )
+    axes.check_axis(own.get("channels_at"))
+    span = images.check_range(own.get("value_range"))
+    return where["source"], own | ({} if span is None else {"value_range": span})
+
+
+def for_one(error: DataError, option: str, name: str) -> str:
+    """How to give one companion or unpaired set the option that an error asks for; empty if it asks for none."""
+    asked = next((key for key in OPTIONS if f"{key}=" in str(error)), None)
+    return f" For this one alone: {option}={{'{name}': {{'source': ..., '{asked}': ...}}}}." if asked else ""
+
+
+def plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of :func:`with_options` as plain values."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
+
+
+def by_position(
+    raw: Raw, name: str, where: Any, wanted: Wanted, known: Transform | None, gone: Any, own: Mapping[str, Any]
+) -> Raw:
+    """Attaches an array, a table or another source with as many rows, in the same order as the examples.
+
+    Args:
+        raw: the examples.
+        name: name of the companion.
+        where: its source.
+        wanted: options.
+        known: its transform in a trained model, or None.
+        gone: which examples lack it.
+        own: options of its own, see :func:`with_options`.
+    """
     absent, pieces = flags(gone, raw), _pieces(where)
     if pieces is not None:
         pieces, absent = _without_gaps(pieces, absent)
@@ -153,15 +203,40 @@ def by_position(raw: Raw, name: str, where: Any, wanted: Wanted, known: Transfor
     rows = pieces is not None and any(np.ndim(x) == 2 for x in pieces.values())
     fixed = rows or known is not None
     options = {"size": None, "fit": None} if fixed else {k: wanted.options.get(k) for k in ("size", "fit")}
-    pictured = {k: v for k, v in wanted.options.items() if k == "on_bad" or (k == "value_range" and known is None)}
-    read = reading.read(where, False, {**options, "channels": None, "transform": known}, pictured)[2]
-    sizes, own = ({s: len(p) for s, p in r.parts.items()} for r in (read, raw))
-    if sizes != own:
-        raise DataError(f"it has {_counted(sizes)} rows for {_counted(own)} examples; give one for each, in order.")
+    read = _read(where, {**options, "channels": None, "transform": known}, wanted, own)
+    sizes, counts = ({s: len(p) for s, p in r.parts.items()} for r in (read, raw))
+    if sizes != counts:
+        raise DataError(f"it has {_counted(sizes)} rows for {_counted(counts)} examples; give one for each, in order.")
     parts = {s: _with(part, name, read.parts[s].x, absent[s]) for s, part in raw.parts.items()}
     forms = {**raw.forms, **({name: read.forms[""]} if "" in read.forms else {})}
     raw = replace(raw, parts=parts, given={**raw.given, name: read.transform}, forms=forms)
     return raw.noted(*(f"companion '{name}': {note}" for note in read.notes))
+
+
+def _read(where: Any, options: dict[str, Any], wanted: Wanted, own: Mapping[str, Any]) -> Raw:
+    """A companion with its own options, else with those of the examples where it needs them.
+
+    ``channels_at`` is needed if its shape has two readings, ``value_range`` if its values would be real numbers or are
+    of more than 8 bits.
+    """
+    known = options["transform"] is not None
+    shared = {k: v for k, v in wanted.options.items() if k in OPTIONS and v is not None and k not in own}
+    span, axis = None if known else shared.get("value_range"), shared.get("channels_at")
+    pictured = {"on_bad": wanted.options["on_bad"], "value_range": own.get("value_range", span)}
+    asked = {k: v for k, v in own.items() if not (known and k == "value_range")}
+    try:
+        read = reading.read(where, False, options, pictured, arrays=asked)[2]
+    except DataError:
+        if axis is None:
+            raise
+        asked["channels_at"] = axis
+        read = reading.read(where, False, options, pictured, arrays=asked)[2]
+    form, found = read.forms.get(""), read.transform
+    pictures = form is not None and form.layout not in ("", "ND")
+    deep = found is None or (isinstance(found, ImageTransform) and (found.white or 0) > _BYTE)
+    if span is not None and pictures and deep:
+        read = reading.read(where, False, options, pictured, arrays={**asked, "value_range": span})[2]
+    return read
 
 
 def _pieces(where: Any) -> dict[str, Any] | None:
@@ -214,7 +289,7 @@ def columns(raw: Raw, where: Any) -> list[str]:
     lacking = [n for n in names if n not in frame.columns]
     if not lacking:
         return names
-    if isinstance(where, str) and (len(lacking) == len(names) or (reading.is_path(where) and Path(where).exists())):
+    if isinstance(where, str) and (len(lacking) == len(names) or (reading.is_path(where) and is_there(where))):
         return []
     raise DataError(f"the table has no column '{lacking[0]}'. It has: {cells.listed(frame.columns)}.")
 

@@ -13,6 +13,7 @@ from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Raw
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import names, resolve
+from sandglass.runs.storage import place_of
 
 
 def read(
@@ -46,7 +47,7 @@ def read(
     """
     if cache and not is_folder(source):
         raise ConfigError("cache keeps the decoded pictures of a folder or archive; leave it out for other sources.")
-    path = Path(source).expanduser() if is_path(source) else None
+    path = place_of(source) if is_path(source) else None
     if labels_from_names is not None and not is_folder(source):
         raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
     if image is not None and not _has_columns(source, path):
@@ -57,6 +58,13 @@ def read(
     if path is not None:
         if not path.exists():
             known = ", ".join(names("dataset"))
+            if "://" in str(source):
+                raise NotFoundError(f"'{source}' is an address; download it first, and give the file.")
+            if any(c in path.name for c in "*?["):
+                raise NotFoundError(
+                    f"There is no file '{images.shown(path)}'; give the folder, or in Python a list of files, "
+                    "sorted(glob.glob(...))."
+                )
             raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
@@ -87,7 +95,7 @@ def pictures_at(source: Any) -> Path | None:
     """The path of a source that is a folder, archive or picture, else None."""
     if not is_path(source):
         return None
-    path = Path(source).expanduser()
+    path = place_of(source)
     pictures = path.is_dir() or (path.is_file() and (archives.is_archive(path) or images.is_picture(path)))
     return path.resolve() if pictures else None
 
@@ -111,7 +119,7 @@ def is_folder(source: Any) -> bool:
     """Whether a source is a folder or an archive."""
     if not isinstance(source, str | os.PathLike) or _is_known(source):
         return False
-    path = Path(source).expanduser()
+    path = place_of(source)
     return path.is_dir() or (path.is_file() and archives.is_archive(path))
 
 
@@ -131,6 +139,12 @@ def _read_file(
     image: str | None,
 ) -> Raw:
     suffix = path.suffix.lower()
+    alone = suffix == ".npy" or images.is_picture(path)
+    if alone and isinstance(labels, str):
+        raise ConfigError(
+            f"{images.shown(path.name)} has no names that labels='{labels}' could be; give the labels as an array in "
+            "Python, or beside x in an .npz file, or put pictures into a folder."
+        )
     if suffix in (".npy", ".npz"):
         pairs = memory.labelled(numpy_files.read_numpy(path, labels), None if isinstance(labels, str) else labels)
         return memory.read_pairs(pairs, **options, **arrays)

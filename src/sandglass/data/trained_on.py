@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sandglass.data.companions import read_named
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
+from sandglass.data.opening import Opened, Reading, Splitting
 from sandglass.data.transform import Transform
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError, SandglassError
 from sandglass.runs.load import config_of
 from sandglass.runs.run import Run
 from sandglass.runs.specification import from_plain
+
+_SPLITTING = tuple(field.name for field in fields(Splitting))
+_FITTED = ("size", "fit", "channels", "value_range", "types")  # what a transform fixes
+_WHOLE = Splitting(validation=0.0, test=0.0)
 
 
 def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
@@ -37,15 +42,11 @@ def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
     source = run.config["data"].get("source") or {}
     if place is None and not source:
         raise DataError(f"The data of {run.path} was passed as a Python object; pass it again as data=...")
-    options = {k: v for k, v in source.items() if k != "source"} if source else reading_of(run)
-    if changes.get("given"):
-        given = (read_named("given", value) for value in (options.get("given"), changes["given"]))
-        changes["given"] = {name: where for named in given for name, where in named.items()}
-    options |= {k: v for k, v in changes.items() if v is not None}
+    options = _options(run, changes)
     try:
         return load_data(source["source"] if place is None else place, **options)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"The data options in {run.path / 'config.yaml'} are invalid: {error}.") from error
+        raise _invalid(run, error) from error
     except NotFoundError as error:
         if place is not None:
             raise
@@ -53,6 +54,21 @@ def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
             f"The data of {run.path} cannot be read where it was: {str(error).split(' Known datasets')[0]} "
             "If it moved, name its new place: --data PLACE (in Python, data=PLACE)."
         ) from error
+
+
+def _options(run: Run, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of :func:`load_data` that a run was trained with, and changes to them; None is no change."""
+    source = run.config["data"].get("source") or {}
+    options = {k: v for k, v in source.items() if k != "source"} if source else reading_of(run)
+    new = {k: v for k, v in changes.items() if v is not None}
+    if new.get("given"):
+        given = (read_named("given", value) for value in (options.get("given"), new["given"]))
+        new["given"] = {name: where for named in given for name, where in named.items()}
+    return options | new
+
+
+def _invalid(run: Run, error: Exception) -> ConfigError:
+    return ConfigError(f"The data options in {run.path / 'config.yaml'} are invalid: {error}.")
 
 
 @dataclass(frozen=True)
@@ -70,15 +86,17 @@ class Found:
     remark: str = ""
 
 
-def find_data(run: Run, data: Any = None, **changes: Any) -> Found:
+def find_data(run: Run, data: Any = None, *, in_order: bool = False, **changes: Any) -> Found:
     """A run's own data, wherever it is now, or other data, preprocessed like it.
 
-    A source is first read with the run's options. If its fingerprint is the run's, it is the run's data, with the same
-    splits; else it is read as new data, all of it in one split unless it has splits of its own.
+    A source is read with the run's transform and options. If its fingerprint is the run's, it is the run's data, with
+    the same splits; else it is new data, all of it in one split unless it has splits of its own. It is read again for
+    that only if the run has options that new data need not have, such as the labels.
 
     Args:
         run: the run.
         data: a :class:`~sandglass.data.dataset.Dataset`, or anything :func:`load_data` reads; by default the run's own.
+        in_order: whether a source is taken like new data in any case, all of it and in its own order.
         changes: options of :func:`load_data` for it, such as ``labels``; None for the run's.
 
     Raises:
@@ -89,16 +107,36 @@ def find_data(run: Run, data: Any = None, **changes: Any) -> Found:
         why = difference(found, run)
         changed = f"The data of {run.path} has changed since training: {why}."
         return Found(found, not why, changed if why and data is None else "")
+    given = {k: v for k, v in changes.items() if v is not None}
+    own = set(run.config["data"].get("source") or {}) - {"source", "name", "cache", *_FITTED, *_SPLITTING}
+    shared = own <= {"transform", "classes", *given} - {"given"}
+    opened: Opened | None = None
     try:
-        found = run_data(run, data, **changes)
+        opened, how = _opened(run, data, changes)
+        found = opened.split(how)
         why = difference(found, run)
         if not why:
+            found = opened.split(_WHOLE) if in_order else found
             return Found(replace(found, name=run.config["data"]["name"]), True)
     except SandglassError as error:
         why = str(error).removesuffix(".")
-    return Found(
-        new_data(reading_of(run), data, **changes), False, f"{_named(data)} is not the data of {run.path}: {why}."
-    )
+    remark = f"{_named(data)} is not the data of {run.path}: {why}."
+    new = opened.split(_WHOLE) if opened is not None and shared else new_data(reading_of(run), data, **changes)
+    return Found(new, False, remark)
+
+
+def _opened(run: Run, place: Any, changes: Mapping[str, Any]) -> tuple[Opened, Splitting]:
+    """A source, read with a run's transform and options, and how the run's data was split.
+
+    Raises:
+        NotFoundError, DataError, ConfigError: as :func:`load_data`.
+    """
+    options = {k: v for k, v in _options(run, changes).items() if k not in (*_FITTED, "name")} | reading_of(run)
+    how = {name: options.pop(name) for name in _SPLITTING if name in options}
+    try:
+        return Reading(**options).open(place), Splitting(**how)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _invalid(run, error) from error
 
 
 def own_data(run: Run, place: Any = None) -> Dataset:

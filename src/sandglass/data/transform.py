@@ -121,7 +121,7 @@ class ImageTransform(Transform):
 
     def picture(self, image: Any) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """A Pillow picture as ``(C, H, W)`` bytes from 0 to 255, with remarks on conversions."""
-        return self.normal(*images.normal(image, value_range=self.value_range))
+        return self.normal(*images.normal_object(image, self.value_range))
 
     def normal(self, image: Any, done: frozenset[str]) -> tuple[np.ndarray[Any, Any], frozenset[str]]:
         """As :meth:`picture`, for the result of :func:`sandglass.data.sources.images.load`."""

@@ -29,6 +29,8 @@ from sandglass.runs.lock import hold
 from sandglass.runs.run import Run, find_run
 from sandglass.schedules.weight import Weight, Weights
 
+_STEM = 160  # bytes of a folder's name before its number; a file system allows about 255
+
 
 def build(name: str, spec: Spec, *, seed: int | None = None, **options: Any) -> Model:
     """A model for this kind of data, with fresh weights; see :func:`sandglass.registry.build`.
@@ -257,8 +259,8 @@ def check_changes(model: Model, data: Dataset, training: Training) -> None:
 
 
 def next_folder(model: str, data: str, within: str = "runs") -> Path:
-    """The next free ``<model>-<data>-<number>`` in a folder."""
-    stem = re.sub(r"[^\w.-]+", "-", f"{model}-{data}").strip("-") or "run"
+    """The next free ``<model>-<data>-<number>`` in a folder; the name of the data is cut if it is long."""
+    stem = re.sub(r"[^\w.-]+", "-", f"{model}-{data}").encode()[:_STEM].decode(errors="ignore").strip("-") or "run"
     taken = [
         int(m[1]) for p in Path(within).glob(f"{stem}-*") if (m := re.fullmatch(rf"{re.escape(stem)}-(\d+)", p.name))
     ]

@@ -13,6 +13,8 @@ from sandglass.errors import ConfigError, DataError
 
 Array = np.ndarray[Any, Any]
 
+_MANY = 50  # classes that even few examples may have
+
 
 def conditional(name: str) -> bool:
     """Whether a model needs labels; False for an unknown model.
@@ -38,7 +40,7 @@ def numbered(name: str, y: Any, n: int, classes: Array | None = None) -> tuple[A
 
     Raises:
         ConfigError: there is no ``y``.
-        DataError: another number of classes, or one that is not known.
+        DataError: another number of classes, one that is missing or not known, or values that are no classes.
 
     Example:
         >>> numbered("cvae", ["b", "a", "b"], 3)
@@ -50,8 +52,23 @@ def numbered(name: str, y: Any, n: int, classes: Array | None = None) -> tuple[A
     given = np.full(n, given) if given.ndim == 0 and classes is not None else given
     if given.shape != (n,):
         raise DataError(f"y has the shape {given.shape}; it must have a class for each of {n:,} examples.")
+    missing = [_is_missing(value) for value in given.tolist()]
+    if any(missing):
+        raise DataError(
+            f"{sum(missing)} of the {n:,} classes in y are missing, the first is number {missing.index(True)}; leave "
+            "those examples out."
+        )
     if classes is None:
-        return np.unique(given, return_inverse=True)
+        try:
+            found, numbers = np.unique(given, return_inverse=True)
+        except TypeError as error:
+            raise DataError("y mixes classes of several types; give all as strings: [str(k) for k in y].") from error
+        if len(found) > max(_MANY, n / 2):
+            raise DataError(
+                f"y has {len(found):,} different values for {n:,} examples, which are not classes; give classes, "
+                "such as groups of the numbers (pandas.cut)."
+            )
+        return found, numbers
     if classes.dtype.kind in "US":
         given = given.astype(str)
     unknown = [str(k) for k in np.unique(given) if k not in classes]
@@ -60,6 +77,14 @@ def numbered(name: str, y: Any, n: int, classes: Array | None = None) -> tuple[A
         raise DataError(f"y has the class {unknown[0]}, which the model does not know; it knows {listed}.")
     order = classes.argsort()
     return classes, order[classes[order].searchsorted(given)]
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a class is None, NaN or pandas' NA."""
+    try:
+        return value is None or bool(value != value)
+    except TypeError:  # NA is neither true nor false
+        return True
 
 
 def as_tensor(numbers: Array) -> Tensor:

@@ -11,6 +11,7 @@ from sandglass.core import Model
 from sandglass.errors import MissingPackageError, NotFoundError
 from sandglass.runs.model_folder import load_model, read_model_config
 from sandglass.runs.run import Run, find_run
+from sandglass.runs.storage import is_there
 
 
 def load(source: str | Path | Run, *, device: str = "cpu", allow_nonfinite: bool = False, **parts: Any) -> Model:
@@ -56,9 +57,9 @@ def fetch(name: str) -> Path:
         MissingPackageError: huggingface_hub is not installed.
     """
     owner = name.split("/")[0]
-    if Path(name).exists():
+    if is_there(name):
         raise NotFoundError(f"{name} is neither a run (config.yaml) nor a model folder (config.json).")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or owner == "runs" or Path(owner).exists():
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name) or owner == "runs" or is_there(owner):
         raise NotFoundError(f"There is no folder {name}. `sandglass runs` lists all runs.")
     meant = Path("runs") / name.split("/")[-1]
     if meant.is_dir():

@@ -386,11 +386,12 @@ def find_run(source: str | Path) -> Path:
     Raises:
         NotFoundError: there are no runs.
     """
-    if str(source) == "latest" and not Path(source).exists():
+    place = storage.place_of(source)
+    if str(source) == "latest" and not place.exists():
         found = sorted(Path("runs").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
         if not found:
             raise NotFoundError(
                 "There is no run in the folder runs/ yet; create one with `sandglass train --recipe digits`."
             )
         return found[-1].parent
-    return Path(source)
+    return place

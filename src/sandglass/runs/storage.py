@@ -7,6 +7,7 @@ by a crash start with a dot, are never read, and are removed when the folder is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from sandglass import __version__
-from sandglass.errors import CheckpointError, SaveError
+from sandglass.errors import CheckpointError, DataError, NotFoundError, SaveError
 from sandglass.runs.plain import parse_json, read_bytes
 
 MANIFEST = "MANIFEST.json"
@@ -31,6 +32,35 @@ _LEFTOVER = re.compile(r"^\.(?P<name>.+)\.(?P<kind>tmp|old)-\d+$")
 
 Content = bytes | Callable[[Path], None]
 """The content of a file: bytes, or a function that writes it to a path."""
+_NAME = 80  # characters of a name that messages show
+
+
+def place_of(path: str | os.PathLike[str]) -> Path:
+    """The path that a person named, with ``~`` for the home folder; there need not be anything.
+
+    Raises:
+        NotFoundError: no file can have that name, as it is too long.
+        DataError: it cannot be looked at, as without permission.
+    """
+    place = Path(path)
+    with suppress(RuntimeError):  # no such user: a name that begins with ~
+        place = place.expanduser()
+    try:
+        place.exists()
+    except OSError as error:
+        name = ascii(os.fspath(path)[:_NAME])
+        if error.errno == errno.ENAMETOOLONG:
+            raise NotFoundError(f"There is no file or folder that begins with {name}: the name is too long.") from error
+        raise DataError(f"{name} cannot be read: {error.strerror}.") from error
+    return place
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file or folder of a name, which may be one that no file can have."""
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False
 
 
 def write_file(path: Path, data: bytes) -> None:

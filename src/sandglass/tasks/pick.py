@@ -11,6 +11,7 @@ from sandglass.data.dataset import Split
 from sandglass.data.trained_on import new_data
 from sandglass.errors import DataError, NotFoundError
 from sandglass.registry import nearest
+from sandglass.runs.storage import is_there
 from sandglass.tasks.trained import Source, Trained
 
 
@@ -30,7 +31,7 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
     """
     text = str(which)
     number = int(text) if text.isdecimal() and str(int(text)) == text else None  # 003 is a name
-    if number is None and Path(text).exists():
+    if number is None and is_there(text):
         found = new_data(trained.reading, text, labels=source.changes["labels"]).train
         if len(found) != 1:
             raise DataError(f"{text} has {len(found):,} examples; name a file with one.")

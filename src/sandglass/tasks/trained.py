@@ -22,7 +22,6 @@ from sandglass.errors import ConfigError
 from sandglass.runs.load import load
 from sandglass.runs.run import Run, find_run
 
-_PLACES = ("labels", "labels_from_names", "image", "given", "pairs", "drop")
 _CODES = 5000  # maximum examples for the layout of a latent space
 
 
@@ -103,7 +102,7 @@ class Source:
     ) -> None:
         self.data = data
         self._options = {"labels": labels, "labels_from_names": labels_from_names, "given": given}
-        self._found: Dataset | None = None
+        self._found: dict[bool, Dataset] = {}
 
     @property
     def options(self) -> dict[str, Any]:
@@ -120,18 +119,22 @@ class Source:
             "given": self._options["given"] or None,
         }
 
-    def read(self, trained: Trained) -> Dataset:
+    def read(self, trained: Trained, *, in_order: bool = False) -> Dataset:
         """The data of the option ``data``, or the run's own; read once.
+
+        Args:
+            trained: the model.
+            in_order: see :func:`~sandglass.data.trained_on.find_data`.
 
         Raises:
             ConfigError: there is no run, so no data.
             DataError: the data does not match the model.
         """
-        if self._found is None:
-            self._found = self._read(trained)
-        return self._found
+        if in_order not in self._found:
+            self._found[in_order] = self._read(trained, in_order)
+        return self._found[in_order]
 
-    def _read(self, trained: Trained) -> Dataset:
+    def _read(self, trained: Trained, in_order: bool) -> Dataset:
         if isinstance(self.data, Dataset):
             return self.data
         if self.data is None:
@@ -142,16 +145,10 @@ class Source:
             return trained.own
         if trained.run is None:
             return new_data(trained.reading, self.data, **self.changes)
-        found = find_data(trained.run, self.data, **self.changes)
+        found = find_data(trained.run, self.data, in_order=in_order, **self.changes)
         if found.remark:
             trained.notes.append(found.remark)
         return found.data
-
-    def _named(self, trained: Trained) -> dict[str, Any]:
-        """Where the run's own data has classes and companions; empty for other data."""
-        known = {} if trained.run is None else trained.run.config["data"]
-        own = bool(known) and self.read(trained).fingerprint == known["fingerprint"]
-        return {name: value for name, value in (known.get("source") or {}).items() if own and name in _PLACES}
 
     def examples(self, trained: Trained, split: str | None, default: str = "test", *, in_order: bool = False) -> Split:
         """The examples of one or all splits, preprocessed for the model; see :func:`sandglass.data.selecting.chosen`.
@@ -166,9 +163,8 @@ class Source:
         Raises:
             ConfigError: the model needs labels and the examples have none.
         """
-        if in_order and split is None and isinstance(self.data, str):
-            given = {name: value for name, value in self.changes.items() if value is not None}
-            found = joined(new_data(trained.reading, self.data, **{**self._named(trained), **given}).splits)
+        if in_order and split is None and self.data is not None:
+            found = joined(self.read(trained, in_order=True).splits)
         else:
             found = joined(chosen(self.read(trained), split, default))
         if "labels" in trained.model.conditions and found.y is None:

@@ -1,8 +1,8 @@
 """Unpacks archives of pictures into the cache, writing only regular files.
 
-Paths, owners and types declared in an archive are not trusted. A regular file with a picture's extension and a safe
-relative name is written below a new folder; other members are skipped and counted. So nothing can be written outside
-the folder, and nothing overwritten.
+Paths, owners and types declared in an archive are not trusted. A regular file with the extension of a picture, or of a
+table that may hold labels, and a safe relative name is written below a new folder; other members are skipped and
+counted. So nothing can be written outside the folder, and nothing overwritten.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from sandglass.data.sources import images
+from sandglass.data.sources.label_table import ENDINGS
 from sandglass.data.sources.layouts import ignored
 from sandglass.data.sources.members import CHUNK, Member, members
 from sandglass.errors import DataError, SaveError
@@ -39,9 +40,9 @@ LARGE, LARGE_RATIO = 2**30, 20
 
 _BLOCK = 4096  # the least disk space of a file, so that millions of empty files count
 _INDEX, _PICTURES = "index.json", "pictures"
-_TABLES = (".csv", ".tsv", ".npy", ".npz", ".parquet", ".feather")
+_DATA = (*ENDINGS, ".npy", ".npz")
 _SHOWN = 64 * 2**20  # bytes from which a progress bar is shown
-_FORMAT = 1
+_FORMAT = 2
 
 
 def is_archive(path: Path) -> bool:
@@ -66,7 +67,7 @@ def stem(path: Path) -> str:
 
 
 def unpack(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """Unpacks an archive's pictures into the cache; returns the folder, and notes on what was left out.
+    """Unpacks an archive's pictures and tables into the cache; returns the folder, and notes on what was left out.
 
     The folder is written atomically. It is reused unless the archive has changed or the folder was damaged.
 
@@ -134,9 +135,9 @@ def _unpack(path: Path, place: Path, mark: str) -> tuple[str, ...]:
         (temporary / _PICTURES).mkdir(parents=True)
         with _damage_named(path):
             files, left = _write(path, temporary / _PICTURES, total)
-        notes = (
-            f"{images.shown(path.name)} was unpacked: {len(files)} picture{'s' * (len(files) != 1)}{_left_out(left)}",
-        )
+        tables = sum(name.lower().endswith(ENDINGS) for name, _ in files)
+        counted = _count(len(files) - tables, "picture") + (f" and {_count(tables, 'table')}" if tables else "")
+        notes = (f"{images.shown(path.name)} was unpacked: {counted}{_left_out(left)}",)
         index = {"fingerprint": mark, "notes": notes, "files": files}
         (temporary / _INDEX).write_text(json.dumps(index))
         shutil.rmtree(place, ignore_errors=True)
@@ -155,17 +156,17 @@ def _judge(path: Path) -> int:
     """
     name, packed = images.shown(path.name), path.stat().st_size
     room, pictures = 0, 0
-    tables: list[str] = []
+    data: list[str] = []
     left: Counter[str] = Counter()
     with _damage_named(path):
         for member in members(path):
             target = _target(member)
             if isinstance(target, str):
                 left[target] += 1
-                if member.name.lower().endswith(_TABLES):
-                    tables.append(images.shown(member.name))
             else:
-                pictures += 1
+                pictures += images.is_picture(target[-1])
+            if member.name.lower().endswith(_DATA):
+                data.append(images.shown(member.name))
             if member.kind != "file":
                 continue
             room += max(member.size, _BLOCK)
@@ -177,13 +178,13 @@ def _judge(path: Path) -> int:
                 )
     if pictures:
         return room
-    if tables:
-        raise DataError(f"{name} holds no picture but {tables[0]}; unpack it and give that file.")
+    if data:
+        raise DataError(f"{name} holds no picture but {data[0]}; unpack it and give that file.")
     raise DataError(f"{name} holds no picture that can be taken out{_left_out(left)}; check what is in it.")
 
 
 def _write(path: Path, folder: Path, total: int) -> tuple[list[tuple[str, int]], Counter[str]]:
-    """Writes the pictures below a new folder; returns their names and sizes, and counts of skipped members."""
+    """Writes pictures and tables below a new folder; returns their names and sizes, and counts of skipped members."""
     files: list[tuple[str, int]] = []
     left: Counter[str] = Counter()
     with _bar(f"Unpacking {images.shown(path.name)}", total) as advance:
@@ -227,7 +228,7 @@ def _target(member: Member) -> tuple[str, ...] | str:
         return "names with backslashes or zeros"
     if any(map(ignored, parts)):
         return "hidden or system files"
-    if not parts or not images.is_picture(Path(parts[-1])):
+    if not parts or not (images.is_picture(parts[-1]) or parts[-1].lower().endswith(ENDINGS)):
         return "files without a picture's extension"
     encoded = [len(os.fsencode(p)) for p in parts]
     if max(encoded) > 255 or sum(encoded) + len(parts) > 1024:
@@ -268,6 +269,10 @@ def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(title, total=total)
         yield lambda done: progress.advance(task, done)
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
 
 
 def _left_out(left: Counter[str]) -> str:

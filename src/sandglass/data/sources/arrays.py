@@ -64,9 +64,7 @@ def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
     except (ValueError, TypeError) as error:
         raise DataError(f"{name} is not an array ({error}); all rows must have the same length.") from error
     if array.dtype.kind not in "buif":
-        raise DataError(
-            f"{name} holds {array.dtype} values, not numbers; {_INSTEAD.get(array.dtype.kind, _INSTEAD['O'])}."
-        )
+        raise DataError(f"{name} holds {array.dtype} values, not numbers; {_instead(array, name)}.")
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
@@ -74,8 +72,10 @@ def checked(x: Any, name: str = "x") -> Any:
     """The array or tensor, unless it is sparse.
 
     Raises:
-        DataError: it is sparse; the message says how to make it dense.
+        DataError: it is sparse or nested; the message says how to convert it.
     """
+    if isinstance(x, Tensor) and x.is_nested:
+        raise DataError(f"{name} is a nested tensor; pad it: {name}.to_padded_tensor(0.0).")
     if isinstance(x, Tensor) and x.layout != torch.strided:
         raise DataError(f"{name} is a sparse tensor; give it as a dense one: {name}.to_dense().")
     if hasattr(x, "toarray") and hasattr(x, "nnz"):
@@ -84,11 +84,28 @@ def checked(x: Any, name: str = "x") -> Any:
 
 
 _INSTEAD = {
-    "O": "give a pandas DataFrame for texts",
     "c": "give their real and imaginary parts as two channels or columns, or abs(x)",
     "V": "give the fields as a pandas DataFrame, pandas.DataFrame(x)",
     "M": "give a pandas DataFrame for dates",
+    "m": "divide them by a unit, such as numpy.timedelta64(1, 's')",
 }
+
+
+def _instead(array: np.ndarray[Any, Any], name: str) -> str:
+    """What to give in place of an array that does not hold numbers."""
+    if array.dtype.kind == "O" and array.size:
+        some = array.ravel()[:1000].tolist()
+        if all(isinstance(v, np.ndarray | Tensor) for v in some):
+            return f"stack the arrays in it: numpy.stack(list({name}))"
+        if all(hasattr(v, "getexif") for v in some):
+            return f"give the pictures in it as a list: list({name})"
+        if all(hasattr(v, "__float__") for v in some):
+            return f"convert them: {name}.astype(float)"
+        if all(hasattr(v, "__dataclass_fields__") for v in some):
+            return "give mappings: [vars(item) for item in data]"
+        if any(hasattr(v, "read") for v in some):
+            return "open each file first, such as with PIL.Image.open"
+    return _INSTEAD.get(array.dtype.kind, "give a pandas DataFrame for texts")
 
 
 def _unmasked(x: np.ma.MaskedArray[Any, Any], name: str) -> np.ndarray[Any, Any]:
@@ -166,7 +183,8 @@ def read_array(
     array = plain(x, name)
     if array.ndim < 2 or array.size == 0:
         raise DataError(
-            f"{name} has shape {array.shape}; give rows (N, D) or pictures (N, H, W) with at least one example."
+            f"{name} has shape {array.shape}; give rows (N, D) or pictures (N, H, W) with at least one example"
+            + (f", numbers as one column: {name}[:, None]." if array.ndim == 1 and array.size else ".")
         )
     finite(array, name, gaps=array.ndim == 2)
     seen = array[~np.isnan(array)] if array.ndim == 2 and array.dtype.kind == "f" else array
@@ -201,6 +219,7 @@ def read_array(
     return Reading(x, nature, form, (*notes, *remarks))
 
 
+_ROUNDED = 1e-6  # how far rounding errors of float32 take values out of [0, 1]
 _Nature = Literal["bytes", "unit", "binary", "real"]
 
 
@@ -209,6 +228,8 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
     kind = array.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
         return _own(array, np.uint8), "bytes", depth_used(int(low), int(high), 255)
+    if kind == "f" and -_ROUNDED <= low and high <= 1 + _ROUNDED and (low < 0 or high > 1):
+        array, low, high = np.clip(array, 0, 1), max(low, 0.0), min(high, 1.0)
     if kind == "f" and low >= 0 and high <= 1:
         used = f"values reach only {high:.4g} of 1; {depth.range_option(0, high)} uses all"
         return (*_unit(array), (used,) if 0 < high <= 0.5 else ())
@@ -218,11 +239,18 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
             f"{depth.range_option(0, 255 if high > 127 else high)}."
         )
     top = depth.whole_top(int(high)) if kind in "iu" and low >= 0 else high
+    option = depth.range_option(0 if 0 <= low else low, top)
     note = (
-        f"values from {low:.4g} to {high:.4g} lie outside [0, 1]: they are modelled as real numbers; as pictures with "
-        f"{depth.range_option(0 if 0 <= low else low, top)}"
+        f"values from {_shown(low)} to {_shown(high)} lie outside [0, 1]: they are modelled as real numbers; "
+        f"as pictures with {option}"
     )
     return _own(array, np.float64), "real", (note,)
+
+
+def _shown(value: float) -> str:
+    """A value in short, unless that rounds it to 0 or 1, which are inside the range."""
+    short = f"{value:.4g}"
+    return short if float(short) not in (0, 1) or value in (0, 1) else f"{value:.9g}"
 
 
 def _unit(array: np.ndarray[Any, Any]) -> tuple[Tensor, _Nature]:

@@ -60,6 +60,17 @@ class Decoded:
     seen: frozenset[tuple[int, int, bool]] = frozenset()
 
 
+@dataclass(frozen=True)
+class Later:
+    """A picture that is fetched only to be decoded, so that few are in memory at a time.
+
+    Args:
+        fetch: returns a Pillow picture or a path; may be called in any thread, and more than once.
+    """
+
+    fetch: Callable[[], Any]
+
+
 class Worker(Protocol):
     """Decodes batches of pictures."""
 
@@ -233,10 +244,11 @@ def ahead(f: Callable[[T], R], things: Iterable[T], crew: int) -> Iterator[R]:
 def load(content: Any, value_range: tuple[float, float] | None, half: str = "") -> tuple[Any, Any]:
     """The normalised picture, or half of it, with remarks; None and the reason if it cannot be read."""
     try:
+        content = fetched(content)
         if isinstance(content, str | Path):
             image, done = images.load(content, value_range)
         else:
-            image, done = images.normal(content, value_range=value_range)
+            image, done = images.normal_object(content, value_range)
         if half:
             image, remarks = framing.halved(image, half)
             done |= remarks
@@ -246,6 +258,23 @@ def load(content: Any, value_range: tuple[float, float] | None, half: str = "") 
         if isinstance(content, str | Path):
             reason = reason.removeprefix(images.shown(content) + ": ")
         return None, reason
+
+
+def fetched(content: Any) -> Any:
+    """A path or a Pillow picture; fetched, if it was left for later.
+
+    Raises:
+        DataError: it cannot be fetched.
+    """
+    if not isinstance(content, Later):
+        return content
+    try:
+        found = content.fetch()
+    except Exception as error:  # the code of the dataset may raise anything
+        raise DataError(f"cannot be fetched again: {type(error).__name__}: {' '.join(str(error).split())}") from error
+    if not (isinstance(found, str | Path) or hasattr(found, "getexif")):
+        raise DataError(f"was a picture at first, and then a {type(found).__name__}")
+    return found
 
 
 def workers() -> int:

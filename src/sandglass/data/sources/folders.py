@@ -370,11 +370,12 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
 
 def _probe(item: Item, half: str) -> tuple[tuple[int, int], bool] | None:
     try:
-        if isinstance(item.content, str | Path):
-            size, grey = images.probe(item.content)
+        content = decoding.fetched(item.content)
+        if isinstance(content, str | Path):
+            size, grey = images.probe(content)
         else:
-            width, height = images.normal(item.content)[0].size
-            size, grey = (height, width), images.is_grey(item.content)
+            width, height = images.normal_object(content)[0].size
+            size, grey = (height, width), images.is_grey(content)
     except DataError:
         return None
     size = framing.half_size(size, half)

@@ -175,6 +175,22 @@ def _load(path: str | os.PathLike[str], value_range: tuple[float, float] | None)
         return picture, done
 
 
+def normal_object(image: Image, value_range: tuple[float, float] | None = None) -> tuple[Image, frozenset[str]]:
+    """As :func:`normal`, for a picture that someone else opened, and that may be damaged or closed.
+
+    Raises:
+        DataError: as :func:`normal`, and if it cannot be decoded.
+    """
+    try:
+        top = _declared_top(image)  # not available after decoding
+        image.load()
+        return normal(image, top, value_range)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged body may raise anything in a decoder
+        raise DataError(_reason(error)) from error
+
+
 def normal(
     image: Image, top: int | None = None, value_range: tuple[float, float] | None = None
 ) -> tuple[Image, frozenset[str]]:
@@ -194,6 +210,8 @@ def normal(
     Raises:
         DataError: a picture of floats without a range.
     """
+    if not all(image.size):
+        raise DataError("it has no pixels")
     top = _declared_top(image) if top is None else top
     done = set()
     if image.format in ("GIF", "WEBP", "PNG", "TIFF", "MPO") and getattr(image, "is_animated", False):
@@ -348,6 +366,8 @@ def is_content(data: bytes) -> bool:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
     if isinstance(error, PermissionError):
         return "no permission to read it"
     if type(error).__name__ == "UnidentifiedImageError":

@@ -17,9 +17,9 @@ import numpy as np
 from torch import Tensor
 
 from sandglass.data import cells
-from sandglass.data.sources import folders, images, memory, saved
+from sandglass.data.sources import contents, folders, images, memory
+from sandglass.data.sources.contents import is_picture
 from sandglass.data.sources.label_table import LABELS
-from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import Pairs, Raw, name_classes
 from sandglass.errors import DataError
 from sandglass.registry import nearest
@@ -50,7 +50,7 @@ def are_items(source: Any) -> bool:
     part = _first(item[0] if isinstance(item, tuple | list) and item else item for item in source)
     if first is None:
         return bool(source)
-    if is_picture(part) or isinstance(part, Mapping | Tensor | np.ndarray):
+    if is_picture(part) or isinstance(part, Mapping | Tensor | np.ndarray | bytes | bytearray):
         return True
     pair = isinstance(first, tuple) or (isinstance(first, list) and not _even(first))
     return _is_path(first) or (pair and np.ndim(_array(part)) > 0)
@@ -71,9 +71,9 @@ def of_frame(frame: Any, image: str | None = None) -> list[Mapping[str, Any]] | 
 def _holds_pictures(column: Any) -> bool:
     present = column[column.notna()]
     first = _first(present)
-    if isinstance(first, bytes):
-        return any(isinstance(value, bytes) and images.is_content(value) for value in present)
-    return is_picture(first) or (isinstance(first, Mapping) and "bytes" in first)
+    if isinstance(first, bytes) or (isinstance(first, Mapping) and "bytes" in first):
+        return contents.are_pictures(present)
+    return is_picture(first)
 
 
 def of_columns(source: Mapping[Any, Any]) -> list[Mapping[str, Any]] | None:
@@ -138,13 +138,14 @@ def read(
     Raises:
         DataError: items that cannot be read; the message names their keys.
     """
+    splits = {split: pair for split, pair in splits.items() if split == "train" or len(pair[0])}
     every = {split: fetched(dataset, split) for split, (dataset, _) in splits.items()}
     apart = {split: y for split, (_, y) in splits.items()}
     if labels is not None and not isinstance(labels, str | bool):
         apart = {split: y for split, (_, y) in memory.labelled(splits, labels).items()}
     first, notes = every["train"][0], []
     names: Sequence[str] = ()
-    if isinstance(first, Mapping):
+    if isinstance(first, Mapping) and not _are_contents(every["train"]):
         first = _typical(every["train"])
         x, y = _keys(first, labels, image)
         if x is None:
@@ -168,16 +169,21 @@ def read(
     return _read(parts, names, options, pictured, arrays).noted(*notes)
 
 
+def _are_contents(found: Sequence[Any]) -> bool:
+    """Whether mappings are the contents of picture files, ``{"bytes": ..., "path": ...}``, not items with keys."""
+    return all(set(item) <= {"bytes", "path"} for item in found) and contents.are_pictures(found)
+
+
 def fetched(dataset: Any, split: str = "train") -> list[Any]:
     """The items of a map-style dataset.
 
     Raises:
         DataError: it is empty, an item is None, or its code fails.
     """
-    found = []
+    found, held = [], contents.Held(dataset)
     for i in range(len(dataset)):
         try:
-            found.append(dataset[i])
+            found.append(held.item(i))
         except Exception as error:  # the code of the dataset may raise anything
             reason = " ".join(str(error).split())
             raise DataError(f"Item {i} of '{split}' cannot be read: {type(error).__name__}: {reason}.") from error
@@ -188,11 +194,6 @@ def fetched(dataset: Any, split: str = "train") -> list[Any]:
     if len(kinds) > 1:
         raise DataError(f"Some items of '{split}' are mappings and others are not; give only one kind.")
     return found
-
-
-def is_picture(x: Any) -> bool:
-    """Whether an object is a Pillow picture."""
-    return hasattr(x, "convert") and hasattr(x, "getexif")
 
 
 def _read(
@@ -209,7 +210,13 @@ def _read(
     first = parts["train"].x[0]
     if is_picture(first) or isinstance(first, str | Path | bytes | Mapping):
         with tempfile.TemporaryDirectory(prefix="sandglass-") as place:
-            listed = {split: _of_pictures(part, split, Path(place)) for split, part in parts.items()}
+            listed = {
+                split: contents.listed(
+                    part.x, part.y or [None] * len(part.x), split, Path(place),
+                    ("picture {}" if split == "train" else f"{split} {{}}").format,
+                )
+                for split, part in parts.items()
+            }  # fmt: skip
             raw = folders.read_items(listed, **folders.for_pictures(options), **pictured)
     else:
         pairs: Pairs = {split: (memory.stack(part.x), part.y) for split, part in parts.items()}
@@ -234,20 +241,6 @@ def _known(y: Any, split: str, named: bool) -> list[Any] | None:
             f"{missing.index(True)}; remove those examples, or leave the labels out: labels=False."
         )
     return None if all(missing) else found
-
-
-def _of_pictures(part: Columns, split: str, place: Path) -> list[Item]:
-    """Items of pictures, paths, or the content of files, which is written below a folder."""
-    y = [None] * len(part.x) if part.y is None else part.y
-    listed = []
-    for i, (x, label) in enumerate(zip(part.x, y, strict=True)):
-        name = images.shown(x) if isinstance(x, str | Path) else f"{split} {i}" if split != "train" else f"picture {i}"
-        if isinstance(x, Mapping | bytes):
-            x = saved.written(place / f"{split}-{i}", {"bytes": x} if isinstance(x, bytes) else x, name)
-        elif not (is_picture(x) or isinstance(x, str | Path)):
-            raise DataError(f"Item {i} of '{split}' has a {type(x).__name__} where others have a picture.")
-        listed.append(Item(x, name, label))
-    return listed
 
 
 def _first(values: Iterable[Any]) -> Any:
@@ -321,6 +314,11 @@ def _columns(found: Sequence[Mapping[Any, Any]], x: str, y: str | None) -> Colum
 def _records(found: Sequence[Mapping[Any, Any]], first: Mapping[Any, Any]) -> list[dict[Any, Any]]:
     """Items that are the rows of a table."""
     odd = [key for key, value in first.items() if not isinstance(_class(value), _CELLS)]
+    if odd and isinstance(first[odd[0]], Mapping) and "bytes" in first[odd[0]]:
+        raise DataError(
+            f"'{odd[0]}' holds files that are no pictures, such as {contents.file_name(first[odd[0]])}; leave that key "
+            f"out, or name the key to model, image=... Their keys: {cells.listed(first)}."
+        )
     if odd:
         raise DataError(
             f"The items have no picture or array, and '{odd[0]}' holds a {type(first[odd[0]]).__name__}; name the key "
@@ -343,6 +341,11 @@ def _pairs(found: Sequence[Any], labels: bool) -> Columns:
     if isinstance(x[0], Mapping):
         raise DataError(f"The items are tuples of mappings; give the mappings alone. Their keys: {cells.listed(x[0])}.")
     second = _first(item[1] for item in found) if len(found[0]) > 1 else None
+    if labels and isinstance(second, Mapping):
+        raise DataError(
+            f"The second part of the items is a mapping with the keys {cells.listed(second)}, which is no class; give "
+            "(x, class), or leave the labels out: labels=False."
+        )
     if is_picture(second) or np.ndim(_array(second)) > 1:
         raise DataError(
             "The items are pairs of pictures; give the first of each as the data, and the second as its companion: "

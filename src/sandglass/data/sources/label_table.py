@@ -16,6 +16,7 @@ from sandglass.data import cells
 from sandglass.data.sources import tables
 from sandglass.data.sources.images import is_picture, shown
 from sandglass.data.sources.layouts import Item
+from sandglass.data.sources.raw import INSTEAD
 from sandglass.errors import DataError
 from sandglass.registry import nearest
 from sandglass.runs import frames
@@ -105,9 +106,16 @@ class _Names:
                 self.known.append({name: list(found.values()) for name, found in known.items()})
 
     def find(self, text: str) -> list[Item]:
-        """The pictures of a name, by the most specific kind of name that has any."""
+        """The pictures of a name, by the most specific kind of name that has any.
+
+        A path may begin with folders above that of the pictures, as one of another computer does.
+        """
         name = _norm(text)
-        return next((known[name] for known in self.known if name in known), [])
+        while True:
+            found = next((known[name] for known in self.known if name in known), [])
+            if found or "/" not in name:
+                return found
+            name = name.split("/", 1)[1]
 
 
 def _norm(name: str) -> str:
@@ -157,7 +165,7 @@ def _classes(column: Any, name: str) -> list[Any]:
     """Classes as integers or strings, None for an empty cell.
 
     Raises:
-        DataError: a cell is a list.
+        DataError: a cell is a list, or a number that is not whole.
     """
     found: list[Any] = []
     for value in cells.plain(column).tolist():
@@ -167,8 +175,10 @@ def _classes(column: Any, name: str) -> list[Any]:
             raise DataError(f"The {name} has a list or a mapping in a cell; name a column with one class per picture.")
         elif isinstance(value, bool) or not isinstance(value, int | float):
             found.append(str(value))
+        elif not float(value).is_integer():
+            raise DataError(f"The labels in {name} are not whole numbers, such as {value:.6g}; {INSTEAD}")
         else:
-            found.append(int(value) if float(value).is_integer() else value)
+            found.append(int(value))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,7 +168,7 @@ def from_names(items: Splits, pattern: str) -> Labelled:
 def from_file(items: Splits, labels: str, folder: Path) -> Labelled:
     """Classes from a column of a table with a row for each picture.
 
-    The file is looked for in the folder, in the folder of each split, and from the working folder.
+    The file is looked for in the folder, in the folder of each split, in those between, and from the working folder.
 
     Args:
         items: pictures of each split.
@@ -194,9 +194,10 @@ def _find(items: Splits, labels: str, folder: Path) -> tuple[list[tuple[Path, li
     for name, column in ((labels, None), *((labels[:i], labels[i + 1 :]) for i in cuts)):
         with suppress(ValueError):  # a null character
             name = os.path.expanduser(name)
-        if _is_file(path := folder / name):
-            return [(path, list(items))], column, _again(path, folder)
         roots = {split: _root(found) for split, found in items.items()}
+        for place in _above(folder, roots.values()):
+            if _is_file(path := place / name):
+                return [(path, list(items))], column, _again(path, folder)
         own = [(Path(root, name), [split]) for split, root in roots.items() if root and _is_file(Path(root, name))]
         if own:
             return own, column, name
@@ -225,10 +226,17 @@ def _again(path: Path, folder: Path) -> str:
 def beside(folder: Path, items: Splits) -> list[str]:
     """Names of tables among the pictures, such as ``metadata.csv``, that may hold their classes."""
     found: dict[str, None] = {}
-    for place in dict.fromkeys((os.path.join(folder, ""), *map(_root, items.values()))):
-        with suppress(OSError), os.scandir(place or folder) as entries:
+    roots = [root for root in map(_root, items.values()) if root]
+    for place in dict.fromkeys((*_above(folder, roots), *map(Path, roots))):
+        with suppress(OSError), os.scandir(place) as entries:
             found |= dict.fromkeys(sorted(e.name for e in entries if e.name.lower().endswith(_TEXTS) and e.is_file()))
     return [shown(name) for name in found if not ignored(name)]
+
+
+def _above(folder: Path, roots: Iterable[str]) -> list[Path]:
+    """The folder, and the folders in it that hold all splits, outermost first."""
+    places = [{p for p in Path(root).parents if p.is_relative_to(folder)} for root in roots if root]
+    return sorted({folder}.union(set.intersection(*places) if places else ()))
 
 
 def _root(items: Sequence[Item]) -> str:

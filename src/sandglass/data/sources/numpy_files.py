@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from sandglass.data.cells import listed
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import SPLITS, Pairs
 from sandglass.errors import DataError
+from sandglass.registry import nearest
 
 _X, _Y = ("x", "images", "data"), ("y", "labels", "targets")
 _LARGEST = 2**36
@@ -47,7 +49,11 @@ def read_numpy(path: Path, labels: Any) -> Pairs:
     if not found:
         raise DataError(f"{name} holds no array; save the examples as 'x'.")
     pairs = _named(found)
-    if isinstance(labels, str) and labels in found:
+    if isinstance(labels, str) and labels not in found:
+        raise DataError(
+            f"{name} has no array '{labels}' for labels.{nearest(labels, [*found])} It has: {listed(found)}."
+        )
+    if isinstance(labels, str):
         pairs = {"train": (pairs["train"][0], found[labels])}
     return pairs
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from sandglass.data.sources import arrays, items, tables
+from sandglass.data import cells
+from sandglass.data.sources import arrays, contents, items, tables
 from sandglass.data.sources.raw import SPLITS, Pairs
 from sandglass.errors import DataError
 from sandglass.runs import frames
@@ -68,7 +69,13 @@ def name_splits(source: Mapping[str, Any]) -> Pairs:
     pairs: Pairs = {}
     for key, value in source.items():
         if str(key) not in SPLITS:
-            raise DataError(f"'{key}' is not a split; name them train, validation and test.")
+            table = all(hasattr(x, "__len__") and not isinstance(x, tuple) for x in source.values())
+            way = (
+                f" For a table give pandas.DataFrame({{'{key}': ..., ...}})." if table and isinstance(key, str) else ""
+            )
+            raise DataError(f"'{key}' is not a split; name them train, validation and test.{way}")
+        if value is None:
+            raise DataError(f"The split '{key}' is None; leave it out.")
         pairs[SPLITS[str(key)]] = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
     if "train" not in pairs:
         raise DataError(f"The splits {', '.join(pairs) or '(none)'} do not include 'train'.")
@@ -78,16 +85,25 @@ def name_splits(source: Mapping[str, Any]) -> Pairs:
 def _examples(x: Any, image: str | None) -> Any:
     """The examples of one split."""
     if isinstance(x, np.ndarray) and x.dtype.names:
+        wide = next((name for name in x.dtype.names if x[name].ndim != 1), None)
+        if x.ndim != 1 or wide is not None:
+            where = f"the field '{wide}'" if wide is not None else "rows"
+            raise DataError(f"An array with named fields has {where} of several values; give an array of each field.")
         x = frames.pandas().DataFrame(x)
+    if isinstance(x, Mapping) and not hasattr(x, "columns") and (rows := items.of_columns(x)) is not None:
+        return rows
     if hasattr(x, "columns"):
         frame = tables.as_frame(x)
         rows = items.of_frame(frame, image)
         return frame if rows is None else rows
     if isinstance(x, Tensor | np.ndarray) or hasattr(x, "toarray"):
         return arrays.checked(x)
-    if items.is_picture(x):
+    if contents.is_picture(x):
         raise DataError("A single picture cannot be read; give a list of pictures, such as [picture].")
+    if isinstance(x, type):
+        raise DataError(_way(x))
     if items.are_items(x):
+        _check_length(x)
         return x
     if isinstance(x, list | tuple):
         return arrays.plain(x)
@@ -96,8 +112,25 @@ def _examples(x: Any, image: str | None) -> Any:
     raise DataError(_way(x))
 
 
+def _check_length(dataset: Any) -> None:
+    """Refuses a dataset whose length is not a number.
+
+    Raises:
+        DataError: it is none, or its code fails.
+    """
+    try:
+        len(dataset)
+    except Exception as error:  # the code of the dataset may raise anything
+        reason = " ".join(str(error).split())
+        raise DataError(f"The length of the dataset cannot be read: {type(error).__name__}: {reason}.") from error
+
+
 def _way(source: Any) -> str:
     """Says of an object that cannot be read what to give in its place."""
+    if isinstance(source, bytes | bytearray):
+        return "Bytes cannot be read; give a path, or the content of several picture files as a list, [content, ...]."
+    if isinstance(source, type):
+        return f"{source.__name__} is a class; give an object of it."
     name = type(source).__name__
     article = "An" if name[:1].lower() in "aeiou" else "A"
     if hasattr(source, "dataset") and hasattr(source, "batch_size"):
@@ -105,6 +138,13 @@ def _way(source: Any) -> str:
         return f"{article} {name} gives batches in an order of its own; give the dataset that it reads, {inner}."
     if hasattr(source, "__iter__") and not hasattr(source, "__len__"):
         return f"{article} {name} has no known length; give its examples as a list, list(...)."
+    if isinstance(source, Mapping):
+        return (
+            f"{article} {name} with the keys {cells.listed(source)} cannot be read; give columns by name, such as "
+            "{'image': [...], 'label': [...]}, or {'train': ..., 'test': ...}."
+        )
+    if hasattr(source, "__iter__") and not hasattr(source, "__getitem__"):
+        return f"{article} {name} has no order; give its examples as a list, list(...)."
     if hasattr(source, "__getitem__"):
         return f"{article} {name} has no length or no whole numbers as index; give a list, [data[i] for i in range(n)]."
     return f"{article} {name} cannot be read; give a name, a path, an array, a table or a dataset."

@@ -21,6 +21,11 @@ SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validat
 
 Pairs = dict[str, tuple[Any, Any]]
 """Examples and labels (or None) of each split."""
+_MANY = 50  # classes that even few examples may have
+INSTEAD = (
+    "give classes, such as groups of the numbers (pandas.cut), or leave the labels out: labels=False (--labels false)."
+)
+"""What to do with labels that are no classes."""
 _GAPS = "The labels of '{}' have missing values; remove those examples or leave the labels out."
 
 
@@ -132,6 +137,26 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
     return replace(raw, parts=parts, classes=tuple(known))
 
 
+def check_classes(raw: Raw, option: str) -> Raw:
+    """Refuses labels that are different for most examples, such as a measurement or a number of each example.
+
+    Args:
+        raw: the source.
+        option: the option that names its labels, as a person wrote it; empty for labels that it has by itself, such as
+            class folders, which are only noted.
+
+    Raises:
+        DataError: a named option has labels that are no classes.
+    """
+    total, count = sum(len(part) for part in raw.parts.values() if part.y is not None), len(raw.classes)
+    if count <= _MANY or count <= total / 2:
+        return raw
+    found = f"{count:,} different labels for {total:,} examples, such as {_some(raw.classes[:3])}"
+    if option:
+        raise DataError(f"{option} gives {found}, which are not classes; {INSTEAD}")
+    return raw.noted(f"{found}; if they are not classes: labels=False (--labels false)")
+
+
 def name_classes(raw: Raw, names: Sequence[str]) -> Raw:
     """A source whose classes are numbers, with the names of those numbers; without names it is unchanged.
 
@@ -175,8 +200,8 @@ def number_classes(labels: Mapping[str, Any]) -> tuple[dict[str, Tensor | None],
         return dict.fromkeys(labels), ()
     values = sorted({v for y in given.values() for v in y}, key=lambda v: (isinstance(v, str), v))
     total = sum(len(y) for y in given.values())
-    if len(values) > max(1000, total // 2) and len(values) > 50:
-        raise DataError(f"{len(values)} different labels for {total} examples are not classes; leave the labels out.")
+    if len(values) > max(1000, total // 2):
+        raise DataError(f"{len(values):,} different labels for {total:,} examples are not classes; {INSTEAD}")
     number = {v: i for i, v in enumerate(values)}
     numbered: dict[str, Tensor | None] = dict.fromkeys(labels)
     for split, y in given.items():
@@ -200,7 +225,8 @@ def _flat(y: Any, split: str) -> list[Any]:
         if np.isnan(y).any():
             raise DataError(_GAPS.format(split))
         if not np.array_equal(y, np.round(y)):
-            raise DataError(f"The labels of '{split}' are not whole numbers; give classes, or leave the labels out.")
+            odd = y[y != np.round(y)][0]
+            raise DataError(f"The labels of '{split}' are not whole numbers, such as {odd:.6g}; {INSTEAD}")
         y = y.astype(np.int64)
     if y.dtype.kind in "biu":
         return [int(v) for v in y.tolist()]

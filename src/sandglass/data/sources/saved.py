@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sandglass.data import cells
-from sandglass.data.sources import folders, memory, tables
+from sandglass.data.sources import contents, folders, memory, tables
 from sandglass.data.sources.images import shown
-from sandglass.data.sources.layouts import Item
 from sandglass.data.sources.raw import SPLITS, Pairs, Raw, name_classes
 from sandglass.errors import ConfigError, DataError, MissingPackageError
 
@@ -136,28 +135,11 @@ def _pictures(
         for split, part in table.items():
             y = part.column(labels).to_pylist() if labels else [None] * part.num_rows
             y = [None if classes and v == -1 else v for v in y]  # -1 means unlabelled
-            files = [
-                written(Path(place) / f"{split}-{i}", cell, f"row {i} of '{column}'")
-                for i, cell in enumerate(part.column(column).to_pylist())
-            ]
-            items[split] = [Item(f, f"{split} {i}", v) for i, (f, v) in enumerate(zip(files, y, strict=True))]
+            values = (cell.as_py() for cell in part.column(column))
+            title = f"{split} {{}}".format
+            items[split] = contents.listed(values, y, split, Path(place), title, f" of '{column}'")
         raw = folders.read_items(items, **options)
     return name_classes(raw, classes)
-
-
-def written(path: Path, cell: Any, name: str) -> Path:
-    """Writes the content of a picture file, ``{"bytes": ...}``, and returns its path.
-
-    Raises:
-        DataError: it holds no content.
-    """
-    content = cell.get("bytes") if isinstance(cell, dict) else None
-    if not isinstance(content, bytes):
-        raise DataError(f"{name} holds a path, not a picture; save the dataset with its pictures embedded.")
-    endings = {b"\x89PN": ".png", b"\xff\xd8\xff": ".jpg"}
-    path = path.with_suffix(endings.get(content[:3], ""))
-    path.write_bytes(content)
-    return path
 
 
 def _type(feature: Any) -> str:

@@ -25,6 +25,7 @@ from sandglass.runs import frames
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 
 _LARGEST = 2**33  # cells
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _TAIL = 1.5  # skewness of a log-normal with standard deviation 0.44; a normal distribution has 0, an exponential one 2
 
 _MADE = "types of columns"  # an attribute of a DataFrame: the types that reading chose, which need not come back
@@ -55,8 +56,9 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
     notes: tuple[str, ...] = ()
     try:
         first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-        if first.shape[1] == 1 and ";" in first.iloc[0, 0]:
-            options["sep"], notes = ";", (f"{name} is separated by semicolons",)
+        other = next((sep for sep in _SEPARATORS if first.shape[1] == 1 and sep in first.iloc[0, 0]), None)
+        if other is not None:
+            options["sep"], notes = other, (f"{name} is separated by {_SEPARATORS[other]}",)
             first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
         header = [str(v) for v in first.iloc[0]]
         filled = [v for v in header if v.strip() not in cells.MISSING]
@@ -73,6 +75,8 @@ def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
         frame = frame.assign(**codes) if codes else frame
     except DataError:
         raise
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not a table in UTF-8 ({error.reason}); save it as UTF-8.") from error
     except (ValueError, OSError) as error:
         raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
     if not isinstance(frame.index, pandas.RangeIndex):
@@ -122,8 +126,15 @@ def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def as_frame(source: Any) -> Any:
-    """A table as a pandas DataFrame; Arrow and Polars tables are converted."""
-    return source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
+    """A table as a pandas DataFrame; Arrow and Polars tables are converted.
+
+    Raises:
+        DataError: it has columns and is no table.
+    """
+    frame = source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
+    if not hasattr(frame, "iloc"):
+        raise DataError(f"A {type(source).__name__} is not a table; give its DataFrame.")
+    return frame
 
 
 def check_header(frame: Any) -> None:
@@ -288,7 +299,7 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
         made = train.attrs.get(_MADE, ()) if framed else ()
-        if framed and (dtype := str(getattr(series[name][0], "dtype", ""))) not in made:
+        if framed and str(dtype := getattr(series[name][0], "dtype", "")) not in made:
             column = remembered(column, dtype)
         if not framed or binary:  # arrays are decoded to plain floats
             column = {k: v for k, v in column.items() if k not in ("decimals", "unsigned")}

@@ -1,0 +1,80 @@
+"""Options of companions and unpaired sets that are arrays: where their channels are, and which values are white."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sandglass
+from sandglass.data.load import load_data
+from sandglass.errors import ConfigError, DataError
+
+N = 40
+CHANCE = np.random.default_rng(0)
+GREY = CHANCE.integers(0, 256, (N, 8, 8), np.uint8)
+DEEP = CHANCE.integers(0, 4096, (N, 8, 8), np.uint16)  # 12 bits in 16
+TWO = CHANCE.random((N, 3, 8, 3)).astype(np.float32)  # three channels first or last
+
+
+def shape(data: Any, kind: str) -> tuple[int, ...]:
+    found: tuple[int, ...] = getattr(data.spec, kind)["s"].shape
+    return found
+
+
+@pytest.mark.parametrize("kind", ["given", "beside"])
+def test_one_may_have_options_of_its_own(kind: str) -> None:
+    data = load_data(GREY, **{kind: {"s": {"source": DEEP, "value_range": (0, 4095)}}})
+    assert getattr(data.spec, kind)["s"].support in ("unit", "levels") and not data.notes
+    x = data.train.given["s"] if kind == "given" else data.train.beside["s"].x
+    assert 0.99 < float(x.max()) <= 1
+    data = load_data(GREY, **{kind: {"s": {"source": TWO, "channels_at": "last"}}})
+    assert shape(data, kind) == (3, 3, 8)
+
+
+@pytest.mark.parametrize("kind", ["given", "beside"])
+def test_those_of_the_examples_hold_where_it_has_none(kind: str) -> None:
+    assert shape(load_data(TWO, channels_at="last", **{kind: {"s": TWO}}), kind) == (3, 3, 8)
+    assert shape(load_data(TWO, channels_at="last", **{kind: {"s": GREY}}), kind) == (1, 8, 8)
+    assert shape(load_data(GREY, channels_at="first", **{kind: {"s": TWO}}), kind) == (3, 8, 3)
+    clear = CHANCE.random((N, 8, 8, 3))
+    assert shape(load_data(TWO, channels_at="first", **{kind: {"s": clear}}), kind) == (3, 8, 8)
+    data = load_data(DEEP, value_range=(0, 4095), **{kind: {"s": DEEP}})
+    assert not [note for note in data.notes if "16-bit" in note or "reach only" in note]
+
+
+def test_a_mask_beside_deep_pictures_stays_a_mask() -> None:
+    data = load_data(DEEP, value_range=(0, 4095), given={"s": GREY > 9, "row": CHANCE.normal(size=(N, 3))})
+    assert data.spec.given["s"].support == "binary" and data.spec.given["row"].support == "real"
+
+
+def test_they_are_kept_with_the_run(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", GREY)
+    np.save(tmp_path / "deep.npy", DEEP)
+    one = {"source": str(tmp_path / "deep.npy"), "value_range": (0, 4095)}
+    data = load_data(tmp_path / "x.npy", given={"s": one}, beside={"b": one})
+    assert data.source is not None
+    assert data.source["given"] == {"s": one | {"value_range": [0.0, 4095.0]}} == {"s": data.source["beside"]["b"]}
+    assert load_data(**data.source).fingerprint == data.fingerprint
+    new = load_data(GREY, given={"s": DEEP}, beside={"b": DEEP}, transform=data.transform, validation=0, test=0)
+    assert float(new.train.given["s"].max()) > 0.99, "the model's range holds for new data"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"given": {"s": TWO}}, r"For this one alone: given=\{'s': \{'source': ..., 'channels_at'"),
+        ({"beside": {"s": TWO}}, r"For this one alone: beside=\{'s'"),
+        ({"given": {"s": {"source": DEEP, "chanels_at": "last"}}}, "Did you mean 'channels_at'"),
+        ({"given": {"s": {"source": DEEP, "channels_at": "left"}}}, "must be first or last"),
+        ({"beside": {"s": {"source": DEEP, "value_range": 3}}}, "must be two numbers"),
+        ({"given": {"s": {"source": "grey=", "value_range": (0, 1)}}}, "is no array"),
+        ({"channels_at": "first", "given": {"s": DEEP}}, "four dimensions"),
+    ],
+)
+def test_what_is_wrong_is_one_line(options: dict[str, Any], says: str) -> None:
+    with pytest.raises((ConfigError, DataError), match=says) as caught:
+        sandglass.load_data(GREY, **options)
+    assert "\n" not in str(caught.value)
