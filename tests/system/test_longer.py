@@ -9,6 +9,7 @@ import pytest
 
 import sandglass
 from helpers import Quiet, digest, fresh, pictures
+from sandglass.engine.options import Settled
 from sandglass.engine.resume import finished
 from sandglass.errors import ConfigError
 from sandglass.runs.run import Run
@@ -137,3 +138,25 @@ def test_patience_of_one_stage(tmp_path: Path) -> None:
     last = run.latest_checkpoint()[0]
     assert last is not None and last.state["loop"]["step"] == 60
     assert any("'prior' stops early no longer" in line for line in said)
+
+
+@pytest.mark.parametrize("own", [{}, {"prior": {"max_steps": 2}}])
+def test_more_epochs_of_one_stage_leave_the_limits_of_the_others(own: dict[str, Any], tmp_path: Path) -> None:
+    """``max_steps`` of the run is that of each of its stages."""
+    run = staged(
+        tmp_path / "run",
+        epochs=4,
+        early_stopping=0,
+        max_steps=4,
+        stage={"prior": {"epochs": 4, **own.get("prior", {})}},
+    )
+    limited = Settled.of(run.config["training"]).of_stage("codes").max_steps
+    run, _ = go_on(run.path, stage={"prior": {"epochs": 5}})
+    training = Settled.of(run.config["training"])
+    assert training.of_stage("codes").max_steps == limited == 4
+    assert training.of_stage("prior").max_steps is None and training.of_stage("prior").epochs == 5
+    last = run.latest_checkpoint()[0]
+    assert last is not None and last.state["loop"]["step"] == 10 and finished(run)
+    assert ended(run) == ended(
+        staged(tmp_path / "again", early_stopping=0, epochs=4, max_steps=4, stage=training.stage)
+    )

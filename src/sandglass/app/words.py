@@ -25,8 +25,8 @@ OWN = {
     "--init-from": ("RUN", "initialise with the weights of another run, or of the network bodies that fit"),
     "--resume": (
         "RUN",
-        "resume a run, bit-identical to an uninterrupted one; --epochs and --early-stopping can be raised, --data can "
-        "name the place of moved data",
+        "resume a run, bit-identical to an uninterrupted one; --epochs and --early-stopping can be raised, --minutes "
+        "trains it for further minutes, --data can name the place of moved data",
     ),
 }
 _SYNONYMS = {

@@ -15,7 +15,7 @@ from sandglass.core import Stage
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
-from sandglass.engine.batches import check_batches, fewest, modules
+from sandglass.engine.batches import check_batches, fewest, modules, updates_per_epoch
 from sandglass.engine.mirror import require
 from sandglass.errors import ConfigError
 from sandglass.registry import entry, nearest
@@ -245,7 +245,9 @@ class Training:
             _check("schedule", self.schedule != "plateau", self.schedule, "another without a validation split")
         least = max((fewest(stage, None, self.accumulate) for stage in stages), default=1)
         batch_size = self.batch_size or max(settle_batch_size(examples), least * self.accumulate)
-        epochs = settle_epochs(examples, batch_size)
+        first = next((stage for stage in stages if stage.phases), None)
+        steps = updates_per_epoch(first or Stage("train"), batch_size, self.accumulate, examples)
+        epochs = settle_epochs(steps)
         decided: dict[str, Any] = {
             "batch_size": batch_size,
             "epochs": self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs,
@@ -323,14 +325,13 @@ def settle_batch_size(examples: int) -> int:
     return max((size for size in (16, 32, 64, 128) if examples >= 20 * size), default=16)
 
 
-def settle_epochs(examples: int, batch_size: int) -> int:
-    """20 epochs, or enough for 2,000 updates, at most 500: on small data 20 epochs are too few.
+def settle_epochs(steps: int) -> int:
+    """20 epochs of so many updates, or enough for 2,000, at most 500: on small data 20 epochs are too few.
 
     Example:
-        >>> settle_epochs(60000, 128), settle_epochs(1500, 64), settle_epochs(50, 16)
+        >>> settle_epochs(469), settle_epochs(24), settle_epochs(4)
         (20, 84, 500)
     """
-    steps = math.ceil(examples / batch_size)
     return min(max(20, math.ceil(2000 / steps)), 500)
 
 
