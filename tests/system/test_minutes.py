@@ -399,17 +399,15 @@ def test_further_minutes_that_are_refused(options: dict[str, Any], message: str,
 
 def test_the_time_left_is_at_most_that_until_the_deadline(tmp_path: Path) -> None:
     class Kept(Quiet):
-        seconds: float | None = None
+        begun: float | None = None
 
         def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: Any = None) -> None:
-            self.seconds = seconds
+            self.begun = self.begun or seconds
 
     for plan, expected in ((plan_of(1.0, "train"), 60.0), (None, None)):
-        data, shown = pictures(), Kept()
+        data, shown, clock = pictures(), Kept(), Stepping(9.0)
         model = fresh("vae", data, latent_dim=2, net=NET)
-        loop, _ = make_loop(
-            model, data, tmp_path / str(expected), plan=plan, clock=(clock := Stepping(9.0)), progress=shown, epochs=1
-        )
+        loop, _ = make_loop(model, data, tmp_path / str(expected), plan=plan, clock=clock, progress=shown, epochs=1)
         clock.drive(loop)
         loop.fit()
         assert shown.begun == expected
