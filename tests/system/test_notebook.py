@@ -49,6 +49,27 @@ def test_a_run_is_a_line_or_a_table(run: sandglass.Run) -> None:
     (run.path / "kept.json").rename(run.path / "results.json")
 
 
+def test_a_line_about_a_run_reads_the_end_of_its_log_alone(
+    run: sandglass.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    long = sandglass.Run(tmp_path / "run")
+    own = long.metrics_file.read_bytes()
+    long.metrics_file.write_bytes(b"not JSON\n" * 10**5 + own * (2**17 // len(own)))
+    monkeypatch.setattr(sandglass.Run, "metrics", lambda self: pytest.fail("all of the log was read"))
+    assert ": vae on digits, 2/2 epochs" in repr(long)
+
+
+def test_a_line_about_a_run_of_stages_says_which(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((40, 8, 8)).astype(np.float32)
+    options = {"net": {"name": "mlp", "widths": [8]}, "codes": 4, "sheets": 0, "stage": {"prior": {"epochs": 3}}}
+    assert "vq-vae on arrays, 3/3 epochs of prior" in repr(
+        sandglass.train("vq-vae", x, out=tmp_path / "vq", epochs=2, **options)
+    )
+    ae = sandglass.train("ae", x.reshape(40, 64), out=tmp_path / "ae", epochs=2, latent_dim=2, sheets=0)
+    assert "ae on arrays, 2/2 epochs)" in repr(ae), "the fit that follows has no epochs"
+
+
 @pytest.mark.parametrize(
     "text", ["{]\n{}\n", '{"split": 3}\n', "[]\n[]\n", "\xff\n\xff\n", '{"split": "train", "epoch": "x"}\n']
 )

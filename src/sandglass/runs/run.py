@@ -37,7 +37,7 @@ from sandglass.runs import history, overview, settings, storage
 from sandglass.runs.configuration import files_of, read_config
 from sandglass.runs.lock import LOCK_FILES
 from sandglass.runs.model_folder import assemble, load_model, write_model_folder
-from sandglass.runs.plain import read_json, read_jsonl, strict_json
+from sandglass.runs.plain import last_jsonl, read_json, read_jsonl, strict_json
 from sandglass.runs.weights import read_tensors, tensor_file
 
 P = ParamSpec("P")
@@ -142,6 +142,10 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """All logged records in order; an incomplete last line, as after a crash, is ignored."""
         return read_jsonl(self.metrics_file)
+
+    def last_metrics(self) -> list[dict[str, Any]]:
+        """The last logged records, some hundred, without reading all of them."""
+        return last_jsonl(self.metrics_file)
 
     def history(self) -> Any:
         """A DataFrame with a row for every epoch of every stage: ``stage``, ``epoch``, and a column for each term.
