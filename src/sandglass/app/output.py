@@ -149,7 +149,8 @@ def telling(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
         return f"evaluating: {now[0]}, after {duration(time.perf_counter() - begun)}"
 
     with ExitStack() as stack:
-        show, every = say, _EVERY
+        show: Callable[[str], None] = say
+        every = _EVERY
         if not quiet and sys.stderr.isatty():
             show, every = stack.enter_context(_changing()), _OFTEN
 

@@ -96,6 +96,8 @@ def sort(words: Sequence[str]) -> Words:
             if not left or re.match(r"--?[a-zA-Z]", left[0]):
                 raise ConfigError(f"{option} needs a value; `sandglass train --help` lists the options.")
             value = left.pop(0)
+        if not value and (option == "--model" or option in OWN or plain in OWN):
+            raise ConfigError(f"{option} needs a value; `sandglass train --help` lists the options.")
         if option == "--model":
             model = value
         elif (plain if plain in OWN else option) in OWN:

@@ -21,7 +21,7 @@ from sandglass.data.sources import axes, images, tables
 from sandglass.data.sources.raw import as_known
 from sandglass.data.splits import Fold
 from sandglass.data.transform import FITS, TableTransform, Transform
-from sandglass.errors import ConfigError
+from sandglass.errors import ConfigError, DataError
 
 TEST = 0.1
 """Default fraction of the examples held out for testing if the source has no test split."""
@@ -123,6 +123,8 @@ def load_data(
     """
     if isinstance(transform, Mapping):
         transform = Transform.from_dict(transform)
+    if isinstance(source, str) and not source.strip():  # an empty path would be the current folder
+        raise DataError("The data has an empty name; give a name from `sandglass datasets`, a folder or a file.")
     frame, fold = _parse_size(size), None if fold == "none" else fold
     span = images.check_range(value_range)
     _check(fit, channels, on_bad, validation, test, limit, seed)

@@ -246,7 +246,7 @@ def make_plan(
     begun = clock()
     stages = [stage for stage in model.stages() if stage.phases]
     if not stages:
-        raise ConfigError("This model is fitted in closed form, whatever the minutes; leave them out.")
+        raise ConfigError("This model is fitted in closed form and takes no updates; leave out minutes.")
     assert training.minutes is not None
     seconds, examples = 60 * training.minutes, len(data.train)
     shares = shares_of([stage.name for stage in stages])

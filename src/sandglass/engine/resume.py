@@ -14,6 +14,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import difference, run_data
 from sandglass.engine.batches import updates_per_epoch
 from sandglass.engine.budget import Budget
+from sandglass.engine.checking import check_number
 from sandglass.engine.extending import lasting, more_minutes
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled
@@ -230,6 +231,7 @@ def asked_for(
     Raises:
         ConfigError: an unknown stage, or an option that cannot change.
     """
+    _check_types({"epochs": epochs, "early_stopping": early_stopping, "minutes": minutes}, stage)
     trained = [s.name for s in stages if s.phases]
     asked: dict[str, dict[str, int]] = {}
     if not trained and any(given is not None for given in (epochs, early_stopping, minutes)):
@@ -249,6 +251,19 @@ def asked_for(
             raise ConfigError(f"A resumed run takes only {' and '.join(LENGTHS)}, in its stages: {', '.join(trained)}.")
         asked.setdefault(name, {}).update(options)
     return asked
+
+
+def _check_types(given: Mapping[str, Any], stage: Any) -> None:
+    """Checks that lengths are numbers, and those of stages by stage and option.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if not isinstance(stage, Mapping) or not all(isinstance(own, Mapping) for own in stage.values()):
+        raise ConfigError(f"stage maps stages to options, such as {{'prior': {{'epochs': 60}}}}, not {stage!r:.80}.")
+    for options in (given, *stage.values()):
+        for name, value in options.items():
+            check_number(name, value)
 
 
 def lengthened(
@@ -325,8 +340,9 @@ def changes(
         elif old.max_steps != new.max_steps:
             said.append(f"The stage '{name}' is trained to the end of its {new.epochs} epochs.")
         if old.early_stopping != new.early_stopping:
-            until = f"after {_epochs(new.early_stopping)} without improvement" if new.early_stopping else "no longer"
-            said.append(f"The stage '{name}' stops early {until}; before, after {old.early_stopping}.")
+            now = f"stops early after {_epochs(new.early_stopping)} without improvement instead of {old.early_stopping}"
+            never = f"no longer stops early; it did after {_epochs(old.early_stopping)} without improvement"
+            said.append(f"The stage '{name}' {now if new.early_stopping else never}.")
     if checkpoint is not None and stopped_early(checkpoint, before) and (anew or not stopped_early(checkpoint, after)):
         patience = after.of_stage(checkpoint.state["loop"]["stage"]).early_stopping
         again = f", and stops again after {_epochs(patience)} without improvement" if anew else ""

@@ -11,7 +11,7 @@ from typing import Any
 
 from sandglass import registry
 from sandglass.core import Model
-from sandglass.metrics.evaluation import FEW
+from sandglass.metrics.evaluation import FEW, Better
 from sandglass.metrics.verdicts import unusable
 from sandglass.runs.result import Result, better
 
@@ -77,7 +77,7 @@ class Ranking:
     results: Mapping[str, Sequence[Result]]
 
     @property
-    def better(self) -> str | None:
+    def better(self) -> Better | None:
         """Whether a higher or a lower value is better, None where neither is."""
         return better(self.figure)
 

@@ -139,7 +139,7 @@ def tiles(m: Material) -> list[tuple[str, str]]:
     made: list[tuple[str, str]] = []
     for report in m.reports[:1]:
         metrics = report["metrics"]
-        bits = next((b for name, b in _BITS.items() if b in metrics and name in metrics), None)
+        bits = next((b for name, b in _BITS.items() if b in metrics and name in metrics), "")
         for name in (
             "log_prob",
             "elbo",
@@ -152,7 +152,7 @@ def tiles(m: Material) -> list[tuple[str, str]]:
             "psnr",
             "mse",
         ):
-            if name in metrics and len(made) < 4 + (bits is not None):
+            if name in metrics and len(made) < 4 + bool(bits):
                 r = metrics[name]
                 named = headline(name, r.get("note"))
                 label = f"{report['split']} {named} {_unit(r) if _unit(r) not in named else ''}".strip()

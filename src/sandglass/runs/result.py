@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sandglass import registry
 
@@ -98,7 +98,7 @@ class Results(dict[str, Any]):
         return f"<p>{html.escape(self.about)}</p><table>{body}</table>"
 
 
-def better(figure: str) -> str | None:
+def better(figure: str) -> Literal["higher", "lower"] | None:
     """Whether a ``"higher"`` or a ``"lower"`` value of a figure is better; None where neither is declared.
 
     Example:
@@ -106,7 +106,9 @@ def better(figure: str) -> str | None:
         ('higher', 'lower', None, None)
     """
     makes: list[Any] = [registry.entry("metric", name).make for name in registry.names("metric")]
-    named: Mapping[str, str] = next((getattr(make, "better", {}) for make in makes if figure in make.figures), {})
+    named: Mapping[str, Literal["higher", "lower"]] = next(
+        (getattr(make, "better", {}) for make in makes if figure in make.figures), {}
+    )
     return named.get(figure)
 
 

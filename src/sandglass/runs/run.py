@@ -389,7 +389,10 @@ def find_run(source: str | Path) -> Path:
 
     Raises:
         NotFoundError: there are no runs.
+        ConfigError: it is no path.
     """
+    if not isinstance(source, str | os.PathLike) or not str(source):
+        raise ConfigError(f"A run is named by its folder, or latest for the newest in runs/, not by {source!r:.80}.")
     if str(source) == "latest" and not Path(source).exists():
         found = sorted(Path("runs").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)
         if not found:
