@@ -95,7 +95,8 @@ def test_a_crash_after_going_on_does_not_undo_it(stopped: Run, monkeypatch: pyte
     [
         ({"early_stopping": 1}, "stops after 2 epochs without improvement: .*raised, or switched off"),
         ({"epochs": 30}, "has 60 epochs: .*only have more, not 30; .*goes on with --early-stopping 0"),
-        ({"stage": {"train": {"lr": 0.1}}}, "takes only epochs and early_stopping, in its stages: train"),
+        ({"stage": {"train": {"lr": 0.1}}}, "of the stage 'train' only epochs and early_stopping can be given, not lr"),
+        ({"stage": {"foo": {"epochs": 90}}}, "trains no stage 'foo'. It trains: train"),
     ],
 )
 def test_what_would_change_the_past_is_refused(options: dict[str, Any], message: str, stopped: Run) -> None:

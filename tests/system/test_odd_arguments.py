@@ -107,5 +107,6 @@ def test_an_empty_value_is_not_the_current_folder(words: tuple[str, ...], run: s
 
 
 def test_an_option_may_be_empty_on_purpose(cli: Cli) -> None:
+    assert cli("preview", "--data", "digits", "--corrupt", "", "-n", "1", "-o", "a.png")[0] == 0
     code, out, _ = cli("train", "vae", "--data", "digits", "--condition", "", "--print_config")
     assert code == 0 and "condition: ''" in out

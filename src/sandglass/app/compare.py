@@ -36,7 +36,7 @@ def compare(words: Sequence[str]) -> int:
     metrics_from(parser)
     parser.add_argument("--group", action="store_true", help="group runs that differ only in the seed")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     output(parser, "also write an .html page")
     args, options = parsed(parser, words)

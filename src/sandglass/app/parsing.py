@@ -54,7 +54,8 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(f"{what}.{nearest(word, known)} `{self.prog} --help` lists all options.")
         for action in self._actions:
             value = getattr(found, action.dest, None)
-            if "" in (value if isinstance(value, list) else [value]):  # an empty path would be the current folder
+            given = value if isinstance(value, list) else [value]
+            if "" in given and action.default != "":  # an empty path would be the current folder
                 name = action.option_strings[-1] if action.option_strings else action.metavar
                 raise ConfigError(f"{name} needs a value.")
         return found

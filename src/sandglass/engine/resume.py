@@ -247,8 +247,13 @@ def asked_for(
             if name == reached or longer or training is None:
                 asked.setdefault(name, {})["early_stopping"] = early_stopping
     for name, options in stage.items():
-        if name not in trained or set(options) - {*LENGTHS}:
-            raise ConfigError(f"A resumed run takes only {' and '.join(LENGTHS)}, in its stages: {', '.join(trained)}.")
+        if name not in trained:
+            raise ConfigError(f"The model trains no stage '{name}'. It trains: {', '.join(trained) or 'none'}.")
+        if unknown := sorted(set(options) - {*LENGTHS}):
+            raise ConfigError(
+                f"A resumed run keeps its options: of the stage '{name}' only {' and '.join(LENGTHS)} can be given, "
+                f"not {unknown[0]}."
+            )
         asked.setdefault(name, {}).update(options)
     return asked
 

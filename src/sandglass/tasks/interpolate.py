@@ -29,7 +29,7 @@ class Interpolate(Task):
         from_: the first example of the only pair: a file, or the name or number of an example of the split.
         to: the second example of the only pair.
         split: train, validation, test or all; test by default.
-        seed: of the draws of a model without an encoder.
+        seed: random seed of the draws of a model without an encoder.
     """
 
     needs = ("decode",)
