@@ -216,3 +216,21 @@ def test_examples_are_like_the_array_that_was_trained_on(tmp_path: Path) -> None
         )
         made = sandglass.generate(run, 4).examples
         assert made.shape == (4, 6, 5, 3) and made.dtype == np.float32 and -1.5 < made.min() < 0.2 < 1.5 > made.max()
+
+
+def test_a_comparison_is_a_line_or_a_table(run: sandglass.Run, tmp_path: Path) -> None:
+    other = sandglass.train("vae", "digits", out=tmp_path / "other", **SMALL)
+    found = sandglass.compare([run, other], metrics="bound")
+    assert repr(found) == "Comparison(run, other on 359 test examples of digits)"
+    page = found._repr_html_()
+    assert page.count("<tr>") == 5 and "<td>elbo</td><td>higher</td>" in page and "bits_per_dim" in page
+
+
+def test_a_sweep_is_a_line() -> None:
+    from sandglass.sweeps.trials import Swept, Trial
+
+    trials = [Trial(k, Path(f"s/{k:04d}"), "finished", {"training.lr": 0.1}, -3.0 - k, 0.12) for k in (7, 2)]
+    found = Swept(Path("s"), "vae", "elbo", "higher", {}, trials, {}, 20, 3, "tpe", "none", {})
+    assert repr(found) == "Swept('s': 2 of 20 trials, best trial 7, elbo -10.00 ± 0.12)"
+    found = Swept(Path("s"), "vae", "elbo", "higher", {}, [], {}, 20, 3, "tpe", "none", {})
+    assert repr(found) == "Swept('s': 0 of 20 trials, none finished)"
