@@ -90,9 +90,11 @@ def train(
         >>> sorted(f.name for f in run.path.iterdir() if f.name in ("model", "metrics.jsonl"))
         ['metrics.jsonl', 'model']
     """
+    if not all(isinstance(given, Mapping | None) for given in (model_options, data_options)):
+        raise ConfigError("model_options and data_options must be mappings, such as {'latent_dim': 2}.")
     training, own = divided(options)
     if own and not isinstance(model, str):
-        raise ConfigError(f"'{min(own)}' is no option of training, and this model is built already.")
+        raise ConfigError(f"'{min(own)}' is not a training option, and this model is already built.")
     own = {**own, **(model_options or {})}
     if recipe is not None:
         model, data, own, data_options, training = filled(recipe, model, data, own, data_options, training)
@@ -168,7 +170,7 @@ def use(
         out: file or folder to write to, in the format of its suffix; nothing is written without it.
         device: to compute on.
         options: of the task, and the objects that the model was built with, such as ``net=...``. ``from_`` and the like
-            stand for options whose name is a word of Python. ``data`` names other data, or where the run's own is now.
+            stand for options named like a keyword of Python. ``data`` names other data, or where the run's own is now.
 
     Returns:
         The outcome: ``x``, the examples in the scale of the model, ``examples`` in that of the data, and ``arrays``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -59,14 +60,39 @@ def _tensor(value: Any, name: str) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=wide, order="C"))
 
 
+def whole(n: Any, name: str) -> int:
+    """A number of examples.
+
+    Raises:
+        DataError: it is no whole number, or below 0.
+
+    Example:
+        >>> whole(np.int64(3), "sample()")
+        3
+        >>> whole(-1, "sample()")
+        Traceback (most recent call last):
+        sandglass.errors.DataError: sample() takes a whole number of examples, 0 or more, not -1.
+    """
+    if isinstance(n, bool) or not isinstance(n, Integral) or int(n) < 0:
+        raise DataError(f"{name} takes a whole number of examples, 0 or more, not {n!r:.80}.")
+    return int(n)
+
+
 def taking_arrays(capability: Callable[..., Any], takes: type) -> Callable[..., Any]:
     """A method of a model, with a conversion of arrays to what it takes.
 
     Args:
         capability: the method.
-        takes: tensors of codes, or batches, to which bare examples are converted.
+        takes: tensors of codes, a number of examples, or batches, to which bare examples are converted.
     """
     name, codes = f"{capability.__name__}()", takes is Tensor
+
+    @functools.wraps(capability)
+    def counting(self: Any, n: Any, *args: Any, **kwargs: Any) -> Any:
+        return capability(self, whole(n, name), *args, **kwargs)
+
+    if takes is int:
+        return counting
 
     @functools.wraps(capability)
     def call(self: Any, value: Any, *args: Any, **kwargs: Any) -> Any:

@@ -34,7 +34,7 @@ CAPABILITIES = (
 """What a model may offer in addition to :meth:`Model.sample`; each is a method of that name."""
 
 _OF_EXAMPLES = {"encode", "reconstruct", "posterior", "bound", "log_prob", "score", "classify", "complete", "translate"}
-_OF_CODES = {"decode", "embed"}
+_TAKES = {"decode": Tensor, "embed": Tensor, "sample": int}  # the others
 
 
 @dataclass(frozen=True)
@@ -398,8 +398,8 @@ class Model(nn.Module, abc.ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in (_OF_EXAMPLES | _OF_CODES) & vars(cls).keys():
-            setattr(cls, name, taking_arrays(vars(cls)[name], Tensor if name in _OF_CODES else Batch))
+        for name in (_OF_EXAMPLES | _TAKES.keys()) & vars(cls).keys():
+            setattr(cls, name, taking_arrays(vars(cls)[name], _TAKES.get(name, Batch)))
 
     def stages(self) -> Sequence[Stage]:
         """The stages of its training; by default one, of its phases, with the loss of a single phase as objective."""

@@ -38,6 +38,16 @@ def commands(page: Path) -> list[str]:
     return [line for line in lines if line.startswith("sandglass ")]
 
 
+def started(page: Path) -> list[str]:
+    """The ``sandglass`` commands of a page's shell blocks that another program or a variable comes before.
+
+    They only parse: they take several processes or machines.
+    """
+    lines = (line for _, code in blocks(page, "sh") for line in code.replace("\\\n", " ").splitlines())
+    found = (re.match(r"(?!sandglass |#|python |pip |make ).*?(?:-m |\s)(sandglass .+)", line) for line in lines)
+    return [m[1] for m in found if m]
+
+
 def mentioned(page: Path) -> list[str]:
     """The ``sandglass`` commands in the text of a page, outside of blocks."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -51,7 +61,7 @@ def ids(pages: list[Path]) -> list[str]:
 
 WITH_PYTHON = [p for p in PAGES if blocks(p, "python")]
 WITH_COMMANDS = [p for p in PAGES if commands(p)]
-WITH_MENTIONS = [p for p in PAGES if commands(p) or mentioned(p)]
+WITH_MENTIONS = [p for p in PAGES if commands(p) or started(p) or mentioned(p)]
 LISTS = ("models", "nets", "likelihoods", "datasets", "metrics", "tasks", "recipes")
 
 
@@ -100,7 +110,7 @@ def test_commands_on_the_page_run(
 @pytest.mark.parametrize("page", WITH_MENTIONS, ids=ids(WITH_MENTIONS))
 def test_commands_on_the_page_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The cheap check of every command, also of those in the text, which are not run: nothing is read or trained."""
-    lines = [*commands(page), *mentioned(page)]
+    lines = [*commands(page), *started(page), *mentioned(page)]
     assert {line: why for line in dict.fromkeys(lines) if (why := misfit(line, capsys))} == {}
 
 
@@ -294,3 +304,8 @@ def test_the_check_of_blocks_can_find(tmp_path: Path) -> None:
     page.write_text("text\n\n```python\n1 / 0\n```\n\n```sh\nsandglass models  # a list\nmake\n```\n")
     assert blocks(page, "python") == [(3, "1 / 0\n")]
     assert commands(page) == ["sandglass models  # a list"]
+
+
+def test_commands_of_several_processes_are_found() -> None:
+    found = started(ROOT / "docs" / "processes.md")
+    assert len(found) == 6 and all(line.startswith("sandglass ") for line in found)

@@ -14,14 +14,13 @@ from sandglass.metrics.compared import (
     Group,
     Headline,
     Ranking,
-    better,
     difference,
     headline,
     of_likelihood,
     rankings,
 )
 from sandglass.metrics.measure import mean_result
-from sandglass.runs.result import Result
+from sandglass.runs.result import Result, better
 
 Drawn = Callable[..., list[Tensor]]
 

@@ -266,7 +266,7 @@ def test_options_of_the_model_are_taken_by_name(tmp_path: Path) -> None:
         ConfigError, match=r"Neither training nor the model 'vae' has an option 'latent_dims'. .*latent_dim"
     ):
         sandglass.train("vae", "digits", out=tmp_path / "no", latent_dims=3)
-    with pytest.raises(ConfigError, match="'beta' is no option of training, and this model is built already"):
+    with pytest.raises(ConfigError, match="'beta' is not a training option, and this model is already built"):
         sandglass.train(sandglass.build("vae", Spec((3,))), np.zeros((50, 3)), out=tmp_path / "no", beta=3.0)
     assert not (tmp_path / "no").exists()
 

@@ -126,7 +126,7 @@ MISTAKES = [
     ("train --data digits --net mpl", 2, "Did you mean 'mlp'"),
     ("train --data digits --net os.system", 2, "There is no net 'os.system'"),
     ("train --data digits --net mlp --model.net.width 3", 2, "Did you mean '--model.net.widths'"),
-    ("train --data digits --model.net.norm bach", 2, "none or batch or group"),
+    ("train --data digits --model.net.norm bach", 2, "none, batch, group or instance"),
     ("train --data digits --net mlp --model.net.widths a,b", 2, "whole numbers"),
     ("train --data digits --augment flop", 2, "flop"),
     ("train --recipe digit", 2, "Did you mean 'digits'"),

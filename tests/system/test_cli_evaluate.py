@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import re
+import sys
 import time
 from pathlib import Path
 
@@ -80,6 +83,72 @@ def test_a_long_evaluation_says_what_it_does(
         tell("fid, 3 of 19 metrics")
         time.sleep(0.1)
     assert "evaluating: fid, 3 of 19 metrics, after 0." in capsys.readouterr().err
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_sees_the_metric_and_how_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(output, "_OFTEN", 0.01)
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with output.telling() as tell:
+        for doing in ("elbo, 1 of 2 metrics", "fid, 2 of 2 metrics"):
+            tell(doing)
+            time.sleep(0.2)
+        print("a note", file=sys.stderr)
+    shown = screen.getvalue()
+    assert "evaluating: elbo, 1 of 2 metrics, after 0." in shown and "evaluating: fid, 2 of 2 metrics" in shown
+    assert "a note" in shown and shown.count("evaluating: fid") < 50
+    screen.truncate(0)
+    with output.telling(quiet=True) as tell:
+        tell("elbo, 1 of 1 metrics")
+        time.sleep(0.05)
+    assert "evaluating" not in screen.getvalue()
+
+
+def test_every_table_of_figures_says_which_value_is_better(
+    run: sandglass.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the same names wherever they are printed."""
+    other = sandglass.train("vae", "digits", out=tmp_path / "other", **SMALL)
+    assert main(["evaluate", str(run.path), "--metrics", "bound,mse"]) == 0
+    one = rows_of(capsys.readouterr().out, "metric")
+    assert (
+        main(["compare", str(run.path), str(other.path), "--metrics", "bound,mse", "-o", str(tmp_path / "c.html")]) == 0
+    )
+    text = capsys.readouterr().out
+    several = rows_of(text, "figure")
+    expected = {"elbo": "higher", "rate": "", "distortion": "", "bits_per_dim": "lower", "mse": "lower"}
+    assert one == several == expected
+    assert "Best of all by elbo" in text or "By elbo, in this order" in text
+    assert "bits_per_dim, bits/dim" not in text
+    assert "<th>better</th>" in re.sub(r"<th [^>]*>", "<th>", (tmp_path / "c.html").read_text())
+    assert "<td>higher</td>" in sandglass.evaluate(run, metrics=["elbo"])._repr_html_()
+
+
+def rows_of(text: str, head: str) -> dict[str, str]:
+    """Which value is better, by the name of the figure, in the first table with this head."""
+    lines = text.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(head))
+    rows = {}
+    for line in lines[first + 1 :]:
+        if not line.strip():
+            break
+        rows[re.split(r"[ ,]", line)[0]] = next(iter(re.findall(r"higher|lower", line)), "")
+    return rows
+
+
+def test_the_head_of_the_report_has_bits(run: sandglass.Run) -> None:
+    sandglass.evaluate(run, metrics=["bound"])
+    page = sandglass.report(run).read_text()
+    assert page.index(" bits/dim") < page.index("<h2"), "it is above the first section"
+    assert "bits/dim bits/dim" not in page
 
 
 def test_an_estimator_of_a_run(run: sandglass.Run, tmp_path: Path) -> None:

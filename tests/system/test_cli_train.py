@@ -285,13 +285,14 @@ def test_a_run_that_stopped_early_goes_on(cli: Cli, tmp_path: Path) -> None:
     assert cli(*words, "--early-stopping", "1")[0] == 0
     before = Run("run").steps()[-1]
     code, _, err = cli("train", "--resume", "run")
-    assert code == 0 and "run stopped early, after" in err and "--epochs 40, or --early-stopping 0" in err
+    assert code == 0 and "run stopped early, after" in err
+    assert "--epochs 40, or --minutes 10, or --early-stopping 0" in err
     code, _, err = cli("train", "--resume", "run", "--epochs", "20", "--no-report")
     assert code == 0 and "had stopped early, and goes on, and stops again after 1 epoch " in err
     after = Run("run").steps()[-1]
     assert before < after
     code, _, err = cli("train", "--resume", "run", "--early_stopping", "0", "--no-report")
-    assert code == 0 and "stops early no longer" in err and Run("run").steps()[-1] > after
+    assert code == 0 and "no longer stops early" in err and Run("run").steps()[-1] > after
     code, _, err = cli("train", "--resume", "run", "--early-stopping", "1", "--no-report")
     assert code == 2 and "does not stop early" in err
 
@@ -345,8 +346,14 @@ def test_minutes_and_epochs_are_given_once(cli: Cli, tmp_path: Path) -> None:
         assert code == 2 and "Give the length of training once" in err
     code, _, err = cli("sweep", "vae", "--data", "digits", *SMALL, "--vary", "lr=0.1,0.01", "--minutes", "1")
     assert code == 2 and "epochs instead of minutes" in err
-    code, _, err = cli("train", "--resume", "run", "--minutes", "3")
-    assert code == 2 and "--minutes" in err
+    assert cli("train", "--data", "digits", *SMALL, "--epochs", "1", "--no-report", "--out", "run")[0] == 0
+    code, _, err = cli("train", "--resume", "run", "--minutes", "3", "--epochs", "9")
+    assert code == 2 and "Give the length of training once" in err
+    code, _, err = cli("train", "--resume", "run", "--minutes", "soon")
+    assert code == 2 and "--minutes must be a number, not soon" in err
+    before = Run("run").steps()[-1]
+    code, _, err = cli("train", "--resume", "run", "--minutes", "0.01", "--no-report")
+    assert code == 0 and "of 0.01 further minutes" in err and Run("run").steps()[-1] > before
 
 
 def test_a_later_layer_says_how_long(cli: Cli, tmp_path: Path) -> None:

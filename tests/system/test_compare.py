@@ -194,7 +194,7 @@ def test_on_the_command_line(cli: Cli, runs: Mapping[str, Path]) -> None:
     two, eight = runs["two"], runs["eight"]
     code, out, err = cli("compare", two, eight, "-o", "page.html", "--metrics", "elbo,mse")
     assert code == 0 and err == "" and Path("page.html").is_file()
-    assert "ELBO" in out and "paired by example" in out and "latent_dim" in out and "±" in out
+    assert "elbo, nats  higher" in out and "paired by example" in out and "latent_dim" in out and "±" in out
     best = [c.best for c in sandglass.compare([two, eight], metrics=["elbo", "mse"]).blocks[0].rankings]
     assert out.count(" *") == 2 - best.count(None)
     code, out, _ = cli("compare", two, eight, "--metrics", "log_prob", "--log_prob.k", "3", "--json")

@@ -287,7 +287,7 @@ def test_a_model_in_double_precision_is_exported_in_single(tmp_path: Path) -> No
 
 def test_a_part_that_is_not_there_is_refused(tmp_path: Path) -> None:
     stored("gan", pictures(), tmp_path / "gan", net=MLP)
-    with pytest.raises(CapabilityError, match="cannot 'encode'"):
+    with pytest.raises(CapabilityError, match="does not provide 'encode'"):
         sandglass.export(tmp_path / "gan", tmp_path / "onnx", parts=["encoder"])
     with pytest.raises(ConfigError, match="format"):
         sandglass.export(tmp_path / "gan", tmp_path / "onnx", format="coreml")

@@ -56,6 +56,8 @@ def test_ends_that_are_not_there(run: sandglass.Run, photos: Path) -> None:
         walk(from_="1", to="nothing.png")
     with pytest.raises(DataError, match="has 40 examples; name a file with one"):
         walk(from_="1", to=str(photos))
+    with pytest.raises(ConfigError, match="an empty name was given"):
+        walk(from_="", to="1")
     with pytest.raises(ConfigError, match="one pair; leave the number"):
         sandglass.use("interpolate", run, from_="1", to="2", number=3)
 
@@ -67,8 +69,9 @@ def test_a_gan_walks_between_draws(name: str, tmp_path: Path) -> None:
     assert walk.x.shape == (12, 1, 8, 8) and "between draws" in walk.said
     assert torch.equal(walk.x, sandglass.use("interpolate", run, number=3, steps=4).x)
     assert not torch.equal(walk.x, sandglass.use("interpolate", run, number=3, steps=4, seed=1).x)
-    with pytest.raises(CapabilityError, match="cannot 'interpolate'"):
-        sandglass.use("interpolate", run, from_="0", to="1")
+    for options in ({"from_": "0", "to": "1"}, {"split": "train"}, {"data": "digits"}):
+        with pytest.raises(CapabilityError, match="has no encoder and interpolates between draws from its prior"):
+            sandglass.use("interpolate", run, **options)
 
 
 def test_points_of_a_walk_are_distributed_as_the_prior() -> None:

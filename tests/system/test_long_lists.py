@@ -78,7 +78,7 @@ def test_only_a_list_beside_it_is_read(name: str, tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text("[]")
     values = {"classes": {"json_file": name, "sha256": hashlib.sha256(b"[]").hexdigest()}}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(ConfigError, match="is no file of a list"):
+    with pytest.raises(ConfigError, match="is not a file of a list"):
         read_config(tmp_path / "config.yaml")
 
 

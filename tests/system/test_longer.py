@@ -9,6 +9,7 @@ import pytest
 
 import sandglass
 from helpers import Quiet, digest, fresh, pictures
+from sandglass.engine.options import Settled
 from sandglass.engine.resume import finished
 from sandglass.errors import ConfigError
 from sandglass.runs.run import Run
@@ -53,7 +54,7 @@ def test_more_patience_is_the_same_as_from_the_start(stopped: Run, tmp_path: Pat
     assert ended(run) == ended(start(tmp_path / "patient", early_stopping=9))
     assert run.config["training"]["early_stopping"] == 9
     assert [line for line in said if "stop" in line] == [
-        "The stage 'train' stops early after 9 epochs without improvement; before, after 2.",
+        "The stage 'train' stops early after 9 epochs without improvement instead of 2.",
         "It had stopped early, and goes on.",
     ]
     assert not any("bits may differ" in line for line in said)
@@ -61,7 +62,7 @@ def test_more_patience_is_the_same_as_from_the_start(stopped: Run, tmp_path: Pat
 
 def test_without_early_stopping_it_goes_to_its_last_epoch(stopped: Run, tmp_path: Path) -> None:
     run, said = go_on(stopped.path, early_stopping=0)
-    assert epochs(run) == 60 and "stops early no longer" in "".join(said)
+    assert epochs(run) == 60 and "no longer stops early; it did after 2 epochs" in "".join(said)
     assert ended(run) == ended(start(tmp_path / "straight", early_stopping=0))
 
 
@@ -94,7 +95,8 @@ def test_a_crash_after_going_on_does_not_undo_it(stopped: Run, monkeypatch: pyte
     [
         ({"early_stopping": 1}, "stops after 2 epochs without improvement: .*raised, or switched off"),
         ({"epochs": 30}, "has 60 epochs: .*only have more, not 30; .*goes on with --early-stopping 0"),
-        ({"stage": {"train": {"lr": 0.1}}}, "takes only epochs and early_stopping, in its stages: train"),
+        ({"stage": {"train": {"lr": 0.1}}}, "of the stage 'train' only epochs and early_stopping can be given, not lr"),
+        ({"stage": {"foo": {"epochs": 90}}}, "trains no stage 'foo'. It trains: train"),
     ],
 )
 def test_what_would_change_the_past_is_refused(options: dict[str, Any], message: str, stopped: Run) -> None:
@@ -136,4 +138,26 @@ def test_patience_of_one_stage(tmp_path: Path) -> None:
     assert run.config["training"]["stage"]["prior"]["early_stopping"] == 0
     last = run.latest_checkpoint()[0]
     assert last is not None and last.state["loop"]["step"] == 60
-    assert any("'prior' stops early no longer" in line for line in said)
+    assert any("'prior' no longer stops early" in line for line in said)
+
+
+@pytest.mark.parametrize("own", [{}, {"prior": {"max_steps": 2}}])
+def test_more_epochs_of_one_stage_leave_the_limits_of_the_others(own: dict[str, Any], tmp_path: Path) -> None:
+    """``max_steps`` of the run is that of each of its stages."""
+    run = staged(
+        tmp_path / "run",
+        epochs=4,
+        early_stopping=0,
+        max_steps=4,
+        stage={"prior": {"epochs": 4, **own.get("prior", {})}},
+    )
+    limited = Settled.of(run.config["training"]).of_stage("codes").max_steps
+    run, _ = go_on(run.path, stage={"prior": {"epochs": 5}})
+    training = Settled.of(run.config["training"])
+    assert training.of_stage("codes").max_steps == limited == 4
+    assert training.of_stage("prior").max_steps is None and training.of_stage("prior").epochs == 5
+    last = run.latest_checkpoint()[0]
+    assert last is not None and last.state["loop"]["step"] == 10 and finished(run)
+    assert ended(run) == ended(
+        staged(tmp_path / "again", early_stopping=0, epochs=4, max_steps=4, stage=training.stage)
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from sandglass.core import Model
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import (
-    Cost,
     Plan,
     choose_batch,
     epochs_in,
@@ -26,6 +26,7 @@ from sandglass.engine.planning import (
     wider,
 )
 from sandglass.engine.resume import finished
+from sandglass.engine.timing import Cost
 from sandglass.errors import ConfigError
 from sandglass.runs.run import Run
 
@@ -95,9 +96,9 @@ def repeated(path: Path, run: Run, name: str = "vae") -> str:
 
 
 def test_a_plan_is_a_function_of_measured_seconds() -> None:
-    assert epochs_in(60, Cost(0.1), 640, 64) == 58
-    assert epochs_in(60, Cost(0.1, 1.0), 640, 64) == 29
-    assert epochs_in(1, Cost(100.0), 640, 64) == 1
+    assert epochs_in(60, Cost(0.1), 10) == 58
+    assert epochs_in(60, Cost(0.1, 1.0), 10) == 29
+    assert epochs_in(1, Cost(100.0), 10) == 1
     assert sum(shares_of(["a", "b", "c"]).values()) == pytest.approx(1)
 
 
@@ -109,19 +110,22 @@ def test_a_wider_net_is_only_timed_where_it_may_be_chosen() -> None:
         return Cost((width / 32) ** 2 * 0.01)
 
     usual = Cost(0.01)
-    assert wider(50, cost_of, 32, usual, 2400, 64)[0] == 32 and asked == []
-    assert wider(200, cost_of, 32, usual, 2400, 64)[0] == 64 and asked == [64]
+    assert wider(50, cost_of, 32, usual, 38)[0] == 32 and asked == []
+    assert wider(200, cost_of, 32, usual, 38)[0] == 64 and asked == [64]
     asked.clear()
-    assert narrower(200, cost_of, 32, usual, 2400, 64)[0] == 32 and asked == []
-    assert narrower(2, cost_of, 32, usual, 2400, 64)[0] == 8 and asked == [16, 8]
+    assert narrower(200, cost_of, 32, usual, 38)[0] == 32 and asked == []
+    assert narrower(2, cost_of, 32, usual, 38)[0] == 8 and asked == [16, 8]
 
 
 def test_a_narrower_net_or_smaller_batch_that_is_no_faster_is_not_taken() -> None:
+    def steps_of(batch: int) -> int:
+        return 60000 // batch
+
     same = Cost(0.1)
-    assert narrower(1, lambda width: same, 32, same, 2400, 64)[0] == 32
-    assert choose_batch(1, lambda batch: same, 128, same, 60000)[0] == 128
-    assert choose_batch(1, lambda batch: Cost(0.1 * batch / 128), 128, same, 60000)[0] == 16
-    assert choose_batch(1, lambda batch: Cost(0.1 * batch / 128), 128, same, 60000, least=64)[0] == 64
+    assert narrower(1, lambda width: same, 32, same, 38)[0] == 32
+    assert choose_batch(1, lambda batch: same, 128, same, steps_of)[0] == 128
+    assert choose_batch(1, lambda batch: Cost(0.1 * batch / 128), 128, same, steps_of)[0] == 16
+    assert choose_batch(1, lambda batch: Cost(0.1 * batch / 128), 128, same, steps_of, least=64)[0] == 64
 
 
 def test_planning_leaves_no_trace() -> None:
@@ -316,3 +320,119 @@ def test_a_resumed_run_has_the_rest_of_its_time(tmp_path: Path) -> None:
     run = sandglass.resume(run.path, data=pictures(), epochs=epochs, progress=Quiet())
     assert "plan" not in run.config and run.config["training"]["epochs"] == epochs
     assert run.steps()[-1] == epochs * -(-50 // run.config["training"]["batch_size"])
+
+
+# further minutes
+
+
+def further(path: Path, run: Run, minutes: float, **options: Any) -> tuple[Run, list[str]]:
+    said = Quiet()
+    return sandglass.resume(run.path, data=pictures(), minutes=minutes, progress=said, **options), said.said
+
+
+@pytest.mark.parametrize("options", [{"epochs": 2}, {"epochs": 2, "schedule": "cosine"}, {"minutes": 0.005}])
+def test_a_run_goes_on_for_further_minutes_and_ends_on_time(options: dict[str, Any], tmp_path: Path) -> None:
+    run = train(tmp_path / "run", **options)
+    before = run.steps()[-1]
+    begun = time.perf_counter()
+    run, said = further(tmp_path, run, 0.05)
+    assert 0.5 * 3 < time.perf_counter() - begun < 3 * 3
+    assert run.steps()[-1] > before and finished(run)
+    assert any(text.startswith("0.05 further minutes: batch ") for text in said)
+    assert any(text.startswith("Trained for 0.0") and "of 0.05 further minutes" in text for text in said)
+    assert run.config["plan"]["before"] > 0
+
+
+def test_what_further_minutes_decided_can_be_repeated(tmp_path: Path) -> None:
+    run, _ = further(tmp_path, train(tmp_path / "run", epochs=2), 0.02)
+    given = ("threads", "device", "sheets", "minutes")
+    again = train(tmp_path / "again", **{k: v for k, v in run.config["training"].items() if k not in given})
+    assert digest(run.load_model(), run) == digest(again.load_model(), again)
+
+
+def test_an_interrupted_run_of_further_minutes_has_the_rest_of_them(tmp_path: Path) -> None:
+    run, _ = further(tmp_path, train(tmp_path / "run", epochs=2), 0.02)
+    said = Quiet()
+    sandglass.resume(run.path, data=pictures(), progress=said)
+    (left,) = [text for text in said.said if "are left" in text]
+    assert left.endswith(" of 0.02 further minutes are left.") and 0 <= float(left.split()[0]) <= 0.02
+
+
+def test_a_stage_that_stopped_early_goes_on_for_further_minutes(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", epochs=80, early_stopping=1, lr=0.1)
+    before = run.steps()[-1]
+    run, said = further(tmp_path, run, 0.02, early_stopping=0)
+    assert run.steps()[-1] > before and any("It had stopped early, and goes on" in text for text in said)
+
+
+@pytest.mark.parametrize("name", ["ae", "vq-vae"])
+def test_further_minutes_are_for_the_stage_that_was_reached(name: str, tmp_path: Path) -> None:
+    """A fit in closed form that came after it is made anew."""
+    data, small = pictures(), QUANTISED if name == "vq-vae" else {"latent_dim": 2, "net": NET}
+    common: dict[str, Any] = {"threads": 1, "device": "cpu", "sheets": 0, "progress": Quiet()}
+    stage = {"stage": {"prior": {"epochs": 2}}} if name == "vq-vae" else {}
+    run = sandglass.train(fresh(name, data, **small), data, out=tmp_path / "run", epochs=2, **stage, **common)
+    first = run.config["training"]["epochs"]
+    run, said = further(tmp_path, run, 0.02)
+    training = run.config["training"]
+    (line,) = [text for text in said if text.startswith("The stage")]
+    assert finished(run) and line.startswith(f"The stage '{'prior' if name == 'vq-vae' else 'train'}' is given ")
+    assert (training["epochs"] > first) == (name == "ae")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"minutes": 0}, "minutes must be a finite number above 0, not 0"),
+        ({"minutes": float("nan")}, "minutes must be a finite number above 0, not nan"),
+        ({"minutes": 1, "epochs": 9}, "length of training once"),
+        ({"minutes": 1, "stage": {"train": {"epochs": 9}}}, "length of training once"),
+    ],
+)
+def test_further_minutes_that_are_refused(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", epochs=1)
+    before = {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()}
+    with pytest.raises(ConfigError, match=message):
+        sandglass.resume(run.path, data=pictures(), progress=Quiet(), **options)
+    assert {f: f.read_bytes() for f in run.path.rglob("*") if f.is_file()} == before
+
+
+def test_the_time_left_is_at_most_that_until_the_deadline(tmp_path: Path) -> None:
+    class Kept(Quiet):
+        begun: float | None = None
+
+        def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: Any = None) -> None:
+            self.begun = self.begun or seconds
+
+    for plan, expected in ((plan_of(1.0, "train"), 60.0), (None, None)):
+        data, shown, clock = pictures(), Kept(), Stepping(9.0)
+        model = fresh("vae", data, latent_dim=2, net=NET)
+        loop, _ = make_loop(model, data, tmp_path / str(expected), plan=plan, clock=clock, progress=shown, epochs=1)
+        clock.drive(loop)
+        loop.fit()
+        assert shown.begun == expected
+
+
+# updates of an epoch
+
+
+def test_a_last_batch_of_one_example_is_counted_as_it_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With batch normalisation it is joined to the batch before it: in the plan, the warning and a dry run as well."""
+    from sandglass.app.train import shortage
+    from sandglass.engine.batches import updates_per_epoch
+    from sandglass.engine.options import settle_epochs
+
+    data = pictures(33)
+    model = fresh("vae", data, latent_dim=2, net={"name": "conv", "width": 4, "norm": "batch"})
+    stage = model.stages()[0]
+    assert updates_per_epoch(stage, 16, 1, 33) == 2
+    settled = Training(batch_size=16, threads=1, device="cpu").settled(["validation"], 33, model.stages())
+    assert settled.epochs == settle_epochs(2)
+    short = Training(batch_size=16, epochs=10, threads=1, device="cpu").settled(["validation"], 33, model.stages())
+    assert shortage(short, model.stages(), 33, timed=False).startswith("only 20 updates")
+    timed = []
+    monkeypatch.setattr("sandglass.engine.planning.measure", lambda *_, **__: timed.append(1) or Cost(1.0))
+    plan = make_plan(model, data, Training(minutes=1, batch_size=16, threads=1))
+    assert timed and plan.epochs == {"train": epochs_in(60, Cost(1.0), 2)} != {"train": epochs_in(60, Cost(1.0), 3)}

@@ -49,6 +49,27 @@ def test_a_run_is_a_line_or_a_table(run: sandglass.Run) -> None:
     (run.path / "kept.json").rename(run.path / "results.json")
 
 
+def test_a_line_about_a_run_reads_the_end_of_its_log_alone(
+    run: sandglass.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.path, tmp_path / "run")
+    long = sandglass.Run(tmp_path / "run")
+    own = long.metrics_file.read_bytes()
+    long.metrics_file.write_bytes(b"not JSON\n" * 10**5 + own * (2**17 // len(own)))
+    monkeypatch.setattr(sandglass.Run, "metrics", lambda self: pytest.fail("all of the log was read"))
+    assert ": vae on digits, 2/2 epochs" in repr(long)
+
+
+def test_a_line_about_a_run_of_stages_says_which(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).random((40, 8, 8)).astype(np.float32)
+    options = {"net": {"name": "mlp", "widths": [8]}, "codes": 4, "sheets": 0, "stage": {"prior": {"epochs": 3}}}
+    assert "vq-vae on arrays, 3/3 epochs of prior" in repr(
+        sandglass.train("vq-vae", x, out=tmp_path / "vq", epochs=2, **options)
+    )
+    ae = sandglass.train("ae", x.reshape(40, 64), out=tmp_path / "ae", epochs=2, latent_dim=2, sheets=0)
+    assert "ae on arrays, 2/2 epochs)" in repr(ae), "the fit that follows has no epochs"
+
+
 @pytest.mark.parametrize(
     "text", ["{]\n{}\n", '{"split": 3}\n', "[]\n[]\n", "\xff\n\xff\n", '{"split": "train", "epoch": "x"}\n']
 )
@@ -195,3 +216,21 @@ def test_examples_are_like_the_array_that_was_trained_on(tmp_path: Path) -> None
         )
         made = sandglass.generate(run, 4).examples
         assert made.shape == (4, 6, 5, 3) and made.dtype == np.float32 and -1.5 < made.min() < 0.2 < 1.5 > made.max()
+
+
+def test_a_comparison_is_a_line_or_a_table(run: sandglass.Run, tmp_path: Path) -> None:
+    other = sandglass.train("vae", "digits", out=tmp_path / "other", **SMALL)
+    found = sandglass.compare([run, other], metrics="bound")
+    assert repr(found) == "Comparison(run, other on 359 test examples of digits)"
+    page = found._repr_html_()
+    assert page.count("<tr>") == 5 and "<td>elbo</td><td>higher</td>" in page and "bits_per_dim" in page
+
+
+def test_a_sweep_is_a_line() -> None:
+    from sandglass.sweeps.trials import Swept, Trial
+
+    trials = [Trial(k, Path(f"s/{k:04d}"), "finished", {"training.lr": 0.1}, -3.0 - k, 0.12) for k in (7, 2)]
+    found = Swept(Path("s"), "vae", "elbo", "higher", {}, trials, {}, 20, 3, "tpe", "none", {})
+    assert repr(found) == "Swept('s': 2 of 20 trials, best trial 7, elbo -10.00 ± 0.12)"
+    found = Swept(Path("s"), "vae", "elbo", "higher", {}, [], {}, 20, 3, "tpe", "none", {})
+    assert repr(found) == "Swept('s': 0 of 20 trials, none finished)"

@@ -230,9 +230,12 @@ def test_the_check_says_what_is_wrong() -> None:
         check_model("vea")
     with pytest.raises(ConfigError, match=r"no kind of data 'gray'\. Did you mean 'grey'\? Known: row, grey"):
         check_model("vae", kinds=["gray"])
-    for name, kinds in (("vae", []), ("pix2pix", ["row"])):
-        with pytest.raises(ConfigError, match="name other kinds"):
-            check_model(name, kinds=kinds)
+    with pytest.raises(ConfigError, match="name other kinds"):
+        check_model("pix2pix", kinds="row")
+    with pytest.raises(ConfigError, match="Name a kind of data"):
+        check_model("vae", kinds=[])
+    with pytest.raises(ConfigError, match=r"no option 'latent'.*latent_dim"):
+        check_model("vae", kinds="row", latent=3)
     with pytest.raises(AssertionError, match=r"The model .vae. on row data fails the check .*latent_dim"):
         check_model("vae", kinds=["row"], latent_dim=-1)
     check_model("vae", kinds=["row"])

@@ -77,7 +77,7 @@ def test_a_notebook_sees_one_line_with_terms_rate_and_time_left(
     train(tmp_path / "run", Line())
     out = capsys.readouterr().out
     last = out.strip().split("\r")[-1]
-    assert last.startswith("epoch 2/2  ") and "/s  ETA 00:00" in last
+    assert last.startswith("epoch 2/2  ") and "/s  ETA 0:00" in last
     assert "train loss" in last and "rate" in last and "validation" in last
     assert out.count("\n") == 1
 

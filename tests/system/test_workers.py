@@ -108,7 +108,7 @@ def test_a_worker_imports_files_and_reads_moved_data(
 def test_custom_parts_and_data_in_memory_of_a_run_are_said(tmp_path: Path) -> None:
     data = sandglass.load_data(np.zeros((40, 1, 8, 8), np.float32))
     run = sandglass.train("vae", data, out=tmp_path / "run", **SMALL)
-    with pytest.raises(ConfigError, match="Several workers need what each can read"):
+    with pytest.raises(ConfigError, match="Each worker loads the model and the data by itself"):
         task("encode", workers=2).computed(opened(run, "cpu"))
     trained = opened(run, "cpu")
     trained.model.custom = {"net": torch.nn.Identity()}
@@ -129,13 +129,13 @@ def test_what_workers_cannot_read_is_said(run: Path) -> None:
     with pytest.raises(ConfigError, match="at least 1, not 0"):
         task("encode", workers=0).computed(trained)
     own = sandglass.load_data("digits")
-    with pytest.raises(ConfigError, match="Several workers need what each can read"):
+    with pytest.raises(ConfigError, match="Each worker loads the model and the data by itself"):
         task("encode", workers=2, data=own).computed(trained)
     memory = sandglass.load_data(np.zeros((40, 1, 8, 8), np.float32))
-    with pytest.raises(ConfigError, match="Several workers need what each can read"):
+    with pytest.raises(ConfigError, match="Each worker loads the model and the data by itself"):
         task("encode", workers=2).computed(replace(trained, data=memory))
     without = Trained(trained.model, trained.reading, None, "mine")
-    with pytest.raises(ConfigError, match="Several workers need what each can read"):
+    with pytest.raises(ConfigError, match="Each worker loads the model and the data by itself"):
         task("generate", workers=2).computed(without)
 
 

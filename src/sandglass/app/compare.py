@@ -13,6 +13,7 @@ from sandglass.app.parsing import Parser, output
 
 if TYPE_CHECKING:
     from sandglass.comparing.sides import Block, Comparison
+    from sandglass.metrics.compared import Ranking
 
 
 def compare(words: Sequence[str]) -> int:
@@ -35,7 +36,7 @@ def compare(words: Sequence[str]) -> int:
     metrics_from(parser)
     parser.add_argument("--group", action="store_true", help="group runs that differ only in the seed")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise (default: 0)")
     parser.add_argument("--json", action="store_true", help="print JSON and nothing else")
     output(parser, "also write an .html page")
     args, options = parsed(parser, words)
@@ -74,14 +75,17 @@ def show(found: Comparison) -> None:
 
 def figures(block: Block) -> None:
     """Prints one row per figure and one column per run, then the differences from the best run."""
-    from sandglass.comparing.page import behind, cell, heading, leading
+    from sandglass.comparing.page import behind, by_name, cell, heading, leading
 
     def plain(text: str) -> str:
         return text.replace("\N{MINUS SIGN}", "-")
 
+    def titled(ranking: Ranking) -> tuple[str, str]:
+        return heading(ranking, by_name), ranking.better or ""
+
     names = list(block.groups)
     ranked = [c for c in block.rankings if c.first is not None and len(c.results) > 1]
-    _print(names, [(heading(c), {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names}) for c in block.rankings])
+    _print(names, [(titled(c), {n: plain(cell(c, n)) + " *" * (c.best == n) for n in names}) for c in block.rankings])
     if any(c.best for c in block.rankings):
         print("* significantly better than every other\n")
     for side in block.sides:
@@ -91,16 +95,22 @@ def figures(block: Block) -> None:
         alone = len(block.sides) == 1
         print("Only this run has these examples." if alone else "There is no figure to rank these runs by.")
         return
-    print("\n" * any(side.wrong for side in block.sides) + f"{leading(block)}\n" * bool(leading(block)))
+    best = leading(block, by_name)
+    print("\n" * any(side.wrong for side in block.sides) + f"{best}\n" * bool(best))
     paired = all(c.difference(n, c.first or n).paired for c in ranked for n in c.results if n != c.first)
     print(f"difference from the best of each figure{', paired by example' if paired else ''}\n")
-    _print(names, [(heading(c), {n: plain(behind(c, n)) for n in names}) for c in ranked])
+    _print(names, [(titled(c), {n: plain(behind(c, n)) for n in names}) for c in ranked])
 
 
-def _print(names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, str]]]) -> None:
-    """Prints a table of figures by runs, split into several tables to fit a terminal's width."""
+def _print(names: Sequence[str], rows: Sequence[tuple[tuple[str, str], Mapping[str, str]]]) -> None:
+    """Prints a table of figures by runs, split into several tables to fit a terminal's width.
+
+    Args:
+        names: of the runs.
+        rows: the name of each figure and which value is better, and the cells by run.
+    """
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
-    room -= max((len(title) for title, _ in rows), default=0)
+    room -= max((len(title) for (title, _), _ in rows), default=0) + 8
     wide = [2 + max(len(name), *(len(cells[name]) for _, cells in rows)) if rows else 0 for name in names]
     start = 0
     while start < len(names):
@@ -110,9 +120,9 @@ def _print(names: Sequence[str], rows: Sequence[tuple[str, Mapping[str, str]]]) 
             end += 1
         some = names[start:end]
         table(
-            ["figure", *some],
-            [[title, *(cells[n] for n in some)] for title, cells in rows],
-            right=range(1, len(some) + 1),
+            ["figure", "better", *some],
+            [[*title, *(cells[n] for n in some)] for title, cells in rows],
+            right=range(2, len(some) + 2),
         )
         print()
         start = end

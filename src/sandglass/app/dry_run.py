@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 
 import torch
@@ -11,8 +10,9 @@ from sandglass import api
 from sandglass.app.configure import Config, given_options
 from sandglass.app.output import counted, duration, table
 from sandglass.data.dataset import Dataset
+from sandglass.engine.batches import updates_per_epoch
 from sandglass.engine.options import Training
-from sandglass.engine.planning import measure
+from sandglass.engine.timing import measure
 from sandglass.engine.train import check_changes, plan_minutes, spec_of
 
 _SECONDS = 3.0
@@ -55,7 +55,7 @@ def dry_run(config: Config, data: Dataset, *, width: bool = False) -> int:
         own = training.of_stage(stage.name)
         of = f", {stage.name}" if len(trained) > 1 else ""
         cost = measure(model, data, stage, own, seconds=_SECONDS, most=_STEPS)
-        seconds, steps = cost.step, math.ceil(len(data.train) / own.batch_size)
+        seconds, steps = cost.step, updates_per_epoch(stage, own.batch_size, own.accumulate, len(data.train))
         rows.append([f"step{of}", f"{seconds * 1e3:.3g} ms ({own.batch_size} examples)"])
         rows.append([f"epoch{of}", f"about {duration(seconds * steps)} ({steps:,} steps), without validation"])
         total += seconds * steps * own.epochs

@@ -22,11 +22,11 @@ def evaluate(words: Sequence[str]) -> int:
         "Evaluate a trained model. On the run's own data the figures are saved to results.json.",
         ["evaluate runs/vae-digits-1", "evaluate runs/vae-digits-1 --metrics log_prob --log_prob.k 1000 --json"],
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("run", metavar="RUN", help="a run folder (or latest)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     examples_from(parser, "test; all of other data")
     metrics_from(parser)
-    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the noise (default: 0)")
     parser.add_argument(
         "--each", metavar="FILE", help="also write the figures of every example, to a .csv or .parquet file"
     )

@@ -218,7 +218,8 @@ def type_name(hint: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(dict.fromkeys(type_name(a) for a in arguments))
     if origin is typing.Literal:
-        return " or ".join(map(str, arguments))
+        *others, last = map(str, arguments)
+        return f"{', '.join(others)} or {last}" if others else last
     if _is_list(hint):
         return {int: "whole numbers", float: "numbers"}.get(arguments[0], "names") + " separated by commas"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a string", type(None): "null"}

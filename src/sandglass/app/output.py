@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sandglass.runs.result import Results
+from sandglass.runs.result import HEADERS, Results
 
 if TYPE_CHECKING:
     from sandglass.core import Spec
 
 
-_EVERY = 30.0  # seconds between lines of progress
+_EVERY = 30.0  # seconds between lines of progress in a pipe
+_OFTEN = 0.2  # in a terminal
+_WIDE = 140  # columns of a terminal that has room for notes beside the figures
 _LONG = 40  # characters of a note that is said once for several figures
 
 
@@ -78,9 +81,11 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
         print("No metric applies to this model and these examples.")
         return
     rows, below = gathered(Results({"metrics": metrics}).rows())
-    noted = any(row[4] for row in rows)
-    headers = ["metric", "value", "n", "unit", "note"]
-    table(headers if noted else headers[:4], rows if noted else [r[:4] for r in rows], right=(1, 2), wrap=(3, 4))
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns < _WIDE:
+        below = [f"{row[0]}: {row[-1]}" for row in rows if row[-1]] + below
+        rows = [[*row[:-1], ""] for row in rows]
+    shown = len(HEADERS) - (not any(row[-1] for row in rows))
+    table(HEADERS[:shown], [row[:shown] for row in rows], right=(1, 3), wrap=(4, 5))
     for note in below:
         print(f"\n{note}")
 
@@ -134,17 +139,40 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def telling(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Prints now and then, in a pipe as well, what is being done, unless quiet; yields the function that is told."""
+    """Shows what is being done, unless quiet: a line that changes in a terminal, a line now and then in a pipe.
+
+    Yields the function that is told.
+    """
     begun, now, ended = time.perf_counter(), [""], threading.Event()
 
-    def watch() -> None:
-        while not ended.wait(_EVERY) and not quiet:
-            say(f"evaluating: {now[0]}, after {duration(time.perf_counter() - begun)}")
+    def line() -> str:
+        return f"evaluating: {now[0]}, after {duration(time.perf_counter() - begun)}"
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield lambda doing: now.__setitem__(0, doing)
-    finally:
-        ended.set()
-        thread.join()
+    with ExitStack() as stack:
+        show: Callable[[str], None] = say
+        every = _EVERY
+        if not quiet and sys.stderr.isatty():
+            show, every = stack.enter_context(_changing()), _OFTEN
+
+        def watch() -> None:
+            while not ended.wait(every) and not quiet:
+                if now[0]:
+                    show(line())
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield lambda doing: now.__setitem__(0, doing)
+        finally:
+            ended.set()
+            thread.join()
+
+
+@contextmanager
+def _changing() -> Iterator[Callable[[str], None]]:
+    """A line of a terminal that is written anew and vanishes at the end; what else is printed comes above it."""
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("evaluating") as status:
+        yield lambda text: status.update(Text(text, overflow="ellipsis", no_wrap=True))

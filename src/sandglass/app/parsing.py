@@ -52,6 +52,12 @@ class Parser(argparse.ArgumentParser):
             known = [o for action in self._actions for o in action.option_strings]
             what = f"There is no option {word}" if word.startswith("-") else f"Unexpected argument '{word}'"
             raise ConfigError(f"{what}.{nearest(word, known)} `{self.prog} --help` lists all options.")
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            given = value if isinstance(value, list) else [value]
+            if "" in given and action.default != "":  # an empty path would be the current folder
+                name = action.option_strings[-1] if action.option_strings else action.metavar
+                raise ConfigError(f"{name} needs a value.")
         return found
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def report(words: Sequence[str]) -> int:
     """Writes ``report.html``."""
     parser = Parser("report", "Write or update the HTML report of a run.", ["report runs/vae-digits-1"])
-    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("run", metavar="RUN", help="a run folder (or latest)")
     moved_data(parser)
     args = parser.parse(words)
 
@@ -133,11 +133,11 @@ def verify(words: Sequence[str]) -> int:
     """Verifies the checksums of all files of a run."""
     parser = Parser(
         "verify",
-        "Check every file of a run: checkpoints and the model against their SHA-256, the log and the configuration "
+        "Check every file of a run: checkpoints and the model against their SHA-256, the log and the configuration\n"
         "against the newest checkpoint; exit code 74 when one is damaged.",
         ["verify runs/vae-digits-1"],
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder or a model folder")
+    parser.add_argument("run", metavar="RUN", help="a run folder (or latest) or a model folder")
     args = parser.parse(words)
 
     from sandglass.runs.run import Run, find_run

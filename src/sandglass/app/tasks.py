@@ -84,7 +84,7 @@ def add(parser: Parser, option: Option) -> None:
 
 
 def form_of(option: Option) -> str:
-    """The flag of an option; a word of Python, such as ``from``, is an option that ends with an underscore."""
+    """The flag of an option; a keyword of Python, such as ``from``, is an option that ends with an underscore."""
     return f"--{option.name.rstrip('_').replace('_', '-')}"
 
 

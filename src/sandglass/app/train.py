@@ -20,6 +20,7 @@ from sandglass.core import Model, Stage
 from sandglass.data.dataset import Dataset
 from sandglass.data.selecting import held_out
 from sandglass.data.trained_on import own_data
+from sandglass.engine.batches import updates_per_epoch
 from sandglass.engine.options import Settled, Training
 from sandglass.engine.planning import Plan, free_width
 from sandglass.engine.processes import ALONE, Processes, agreed, joined, shared
@@ -167,7 +168,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
     stages = model.stages()
     training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     say(f"{name} on {data.about}, {length(training, stages)}")
-    short = few(training.epochs, math.ceil(len(data.train) / training.batch_size), timed=plan is not None)
+    short = shortage(training, stages, len(data.train), timed=plan is not None)
     for note in [*data.notes, *([short] if short else [])]:
         say(f"  note: {note}")
     if plan is not None:
@@ -194,6 +195,15 @@ def length(training: Settled, stages: Sequence[Stage]) -> str:
         of = f" of {name}" if len(trained) > 1 else ""
         parts.append(f"{own.epochs} epoch{'s' * (own.epochs != 1)}{of} in batches of {own.batch_size}")
     return ", then ".join(parts)
+
+
+def shortage(training: Settled, stages: Sequence[Stage], examples: int, *, timed: bool) -> str:
+    """The warning of :func:`few` for the first stage that is trained."""
+    first = next((stage for stage in stages if stage.phases), None)
+    if first is None:
+        return ""
+    own = training.of_stage(first.name)
+    return few(own.epochs, updates_per_epoch(first, own.batch_size, own.accumulate, examples), timed=timed)
 
 
 def few(epochs: int, steps: int, *, timed: bool = False) -> str:
@@ -232,10 +242,14 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
     lengths: dict[str, Any] = {}
     stage: dict[str, dict[str, int]] = {}
     for form, value in given.settings:
+        if form in ("--minutes", "--training.minutes"):
+            lengths["minutes"] = number(form, value)
+            continue
         found = re.fullmatch(r"--(?:training\.)?(?:stage\.(.+)\.)?(epochs|early[-_]stopping)", form)
         if found is None:
             raise ConfigError(
-                f"--resume continues the run unchanged: only --epochs and --early-stopping can be given, not {form}."
+                "--resume continues the run unchanged: only --epochs, --minutes and --early-stopping can be given, "
+                f"not {form}."
             )
         if not value.isdigit():
             raise ConfigError(f"{form} must be a whole number, not {value}.")
@@ -248,7 +262,7 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
     if not lengths and not stage and finished(run):
         steps, more = counted(run.steps()[-1], "step"), longer(run, outline_of(run))
         how, other = ("stopped early", ", or --early-stopping 0") if ended_early(run) else ("is finished", "")
-        say(f"{run.path} {how}, after {steps}. To train it longer: {more}{other}")
+        say(f"{run.path} {how}, after {steps}. To train it longer: {more}, or --minutes 10{other}")
         return 0
     data = own_data(run, given.own.get("--data"))
     run = api.resume(run.path, data=data, stage=stage, **lengths)
@@ -256,6 +270,18 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
     if processes.writes:
         finish(run, data, show or {}, "--no-report" not in given.switches)
     return 0
+
+
+def number(form: str, value: str) -> float:
+    """The value of an option that is a number.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ConfigError(f"{form} must be a number, not {value}.") from error
 
 
 def finish(run: Run, data: Dataset, show: Mapping[str, Any], report: bool) -> None:

@@ -25,8 +25,8 @@ OWN = {
     "--init-from": ("RUN", "initialise with the weights of another run, or of the network bodies that fit"),
     "--resume": (
         "RUN",
-        "resume a run, bit-identical to an uninterrupted one; --epochs and --early-stopping can be raised, --data can "
-        "name the place of moved data",
+        "resume a run, bit-identical to an uninterrupted one; --epochs and --early-stopping can be raised, --minutes "
+        "trains it for further minutes, --data can name the place of moved data",
     ),
 }
 _SYNONYMS = {
@@ -96,6 +96,8 @@ def sort(words: Sequence[str]) -> Words:
             if not left or re.match(r"--?[a-zA-Z]", left[0]):
                 raise ConfigError(f"{option} needs a value; `sandglass train --help` lists the options.")
             value = left.pop(0)
+        if not value and (option == "--model" or option in OWN or plain in OWN):
+            raise ConfigError(f"{option} needs a value; `sandglass train --help` lists the options.")
         if option == "--model":
             model = value
         elif (plain if plain in OWN else option) in OWN:

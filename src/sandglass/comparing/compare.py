@@ -17,7 +17,7 @@ from sandglass.data.selecting import joined
 from sandglass.data.trained_on import Found, find_data, new_data, reading_of
 from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.metrics.compared import can, kind_of
-from sandglass.metrics.measure import context_of, measure, wanted
+from sandglass.metrics.measure import context_of, listed, measure, wanted
 from sandglass.metrics.samples import COSTLY
 from sandglass.reports.section import Material
 from sandglass.runs import storage
@@ -31,9 +31,9 @@ _FORM = ("layout", "dtype", "pandas")  # of transforms
 
 
 def compare(
-    runs: Sequence[Run | str | Path],
+    runs: Run | str | Path | Sequence[Run | str | Path],
     *,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     data: Any = None,
     split: str | None = None,
     group: bool = False,
@@ -79,7 +79,9 @@ def compare(
         >>> [name for name, _ in found.differences]
         ['latent_dim']
     """
-    found = [run if isinstance(run, Run) else Run(run) for run in runs]
+    metrics = listed(metrics)
+    given: Sequence[Run | str | Path] = [runs] if isinstance(runs, str | Path | Run) else runs
+    found = [run if isinstance(run, Run) else Run(run) for run in given]
     if len(found) < 2:
         raise ConfigError("Give two or more runs to compare; `sandglass runs` lists them.")
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sandglass import __version__
 from sandglass.comparing.sides import Block, Comparison, Side
@@ -63,12 +63,17 @@ def verdict(c: Comparison) -> str:
     return " ".join(said) or "These runs have no common figure to rank them by."
 
 
-def leading(block: Block) -> str:
-    """Which run is best by the rule of :func:`~sandglass.metrics.compared.headline`; empty where it cannot say."""
+def leading(block: Block, titled: Callable[[Ranking], str] | None = None) -> str:
+    """Which run is best by the rule of :func:`~sandglass.metrics.compared.headline`; empty where it cannot say.
+
+    Args:
+        block: the runs.
+        titled: names a figure; :func:`title` by default.
+    """
     found = headline(block.rankings)
     if found is None:
         return ""
-    titles = {ranking.figure: title(ranking) for ranking in block.rankings}
+    titles = {ranking.figure: (titled or title)(ranking) for ranking in block.rankings}
     by = f" by {_listed([titles[name] for name in found.figures])}" if found.figures else ""
     left_out = [f"{name} ({why})" for name, why in found.unusable.items()]
     out = f", leaving out {_listed(left_out)}" if left_out else ""
@@ -97,10 +102,17 @@ def title(ranking: Ranking) -> str:
     return f"{name} ({KINDS[ranking.kind]})" if ranking.kind else name
 
 
-def heading(ranking: Ranking) -> str:
-    """The title of a ranking, with its unit if that is short."""
-    named, unit = title(ranking), ranking.unit
-    return f"{named}, {unit}" if 1 < len(unit) < 10 and unit != "squared" and unit not in named else named
+def heading(ranking: Ranking, titled: Callable[[Ranking], str] | None = None) -> str:
+    """The title of a ranking, with its unit if that is short; see :func:`leading`."""
+    named, unit = (titled or title)(ranking), ranking.unit
+    said = unit in named or unit in title(ranking)
+    return f"{named}, {unit}" if 1 < len(unit) < 10 and unit != "squared" and not said else named
+
+
+def by_name(ranking: Ranking) -> str:
+    """The name of a figure, as ``--metrics`` takes it, with what it is measured by."""
+    called = facts.called(ranking.figure)
+    return title(ranking).replace(called, ranking.figure, 1)
 
 
 def cell(ranking: Ranking, name: str) -> str:
@@ -186,11 +198,18 @@ def _figures(block: Block, suffix: str, after: str) -> Section | None:
         for c in found if any(math.isfinite(r.value) for rs in c.results.values() for r in rs)
     ]  # fmt: skip
     ranked = [c for c in found if c.first is not None and len(c.results) > 1]
-    head, numbers = ["figure", *names], tuple(range(1, len(names) + 1))
-    marked = [(r, k) for r, c in enumerate(found) for k, name in enumerate(names, 1) if c.best == name]
-    tables = [Table([[heading(c), *(cell(c, n) for n in names)] for c in found], head, numbers=numbers, marked=marked)]
+    head, numbers = ["figure", "better", *names], tuple(range(2, len(names) + 2))
+    marked = [(r, k) for r, c in enumerate(found) for k, name in enumerate(names, 2) if c.best == name]
+    tables = [
+        Table(
+            [[heading(c), c.better or "", *(cell(c, n) for n in names)] for c in found],
+            head,
+            numbers=numbers,
+            marked=marked,
+        )
+    ]
     if ranked:
-        rows = [[heading(c), *(behind(c, n) for n in names)] for c in ranked]
+        rows = [[heading(c), c.better or "", *(behind(c, n) for n in names)] for c in ranked]
         tables.append(Table(rows, head, numbers=numbers, title="Difference from the best"))
     notes = [[title(c), "; ".join(_notes(c))] for c in found if _notes(c)]
     if notes:

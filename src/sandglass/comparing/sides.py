@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from html import escape
 from typing import Any
 
 from sandglass import registry
@@ -17,7 +18,7 @@ from sandglass.reports import facts
 from sandglass.reports.section import Material
 from sandglass.runs import settings
 from sandglass.runs.plain import strict_json
-from sandglass.runs.result import Result
+from sandglass.runs.result import Result, figure
 from sandglass.runs.run import Run
 
 _IGNORED = ("training.seed", "training.threads", "training.device")  # may differ between seeds of one configuration
@@ -132,6 +133,14 @@ class Comparison:
     seed: int
     warnings: Sequence[str] = ()
 
+    def __repr__(self) -> str:
+        parts = (f"{', '.join(block.groups)} on {block.about} of {block.data}" for block in self.blocks)
+        return f"Comparison({'; '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a table of figures for each group of comparable runs."""
+        return "".join(map(_table, self.blocks))
+
     @property
     def sides(self) -> list[Side]:
         """All runs."""
@@ -164,6 +173,19 @@ class Comparison:
             "comparable": [_block(block) for block in self.blocks],
             "differences": {name: dict(zip(names, values, strict=True)) for name, values in self.differences},
         }
+
+
+def _table(block: Block) -> str:
+    """The figures of comparable runs; of a group, those of its runs."""
+    names = list(block.groups)
+    lines = [["figure", "better", *names]]
+    for ranking in block.rankings:
+        every = [ranking.results.get(name, ()) for name in names]
+        cells = [", ".join(figure(r.value, r.stderr) for r in found) for found in every]
+        marked = [f"{cell} *" if ranking.best == name else cell for name, cell in zip(names, cells, strict=True)]
+        lines.append([ranking.figure, ranking.better or "", *marked])
+    rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in lines)
+    return f"<p>{escape(block.data)}, {escape(block.about)}</p><table>{rows}</table>"
 
 
 def setting(run: Run) -> str:

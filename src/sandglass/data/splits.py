@@ -88,7 +88,7 @@ class Fold:
         """
         match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text) if isinstance(text, str) else None
         if match is None or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 2:
-            raise ConfigError(f"fold is one of at least two parts, such as 2/5 for the second of five, not {text!r}.")
+            raise ConfigError(f"fold must be a part of two or more, such as 2/5 for the second of five, not {text!r}.")
         return cls(int(match[1]), int(match[2]))
 
     def carve(

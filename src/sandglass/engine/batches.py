@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sandglass.core import Stage
+from sandglass.data.loading import steps_in_epoch
 from sandglass.errors import ConfigError
 
 
@@ -33,6 +34,19 @@ def fewest(stage: Stage, batch_size: int | None, accumulate: int) -> int:
     """
     shard = 2 if batch_size is None else batch_size // accumulate
     return 2 if shard > 1 and any(isinstance(m, _BatchNorm) for m in modules([stage])) else 1
+
+
+def updates_per_epoch(stage: Stage, batch_size: int, accumulate: int, examples: int) -> int:
+    """The updates of an epoch of a stage; a last batch that would be too small belongs to the one before it.
+
+    Example:
+        >>> from sandglass.core import Phase, Terms
+        >>> def stage(layer):
+        ...     return Stage("train", (Phase("loss", (layer,), lambda batch, clock: Terms(batch.x.sum(), {})),))
+        >>> [updates_per_epoch(stage(layer), 8, 1, 17) for layer in (nn.Linear(3, 3), nn.BatchNorm1d(3))]
+        [3, 2]
+    """
+    return steps_in_epoch(examples, batch_size, fewest(stage, batch_size, accumulate))
 
 
 def check_batches(stage: Stage, batch_size: int, accumulate: int, examples: int) -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 
-def minutes(seconds: float) -> str:
+def minutes(seconds: float, further: str = "") -> str:
     """A time in minutes, in words.
 
     Example:
-        >>> minutes(60), minutes(90)
-        ('1 minute', '1.5 minutes')
+        >>> minutes(60), minutes(90), minutes(120, "further ")
+        ('1 minute', '1.5 minutes', '2 further minutes')
     """
-    return f"{seconds / 60:g} minute{'s' * (seconds != 60)}"
+    return f"{seconds / 60:g} {further}minute{'s' * (seconds != 60)}"
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,14 @@ class Budget:
         spent: on planning, before the run began.
         ends: by trained stage, when it has to end, in seconds from the beginning.
         closing: by trained stage, seconds of a validation as measured before.
+        before: seconds that the run had been trained for when it was given this time.
     """
 
     seconds: float
     spent: float
     ends: Mapping[str, float]
     closing: Mapping[str, float]
+    before: float = 0.0
 
     @classmethod
     def of(cls, plan: Mapping[str, Any] | None) -> Self | None:
@@ -49,7 +51,16 @@ class Budget:
             share += own
             ends[name] = round(share * seconds, 6)
         closing = {name: cost.get("epoch_end", 0.0) for name, cost in plan["seconds"].items()}
-        return cls(seconds, plan["planning"], ends, closing)
+        return cls(seconds, plan["planning"], ends, closing, plan.get("before", 0.0))
+
+    def used(self, trained: float) -> float:
+        """Seconds of it that are used when the run was trained for some; planning counts."""
+        return trained - self.before + self.spent
+
+    @property
+    def text(self) -> str:
+        """How long, in words."""
+        return minutes(self.seconds, "further " * bool(self.before))
 
     def length(self, stage: str) -> float:
         """Seconds of a stage."""

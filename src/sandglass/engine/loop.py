@@ -31,7 +31,7 @@ from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset, Split
 from sandglass.data.loading import Loader, in_order
 from sandglass.engine import snapshot
-from sandglass.engine.budget import Budget, minutes
+from sandglass.engine.budget import Budget
 from sandglass.engine.meter import Bad
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
@@ -211,7 +211,8 @@ class Loop:
     def show_length(self) -> None:
         """Tells the progress display how long this stage is."""
         shown = self.stage.name if len(self.stages) > 1 else ""
-        self.progress.start(self.now.step, self.last, self.loader.steps_per_epoch, shown)
+        left = self.seconds_left() if self.is_timed() else None
+        self.progress.start(self.now.step, self.last, self.loader.steps_per_epoch, shown, left)
 
     def fit_stage(self) -> None:
         """The stage's fit in closed form, before its training if it has any; it counts as one step."""
@@ -304,7 +305,12 @@ class Loop:
 
     def elapsed(self) -> float:
         """Seconds of the run's time that are used, planning and earlier parts of the run included."""
-        return self.time() - self.begun + (self.budget.spent if self.budget else 0.0)
+        trained = self.time() - self.begun
+        return self.budget.used(trained) if self.budget else trained
+
+    def is_timed(self) -> bool:
+        """Whether this stage has to end at a given time."""
+        return self.budget is not None and self.stage.name in self.budget.ends
 
     def seconds_left(self) -> float:
         """Seconds until the last step of this stage, if the run was given minutes."""
@@ -314,7 +320,7 @@ class Loop:
 
     def answer_deadline(self) -> None:
         """After a step: if the time of the stage is up, this step becomes its last."""
-        if self.budget is None or self.is_over() or self.seconds_left() > 0:
+        if not self.is_timed() or self.is_over() or self.seconds_left() > 0:
             return
         epochs = self.now.step / self.loader.steps_per_epoch
         self.progress.say(
@@ -330,8 +336,9 @@ class Loop:
         Not where the learning rate falls to 0 at the end. No other schedule knows the number of epochs, so the longer
         run has the same bits as one that had been planned so.
         """
-        if self.budget is None or not self.stage.phases or self.now.stopped_early or self.own.schedule == "cosine":
+        if not self.is_timed() or self.now.stopped_early or self.own.schedule == "cosine":
             return False
+        assert self.budget is not None
         stopping = any(self.processes.most(self.signals.stop or 0))
         left, done = self.seconds_left(), self.now.step - self._first
         if self.own.max_steps or stopping or left < _SPARE * self.budget.length(self.stage.name):
@@ -367,7 +374,7 @@ class Loop:
             if used < 0.9 * given:
                 why = "it stopped early" if self.now.stopped_early else "its learning rate has fallen to 0"
                 early = f", and no longer: {why}"
-            self.progress.say(f"Trained for {used / 60:.2f} of {minutes(given)}{early}.")
+            self.progress.say(f"Trained for {used / 60:.2f} of {self.budget.text}{early}.")
 
     def named(self) -> str:
         """The stage's name before a message, if there are several."""

@@ -15,7 +15,8 @@ from sandglass.core import Stage
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
-from sandglass.engine.batches import check_batches, fewest, modules
+from sandglass.engine.batches import check_batches, fewest, modules, updates_per_epoch
+from sandglass.engine.checking import check, check_number
 from sandglass.engine.mirror import require
 from sandglass.errors import ConfigError
 from sandglass.registry import entry, nearest
@@ -150,12 +151,14 @@ class Training:
     stage: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_number(field.name, getattr(self, field.name))
         for name in ("epochs", "batch_size", "accumulate", "log_every", "save_every", "keep"):
             value = getattr(self, name)
-            _check(name, value is None or value >= 1, value, "at least 1")
+            check(name, value is None or value >= 1, value, "at least 1")
         for name in ("weight_decay", "momentum", "lr_warmup", "early_stopping", "save_seconds"):
             value = getattr(self, name)
-            _check(name, value is None or value >= 0, value, "at least 0")
+            check(name, value is None or value >= 0, value, "at least 0")
         # Every strength is written out, so that a run stays what it was when a usual strength changes.
         object.__setattr__(self, "augment", tuple(write(read("augmentation", AUGMENTATIONS, self.augment))))
         object.__setattr__(self, "corrupt", tuple(write(read("corruption", SCALES, self.corrupt))))
@@ -174,29 +177,29 @@ class Training:
             raise ConfigError(
                 f"Give the length of training once: minutes chooses the epochs, so {given[0]} cannot be given as well."
             )
-        _check("minutes", self.minutes is None or 0 < self.minutes < math.inf, self.minutes, "a finite number above 0")
-        _check("sheets", self.sheets >= 0, self.sheets, "0 or more")
+        check("minutes", self.minutes is None or 0 < self.minutes < math.inf, self.minutes, "a finite number above 0")
+        check("sheets", self.sheets >= 0, self.sheets, "0 or more")
         for name in ("lr", "clip", "threads", "save_steps", "max_steps"):
             value = getattr(self, name)
-            _check(name, value is None or value > 0, value, "above 0")
-        _check("ema", self.ema is None or 0 <= self.ema < 1, self.ema, "in [0, 1)")
-        _check("lr_warmup", self.lr_warmup < math.inf, self.lr_warmup, "finite")
-        _check("schedule_every", 0 < self.schedule_every < math.inf, self.schedule_every, "a finite number above 0")
-        _check("schedule_factor", 0 < self.schedule_factor <= 1, self.schedule_factor, "in (0, 1]")
-        _check("schedule_peak", 1 < self.schedule_peak < math.inf, self.schedule_peak, "a finite number above 1")
-        _check("optimizer", self.optimizer in OPTIMIZERS, self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
-        _check("schedule", self.schedule in SCHEDULES, self.schedule, f"one of {', '.join(SCHEDULES)}")
-        _check("precision", self.precision in PRECISIONS, self.precision, f"one of {', '.join(PRECISIONS)}")
+            check(name, value is None or value > 0, value, "above 0")
+        check("ema", self.ema is None or 0 <= self.ema < 1, self.ema, "in [0, 1)")
+        check("lr_warmup", self.lr_warmup < math.inf, self.lr_warmup, "finite")
+        check("schedule_every", 0 < self.schedule_every < math.inf, self.schedule_every, "a finite number above 0")
+        check("schedule_factor", 0 < self.schedule_factor <= 1, self.schedule_factor, "in (0, 1]")
+        check("schedule_peak", 1 < self.schedule_peak < math.inf, self.schedule_peak, "a finite number above 1")
+        check("optimizer", self.optimizer in OPTIMIZERS, self.optimizer, f"one of {', '.join(OPTIMIZERS)}")
+        check("schedule", self.schedule in SCHEDULES, self.schedule, f"one of {', '.join(SCHEDULES)}")
+        check("precision", self.precision in PRECISIONS, self.precision, f"one of {', '.join(PRECISIONS)}")
         watches = ("auto", "validation", "test", "none")
-        _check("watch", self.watch in watches, self.watch, f"one of {', '.join(watches)}")
-        _check("select", self.select in ("best", "last"), self.select, "best or last")
-        _check("on_save_error", self.on_save_error in ("stop", "continue"), self.on_save_error, "stop or continue")
+        check("watch", self.watch in watches, self.watch, f"one of {', '.join(watches)}")
+        check("select", self.select in ("best", "last"), self.select, "best or last")
+        check("on_save_error", self.on_save_error in ("stop", "continue"), self.on_save_error, "stop or continue")
         if self.batch_size is not None:
-            _check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
+            check("accumulate", self.accumulate <= self.batch_size, self.accumulate, "at most the batch size")
         if self.watch in ("test", "none"):
-            _check("select", self.select == "last", self.select, f"last when watch is {self.watch}")
-            _check("early_stopping", not self.early_stopping, self.early_stopping, f"0 when watch is {self.watch}")
-            _check("schedule", self.schedule != "plateau", self.schedule, f"another when watch is {self.watch}")
+            check("select", self.select == "last", self.select, f"last when watch is {self.watch}")
+            check("early_stopping", not self.early_stopping, self.early_stopping, f"0 when watch is {self.watch}")
+            check("schedule", self.schedule != "plateau", self.schedule, f"another when watch is {self.watch}")
 
     def _lengths(self) -> list[str]:
         """The options given that say how long to train, other than minutes."""
@@ -239,13 +242,15 @@ class Training:
         watch = self.watch
         if watch == "auto":
             watch = "validation" if "validation" in watchable else "none"
-        _check("watch", watch == "none" or watch in watchable, watch, f"one of {', '.join(watchable)} or none")
+        check("watch", watch == "none" or watch in watchable, watch, f"one of {', '.join(watchable)} or none")
         if watch == "none":
-            _check("early_stopping", not self.early_stopping, self.early_stopping, "0 without a validation split")
-            _check("schedule", self.schedule != "plateau", self.schedule, "another without a validation split")
+            check("early_stopping", not self.early_stopping, self.early_stopping, "0 without a validation split")
+            check("schedule", self.schedule != "plateau", self.schedule, "another without a validation split")
         least = max((fewest(stage, None, self.accumulate) for stage in stages), default=1)
         batch_size = self.batch_size or max(settle_batch_size(examples), least * self.accumulate)
-        epochs = settle_epochs(examples, batch_size)
+        first = next((stage for stage in stages if stage.phases), None)
+        steps = updates_per_epoch(first or Stage("train"), batch_size, self.accumulate, examples)
+        epochs = settle_epochs(steps)
         decided: dict[str, Any] = {
             "batch_size": batch_size,
             "epochs": self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs,
@@ -323,14 +328,13 @@ def settle_batch_size(examples: int) -> int:
     return max((size for size in (16, 32, 64, 128) if examples >= 20 * size), default=16)
 
 
-def settle_epochs(examples: int, batch_size: int) -> int:
-    """20 epochs, or enough for 2,000 updates, at most 500: on small data 20 epochs are too few.
+def settle_epochs(steps: int) -> int:
+    """20 epochs of so many updates, or enough for 2,000, at most 500: on small data 20 epochs are too few.
 
     Example:
-        >>> settle_epochs(60000, 128), settle_epochs(1500, 64), settle_epochs(50, 16)
+        >>> settle_epochs(469), settle_epochs(24), settle_epochs(4)
         (20, 84, 500)
     """
-    steps = math.ceil(examples / batch_size)
     return min(max(20, math.ceil(2000 / steps)), 500)
 
 
@@ -343,7 +347,7 @@ def settle_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind = name.split(":")[0]
-    _check("device", kind in ("cpu", "cuda", "mps"), name, "one of auto, cpu, cuda, cuda:N, mps")
+    check("device", kind in ("cpu", "cuda", "mps"), name, "one of auto, cpu, cuda, cuda:N, mps")
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
     if not there:
         raise ConfigError(f"The device '{name}' is not available here; use --device cpu.")
@@ -378,8 +382,3 @@ def _loggers(given: str | Sequence[str]) -> tuple[str, ...]:
     """
     names = given.split(",") if isinstance(given, str) else given
     return tuple(dict.fromkeys(entry("logger", name).name for name in names if name))
-
-
-def _check(name: str, good: bool, value: object, wanted: str) -> None:
-    if not good:
-        raise ConfigError(f"The training option {name} must be {wanted}, not {value}.")

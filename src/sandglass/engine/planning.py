@@ -10,26 +10,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from sandglass import registry
-from sandglass.core import Clock, Model, Stage
-from sandglass.data.augment import make_augmentation
-from sandglass.data.corrupt import make_corruption
+from sandglass.core import Model
 from sandglass.data.dataset import Dataset
-from sandglass.data.loading import Loader
+from sandglass.engine.batches import updates_per_epoch
 from sandglass.engine.budget import minutes
-from sandglass.engine.options import Settled, Training
-from sandglass.engine.precision import settings
+from sandglass.engine.options import Training
 from sandglass.engine.processes import ALONE, Processes
-from sandglass.engine.step import Stepper
-from sandglass.engine.validate import validate
+from sandglass.engine.timing import Cost, measure
 from sandglass.errors import ConfigError
 
 FIRST_SHARE = 0.5
@@ -44,21 +37,8 @@ FEW = 1000
 
 _WIDEST = 128
 _MARGIN = 0.97  # of the time is planned; the rest is for checkpoints and sheets
-_WARMUP, _STEPS = 2, 3  # steps that are not timed, and the fewest that are
-_PART = 0.015  # of the time for one measurement
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What training costs on this machine.
-
-    Args:
-        step: seconds of an update.
-        epoch_end: seconds of a validation.
-    """
-
-    step: float
-    epoch_end: float = 0.0
+PART = 0.015
+"""Share of the time for one measurement."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +53,7 @@ class Plan:
         costs: by stage that is trained.
         shares: of the minutes, by stage that is trained.
         spent: seconds that planning took; they count.
+        before: seconds that the run had been trained for, if these minutes are further ones.
     """
 
     minutes: float
@@ -82,6 +63,7 @@ class Plan:
     costs: Mapping[str, Cost]
     shares: Mapping[str, float]
     spent: float
+    before: float = 0.0
 
     def applied(self, training: Training) -> Training:
         """The training options with epochs and batch size in place of the minutes."""
@@ -109,7 +91,8 @@ class Plan:
         steps = " and ".join(f"{cost.step:.2g} s" for cost in self.costs.values())
         width = f"width {self.width}, " if self.width else ""
         batch = " and ".join(map(str, dict.fromkeys(self.batch_sizes.values())))
-        return f"{minutes(60 * self.minutes)}: {width}batch {batch}, {epochs}; a step takes {steps}"
+        time_of = minutes(60 * self.minutes, "further " * bool(self.before))
+        return f"{time_of}: {width}batch {batch}, {epochs}; a step takes {steps}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the configuration of the run."""
@@ -122,6 +105,7 @@ class Plan:
             "shares": dict(self.shares),
             "seconds": {name: {k: float(f"{v:.4g}") for k, v in cost.items()} for name, cost in costs.items()},
             "planning": round(self.spent, 3),
+            **({"before": round(self.before, 3)} if self.before else {}),
         }
 
 
@@ -138,31 +122,27 @@ def shares_of(stages: Sequence[str]) -> dict[str, float]:
     return {first: FIRST_SHARE} | {name: round((1 - FIRST_SHARE) / len(later), 6) for name in later}
 
 
-def epochs_in(seconds: float, cost: Cost, examples: int, batch_size: int) -> int:
-    """The epochs that fit into this time, with a small margin; at least one.
+def epochs_in(seconds: float, cost: Cost, steps: int) -> int:
+    """The epochs of so many updates that fit into this time, with a small margin; at least one.
 
     Example:
-        >>> epochs_in(900, Cost(0.12, 0.5), examples=2400, batch_size=64)
+        >>> epochs_in(900, Cost(0.12, 0.5), steps=38)
         172
     """
-    epoch = math.ceil(examples / batch_size) * cost.step + cost.epoch_end
-    return max(1, int(_MARGIN * seconds / epoch))
+    return max(1, int(_MARGIN * seconds / (steps * cost.step + cost.epoch_end)))
 
 
-def updates_in(seconds: float, cost: Cost, examples: int, batch_size: int) -> float:
-    """The updates that fit into this time.
+def updates_in(seconds: float, cost: Cost, steps: int) -> float:
+    """The updates that fit into this time, in epochs of so many.
 
     Example:
-        >>> updates_in(100, Cost(0.1), examples=640, batch_size=64)
+        >>> updates_in(100, Cost(0.1), steps=10)
         970.0
     """
-    steps = math.ceil(examples / batch_size)
     return _MARGIN * seconds / (cost.step + cost.epoch_end / steps)
 
 
-def wider(
-    seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, examples: int, batch_size: int
-) -> tuple[int, Cost]:
+def wider(seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, steps: int) -> tuple[int, Cost]:
     """The width of the net where there is much time: twice or four times the usual one, if that leaves enough updates.
 
     Args:
@@ -170,60 +150,71 @@ def wider(
         cost_of: measures a width; only called for widths that may be chosen.
         usual: the default width.
         cost: of that.
-        examples: in the training set.
-        batch_size: of an update.
+        steps: updates of an epoch.
 
     Example:
         >>> cost_of = lambda width: Cost(width**2 / 32**2 * 0.03)
-        >>> [wider(s, cost_of, 32, Cost(0.03), 3000, 64)[0] for s in (20, 900, 9000)]
+        >>> [wider(s, cost_of, 32, Cost(0.03), 47)[0] for s in (20, 900, 9000)]
         [32, 64, 128]
     """
     width = usual
-    enough = max(ENOUGH, ROUNDS * math.ceil(examples / batch_size))
+    enough = max(ENOUGH, ROUNDS * steps)
     # twice as wide is at least twice as slow
-    while 2 * width <= max(_WIDEST, usual) and updates_in(seconds, cost, examples, batch_size) >= 2 * enough:
+    while 2 * width <= max(_WIDEST, usual) and updates_in(seconds, cost, steps) >= 2 * enough:
         found = cost_of(2 * width)
-        if updates_in(seconds, found, examples, batch_size) < enough:
+        if updates_in(seconds, found, steps) < enough:
             break
         width, cost = 2 * width, found
     return width, cost
 
 
-def narrower(
-    seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, examples: int, batch_size: int
-) -> tuple[int, Cost]:
+def narrower(seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, steps: int) -> tuple[int, Cost]:
     """The width of the net where there is little time: half or a quarter, if it gives more of too few updates.
 
     See :func:`wider`.
 
     Example:
         >>> cost_of = lambda width: Cost(width**2 / 32**2 * 0.03)
-        >>> [narrower(s, cost_of, 32, Cost(0.03), 3000, 16)[0] for s in (60, 20, 2)]
+        >>> [narrower(s, cost_of, 32, Cost(0.03), 188)[0] for s in (60, 20, 2)]
         [32, 16, 8]
     """
     width = usual
     while width % 2 == 0 and width > max(8, usual // 4):
-        now = updates_in(seconds, cost, examples, batch_size)
-        if now >= FEW or updates_in(seconds, found := cost_of(width // 2), examples, batch_size) < 1.3 * now:
+        now = updates_in(seconds, cost, steps)
+        if now >= FEW or updates_in(seconds, found := cost_of(width // 2), steps) < 1.3 * now:
             break
         width, cost = width // 2, found
     return width, cost
 
 
 def choose_batch(
-    seconds: float, cost_of: Callable[[int], Cost], usual: int, cost: Cost, examples: int, *, least: int = 16
+    seconds: float,
+    cost_of: Callable[[int], Cost],
+    usual: int,
+    cost: Cost,
+    steps_of: Callable[[int], int],
+    *,
+    least: int = 16,
 ) -> tuple[int, Cost]:
     """The batch size: the usual one, or a smaller one where few updates fit and it gives more of them.
 
+    Args:
+        seconds: for the training.
+        cost_of: measures a batch size; only called for those that may be chosen.
+        usual: the default batch size.
+        cost: of that.
+        steps_of: updates of an epoch by batch size.
+        least: the smallest batch size.
+
     Example:
-        >>> cost_of = lambda batch: Cost(batch / 128 * 0.2)
-        >>> [choose_batch(s, cost_of, 128, Cost(0.2), 60_000)[0] for s in (600, 120, 10)]
+        >>> cost_of, steps_of = lambda batch: Cost(batch / 128 * 0.2), lambda batch: 60_000 // batch
+        >>> [choose_batch(s, cost_of, 128, Cost(0.2), steps_of)[0] for s in (600, 120, 10)]
         [128, 64, 16]
     """
     batch_size = usual
-    while batch_size >= 2 * least and (now := updates_in(seconds, cost, examples, batch_size)) < FEW:
+    while batch_size >= 2 * least and (now := updates_in(seconds, cost, steps_of(batch_size))) < FEW:
         smaller = cost_of(batch_size // 2)
-        if updates_in(seconds, smaller, examples, batch_size // 2) < 1.3 * now:
+        if updates_in(seconds, smaller, steps_of(batch_size // 2)) < 1.3 * now:
             break
         batch_size, cost = batch_size // 2, smaller
     return batch_size, cost
@@ -255,13 +246,13 @@ def make_plan(
     begun = clock()
     stages = [stage for stage in model.stages() if stage.phases]
     if not stages:
-        raise ConfigError("This model is fitted in closed form, whatever the minutes; leave them out.")
+        raise ConfigError("This model is fitted in closed form and takes no updates; leave out minutes.")
     assert training.minutes is not None
     seconds, examples = 60 * training.minutes, len(data.train)
     shares = shares_of([stage.name for stage in stages])
     base = dataclasses.replace(training, minutes=None)
     options = base.settled([s for s in data.splits if s != "train"], examples, model.stages())
-    part = _PART * seconds
+    part = PART * seconds
     models: dict[int | None, Model] = {}
 
     def cost_of(width: int | None, place: int, batch_size: int) -> Cost:
@@ -285,17 +276,18 @@ def make_plan(
     width = usual = width_of(model) if make is not None else None
     for place, stage in enumerate(stages):
         own, time_of = options.of_stage(stage.name), shares[stage.name] * seconds
+        steps_of = partial(updates_per_epoch, stage, accumulate=own.accumulate, examples=examples)
         fixed = "batch_size" in training.stage.get(stage.name, {}) or training.batch_size is not None
         size, least = own.batch_size, max(16, own.accumulate)
         cost = cost_of(width, place, size)
         if place == 0 and usual is not None:
-            width, cost = wider(time_of, partial(at_width, size), usual, cost, examples, size)
+            width, cost = wider(time_of, partial(at_width, size), usual, cost, steps_of(size))
         if not fixed and size > least:
-            size, cost = choose_batch(time_of, partial(cost_of, width, place), size, cost, examples, least=least)
+            size, cost = choose_batch(time_of, partial(cost_of, width, place), size, cost, steps_of, least=least)
         if place == 0 and usual is not None and width == usual:
-            width, cost = narrower(time_of, partial(at_width, size), usual, cost, examples, size)
+            width, cost = narrower(time_of, partial(at_width, size), usual, cost, steps_of(size))
         costs[stage.name], sizes[stage.name] = cost, size
-        epochs[stage.name] = epochs_in(time_of, cost, examples, size)
+        epochs[stage.name] = epochs_in(time_of, cost, steps_of(size))
     return Plan(training.minutes, width, sizes, epochs, costs, shares, clock() - begun)
 
 
@@ -323,70 +315,3 @@ def free_width(model: str, options: Mapping[str, Any]) -> bool:
         return False
     net = options.get("net", registry.AUTO)
     return isinstance(net, str) or (isinstance(net, Mapping) and "width" not in net)
-
-
-def measure(
-    model: Model,
-    data: Dataset,
-    stage: Stage,
-    training: Settled,
-    *,
-    seconds: float = 3.0,
-    most: int = 200,
-    clock: Callable[[], float] = time.perf_counter,
-    processes: Processes = ALONE,
-) -> Cost:
-    """Times updates of a stage, and a validation; it trains the model, and leaves the random generators as they were.
-
-    Args:
-        model: a copy; moved to its device and type.
-        data: with a ``train`` split.
-        stage: of the model.
-        training: the options of that stage.
-        seconds: about how long.
-        most: at most so many updates.
-        clock: tells the time.
-        processes: that train together.
-    """
-    device = torch.device(training.device)
-    model = model.to(device, torch.float64 if training.precision == "fp64" else torch.float32)
-    stepper = Stepper(model, stage, training, processes)
-    loader = Loader(
-        data.train,
-        training.batch_size,
-        seed=training.seed,
-        device=device,
-        dtype=model.dtype,
-        augment=make_augmentation(training.augment, data.spec),
-        corrupt=make_corruption(training.corrupt, data.spec),
-        stream=stage.name,
-        rows=stepper.gradient.rows,
-        least=stepper.gradient.least,
-    )
-    with torch.enable_grad(), settings(training, processes.local):
-        stepper.train()
-        done, begun = 0, clock()
-        while done < _WARMUP + _STEPS or (done < most and clock() - begun < seconds):
-            if done == _WARMUP:
-                _wait(device)
-                begun = clock()
-            epoch = torch.zeros((), dtype=model.dtype, device=device)
-            total = training.epochs * loader.steps_per_epoch
-            place = done % loader.steps_per_epoch
-            stepper(loader.batch(place), Clock(done, total, epoch), 1.0, loader.size(place))
-            stepper.meter.read()  # its buffer is limited
-            done += 1
-        _wait(device)
-        step = (clock() - begun) / (done - _WARMUP)
-        if training.watch == "none" or not len(data.splits[training.watch]):
-            return Cost(step)
-        split = data.splits[training.watch]
-        some = split.take(torch.arange(min(len(split), 256)))
-        begun = clock()
-        validate(stepper, some, Clock(0, 1, torch.zeros((), dtype=model.dtype, device=device)))
-        return Cost(step, (clock() - begun) * len(split) / len(some))
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
 
 _WIDE = 130  # columns that all terms of two splits need
 _SECONDS = 30.0  # between two lines in a pipe
@@ -20,8 +20,11 @@ _TWENTIETH = 10.0  # fewest seconds before the line of a twentieth
 class Progress(Protocol):
     """Shows the progress of training; called by the loop."""
 
-    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
-        """A stage begins or resumes at ``step`` of ``total``; it is named if the model has several."""
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: float | None = None) -> None:
+        """A stage begins or resumes at ``step`` of ``total``; it is named if the model has several.
+
+        Where it has to end at a given time, that is in so many seconds.
+        """
 
     def advance(self, step: int, examples: int) -> None:
         """A step on this many examples is done."""
@@ -42,7 +45,7 @@ class Progress(Protocol):
 class Silent:
     """Shows messages only, on standard error."""
 
-    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: float | None = None) -> None:
         """Nothing."""
 
     def advance(self, step: int, examples: int) -> None:
@@ -69,6 +72,37 @@ class Mute(Silent):
         """Nothing."""
 
 
+class Left:
+    """The time left of a stage, by its speed so far; at most until it has to end.
+
+    Args:
+        step: where it begins.
+        total: its last step.
+        seconds: until it has to end, if it has to.
+        clock: tells the time.
+
+    Example:
+        >>> now = [0.0]
+        >>> whole, timed = (Left(0, 100, seconds, lambda: now[0]) for seconds in (None, 120))
+        >>> now[0] = 20.0
+        >>> whole.text(10), timed.text(10), timed.text(100)
+        ('3:00', '1:40', '0:00')
+    """
+
+    def __init__(self, step: int, total: int, seconds: float | None, clock: Callable[[], float]) -> None:
+        self.clock, self.first, self.total, self.begun = clock, step, total, clock()
+        self.end = None if seconds is None else self.begun + seconds
+
+    def text(self, step: int) -> str:
+        """As hours, minutes and seconds; empty before the first step, unless it has to end."""
+        now, found = self.clock(), []
+        if step > self.first or step >= self.total:
+            found.append((now - self.begun) / max(step - self.first, 1) * max(self.total - step, 0))
+        if self.end is not None:
+            found.append(max(self.end - now, 0.0))
+        return _clock_time(min(found)) if found else "-:--"
+
+
 class Bar:
     """A bar with the epoch, examples a second, the time left and the terms (rich).
 
@@ -77,8 +111,15 @@ class Bar:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
         from rich.table import Column
+        from rich.text import Text
+
+        class Remaining(ProgressColumn):
+            """The time left."""
+
+            def render(column, task: Task) -> Text:  # noqa: N805 (self is the bar)
+                return Text(self.left.text(int(task.completed)), style="progress.remaining")
 
         whole = Column(no_wrap=True)
         self.bar = Progress(
@@ -86,17 +127,19 @@ class Bar:
             BarColumn(bar_width=16),
             TextColumn("{task.fields[rate]}", table_column=whole),
             TextColumn("ETA", table_column=whole),
-            TimeRemainingColumn(compact=True, table_column=whole),
+            Remaining(table_column=whole),
             TextColumn("{task.fields[terms]}", table_column=whole),
             console=Console(stderr=True),
             refresh_per_second=5,
         )
         self.terms: dict[str, str] = {}
         self.examples, self.begun, self.stage, self.shown = 0, 0.0, "", False
+        self.left = Left(0, 0, None, time.perf_counter)
         self.task: TaskID | None = None
 
-    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: float | None = None) -> None:
         """Shows a bar of the stage; of the same stage again, which has become longer, no second one."""
+        self.left = Left(step, total, seconds, time.perf_counter)
         self.steps_per_epoch, self.epochs = steps_per_epoch, -(-total // steps_per_epoch)
         self.begun, self.examples, self.terms = time.perf_counter(), 0, {}
         if self.task is not None and stage == self.stage:
@@ -162,10 +205,10 @@ class watching:  # noqa: N801 (a context manager)
 class Line(Silent):
     """One line that is overwritten, for notebooks; it needs no widgets."""
 
-    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: float | None = None) -> None:
         """A stage begins."""
-        self.stage = f"{stage}: " if stage else ""
-        self.first, self.step, self.total, self.per_epoch = step, step, total, steps_per_epoch
+        self.stage, self.left = f"{stage}: " if stage else "", Left(step, total, seconds, time.perf_counter)
+        self.step, self.total, self.per_epoch = step, total, steps_per_epoch
         self.begun, self.examples, self.width = time.perf_counter(), 0, 0
         self.terms: dict[str, str] = {}
 
@@ -177,11 +220,10 @@ class Line(Silent):
         """Writes the line again."""
         self.terms[split] = " ".join([split, *(f"{k} {v:.4g}" for k, v in terms.items() if k != "lr")])
         seconds = max(time.perf_counter() - self.begun, 1e-9)
-        left = seconds / max(self.step - self.first, 1) * (self.total - self.step)
         epoch = min(self.step // self.per_epoch + 1, -(-self.total // self.per_epoch))
         text = (
             f"{self.stage}epoch {epoch}/{-(-self.total // self.per_epoch)}  {self.examples / seconds:,.0f}/s  "
-            f"ETA {int(left) // 60:02d}:{int(left) % 60:02d}  " + "  ".join(self.terms.values())
+            f"ETA {self.left.text(self.step)}  " + "  ".join(self.terms.values())
         )
         print("\r" + text.ljust(self.width), end="", flush=True)
         self.width = len(text)
@@ -208,11 +250,10 @@ class Lines(Silent):
         self.clock, self.sheet = clock, ""
         self.printed = clock()
 
-    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: float | None = None) -> None:
         """A stage begins."""
-        self.stage = f"{stage}: " if stage else ""
-        self.first, self.total, self.per_epoch = step, total, steps_per_epoch
-        self.begun = self.clock()
+        self.stage, self.left = f"{stage}: " if stage else "", Left(step, total, seconds, self.clock)
+        self.total, self.per_epoch = total, steps_per_epoch
         self.terms: dict[str, str] = {}
 
     def advance(self, step: int, examples: int) -> None:
@@ -237,13 +278,12 @@ class Lines(Silent):
         """Epoch, step, share, losses, time left and the newest sheet."""
         epochs = -(-self.total // self.per_epoch)
         epoch = min((step - 1) // self.per_epoch + 1, epochs)
-        left = (self.clock() - self.begun) / max(step - self.first, 1) * (self.total - step)
         parts = [
             f"{self.stage}epoch {epoch}/{epochs}",
             f"step {step:,}/{self.total:,}",
             f"{step / self.total:.0%}",
             *self.terms.values(),
-            f"{_clock_time(left)} left",
+            f"{self.left.text(step)} left",
             *([self.sheet] if self.sheet else []),
         ]
         return "  ".join(parts)

@@ -11,10 +11,11 @@ from typing import Any
 from sandglass import registry
 from sandglass.core import Stage
 from sandglass.data.dataset import Dataset
-from sandglass.data.loading import steps_in_epoch
 from sandglass.data.trained_on import difference, run_data
-from sandglass.engine.batches import fewest
-from sandglass.engine.budget import Budget, minutes
+from sandglass.engine.batches import updates_per_epoch
+from sandglass.engine.budget import Budget
+from sandglass.engine.checking import check_number
+from sandglass.engine.extending import lasting, more_minutes
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled
 from sandglass.engine.processes import check_shards, joined, lines
@@ -41,6 +42,7 @@ def resume(
     epochs: int | None = None,
     early_stopping: int | None = None,
     stage: Mapping[str, Mapping[str, Any]] | None = None,
+    minutes: float | None = None,
     progress: Progress | None = None,
     **parts: Any,
 ) -> Run:
@@ -56,6 +58,8 @@ def resume(
         early_stopping: a larger number of epochs without improvement, or 0 to no longer stop early, for the stage that
             the run is in and those that follow.
         stage: the same of single stages: ``{"prior": {"epochs": 60, "early_stopping": 0}}``.
+        minutes: further minutes to train for, in place of epochs, in the stage that the run is in and those that
+            follow.
         progress: as for :func:`train`.
         parts: your own objects that the model was built with, such as ``net=...``.
 
@@ -88,8 +92,15 @@ def resume(
             check_shards(training, [s.name for s in stages if s.phases], processes)
             for line in lines(model, training, processes):
                 progress.say(line)
-            now = reached(run, stages) if early_stopping is not None else ""
-            asked = asked_for(stages, epochs, stage or {}, early_stopping, now, training)
+            now = reached(run, stages) if early_stopping is not None or minutes is not None else ""
+            asked = asked_for(stages, epochs, stage or {}, early_stopping, now, training, minutes)
+            plan = None
+            if minutes is not None:
+                newest, _ = run.latest_checkpoint(upto(stages, now))
+                plan, more = more_minutes(minutes, model, dataset, training, now, newest, processes=processes)
+                progress.say(plan.line())
+                for name, n in more.items():
+                    asked.setdefault(name, {})["epochs"] = n
             longer, last = lengthened(training, stages, asked)
             checkpoint, problems = run.latest_checkpoint(last)
             found = -1 if checkpoint is None else checkpoint.step
@@ -105,6 +116,9 @@ def resume(
                 config = {**config, "training": longer.to_dict()}
                 if any("epochs" in own for own in asked.values()):
                     config.pop("plan", None)  # they were asked for, however long they take
+            if plan is not None:
+                config = {**config, "plan": plan.to_dict()}
+            if config != run.config:
                 run.rewrite(config)
             for line in changes([s.name for s in stages if s.phases], training, longer, checkpoint, anew):
                 progress.say(line)
@@ -119,9 +133,9 @@ def resume(
             if checkpoint is None:
                 run.rewind_log(0)
             budget = Budget.of(config.get("plan"))
-            if budget is not None and checkpoint is not None:
-                left = budget.seconds - budget.spent - checkpoint.state["loop"]["seconds"]
-                progress.say(f"{max(left, 0) / 60:.2f} of {minutes(budget.seconds)} are left.")
+            if budget is not None and checkpoint is not None and plan is None:
+                left = budget.seconds - budget.used(checkpoint.state["loop"]["seconds"])
+                progress.say(f"{max(left, 0) / 60:.2f} of {budget.text} are left.")
             loop = Loop(model, dataset, run, longer, card=model_card, progress=progress, processes=processes)
             loop.fit(checkpoint, anew=anew)
         run.data, run.parts = None if dataset.source else dataset, model.custom
@@ -157,8 +171,8 @@ def finished(run: Run) -> bool:
     if now["stage"] != stage.name:
         return False
     own = training.of_stage(stage.name)
-    examples, least = run.config["data"]["examples"]["train"], fewest(stage, own.batch_size, own.accumulate)
-    total = own.epochs * steps_in_epoch(examples, own.batch_size, least) if stage.phases else 0
+    steps = updates_per_epoch(stage, own.batch_size, own.accumulate, run.config["data"]["examples"]["train"])
+    total = own.epochs * steps if stage.phases else 0
     over = now["step"] >= min(total, own.max_steps or total) or stopped_early(checkpoint, training)
     kept = now["best_step"] if own.select == "best" and now["best_step"] is not None else checkpoint.step
     return bool(over and (now["fitted"] or stage.fit is None) and written == kept)
@@ -188,6 +202,12 @@ def reached(run: Run, stages: Sequence[Stage]) -> str:
     return trained[-1] if trained else next((s.name for s in stages if s.phases), names[0])
 
 
+def upto(stages: Sequence[Stage], name: str) -> list[str]:
+    """The names of the stages, up to and with this one."""
+    names = [s.name for s in stages]
+    return names[: names.index(name) + 1]
+
+
 def asked_for(
     stages: Sequence[Stage],
     epochs: int | None,
@@ -195,6 +215,7 @@ def asked_for(
     early_stopping: int | None = None,
     reached: str = "",
     training: Settled | None = None,
+    minutes: float | None = None,
 ) -> dict[str, dict[str, int]]:
     """The new lengths by stage.
 
@@ -205,14 +226,18 @@ def asked_for(
         early_stopping: of the stage that was reached, and of those that follow for which it is longer.
         reached: that stage.
         training: the options so far, by which it is longer.
+        minutes: that choose the epochs.
 
     Raises:
         ConfigError: an unknown stage, or an option that cannot change.
     """
+    _check_types({"epochs": epochs, "early_stopping": early_stopping, "minutes": minutes}, stage)
     trained = [s.name for s in stages if s.phases]
     asked: dict[str, dict[str, int]] = {}
-    if not trained and (epochs is not None or early_stopping is not None):
+    if not trained and any(given is not None for given in (epochs, early_stopping, minutes)):
         raise ConfigError("This model is fitted in closed form: it cannot be trained longer.")
+    if minutes is not None and (epochs is not None or any("epochs" in own for own in stage.values())):
+        raise ConfigError("Give the length of training once: minutes chooses the epochs.")
     if epochs is not None:
         asked[trained[0]] = {"epochs": epochs}
     if early_stopping is not None:
@@ -222,10 +247,28 @@ def asked_for(
             if name == reached or longer or training is None:
                 asked.setdefault(name, {})["early_stopping"] = early_stopping
     for name, options in stage.items():
-        if name not in trained or set(options) - {*LENGTHS}:
-            raise ConfigError(f"A resumed run takes only {' and '.join(LENGTHS)}, in its stages: {', '.join(trained)}.")
+        if name not in trained:
+            raise ConfigError(f"The model trains no stage '{name}'. It trains: {', '.join(trained) or 'none'}.")
+        if unknown := sorted(set(options) - {*LENGTHS}):
+            raise ConfigError(
+                f"A resumed run keeps its options: of the stage '{name}' only {' and '.join(LENGTHS)} can be given, "
+                f"not {unknown[0]}."
+            )
         asked.setdefault(name, {}).update(options)
     return asked
+
+
+def _check_types(given: Mapping[str, Any], stage: Any) -> None:
+    """Checks that lengths are numbers, and those of stages by stage and option.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if not isinstance(stage, Mapping) or not all(isinstance(own, Mapping) for own in stage.values()):
+        raise ConfigError(f"stage maps stages to options, such as {{'prior': {{'epochs': 60}}}}, not {stage!r:.80}.")
+    for options in (given, *stage.values()):
+        for name, value in options.items():
+            check_number(name, value)
 
 
 def lengthened(
@@ -243,20 +286,15 @@ def lengthened(
         return training, [s.name for s in stages]
     kept = {name: {option: getattr(before[name], option) for option in LENGTHS} for name in trained}
     longer = {name: {**own, **changed.get(name, {})} for name, own in kept.items()}
-    cut = any("epochs" in own and before[name].max_steps for name, own in changed.items())
+    training = lasting(training, [name for name, own in changed.items() if "epochs" in own], trained)
     options = {option: longer[trained[0]][option] for option in LENGTHS}
     stage = {name: dict(own) for name, own in training.stage.items()}
     for name in trained:
         own = stage.get(name, {})
-        if "epochs" in changed.get(name, {}):
-            own.pop("max_steps", None)
         for option, value in longer[name].items():
             if option in own or value != options[option]:
                 stage.setdefault(name, own)[option] = value
-    most = None if cut else training.max_steps
-    names = [s.name for s in stages]
-    first = min(changed, key=trained.index)
-    return dataclasses.replace(training, **options, max_steps=most, stage=stage), names[: names.index(first) + 1]
+    return dataclasses.replace(training, **options, stage=stage), upto(stages, min(changed, key=trained.index))
 
 
 def _is_longer(name: str, before: Settled, own: Mapping[str, int]) -> bool:
@@ -307,8 +345,9 @@ def changes(
         elif old.max_steps != new.max_steps:
             said.append(f"The stage '{name}' is trained to the end of its {new.epochs} epochs.")
         if old.early_stopping != new.early_stopping:
-            until = f"after {_epochs(new.early_stopping)} without improvement" if new.early_stopping else "no longer"
-            said.append(f"The stage '{name}' stops early {until}; before, after {old.early_stopping}.")
+            now = f"stops early after {_epochs(new.early_stopping)} without improvement instead of {old.early_stopping}"
+            never = f"no longer stops early; it did after {_epochs(old.early_stopping)} without improvement"
+            said.append(f"The stage '{name}' {now if new.early_stopping else never}.")
     if checkpoint is not None and stopped_early(checkpoint, before) and (anew or not stopped_early(checkpoint, after)):
         patience = after.of_stage(checkpoint.state["loop"]["stage"]).early_stopping
         again = f", and stops again after {_epochs(patience)} without improvement" if anew else ""

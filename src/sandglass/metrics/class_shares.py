@@ -79,9 +79,9 @@ class ClassShares:
             find, how = fitted(known, labels)
         of_fake, of_real = (find(x).argmax(1).numpy() for x in (fake, real))
         truth = evaluation.split.y[order(evaluation.split, "real", n).to(evaluation.split.y.device)].cpu().numpy()
-        known = truth >= 0
-        right = float((of_real == truth)[known].mean())
-        of_real, truth = of_real[known], truth[known]
+        marked = truth >= 0
+        of_real, truth = of_real[marked], truth[marked]
+        right = float((of_real == truth).mean())
         enough = np.flatnonzero(np.bincount(truth) >= _ENOUGH)
         if len(enough) < 2:
             raise UnsuitableError(f"The metric 'class_shares' needs two classes of {_ENOUGH} examples.")

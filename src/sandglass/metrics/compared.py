@@ -13,7 +13,7 @@ from sandglass import registry
 from sandglass.core import Model
 from sandglass.metrics.evaluation import FEW, Better
 from sandglass.metrics.verdicts import unusable
-from sandglass.runs.result import Result
+from sandglass.runs.result import Result, better
 
 _ERROR = 0.025
 """Maximum probability of calling a model best when another is as good."""
@@ -247,17 +247,6 @@ def _unusable(found: Sequence[Ranking], name: str, *, far: bool) -> str:
 def _common(results: Mapping[str, Sequence[Result]]) -> str:
     units = {result.unit for every in results.values() for result in every}
     return units.pop() if len(units) == 1 else ""
-
-
-def better(figure: str) -> Better | None:
-    """Whether a higher or a lower value of a figure is better; None where neither is declared.
-
-    Example:
-        >>> better("elbo"), better("mse"), better("rate")
-        ('higher', 'lower', None)
-    """
-    named: Mapping[str, Better] = getattr(_measure(figure), "better", {})
-    return named.get(figure)
 
 
 def of_likelihood(figure: str) -> bool:

@@ -13,7 +13,7 @@ from sandglass.data.selecting import chosen, held_out, joined
 from sandglass.data.trained_on import find_data
 from sandglass.engine.mirror import copy_results
 from sandglass.engine.progress import Silent
-from sandglass.metrics.measure import check_found, context_of, measure
+from sandglass.metrics.measure import check_found, context_of, listed, measure
 from sandglass.runs.load import kept_step, parts_of
 from sandglass.runs.result import Result, Results
 from sandglass.runs.run import Run
@@ -24,7 +24,7 @@ def evaluate(
     *,
     split: str | None = None,
     data: Any = None,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     seed: int = 0,
     device: str = "cpu",
     model: Model | None = None,
@@ -66,6 +66,7 @@ def evaluate(
     """
     run = run if isinstance(run, Run) else Run(run)
     parts, options = parts_of(run, options)
+    metrics = listed(metrics)
     where = find_data(run, data)
     if where.remark:
         warnings.warn(where.remark, stacklevel=2)

@@ -154,6 +154,16 @@ def context_of(data: Dataset) -> dict[str, Any]:
     return {"train": data.train, **known}
 
 
+def listed(names: str | Sequence[str]) -> list[str]:
+    """Names of metrics or figures, which may be one text with commas, as on the command line.
+
+    Example:
+        >>> listed("elbo, mse"), listed(["elbo"])
+        (['elbo', 'mse'], ['elbo'])
+    """
+    return [part.strip() for part in names.split(",") if part.strip()] if isinstance(names, str) else list(names)
+
+
 def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[str]]:
     """The requested figures of each metric; the name of a metric stands for all of its figures.
 
@@ -177,6 +187,8 @@ def wanted(names: Sequence[str], options: Iterable[str] = ()) -> dict[str, set[s
             raise ConfigError(f"There is no metric '{name}'.{registry.nearest(name, known)}")
         chosen.setdefault(name if name in measures else of[name], set()).update(measures.get(name, (name,)))
     for name in options:
+        if isinstance(options, Mapping) and not isinstance(options[name], Mapping):
+            raise ConfigError(f"The options of the metric '{name}' must be a mapping, such as {name}=dict(...).")
         if name in of and name not in measures:
             raise ConfigError(f"'{name}' is a figure of the metric '{of[name]}'; give options to that metric.")
         registry.entry("metric", name)  # raises for an unknown name, and suggests the nearest one

@@ -55,6 +55,8 @@ def build(name: str, spec: Spec, /, **options: Any) -> Model:
         >>> build("vae", Spec((1, 28, 20), "unit"), latent_dim=8).sample(3).shape
         torch.Size([3, 1, 28, 20])
     """
+    if not isinstance(spec, Spec):
+        raise ConfigError(f"A model is built for a Spec, such as load_data(...).spec, not for a {type(spec).__name__}.")
     outline(name, spec, **options)
     return _build(name, spec, options)
 
@@ -197,7 +199,7 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, A
     if fit:
         first = fit[max(fit)]
         return {"name": first.name, **merged(kind, first.name, rest)}
-    raise ConfigError(f"No {kind} is natural for data of shape {spec.shape}; name one of: {', '.join(names(kind))}.")
+    raise ConfigError(f"No {kind} suits data of shape {spec.shape}; name one of: {', '.join(names(kind))}.")
 
 
 def declared(name: str) -> Model:
@@ -249,7 +251,7 @@ def require(model: Model, capability: str) -> None:
         conditional = ", ".join(name for name in names("model") if capability in declared(name).needs)
         raise CapabilityError(f"The model '{name}' is not conditional on labels. Models that are: {conditional}.")
     others = ", ".join(able(capability)) or "none"
-    raise CapabilityError(f"The model '{name}' cannot '{capability}'. Models that can: {others}.")
+    raise CapabilityError(f"The model '{name}' does not provide '{capability}'. Models that do: {others}.")
 
 
 def name_of(model: Model) -> str:

@@ -179,7 +179,7 @@ def import_file(path: str | Path) -> None:
         raise NotFoundError(f"There is no file {file} to import.")
     name = file.stem
     if file.suffix != ".py" or not name.isidentifier():
-        raise ConfigError(f"{file} cannot be imported: it must be a .py file whose name is a word of Python.")
+        raise ConfigError(f"{file} cannot be imported: it must be a .py file whose name is a Python identifier.")
     known = getattr(sys.modules.get(name), "__file__", None)
     if known is not None and Path(known).resolve() == file.resolve():
         return

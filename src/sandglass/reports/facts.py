@@ -55,6 +55,10 @@ NAMES = {
 }
 
 
+_BITS = {"log_prob": "log_prob_bits_per_dim", "elbo": "bits_per_dim"}
+"""Figures in bits/dim, by the figure in nats that they are of."""
+
+
 def called(figure: str) -> str:
     """The display name of a figure.
 
@@ -87,6 +91,9 @@ def verdict(m: Material) -> str:
                 r = metrics[name]
                 value = f"{figure(r['value'], r['stderr'])} {_unit(r)}".strip()
                 parts.append(f"{report['split']} {headline(name, r.get('note'))} {value}")
+                bits = metrics.get(_BITS.get(name))
+                if bits:
+                    parts.append(f"{figure(bits['value'], bits['stderr'])} bits/dim")
                 break
         if units:
             of = units["unit"].replace("dimensions", "latent dimensions")
@@ -132,10 +139,23 @@ def tiles(m: Material) -> list[tuple[str, str]]:
     made: list[tuple[str, str]] = []
     for report in m.reports[:1]:
         metrics = report["metrics"]
-        for name in ("log_prob", "elbo", "rate", "distortion", "two_sample_auc", "coverage", "fid", "psnr", "mse"):
-            if name in metrics and len(made) < 4:
+        bits = next((b for name, b in _BITS.items() if b in metrics and name in metrics), "")
+        for name in (
+            "log_prob",
+            "elbo",
+            bits,
+            "rate",
+            "distortion",
+            "two_sample_auc",
+            "coverage",
+            "fid",
+            "psnr",
+            "mse",
+        ):
+            if name in metrics and len(made) < 4 + bool(bits):
                 r = metrics[name]
-                label = f"{report['split']} {headline(name, r.get('note'))} {_unit(r)}".strip()
+                named = headline(name, r.get("note"))
+                label = f"{report['split']} {named} {_unit(r) if _unit(r) not in named else ''}".strip()
                 made.append((figure(r["value"], r["stderr"]).split(" ±")[0], label))
         if "active_units" in metrics:
             r = metrics["active_units"]

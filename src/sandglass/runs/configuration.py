@@ -106,7 +106,7 @@ class _Lists:
         """
         path = self.folder / name
         if not _NAME.fullmatch(name):
-            raise ConfigError(f"{self.folder / FILE} is damaged: '{name}' is no file of a list.")
+            raise ConfigError(f"{self.folder / FILE} is damaged: '{name}' is not a file of a list.")
         if name not in self.known:
             try:
                 data = read_bytes(path, LARGEST - self.bytes)

@@ -22,6 +22,7 @@ class Recorded(Protocol):
     @property
     def config(self) -> Mapping[str, Any]: ...  # noqa: D102
     def metrics(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
+    def last_metrics(self) -> Sequence[Mapping[str, Any]]: ...  # noqa: D102
     def results(self) -> Mapping[str, Any]: ...  # noqa: D102
 
 
@@ -66,6 +67,17 @@ def epochs(run: Recorded, records: Iterable[Mapping[str, Any]]) -> str:
     return f"{done:g}/{planned}" if done == int(done) else f"{done:.1f}/{planned}"
 
 
+def progress(run: Recorded) -> str:
+    """Epochs of the newest stage that was trained in steps, of those planned, by the end of the log."""
+    training = run.config["training"]
+    last = next((r for r in reversed(run.last_metrics()) if r["epoch"] > 0), {"epoch": 0.0})
+    stages, name = training.get("stage", {}), stage_of(last)
+    own = {"epochs": training.get("epochs")} | stages.get(name, {})
+    done = last["epoch"]
+    of = f" of {name}" if "epochs" in stages.get(name, {}) and len(stages) else ""
+    return f"{done:g}/{own['epochs']} epochs{of}" if done == int(done) else f"{done:.1f}/{own['epochs']} epochs{of}"
+
+
 def shown(run: Recorded) -> list[tuple[str, str]]:
     """What a run is: model, data, epochs, and its objective."""
     data, records = run.config.get("data", {}), run.metrics()
@@ -102,9 +114,9 @@ def page(run: Recorded) -> str:
 
 
 def _about(run: Recorded) -> list[str]:
-    rows = dict(shown(run))
-    about = [f"{rows['model']} on {run.config.get('data', {}).get('name')}", f"{rows['epochs']} epochs"]
+    """In words, from the end of the log alone, which may be long."""
+    about = [f"{run.config['model'].get('name')} on {run.config.get('data', {}).get('name')}", progress(run)]
     for results in evaluated(run)[:1]:
-        name, value, _, unit, _ = next(iter(results.rows()), [""] * 5)
+        name, value, _, _, unit, _ = next(iter(results.rows()), [""] * 6)
         about += [f"{results['split']} {name} {value} {unit}".strip()] if name else []
     return about

@@ -113,17 +113,35 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    data = path.read_bytes()
+    return _records(path, path.read_bytes(), "line ")
+
+
+def _records(path: Path, data: bytes, place: str) -> list[dict[str, Any]]:
     records = []
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
         try:
             record = parse_json(line)
         except ValueError as error:
-            raise CheckpointError(f"{path}, line {number}, is damaged: {_brief(error)}") from error
+            raise CheckpointError(f"{path}, {place}{number}, is damaged: {_brief(error)}") from error
         if not isinstance(record, dict):
-            raise CheckpointError(f"{path}, line {number}, is damaged: it is not a JSON object.")
+            raise CheckpointError(f"{path}, {place}{number}, is damaged: it is not a JSON object.")
         records.append(record)
     return records
+
+
+def last_jsonl(path: Path, most: int = 2**16) -> list[dict[str, Any]]:
+    """The last lines of a file of JSON records, of which at most ``most`` bytes are read.
+
+    Raises:
+        CheckpointError: a line is not a record.
+    """
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - most))
+        data = file.read(most)
+    whole = data if len(data) < most else data[data.find(b"\n") + 1 :]
+    return _records(path, whole, "of the last lines, line ")
 
 
 def strict_json(value: Any, indent: int | None = None) -> str:

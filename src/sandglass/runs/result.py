@@ -6,12 +6,17 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from sandglass import registry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _SHOWN = 3  # figures in a line
+
+HEADERS = ["metric", "value", "better", "n", "unit", "note"]
+"""Of the columns of :meth:`Results.rows`."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,9 @@ class Results(dict[str, Any]):
         self.each = dict(each or {})
 
     def rows(self) -> list[list[str]]:
-        """Name, value, number of examples, unit and note of every figure."""
+        """Name, value, which is better, number of examples, unit and note of every figure."""
         return [
-            [name, figure(m["value"], m["stderr"]), f"{m['n']:,}", _unit(m), m.get("note", "")]
+            [name, figure(m["value"], m["stderr"]), better(name) or "", f"{m['n']:,}", _unit(m), m.get("note", "")]
             for name, m in self["metrics"].items()
         ]
 
@@ -81,16 +86,30 @@ class Results(dict[str, Any]):
         return f"{self['model']} on {self['data']}, {self['split']}, step {self['step']:,}"
 
     def __repr__(self) -> str:
-        found = [f"{name} {value} {unit}".strip() for name, value, _, unit, _ in self.rows()]
+        found = [f"{name} {value} {unit}".strip() for name, value, _, _, unit, _ in self.rows()]
         more = [f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         return f"Results({self.about}: {', '.join([*found[:_SHOWN], *more]) or 'no figures'})"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the figures as a table."""
-        lines = [["metric", "value", "n", "unit", "note"], *self.rows()]
+        lines = [HEADERS, *self.rows()]
         cells = ["".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines]
         body = "".join(f"<tr>{line}</tr>" for line in cells)
         return f"<p>{html.escape(self.about)}</p><table>{body}</table>"
+
+
+def better(figure: str) -> Literal["higher", "lower"] | None:
+    """Whether a ``"higher"`` or a ``"lower"`` value of a figure is better; None where neither is declared.
+
+    Example:
+        >>> better("elbo"), better("mse"), better("rate"), better("unheard-of")
+        ('higher', 'lower', None, None)
+    """
+    makes: list[Any] = [registry.entry("metric", name).make for name in registry.names("metric")]
+    named: Mapping[str, Literal["higher", "lower"]] = next(
+        (getattr(make, "better", {}) for make in makes if figure in make.figures), {}
+    )
+    return named.get(figure)
 
 
 def figure(value: float | None, stderr: float | None = None) -> str:

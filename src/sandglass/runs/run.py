@@ -37,7 +37,7 @@ from sandglass.runs import history, overview, settings, storage
 from sandglass.runs.configuration import files_of, read_config
 from sandglass.runs.lock import LOCK_FILES
 from sandglass.runs.model_folder import assemble, load_model, write_model_folder
-from sandglass.runs.plain import read_json, read_jsonl, strict_json
+from sandglass.runs.plain import last_jsonl, read_json, read_jsonl, strict_json
 from sandglass.runs.weights import read_tensors, tensor_file
 
 P = ParamSpec("P")
@@ -142,6 +142,10 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """All logged records in order; an incomplete last line, as after a crash, is ignored."""
         return read_jsonl(self.metrics_file)
+
+    def last_metrics(self) -> list[dict[str, Any]]:
+        """The last logged records, some hundred, without reading all of them."""
+        return last_jsonl(self.metrics_file)
 
     def history(self) -> Any:
         """A DataFrame with a row for every epoch of every stage: ``stage``, ``epoch``, and a column for each term.
@@ -385,7 +389,10 @@ def find_run(source: str | Path) -> Path:
 
     Raises:
         NotFoundError: there are no runs.
+        ConfigError: it is no path.
     """
+    if not isinstance(source, str | os.PathLike) or not str(source):
+        raise ConfigError(f"A run is named by its folder, or latest for the newest in runs/, not by {source!r:.80}.")
     place = storage.place_of(source)
     if str(source) == "latest" and not place.exists():
         found = sorted(Path("runs").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)

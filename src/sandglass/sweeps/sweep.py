@@ -17,13 +17,14 @@ from sandglass.engine.options import Training
 from sandglass.engine.processes import check_alone
 from sandglass.engine.train import next_folder
 from sandglass.errors import ConfigError, DataError, NotFoundError, SandglassError
-from sandglass.metrics.compared import better, can
+from sandglass.metrics.compared import can
 from sandglass.metrics.evaluation import Better
 from sandglass.metrics.measure import wanted
 from sandglass.registry import imported_files
 from sandglass.registry.limits import is_own
 from sandglass.runs import storage
 from sandglass.runs.plain import to_yaml
+from sandglass.runs.result import better
 from sandglass.sweeps.folds import folds_of
 from sandglass.sweeps.page import page
 from sandglass.sweeps.space import Dimension, space_of

@@ -46,7 +46,7 @@ class Watch(Silent):
         self.epoch, self.per_epoch, self.hopeless = 0.0, 1, False
         self.last: float | None = None
 
-    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "") -> None:
+    def start(self, step: int, total: int, steps_per_epoch: int, stage: str = "", seconds: float | None = None) -> None:
         """A stage starts or resumes; its name is empty if there is only one."""
         self.per_epoch, self.epoch = steps_per_epoch, step / steps_per_epoch
         self.compared = self.stage is not None and stage in ("", self.stage)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sandglass.metrics.evaluation import Better
+from sandglass.runs.result import figure
 from sandglass.sweeps.folds import spread
 
 
@@ -74,6 +75,13 @@ class Swept:
     prune: str
     ends: Mapping[str, str]
     folds: int = 0
+
+    def __repr__(self) -> str:
+        best = self.best
+        found = (
+            f"best trial {best.number}, {self.metric} {figure(best.value, best.stderr)}" if best else "none finished"
+        )
+        return f"Swept('{self.folder}': {len(self.trials)} of {self.planned} trials, {found})"
 
     @property
     def best(self) -> Trial | None:

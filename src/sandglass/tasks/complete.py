@@ -29,7 +29,7 @@ class Complete(Task):
         hide: part of each image to mask: left, right, top, bottom, centre, or nothing.
         draws: number of random completions per example; 0 for the most likely values.
         number: number of examples; by default all rows of a table, or 10 images.
-        seed: of the draws.
+        seed: random seed of the draws.
         split: train, validation, test or all; test by default, all for other data.
     """
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sandglass import registry, running
 from sandglass.core import Batch, Model
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.registry import OptionsOf, register
 from sandglass.tasks.pick import picked
 from sandglass.tasks.task import Outcome, Task
@@ -29,7 +29,7 @@ class Interpolate(Task):
         from_: the first example of the only pair: a file, or the name or number of an example of the split.
         to: the second example of the only pair.
         split: train, validation, test or all; test by default.
-        seed: of the draws of a model without an encoder.
+        seed: random seed of the draws of a model without an encoder.
     """
 
     needs = ("decode",)
@@ -66,7 +66,8 @@ class Interpolate(Task):
         model = trained.model
         if "interpolate" in model.provides:
             rows, of = self.between_examples(trained), ""
-        elif "prior" in model.provides and self.ends == (None, None):
+        elif "prior" in model.provides:
+            self.refuse_examples(model)
             rows, of = self.between_draws(trained), " between draws"
         else:
             registry.require(model, "interpolate")
@@ -77,6 +78,24 @@ class Interpolate(Task):
         }
         said = f"{pairs} interpolation{'s' * (pairs != 1)} of {self.steps} steps{of}"
         return Outcome(said, torch.cat(rows), "step", columns=columns, width=self.steps)
+
+    def refuse_examples(self, model: Model) -> None:
+        """Refuses options that choose examples.
+
+        Raises:
+            CapabilityError: there are some, and the model does not encode examples.
+        """
+        chosen = {
+            "from and to": self.ends != (None, None),
+            "split": self.split,
+            "data": self.source.options.get("data"),
+        }
+        given = [name for name, value in chosen.items() if value]
+        if given:
+            raise CapabilityError(
+                f"The model '{registry.name_of(model)}' has no encoder and interpolates between draws from its prior: "
+                f"leave out {given[0]}."
+            )
 
     def between_examples(self, trained: Trained) -> list[Tensor]:
         """``(steps, *shape)`` for every pair of examples."""

@@ -9,7 +9,7 @@ import torch
 
 from sandglass.data.dataset import Split
 from sandglass.data.trained_on import new_data
-from sandglass.errors import DataError, NotFoundError
+from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import nearest
 from sandglass.runs.storage import is_there
 from sandglass.tasks.trained import Source, Trained
@@ -26,10 +26,13 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
         split: name of the split; test by default.
 
     Raises:
+        ConfigError: the name is empty.
         NotFoundError: there is no such file or example.
         DataError: there are several examples of that name, or in that file.
     """
     text = str(which)
+    if not text.strip():
+        raise ConfigError("An example is named by a file, its name or its number; an empty name was given.")
     number = int(text) if text.isdecimal() and str(int(text)) == text else None  # 003 is a name
     if number is None and is_there(text):
         found = new_data(trained.reading, text, labels=source.changes["labels"]).train
@@ -48,7 +51,8 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
             f"'{text}' is the name of {len(places)} examples, such as {every.names[places[1]]}; give more of it."
         )
     if not places:
-        has = "" if every.names else " These examples have no names."
+        numbers = f" These examples have no names, only numbers from 0 to {len(every) - 1:,}."
+        has = "" if every.names else numbers
         hint = nearest(text, [Path(name).name for name in every.names])
         raise NotFoundError(f"There is no file {text}, and no example of that name.{hint or has}")
     return every.take(torch.tensor(places))

@@ -84,7 +84,9 @@ class Spread(Task):
         own = trained.own if trained.source and data is None else trained.data
         in_memory = isinstance(own, Dataset) and not own.source
         if not trained.source or (in_memory and "data" in self.options) or isinstance(data, Dataset):
-            raise ConfigError("Several workers need what each can read: a run or model folder, and data from a path.")
+            raise ConfigError(
+                "Each worker loads the model and the data by itself: give a run or model folder, and data from a path."
+            )
 
 
 class OfSplit(Spread):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -209,11 +210,11 @@ def positions(total: int, n: int) -> Tensor:
     return torch.arange(n) * total // max(1, n)
 
 
-def check_count(name: str, value: int | None, least: int = 1) -> None:
-    """Checks that a number is not too small.
+def check_count(name: str, value: Any, least: int = 1) -> None:
+    """Checks that a number, unless it is None, is whole and not too small.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: it is not.
     """
-    if value is not None and value < least:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least):
         raise ConfigError(f"{name} must be a whole number of at least {least}, not {value}.")

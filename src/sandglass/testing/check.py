@@ -13,7 +13,7 @@ from sandglass.testing import checks
 from sandglass.testing.data import SPECS, make, spec_for, suits
 
 
-def check_model(name: str, *, kinds: Sequence[str] = tuple(SPECS), **options: Any) -> None:
+def check_model(name: str, *, kinds: str | Sequence[str] = tuple(SPECS), **options: Any) -> None:
     """Checks that a registered model keeps what the engine, the metrics and the tasks rely on.
 
     It is built small and is given a few random examples of every kind of data that suits it. Checked are, among others:
@@ -28,12 +28,20 @@ def check_model(name: str, *, kinds: Sequence[str] = tuple(SPECS), **options: An
 
     Raises:
         AssertionError: a check fails; the message names the check and the kind of data.
-        ConfigError: there is no such model or kind of data, or none of the kinds suits the model.
+        ConfigError: there is no such model, option or kind of data, or none of the kinds suits the model.
 
     Example:
         >>> check_model("vae", kinds=["row"])
     """
     registry.entry("model", name)
+    kinds = [kinds] if isinstance(kinds, str) else list(kinds)
+    known = [option.name for option in registry.schema("model", name)]
+    for option in options:
+        if option not in known:
+            hint = nearest(option, known)
+            raise ConfigError(f"The model '{name}' has no option '{option}'.{hint} It has: {', '.join(known)}.")
+    if not kinds:
+        raise ConfigError(f"Name a kind of data to check the model on: {', '.join(SPECS)}.")
     for kind in kinds:
         if kind not in SPECS:
             raise ConfigError(
@@ -41,7 +49,7 @@ def check_model(name: str, *, kinds: Sequence[str] = tuple(SPECS), **options: An
             )
     suited = [kind for kind in kinds if suits(name, kind)]
     if not suited:
-        raise ConfigError(f"The model '{name}' is not for {' or '.join(kinds) or 'no'} data; name other kinds.")
+        raise ConfigError(f"The model '{name}' is not for {' or '.join(kinds)} data; name other kinds.")
     for of_name in checks.OF_NAME:
         _run(of_name, f"The model '{name}'", lambda: name)
     for kind in suited:

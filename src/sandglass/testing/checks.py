@@ -175,7 +175,7 @@ def capabilities_are_declared_and_work(model: Model) -> None:
             continue
         with refused(CapabilityError, capability, f"'{capability}', which is not in provides,"):
             call()
-        with refused(CapabilityError, "Models that can", f"'{capability}', which is not in provides,"):
+        with refused(CapabilityError, "Models that do", f"'{capability}', which is not in provides,"):
             registry.require(model, capability)
 
 
