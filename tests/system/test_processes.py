@@ -206,6 +206,33 @@ except sandglass.errors.ConfigError as error:
     assert any("cannot be divided" in out and "leave out --shard-weights" in out for _, out, _ in ended), ended
 
 
+def test_a_signal_in_a_validation_by_divided_weights_stops_all(tmp_path: Path) -> None:
+    """Every process calls every layer equally often, or waits for ever: they stop at the same batch."""
+    script = """
+import os, signal, sys
+import sandglass
+from sandglass.engine import loop, validate
+def stopping(stepper, split, clock, *, interrupted):
+    asked = []
+    def now():
+        asked.append(1)
+        if os.environ["RANK"] == "1" and len(asked) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return interrupted()
+    return validate.validate(stepper, split, clock, interrupted=now)
+loop.validate = stopping
+try:
+    sandglass.train("vae", "digits", out=sys.argv[1], device="cpu", epochs=1, max_steps=2, batch_size=8, sheets=0,
+                    latent_dim=2, net={"name": "mlp", "widths": [8]}, shard_weights=True)
+except SystemExit as error:
+    print("ended with", error.code, flush=True)
+os._exit(0)
+"""
+    ended = end(start(script, 2, str(tmp_path / "run")), 60)
+    assert all("ended with 143" in out for _, out, _ in ended), ended
+    assert [c.name for c in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-00000002"]
+
+
 class Plain(Model):
     """A person's own, with :class:`Tied`."""
 

@@ -42,7 +42,7 @@ def validate(
     stepper.model.eval()
     with stepper.average.in_place(), rng.forked(device):
         for place in [*mine, *range(-(-len(batches) // processes.count) - len(mine) if divided else not mine)]:
-            stopped = interrupted()
+            stopped = any(processes.most(interrupted())) if divided else interrupted()
             if stopped:
                 break
             batch = batches[place]()
