@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,9 +11,10 @@ from helpers import Draws
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
+from sandglass.metrics.class_shares import shift
 from sandglass.metrics.evaluation import UnsuitableError
 from sandglass.metrics.measure import measure
-from sandglass.metrics.verdicts import sentences
+from sandglass.metrics.verdicts import NEGLECTED, SURELY, sentences
 from sandglass.runs.result import Result
 
 SPEC = Spec((2,), classes=3)
@@ -63,7 +65,27 @@ def test_what_the_classifier_confuses_is_taken_into_account(shares: tuple[float,
     assert all(r.note.startswith("class 'ship' is ") for r in found) or expected == 1
     # Of three ratios the least is below one by chance, and a share is not negative.
     assert abs(float(ratio.mean()) - expected) < (0.2 if expected == 1 else 0.06)
-    assert "which is right of 7" in found[0].note
+    assert "which is right for 7" in found[0].note
+
+
+@pytest.mark.parametrize("right", [0.3, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("classes", [2, 3, 10, 20])
+def test_no_class_is_said_to_be_missing_where_all_are_there(classes: int, right: float) -> None:
+    """With equal shares of few examples, so that a class has 5 to 50: at most one of 100 sets."""
+    generator = np.random.default_rng(classes)
+
+    def found(truth: np.ndarray) -> np.ndarray:
+        known = generator.random(len(truth)) < right
+        return np.where(known, truth, generator.integers(0, classes, len(truth)))
+
+    said = 0
+    for _ in range(100):
+        truth, drawn = generator.integers(0, classes, 100), generator.integers(0, classes, 100)
+        enough = np.flatnonzero(np.bincount(truth) >= 5)
+        ratios, errors = shift(found(drawn), found(truth), truth, enough)
+        least = int(np.argmin(ratios + 3 * errors))
+        said += ratios[least] < NEGLECTED and ratios[least] + 3 * errors[least] < SURELY
+    assert said <= 1
 
 
 def test_a_classifier_that_guesses_says_nothing() -> None:
@@ -90,7 +112,7 @@ def test_what_it_cannot_be_said_of_is_refused() -> None:
         measure(model, Split(x[:30], y[:30]), names=["class_shares"], train=Split(x, few))
     with pytest.raises(ConfigError, match="at least 1 sample"):
         measure(model, Split(x, y), train=Split(x, y), class_shares={"samples": 0})
-    with pytest.raises(UnsuitableError, match="two classes of 3"):
+    with pytest.raises(UnsuitableError, match="two classes of 5"):
         measure(model, Split(x[y == 0], y[y == 0]), names=["class_shares"], train=Split(x, y))
     model.needs = ("labels",)
     with pytest.raises(UnsuitableError, match="not given the class"):

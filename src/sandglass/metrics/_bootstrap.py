@@ -37,13 +37,12 @@ def bootstrap(
         True
     """
     generator = rng.generator(*key, "bootstrap")
-    draws = [f(resample(n, generator)) for _ in range(times)]
+    draws = [f(_resample(n, generator)) for _ in range(times)]
     values, errors = f(np.ones(n)), np.std(draws, axis=0, ddof=1)
     return values, np.where(errors > 1e-12 * np.abs(values), errors, 0.0)  # below this it is only rounding error
 
 
-def resample(n: int, generator: torch.Generator) -> np.ndarray:
-    """``(n,)`` number of times each of n examples is drawn in a resample."""
+def _resample(n: int, generator: torch.Generator) -> np.ndarray:
     drawn = torch.randint(n, (n,), generator=generator)
     return torch.bincount(drawn, minlength=n).double().numpy()
 
