@@ -110,3 +110,19 @@ def test_an_option_may_be_empty_on_purpose(cli: Cli) -> None:
     assert cli("preview", "--data", "digits", "--corrupt", "", "-n", "1", "-o", "a.png")[0] == 0
     code, out, _ = cli("train", "vae", "--data", "digits", "--condition", "", "--print_config")
     assert code == 0 and "condition: ''" in out
+
+
+def test_numbers_of_numpy_and_whole_floats_are_plain_numbers(tmp_path: Path) -> None:
+    options = {"epochs": np.int64(1), "lr": np.float32(0.5), "seed": 3.0, "stage": {"train": {"clip": np.float64(2)}}}
+    run = sandglass.train("vae", np.zeros((20, 8, 8)), out=tmp_path / "run", **{**SMALL, **options})
+    found = run.config["training"]
+    assert found["epochs"] == 1 and found["lr"] == 0.5 and found["seed"] == 3
+    assert [type(found[name]) for name in ("epochs", "lr", "seed")] == [int, float, int]
+    assert found["stage"]["train"]["clip"] == 2.0
+
+
+def test_a_run_with_whole_floats_in_its_configuration_is_resumed(tmp_path: Path) -> None:
+    run = sandglass.train("vae", np.zeros((20, 8, 8)), out=tmp_path / "run", **SMALL)
+    config = run.path / "config.yaml"
+    config.write_text(config.read_text().replace("\n  epochs: 1\n", "\n  epochs: 2.0\n"))
+    assert sandglass.resume(run.path, np.zeros((20, 8, 8))).steps()[-1] == 2

@@ -7,32 +7,36 @@ from typing import Any
 
 from sandglass.errors import ConfigError
 
-_WHOLE = (
-    *("epochs", "max_steps", "batch_size", "accumulate", "early_stopping", "seed", "threads", "log_every"),
-    *("save_every", "save_steps", "keep", "sheets"),
-)
-_NUMBERS = (
-    *("minutes", "lr", "weight_decay", "momentum", "lr_warmup", "schedule_every", "schedule_factor", "schedule_peak"),
-    *("clip", "ema", "save_seconds"),
-)
 
+def plain_number(name: str, value: Any, kind: str) -> Any:
+    """A training option as a plain number, where it has to be one.
 
-def check_number(name: str, value: Any) -> None:
-    """Checks that a training option that is a number is one, or None.
+    Args:
+        name: of the option.
+        value: given; whole numbers may be written as 2.0.
+        kind: its annotation; other kinds than ``int`` and ``float``, and None, are returned as they are.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not a number, or not a whole one where it has to be.
 
     Example:
-        >>> check_number("epochs", 3), check_number("lr", 0.1), check_number("optimizer", "adam")
-        (None, None, None)
-        >>> check_number("epochs", 2.5)
+        >>> plain_number("epochs", 3.0, "int | None"), plain_number("lr", 0.1, "float")
+        (3, 0.1)
+        >>> plain_number("epochs", 2.5, "int")
         Traceback (most recent call last):
         sandglass.errors.ConfigError: The training option epochs must be a whole number, not 2.5.
     """
-    for names, kind, wanted in ((_WHOLE, Integral, "a whole number"), (_NUMBERS, Real, "a number")):
-        good = value is None or (isinstance(value, kind) and not isinstance(value, bool))
-        check(name, name not in names or good, f"{value!r:.80}", wanted)
+    kind = kind.removesuffix(" | None")
+    if value is None or kind not in ("int", "float"):
+        return value
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    whole = number and (isinstance(value, Integral) or float(value).is_integer())
+    shown = f"{value!r:.80}"
+    if kind == "int":
+        check(name, whole, shown, "a whole number")
+        return int(value)
+    check(name, number, shown, "a number")
+    return value if type(value) in (int, float) else float(value)
 
 
 def check(name: str, good: bool, value: object, wanted: str) -> None:

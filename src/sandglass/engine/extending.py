@@ -53,7 +53,9 @@ def more_minutes(
     if not 0 < minutes < math.inf:
         raise ConfigError(f"The training option minutes must be a finite number above 0, not {minutes:g}.")
     if training.shard_weights:
-        raise ConfigError("minutes tries nets in one process, so it cannot be given with shard_weights: give epochs.")
+        raise ConfigError(
+            "minutes times updates in one process, so it cannot be given with shard_weights: give epochs."
+        )
     clock = clock or processes.clock
     begun, trained = clock(), [stage for stage in model.stages() if stage.phases]
     place = [stage.name for stage in trained].index(reached)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, Self
 
 import torch
@@ -16,7 +17,7 @@ from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
 from sandglass.engine.batches import check_batches, fewest, modules, updates_per_epoch
-from sandglass.engine.checking import check, check_number
+from sandglass.engine.checking import check, plain_number
 from sandglass.engine.mirror import require
 from sandglass.errors import ConfigError
 from sandglass.registry import entry, nearest
@@ -152,7 +153,8 @@ class Training:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            check_number(field.name, getattr(self, field.name))
+            number = plain_number(field.name, getattr(self, field.name), str(field.type))
+            object.__setattr__(self, field.name, number)
         for name in ("epochs", "batch_size", "accumulate", "log_every", "save_every", "keep"):
             value = getattr(self, name)
             check(name, value is None or value >= 1, value, "at least 1")
@@ -163,12 +165,15 @@ class Training:
         object.__setattr__(self, "augment", tuple(write(read("augmentation", AUGMENTATIONS, self.augment))))
         object.__setattr__(self, "corrupt", tuple(write(read("corruption", SCALES, self.corrupt))))
         object.__setattr__(self, "log_to", _loggers(self.log_to))
+        stage = {}
         for name, own in self.stage.items():
             for option in own:
                 if option not in STAGE_OPTIONS:
                     hint = nearest(option, list(STAGE_OPTIONS))
                     raise ConfigError(f"The stage '{name}' takes no option '{option}'.{hint}")
-            dataclasses.replace(self, **own, stage={})  # checks their values
+            alone = dataclasses.replace(self, **own, stage={})  # checks their values
+            stage[name] = {k: getattr(alone, k) if isinstance(value, Real) else value for k, value in own.items()}
+        object.__setattr__(self, "stage", stage)
         if self.minutes is not None and self.shard_weights:
             raise ConfigError(
                 "minutes tries nets in one process, so it cannot be given with shard_weights: give epochs."

@@ -14,7 +14,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import difference, run_data
 from sandglass.engine.batches import updates_per_epoch
 from sandglass.engine.budget import Budget
-from sandglass.engine.checking import check_number
+from sandglass.engine.checking import plain_number
 from sandglass.engine.extending import lasting, more_minutes
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Settled
@@ -266,9 +266,10 @@ def _check_types(given: Mapping[str, Any], stage: Any) -> None:
     """
     if not isinstance(stage, Mapping) or not all(isinstance(own, Mapping) for own in stage.values()):
         raise ConfigError(f"stage maps stages to options, such as {{'prior': {{'epochs': 60}}}}, not {stage!r:.80}.")
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(Settled)}
     for options in (given, *stage.values()):
         for name, value in options.items():
-            check_number(name, value)
+            plain_number(name, value, kinds.get(name, ""))
 
 
 def lengthened(

@@ -86,7 +86,8 @@ class Results(dict[str, Any]):
         return f"{self['model']} on {self['data']}, {self['split']}, step {self['step']:,}"
 
     def __repr__(self) -> str:
-        found = [f"{name} {value} {unit}".strip() for name, value, _, _, unit, _ in self.rows()]
+        figures = self["metrics"].items()
+        found = [f"{name} {figure(m['value'], m['stderr'])} {_unit(m)}".strip() for name, m in figures]
         more = [f"{len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
         return f"Results({self.about}: {', '.join([*found[:_SHOWN], *more]) or 'no figures'})"
 
