@@ -125,4 +125,4 @@ def test_a_run_with_whole_floats_in_its_configuration_is_resumed(tmp_path: Path)
     run = sandglass.train("vae", np.zeros((20, 8, 8)), out=tmp_path / "run", **SMALL)
     config = run.path / "config.yaml"
     config.write_text(config.read_text().replace("\n  epochs: 1\n", "\n  epochs: 2.0\n"))
-    assert sandglass.resume(run.path, data=np.zeros((20, 8, 8))).steps()[-1] == 2
+    assert sandglass.resume(run.path, data=np.zeros((20, 8, 8))).steps()[-1] == 4
