@@ -178,10 +178,11 @@ def _type(name: str, found: list[Any], gaps: bool) -> str:
 
 
 def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tuple[str, list[str] | None]:
-    """The inferred kind of an undeclared column, and the order of its values if pandas has one."""
+    """The inferred kind of an undeclared column, and the order of its values if pandas has one, without unused ones."""
     dtype = getattr(series[0], "dtype", None)
     if dtype is not None and dtype.name == "category":
-        ordered = dtype.categories.tolist() if dtype.ordered else None
+        used = set(found)
+        ordered = [v for v in dtype.categories.tolist() if v in used] if dtype.ordered else None
         return ("ordinal", [str(v) for v in ordered]) if ordered else ("categorical", None)
     kind = getattr(dtype, "kind", "O")
     if kind in "mc" or str(dtype).startswith("period"):
