@@ -339,3 +339,12 @@ def test_what_a_model_cannot_take_is_refused_in_a_line(method: str, value: Any) 
     with pytest.raises(DataError, match=rf"{method}\(\) takes") as caught:
         getattr(MODEL, method)(value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e-9, 1e-30])
+def test_small_values_are_no_rounding_errors(scale: float) -> None:
+    fields = RNG.normal(size=(60, 8, 8)) * scale
+    data = load_data(fields, validation=0, test=0)
+    assert data.spec.support == "real" and abs(float(data.train.x.double().std()) - 1) < 0.01
+    back = data.transform.inverse(data.train.x)
+    assert np.abs(back - fields).max() < 1e-5 * scale

@@ -219,7 +219,7 @@ def read_array(
     return Reading(x, nature, form, (*notes, *remarks))
 
 
-_ROUNDED = 1e-6  # how far rounding errors of float32 take values out of [0, 1]
+_ROUNDED = 1e-6  # how far rounding errors of float32 take values out of [0, 1] where the largest is about 1
 _Nature = Literal["bytes", "unit", "binary", "real"]
 
 
@@ -228,7 +228,7 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
     kind = array.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
         return _own(array, np.uint8), "bytes", depth_used(int(low), int(high), 255)
-    if kind == "f" and -_ROUNDED <= low and high <= 1 + _ROUNDED and (low < 0 or high > 1):
+    if kind == "f" and -_ROUNDED <= low and 0.5 <= high <= 1 + _ROUNDED and (low < 0 or high > 1):
         array, low, high = np.clip(array, 0, 1), max(low, 0.0), min(high, 1.0)
     if kind == "f" and low >= 0 and high <= 1:
         used = f"values reach only {high:.4g} of 1; {depth.range_option(0, high)} uses all"
