@@ -13,6 +13,7 @@ import numpy as np
 from sandglass.data import cells
 from sandglass.data.cells import Array
 from sandglass.data.coding import DECIMALS
+from sandglass.data.distinct import mostly_different
 from sandglass.data.sources import contents
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
@@ -244,7 +245,7 @@ def _categories(
         if unknown:
             raise DataError(f"column '{name}' has '{unknown[0]}', which is not one of {cells.listed(order)}.")
         return order, dtype
-    if len(texts) > _MANY or (len(texts) > 50 and len(texts) > rows / 2):
+    if len(texts) > _MANY or mostly_different(len(texts), rows):
         what = "texts" if dtype == "str" else "values"
         raise DataError(
             f"column '{name}' has {len(texts)} different {what} in {rows} rows, too many for a categorical column; "

@@ -139,7 +139,7 @@ class Reading:
             return f"labels_from_names='{self.labels_from_names}'"
         if isinstance(self.labels, str | os.PathLike):
             return f"labels='{raw.labels or self.labels}'"
-        return "" if self.labels is None or isinstance(self.labels, bool) else "The option labels"
+        return "" if self.labels is None or isinstance(self.labels, bool) else "labels"
 
 
 @dataclass(frozen=True)
