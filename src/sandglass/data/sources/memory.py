@@ -23,6 +23,7 @@ def read_pairs(
     channels: int | None = None,
     transform: Transform | None = None,
     value_range: tuple[float, float] | None = None,
+    shared_range: tuple[float, float] | None = None,
     channels_at: axes.Axis | None = None,
     layout: str = "",
 ) -> Raw:
@@ -35,6 +36,7 @@ def read_pairs(
         channels: number of channels.
         transform: a fitted transform, or None.
         value_range: values of pictures that become 0 and 1.
+        shared_range: those of other pictures, see :func:`sandglass.data.sources.arrays.is_shared`.
         channels_at: which end of arrays of four dimensions has the channels.
         layout: of the examples as they were handed in, if they were brought into another shape.
     """
@@ -61,7 +63,8 @@ def read_pairs(
     channels_at = "first" if layout else channels_at
     lengths = [len(x) for x, _ in pairs.values()]
     if transform is None:
-        x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, layout)
+        ranges = value_range, shared_range
+        x, transform, form, notes = _understand(joined, size, fit, channels, ranges, channels_at, layout)
     else:
         x, form, notes = _obey(joined, transform, channels_at)
         form = Form(layout, form.dtype) if layout else form
@@ -156,12 +159,13 @@ def _understand(
     size: tuple[int, int] | None,
     fit: str | None,
     channels: int | None,
-    value_range: tuple[float, float] | None,
+    ranges: tuple[tuple[float, float] | None, tuple[float, float] | None],
     channels_at: axes.Axis | None,
     layout: str,
 ) -> tuple[Tensor, Transform | None, Form, tuple[str, ...]]:
     """The stored examples, their transform if it needs no fitting, the form of the array, and notes."""
-    reading = arrays.read_array(x, channels=channels, channels_at=channels_at, value_range=value_range)
+    own, shared = ranges
+    reading = arrays.read_array(x, channels=channels, channels_at=channels_at, value_range=own, shared_range=shared)
     found, notes, form = reading.x, reading.notes, reading.form
     form = Form(layout, form.dtype) if layout else form
     if found.ndim == 2:
@@ -186,7 +190,7 @@ def _understand(
         fit or "crop",
         2 if binary else 256,
         continuous=reading.nature == "unit" and same,
-        value_range=value_range,
+        value_range=reading.value_range,
         white=reading.white,
         layout=form.layout,
         dtype=form.dtype,
