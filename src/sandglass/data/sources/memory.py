@@ -12,7 +12,7 @@ from sandglass.data.sources import arrays, axes, depth, tables
 from sandglass.data.sources.axes import Form
 from sandglass.data.sources.raw import Pairs, Part, Raw, number_classes
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError, DataError, named_type
 
 
 def read_pairs(
@@ -82,7 +82,7 @@ def check_labels(y: Any, n: int, split: str) -> None:
         DataError: they are of another number, or a single one.
     """
     if y is not None and not hasattr(y, "__len__"):
-        raise DataError(f"The labels of '{split}' are a {type(y).__name__}; give one class per example, (N,).")
+        raise DataError(f"The labels of '{split}' are {named_type(y)}; give one class per example, (N,).")
     if y is not None and _length(y) != n:
         raise DataError(f"'{split}' has {n} examples and {_length(y)} labels; give one label per example.")
 
