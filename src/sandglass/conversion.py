@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sandglass.errors import DataError
+from sandglass.errors import DataError, named_type
 
 
 def numbers(value: Any, shapes: Sequence[tuple[int, ...]], name: str, like: Tensor, levels: int = 256) -> Tensor:
@@ -50,11 +50,7 @@ def _tensor(value: Any, name: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{name} takes an array of numbers: {' '.join(str(error).split())}.") from error
     if array.dtype.kind not in "buif":
-        what = (
-            f"an array of {array.dtype}"
-            if isinstance(value, np.ndarray | list | tuple)
-            else f"a {type(value).__name__}"
-        )
+        what = f"an array of {array.dtype}" if isinstance(value, np.ndarray | list | tuple) else named_type(value)
         raise DataError(f"{name} takes numbers, a Batch, an array or a tensor, not {what}.")
     wide = np.float64 if array.dtype.itemsize > 8 else array.dtype.newbyteorder("=")
     return torch.from_numpy(np.array(array, dtype=wide, order="C"))

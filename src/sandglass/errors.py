@@ -79,3 +79,14 @@ class DivergedError(SandglassError):
     """Training produced numbers that are not finite and could not go on."""
 
     exit_code = 76
+
+
+def named_type(value: object) -> str:
+    """The type of a value with its article, for a message.
+
+    Example:
+        >>> named_type(3), named_type("x"), named_type(None)
+        ('an int', 'a str', 'a NoneType')
+    """
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' or name == 'ndarray' else 'a'} {name}"

@@ -50,6 +50,36 @@ def test_a_mask_beside_deep_pictures_stays_a_mask() -> None:
     assert data.spec.given["s"].support == "binary" and data.spec.given["row"].support == "real"
 
 
+@pytest.mark.parametrize("kind", ["given", "beside"])
+@pytest.mark.parametrize(
+    "case", ["flow", "temperature", "deeper", "inside", "below 0", "unit", "bytes", "wide bytes", "mask", "16 levels"]
+)
+def test_the_range_of_the_examples_is_that_of_whole_numbers_in_it(kind: str, case: str) -> None:
+    wide, noise = CHANCE.random((N, 8, 8)), CHANCE.normal(size=(N, 8, 8))
+    twelve = (0, 4095)
+    x, span, support, top, noted = {
+        "flow": (noise, twelve, "real", None, True),
+        "temperature": (noise + 300, twelve, "real", None, True),
+        "deeper": ((wide * 60000).astype(np.uint16), twelve, "levels", 60000 / 65535, True),
+        "inside": (DEEP, twelve, "levels", 1, False),
+        "below 0": (DEEP.astype(np.int16) - 1000, (-1000, 3095), "unit", 1, False),
+        "unit": (wide, twelve, "unit", 1, False),
+        "bytes": (GREY, twelve, "levels", 1, False),
+        "wide bytes": (GREY.astype(np.int64), twelve, "levels", 1, False),
+        "mask": (GREY > 9, twelve, "binary", 1, False),
+        "16 levels": (GREY // 16, (0, 15), "levels", 1, False),
+    }[case]
+    data = load_data(DEEP if span == twelve else x, value_range=span, validation=0, test=0, **{kind: {"s": x}})
+    found = getattr(data.spec, kind)["s"]
+    assert found.support == support or {found.support, support} <= {"unit", "levels"}
+    split = data.train if kind == "given" else data.train.beside["s"]
+    values = split.batch(slice(None)).given["s"] if kind == "given" else split.batch(slice(None)).x
+    transform = getattr(data.transform, kind)["s"]
+    assert top is None or abs(float(values.max()) - top) < 0.02
+    assert np.abs(transform.inverse(values).reshape(x.shape) - x.astype(float)).max() < (300 if top else 1e-4)
+    assert noted == any("value_range 0 to 4095 is not for these values" in note for note in data.notes)
+
+
 def test_they_are_kept_with_the_run(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", GREY)
     np.save(tmp_path / "deep.npy", DEEP)

@@ -326,7 +326,7 @@ def batch_of(data: Dataset) -> torch.Tensor:
         ({"given": {"x": "grey"}}, "cannot have the name 'x'"),
         ({"given": {"damaged": "grey"}}, "cannot have the name 'damaged'"),
         ({"beside": {"a b": "digits"}}, "cannot have the name 'a b'"),
-        ({"given": 3}, "must be a mapping of names to sources, not a int"),
+        ({"given": 3}, "must be a mapping of names to sources, not an int"),
         ({"absent": {"tag": [True]}}, "names 'tag', which is not a companion"),
         ({"given": {"tag": np.ones((9, 2))}, "absent": {"tag": [True]}}, r"absent must be true or false for every"),
         ({"given": {"tag": np.ones((8, 2))}}, r"it has 8 \(train\) rows for 9 \(train\) examples"),

@@ -105,7 +105,7 @@ def test_damaged_pictures_are_left_out() -> None:
         load_data([Image.open(cut(whole))])
 
 
-@pytest.mark.parametrize(("after", "says"), [(KeyError("gone\naway"), "cannot be fetched again"), (3, "then a int")])
+@pytest.mark.parametrize(("after", "says"), [(KeyError("gone\naway"), "cannot be fetched again"), (3, "then an int")])
 def test_a_dataset_that_changes_its_mind_is_said(after: Any, says: str) -> None:
     class Changing(Made):
         def __getitem__(self, i: int) -> Any:

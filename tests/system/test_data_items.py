@@ -211,7 +211,7 @@ class Broken(Given):
         (torch.utils.data.DataLoader(Given(PICTURES)), "DataLoader gives batches.*give the dataset"),
         ((x for x in PICTURES), r"generator has no known length.*list\("),
         ({"train": Given([{"a": 1}]), "extra": Given([{"a": 1}])}, "'extra' is not a split"),
-        ([PICTURES[0], PIXELS[1]], "Item 1 .* a ndarray where others have a picture"),
+        ([PICTURES[0], PIXELS[1]], "Item 1 .* an ndarray where others have a picture"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line(source: Any, says: str) -> None:

@@ -351,20 +351,3 @@ def test_an_archive_or_a_folder_holds_its_table(
     if not file.endswith(".parquet"):
         for place in (folder, archive):
             assert f"not read: {Path(file).name}; " in " ".join(whole(place).notes)
-
-
-def test_numbers_of_each_picture_are_not_classes(tmp_path: Path) -> None:
-    names = [f"{i:03}.png" for i in range(60)]
-    folder = flat(tmp_path / "p", count=60)
-    pd.DataFrame({"file": names, "age": range(60), "code": [f"x{i}" for i in range(60)]}).to_csv(folder / "m.csv")
-    x = np.zeros((60, 8, 8), np.uint8)
-    options: list[tuple[object, dict]] = [(folder, {"labels": "m.csv:age"}), (folder, {"labels": "m.csv:code"})]
-    options += [(folder, {"labels_from_names": "{label}.png"}), (x, {"labels": np.arange(60)})]
-    for source, option in options:
-        with pytest.raises(DataError, match=r"60 different labels for 60 examples, such as .*labels=False") as caught:
-            whole(source, **option)
-        assert "\n" not in str(caught.value)
-    assert kinds(whole(folder, labels="m.csv:age", classes=list(map(str, range(60))))), "classes of a model are known"
-    one = flat(tmp_path / "q", lambda i: f"{i}/a.png", count=60)
-    assert any("60 different labels" in note for note in whole(one).notes), "class folders are only noted"
-    assert not whole(flat(tmp_path / "r", lambda i: f"{i % 30}/{i}.png", count=60)).notes

@@ -202,12 +202,15 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "open files": (lambda: [io.BytesIO(b"x")] * 9, "open each file first"),
     "one column": (lambda: [1.0, 2.0, 3.0], r"x\[:, None\]"),
     "data classes": (lambda: [Item(X[0], 1)] * 9, r"vars\(item\)"),
-    "sets in cells": (lambda: pd.DataFrame({"a": [{1, 2}] * 9}), "column 'a' holds values of type set.*drop"),
-    "objects in cells": (lambda: pd.DataFrame({"a": [object()] * 9}), "column 'a' holds values of type object"),
+    "sets in cells": (lambda: pd.DataFrame({"a": [{1, 2}] * 9}), r"'a' holds values of type set.*types=\{'a'.*drop"),
+    "objects in cells": (lambda: pd.DataFrame({"a": [object()] * 9}), "type object; .* lists of them, or leave it"),
+    "frozen sets in cells": (lambda: pd.DataFrame({"a": [frozenset({1})] * 9}), r"types=\{'a': 'categorical'\} \("),
+    "classes in cells": (lambda: pd.DataFrame({"a": [int, str, int] * 3}), r"type type.*types=\{'a': 'categorical'\}"),
+    "mappings in cells": (lambda: pd.DataFrame({"a": [{"k": 1}] * 9}), r"mappings.*types=\{'a': 'categorical'\}.*drop"),
     "functions in cells": (lambda: pd.DataFrame({"a": [len] * 9}), "column 'a' holds values of type builtin"),
     "tensors in cells": (lambda: pd.DataFrame({"a": [*torch.rand(9, 3)]}), "column 'a' holds values of type Tensor"),
     "tables in cells": (lambda: pd.DataFrame({"a": [pd.DataFrame()] * 9}), "column 'a' holds values of type DataFrame"),
-    "a styled table": (Styled, "A Styled is not a table; give its DataFrame"),
+    "a styled table": (Styled, "The source is a Styled, not a table; give its DataFrame"),
     "columns of a table": (lambda: {"age": [1, 2], "kind": ["x", "y"]}, r"For a table give pandas.DataFrame\(\{'age'"),
     "a negative length": (lambda: Long(-1), "length of the dataset cannot be read: ValueError"),
     "half an example": (lambda: Long(2.5), "length of the dataset cannot be read: TypeError"),
@@ -339,3 +342,34 @@ def test_what_a_model_cannot_take_is_refused_in_a_line(method: str, value: Any) 
     with pytest.raises(DataError, match=rf"{method}\(\) takes") as caught:
         getattr(MODEL, method)(value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [1e-7, 1e-9, 1e-30])
+def test_small_values_are_no_rounding_errors(scale: float) -> None:
+    fields = RNG.normal(size=(60, 8, 8)) * scale
+    data = load_data(fields, validation=0, test=0)
+    assert data.spec.support == "real" and abs(float(data.train.x.double().std()) - 1) < 0.01
+    back = data.transform.inverse(data.train.x)
+    assert np.abs(back - fields).max() < 1e-5 * scale
+
+
+class Unit:
+    """What has a text of its own and can be called, like a unit of measurement."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __call__(self, value: float) -> float:
+        return value
+
+
+def test_values_with_a_text_of_their_own_are_categories() -> None:
+    units = [Unit(name) for name in ("m", "s", "kg")] * 20
+    data = load_data(pd.DataFrame({"unit": units, "x": RNG.normal(size=60)}))
+    assert data.spec.columns[0].categories == ("kg", "m", "s")
+    for cells in ([frozenset({i % 3}) for i in range(60)], [{"k": i % 2} for i in range(60)], [int, str] * 30):
+        table = pd.DataFrame({"v": cells, "x": RNG.normal(size=60)})
+        assert load_data(table, types={"v": "categorical"}).spec.columns[0].kind == "categorical"

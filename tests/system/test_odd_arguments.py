@@ -58,7 +58,7 @@ CALLS: dict[str, tuple[Callable[[sandglass.Run], Any], str]] = {
         "epochs must be a whole number",
     ),
     "shape": (lambda run: sandglass.build("vae", (1, 8, 8)), "built for a Spec, .*, not for a tuple"),
-    "array": (lambda run: sandglass.build("vae", np.zeros((3, 8, 8))), "not for a ndarray"),
+    "array": (lambda run: sandglass.build("vae", np.zeros((3, 8, 8))), "not for an ndarray"),
     "number": (lambda run: sandglass.reconstruct(run, number="x"), "must be a whole number of at least 1, not x"),
     "no name": (lambda run: sandglass.load_data(""), "empty name"),
 }

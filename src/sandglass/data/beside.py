@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandglass.data.dataset import Split
-from sandglass.data.matching import Home, for_one, plain, with_options
+from sandglass.data.matching import Home, for_one, plain, read_other, with_options
 from sandglass.data.preparing import Plan, as_splits, prepare
-from sandglass.data.reading import is_folder, read
+from sandglass.data.reading import is_folder
 from sandglass.data.transform import Transform
 from sandglass.errors import DataError, NotFoundError
 
@@ -71,19 +71,9 @@ def _read(
     size, fit, channels = (plan.size, plan.fit, plan.channels) if known is None else (None, None, None)
     options = {"size": size, "fit": fit, "channels": channels, "transform": known}
     source, own = with_options(source)
-    axis, pictured = pictured["channels_at"], {k: v for k, v in pictured.items() if k != "channels_at"} | own
-    if known is not None:
-        pictured |= {"value_range": None}
-    arrays = {"channels_at": pictured.pop("channels_at", None), "value_range": pictured["value_range"]}
     if isinstance(source, Home):
         source, pictured = source.place, pictured | {"domain": source.domain}
-    cache = cache if is_folder(source) else None
-    try:
-        _, where, raw = read(source, False, options, pictured, cache, arrays)
-    except DataError:
-        if axis is None or arrays["channels_at"] is not None:
-            raise
-        _, where, raw = read(source, False, options, pictured, cache, {**arrays, "channels_at": axis})
+    where, raw = read_other(source, options, pictured, own, cache if is_folder(source) else None)
     where = where if where is None or not own else {"source": where, **plain(own)}
     raw, transform = prepare(raw, plan, known, ("beside", name))
     return Aside(as_splits(raw, transform, {}), transform, where, raw.notes, raw.bad)

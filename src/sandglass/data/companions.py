@@ -17,7 +17,7 @@ from sandglass.data.sources import archives, images, layouts, saved
 from sandglass.data.sources.framing import HALVES
 from sandglass.data.sources.raw import Raw
 from sandglass.data.transform import Transform
-from sandglass.errors import ConfigError, DataError, NotFoundError
+from sandglass.errors import ConfigError, DataError, NotFoundError, named_type
 from sandglass.runs.storage import is_there, place_of
 
 RESERVED = ("x", "labels", "damaged")
@@ -47,7 +47,7 @@ def read_named(option: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         words = value.split(",") if isinstance(value, str) else value
         if not isinstance(words, Iterable) or not all(isinstance(word, str) for word in words):
-            raise ConfigError(f"{option} must be a mapping of names to sources, not a {type(value).__name__}.")
+            raise ConfigError(f"{option} must be a mapping of names to sources, not {named_type(value)}.")
         pairs = [tuple(part.strip() for part in word.partition("=")) for word in words if word.strip()]
         value = {}
         for name, equals, where in pairs:

@@ -20,8 +20,9 @@ _USUAL = ("int64", "float64")  # what decoding gives anyway
 def remembered(column: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
     """A fitted column with the pandas type of its cells, if decoding is to restore it.
 
-    Of a category also ``known``, its categories if they are others than those of the column (unused ones, another
-    order), and ``ordered`` if that does not follow from the kind of the column.
+    Of a category also ``known``, its categories in the order of the type if that is another than the column's, and
+    ``ordered`` if that does not follow from the kind of the column. Categories that no row has are not stored: pandas
+    keeps those of rows that were filtered out, which a shared model must not tell.
 
     Args:
         column: as :func:`sandglass.data.fitting.fit_column` returns it.
@@ -36,16 +37,17 @@ def remembered(column: Mapping[str, Any], dtype: Any) -> dict[str, Any]:
         return dict(column)
     found = {**column, "pandas": name}
     if name == "category" and hasattr(dtype, "categories"):
-        texts = [text(value, column["dtype"]) for value in dtype.categories.tolist()]
+        values = {text(value, column["dtype"]): value for value in dtype.categories.tolist()}
+        texts = [key for key in values if key in column["categories"]]
         if texts != list(column["categories"]) and are_known(column, texts):
-            back = _cells(column, texts)
-            found |= {"known": texts} if back.tolist() == dtype.categories.tolist() else {}
+            same = _cells(column, texts).tolist() == [values[key] for key in texts]
+            found |= {"known": texts} if same else {}
         found |= {"ordered": dtype.ordered} if dtype.ordered != (column["kind"] == "ordinal") else {}
     return found
 
 
 def are_known(column: Mapping[str, Any], texts: Any) -> bool:
-    """Whether a list can have the categories of a column's pandas type; it may come from an untrusted file."""
+    """Whether a list can be the order of a column's categories in pandas; it may come from an untrusted file."""
     if column.get("pandas", "category") != "category" or not isinstance(texts, list | tuple):
         return False
     if not all(isinstance(value, str) for value in texts) or len(set(texts)) != len(texts):
@@ -54,7 +56,7 @@ def are_known(column: Mapping[str, Any], texts: Any) -> bool:
         _cells(column, texts)
     except (ValueError, OverflowError):
         return False
-    return set(column["categories"]) <= set(texts)
+    return set(column["categories"]) == set(texts)
 
 
 def fits(column: Mapping[str, Any], name: Any) -> bool:

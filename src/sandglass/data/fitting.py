@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from sandglass.data import cells
 from sandglass.data.cells import Array
 from sandglass.data.coding import DECIMALS
+from sandglass.data.distinct import mostly_different
 from sandglass.data.sources import contents
 from sandglass.errors import ConfigError, DataError
 from sandglass.registry import nearest
@@ -178,22 +180,25 @@ def _type(name: str, found: list[Any], gaps: bool) -> str:
 
 
 def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tuple[str, list[str] | None]:
-    """The inferred kind of an undeclared column, and the order of its values if pandas has one."""
+    """The inferred kind of an undeclared column, and the order of its values if pandas has one, without unused ones."""
     dtype = getattr(series[0], "dtype", None)
     if dtype is not None and dtype.name == "category":
-        ordered = dtype.categories.tolist() if dtype.ordered else None
+        used = set(found)
+        ordered = [v for v in dtype.categories.tolist() if v in used] if dtype.ordered else None
         return ("ordinal", [str(v) for v in ordered]) if ordered else ("categorical", None)
     kind = getattr(dtype, "kind", "O")
     if kind in "mc" or str(dtype).startswith("period"):
         raise DataError(f"column '{name}' holds {dtype} values; turn it into numbers or {leave_out(name)}.")
     odd = next((v for v in found if isinstance(v, Mapping)), None)
     if odd is not None:
-        files = f"files that are no pictures, such as {contents.file_name(odd)}" if "bytes" in odd else "mappings"
-        raise DataError(f"column '{name}' holds {files}; make columns of their values, or {leave_out(name)}.")
-    if (odd := next((v for v in found if _has_no_text(v)), None)) is not None:
+        file = f"files that are no pictures, such as {contents.file_name(odd)}" if "bytes" in odd else ""
+        ways = leave_out(name) if file else _by_text(name)
+        raise DataError(f"column '{name}' holds {file or 'mappings'}; make columns of their values, or {ways}.")
+    if (odd := next((v for v in found if _is_no_category(v)), None)) is not None:
+        ways = leave_out(name) if _has_no_text(odd) else _by_text(name)
         raise DataError(
             f"column '{name}' holds values of type {type(odd).__name__}; make numbers, texts or lists of them, or "
-            f"{leave_out(name)}."
+            f"{ways}."
         )
     if all(isinstance(v, np.ndarray | list | tuple) for v in found):
         return "sequence", None
@@ -208,16 +213,25 @@ def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tu
     return "categorical", None
 
 
+def _by_text(name: str) -> str:
+    """Advice on values that have a text but are no categories by themselves, as the end of a sentence."""
+    declared = f"types={{'{name}': 'categorical'}} (--types '{name}=categorical')"
+    return f"take their texts as categories: {declared}, or {leave_out(name)}"
+
+
 def _has_no_text(value: Any) -> bool:
-    """Whether a cell is a collection or an object that has no text of its own, so that it is no category."""
+    """Whether a cell has no text of its own, but only its place in memory."""
+    kind: Any = type(value)
+    return inspect.isroutine(value) or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__)
+
+
+def _is_no_category(value: Any) -> bool:
+    """Whether a cell is a collection, a function, a class or an object without a text of its own."""
     if isinstance(value, str | int | float):
         return False
-    kind: Any = type(value)
-    plain = kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__
     return (
-        plain
-        or callable(value)
-        or isinstance(value, set | frozenset)
+        _has_no_text(value)
+        or isinstance(value, set | frozenset | type)
         or hasattr(value, "columns")
         or (hasattr(value, "detach") and hasattr(value, "shape"))
     )
@@ -243,7 +257,7 @@ def _categories(
         if unknown:
             raise DataError(f"column '{name}' has '{unknown[0]}', which is not one of {cells.listed(order)}.")
         return order, dtype
-    if len(texts) > _MANY or (len(texts) > 50 and len(texts) > rows / 2):
+    if len(texts) > _MANY or mostly_different(len(texts), rows):
         what = "texts" if dtype == "str" else "values"
         raise DataError(
             f"column '{name}' has {len(texts)} different {what} in {rows} rows, too many for a categorical column; "

@@ -89,7 +89,8 @@ def load_data(
             which this one is the example and the other its companion "source". "names": in a folder with trainA and
             trainB, B's pictures are the examples and A's of the same names their companions "source".
         transform: the transform of a trained model, to preprocess new data in the same way.
-        classes: the class names of a trained model, to encode labels in the same way.
+        classes: the class names of a trained model, to encode labels in the same way; also those of numbers that are
+            classes although most examples have one of their own.
 
     Returns:
         The dataset. Its ``source`` holds the arguments to read the same data again if the source is a name or path.

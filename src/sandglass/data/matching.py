@@ -25,8 +25,6 @@ from sandglass.runs.storage import is_there
 OPTIONS = ("channels_at", "value_range")
 """Options that a companion or an unpaired set of arrays may have of its own."""
 
-_BYTE = 255
-
 
 @dataclass(frozen=True)
 class Home:
@@ -203,7 +201,8 @@ def by_position(
     rows = pieces is not None and any(np.ndim(x) == 2 for x in pieces.values())
     fixed = rows or known is not None
     options = {"size": None, "fit": None} if fixed else {k: wanted.options.get(k) for k in ("size", "fit")}
-    read = _read(where, {**options, "channels": None, "transform": known}, wanted, own)
+    shared = {k: wanted.options.get(k) for k in ("on_bad", *OPTIONS)}
+    _, read = read_other(where, {**options, "channels": None, "transform": known}, shared, own)
     sizes, counts = ({s: len(p) for s, p in r.parts.items()} for r in (read, raw))
     if sizes != counts:
         raise DataError(f"it has {_counted(sizes)} rows for {_counted(counts)} examples; give one for each, in order.")
@@ -213,30 +212,37 @@ def by_position(
     return raw.noted(*(f"companion '{name}': {note}" for note in read.notes))
 
 
-def _read(where: Any, options: dict[str, Any], wanted: Wanted, own: Mapping[str, Any]) -> Raw:
-    """A companion with its own options, else with those of the examples where it needs them.
+def read_other(
+    where: Any, options: dict[str, Any], shared: Mapping[str, Any], own: Mapping[str, Any], cache: bool | None = None
+) -> tuple[str | dict[str, Any] | None, Raw]:
+    """A companion or an unpaired set with its own options, else with those of the examples where it needs them.
 
-    ``channels_at`` is needed if its shape has two readings, ``value_range`` if its values would be real numbers or are
-    of more than 8 bits.
+    ``channels_at`` is needed if its shape has two readings. ``value_range`` holds for picture files, and for an array
+    as :func:`sandglass.data.sources.arrays.is_shared` says.
+
+    Args:
+        where: its source.
+        options: see :func:`sandglass.data.reading.read`; with a ``transform`` no range is needed.
+        shared: options of the examples: ``on_bad``, ``value_range`` and ``channels_at``, and further ones for files.
+        own: its own, see :func:`with_options`.
+        cache: see :func:`sandglass.data.reading.read`.
+
+    Returns:
+        The name or path to read it again, None for Python objects, and what was read.
     """
-    known = options["transform"] is not None
-    shared = {k: v for k, v in wanted.options.items() if k in OPTIONS and v is not None and k not in own}
-    span, axis = None if known else shared.get("value_range"), shared.get("channels_at")
-    pictured = {"on_bad": wanted.options["on_bad"], "value_range": own.get("value_range", span)}
-    asked = {k: v for k, v in own.items() if not (known and k == "value_range")}
+    own, pictured = dict(own), {k: v for k, v in shared.items() if k != "channels_at"}
+    if options["transform"] is not None:
+        own.pop("value_range", None)
+        pictured["value_range"] = None
+    span, axis = pictured["value_range"], shared.get("channels_at")
+    asked = own if "value_range" in own else {**own, "shared_range": span}
+    pictured["value_range"] = own.get("value_range", span)
     try:
-        read = reading.read(where, False, options, pictured, arrays=asked)[2]
+        return reading.read(where, False, options, pictured, cache, asked)[1:]
     except DataError:
-        if axis is None:
+        if axis is None or own.get("channels_at") is not None:
             raise
-        asked["channels_at"] = axis
-        read = reading.read(where, False, options, pictured, arrays=asked)[2]
-    form, found = read.forms.get(""), read.transform
-    pictures = form is not None and form.layout not in ("", "ND")
-    deep = found is None or (isinstance(found, ImageTransform) and (found.white or 0) > _BYTE)
-    if span is not None and pictures and deep:
-        read = reading.read(where, False, options, pictured, arrays={**asked, "value_range": span})[2]
-    return read
+        return reading.read(where, False, options, pictured, cache, {**asked, "channels_at": axis})[1:]
 
 
 def _pieces(where: Any) -> dict[str, Any] | None:

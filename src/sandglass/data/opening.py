@@ -22,7 +22,7 @@ from sandglass.data.sources import axes, images, tables
 from sandglass.data.sources.raw import Raw, as_known, check_classes
 from sandglass.data.splits import Fold
 from sandglass.data.transform import FITS, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError, DataError, named_type
 
 TEST = 0.1
 """Default fraction of the examples held out for testing if the source has no test split."""
@@ -98,7 +98,7 @@ class Reading:
             raise DataError("The data has an empty name; give a name from `sandglass datasets`, a folder or a file.")
         known = Transform.from_dict(self.transform) if isinstance(self.transform, Mapping) else self.transform
         if known is not None and not isinstance(known, Transform):
-            raise ConfigError(f"transform is that of a trained model, transform_of(run), not a {type(known).__name__}.")
+            raise ConfigError(f"transform is that of a trained model, transform_of(run), not {named_type(known)}.")
         size, span = _parse_size(self.size), images.check_range(self.value_range)
         _check(self)
         if known is not None and (size, self.fit, self.channels, span) != (None, None, None, None):
@@ -139,7 +139,7 @@ class Reading:
             return f"labels_from_names='{self.labels_from_names}'"
         if isinstance(self.labels, str | os.PathLike):
             return f"labels='{raw.labels or self.labels}'"
-        return "" if self.labels is None or isinstance(self.labels, bool) else "The option labels"
+        return "" if self.labels is None or isinstance(self.labels, bool) else "labels"
 
 
 @dataclass(frozen=True)

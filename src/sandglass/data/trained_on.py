@@ -44,7 +44,7 @@ def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
         raise DataError(f"The data of {run.path} was passed as a Python object; pass it again as data=...")
     options = _options(run, changes)
     try:
-        return load_data(source["source"] if place is None else place, **options)
+        return _load(run, source["source"] if place is None else place, options)
     except (KeyError, TypeError, AttributeError) as error:
         raise _invalid(run, error) from error
     except NotFoundError as error:
@@ -54,6 +54,17 @@ def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
             f"The data of {run.path} cannot be read where it was: {str(error).split(' Known datasets')[0]} "
             "If it moved, name its new place: --data PLACE (in Python, data=PLACE)."
         ) from error
+
+
+def _load(run: Run, place: Any, options: dict[str, Any]) -> Dataset:
+    """The data with the run's classes, which count as classes whatever they are; if it has others now, with its own."""
+    known = run.config.get("classes")
+    if not known or options.get("classes"):
+        return load_data(place, **options)
+    try:
+        return load_data(place, **{**options, "classes": known})
+    except DataError:
+        return load_data(place, **options)
 
 
 def _options(run: Run, changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from sandglass.engine.options import Training
 from sandglass.engine.precision import autocast
 from sandglass.engine.processes import Processes, cuts
 from sandglass.engine.sharding import Divided
-from sandglass.errors import ConfigError
+from sandglass.errors import ConfigError, named_type
 
 
 @dataclass
@@ -218,7 +218,7 @@ def check_terms(terms: Any, phase: str) -> None:
     """
     it = f"The loss of the phase '{phase}'"
     if not isinstance(terms, Terms):
-        raise ConfigError(f"{it} returned a {type(terms).__name__}; it must return Terms(loss, parts).")
+        raise ConfigError(f"{it} returned {named_type(terms)}; it must return Terms(loss, parts).")
     values = {"its loss": terms.loss, **{f"the scalar '{k}'": v for k, v in terms.scalars.items()}}
     for name, value in values.items():
         if not isinstance(value, Tensor) or value.dim():
@@ -236,7 +236,7 @@ def check_terms(terms: Any, phase: str) -> None:
 
 
 def _said(value: Any) -> str:
-    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    return f"of shape {tuple(value.shape)}" if isinstance(value, Tensor) else named_type(value)
 
 
 def term_values(terms: Terms) -> tuple[list[str], list[Tensor]]:

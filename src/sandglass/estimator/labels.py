@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,10 @@ import torch
 from torch import Tensor
 
 from sandglass import registry
+from sandglass.data.distinct import INSIST, are_measured, mostly_different
 from sandglass.errors import ConfigError, DataError
 
 Array = np.ndarray[Any, Any]
-
-_MANY = 50  # classes that even few examples may have
 
 
 def conditional(name: str) -> bool:
@@ -63,11 +63,13 @@ def numbered(name: str, y: Any, n: int, classes: Array | None = None) -> tuple[A
             found, numbers = np.unique(given, return_inverse=True)
         except TypeError as error:
             raise DataError("y mixes classes of several types; give all as strings: [str(k) for k in y].") from error
-        if len(found) > max(_MANY, n / 2):
+        if are_measured(found.tolist(), n):
             raise DataError(
                 f"y has {len(found):,} different values for {n:,} examples, which are not classes; give classes, "
-                "such as groups of the numbers (pandas.cut)."
+                f"such as groups of the numbers (pandas.cut). {INSIST.format(found[0])}."
             )
+        if mostly_different(len(found), n):
+            warnings.warn(f"y has {len(found):,} different classes for {n:,} examples.", UserWarning, stacklevel=3)
         return found, numbers
     if classes.dtype.kind in "US":
         given = given.astype(str)

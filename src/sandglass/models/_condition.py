@@ -7,7 +7,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Spec
 from sandglass.distributions.observed import fill
-from sandglass.errors import ConfigError
+from sandglass.errors import ConfigError, named_type
 from sandglass.nets.net import Condition
 
 
@@ -58,7 +58,7 @@ class Given:
             ConfigError: the batch has no condition, or not ``n``.
         """
         if batch is not None and not isinstance(batch, Batch):
-            raise ConfigError(f"Conditions are a Batch, such as Batch(y=labels), not a {type(batch).__name__}.")
+            raise ConfigError(f"Conditions are a Batch, such as Batch(y=labels), not {named_type(batch)}.")
         if not self.name:
             return None
         labelled = self.name == "labels"

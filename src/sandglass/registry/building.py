@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sandglass.core import Model, Spec
-from sandglass.errors import CapabilityError, ConfigError, SandglassError
+from sandglass.errors import CapabilityError, ConfigError, SandglassError, named_type
 from sandglass.registry.limits import Counter, is_own
 from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, origin, schema
 from sandglass.rng import forked
@@ -56,7 +56,7 @@ def build(name: str, spec: Spec, /, **options: Any) -> Model:
         torch.Size([3, 1, 28, 20])
     """
     if not isinstance(spec, Spec):
-        raise ConfigError(f"A model is built for a Spec, such as load_data(...).spec, not for a {type(spec).__name__}.")
+        raise ConfigError(f"A model is built for a Spec, such as load_data(...).spec, not for {named_type(spec)}.")
     outline(name, spec, **options)
     return _build(name, spec, options)
 

@@ -25,6 +25,7 @@ class Reading:
         form: its layout and type.
         notes: remarks on conversions.
         white: the value of white in pictures of uint16 without a ``value_range``; None for others.
+        value_range: the values that became 0 and 1; None for those of the type.
     """
 
     x: Tensor
@@ -32,6 +33,7 @@ class Reading:
     form: Form
     notes: tuple[str, ...] = ()
     white: int | None = None
+    value_range: tuple[float, float] | None = None
 
 
 def plain(x: Any, name: str = "x") -> np.ndarray[Any, Any]:
@@ -157,6 +159,7 @@ def read_array(
     channels: int | None = None,
     channels_at: axes.Axis | None = None,
     value_range: tuple[float, float] | None = None,
+    shared_range: tuple[float, float] | None = None,
     white: int | None = None,
 ) -> Reading:
     """Interprets an array as rows or pictures, and converts pictures to ``(N, C, H, W)``.
@@ -170,6 +173,7 @@ def read_array(
         channels: number of channels, if known.
         channels_at: which end has the channels, if known.
         value_range: values of pictures that become 0 and 1; by default those of their type, or as they are.
+        shared_range: that of other pictures, which holds if :func:`is_shared` says so.
         white: the value of white in uint16, 255 or 65,535; by default 255 if no value is larger.
 
     Raises:
@@ -191,6 +195,15 @@ def read_array(
     if not seen.size:
         raise DataError(f"{name} holds no value, only NaN.")
     low, high = seen.min(), seen.max()
+    notes = []
+    if shared_range is not None and array.ndim > 2 and array.dtype != np.bool_:
+        if is_shared(array, low.item(), high.item(), shared_range):
+            value_range = shared_range
+        elif high > (255 if array.dtype.kind in "iu" else 1 + _ROUNDED) or low < 0:
+            notes.append(
+                f"value_range {shared_range[0]:g} to {shared_range[1]:g} is not for these values, {_shown(low.item())} "
+                f"to {_shown(high.item())}; they may have their own: {{'source': ..., 'value_range': ...}}"
+            )
     deep = array.dtype == np.uint16 and array.ndim > 2 and value_range is None
     bits = not deep or white is None  # else 1 is the darkest grey
     binary = array.dtype == np.bool_ or (bits and low == 0 and high == 1 and bool(np.isin(seen, (0, 1)).all()))
@@ -199,7 +212,6 @@ def read_array(
     tensor = isinstance(x, Tensor)
     layout = axes.layout_of(array.shape, channels=channels, channels_at=channels_at, tensor=tensor, name=name)
     form, array = Form.of(array, layout), axes.channels_first(array, layout)
-    notes = []
     if array.shape[1] not in axes.USUAL and channels_at is None and channels != array.shape[1]:
         n, height, width = array.shape[1:]
         end = "first" if layout == "NCHW" else "last"
@@ -207,7 +219,7 @@ def read_array(
     if value_range is not None:
         array, remarks = ranged(array, value_range)
         x, nature = _unit(array)
-        return Reading(x, nature, form, (*notes, *remarks))
+        return Reading(x, nature, form, (*notes, *remarks), value_range=value_range)
     if binary:
         return Reading(_own(array, np.uint8), "binary", form, tuple(notes))
     if deep:
@@ -219,7 +231,28 @@ def read_array(
     return Reading(x, nature, form, (*notes, *remarks))
 
 
-_ROUNDED = 1e-6  # how far rounding errors of float32 take values out of [0, 1]
+def is_shared(array: np.ndarray[Any, Any], low: float, high: float, span: tuple[float, float]) -> bool:
+    """Whether the range of values of other pictures is also that of an array: its whole numbers all lie inside it.
+
+    A range of more than 8 bits is not that of pictures of 8 bits or of Booleans, such as masks.
+
+    Example:
+        >>> is_shared(np.array([0, 3000], np.uint16), 0, 3000, (0.0, 4095.0))
+        True
+        >>> is_shared(np.array([0, 255], np.uint8), 0, 255, (0.0, 4095.0))
+        False
+        >>> is_shared(np.array([0.5, 300.0]), 0.5, 300, (0.0, 4095.0))
+        False
+    """
+    if not (span[0] <= low and high <= span[1]) or (low >= 0 and high <= 1):
+        return False
+    byte = low >= 0 and high <= 255
+    if array.dtype.kind in "iu":
+        return not byte or span[1] <= 255
+    return byte and span[1] <= 255 and np.array_equal(array, np.round(array))
+
+
+_ROUNDED = 1e-6  # how far rounding errors of float32 take values out of [0, 1] where the largest is about 1
 _Nature = Literal["bytes", "unit", "binary", "real"]
 
 
@@ -228,7 +261,7 @@ def _values(array: np.ndarray[Any, Any], low: float, high: float, name: str) -> 
     kind = array.dtype.kind
     if kind in "iu" and low >= 0 and high <= 255:
         return _own(array, np.uint8), "bytes", depth_used(int(low), int(high), 255)
-    if kind == "f" and -_ROUNDED <= low and high <= 1 + _ROUNDED and (low < 0 or high > 1):
+    if kind == "f" and -_ROUNDED <= low and 0.5 <= high <= 1 + _ROUNDED and (low < 0 or high > 1):
         array, low, high = np.clip(array, 0, 1), max(low, 0.0), min(high, 1.0)
     if kind == "f" and low >= 0 and high <= 1:
         used = f"values reach only {high:.4g} of 1; {depth.range_option(0, high)} uses all"

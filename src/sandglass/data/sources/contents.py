@@ -11,7 +11,7 @@ from typing import Any
 from sandglass.data.sources import images
 from sandglass.data.sources.decoding import Later
 from sandglass.data.sources.layouts import Item
-from sandglass.errors import DataError
+from sandglass.errors import DataError, named_type
 
 _HELD = 2**28  # bytes of decoded pictures to keep in memory; others are fetched from the dataset again
 
@@ -89,7 +89,7 @@ def listed(
                 place / f"{split}-{i}", x["bytes"] if isinstance(x, Mapping) and "bytes" in x else x, own + where
             )
         elif not (is_picture(x) or isinstance(x, str | Path)):
-            raise DataError(f"Item {i} of '{split}' has a {type(x).__name__} where others have a picture.")
+            raise DataError(f"Item {i} of '{split}' has {named_type(x)} where others have a picture.")
         found.append(Item(x, own, label))
     return found
 

@@ -27,7 +27,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol, Self, TypeVar
 
 from sandglass.data.sources import framing, images
-from sandglass.errors import DataError
+from sandglass.errors import DataError, named_type
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -273,7 +273,7 @@ def fetched(content: Any) -> Any:
     except Exception as error:  # the code of the dataset may raise anything
         raise DataError(f"cannot be fetched again: {type(error).__name__}: {' '.join(str(error).split())}") from error
     if not (isinstance(found, str | Path) or hasattr(found, "getexif")):
-        raise DataError(f"was a picture at first, and then a {type(found).__name__}")
+        raise DataError(f"was a picture at first, and then {named_type(found)}")
     return found
 
 

@@ -21,7 +21,7 @@ from sandglass.data.sources import contents, folders, images, memory
 from sandglass.data.sources.contents import is_picture
 from sandglass.data.sources.label_table import LABELS
 from sandglass.data.sources.raw import Pairs, Raw, name_classes
-from sandglass.errors import DataError
+from sandglass.errors import DataError, named_type
 from sandglass.registry import nearest
 from sandglass.runs import frames
 
@@ -321,7 +321,7 @@ def _records(found: Sequence[Mapping[Any, Any]], first: Mapping[Any, Any]) -> li
         )
     if odd:
         raise DataError(
-            f"The items have no picture or array, and '{odd[0]}' holds a {type(first[odd[0]]).__name__}; name the key "
+            f"The items have no picture or array, and '{odd[0]}' holds {named_type(first[odd[0]])}; name the key "
             f"to model, image=... Their keys: {cells.listed(first)}."
         )
     return [{key: _class(value) for key, value in item.items()} for item in found]

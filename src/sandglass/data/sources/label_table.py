@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from sandglass.data import cells
+from sandglass.data.distinct import INSTEAD
 from sandglass.data.sources import tables
 from sandglass.data.sources.images import is_picture, shown
 from sandglass.data.sources.layouts import Item
-from sandglass.data.sources.raw import INSTEAD
 from sandglass.errors import DataError
 from sandglass.registry import nearest
 from sandglass.runs import frames
@@ -176,7 +176,7 @@ def _classes(column: Any, name: str) -> list[Any]:
         elif isinstance(value, bool) or not isinstance(value, int | float):
             found.append(str(value))
         elif not float(value).is_integer():
-            raise DataError(f"The labels in {name} are not whole numbers, such as {value:.6g}; {INSTEAD}")
+            raise DataError(f"The labels in {name} are not whole numbers, such as {value:.6g}; {INSTEAD}.")
         else:
             found.append(int(value))
     return found

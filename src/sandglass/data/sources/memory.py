@@ -12,7 +12,7 @@ from sandglass.data.sources import arrays, axes, depth, tables
 from sandglass.data.sources.axes import Form
 from sandglass.data.sources.raw import Pairs, Part, Raw, number_classes
 from sandglass.data.transform import ArrayTransform, ImageTransform, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError, DataError, named_type
 
 
 def read_pairs(
@@ -23,6 +23,7 @@ def read_pairs(
     channels: int | None = None,
     transform: Transform | None = None,
     value_range: tuple[float, float] | None = None,
+    shared_range: tuple[float, float] | None = None,
     channels_at: axes.Axis | None = None,
     layout: str = "",
 ) -> Raw:
@@ -35,6 +36,7 @@ def read_pairs(
         channels: number of channels.
         transform: a fitted transform, or None.
         value_range: values of pictures that become 0 and 1.
+        shared_range: those of other pictures, see :func:`sandglass.data.sources.arrays.is_shared`.
         channels_at: which end of arrays of four dimensions has the channels.
         layout: of the examples as they were handed in, if they were brought into another shape.
     """
@@ -61,7 +63,8 @@ def read_pairs(
     channels_at = "first" if layout else channels_at
     lengths = [len(x) for x, _ in pairs.values()]
     if transform is None:
-        x, transform, form, notes = _understand(joined, size, fit, channels, value_range, channels_at, layout)
+        ranges = value_range, shared_range
+        x, transform, form, notes = _understand(joined, size, fit, channels, ranges, channels_at, layout)
     else:
         x, form, notes = _obey(joined, transform, channels_at)
         form = Form(layout, form.dtype) if layout else form
@@ -79,7 +82,7 @@ def check_labels(y: Any, n: int, split: str) -> None:
         DataError: they are of another number, or a single one.
     """
     if y is not None and not hasattr(y, "__len__"):
-        raise DataError(f"The labels of '{split}' are a {type(y).__name__}; give one class per example, (N,).")
+        raise DataError(f"The labels of '{split}' are {named_type(y)}; give one class per example, (N,).")
     if y is not None and _length(y) != n:
         raise DataError(f"'{split}' has {n} examples and {_length(y)} labels; give one label per example.")
 
@@ -156,12 +159,13 @@ def _understand(
     size: tuple[int, int] | None,
     fit: str | None,
     channels: int | None,
-    value_range: tuple[float, float] | None,
+    ranges: tuple[tuple[float, float] | None, tuple[float, float] | None],
     channels_at: axes.Axis | None,
     layout: str,
 ) -> tuple[Tensor, Transform | None, Form, tuple[str, ...]]:
     """The stored examples, their transform if it needs no fitting, the form of the array, and notes."""
-    reading = arrays.read_array(x, channels=channels, channels_at=channels_at, value_range=value_range)
+    own, shared = ranges
+    reading = arrays.read_array(x, channels=channels, channels_at=channels_at, value_range=own, shared_range=shared)
     found, notes, form = reading.x, reading.notes, reading.form
     form = Form(layout, form.dtype) if layout else form
     if found.ndim == 2:
@@ -186,7 +190,7 @@ def _understand(
         fit or "crop",
         2 if binary else 256,
         continuous=reading.nature == "unit" and same,
-        value_range=value_range,
+        value_range=reading.value_range,
         white=reading.white,
         layout=form.layout,
         dtype=form.dtype,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data.dataset import Mixture
+from sandglass.data.distinct import INSIST, INSTEAD, are_measured, mostly_different
 from sandglass.data.rows import take
 from sandglass.data.sources.axes import Form
 from sandglass.data.transform import Transform
@@ -21,11 +22,7 @@ SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validat
 
 Pairs = dict[str, tuple[Any, Any]]
 """Examples and labels (or None) of each split."""
-_MANY = 50  # classes that even few examples may have
-INSTEAD = (
-    "give classes, such as groups of the numbers (pandas.cut), or leave the labels out: labels=False (--labels false)."
-)
-"""What to do with labels that are no classes."""
+_MOST = 1000  # numbers that labels by themselves, such as those of a pair, may have even if most are different
 _GAPS = "The labels of '{}' have missing values; remove those examples or leave the labels out."
 
 
@@ -138,22 +135,23 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
 
 
 def check_classes(raw: Raw, option: str) -> Raw:
-    """Refuses labels that are different for most examples, such as a measurement or a number of each example.
+    """Refuses numbers that are different for most examples, such as a measurement; texts are only noted.
 
     Args:
         raw: the source.
         option: the option that names its labels, as a person wrote it; empty for labels that it has by itself, such as
-            class folders, which are only noted.
+            class folders or the second array of a pair, which are noted up to a thousand.
 
     Raises:
-        DataError: a named option has labels that are no classes.
+        DataError: the labels are no classes.
     """
     total, count = sum(len(part) for part in raw.parts.values() if part.y is not None), len(raw.classes)
-    if count <= _MANY or count <= total / 2:
+    if not mostly_different(count, total):
         return raw
     found = f"{count:,} different labels for {total:,} examples, such as {_some(raw.classes[:3])}"
-    if option:
-        raise DataError(f"{option} gives {found}, which are not classes; {INSTEAD}")
+    if (option or count > _MOST) and are_measured(raw.classes, total):
+        insist = f"{INSIST.format(raw.classes[0])}, or name them in Python: classes=[{_some(raw.classes[:1])}, ...]."
+        raise DataError(f"{option}{': ' if option else ''}{found}, are not classes; {INSTEAD}. {insist}")
     return raw.noted(f"{found}; if they are not classes: labels=False (--labels false)")
 
 
@@ -199,9 +197,6 @@ def number_classes(labels: Mapping[str, Any]) -> tuple[dict[str, Tensor | None],
     if not given:
         return dict.fromkeys(labels), ()
     values = sorted({v for y in given.values() for v in y}, key=lambda v: (isinstance(v, str), v))
-    total = sum(len(y) for y in given.values())
-    if len(values) > max(1000, total // 2):
-        raise DataError(f"{len(values):,} different labels for {total:,} examples are not classes; {INSTEAD}")
     number = {v: i for i, v in enumerate(values)}
     numbered: dict[str, Tensor | None] = dict.fromkeys(labels)
     for split, y in given.items():
@@ -226,7 +221,7 @@ def _flat(y: Any, split: str) -> list[Any]:
             raise DataError(_GAPS.format(split))
         if not np.array_equal(y, np.round(y)):
             odd = y[y != np.round(y)][0]
-            raise DataError(f"The labels of '{split}' are not whole numbers, such as {odd:.6g}; {INSTEAD}")
+            raise DataError(f"The labels of '{split}' are not whole numbers, such as {odd:.6g}; {INSTEAD}.")
         y = y.astype(np.int64)
     if y.dtype.kind in "biu":
         return [int(v) for v in y.tolist()]

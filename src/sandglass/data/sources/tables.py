@@ -18,7 +18,7 @@ from sandglass.data.fitting import FEW, PADDED, Types, fit_column, is_number
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import TableTransform
-from sandglass.errors import ConfigError, DataError, MissingPackageError
+from sandglass.errors import ConfigError, DataError, MissingPackageError, named_type
 from sandglass.registry import nearest
 from sandglass.runs import frames
 
@@ -133,7 +133,7 @@ def as_frame(source: Any) -> Any:
     """
     frame = source if hasattr(source, "iloc") or not hasattr(source, "to_pandas") else source.to_pandas()
     if not hasattr(frame, "iloc"):
-        raise DataError(f"A {type(source).__name__} is not a table; give its DataFrame.")
+        raise DataError(f"The source is {named_type(source)}, not a table; give its DataFrame.")
     return frame
 
 

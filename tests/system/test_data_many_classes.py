@@ -1,0 +1,104 @@
+"""Labels that are different for most examples: numbers are no classes, unless a person insists; texts are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import sandglass
+from sandglass.app.main import main
+from sandglass.data.load import load_data
+from sandglass.data.trained_on import new_data, reading_of, run_data
+from sandglass.errors import DataError
+from sandglass.estimator import GenerativeModel
+from sandglass.runs.run import Run
+
+
+def flat(folder: Path, name: Callable[[int], str] = lambda i: f"{i:03}.png", count: int = 60) -> Path:
+    """A folder of grey pictures, with names by number."""
+    chance = np.random.default_rng(0)
+    for i in range(count):
+        path = folder / name(i)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (8, 8), np.uint8)).save(path)
+    return folder
+
+
+def whole(source, **options):
+    return load_data(source, validation=0, test=0, **options)
+
+
+def test_numbers_of_each_picture_are_not_classes(tmp_path: Path) -> None:
+    names = [f"{i:03}.png" for i in range(60)]
+    folder = flat(tmp_path / "p", count=60)
+    pd.DataFrame({"file": names, "age": range(60), "code": [f"x{i}" for i in range(60)]}).to_csv(folder / "m.csv")
+    x = np.zeros((60, 8, 8), np.uint8)
+    options: list[tuple[object, dict, str]] = [(folder, {"labels": "m.csv:age"}, "labels='m.csv:age'")]
+    options += [(folder, {"labels_from_names": "{label}.png"}, r"labels_from_names='\{label\}.png'")]
+    options += [(x, {"labels": np.arange(60)}, "labels"), (np.zeros((1200, 2)), {"labels": np.arange(1200)}, "labels")]
+    for source, option, named in options:
+        says = rf"^{named}: [\d,]+ different labels for [\d,]+ examples, such as .*labels=False.* 'id 0+', .*classes=\["
+        with pytest.raises(DataError, match=says) as caught:
+            whole(source, **option)
+        assert "\n" not in str(caught.value)
+        count = len(source) if isinstance(source, np.ndarray) else 60
+        chosen = [f"{i:03}" if "labels_from_names" in option else str(i) for i in range(count)]
+        assert whole(source, **option, classes=chosen).classes == tuple(chosen), "a person may insist"
+    with pytest.raises(DataError, match=r"^1,200 different labels"):
+        whole((np.zeros((1200, 2)), np.arange(1200)))
+
+
+def test_texts_of_each_picture_are_noted(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p", count=60)
+    names = [f"{i:03}.png" for i in range(60)]
+    pd.DataFrame({"file": names, "code": [f"x{i}" for i in range(60)]}).to_csv(folder / "m.csv")
+    persons = [f"person {i}" for i in range(1200)]
+    x = np.zeros((1200, 2))
+    options: list[tuple[object, dict]] = [
+        (folder, {"labels": "m.csv:code"}),
+        (x, {"labels": persons}),
+        ((x, persons), {}),
+    ]
+    for source, option in options:
+        found = whole(source, **option)
+        assert len(found.classes) == len(found.train) and any("different labels" in note for note in found.notes)
+    one = flat(tmp_path / "q", lambda i: f"{i}/a.png", count=60)
+    assert any("60 different labels" in note for note in whole(one).notes), "class folders are only noted"
+    assert not whole(flat(tmp_path / "r", lambda i: f"{i % 30}/{i}.png", count=60)).notes
+
+
+def test_a_run_of_numbers_as_classes_is_not_locked_out(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.random.default_rng(0).normal(size=(60, 3)), y=np.arange(60))
+    options = {"labels": "y", "classes": list(map(str, range(60))), "validation": 0.2, "test": 0.2}
+    data = load_data(tmp_path / "a.npz", **options)
+    assert data.source is not None
+    source = {k: v for k, v in data.source.items() if k != "classes"}  # as a run of before has it
+    run = sandglass.train("cvae", replace(data, source=source), epochs=1, out=tmp_path / "runs", device="cpu")
+    assert "classes" not in run.config["data"]["source"]
+    assert run_data(Run(run.path)).fingerprint == data.fingerprint
+    assert main(["evaluate", str(run.path), "--metrics", "elbo"]) == 0
+    assert main(["train", "--resume", str(run.path), "--epochs", "2"]) == 0
+
+
+def test_a_run_is_evaluated_where_its_data_has_a_new_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = flat(tmp_path / "p", lambda i: f"{i % 2}/{i}.png", count=40)
+    run = sandglass.train("vae", folder, epochs=1, out=tmp_path / "runs", device="cpu", net="mlp")
+    flat(folder, lambda i: f"new/{i}.png", count=20)
+    assert len(run_data(Run(run.path)).classes) == 3
+    with pytest.raises(DataError, match="no class 'new'"):
+        new_data(reading_of(run), folder)
+
+
+def test_the_estimator_has_the_same_rule() -> None:
+    x, persons = np.random.default_rng(0).normal(size=(60, 3)), np.array([f"person {i}" for i in range(60)])
+    with pytest.raises(DataError, match=r"y has 60 different values .* 'id 0'"):
+        GenerativeModel("cvae", epochs=1).fit(x, np.arange(60))
+    with pytest.warns(UserWarning, match="60 different classes for 60 examples"):
+        model = GenerativeModel("cvae", epochs=1, random_state=0).fit(x, persons)
+    assert len(model.classes_) == 60
