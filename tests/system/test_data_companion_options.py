@@ -52,7 +52,20 @@ def test_a_mask_beside_deep_pictures_stays_a_mask() -> None:
 
 @pytest.mark.parametrize("kind", ["given", "beside"])
 @pytest.mark.parametrize(
-    "case", ["flow", "temperature", "deeper", "inside", "below 0", "unit", "bytes", "wide bytes", "mask", "16 levels"]
+    "case",
+    [
+        "flow",
+        "temperature",
+        "deeper",
+        "inside",
+        "below 0",
+        "both signs",
+        "unit",
+        "bytes",
+        "wide bytes",
+        "mask",
+        "16 levels",
+    ],
 )
 def test_the_range_of_the_examples_is_that_of_whole_numbers_in_it(kind: str, case: str) -> None:
     wide, noise = CHANCE.random((N, 8, 8)), CHANCE.normal(size=(N, 8, 8))
@@ -63,6 +76,7 @@ def test_the_range_of_the_examples_is_that_of_whole_numbers_in_it(kind: str, cas
         "deeper": ((wide * 60000).astype(np.uint16), twelve, "levels", 60000 / 65535, True),
         "inside": (DEEP, twelve, "levels", 1, False),
         "below 0": (DEEP.astype(np.int16) - 1000, (-1000, 3095), "unit", 1, False),
+        "both signs": (wide * 2 - 1, (-1, 1), "unit", 1, False),
         "unit": (wide, twelve, "unit", 1, False),
         "bytes": (GREY, twelve, "levels", 1, False),
         "wide bytes": (GREY.astype(np.int64), twelve, "levels", 1, False),

@@ -234,7 +234,8 @@ def read_array(
 def is_shared(array: np.ndarray[Any, Any], low: float, high: float, span: tuple[float, float]) -> bool:
     """Whether the range of values of other pictures is also that of an array: its whole numbers all lie inside it.
 
-    A range of more than 8 bits is not that of pictures of 8 bits or of Booleans, such as masks.
+    A range of more than 8 bits is not that of pictures of 8 bits or of Booleans, such as masks. One that begins below
+    0, such as -1 to 1, is that of fractions which fill more than half of it, too.
 
     Example:
         >>> is_shared(np.array([0, 3000], np.uint16), 0, 3000, (0.0, 4095.0))
@@ -243,12 +244,16 @@ def is_shared(array: np.ndarray[Any, Any], low: float, high: float, span: tuple[
         False
         >>> is_shared(np.array([0.5, 300.0]), 0.5, 300, (0.0, 4095.0))
         False
+        >>> is_shared(np.array([-0.9, 0.8]), -0.9, 0.8, (-1.0, 1.0))
+        True
     """
     if not (span[0] <= low and high <= span[1]) or (low >= 0 and high <= 1):
         return False
     byte = low >= 0 and high <= 255
     if array.dtype.kind in "iu":
         return not byte or span[1] <= 255
+    if span[0] < 0 and low < 0:
+        return high - low > (span[1] - span[0]) / 2
     return byte and span[1] <= 255 and np.array_equal(array, np.round(array))
 
 
