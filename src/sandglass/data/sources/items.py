@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sandglass.data import cells
 from sandglass.data.sources import contents, folders, images, memory
-from sandglass.data.sources.contents import is_picture
+from sandglass.data.sources.held import Held, is_picture
 from sandglass.data.sources.label_table import LABELS
 from sandglass.data.sources.raw import Pairs, Raw, name_classes
 from sandglass.errors import DataError
@@ -180,7 +180,7 @@ def fetched(dataset: Any, split: str = "train") -> list[Any]:
     Raises:
         DataError: it is empty, an item is None, or its code fails.
     """
-    found, held = [], contents.Held(dataset)
+    found, held = [], Held(dataset)
     for i in range(len(dataset)):
         try:
             found.append(held.item(i))

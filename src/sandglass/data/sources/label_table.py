@@ -149,9 +149,9 @@ class _Names:
         """The pictures of a name, by the most specific kind of name that has any."""
         name = _norm(text)
         if way.start:
-            known, name = self.whole, name.removeprefix(way.start) if name.startswith(way.start) else ""
-        else:
-            known = (*self.paths, *self.short) if way.bare else self.paths
+            own = name.removeprefix(way.start) if name.startswith(way.start) else ""
+            return next((one[own] for one in self.whole if own in one), [])
+        known = (*self.paths, *self.short) if way.bare else self.paths
         return next((one[name] for one in known if name in one), [])
 
 
