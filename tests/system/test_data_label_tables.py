@@ -82,7 +82,11 @@ def test_labels_that_cannot_be_are_not_passed_over(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((9, 8, 8), np.uint8))
     np.savez(tmp_path / "x.npz", x=np.zeros((9, 8, 8), np.uint8), kind=np.arange(9) % 2)
     assert whole(tmp_path / "x.npz", labels="kind").classes == ("0", "1")
-    for place, says in (("x.npy", "no names"), ("p/000.png", "no names"), ("x.npz", "no array 'kin'.*'kind'")):
+    for place, says in (
+        ("x.npy", "x.npy has none of these"),
+        ("p/000.png", "000.png has none of"),
+        ("x.npz", "no array 'kin'.*'kind'"),
+    ):
         with pytest.raises(SandglassError, match=says):
             whole(tmp_path / place, labels="kin")
     (folder / "m.csv").write_bytes("file,kind\n000.png,café\n".encode("latin-1"))
