@@ -361,10 +361,16 @@ def test_numbers_of_each_picture_are_not_classes(tmp_path: Path) -> None:
     options: list[tuple[object, dict]] = [(folder, {"labels": "m.csv:age"}), (folder, {"labels": "m.csv:code"})]
     options += [(folder, {"labels_from_names": "{label}.png"}), (x, {"labels": np.arange(60)})]
     for source, option in options:
-        with pytest.raises(DataError, match=r"60 different labels for 60 examples, such as .*labels=False") as caught:
+        with pytest.raises(DataError, match=r"60 different labels for 60 examples, such as ") as caught:
             whole(source, **option)
         assert "\n" not in str(caught.value)
+        pattern = "labels_from_names" in option
+        assert ("labels=False" in str(caught.value)) != pattern == ("leave labels_from_names out" in str(caught.value))
     assert kinds(whole(folder, labels="m.csv:age", classes=list(map(str, range(60))))), "classes of a model are known"
+    with pytest.raises(DataError, match=r"The model has no class '0'.*leave labels_from_names out"):
+        whole(flat(tmp_path / "s", lambda i: f"{i % 2}_{i}.png"), labels_from_names="{label}_*", classes=["1", "2"])
+    with pytest.raises(DataError, match=r"1,001 different labels for 1,001 examples.*leave labels_from_names out"):
+        whole(flat(tmp_path / "t", lambda i: f"{i}.png", count=1001), labels_from_names="{label}.png")
     one = flat(tmp_path / "q", lambda i: f"{i}/a.png", count=60)
     assert any("60 different labels" in note for note in whole(one).notes), "class folders are only noted"
     assert not whole(flat(tmp_path / "r", lambda i: f"{i % 30}/{i}.png", count=60)).notes

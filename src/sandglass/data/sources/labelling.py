@@ -14,6 +14,7 @@ from typing import Any
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.label_table import LINES, LabelTable
 from sandglass.data.sources.layouts import Item, ignored, list_splits
+from sandglass.data.sources.raw import NAMED, check_count
 from sandglass.errors import ConfigError, DataError, NotFoundError
 
 _TEXTS = (".csv", ".tsv", *LINES)
@@ -153,7 +154,7 @@ def from_names(items: Splits, pattern: str) -> Labelled:
 
     Raises:
         ConfigError: an invalid pattern.
-        DataError: no name matches it.
+        DataError: no name matches it, or the labels are no classes.
     """
     checked = check_pattern(pattern)
 
@@ -162,7 +163,10 @@ def from_names(items: Splits, pattern: str) -> Labelled:
         found = checked.label(name if "/" in pattern else name.rsplit("/", 1)[-1])
         return None if found is None else unicodedata.normalize("NFC", shown(found))
 
-    return _given(items, named, f"name that matches '{pattern}'")
+    found = _given(items, named, f"name that matches '{pattern}'")
+    every = [item.label for kept in found.items.values() for item in kept]
+    check_count(len(set(every)), len(every), NAMED)
+    return found
 
 
 def from_file(items: Splits, labels: str, folder: Path) -> Labelled:

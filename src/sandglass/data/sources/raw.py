@@ -26,6 +26,8 @@ INSTEAD = (
     "give classes, such as groups of the numbers (pandas.cut), or leave the labels out: labels=False (--labels false)."
 )
 """What to do with labels that are no classes."""
+NAMED = "give a pattern whose {label} is a class, or leave labels_from_names out."
+"""What to do with labels from file names that are no classes."""
 _GAPS = "The labels of '{}' have missing values; remove those examples or leave the labels out."
 
 
@@ -109,12 +111,13 @@ class Raw:
         return replace(self, notes=(*self.notes, *notes))
 
 
-def as_known(raw: Raw, known: Sequence[str]) -> Raw:
+def as_known(raw: Raw, known: Sequence[str], option: str = "") -> Raw:
     """Re-encodes labels with the class indices of a trained model.
 
     Args:
         raw: the source, with its own class indices.
         known: the model's class names in order; if empty, ``raw`` is returned unchanged.
+        option: as for :func:`check_classes`.
 
     Raises:
         DataError: a class that the model was not trained on.
@@ -128,9 +131,9 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
         return raw
     strange = [name for name in raw.classes if name not in known]
     if strange:
+        none = "leave labels_from_names out" if _from_names(option) else "read no labels: labels=False (--labels false)"
         raise DataError(
-            f"The model has no class {_some(strange)}. It has: {_some(known)}; "
-            "rename the classes, or read no labels: labels=False (--labels false)."
+            f"The model has no class {_some(strange)}. It has: {_some(known)}; rename the classes, or {none}."
         )
     number = torch.tensor([list(known).index(name) for name in raw.classes])
     parts = {s: p if p.y is None else replace(p, y=number[p.y]) for s, p in raw.parts.items()}
@@ -153,8 +156,23 @@ def check_classes(raw: Raw, option: str) -> Raw:
         return raw
     found = f"{count:,} different labels for {total:,} examples, such as {_some(raw.classes[:3])}"
     if option:
-        raise DataError(f"{option} gives {found}, which are not classes; {INSTEAD}")
+        instead = NAMED if _from_names(option) else INSTEAD
+        raise DataError(f"{option} gives {found}, which are not classes; {instead}")
     return raw.noted(f"{found}; if they are not classes: labels=False (--labels false)")
+
+
+def _from_names(option: str) -> bool:
+    return option.startswith("labels_from_names")
+
+
+def check_count(count: int, total: int, instead: str = INSTEAD) -> None:
+    """Refuses so many different labels that they are no classes in any case.
+
+    Raises:
+        DataError: with what to do instead.
+    """
+    if count > max(1000, total // 2):
+        raise DataError(f"{count:,} different labels for {total:,} examples are not classes; {instead}")
 
 
 def name_classes(raw: Raw, names: Sequence[str]) -> Raw:
@@ -200,8 +218,7 @@ def number_classes(labels: Mapping[str, Any]) -> tuple[dict[str, Tensor | None],
         return dict.fromkeys(labels), ()
     values = sorted({v for y in given.values() for v in y}, key=lambda v: (isinstance(v, str), v))
     total = sum(len(y) for y in given.values())
-    if len(values) > max(1000, total // 2):
-        raise DataError(f"{len(values):,} different labels for {total:,} examples are not classes; {INSTEAD}")
+    check_count(len(values), total)
     number = {v: i for i, v in enumerate(values)}
     numbered: dict[str, Tensor | None] = dict.fromkeys(labels)
     for split, y in given.items():
