@@ -56,18 +56,19 @@ def test_pictures_are_decoded_and_resized_a_few_at_a_time(monkeypatch: pytest.Mo
     assert made.read <= (2 * N if grey != 7 else 4 * N)
 
 
+@pytest.mark.parametrize("ending", ["png", "webp"])
 @pytest.mark.parametrize("kind", ["mapping", "pair", "list", "alone"])
-def test_more_pictures_than_open_files(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_pictures_than_open_files(tmp_path: Path, kind: str, ending: str) -> None:
     resource = pytest.importorskip("resource")
     for i in range(N):
-        Image.fromarray(PICTURES[i]).save(tmp_path / f"{i:02}.png")
+        Image.fromarray(PICTURES[i]).save(tmp_path / f"{i:02}.{ending}")
 
     class Files:
         def __len__(self) -> int:
             return N
 
         def __getitem__(self, i: int) -> Any:
-            picture = Image.open(tmp_path / f"{i:02}.png")
+            picture = Image.open(tmp_path / f"{i:02}.{ending}")
             pair = {"mapping": {"image": picture, "label": i % 3}, "pair": (picture, i % 3), "list": [picture, i % 3]}
             return pair.get(kind, picture)
 

@@ -87,14 +87,22 @@ def _classes(item: Any) -> dict[Any, Any]:
 def _file(x: Any) -> Any:
     """The file of a picture that was opened and not decoded; None if there is none, or it is not all that counts.
 
-    A picture that is at another frame than the first, or is to be decoded as a draft, is decoded here.
+    A picture that is at another frame than the first, or is to be decoded as a draft, is decoded here. So is a WebP, of
+    which Pillow has read the file, which it closes then.
     """
-    file = getattr(x, "fp", None)
-    if file is None or not getattr(x, "tile", None):
+    file, tile = getattr(x, "fp", None), getattr(x, "tile", None)
+    if file is None or not (tile or getattr(x, "format", None) == "WEBP"):
         return None
     with suppress(Exception):  # a damaged or closed picture; decoding it reports the reason
         own = type(x).__module__.startswith("PIL.")
-        if own and not getattr(x, "decoderconfig", ()) and x.tell() == 0 and file.seekable() and not file.closed:
+        if (
+            tile
+            and own
+            and not getattr(x, "decoderconfig", ())
+            and x.tell() == 0
+            and file.seekable()
+            and not file.closed
+        ):
             return file
         x.load()
     return None
