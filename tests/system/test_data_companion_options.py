@@ -114,7 +114,7 @@ def test_they_are_kept_with_the_run(tmp_path: Path) -> None:
         ({"given": {"s": {"source": DEEP, "chanels_at": "last"}}}, "Did you mean 'channels_at'"),
         ({"given": {"s": {"source": DEEP, "channels_at": "left"}}}, "must be first or last"),
         ({"beside": {"s": {"source": DEEP, "value_range": 3}}}, "must be two numbers"),
-        ({"given": {"s": {"source": "grey=", "value_range": (0, 1)}}}, "is no array"),
+        ({"given": {"s": {"source": "grey=", "value_range": (0, 1)}}}, "or made from the examples"),
         ({"channels_at": "first", "given": {"s": DEEP}}, "four dimensions"),
     ],
 )
@@ -122,3 +122,12 @@ def test_what_is_wrong_is_one_line(options: dict[str, Any], says: str) -> None:
     with pytest.raises((ConfigError, DataError), match=says) as caught:
         sandglass.load_data(GREY, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_an_array_beside_picture_files_is_an_array(photos: Path) -> None:
+    with pytest.raises(DataError, match="companions of picture files are pictures of the same names"):
+        sandglass.load_data(photos, size=8, given={"s": {"source": np.zeros((40, 8, 8)), "value_range": (0, 1)}})
+    with pytest.raises(
+        ConfigError, match="'s' is read as pictures or made from the examples, so it has no value_range"
+    ):
+        sandglass.load_data(photos, size=8, given={"s": {"source": str(photos), "value_range": (0, 1)}})

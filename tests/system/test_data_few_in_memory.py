@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sandglass.data.load import load_data
-from sandglass.data.sources import contents
+from sandglass.data.sources import held
 from sandglass.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that datasets open
@@ -49,25 +49,26 @@ def test_pictures_are_decoded_and_resized_a_few_at_a_time(monkeypatch: pytest.Mo
     whole = Made(grey=grey)
     wanted = load_data(whole, size=8)
     assert whole.most == N == whole.read, "few and small pictures are read once"
-    monkeypatch.setattr(contents, "_HELD", 5 * 40 * 40 * 3)
+    monkeypatch.setattr(held, "_HELD", 5 * 40 * 40 * 3)
     made = Made(grey=grey)
     assert same(load_data(made, size=8), wanted)
     assert made.most < 35, "some are held, and some are in a batch that is being decoded"
     assert made.read <= (2 * N if grey != 7 else 4 * N)
 
 
+@pytest.mark.parametrize("ending", ["png", "webp"])
 @pytest.mark.parametrize("kind", ["mapping", "pair", "list", "alone"])
-def test_more_pictures_than_open_files(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_pictures_than_open_files(tmp_path: Path, kind: str, ending: str) -> None:
     resource = pytest.importorskip("resource")
     for i in range(N):
-        Image.fromarray(PICTURES[i]).save(tmp_path / f"{i:02}.png")
+        Image.fromarray(PICTURES[i]).save(tmp_path / f"{i:02}.{ending}")
 
     class Files:
         def __len__(self) -> int:
             return N
 
         def __getitem__(self, i: int) -> Any:
-            picture = Image.open(tmp_path / f"{i:02}.png")
+            picture = Image.open(tmp_path / f"{i:02}.{ending}")
             pair = {"mapping": {"image": picture, "label": i % 3}, "pair": (picture, i % 3), "list": [picture, i % 3]}
             return pair.get(kind, picture)
 
@@ -106,7 +107,7 @@ def test_damaged_pictures_are_left_out() -> None:
 
 
 @pytest.mark.parametrize(("after", "says"), [(KeyError("gone\naway"), "cannot be fetched again"), (3, "then an int")])
-def test_a_dataset_that_changes_its_mind_is_said(after: Any, says: str) -> None:
+def test_a_dataset_that_changes_its_mind_is_said(after: Any, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Changing(Made):
         def __getitem__(self, i: int) -> Any:
             self.read += 1
@@ -116,6 +117,7 @@ def test_a_dataset_that_changes_its_mind_is_said(after: Any, says: str) -> None:
             Image.fromarray(PICTURES[i]).save(buffer, "PNG")
             return Image.open(buffer) if self.read <= 6 else after
 
+    monkeypatch.setattr(held, "_HELD", 0)
     with pytest.raises(DataError, match=says) as caught:
         load_data(Changing(6))
     assert "\n" not in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -292,3 +293,24 @@ def test_a_column_of_the_content_of_files(kind: str) -> None:
     assert data.spec.shape[1:] == (8, 10) and data.classes == ("0", "1")
     frame.loc[0, "image"] = b"damaged"
     assert len(whole(frame).train) == N - 1
+
+
+def test_keys_of_mappings_of_bytes_and_paths_are_named(tmp_path: Path) -> None:
+    for i in range(20):
+        Image.fromarray(np.full((8, 8), i * 10, np.uint8)).save(tmp_path / f"{i}.png")
+    paths = [str(tmp_path / f"{i}.png") for i in range(20)]
+    alone = [{"path": path} for path in paths]
+    both = [{"bytes": Path(path).read_bytes(), "path": f"{i % 2}.png"} for i, path in enumerate(paths)]
+    wanted = load_data(paths).fingerprint
+    assert load_data(alone, image="path").fingerprint == wanted
+    assert load_data([{"bytes": item["bytes"]} for item in both], image="bytes").fingerprint == wanted
+    assert load_data(both).fingerprint == wanted
+    assert load_data(both, image="bytes", labels="path").classes == ("0.png", "1.png")
+    assert load_data(both, labels=np.arange(20) % 2).classes == ("0", "1")
+    for items in (alone, [*both[:3], {"bytes": None, "path": paths[3]}, *both[4:]]):
+        with pytest.raises(DataError, match=r"has a path and no content.*image='path'"):
+            load_data(items)
+    with pytest.raises(DataError, match="no key 'picture' for image"):
+        load_data(both, image="picture")
+    with pytest.raises(DataError, match="which these are not"):
+        load_data(paths, image="path")

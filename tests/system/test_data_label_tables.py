@@ -2,25 +2,72 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data_labels import CATS, NAMES, N, csv, flat, kinds, whole
+from test_data_labels import CATS, KINDS, NAMES, N, csv, flat, kinds, whole
 
+from sandglass.data.load import load_data
 from sandglass.errors import DataError, SandglassError
 
 
 @pytest.mark.parametrize("before", ["/home/me/photos/", "../p/", "p/", "C:\\data\\"])
-def test_paths_of_another_computer_are_found_by_their_ends(tmp_path: Path, before: str) -> None:
+def test_paths_of_another_computer_are_read_without_what_all_begin_with(tmp_path: Path, before: str) -> None:
     folder = flat(tmp_path / "p", lambda i: f"{i % 3}/{i:03}.png")
     rows = [f"{before}{i % 3}/{i:03}.png,{CATS[i]}" for i in range(N)]
     csv(folder / "m.csv", ["file,kind", *rows])
     data = whole(folder, labels="m.csv:kind")
     assert [data.classes[k] for k in data.train.y] == [CATS[int(Path(n).stem)] for n in data.train.names]
+    start = before.replace("\\", "/")
+    assert f"the paths in m.csv are read without '{start}', which all begin with" in data.notes
+    csv(folder / "m.csv", rows)
+    assert whole(folder, labels="m.csv").fingerprint == data.fingerprint, "without a header"
     csv(folder / "m.csv", ["file,kind", "x/000.png,cat", "y/000.png,dog"])
-    with pytest.raises(DataError, match="two classes"):
+    with pytest.raises(DataError, match="no column with the file names"):
         whole(folder, labels="m.csv:kind")
+
+
+@pytest.mark.parametrize("before", ["", "/home/me/q/", "q/"])
+def test_a_row_of_another_split_is_not_that_of_a_picture(tmp_path: Path, before: str) -> None:
+    """Tables of whole datasets, with equal file names in two splits, beside a part of the pictures."""
+    folder = flat(tmp_path / "q", lambda i: f"train/{i}.png", 8)
+    rows = [f"train/{i}.png,cat" for i in range(2)] + [f"test/{i}.png,dog" for i in range(2, 8)]
+    table = csv(tmp_path / "a.csv", ["file,kind", *(before + row for row in rows)])
+    data = whole(folder, labels=str(table))
+    assert data.train.names == ("train/0.png", "train/1.png") and kinds(data) == ["cat", "cat"]
+    assert any("6 rows name no picture in a.csv" in note for note in data.notes) and len(data.bad) == 6
+    rows = [f"{split}/{i}.png,{kind}" for split, kind in (("train", "cat"), ("test", "dog")) for i in range(8)]
+    csv(table, ["file,kind", *(before + row for row in rows)])
+    assert kinds(whole(folder, labels=str(table))) == ["cat"] * 8
+    flat(folder, lambda i: f"test/{i + 4}.png", 4)
+    csv(table, ["file,kind", *(f"{before}train/{i}.png,cat" for i in range(8))])
+    read = load_data(folder, labels=str(table), validation=0, test=0)
+    assert all(name.startswith("train/") for part in read.splits.values() for name in part.names)
+    (folder / "train").rename(tmp_path / "other")
+    csv(table, ["file,kind", *(before + row for row in rows)])
+    with pytest.raises(DataError, match="no column with the file names"):
+        whole(tmp_path / "other", labels=str(table))
+
+
+def test_a_file_name_alone_is_found_in_tables_of_file_names_only(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p", lambda i: f"{i % 3}/{i:03}.png")
+    table = csv(folder / "m.csv", ["file,kind", *(f"{i:03}.png,{CATS[i]}" for i in range(N))])
+    assert len(whole(folder, labels="m.csv").train) == N
+    csv(table, ["file,kind", *(f"{i % 3}/{i:03}.png,{CATS[i]}" for i in range(N - 1)), f"{N - 1:03}.png,cat"])
+    data = whole(folder, labels="m.csv")
+    assert len(data.train) == N - 1 and len(data.bad) == 1
+
+
+def test_paths_in_the_folder_of_the_table(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p", lambda i: f"data/{'train' if i < 10 else 'test'}/{i % 10}.png")
+    rows = [f"{'train' if i < 10 else 'test'}/{i % 10}.png,{KINDS[i >= 10]}" for i in range(N)]
+    csv(folder / "data" / "m.csv", ["file,kind", *rows])
+    data = load_data(folder, labels="m.csv", validation=0)
+    assert {split: kinds(replace(data, splits={"train": part})) for split, part in data.splits.items()} == {
+        "train": ["cat"] * 10, "test": ["dog"] * 10,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("separator", ["\t", "|", ";"])
@@ -35,7 +82,11 @@ def test_labels_that_cannot_be_are_not_passed_over(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros((9, 8, 8), np.uint8))
     np.savez(tmp_path / "x.npz", x=np.zeros((9, 8, 8), np.uint8), kind=np.arange(9) % 2)
     assert whole(tmp_path / "x.npz", labels="kind").classes == ("0", "1")
-    for place, says in (("x.npy", "no names"), ("p/000.png", "no names"), ("x.npz", "no array 'kin'.*'kind'")):
+    for place, says in (
+        ("x.npy", "x.npy has none of these"),
+        ("p/000.png", "000.png has none of"),
+        ("x.npz", "no array 'kin'.*'kind'"),
+    ):
         with pytest.raises(SandglassError, match=says):
             whole(tmp_path / place, labels="kin")
     (folder / "m.csv").write_bytes("file,kind\n000.png,café\n".encode("latin-1"))

@@ -370,3 +370,22 @@ def test_splits_keep_groups_and_shares(sizes: list[int], classes: int, shares: t
             # What comes second may find a class used up, and takes of another in its place.
             assert abs(int((y[single[name]] == c).sum()) - exact) < (2 if name == "test" else 1 + 1e-6)
         assert wanted == 0 or abs(wanted - n * share) <= 1
+
+
+@pytest.mark.parametrize("name", ["P(A|B)", "a\tb", '"a|b"', "one|two|three"])
+def test_a_separator_in_the_name_of_the_only_column(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text(f"{name}\n" + "".join(f"{i / 40}\n" for i in range(40)))
+    data = load_data(file)
+    assert [column.name for column in data.spec.columns] == [name.strip('"')]
+    assert not any("separated" in note for note in data.notes)
+
+
+@pytest.mark.parametrize("separator", ["\t", "|", ";"])
+def test_cells_with_other_separators(tmp_path: Path, separator: str) -> None:
+    file = tmp_path / "t.csv"
+    rows = [f'{i / 40}{separator}"x{separator}{i % 3}"{separator}{i % 2},5' for i in range(40)]
+    file.write_text("\n".join([f"a{separator}b{separator}c", "", *rows]) + "\n")
+    data = load_data(file)
+    assert [column.name for column in data.spec.columns] == ["a", "b", "c"]
+    assert any("separated" in note for note in data.notes)

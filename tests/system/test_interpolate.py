@@ -93,3 +93,29 @@ def test_a_file_has_the_class_of_its_folder(photos: Path, tmp_path: Path) -> Non
         DataError, match=r"needs the class of .*new\.png: put it into a folder of that name, one of round, square"
     ):
         sandglass.use("interpolate", run, from_="1", to=str(tmp_path / "new.png"))
+
+
+def test_labels_of_the_data_are_not_looked_for_beside_a_single_picture(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
+    table = tmp_path / "m.csv"
+    table.write_text("file,kind\n" + "".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(names)))
+    options = {"size": 8, "labels": f"{table}:kind"}
+    run = sandglass.train("vae", photos, out=tmp_path / "run", data_options=options, latent_dim=2, **SMALL)
+    one, two = (str(photos / name) for name in (names[0], names[-1]))
+    words = ["--data", str(photos), "--labels", f"{table}:kind", "--from", one, "--to", two]
+    assert main(["interpolate", str(run.path), *words, "-o", str(tmp_path / "walk.png")]) == 0, capsys.readouterr().err
+    capsys.readouterr()
+    for command in (["evaluate", "--metrics", "mse"], ["score", "-o", str(tmp_path / "s.csv")]):
+        assert main([command[0], str(run.path), "--data", one, *command[1:]]) == 0
+        said = " ".join("".join(capsys.readouterr()).split())
+        assert "labels=" not in said and "it has 1 example, the run had 40" in said, said
+    assert main(["evaluate", str(run.path), "--data", one, "--labels", "m.csv:kind"]) != 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "labels='m.csv:kind' names a column, a key or a table of file names" in said, said
+    pattern = {"size": 8, "labels_from_names": "{label}/*.png"}
+    run = sandglass.train("vae", photos, out=tmp_path / "other", data_options=pattern, latent_dim=2, **SMALL)
+    assert main(["evaluate", str(run.path), "--data", one, "--metrics", "mse"]) == 0
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "labels_from_names" not in said and "it has 1 example," in said, said

@@ -144,8 +144,10 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
     known = (wanted.known or {}).get(name)
     where, options = matching.with_options(where)
     columns = matching.columns(raw, where)
-    if options and (columns or wanted.home is not None or derived.is_derived(where)):
-        raise ConfigError(f"The companion '{name}' is no array, so it has no {next(iter(options))} of its own.")
+    files = wanted.home is not None and isinstance(where, str | os.PathLike | Home)
+    if options and (columns or files or derived.is_derived(where)):
+        kind = "is columns of the table" if columns else "is read as pictures or made from the examples"
+        raise ConfigError(f"The companion '{name}' {kind}, so it has no {next(iter(options))} of its own.")
     if derived.is_derived(where) and not columns:
         return _derive(raw, name, where, known)
     own = known.alone() if known is not None else None

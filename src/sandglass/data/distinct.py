@@ -14,6 +14,8 @@ INSTEAD = (
     "give classes, such as groups of the numbers (pandas.cut), or leave the labels out: labels=False (--labels false)"
 )
 """What to do with labels that are no classes."""
+NAMED = "give a pattern whose {label} is a class, or leave labels_from_names out"
+"""What to do with labels from file names that are no classes."""
 INSIST = "If they are classes, write them as texts, such as 'id {}'"
 """What to do with numbers that are classes in spite of all."""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?(e[+-]?\d+)?", re.IGNORECASE)

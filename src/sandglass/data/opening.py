@@ -129,7 +129,7 @@ class Reading:
         )
         if self.classes is None and raw.mixture is None:
             raw = check_classes(raw, self._labels(raw))
-        raw, others = attach(as_known(raw, self.classes or ()), wanted)
+        raw, others = attach(as_known(raw, self.classes or (), self._labels(raw)), wanted)
         raw = tables.arrange(raw, self.drop, self.groups)
         return Opened(self, title, where, raw, others, sets, known, size, span, types)
 

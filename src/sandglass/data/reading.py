@@ -100,6 +100,14 @@ def pictures_at(source: Any) -> Path | None:
     return path.resolve() if pictures else None
 
 
+def is_unnamed(source: Any) -> bool:
+    """Whether a source is a picture or an ``.npy`` file, where labels cannot be named by a text."""
+    if not is_path(source):
+        return False
+    path = place_of(source)
+    return path.is_file() and (path.suffix.lower() == ".npy" or images.is_picture(path))
+
+
 def _is_known(source: Any) -> bool:
     """Whether a source is a registered name, alone or in a mapping with options."""
     return source in names("dataset") if isinstance(source, str) else isinstance(source, Mapping) and "name" in source
@@ -139,11 +147,10 @@ def _read_file(
     image: str | None,
 ) -> Raw:
     suffix = path.suffix.lower()
-    alone = suffix == ".npy" or images.is_picture(path)
-    if alone and isinstance(labels, str):
+    if isinstance(labels, str) and is_unnamed(path):
         raise ConfigError(
-            f"{images.shown(path.name)} has no names that labels='{labels}' could be; give the labels as an array in "
-            "Python, or beside x in an .npz file, or put pictures into a folder."
+            f"labels='{labels}' names a column, a key or a table of file names, and {images.shown(path.name)} has none "
+            "of these; leave the labels out, put pictures into a folder, or give an array of labels in Python."
         )
     if suffix in (".npy", ".npz"):
         pairs = memory.labelled(numpy_files.read_numpy(path, labels), None if isinstance(labels, str) else labels)

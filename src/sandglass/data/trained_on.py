@@ -12,6 +12,7 @@ from sandglass.data.companions import read_named
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.opening import Opened, Reading, Splitting
+from sandglass.data.reading import is_unnamed
 from sandglass.data.transform import Transform
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError, SandglassError
 from sandglass.runs.load import config_of
@@ -20,6 +21,7 @@ from sandglass.runs.specification import from_plain
 
 _SPLITTING = tuple(field.name for field in fields(Splitting))
 _FITTED = ("size", "fit", "channels", "value_range", "types")  # what a transform fixes
+_NAMING = ("labels", "labels_from_names")
 _WHOLE = Splitting(validation=0.0, test=0.0)
 
 
@@ -42,7 +44,7 @@ def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
     source = run.config["data"].get("source") or {}
     if place is None and not source:
         raise DataError(f"The data of {run.path} was passed as a Python object; pass it again as data=...")
-    options = _options(run, changes)
+    options = _options(run, changes, place)
     try:
         return _load(run, source["source"] if place is None else place, options)
     except (KeyError, TypeError, AttributeError) as error:
@@ -67,10 +69,15 @@ def _load(run: Run, place: Any, options: dict[str, Any]) -> Dataset:
         return load_data(place, **options)
 
 
-def _options(run: Run, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of :func:`load_data` that a run was trained with, and changes to them; None is no change."""
+def _options(run: Run, changes: Mapping[str, Any], place: Any) -> dict[str, Any]:
+    """The options of :func:`load_data` that a run was trained with, and changes to them; None is no change.
+
+    What names the run's labels is left out for a place that has no such names.
+    """
     source = run.config["data"].get("source") or {}
     options = {k: v for k, v in source.items() if k != "source"} if source else reading_of(run)
+    if is_unnamed(place):
+        options = {k: v for k, v in options.items() if k not in _NAMING or not isinstance(v, str)}
     new = {k: v for k, v in changes.items() if v is not None}
     if new.get("given"):
         given = (read_named("given", value) for value in (options.get("given"), new["given"]))
@@ -142,7 +149,7 @@ def _opened(run: Run, place: Any, changes: Mapping[str, Any]) -> tuple[Opened, S
     Raises:
         NotFoundError, DataError, ConfigError: as :func:`load_data`.
     """
-    options = {k: v for k, v in _options(run, changes).items() if k not in (*_FITTED, "name")} | reading_of(run)
+    options = {k: v for k, v in _options(run, changes, place).items() if k not in (*_FITTED, "name")} | reading_of(run)
     how = {name: options.pop(name) for name in _SPLITTING if name in options}
     try:
         return Reading(**options).open(place), Splitting(**how)
@@ -190,7 +197,8 @@ def difference(data: Dataset, run: Run) -> str:
         return ""
     counts, before = {s: len(part) for s, part in data.splits.items()}, dict(known["examples"])
     if sum(counts.values()) != sum(before.values()):
-        return f"it has {sum(counts.values()):,} examples, the run had {sum(before.values()):,}"
+        total = sum(counts.values())
+        return f"it has {total:,} example{'s' * (total != 1)}, the run had {sum(before.values()):,}"
     shape, wanted = data.spec.shape, from_plain(run.config["spec"]).shape
     if shape != wanted:
         return f"its examples are {'x'.join(map(str, shape))}, the run's {'x'.join(map(str, wanted))}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from sandglass.data.dataset import Split
+from sandglass.data.reading import is_unnamed
 from sandglass.data.trained_on import new_data
 from sandglass.errors import ConfigError, DataError, NotFoundError
 from sandglass.registry import nearest
@@ -35,7 +36,8 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
         raise ConfigError("An example is named by a file, its name or its number; an empty name was given.")
     number = int(text) if text.isdecimal() and str(int(text)) == text else None  # 003 is a name
     if number is None and is_there(text):
-        found = new_data(trained.reading, text, labels=source.changes["labels"]).train
+        labels = source.changes["labels"]  # a text is for the data
+        found = new_data(trained.reading, text, labels=None if labels and is_unnamed(text) else labels).train
         if len(found) != 1:
             raise DataError(f"{text} has {len(found):,} examples; name a file with one.")
         return found if found.y is not None else _labelled(found, Path(text), trained)

@@ -1,68 +1,16 @@
-"""Pictures that datasets and tables hold: as objects, of which few are in memory, or as the content of files."""
+"""Pictures that datasets and tables hold, as objects or as the content of files."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 from sandglass.data.sources import images
-from sandglass.data.sources.decoding import Later
+from sandglass.data.sources.held import is_picture
 from sandglass.data.sources.layouts import Item
 from sandglass.errors import DataError, named_type
-
-_HELD = 2**28  # bytes of decoded pictures to keep in memory; others are fetched from the dataset again
-
-
-def is_picture(x: Any) -> bool:
-    """Whether an object is a Pillow picture, or stands for one."""
-    return isinstance(x, Later) or (hasattr(x, "convert") and hasattr(x, "getexif"))
-
-
-class Held:
-    """The items of a dataset, with few of their pictures decoded at a time.
-
-    A picture that its dataset opened without decoding it, or that would be one too many in memory, becomes
-    :class:`~sandglass.data.sources.decoding.Later`.
-
-    Args:
-        dataset: the dataset; its code is run by one thread at a time.
-    """
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset, self.left, self.lock = dataset, _HELD, Lock()
-
-    def item(self, i: int) -> Any:
-        """Item ``i``."""
-        found = self.dataset[i]
-        if isinstance(found, Mapping):
-            own = {key: self._light(x, i, key) for key, x in found.items() if is_picture(x)}
-            return {**found, **own} if own else found
-        if isinstance(found, tuple | list):
-            return type(found)([self._light(x, i, k) for k, x in enumerate(found)]) if self._plain(found) else found
-        return bytes(found) if isinstance(found, bytearray | memoryview) else self._light(found, i)
-
-    def _plain(self, found: Any) -> bool:
-        return type(found) in (tuple, list) and any(map(is_picture, found))
-
-    def _light(self, x: Any, i: int, *key: Any) -> Any:
-        """The picture itself, or how to fetch it."""
-        if not is_picture(x):
-            return x
-
-        def again() -> Any:
-            with self.lock:
-                found = self.dataset[i]
-            return found[key[0]] if key else found
-
-        if getattr(x, "fp", None) is not None and getattr(x, "tile", None):  # opened, not decoded
-            path = os.fspath(getattr(x, "filename", "") or "")
-            whole = isinstance(path, str) and x.tell() == 0
-            return Later(lambda: path if whole and os.path.isfile(path) else again())
-        self.left -= x.width * x.height * len(x.getbands())
-        return x if self.left >= 0 else Later(again)
 
 
 def listed(

@@ -36,6 +36,7 @@ _AT_ONCE = 128
 _BYTES_AT_ONCE = 2 * 2**20
 _MANY = 5000  # pictures from which processes are started: starting one takes as long as decoding a thousand small ones
 _WORKERS = 8
+_WAITING = 16  # pictures left for later that are fetched ahead of decoding, as each may be large
 _FRAME = ("size", "channels", "fit", "levels", "background", "continuous", "value_range")
 
 
@@ -65,7 +66,7 @@ class Later:
     """A picture that is fetched only to be decoded, so that few are in memory at a time.
 
     Args:
-        fetch: returns a Pillow picture or a path; may be called in any thread, and more than once.
+        fetch: returns a Pillow picture; is called in the thread that reads the data, perhaps more than once.
     """
 
     fetch: Callable[[], Any]
@@ -165,7 +166,7 @@ class Crew:
     start, call :meth:`start` early.
 
     Args:
-        contents: what to decode: paths, or Pillow pictures.
+        contents: what to decode: paths, Pillow pictures, or how to fetch those.
         processes: whether to start processes; None to start them if there are many files.
     """
 
@@ -195,7 +196,7 @@ class Crew:
         self.start()
         row = frame.channels * frame.size[0] * frame.size[1] * (4 if frame.continuous else 1)
         step = max(1, min(_AT_ONCE, _BYTES_AT_ONCE // row))
-        parts = (self.contents[i : i + step] for i in range(0, len(self.contents), step))
+        parts = batches(self.contents, step, len(self.workers))
         if len(self.workers) < 2:
             yield from (self.workers[0](part, frame, half) for part in parts)
             return
@@ -223,6 +224,27 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def batches(contents: Sequence[Any], step: int, crew: int) -> Iterator[Sequence[Any]]:
+    """Parts of the contents for ``crew`` threads, in order; what was left for later is fetched here, not in those.
+
+    The code of a dataset may run in one thread only, as may a connection to a database.
+
+    Yields:
+        Up to ``step`` paths or pictures, or the error for one that cannot be fetched. Few, if some were left for later.
+    """
+    if any(isinstance(content, Later) for content in contents):
+        step = min(step, max(1, _WAITING // (2 * crew + 1)))
+    for i in range(0, len(contents), step):
+        yield [_here(content) for content in contents[i : i + step]]
+
+
+def _here(content: Any) -> Any:
+    try:
+        return fetched(content)
+    except DataError as error:
+        return error
 
 
 def ahead(f: Callable[[T], R], things: Iterable[T], crew: int) -> Iterator[R]:
@@ -266,13 +288,17 @@ def fetched(content: Any) -> Any:
     Raises:
         DataError: it cannot be fetched.
     """
+    if isinstance(content, DataError):
+        raise content
     if not isinstance(content, Later):
         return content
     try:
         found = content.fetch()
+    except DataError:
+        raise
     except Exception as error:  # the code of the dataset may raise anything
         raise DataError(f"cannot be fetched again: {type(error).__name__}: {' '.join(str(error).split())}") from error
-    if not (isinstance(found, str | Path) or hasattr(found, "getexif")):
+    if not hasattr(found, "getexif"):
         raise DataError(f"was a picture at first, and then {named_type(found)}")
     return found
 

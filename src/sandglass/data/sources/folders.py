@@ -233,8 +233,8 @@ def _guess(first: Item, asked: Asked) -> _Way | None:
         return _Way(asked.transform)
     if asked.size is not None and asked.channels is not None:
         return _Way(asked.made(asked.size, asked.channels))
-    seen = _probe(first, asked.half)
-    if seen is None:
+    seen = _probe(first.content, asked.half)
+    if isinstance(seen, str):
         return None
     size, grey = seen
     return _Way(asked.made(asked.size or size, asked.channels or (1 if grey else 3)), True)
@@ -341,18 +341,17 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
 def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     """The transform determined from the headers of all pictures."""
     size, channels = asked.size, asked.channels
-    parts = (every[i : i + _AT_ONCE] for i in range(0, len(every), _AT_ONCE))
-    found = decoding.ahead(lambda part: [_probe(item, asked.half) for item in part], parts, decoding.workers())
+    parts = decoding.batches([item.content for item in every], _AT_ONCE, decoding.workers())
+    found = decoding.ahead(lambda part: [_probe(content, asked.half) for content in part], parts, decoding.workers())
     probed = [p for part in found for p in part]
-    seen = [p for p in probed if p is not None]
+    seen = [p for p in probed if not isinstance(p, str)]
     if not seen:
-        why = decoding.load(every[0].content, asked.value_range, asked.half)[1]
-        raise DataError(f"None of the {len(every)} pictures can be read. The first: {every[0].name}: {why}")
+        raise DataError(f"None of the {len(every)} pictures can be read. The first: {every[0].name}: {probed[0]}")
     sizes = Counter(s for s, _ in seen)
     if size is None and len(sizes) > 1:
         # A damaged file may declare any size, so other sizes count only if such a picture can be decoded.
         common = sizes.most_common(1)[0][0]
-        odd = (item.content for item, p in zip(every, probed, strict=True) if p is not None and p[0] != common)
+        odd = (item.content for item, p in zip(every, probed, strict=True) if not isinstance(p, str) and p[0] != common)
         if all(decoding.load(content, asked.value_range, asked.half)[0] is None for content in odd):
             seen = [p for p in seen if p[0] == common]
             sizes = Counter([common])
@@ -368,18 +367,20 @@ def _fit(every: Sequence[Item], asked: Asked) -> ImageTransform:
     return asked.made(size or next(iter(sizes)), channels)
 
 
-def _probe(item: Item, half: str) -> tuple[tuple[int, int], bool] | None:
+def _probe(content: Any, half: str) -> tuple[tuple[int, int], bool] | str:
+    """The upright size and whether a picture is grey; the reason if it cannot be read."""
     try:
-        content = decoding.fetched(item.content)
+        content = decoding.fetched(content)
         if isinstance(content, str | Path):
             size, grey = images.probe(content)
         else:
             width, height = images.normal_object(content)[0].size
             size, grey = (height, width), images.is_grey(content)
-    except DataError:
-        return None
+    except DataError as error:
+        name = f"{images.shown(content)}: " if isinstance(content, str | Path) else ""
+        return str(error).removeprefix(name)
     size = framing.half_size(size, half)
-    return (size, grey) if min(size) else None
+    return (size, grey) if min(size) else "it has no pixels"
 
 
 def _count(n: int, what: str) -> str:

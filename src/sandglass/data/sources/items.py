@@ -18,7 +18,7 @@ from torch import Tensor
 
 from sandglass.data import cells
 from sandglass.data.sources import contents, folders, images, memory
-from sandglass.data.sources.contents import is_picture
+from sandglass.data.sources.held import Held, is_picture
 from sandglass.data.sources.label_table import LABELS
 from sandglass.data.sources.raw import Pairs, Raw, name_classes
 from sandglass.errors import DataError, named_type
@@ -145,7 +145,8 @@ def read(
         apart = {split: y for split, (_, y) in memory.labelled(splits, labels).items()}
     first, notes = every["train"][0], []
     names: Sequence[str] = ()
-    if isinstance(first, Mapping) and not _are_contents(every["train"]):
+    named = image is not None or isinstance(labels, str)
+    if isinstance(first, Mapping) and (named or not _are_contents(every["train"])):
         first = _typical(every["train"])
         x, y = _keys(first, labels, image)
         if x is None:
@@ -160,7 +161,7 @@ def read(
         notes = [f"other keys than {used} were left out: {cells.listed(left)}"] if left else []
         own = labels is not False and any(given is not None for given in apart.values())
         names = () if own else _class_names(splits["train"][0], y)
-    elif image is not None or isinstance(labels, str):
+    elif named:
         raise DataError("image and labels name keys of items that are mappings, which these are not.")
     else:
         parts = {split: _pairs(found, labels is not False) for split, found in every.items()}
@@ -170,8 +171,20 @@ def read(
 
 
 def _are_contents(found: Sequence[Any]) -> bool:
-    """Whether mappings are the contents of picture files, ``{"bytes": ..., "path": ...}``, not items with keys."""
-    return all(set(item) <= {"bytes", "path"} for item in found) and contents.are_pictures(found)
+    """Whether mappings are the contents of picture files, ``{"bytes": ..., "path": ...}``, not items with keys.
+
+    Raises:
+        DataError: one has a path alone.
+    """
+    if not (all(set(item) <= {"bytes", "path"} for item in found) and contents.are_pictures(found)):
+        return False
+    empty = next((i for i, item in enumerate(found) if item.get("bytes") is None), None)
+    if empty is not None:
+        raise DataError(
+            f"Item {empty} of 'train' has a path and no content; if 'path' is the key of the pictures, name it: "
+            "image='path'."
+        )
+    return True
 
 
 def fetched(dataset: Any, split: str = "train") -> list[Any]:
@@ -180,7 +193,7 @@ def fetched(dataset: Any, split: str = "train") -> list[Any]:
     Raises:
         DataError: it is empty, an item is None, or its code fails.
     """
-    found, held = [], contents.Held(dataset)
+    found, held = [], Held(dataset)
     for i in range(len(dataset)):
         try:
             found.append(held.item(i))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,13 @@ class LabelTable:
     column: str
     rows: list[tuple[str, Any]]
     names: _Names
+    way: _Way
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, path: Path, column: str | None, items: list[Item]) -> LabelTable:
         """Reads a file and finds its columns."""
-        names = _Names(items)
+        names = _Names(items, path.parent)
         frame = _with_header(_frame(path), names)
         name = shown(path.name)
         texts = {str(c): _texts(frame[c]) for c in frame.columns}
@@ -53,7 +55,9 @@ class LabelTable:
                             f"It has: {cells.listed(texts)}.")  # fmt: skip
         column = _column_of(name, column, [c for c in texts if c != key])
         classes = _classes(frame[column], f"column '{column}' of {name}")
-        return cls(name, column, list(zip(texts[key], classes, strict=True)), names)
+        way = names.way(texts[key])
+        notes = [f"the paths in {name} are read without '{way.start}', which all begin with"] if way.start else []
+        return cls(name, column, list(zip(texts[key], classes, strict=True)), names, way, notes)
 
     def classes(self) -> Iterator[tuple[Item, Any]]:
         """Each picture with its class.
@@ -66,7 +70,7 @@ class LabelTable:
         extra: list[str] = []
         example = ""
         for text, value in self.rows:
-            found = self.names.find(text)
+            found = self.names.find(text, self.way)
             if len(found) > 1:
                 raise DataError(
                     f"{self.name} has '{text}', which is the name of {len(found)} pictures, {found[0].name} and "
@@ -91,31 +95,78 @@ class LabelTable:
         yield from given.values()
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How the names in a column are compared with pictures.
+
+    Args:
+        start: what all of them begin with, which is left out: folders above that of the pictures.
+        bare: whether none of them has a folder, so that a picture may be named without its own.
+    """
+
+    start: str = ""
+    bare: bool = True
+
+
 class _Names:
-    """Pictures by every name that a table may have for them: the path, the file name, and both without extension."""
+    """Pictures by every name that a table may have for them, each with or without extension.
 
-    def __init__(self, items: Sequence[Item]) -> None:
-        self.known: list[dict[str, list[Item]]] = []
-        for short in (False, True):
-            for stem in (False, True):
-                known: dict[str, dict[int, Item]] = {}
-                for item in items:
-                    for name in (_norm(item.name), _norm(item.key)):
-                        name = name.rsplit("/", 1)[-1] if short else name
-                        known.setdefault(os.path.splitext(name)[0] if stem else name, {})[id(item)] = item
-                self.known.append({name: list(found.values()) for name, found in known.items()})
+    These are the path in the folder of the pictures, in that of their split and in that of the table, and file name.
 
-    def find(self, text: str) -> list[Item]:
-        """The pictures of a name, by the most specific kind of name that has any.
+    Args:
+        items: the pictures.
+        place: the folder of the table.
+    """
 
-        A path may begin with folders above that of the pictures, as one of another computer does.
+    def __init__(self, items: Sequence[Item], place: Path) -> None:
+        above = os.path.join(place.resolve(), "")
+
+        def below(item: Item) -> str:
+            path = os.fspath(item.content)
+            return path[len(above) :] if path.startswith(above) else ""
+
+        self.paths = _by_name(items, lambda item: [item.name, item.key, below(item)])
+        self.whole = _by_name(items, lambda item: [item.name])
+        self.short = _by_name(items, lambda item: [item.name.rsplit("/", 1)[-1], item.key.rsplit("/", 1)[-1]])
+
+    def way(self, texts: Sequence[str]) -> _Way:
+        """How to compare a column: as it is, if any of its names is found so, else without folders that all begin with.
+
+        Only what all begin with is left out, since ``train/1.png`` and ``test/1.png`` are different pictures.
         """
+        folders = [_norm(text).split("/")[:-1] for text in texts if text]
+        if not any(folders):
+            return _Way()
+        plain = _Way(bare=False)
+        if any(self.find(text, plain) for text in texts):
+            return plain
+        shared = list(takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False)))
+        starts = accumulate(f"{level[0]}/" for level in shared)
+        ways = (_Way(start, False) for start in starts)
+        return next((way for way in ways if any(self.find(text, way) for text in texts)), plain)
+
+    def find(self, text: str, way: _Way) -> list[Item]:
+        """The pictures of a name, by the most specific kind of name that has any."""
         name = _norm(text)
-        while True:
-            found = next((known[name] for known in self.known if name in known), [])
-            if found or "/" not in name:
-                return found
-            name = name.split("/", 1)[1]
+        if way.start:
+            own = name.removeprefix(way.start) if name.startswith(way.start) else ""
+            return next((one[own] for one in self.whole if own in one), [])
+        known = (*self.paths, *self.short) if way.bare else self.paths
+        return next((one[name] for one in known if name in one), [])
+
+
+_ByName = tuple[dict[str, list[Item]], dict[str, list[Item]]]
+
+
+def _by_name(items: Sequence[Item], names: Callable[[Item], Iterable[str]]) -> _ByName:
+    """Pictures by their names, with and without extension."""
+    found: tuple[dict[str, dict[int, Item]], ...] = ({}, {})
+    for item in items:
+        for name in filter(None, map(_norm, names(item))):
+            for known, own in zip(found, (name, os.path.splitext(name)[0]), strict=True):
+                known.setdefault(own, {})[id(item)] = item
+    whole, stems = ({name: list(same.values()) for name, same in known.items()} for known in found)
+    return whole, stems
 
 
 def _norm(name: str) -> str:
@@ -144,7 +195,8 @@ def _frame(path: Path) -> Any:
 
 def _with_header(frame: Any, names: _Names) -> Any:
     """A table whose first line was read as its header though it names a picture, with names of columns instead."""
-    if not any(is_picture(str(c)) and names.find(str(c)) for c in frame.columns):
+    heads = [str(c) for c in frame.columns if is_picture(str(c))]
+    if not any(names.find(head, names.way([head, *_texts(frame[head])])) for head in heads):
         return frame
     pandas = frames.pandas()
     first = pandas.DataFrame([list(frame.columns)], columns=frame.columns).astype(object)
@@ -184,7 +236,8 @@ def _classes(column: Any, name: str) -> list[Any]:
 
 def _key_of(texts: Mapping[str, list[str]], names: _Names) -> str | None:
     """The column with the names of the most pictures."""
-    counts = {column: sum(bool(v) and bool(names.find(v)) for v in values) for column, values in texts.items()}
+    ways = {column: names.way(values) for column, values in texts.items()}
+    counts = {column: sum(bool(names.find(v, ways[column])) for v in values) for column, values in texts.items()}
     best = max(counts, key=lambda c: (counts[c], c.lower() in _NAMES), default=None)
     return best if best is not None and counts[best] else None
 

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from sandglass.data import cells
-from sandglass.data.sources import arrays, contents, items, tables
+from sandglass.data.sources import arrays, items, tables
+from sandglass.data.sources.held import is_picture
 from sandglass.data.sources.raw import SPLITS, Pairs
 from sandglass.errors import DataError
 from sandglass.runs import frames
@@ -98,7 +99,7 @@ def _examples(x: Any, image: str | None) -> Any:
         return frame if rows is None else rows
     if isinstance(x, Tensor | np.ndarray) or hasattr(x, "toarray"):
         return arrays.checked(x)
-    if contents.is_picture(x):
+    if is_picture(x):
         raise DataError("A single picture cannot be read; give a list of pictures, such as [picture].")
     if isinstance(x, type):
         raise DataError(_way(x))

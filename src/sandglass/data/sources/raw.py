@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sandglass.data.dataset import Mixture
-from sandglass.data.distinct import INSIST, INSTEAD, are_measured, mostly_different
+from sandglass.data.distinct import INSIST, INSTEAD, NAMED, are_measured, mostly_different
 from sandglass.data.rows import take
 from sandglass.data.sources.axes import Form
 from sandglass.data.transform import Transform
@@ -106,12 +106,13 @@ class Raw:
         return replace(self, notes=(*self.notes, *notes))
 
 
-def as_known(raw: Raw, known: Sequence[str]) -> Raw:
+def as_known(raw: Raw, known: Sequence[str], option: str = "") -> Raw:
     """Re-encodes labels with the class indices of a trained model.
 
     Args:
         raw: the source, with its own class indices.
         known: the model's class names in order; if empty, ``raw`` is returned unchanged.
+        option: as for :func:`check_classes`.
 
     Raises:
         DataError: a class that the model was not trained on.
@@ -125,9 +126,9 @@ def as_known(raw: Raw, known: Sequence[str]) -> Raw:
         return raw
     strange = [name for name in raw.classes if name not in known]
     if strange:
+        none = "leave labels_from_names out" if _from_names(option) else "read no labels: labels=False (--labels false)"
         raise DataError(
-            f"The model has no class {_some(strange)}. It has: {_some(known)}; "
-            "rename the classes, or read no labels: labels=False (--labels false)."
+            f"The model has no class {_some(strange)}. It has: {_some(known)}; rename the classes, or {none}."
         )
     number = torch.tensor([list(known).index(name) for name in raw.classes])
     parts = {s: p if p.y is None else replace(p, y=number[p.y]) for s, p in raw.parts.items()}
@@ -151,8 +152,13 @@ def check_classes(raw: Raw, option: str) -> Raw:
     found = f"{count:,} different labels for {total:,} examples, such as {_some(raw.classes[:3])}"
     if (option or count > _MOST) and are_measured(raw.classes, total):
         insist = f"{INSIST.format(raw.classes[0])}, or name them in Python: classes=[{_some(raw.classes[:1])}, ...]."
-        raise DataError(f"{option}{': ' if option else ''}{found}, are not classes; {INSTEAD}. {insist}")
+        instead = NAMED if _from_names(option) else INSTEAD
+        raise DataError(f"{option}{': ' if option else ''}{found}, are not classes; {instead}. {insist}")
     return raw.noted(f"{found}; if they are not classes: labels=False (--labels false)")
+
+
+def _from_names(option: str) -> bool:
+    return option.startswith("labels_from_names")
 
 
 def name_classes(raw: Raw, names: Sequence[str]) -> Raw:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from sandglass.data import cells, coding
 from sandglass.data.dtypes import remembered
-from sandglass.data.fitting import FEW, PADDED, Types, fit_column, is_number
+from sandglass.data.fitting import FEW, Types, fit_column
+from sandglass.data.sources.csv_files import MADE, read_csv
 from sandglass.data.sources.images import shown
 from sandglass.data.sources.raw import Part, Raw
 from sandglass.data.transform import TableTransform
@@ -25,11 +25,7 @@ from sandglass.runs import frames
 ENDINGS = (".csv", ".tsv", ".parquet", ".feather")
 
 _LARGEST = 2**33  # cells
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _TAIL = 1.5  # skewness of a log-normal with standard deviation 0.44; a normal distribution has 0, an exponential one 2
-
-_MADE = "types of columns"  # an attribute of a DataFrame: the types that reading chose, which need not come back
-_PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that matches PADDED
 
 
 def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -43,59 +39,11 @@ def read_file(path: Path) -> tuple[Any, tuple[str, ...]]:
         DataError: it has no rows, or is not a table.
         MissingPackageError: pandas or pyarrow is not installed.
     """
-    read = _read_csv if path.suffix.lower() in (".csv", ".tsv") else _read_arrow
+    read = read_csv if path.suffix.lower() in (".csv", ".tsv") else _read_arrow
     frame, notes = read(path)
     if not len(frame):
         raise DataError(f"{shown(path.name)} has no rows below its header; give at least one.")
     return frame, notes
-
-
-def _read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
-    name, pandas = shown(path.name), frames.pandas()
-    options: dict[str, Any] = {"sep": "\t" if path.suffix.lower() == ".tsv" else ",", "encoding": "utf-8-sig"}
-    notes: tuple[str, ...] = ()
-    try:
-        first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-        other = next((sep for sep in _SEPARATORS if first.shape[1] == 1 and sep in first.iloc[0, 0]), None)
-        if other is not None:
-            options["sep"], notes = other, (f"{name} is separated by {_SEPARATORS[other]}",)
-            first = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **options)
-        header = [str(v) for v in first.iloc[0]]
-        filled = [v for v in header if v.strip() not in cells.MISSING]
-        bare = any("." in v and is_number(v) for v in filled) or (bool(filled) and all(map(is_number, filled)))
-        names = [f"c{i + 1}" for i in range(len(header))] if bare else header
-        twice = next((n for n in names if n and names.count(n) > 1), None)
-        if twice is not None:
-            raise DataError(f"{name} has {names.count(twice)} columns named '{twice}'; give each its own name.")
-        options |= {"header": None, "names": names} if bare else {}
-        frame = pandas.read_csv(
-            path, na_values=sorted(cells.MISSING), low_memory=False, dtype_backend="numpy_nullable", **options
-        )
-        codes = _codes(path, frame, options)
-        frame = frame.assign(**codes) if codes else frame
-    except DataError:
-        raise
-    except UnicodeDecodeError as error:
-        raise DataError(f"{name} is not a table in UTF-8 ({error.reason}); save it as UTF-8.") from error
-    except (ValueError, OSError) as error:
-        raise DataError(f"{name} is not a table: {' '.join(str(error).split())}.") from error
-    if not isinstance(frame.index, pandas.RangeIndex):
-        raise DataError(f"{name} is not a table: it has lines with more cells than the first line.")
-    if bare:
-        notes += (f"{name} has no header, as its first line has numbers: columns are named c1 to c{len(header)}",)
-    frame.attrs[_MADE] = ("Int64", "Float64", "boolean", "string")
-    return frame, notes
-
-
-def _codes(path: Path, frame: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns that were read as whole numbers but have leading zeros, such as 007, as strings."""
-    whole = [name for name in frame.columns if frame[name].dtype.kind in "iu"]
-    with path.open("rb") as file:
-        padded = any(_PADDED.search(line) for line in file)  # a quick test, as most files have none
-    if not whole or not padded:
-        return {}
-    texts = frames.pandas().read_csv(path, usecols=whole, dtype=str, na_values=sorted(cells.MISSING), **options)
-    return {name: texts[name] for name in whole if texts[name].str.match(PADDED, na=False).any()}
 
 
 def _read_arrow(path: Path) -> tuple[Any, tuple[str, ...]]:
@@ -164,7 +112,7 @@ def to_frame(table: Any, *, plain: bool = False) -> Any:
              for u in ("", "u") for n in (8, 16, 32, 64)}  # fmt: skip
     kinds[pyarrow.bool_()] = pandas.BooleanDtype()
     frame = table.to_pandas(types_mapper=kinds.get, ignore_metadata=plain)
-    frame.attrs[_MADE] = [str(kind) for kind in kinds.values()]
+    frame.attrs[MADE] = [str(kind) for kind in kinds.values()]
     return frame
 
 
@@ -298,7 +246,7 @@ def fit_table(train: Any, everything: list[Any], types: Types | None = None) -> 
     columns = []
     for name in names:
         column = fit_column(name, series[name], own[name], types.get(name) if framed and not binary else "numeric")
-        made = train.attrs.get(_MADE, ()) if framed else ()
+        made = train.attrs.get(MADE, ()) if framed else ()
         if framed and str(dtype := getattr(series[name][0], "dtype", "")) not in made:
             column = remembered(column, dtype)
         if not framed or binary:  # arrays are decoded to plain floats

@@ -1,0 +1,154 @@
+"""The items of datasets that have pictures, of which few are in memory at a time."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from sandglass.data.sources.decoding import Later
+from sandglass.errors import DataError
+
+_HELD = 2**28  # bytes of pictures to keep in memory; others are read or asked for again
+_SETTLED = 2.0  # seconds after which a change of a file changes its time, too, on any file system
+
+_State = tuple[int, int, int, int]
+
+
+def is_picture(x: Any) -> bool:
+    """Whether an object is a Pillow picture, or stands for one."""
+    return isinstance(x, Later) or (hasattr(x, "convert") and hasattr(x, "getexif"))
+
+
+class Held:
+    """The items of a dataset, with few of their pictures decoded at a time.
+
+    The dataset is asked once for each item. Of a picture that it opened without decoding, the content of the file is
+    kept. What would be too much in memory becomes a :class:`~sandglass.data.sources.decoding.Later` that reads the file
+    again, if that has not changed, or else asks the dataset again.
+
+    Args:
+        dataset: the dataset; its code is run in the calling thread.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset, self.left = dataset, _HELD
+
+    def item(self, i: int) -> Any:
+        """Item ``i``."""
+        found = self.dataset[i]
+        if isinstance(found, Mapping):
+            own = {key: self._light(x, i, found, key) for key, x in found.items() if is_picture(x)}
+            return {**found, **own} if own else found
+        if isinstance(found, tuple | list):
+            plain = type(found) in (tuple, list) and any(map(is_picture, found))
+            return type(found)([self._light(x, i, found, k) for k, x in enumerate(found)]) if plain else found
+        return bytes(found) if isinstance(found, bytearray | memoryview) else self._light(found, i, found)
+
+    def _light(self, x: Any, i: int, item: Any, *key: Any) -> Any:
+        """The picture itself, or how to get it."""
+        if not is_picture(x) or isinstance(x, Later):
+            return x
+        file = _file(x)
+        size = x.width * x.height * len(x.getbands()) if file is None else _size(file)
+        if size <= self.left:
+            self.left -= size
+            return x if file is None else Later(_reopen(type(x), _content(file)))
+        again = self._again(_classes(item), i, *key)
+        return Later(again if file is None else _from_file(x, file, again))
+
+    def _again(self, classes: dict[Any, Any], i: int, *key: Any) -> Callable[[], Any]:
+        """Asks the dataset again for a picture."""
+
+        def again() -> Any:
+            found = self.dataset[i]
+            if _classes(found) != classes:
+                raise DataError(
+                    "the dataset gives another class or value when it is asked again; all its pictures are too large "
+                    "to keep, so give one whose items stay the same"
+                )
+            x = found[key[0]] if key else found
+            file = _file(x) if is_picture(x) and not isinstance(x, Later) else None
+            return x if file is None else _reopen(type(x), _content(file))()
+
+        return again
+
+
+def _classes(item: Any) -> dict[Any, Any]:
+    """The parts of an item that may be classes: whole numbers and texts."""
+    parts = item.items() if isinstance(item, Mapping) else enumerate(item) if isinstance(item, tuple | list) else ()
+    plain = ((key, x.item() if getattr(x, "ndim", None) == 0 and hasattr(x, "item") else x) for key, x in parts)
+    return {key: x for key, x in plain if isinstance(x, str | int)}
+
+
+def _file(x: Any) -> Any:
+    """The file of a picture that was opened and not decoded; None if there is none, or it is not all that counts.
+
+    A picture that is at another frame than the first, or is to be decoded as a draft, is decoded here. So is a WebP, of
+    which Pillow has read the file, which it closes then.
+    """
+    file, tile = getattr(x, "fp", None), getattr(x, "tile", None)
+    if file is None or not (tile or getattr(x, "format", None) == "WEBP"):
+        return None
+    with suppress(Exception):  # a damaged or closed picture; decoding it reports the reason
+        own = type(x).__module__.startswith("PIL.")
+        if (
+            tile
+            and own
+            and not getattr(x, "decoderconfig", ())
+            and x.tell() == 0
+            and file.seekable()
+            and not file.closed
+        ):
+            return file
+        x.load()
+    return None
+
+
+def _size(file: Any) -> int:
+    place = file.tell()
+    size = int(file.seek(0, os.SEEK_END))
+    file.seek(place)
+    return size
+
+
+def _content(file: Any) -> bytes:
+    """All of a file, whose position stays as it is."""
+    place = file.tell()
+    file.seek(0)
+    data = bytes(file.read())
+    file.seek(place)
+    return data
+
+
+def _reopen(kind: Callable[[Any], Any], data: bytes) -> Callable[[], Any]:
+    """Opens a picture from the content of its file, by its decoder."""
+    return lambda: kind(io.BytesIO(data))
+
+
+def _from_file(x: Any, file: Any, again: Callable[[], Any]) -> Callable[[], Any]:
+    """Reads a picture from its path if the file there is still the same, else asks for it again."""
+    kind, path, state = type(x), getattr(x, "filename", ""), None
+    with suppress(Exception):  # not a file on disk
+        state = _state(file.fileno())
+
+    def fetch() -> Any:
+        if state is not None and path:
+            with suppress(OSError), open(path, "rb") as found:
+                data = found.read() if _state(found.fileno()) == state else b""
+                if data and _state(found.fileno()) == state:
+                    return kind(io.BytesIO(data))
+        return again()
+
+    return fetch
+
+
+def _state(descriptor: int) -> _State | None:
+    """What changes when a file is replaced or written; None if it was written just now, and may change unseen."""
+    found = os.fstat(descriptor)
+    if time.time() - found.st_mtime < _SETTLED:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,187 @@
+"""Datasets that are asked for an item once, or whose items are not the same each time, and that have a thread."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sandglass.data.load import load_data
+from sandglass.data.sources import decoding, held, images
+from sandglass.errors import DataError
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # files that datasets open
+N = 12
+
+
+def grey(value: int) -> Image.Image:
+    return Image.fromarray(np.full((8, 8), value, np.uint8))
+
+
+def content(value: int) -> io.BytesIO:
+    file = io.BytesIO()
+    grey(value).save(file, "PNG")
+    return file
+
+
+class Made:
+    """A dataset of opened pictures, which counts what it is asked for."""
+
+    def __init__(self, item: Callable[[int], Any], count: int = N) -> None:
+        self.item, self.count, self.read = item, count, 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, i: int) -> Any:
+        self.read += 1
+        return self.item(i)
+
+
+def values(data: Any) -> list[int]:
+    return sorted(int(x) for part in data.splits.values() for x in part.x.reshape(len(part), -1)[:, 0])
+
+
+def scratch(path: Path, *, old: bool = False, replaced: bool = True) -> Callable[[int], Any]:
+    """Unpacks every item to the same file and opens it."""
+
+    def item(i: int) -> Any:
+        new = path.with_name("new.png") if replaced else path
+        grey(i * 20).save(new, "PNG")
+        if old:
+            os.utime(new, (i, i))
+        if replaced:
+            new.replace(path)
+        return Image.open(path), i % 2
+
+    return item
+
+
+@pytest.mark.parametrize("most", [2**28, 0])
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_scratch_file_has_another_picture_each_time(
+    tmp_path: Path, most: int, old: bool, replaced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_HELD", most)
+    made = Made(scratch(tmp_path / "scratch.png", old=old, replaced=replaced))
+    assert values(load_data(made)) == [i * 20 for i in range(N)]
+    assert made.read == N or not most
+
+
+def test_a_dataset_is_not_asked_twice(tmp_path: Path) -> None:
+    """With pictures drawn at random, their classes would be those of others."""
+    draw = random.Random(0)
+
+    def drawn(_: int) -> Any:
+        k = draw.randrange(N)
+        return Image.open(content(k * 20)), k
+
+    made = Made(drawn)
+    data = load_data(made)
+    assert made.read == N
+    for part in data.splits.values():
+        for x, y in zip(part.x, part.y, strict=True):
+            assert int(x.flatten()[0]) == 20 * int(data.classes[int(y)])
+
+
+def test_another_class_beyond_what_is_held_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "_HELD", 0)
+    draw = random.Random(0)
+    for item in (lambda k: (grey(k), k), lambda k: {"image": grey(k), "label": np.int64(k)}):
+        with pytest.raises(DataError, match="another class or value when it is asked again"):
+            load_data(Made(lambda _, item=item: item(draw.randrange(200))), on_bad="stop")
+    assert values(load_data(Made(lambda i: (grey(i), np.float64("nan"), i % 2)), labels=False)) == list(range(N))
+
+
+def test_files_beyond_what_is_held_are_read_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(N):
+        grey(i * 20).save(tmp_path / f"{i}.png")
+        os.utime(tmp_path / f"{i}.png", (i, i))
+    monkeypatch.setattr(held, "_HELD", 0)
+    made = Made(lambda i: (Image.open(tmp_path / f"{i}.png"), i % 2))
+    assert values(load_data(made)) == [i * 20 for i in range(N)] and made.read == N
+
+
+def test_opened_pictures_are_read_as_they_are(tmp_path: Path) -> None:
+    """In the middle of a file, with a frame chosen, as a draft, or in 16 bits."""
+    grey(40).save(tmp_path / "f.gif", save_all=True, append_images=[grey(200)])
+    frames = [Image.open(tmp_path / "f.gif") for _ in range(N)]
+    frames[1].seek(1)
+    assert values(load_data(frames, channels=1)) == [40] * (N - 1) + [200] and frames[1].tell() == 1
+    big = io.BytesIO()
+    Image.new("RGB", (64, 64), (9, 90, 200)).save(big, "JPEG")
+    drafts = [Image.open(io.BytesIO(big.getvalue())) for _ in range(N)]
+    for picture in drafts:
+        picture.draft("L", (16, 16))
+    assert load_data(drafts).spec.shape == (1, *drafts[0].size[::-1])
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(tmp_path / "d.png")
+    deep = load_data([Image.open(tmp_path / "d.png") for _ in range(N)])
+    assert any("16-bit" in note for note in deep.notes)
+
+
+@pytest.mark.parametrize("most", [2**28, 0])
+@pytest.mark.parametrize("crew", [1, 3])
+@pytest.mark.parametrize("sizes", [1, 2])
+def test_the_code_of_a_dataset_runs_in_one_thread(
+    most: int, crew: int, sizes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_HELD", most)
+    monkeypatch.setattr(decoding, "workers", lambda: crew)
+    base = sqlite3.connect(":memory:")
+    base.execute("create table t(i integer, b blob)")
+    for i in range(N):
+        base.execute("insert into t values(?, ?)", (i, content(i * 20).getvalue()))
+
+    def item(i: int) -> Any:
+        picture = Image.open(io.BytesIO(base.execute("select b from t where i=?", (i,)).fetchone()[0]))
+        return picture.crop((0, 0, 8, 8 - i % sizes)), i % 2
+
+    data = load_data(Made(item), size=8 if sizes > 1 else None)
+    assert values(data) == [i * 20 for i in range(N)] and not data.bad
+    whole = load_data(Made(lambda i: (item(i)[0].resize((8, 8)), i % 2)))
+    assert values(whole) == [i * 20 for i in range(N)]
+
+
+def test_the_reason_is_one_of_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [Image.open(content(i)) for i in range(N)]
+    damaged = [Image.open(io.BytesIO(content(i).getvalue()[:45])) for i in range(N)]
+    monkeypatch.setattr(decoding, "load", lambda *_: (made[0], frozenset()))
+    for pictures in (damaged, [grey(3).crop((0, 0, 0, 0))] * N):
+        with pytest.raises(DataError, match=r"The first: picture 0: (damaged|it has no pixels)"):
+            load_data(pictures)
+
+
+def test_few_pictures_wait_to_be_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    alive, most = 0, 0
+
+    class Counted(Image.Image):
+        def __del__(self) -> None:
+            nonlocal alive
+            alive -= 1
+
+    def item(i: int) -> Any:
+        nonlocal alive, most
+        picture = grey(i)
+        picture.__class__ = Counted
+        alive += 1
+        most = max(most, alive)
+        return picture
+
+    monkeypatch.setattr(held, "_HELD", 0)
+    for crew in (1, 2, 8):
+        monkeypatch.setattr(decoding, "workers", lambda crew=crew: crew)
+        most = 0
+        normal = images.normal_object
+        monkeypatch.setattr(images, "normal_object", lambda *a, normal=normal: (time.sleep(0.001), normal(*a))[1])
+        assert len(values(load_data(Made(item, 100), size=4))) == 100
+        assert most < 25, crew
