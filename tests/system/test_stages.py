@@ -320,7 +320,7 @@ def test_what_a_later_stage_learnt_is_not_thrown_away(data: Dataset, tmp_path: P
     assert lengthened(settled, stages, later)[1] == ["code", "centre", "prior"]
     with pytest.raises(ConfigError, match="can only have more"):
         lengthened(settled, stages, asked_for(stages, 2, {}))
-    with pytest.raises(ConfigError, match="trains no stage 'centre'. It trains: code, prior"):
+    with pytest.raises(ConfigError, match=r"trains no stage 'centre'. It trains: code, prior"):
         asked_for(stages, None, {"centre": {"epochs": 3}})
 
 
