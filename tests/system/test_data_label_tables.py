@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_data_labels import CATS, KINDS, NAMES, N, csv, flat, kinds, whole
 
+from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.errors import DataError, SandglassError
 
@@ -21,7 +22,7 @@ def test_paths_of_another_computer_are_read_without_what_all_begin_with(tmp_path
     data = whole(folder, labels="m.csv:kind")
     assert [data.classes[k] for k in data.train.y] == [CATS[int(Path(n).stem)] for n in data.train.names]
     start = before.replace("\\", "/")
-    assert f"the paths in m.csv are read without '{start}', which all begin with" in data.notes
+    assert f"paths in m.csv are read without '{start}'" in data.notes
     csv(folder / "m.csv", rows)
     assert whole(folder, labels="m.csv").fingerprint == data.fingerprint, "without a header"
     csv(folder / "m.csv", ["file,kind", "x/000.png,cat", "y/000.png,dog"])
@@ -51,13 +52,43 @@ def test_a_row_of_another_split_is_not_that_of_a_picture(tmp_path: Path, before:
         whole(tmp_path / "other", labels=str(table))
 
 
-def test_a_file_name_alone_is_found_in_tables_of_file_names_only(tmp_path: Path) -> None:
+def test_a_file_name_alone_is_found(tmp_path: Path) -> None:
     folder = flat(tmp_path / "p", lambda i: f"{i % 3}/{i:03}.png")
     table = csv(folder / "m.csv", ["file,kind", *(f"{i:03}.png,{CATS[i]}" for i in range(N))])
     assert len(whole(folder, labels="m.csv").train) == N
     csv(table, ["file,kind", *(f"{i % 3}/{i:03}.png,{CATS[i]}" for i in range(N - 1)), f"{N - 1:03}.png,cat"])
     data = whole(folder, labels="m.csv")
-    assert len(data.train) == N - 1 and len(data.bad) == 1
+    assert len(data.train) == N and not data.bad, "beside paths, too"
+
+
+def named(data: Dataset) -> dict[str, str]:
+    """The class of each picture by its name."""
+    return {name: data.classes[k] for name, k in zip(data.train.names, data.train.y, strict=True)}
+
+
+def test_paths_of_another_split_or_of_other_files_are_not_those_of_pictures(tmp_path: Path) -> None:
+    flat(tmp_path, lambda i: f"{('train', 'test')[i // 3]}/{i % 3}.png", 6)
+    flat(tmp_path, lambda i: f"{('cats', 'dogs')[i // 3]}/{i % 3}.png", 6)
+    for rows, place in (("train", "test"), ("dogs", "cats"), ("gone/train", "test"), ("elsewhere/val", "test")):
+        table = csv(tmp_path / "t.csv", ["file,kind", *(f"{rows}/{i}.png,{CATS[i]}" for i in range(3))])
+        with pytest.raises(DataError, match="no column with the file names"):
+            whole(tmp_path / place, labels=str(table))
+    table = csv(tmp_path / "t.csv", ["file,kind", *(f"cats/{i}.png,{CATS[i]}" for i in range(3))])
+    assert named(whole(tmp_path / "cats", labels=str(table))) == {f"{i}.png": CATS[i] for i in range(3)}
+
+
+def test_paths_of_several_places(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p", lambda i: ("cats/1.png", "dogs/2.png")[i], 2)
+    csv(folder / "m.csv", ["file,kind", "/a/x/cats/1.png,a", "/b/y/dogs/2.png,b"])
+    data = whole(folder, labels="m.csv")
+    assert named(data) == {"cats/1.png": "a", "dogs/2.png": "b"}
+    assert "paths in m.csv are read without '/a/x/' and 1 other beginning" in data.notes
+    folder = flat(tmp_path / "q", lambda i: f"{i}.png", 6)
+    csv(folder / "m.csv", ["file,kind", *(f"/data/train/{'ab'[i % 2]}/{i}.png,{'ab'[i % 2]}" for i in range(6))])
+    assert named(whole(folder, labels="m.csv")) == {f"{i}.png": "ab"[i % 2] for i in range(6)}
+    folder = flat(tmp_path / "imgs", lambda i: ("cats/1.png", "dogs/2.png", "x.png")[i], 3)
+    table = csv(tmp_path / "m.csv", ["file,kind", "old/imgs/cats/1.png,a", "old/imgs/dogs/2.png,b", "x.png,c"])
+    assert named(whole(folder, labels=str(table))) == {"cats/1.png": "a", "dogs/2.png": "b", "x.png": "c"}
 
 
 def test_paths_in_the_folder_of_the_table(tmp_path: Path) -> None:

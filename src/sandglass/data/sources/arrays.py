@@ -249,12 +249,9 @@ def is_shared(array: np.ndarray[Any, Any], low: float, high: float, span: tuple[
     """
     if not (span[0] <= low and high <= span[1]) or (low >= 0 and high <= 1):
         return False
-    byte = low >= 0 and high <= 255
-    if array.dtype.kind in "iu":
-        return not byte or span[1] <= 255
-    if span[0] < 0 and low < 0:
-        return high - low > (span[1] - span[0]) / 2
-    return byte and span[1] <= 255 and np.array_equal(array, np.round(array))
+    if array.dtype.kind in "iu" or np.array_equal(array, np.round(array)):
+        return span[1] <= 255 or low < 0 or high > 255
+    return span[0] < 0 and low < 0 and high - low > (span[1] - span[0]) / 2
 
 
 _ROUNDED = 1e-6  # how far rounding errors of float32 take values out of [0, 1] where the largest is about 1

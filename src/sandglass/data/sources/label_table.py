@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from sandglass.data.distinct import INSTEAD
 from sandglass.data.sources import tables
 from sandglass.data.sources.images import is_picture, shown
 from sandglass.data.sources.layouts import Item
+from sandglass.data.sources.raw import SPLITS
 from sandglass.errors import DataError
 from sandglass.registry import nearest
 from sandglass.runs import frames
@@ -56,7 +57,9 @@ class LabelTable:
         column = _column_of(name, column, [c for c in texts if c != key])
         classes = _classes(frame[column], f"column '{column}' of {name}")
         way = names.way(texts[key])
-        notes = [f"the paths in {name} are read without '{way.start}', which all begin with"] if way.start else []
+        found = dict.fromkeys(start for text in texts[key] if (start := names.start(text, way)))
+        more = f" and {len(found) - 1} other beginning{'s' * (len(found) > 2)}" if len(found) > 1 else ""
+        notes = [f"paths in {name} are read without '{next(iter(found))}'{more}"] if found else []
         return cls(name, column, list(zip(texts[key], classes, strict=True)), names, way, notes)
 
     def classes(self) -> Iterator[tuple[Item, Any]]:
@@ -97,15 +100,15 @@ class LabelTable:
 
 @dataclass(frozen=True)
 class _Way:
-    """How the names in a column are compared with pictures.
+    """What a column of names has that decides how far they may be matched.
 
     Args:
-        start: what all of them begin with, which is left out: folders above that of the pictures.
-        bare: whether none of them has a folder, so that a picture may be named without its own.
+        repeated: file names that several of them have, in different folders.
+        splits: names of splits among their folders.
     """
 
-    start: str = ""
-    bare: bool = True
+    repeated: frozenset[str] = frozenset()
+    splits: frozenset[str] = frozenset()
 
 
 class _Names:
@@ -119,7 +122,7 @@ class _Names:
     """
 
     def __init__(self, items: Sequence[Item], place: Path) -> None:
-        above = os.path.join(place.resolve(), "")
+        self.place, above = place, os.path.join(place.resolve(), "")
 
         def below(item: Item) -> str:
             path = os.fspath(item.content)
@@ -128,31 +131,57 @@ class _Names:
         self.paths = _by_name(items, lambda item: [item.name, item.key, below(item)])
         self.whole = _by_name(items, lambda item: [item.name])
         self.short = _by_name(items, lambda item: [item.name.rsplit("/", 1)[-1], item.key.rsplit("/", 1)[-1]])
+        first = next(iter(items))
+        root = os.fspath(first.content).removesuffix(first.name).rstrip("/")
+        self.split = SPLITS.get(os.path.basename(root).lower())  # that the pictures are of, by their folder
 
     def way(self, texts: Sequence[str]) -> _Way:
-        """How to compare a column: as it is, if any of its names is found so, else without folders that all begin with.
-
-        Only what all begin with is left out, since ``train/1.png`` and ``test/1.png`` are different pictures.
-        """
-        folders = [_norm(text).split("/")[:-1] for text in texts if text]
-        if not any(folders):
-            return _Way()
-        plain = _Way(bare=False)
-        if any(self.find(text, plain) for text in texts):
-            return plain
-        shared = list(takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False)))
-        starts = accumulate(f"{level[0]}/" for level in shared)
-        ways = (_Way(start, False) for start in starts)
-        return next((way for way in ways if any(self.find(text, way) for text in texts)), plain)
+        """What a column of names has that decides how far they may be matched."""
+        found = [name.split("/") for name in set(map(_norm, texts)) if "/" in name]
+        count = Counter(parts[-1] for parts in found)
+        folders = {folder.lower() for parts in found for folder in parts[:-1]}
+        return _Way(
+            frozenset(name for name, times in count.items() if times > 1),
+            frozenset(SPLITS[folder] for folder in folders if folder in SPLITS),
+        )
 
     def find(self, text: str, way: _Way) -> list[Item]:
         """The pictures of a name, by the most specific kind of name that has any."""
         name = _norm(text)
-        if way.start:
-            own = name.removeprefix(way.start) if name.startswith(way.start) else ""
-            return next((one[own] for one in self.whole if own in one), [])
-        known = (*self.paths, *self.short) if way.bare else self.paths
-        return next((one[name] for one in known if name in one), [])
+        known = self.paths if "/" in name else (*self.paths, *self.short)
+        return next((one[name] for one in known if name in one), []) or self.moved(name, way)[0]
+
+    def start(self, text: str, way: _Way) -> str:
+        """What a path begins with that is left out; empty if it is read as it is."""
+        name = _norm(text)
+        as_it_is = "/" not in name or any(name in one for one in self.paths)
+        return "" if as_it_is else self.moved(name, way)[1]
+
+    def moved(self, name: str, way: _Way) -> tuple[list[Item], str]:
+        """The pictures whose paths in their folder end a path of another place, and what the path begins with.
+
+        A path of another split, or of another file that is there, is not that of a picture; nor is one of which only
+        the file name is that of a picture, if the names have it in several folders.
+        """
+        parts = name.split("/")
+        for level in range(1, len(parts)):
+            rest = "/".join(parts[level:])
+            items = next((one[rest] for one in self.whole if rest in one), [])
+            if not items:
+                continue
+            splits = {SPLITS[part.lower()] for part in parts[:level] if part.lower() in SPLITS}
+            strange = splits - {self.split} if self.split else splits if len(way.splits) > 1 else set()
+            if strange or ("/" not in rest and rest in way.repeated) or self.is_another(name, items):
+                break
+            return items, f"{'/'.join(parts[:level])}/"
+        return [], ""
+
+    def is_another(self, name: str, items: Sequence[Item]) -> bool:
+        """Whether a path, from the folder of the table on, is that of another file than those of pictures."""
+        try:
+            return any(not os.path.samefile(self.place / name, item.content) for item in items)
+        except OSError:  # there is none
+            return False
 
 
 _ByName = tuple[dict[str, list[Item]], dict[str, list[Item]]]
