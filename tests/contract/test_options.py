@@ -291,9 +291,9 @@ def test_every_option_of_a_data_set_acts(name: str, option: registry.Option, mon
 
 
 def evaluation(data: Dataset) -> Evaluation:
-    """Examples of six classes, with all else that a measure may ask for, and others to train on."""
+    """Examples of four classes, with all else that a measure may ask for, and others to train on."""
     n = len(data.train)
-    split = dataclasses.replace(data.train, y=torch.arange(n) % 6, factors=torch.arange(2 * n).view(-1, 2) % 3)
+    split = dataclasses.replace(data.train, y=torch.arange(n) % 4, factors=torch.arange(2 * n).view(-1, 2) % 3)
     mixture = None if data.spec.is_image else Mixture(torch.eye(*data.spec.shape), 1.0)
     train = dataclasses.replace(split, x=split.x.flip(1))
     return Evaluation(split=split, spec=data.spec, train=train, factors=("a", "b"), mixture=mixture)
