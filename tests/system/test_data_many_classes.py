@@ -13,6 +13,7 @@ from PIL import Image
 
 import sandglass
 from sandglass.app.main import main
+from sandglass.data import trained_on
 from sandglass.data.load import load_data
 from sandglass.data.trained_on import new_data, reading_of, run_data
 from sandglass.errors import DataError
@@ -85,6 +86,44 @@ def test_a_run_of_numbers_as_classes_is_not_locked_out(tmp_path: Path) -> None:
     assert run_data(Run(run.path)).fingerprint == data.fingerprint
     assert main(["evaluate", str(run.path), "--metrics", "elbo"]) == 0
     assert main(["train", "--resume", str(run.path), "--epochs", "2"]) == 0
+    assert Run(run.path).config["data"]["source"] == source, "the data has not moved"
+
+
+def test_resuming_leaves_where_the_data_is_as_it_was(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p", lambda i: f"{i % 2}/{i}.png", count=40)
+    run = sandglass.train("vae", folder, epochs=1, out=tmp_path / "runs", device="cpu", net="mlp")
+    source = Run(run.path).config["data"]["source"]
+    resumed = sandglass.resume(run.path, epochs=2)
+    assert resumed.config["data"]["source"] == Run(run.path).config["data"]["source"] == source
+    moved = folder.rename(tmp_path / "q")
+    sandglass.resume(run.path, data=moved, epochs=3)
+    assert Run(run.path).config["data"]["source"] == {**source, "source": str(moved.resolve())}
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_classes_that_were_stored_do_not_hide_that_the_data_has_changed(tmp_path: Path, chosen: bool) -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60)
+    np.savez(tmp_path / "a.npz", x=x, y=y if chosen else y % 2)
+    options = {"labels": "y", "classes": list(map(str, range(60 if chosen else 2)))}
+    data = load_data(tmp_path / "a.npz", **options)
+    run = sandglass.train("cvae", data, epochs=1, out=tmp_path / "runs", device="cpu")
+    np.savez(tmp_path / "a.npz", x=x, y=y + 1 if chosen else y % 3)
+    if chosen:  # by itself, the data would have no classes
+        with pytest.raises(DataError, match="no class '60'"):
+            run_data(Run(run.path))
+    else:
+        assert run_data(Run(run.path)).classes == ("0", "1", "2")
+
+
+def test_data_that_cannot_be_read_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = flat(tmp_path / "p", lambda i: f"{i % 2}/{i}.png", count=40)
+    run = sandglass.train("vae", folder, epochs=1, out=tmp_path / "runs", device="cpu", net="mlp")
+    read, found = trained_on.load_data, []
+    monkeypatch.setattr(trained_on, "load_data", lambda *a, **k: found.append(1) or read(*a, **k))
+    Image.fromarray(np.zeros((9, 8), np.uint8)).save(folder / "0" / "0.png")
+    with pytest.raises(DataError, match="size"):
+        run_data(Run(run.path))
+    assert len(found) == 1
 
 
 def test_a_run_is_evaluated_where_its_data_has_a_new_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -26,6 +26,10 @@ _MOST = 1000  # numbers that labels by themselves, such as those of a pair, may 
 _GAPS = "The labels of '{}' have missing values; remove those examples or leave the labels out."
 
 
+class UnknownClassError(DataError):
+    """A class that a trained model does not know."""
+
+
 @dataclass(frozen=True)
 class Part:
     """One split of a source.
@@ -115,7 +119,7 @@ def as_known(raw: Raw, known: Sequence[str], option: str = "") -> Raw:
         option: as for :func:`check_classes`.
 
     Raises:
-        DataError: a class that the model was not trained on.
+        UnknownClassError: a class that the model was not trained on.
 
     Example:
         >>> raw = Raw({"train": Part(torch.zeros(2, 1), torch.tensor([0, 1]))}, classes=("cat", "dog"))
@@ -127,7 +131,7 @@ def as_known(raw: Raw, known: Sequence[str], option: str = "") -> Raw:
     strange = [name for name in raw.classes if name not in known]
     if strange:
         none = "leave labels_from_names out" if _from_names(option) else "read no labels: labels=False (--labels false)"
-        raise DataError(
+        raise UnknownClassError(
             f"The model has no class {_some(strange)}. It has: {_some(known)}; rename the classes, or {none}."
         )
     number = torch.tensor([list(known).index(name) for name in raw.classes])
