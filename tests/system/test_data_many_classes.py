@@ -1,4 +1,4 @@
-"""Labels that are different for most examples: numbers are no classes, unless a person insists; texts are."""
+"""Labels that are different for most examples: numbers are no classes, unless a person insists; some texts are."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def test_numbers_of_each_picture_are_not_classes(tmp_path: Path) -> None:
     options += [(x, {"labels": np.arange(60)}, "labels"), (np.zeros((1200, 2)), {"labels": np.arange(1200)}, "labels")]
     for source, option, named in options:
         out = "leave labels_from_names out" if "labels_from_names" in option else "labels=False"
-        says = rf"^{named}: [\d,]+ different labels for [\d,]+ examples, such as .*{out}.* 'id 0+', .*classes=\["
+        texts = "" if isinstance(source, np.ndarray) and len(source) > 1000 else " 'id 0+', .*"
+        says = rf"^{named}: [\d,]+ different labels for [\d,]+ examples, such as .*{out}.*{texts}classes=\["
         with pytest.raises(DataError, match=says) as caught:
             whole(source, **option)
         assert "\n" not in str(caught.value)
@@ -60,8 +61,8 @@ def test_texts_of_each_picture_are_noted(tmp_path: Path) -> None:
     folder = flat(tmp_path / "p", count=60)
     names = [f"{i:03}.png" for i in range(60)]
     pd.DataFrame({"file": names, "code": [f"x{i}" for i in range(60)]}).to_csv(folder / "m.csv")
-    persons = [f"person {i}" for i in range(1200)]
-    x = np.zeros((1200, 2))
+    persons = [f"person {i}" for i in range(1000)]
+    x = np.zeros((1000, 2))
     options: list[tuple[object, dict]] = [
         (folder, {"labels": "m.csv:code"}),
         (x, {"labels": persons}),
@@ -73,6 +74,31 @@ def test_texts_of_each_picture_are_noted(tmp_path: Path) -> None:
     one = flat(tmp_path / "q", lambda i: f"{i}/a.png", count=60)
     assert any("60 different labels" in note for note in whole(one).notes), "class folders are only noted"
     assert not whole(flat(tmp_path / "r", lambda i: f"{i % 30}/{i}.png", count=60)).notes
+
+
+def test_the_note_names_the_option_that_gives_them(tmp_path: Path) -> None:
+    folder = flat(tmp_path / "p", lambda i: f"p{i:02}x.png")
+    found = whole(folder, labels_from_names="{label}.png")
+    assert any("if they are not classes: give a pattern" in note for note in found.notes), found.notes
+    assert not any("labels=False" in note for note in found.notes)
+
+
+def test_more_than_a_thousand_texts_are_not_classes() -> None:
+    x, captions = np.zeros((1200, 2)), [f"a picture\nof {i}" + " and more" * 99 for i in range(1200)]
+    for source, option, named in (((x, captions), {}, ""), (x, {"labels": captions}, "labels: ")):
+        says = rf"^{named}1,200 different labels .* are not classes; .*labels=False.* classes=\['a picture.*', ...\]\.$"
+        with pytest.raises(DataError, match=says) as caught:
+            whole(source, **option)
+        message = str(caught.value)
+        assert "\n" not in message and len(message) < 1000 and "pandas.cut" not in message
+        assert len(whole(source, **option, classes=sorted(captions)).classes) == 1200, "a person may insist"
+    few = [f"person {i % 1100}" for i in range(2400)]
+    assert len(whole((np.zeros((2400, 2)), few)).classes) == 1100, "each has several examples"
+
+
+def test_numbers_may_begin_with_a_point() -> None:
+    with pytest.raises(DataError, match="'id "):
+        whole(np.zeros((60, 2)), labels=[f".{i:02}" for i in range(1, 61)])
 
 
 def test_a_run_of_numbers_as_classes_is_not_locked_out(tmp_path: Path) -> None:
@@ -142,3 +168,7 @@ def test_the_estimator_has_the_same_rule() -> None:
     with pytest.warns(UserWarning, match="60 different classes for 60 examples"):
         model = GenerativeModel("cvae", epochs=1, random_state=0).fit(x, persons)
     assert len(model.classes_) == 60
+    many = np.array([f"person {i}" for i in range(1200)])
+    with pytest.raises(DataError, match=r"y has 1,200 different values for .*, which are not classes") as caught:
+        GenerativeModel("cvae", epochs=1).fit(np.zeros((1200, 2)), many)
+    assert "classes=['person 0', ...]" in str(caught.value) and "\n" not in str(caught.value)
