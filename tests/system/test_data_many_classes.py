@@ -13,10 +13,10 @@ from PIL import Image
 
 import sandglass
 from sandglass.app.main import main
-from sandglass.data import trained_on
+from sandglass.data import opening, trained_on
 from sandglass.data.load import load_data
-from sandglass.data.trained_on import new_data, reading_of, run_data
-from sandglass.errors import DataError
+from sandglass.data.trained_on import find_data, new_data, reading_of, run_data
+from sandglass.errors import DataError, NotFoundError
 from sandglass.estimator import GenerativeModel
 from sandglass.runs.run import Run
 
@@ -150,6 +150,15 @@ def test_data_that_cannot_be_read_is_read_once(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DataError, match="size"):
         run_data(Run(run.path))
     assert len(found) == 1
+    found.clear()
+    read_source = opening.read
+    monkeypatch.setattr(opening, "read", lambda *a, **k: found.append(1) or read_source(*a, **k))
+    for place in (folder, tmp_path / "nowhere"):
+        (folder / "new").mkdir(exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(folder / "new" / "0.png")
+        with pytest.raises((DataError, NotFoundError), match=r"no class 'new'|nowhere"):
+            find_data(Run(run.path), str(place))
+    assert len(found) == 2, "new data would be read with the same options"
 
 
 def test_a_run_is_evaluated_where_its_data_has_a_new_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,8 @@ def find_data(run: Run, data: Any = None, *, in_order: bool = False, **changes: 
             found = opened.split(_WHOLE) if in_order else found
             return Found(replace(found, name=run.config["data"]["name"]), True)
     except SandglassError as error:
+        if opened is None and shared:
+            raise
         why = str(error).removesuffix(".")
     remark = f"{_named(data)} is not the data of {run.path}: {why}."
     new = opened.split(_WHOLE) if opened is not None and shared else new_data(reading_of(run), data, **changes)
