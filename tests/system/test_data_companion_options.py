@@ -10,7 +10,7 @@ import pytest
 
 import sandglass
 from sandglass.data.load import load_data
-from sandglass.errors import ConfigError, DataError
+from sandglass.errors import ConfigError, DataError, NotFoundError
 
 N = 40
 CHANCE = np.random.default_rng(0)
@@ -129,6 +129,13 @@ def test_what_is_wrong_is_one_line(options: dict[str, Any], says: str) -> None:
 def test_an_array_beside_picture_files_is_an_array(photos: Path) -> None:
     with pytest.raises(DataError, match="companions of picture files are pictures of the same names"):
         sandglass.load_data(photos, size=8, given={"s": {"source": np.zeros((40, 8, 8)), "value_range": (0, 1)}})
+    file = photos.parent / "depth.npy"
+    np.save(file, np.zeros((40, 8, 8), np.uint16))
+    for where in (str(file), file):
+        with pytest.raises(DataError, match="'s': companions of picture files are pictures of the same names"):
+            sandglass.load_data(photos, size=8, given={"s": {"source": where, "value_range": (0, 1)}})
+    with pytest.raises(NotFoundError, match=r"nowhere\.npy"):
+        sandglass.load_data(photos, size=8, given={"s": {"source": "nowhere.npy", "value_range": (0, 1)}})
     with pytest.raises(
         ConfigError, match="'s' is read as pictures or made from the examples, so it has no value_range"
     ):

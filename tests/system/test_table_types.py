@@ -12,6 +12,7 @@ import pytest
 import sandglass
 from sandglass.app.main import main
 from sandglass.data.load import load_data
+from sandglass.data.trained_on import transform_of
 from sandglass.data.transform import Transform
 from sandglass.errors import ConfigError, DataError
 from sandglass.estimator import GenerativeModel
@@ -70,6 +71,32 @@ def test_types_come_back_with_gaps(kind: str) -> None:
     assert found["x"].dtype == frame["x"].dtype
     assert found["x"].isna().tolist() == frame["x"].isna().tolist()
     assert found["x"].dropna().tolist() == frame["x"].dropna().tolist()
+
+
+@pytest.mark.parametrize("edges", [[0, 18, 40, 90], [0.0, 18.5, 40.0, 90.0], [-1, 18, 40, 90]], ids=str)
+def test_groups_of_numbers_come_back(edges: list[float], tmp_path: Path) -> None:
+    ages = np.array([0, *R.integers(1, 90, N - 1)])  # 0 is in no group that begins above it
+    frame = pd.DataFrame({"x": pd.cut(ages, edges), "y": R.normal(size=N)})
+    texts = [str(group) for group in frame["x"].cat.categories]
+    data = whole(frame)
+    found = back(data)
+    assert data.spec.columns[0].kind == "ordinal" and found["x"].cat.categories.tolist() == texts
+    assert found["x"].cat.ordered and found["x"].isna().sum() == (edges[0] >= 0)
+    wanted = [str(group) for group in frame["x"].dropna()]
+    assert found["x"].dropna().tolist() == wanted
+    assert [str(group) for group in back(whole(found))["x"].dropna()] == wanted
+    run = sandglass.train("vae", frame.iloc[1:], epochs=1, max_steps=1, out=tmp_path / "runs", device="cpu")
+    made = transform_of(run).inverse(sandglass.load(run).sample(8))
+    assert set(made["x"]) <= set(texts)
+    again = load_data(frame, transform=transform_of(run))  # with a gap that the run's rows have not
+    assert sum(len(part) for part in again.splits.values()) == N
+
+
+def test_an_order_of_whole_floats_with_gaps_is_that_of_whole_numbers() -> None:
+    groups = pd.Categorical([1.0, 2.0, None, 2.0] * 10, [2.0, 1.0, 3.0], ordered=True)
+    found = back(whole(pd.DataFrame({"x": groups, "y": R.normal(size=N)})))
+    assert found["x"].dtype == pd.CategoricalDtype([2, 1], ordered=True)
+    assert found["x"].dropna().tolist() == [1, 2, 2] * 10
 
 
 def test_whole_numbers_stay_in_the_range_of_their_type() -> None:

@@ -47,7 +47,7 @@ def plain(column: Any) -> Array:
             return column.to_numpy({"i": np.int64, "u": np.uint64, "f": np.float64, "b": np.bool_}[kind])
         if kind in "iuf":
             return column.to_numpy(np.float64, na_value=np.nan)
-        array = column.to_numpy("datetime64[us]") if kind == "M" else column.to_numpy(object, na_value=None)
+        array = column.to_numpy("datetime64[us]") if kind == "M" else _objects(column)
     else:
         array = np.asarray(column)
     if array.dtype.kind not in "OUS":
@@ -57,6 +57,18 @@ def plain(column: Any) -> Array:
     for i, value in enumerate(array.tolist()):
         clean[i] = None if _missing(value) else value
     return clean
+
+
+def _objects(column: Any) -> Array:
+    """The cells as Python values; those of a category as its type has them, which pandas changes if there are gaps."""
+    if column.dtype.name != "category":
+        found: Array = column.to_numpy(object, na_value=None)
+        return found
+    known = [*column.dtype.categories.tolist(), None]  # a gap has the code -1
+    found = np.empty(len(column), object)
+    for i, code in enumerate(getattr(column, "cat", column).codes):
+        found[i] = known[code]
+    return found
 
 
 def observed(values: Array) -> Array:

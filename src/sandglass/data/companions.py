@@ -144,7 +144,7 @@ def _attach(raw: Raw, name: str, where: Any, wanted: Wanted) -> tuple[Raw, Any]:
     known = (wanted.known or {}).get(name)
     where, options = matching.with_options(where)
     columns = matching.columns(raw, where)
-    files = wanted.home is not None and isinstance(where, str | os.PathLike | Home)
+    files = wanted.home is not None and (isinstance(where, Home) or reading.pictures_at(where) is not None)
     if options and (columns or files or derived.is_derived(where)):
         kind = "is columns of the table" if columns else "is read as pictures or made from the examples"
         raise ConfigError(f"The companion '{name}' {kind}, so it has no {next(iter(options))} of its own.")

@@ -179,13 +179,13 @@ def _type(name: str, found: list[Any], gaps: bool) -> str:
     return number_type(cells.numbers(name, _objects(found)), gaps and not any(isinstance(v, str) for v in found))
 
 
-def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tuple[str, list[str] | None]:
+def _guess(name: str, series: Sequence[Any], found: list[Any], gaps: bool) -> tuple[str, list[Any] | None]:
     """The inferred kind of an undeclared column, and the order of its values if pandas has one, without unused ones."""
     dtype = getattr(series[0], "dtype", None)
     if dtype is not None and dtype.name == "category":
         used = set(found)
         ordered = [v for v in dtype.categories.tolist() if v in used] if dtype.ordered else None
-        return ("ordinal", [str(v) for v in ordered]) if ordered else ("categorical", None)
+        return ("ordinal", ordered) if ordered else ("categorical", None)
     kind = getattr(dtype, "kind", "O")
     if kind in "mc" or str(dtype).startswith("period"):
         raise DataError(f"column '{name}' holds {dtype} values; turn it into numbers or {leave_out(name)}.")
@@ -238,7 +238,7 @@ def _is_no_category(value: Any) -> bool:
 
 
 def _categories(
-    name: str, found: list[Any], gaps: bool, kind: str, order: list[str] | None, rows: int
+    name: str, found: list[Any], gaps: bool, kind: str, order: list[Any] | None, rows: int
 ) -> tuple[list[str], str]:
     """The categories of a column in order, and the type of the decoded column."""
     if kind == "boolean" or all(isinstance(v, bool | np.bool_) for v in found):
@@ -253,6 +253,7 @@ def _categories(
         dtype = _type(name, found, gaps)
     texts = {cells.text(v, dtype) for v in found}
     if order is not None:
+        order = [cells.text(v, dtype) for v in order]
         unknown = sorted(texts - set(order))
         if unknown:
             raise DataError(f"column '{name}' has '{unknown[0]}', which is not one of {cells.listed(order)}.")

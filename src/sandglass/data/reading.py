@@ -35,7 +35,8 @@ def read(
         options: ``size``, ``fit``, ``channels`` and ``transform``.
         pictured: further options for picture files: ``value_range``, ``on_bad``, and for pairs ``half`` or ``domain``.
         cache: whether to cache decoded pictures of a folder on disk; None to decide by their size.
-        arrays: further options for arrays: ``value_range`` and ``channels_at``.
+        arrays: further options for arrays: ``value_range`` and ``channels_at``; for a companion or unpaired set also
+            ``shared_range``, the range of the examples, see :func:`sandglass.data.sources.arrays.is_shared`.
         labels_from_names: as for :func:`sandglass.load_data`.
         image: as for :func:`sandglass.load_data`.
 

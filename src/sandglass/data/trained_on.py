@@ -13,6 +13,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
 from sandglass.data.opening import Opened, Reading, Splitting
 from sandglass.data.reading import is_unnamed
+from sandglass.data.sources.raw import UnknownClassError
 from sandglass.data.transform import Transform
 from sandglass.errors import CheckpointError, ConfigError, DataError, NotFoundError, SandglassError
 from sandglass.runs.load import config_of
@@ -61,12 +62,18 @@ def run_data(run: Run, place: Any = None, **changes: Any) -> Dataset:
 def _load(run: Run, place: Any, options: dict[str, Any]) -> Dataset:
     """The data with the run's classes, which count as classes whatever they are; if it has others now, with its own."""
     known = run.config.get("classes")
-    if not known or options.get("classes"):
+    if not known:
         return load_data(place, **options)
     try:
-        return load_data(place, **{**options, "classes": known})
-    except DataError:
-        return load_data(place, **options)
+        data = load_data(place, **{"classes": known, **options})
+    except UnknownClassError as unknown:
+        try:
+            return load_data(place, **{**options, "classes": None})
+        except DataError:  # by themselves, its labels are no classes
+            raise unknown from None
+    if data.source is None or "classes" in options:
+        return data
+    return replace(data, source={k: v for k, v in data.source.items() if k != "classes"})
 
 
 def _options(run: Run, changes: Mapping[str, Any], place: Any) -> dict[str, Any]:
@@ -137,6 +144,8 @@ def find_data(run: Run, data: Any = None, *, in_order: bool = False, **changes: 
             found = opened.split(_WHOLE) if in_order else found
             return Found(replace(found, name=run.config["data"]["name"]), True)
     except SandglassError as error:
+        if opened is None and shared:
+            raise
         why = str(error).removesuffix(".")
     remark = f"{_named(data)} is not the data of {run.path}: {why}."
     new = opened.split(_WHOLE) if opened is not None and shared else new_data(reading_of(run), data, **changes)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sandglass import registry
-from sandglass.data.distinct import INSIST, are_measured, mostly_different
+from sandglass.data.distinct import are_no_classes, better, insist, mostly_different
 from sandglass.errors import ConfigError, DataError
 
 Array = np.ndarray[Any, Any]
@@ -63,10 +63,12 @@ def numbered(name: str, y: Any, n: int, classes: Array | None = None) -> tuple[A
             found, numbers = np.unique(given, return_inverse=True)
         except TypeError as error:
             raise DataError("y mixes classes of several types; give all as strings: [str(k) for k in y].") from error
-        if are_measured(found.tolist(), n):
+        if are_no_classes(found, n):
+            some = repr(str(found[0])[:60])
+            named = insist(found, f"name them for sandglass.train: load_data((X, y), classes=[{some}, ...])")
             raise DataError(
-                f"y has {len(found):,} different values for {n:,} examples, which are not classes; give classes, "
-                f"such as groups of the numbers (pandas.cut). {INSIST.format(found[0])}."
+                f"y has {len(found):,} different values for {n:,} examples, which are not classes; {better(found)}. "
+                f"{named}"
             )
         if mostly_different(len(found), n):
             warnings.warn(f"y has {len(found):,} different classes for {n:,} examples.", UserWarning, stacklevel=3)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from sandglass.data.dataset import Mixture
-from sandglass.data.distinct import INSIST, INSTEAD, NAMED, are_measured, mostly_different
+from sandglass.data.distinct import INSTEAD, MOST, NAMED, OUT, are_no_classes, better, insist, mostly_different
 from sandglass.data.rows import take
+from sandglass.data.sources import images
 from sandglass.data.sources.axes import Form
 from sandglass.data.transform import Transform
 from sandglass.errors import DataError
@@ -22,8 +23,11 @@ SPLITS = {"train": "train", "val": "validation", "valid": "validation", "validat
 
 Pairs = dict[str, tuple[Any, Any]]
 """Examples and labels (or None) of each split."""
-_MOST = 1000  # numbers that labels by themselves, such as those of a pair, may have even if most are different
 _GAPS = "The labels of '{}' have missing values; remove those examples or leave the labels out."
+
+
+class UnknownClassError(DataError):
+    """A class that a trained model does not know."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,7 @@ def as_known(raw: Raw, known: Sequence[str], option: str = "") -> Raw:
         option: as for :func:`check_classes`.
 
     Raises:
-        DataError: a class that the model was not trained on.
+        UnknownClassError: a class that the model was not trained on.
 
     Example:
         >>> raw = Raw({"train": Part(torch.zeros(2, 1), torch.tensor([0, 1]))}, classes=("cat", "dog"))
@@ -126,8 +130,8 @@ def as_known(raw: Raw, known: Sequence[str], option: str = "") -> Raw:
         return raw
     strange = [name for name in raw.classes if name not in known]
     if strange:
-        none = "leave labels_from_names out" if _from_names(option) else "read no labels: labels=False (--labels false)"
-        raise DataError(
+        none = "leave labels_from_names out" if _from_names(option) else f"read no labels: {OUT}"
+        raise UnknownClassError(
             f"The model has no class {_some(strange)}. It has: {_some(known)}; rename the classes, or {none}."
         )
     number = torch.tensor([list(known).index(name) for name in raw.classes])
@@ -136,12 +140,14 @@ def as_known(raw: Raw, known: Sequence[str], option: str = "") -> Raw:
 
 
 def check_classes(raw: Raw, option: str) -> Raw:
-    """Refuses numbers that are different for most examples, such as a measurement; texts are only noted.
+    """Refuses numbers that are different for most examples, such as a measurement, and more than a thousand such texts.
+
+    Fewer texts are only noted.
 
     Args:
         raw: the source.
         option: the option that names its labels, as a person wrote it; empty for labels that it has by itself, such as
-            class folders or the second array of a pair, which are noted up to a thousand.
+            class folders or the second array of a pair, of which numbers, too, are noted up to a thousand.
 
     Raises:
         DataError: the labels are no classes.
@@ -150,11 +156,11 @@ def check_classes(raw: Raw, option: str) -> Raw:
     if not mostly_different(count, total):
         return raw
     found = f"{count:,} different labels for {total:,} examples, such as {_some(raw.classes[:3])}"
-    if (option or count > _MOST) and are_measured(raw.classes, total):
-        insist = f"{INSIST.format(raw.classes[0])}, or name them in Python: classes=[{_some(raw.classes[:1])}, ...]."
-        instead = NAMED if _from_names(option) else INSTEAD
-        raise DataError(f"{option}{': ' if option else ''}{found}, are not classes; {instead}. {insist}")
-    return raw.noted(f"{found}; if they are not classes: labels=False (--labels false)")
+    if (option or count > MOST) and are_no_classes(raw.classes, total):
+        instead = NAMED if _from_names(option) else f"{better(raw.classes)}, or leave the labels out: {OUT}"
+        named = insist(raw.classes, f"name them in Python: classes=[{_some(raw.classes[:1])}, ...]")
+        raise DataError(f"{option}{': ' if option else ''}{found}, are not classes; {instead}. {named}")
+    return raw.noted(f"{found}; if they are not classes: {NAMED if _from_names(option) else OUT}")
 
 
 def _from_names(option: str) -> bool:
@@ -237,4 +243,5 @@ def _flat(y: Any, split: str) -> list[Any]:
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(f"'{n}'" for n in names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    short = (images.shown(n if len(n) <= 100 else f"{n[:97]}...") for n in names[:10])
+    return ", ".join(f"'{n}'" for n in short) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
