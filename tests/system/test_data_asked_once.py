@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from sandglass.data.load import load_data
 from sandglass.data.sources import decoding, held, images
@@ -165,17 +165,22 @@ def test_few_pictures_wait_to_be_decoded(monkeypatch: pytest.MonkeyPatch) -> Non
     alive, most = 0, 0
 
     class Counted(Image.Image):
+        def copy(self) -> Image.Image:
+            return counted(super().copy())
+
         def __del__(self) -> None:
             nonlocal alive
             alive -= 1
 
-    def item(i: int) -> Any:
+    def counted(picture: Image.Image) -> Image.Image:
         nonlocal alive, most
-        picture = grey(i)
         picture.__class__ = Counted
         alive += 1
         most = max(most, alive)
         return picture
+
+    def item(i: int) -> Any:
+        return counted(grey(i))
 
     monkeypatch.setattr(held, "_HELD", 0)
     for crew in (1, 2, 8):
@@ -185,3 +190,77 @@ def test_few_pictures_wait_to_be_decoded(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(images, "normal_object", lambda *a, normal=normal: (time.sleep(0.001), normal(*a))[1])
         assert len(values(load_data(Made(item, 100), size=4))) == 100
         assert most < 25, crew
+
+
+class Reused(Made):
+    """A dataset that gives the same picture each time, which it has changed."""
+
+    def __init__(self, picture: Image.Image, change: Callable[[Image.Image, int], Any], count: int = N) -> None:
+        super().__init__(lambda i: (change(picture, i), picture, i % 2)[1:], count)
+
+
+def first(data: Any) -> list[tuple[int, int]]:
+    """The first value of each picture with its class."""
+    pairs = [(x, data.classes[int(y)]) for part in data.splits.values() for x, y in zip(part.x, part.y, strict=True)]
+    return sorted((int(x.flatten()[0]), int(y)) for x, y in pairs)
+
+
+@pytest.mark.parametrize("most", [2**28, 0, 300])
+@pytest.mark.parametrize("ending", ["tif", "gif", "webp", "png", "canvas"])
+def test_one_picture_for_all_items(tmp_path: Path, ending: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held, "_HELD", most)
+    picture, change = grey(0), lambda canvas, i: canvas.paste(i * 20, (0, 0, 8, 8))
+    if ending != "canvas":
+        frames = [grey(i * 20).convert("RGB" if ending == "webp" else "L") for i in range(N)]
+        options = {"lossless": True} if ending == "webp" else {}
+        frames[0].save(tmp_path / f"f.{ending}", save_all=True, append_images=frames[1:], **options)
+        picture, change = Image.open(tmp_path / f"f.{ending}"), lambda opened, i: opened.seek(i)
+    data = load_data(Reused(picture, change), channels=1)
+    assert first(data) == [(i * 20, i % 2) for i in range(N)] and not data.bad
+    assert not any("several frames" in note and not note.startswith("1 picture") for note in data.notes)
+
+
+def test_a_copy_is_read_as_the_picture_is(tmp_path: Path) -> None:
+    """With its depth, the largest value that its file declares, its orientation, and the note on frames."""
+    deep = [Image.fromarray(np.full((8, 8), 300 * i, np.uint16)) for i in range(N)]
+    for largest, top in ((None, 65_535), (4095, 4095)):
+        tags = TiffImagePlugin.ImageFileDirectory_v2()
+        if largest:
+            tags[281] = largest
+        deep[0].save(tmp_path / "d.tif", save_all=True, append_images=deep[1:], tiffinfo=tags)
+        data = load_data(Reused(Image.open(tmp_path / "d.tif"), lambda opened, i: opened.seek(i)))
+        assert values(data) == [round(300 * i * 255 / top) for i in range(N)]
+    turned = []
+    for i, (kind, options) in enumerate([("WEBP", {"lossless": True}), ("PNG", {}), ("TIFF", {}), ("JPEG", {})] * 3):
+        exif = Image.Exif()
+        exif[0x0112] = 3
+        file = io.BytesIO()
+        Image.fromarray(np.repeat(np.arange(8, dtype=np.uint8) * 20 + i, 16).reshape(8, 16)).convert("RGB").save(
+            file, kind, exif=exif, **options
+        )
+        turned.append(Image.open(file))
+        if i >= 4:
+            turned[i].load()
+        if i >= 8 and kind != "TIFF":  # which Pillow turns
+            turned[i].getexif()[0x0112] = 1
+            turned[i].info["exif"] = turned[i].getexif().tobytes()
+    upright = values(load_data(turned, channels=1))
+    assert sum(value > 100 for value in upright) == 9 and len(upright) == N
+    fan = io.BytesIO()
+    grey(9).convert("RGB").save(fan, "WEBP", save_all=True, append_images=[grey(99).convert("RGB")], lossless=True)
+    data = load_data([Image.open(fan) for _ in range(N)])
+    assert f"{N} pictures: several frames, only the first was read" in data.notes
+
+
+def test_a_damaged_frame_is_not_another_frame(tmp_path: Path) -> None:
+    frames = [grey(i * 20) for i in range(N)]
+    frames[0].save(tmp_path / "f.tif", save_all=True, append_images=frames[1:], compression="tiff_deflate")
+    with Image.open(tmp_path / "f.tif") as opened:
+        opened.seek(5)
+        place = opened.tag_v2[273][0]
+    content = bytearray((tmp_path / "f.tif").read_bytes())
+    content[place : place + 8] = b"\xff" * 8
+    (tmp_path / "f.tif").write_bytes(content)
+    data = load_data(Reused(Image.open(tmp_path / "f.tif"), lambda opened, i: opened.seek(i)))
+    assert [name for name, _ in data.bad] == ["picture 5"] and data.bad[0][1].startswith("damaged (")
+    assert first(data) == [(i * 20, i % 2) for i in range(N) if i != 5]

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from sandglass.data.sources.decoding import Later
+from sandglass.data.sources.decoding import Later, fetched
 from sandglass.errors import DataError
 
 _HELD = 2**28  # bytes of pictures to keep in memory; others are read or asked for again
 _SETTLED = 2.0  # seconds after which a change of a file changes its time, too, on any file system
+
+_ORIENTATION = 0x0112
+_DEPTH = (258, 281)  # tags of a TIFF: bits and largest value
 
 _State = tuple[int, int, int, int]
 
@@ -27,8 +30,9 @@ class Held:
     """The items of a dataset, with few of their pictures decoded at a time.
 
     The dataset is asked once for each item. Of a picture that it opened without decoding, the content of the file is
-    kept. What would be too much in memory becomes a :class:`~sandglass.data.sources.decoding.Later` that reads the file
-    again, if that has not changed, or else asks the dataset again.
+    kept; of others, such as a later frame or a canvas that is used again, a copy is. What would be too much in memory
+    becomes a :class:`~sandglass.data.sources.decoding.Later` that reads the file again, if that has not changed, or
+    else asks the dataset again.
 
     Args:
         dataset: the dataset; its code is run in the calling thread.
@@ -56,7 +60,7 @@ class Held:
         size = x.width * x.height * len(x.getbands()) if file is None else _size(file)
         if size <= self.left:
             self.left -= size
-            return x if file is None else Later(_reopen(type(x), _content(file)))
+            return _copied(x) if file is None else Later(_reopen(type(x), _content(file)))
         again = self._again(_classes(item), i, *key)
         return Later(again if file is None else _from_file(x, file, again))
 
@@ -71,8 +75,10 @@ class Held:
                     "to keep, so give one whose items stay the same"
                 )
             x = found[key[0]] if key else found
-            file = _file(x) if is_picture(x) and not isinstance(x, Later) else None
-            return x if file is None else _reopen(type(x), _content(file))()
+            if not is_picture(x) or isinstance(x, Later):
+                return x
+            file = _file(x)
+            return fetched(_copied(x)) if file is None else _reopen(type(x), _content(file))()
 
         return again
 
@@ -85,27 +91,48 @@ def _classes(item: Any) -> dict[Any, Any]:
 
 
 def _file(x: Any) -> Any:
-    """The file of a picture that was opened and not decoded; None if there is none, or it is not all that counts.
+    """The file of a picture that was opened and not decoded; None if its content is not what is shown.
 
-    A picture that is at another frame than the first, or is to be decoded as a draft, is decoded here. So is a WebP, of
-    which Pillow has read the file, which it closes then.
+    A picture may be at another frame than the first, or is to be decoded as a draft. Of a WebP, Pillow has read the
+    file, and closes it once the picture is decoded.
     """
-    file, tile = getattr(x, "fp", None), getattr(x, "tile", None)
-    if file is None or not (tile or getattr(x, "format", None) == "WEBP"):
-        return None
+    file = getattr(x, "fp", None)
     with suppress(Exception):  # a damaged or closed picture; decoding it reports the reason
+        whole = getattr(x, "tile", None) and not getattr(x, "decoderconfig", ()) and x.tell() == 0
         own = type(x).__module__.startswith("PIL.")
-        if (
-            tile
-            and own
-            and not getattr(x, "decoderconfig", ())
-            and x.tell() == 0
-            and file.seekable()
-            and not file.closed
-        ):
+        if file is not None and whole and own and file.seekable() and not file.closed:
             return file
-        x.load()
     return None
+
+
+def _copied(x: Any) -> Any:
+    """A decoded copy of a picture, as a dataset may change the one that it gave; if it is damaged, what says so."""
+    try:
+        return _copy(x)
+    except Exception as error:  # a damaged body may raise anything in a decoder
+        reason = DataError(f"damaged ({' '.join(str(error).split()) or type(error).__name__})")
+
+    def damaged() -> Any:
+        raise reason
+
+    return Later(damaged)
+
+
+def _copy(x: Any) -> Any:
+    """A copy with all that :func:`sandglass.data.sources.images.normal` reads of a picture."""
+    tile, tags = list(getattr(x, "tile", ())), dict(getattr(x, "tag_v2", {}))
+    x.load()
+    kept = x.copy()
+    kept.format, kept.tile = x.format, tile  # tiles have the depth of colours
+    kept.is_animated = x.tell() == 0 and getattr(x, "is_animated", False)
+    exif = getattr(x, "_exif", None)
+    if exif is not None:  # it was read, and may have been changed; decoding a TIFF turns it upright
+        with suppress(Exception):  # damaged; what was read counts
+            kept.getexif()
+        kept.getexif()[_ORIENTATION] = exif.get(_ORIENTATION, 1)
+    if tags:
+        kept.tag_v2 = {tag: tags.get(tag) for tag in _DEPTH}
+    return kept
 
 
 def _size(file: Any) -> int:
