@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, TiffImagePlugin
 
 from sandglass.data.load import load_data
@@ -49,6 +50,20 @@ class Made:
 
 def values(data: Any) -> list[int]:
     return sorted(int(x) for part in data.splits.values() for x in part.x.reshape(len(part), -1)[:, 0])
+
+
+def first(data: Any) -> list[tuple[int, int]]:
+    """The first value of each picture with its class."""
+    pairs = [(x, data.classes[int(y)]) for part in data.splits.values() for x, y in zip(part.x, part.y, strict=True)]
+    return sorted((int(x.flatten()[0]), int(y)) for x, y in pairs)
+
+
+def one_hot(k: int) -> Any:
+    return np.eye(10)[k]
+
+
+def bool_hot(k: int) -> Any:
+    return torch.arange(10) == k
 
 
 def scratch(path: Path, *, old: bool = False, replaced: bool = True) -> Callable[[int], Any]:
@@ -94,13 +109,41 @@ def test_a_dataset_is_not_asked_twice(tmp_path: Path) -> None:
             assert int(x.flatten()[0]) == 20 * int(data.classes[int(y)])
 
 
-def test_another_class_beyond_what_is_held_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [int, float, str, np.float32, np.int64, torch.tensor, one_hot, bool_hot])
+@pytest.mark.parametrize("mapping", [False, True])
+def test_another_class_beyond_what_is_held_is_said(kind: Any, mapping: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held, "_HELD", 0)
     draw = random.Random(0)
-    for item in (lambda k: (grey(k), k), lambda k: {"image": grey(k), "label": np.int64(k)}):
-        with pytest.raises(DataError, match="another class or value when it is asked again"):
-            load_data(Made(lambda _, item=item: item(draw.randrange(200))), on_bad="stop")
-    assert values(load_data(Made(lambda i: (grey(i), np.float64("nan"), i % 2)), labels=False)) == list(range(N))
+
+    def item(_: int) -> Any:
+        k = draw.randrange(10)
+        return {"image": grey(k), "label": kind(k)} if mapping else (grey(k), kind(k))
+
+    with pytest.raises(DataError, match=r"another class when it is asked again; its pictures take more than 256 MiB"):
+        load_data(Made(item, 60), on_bad="stop")
+
+
+def test_only_the_class_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Captions, numbers of parts that are not used, and classes that are given apart may be others each time."""
+    monkeypatch.setattr(held, "_HELD", 0)
+    asked = iter(range(1000))
+    pairs = [(i * 20, i % 2) for i in range(N)]
+
+    def item(i: int) -> Any:
+        return {"image": grey(i * 20), "label": i % 2, "caption": f"{next(asked)}", "no": next(asked)}
+
+    def drawn(i: int) -> Any:
+        return grey(i * 20), next(asked)
+
+    assert first(load_data(Made(item))) == pairs
+    assert first(load_data(Made(lambda i: (grey(i * 20), i % 2, next(asked), str(next(asked)))))) == pairs
+    assert first(load_data(Made(lambda i: (grey(i * 20), np.eye(2)[i % 2])))) == pairs
+    assert first(load_data((Made(drawn), [i % 2 for i in range(N)]))) == pairs
+    assert first(load_data(Made(drawn), labels=[i % 2 for i in range(N)])) == pairs
+    for made in (drawn, item, lambda i: {"image": grey(i * 20), "label": next(asked)}, lambda i: (grey(i * 20), None)):
+        assert values(load_data(Made(made), labels=False)) == [i * 20 for i in range(N)]
+    with pytest.raises(DataError, match="another class when"):
+        load_data(Made(item), labels="no", on_bad="stop")
 
 
 def test_files_beyond_what_is_held_are_read_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,12 +240,6 @@ class Reused(Made):
 
     def __init__(self, picture: Image.Image, change: Callable[[Image.Image, int], Any], count: int = N) -> None:
         super().__init__(lambda i: (change(picture, i), picture, i % 2)[1:], count)
-
-
-def first(data: Any) -> list[tuple[int, int]]:
-    """The first value of each picture with its class."""
-    pairs = [(x, data.classes[int(y)]) for part in data.splits.values() for x, y in zip(part.x, part.y, strict=True)]
-    return sorted((int(x.flatten()[0]), int(y)) for x, y in pairs)
 
 
 @pytest.mark.parametrize("most", [2**28, 0, 300])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -40,19 +40,30 @@ class Held:
 
     def __init__(self, dataset: Any) -> None:
         self.dataset, self.left = dataset, _HELD
+        self._class: Callable[[Any], Any] | None = None
+        self._classes: Sequence[Any] = ()
+
+    def expect(self, classes: Sequence[Any], of: Callable[[Any], Any]) -> None:
+        """Says which classes are used: an item that comes with another one when it is asked again is refused.
+
+        Args:
+            classes: the class of each item.
+            of: returns the class of an item.
+        """
+        self._classes, self._class = classes, of
 
     def item(self, i: int) -> Any:
         """Item ``i``."""
         found = self.dataset[i]
         if isinstance(found, Mapping):
-            own = {key: self._light(x, i, found, key) for key, x in found.items() if is_picture(x)}
+            own = {key: self._light(x, i, key) for key, x in found.items() if is_picture(x)}
             return {**found, **own} if own else found
         if isinstance(found, tuple | list):
             plain = type(found) in (tuple, list) and any(map(is_picture, found))
-            return type(found)([self._light(x, i, found, k) for k, x in enumerate(found)]) if plain else found
-        return bytes(found) if isinstance(found, bytearray | memoryview) else self._light(found, i, found)
+            return type(found)([self._light(x, i, k) for k, x in enumerate(found)]) if plain else found
+        return bytes(found) if isinstance(found, bytearray | memoryview) else self._light(found, i)
 
-    def _light(self, x: Any, i: int, item: Any, *key: Any) -> Any:
+    def _light(self, x: Any, i: int, *key: Any) -> Any:
         """The picture itself, or how to get it."""
         if not is_picture(x) or isinstance(x, Later):
             return x
@@ -61,18 +72,18 @@ class Held:
         if size <= self.left:
             self.left -= size
             return _copied(x) if file is None else Later(_reopen(type(x), _content(file)))
-        again = self._again(_classes(item), i, *key)
+        again = self._again(i, *key)
         return Later(again if file is None else _from_file(x, file, again))
 
-    def _again(self, classes: dict[Any, Any], i: int, *key: Any) -> Callable[[], Any]:
+    def _again(self, i: int, *key: Any) -> Callable[[], Any]:
         """Asks the dataset again for a picture."""
 
         def again() -> Any:
             found = self.dataset[i]
-            if _classes(found) != classes:
+            if self._class is not None and not _same(self._class(found), self._classes[i]):
                 raise DataError(
-                    "the dataset gives another class or value when it is asked again; all its pictures are too large "
-                    "to keep, so give one whose items stay the same"
+                    "the dataset gives another class when it is asked again; its pictures take more than "
+                    "256 MiB together, so give one whose items stay the same"
                 )
             x = found[key[0]] if key else found
             if not is_picture(x) or isinstance(x, Later):
@@ -83,11 +94,9 @@ class Held:
         return again
 
 
-def _classes(item: Any) -> dict[Any, Any]:
-    """The parts of an item that may be classes: whole numbers and texts."""
-    parts = item.items() if isinstance(item, Mapping) else enumerate(item) if isinstance(item, tuple | list) else ()
-    plain = ((key, x.item() if getattr(x, "ndim", None) == 0 and hasattr(x, "item") else x) for key, x in parts)
-    return {key: x for key, x in plain if isinstance(x, str | int)}
+def _same(a: Any, b: Any) -> bool:
+    """Whether two classes are equal, or both are not a number."""
+    return bool(a == b or (a != a and b != b))
 
 
 def _file(x: Any) -> Any:
