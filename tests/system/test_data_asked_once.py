@@ -66,14 +66,14 @@ def bool_hot(k: int) -> Any:
     return torch.arange(10) == k
 
 
-def scratch(path: Path, *, old: bool = False, replaced: bool = True) -> Callable[[int], Any]:
-    """Unpacks every item to the same file and opens it."""
+def scratch(path: Path, times: Callable[[int], float] | None, *, replaced: bool) -> Callable[[int], Any]:
+    """Unpacks every item to the same file, perhaps with a time, and opens it."""
 
     def item(i: int) -> Any:
-        new = path.with_name("new.png") if replaced else path
-        grey(i * 20).save(new, "PNG")
-        if old:
-            os.utime(new, (i, i))
+        new = path.with_name(f"new{path.suffix}") if replaced else path
+        grey(i * 20).save(new)
+        if times is not None:
+            os.utime(new, (times(i), times(i)))
         if replaced:
             new.replace(path)
         return Image.open(path), i % 2
@@ -82,13 +82,14 @@ def scratch(path: Path, *, old: bool = False, replaced: bool = True) -> Callable
 
 
 @pytest.mark.parametrize("most", [2**28, 0])
-@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("times", [None, float, lambda _: 0.0, lambda _: 4e9])
 @pytest.mark.parametrize("replaced", [False, True])
+@pytest.mark.parametrize("ending", ["png", "bmp"])
 def test_a_scratch_file_has_another_picture_each_time(
-    tmp_path: Path, most: int, old: bool, replaced: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, most: int, times: Any, replaced: bool, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(held, "_HELD", most)
-    made = Made(scratch(tmp_path / "scratch.png", old=old, replaced=replaced))
+    made = Made(scratch(tmp_path / f"scratch.{ending}", times, replaced=replaced))
     assert values(load_data(made)) == [i * 20 for i in range(N)]
     assert made.read == N or not most
 
@@ -146,11 +147,26 @@ def test_only_the_class_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         load_data(Made(item), labels="no", on_bad="stop")
 
 
+def test_a_file_that_is_written_later_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the size and the time that it had."""
+    path = tmp_path / "a.bmp"
+    item = scratch(path, lambda _: 0.0, replaced=False)
+    item(3)
+    monkeypatch.setattr(held, "_SETTLED", 0.0)
+    with path.open("rb") as file:
+        before = held._state(file.fileno())
+        time.sleep(0.05)
+        assert held._state(file.fileno()) == before is not None
+        item(4)
+        assert held._state(file.fileno()) != before
+
+
 def test_files_beyond_what_is_held_are_read_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(N):
         grey(i * 20).save(tmp_path / f"{i}.png")
         os.utime(tmp_path / f"{i}.png", (i, i))
     monkeypatch.setattr(held, "_HELD", 0)
+    monkeypatch.setattr(held, "_SETTLED", 0.0)
     made = Made(lambda i: (Image.open(tmp_path / f"{i}.png"), i % 2))
     assert values(load_data(made)) == [i * 20 for i in range(N)] and made.read == N
 

@@ -18,7 +18,7 @@ _SETTLED = 2.0  # seconds after which a change of a file changes its time, too, 
 _ORIENTATION = 0x0112
 _DEPTH = (258, 281)  # tags of a TIFF: bits and largest value
 
-_State = tuple[int, int, int, int]
+_State = tuple[int, int, int, int, int]
 
 
 def is_picture(x: Any) -> bool:
@@ -185,6 +185,7 @@ def _from_file(x: Any, file: Any, again: Callable[[], Any]) -> Callable[[], Any]
 def _state(descriptor: int) -> _State | None:
     """What changes when a file is replaced or written; None if it was written just now, and may change unseen."""
     found = os.fstat(descriptor)
-    if time.time() - found.st_mtime < _SETTLED:
+    # Unpacking sets the time of the content (mtime); none can set that of the entry (ctime), the creation on Windows.
+    if time.time() - max(found.st_mtime, found.st_ctime) < _SETTLED:
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
