@@ -273,6 +273,25 @@ def test_one_picture_for_all_items(tmp_path: Path, ending: str, most: int, monke
     assert not any("several frames" in note and not note.startswith("1 picture") for note in data.notes)
 
 
+@pytest.mark.parametrize("most", [2**28, 0])
+def test_a_smaller_picture_of_jpeg_2000_stays_small(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = pytest.importorskip("PIL.features")
+    if not features.check("jpg_2000"):
+        pytest.skip("Pillow has no JPEG 2000 here")
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 40).save(file, "JPEG2000")
+
+    def reduced(i: int, by: int = 2) -> Any:
+        picture = Image.open(io.BytesIO(file.getvalue()))
+        if by:
+            picture.reduce = by
+        return picture, i % 2
+
+    monkeypatch.setattr(held, "_HELD", most)
+    assert load_data(Made(reduced)).spec.shape == (1, 16, 16)
+    assert load_data(Made(lambda i: reduced(i, 0))).spec.shape == (1, 64, 64)
+
+
 def test_a_copy_is_read_as_the_picture_is(tmp_path: Path) -> None:
     """With its depth, the largest value that its file declares, its orientation, and the note on frames."""
     deep = [Image.fromarray(np.full((8, 8), 300 * i, np.uint16)) for i in range(N)]

@@ -108,8 +108,10 @@ def _file(x: Any) -> Any:
     file = getattr(x, "fp", None)
     with suppress(Exception):  # a damaged or closed picture; decoding it reports the reason
         whole = getattr(x, "tile", None) and not getattr(x, "decoderconfig", ()) and x.tell() == 0
+        # JPEG 2000 can be decoded smaller (reduce) or coarser (layers), and these are not in the file.
+        part = x.format == "JPEG2000" and (isinstance(x.reduce, int) or x.layers)
         own = type(x).__module__.startswith("PIL.")
-        if file is not None and whole and own and file.seekable() and not file.closed:
+        if file is not None and whole and own and not part and file.seekable() and not file.closed:
             return file
     return None
 
@@ -134,11 +136,10 @@ def _copy(x: Any) -> Any:
     kept = x.copy()
     kept.format, kept.tile = x.format, tile  # tiles have the depth of colours
     kept.is_animated = x.tell() == 0 and getattr(x, "is_animated", False)
-    exif = getattr(x, "_exif", None)
-    if exif is not None:  # it was read, and may have been changed; decoding a TIFF turns it upright
+    if getattr(x, "_exif", None) is not None:  # it was read, and may have been changed; decoding a TIFF turns it upright
         with suppress(Exception):  # damaged; what was read counts
             kept.getexif()
-        kept.getexif()[_ORIENTATION] = exif.get(_ORIENTATION, 1)
+        kept.getexif()[_ORIENTATION] = x.getexif().get(_ORIENTATION, 1)
     if tags:
         kept.tag_v2 = {tag: tags.get(tag) for tag in _DEPTH}
     return kept
