@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -271,6 +271,25 @@ def test_one_picture_for_all_items(tmp_path: Path, ending: str, most: int, monke
     data = load_data(Reused(picture, change), channels=1)
     assert first(data) == [(i * 20, i % 2) for i in range(N)] and not data.bad
     assert not any("several frames" in note and not note.startswith("1 picture") for note in data.notes)
+
+
+class Example(NamedTuple):
+    picture: Any
+    kind: int
+
+
+class Pair(list[Any]):
+    """A list of a kind of its own."""
+
+
+def test_items_that_are_named_tuples_or_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    for most in (2**28, 0):
+        monkeypatch.setattr(held, "_HELD", most)
+        for kind in (lambda pair: Example(*pair), Pair):
+            made = Reused(grey(0), lambda canvas, i: canvas.paste(i * 20, (0, 0, 8, 8)))
+            item = made.item
+            made.item = lambda i, item=item, kind=kind: kind(item(i))
+            assert first(load_data(made)) == [(i * 20, i % 2) for i in range(N)]
 
 
 @pytest.mark.parametrize("most", [2**28, 0])

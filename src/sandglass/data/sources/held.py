@@ -59,8 +59,8 @@ class Held:
             own = {key: self._light(x, i, key) for key, x in found.items() if is_picture(x)}
             return {**found, **own} if own else found
         if isinstance(found, tuple | list):
-            plain = type(found) in (tuple, list) and any(map(is_picture, found))
-            return type(found)([self._light(x, i, k) for k, x in enumerate(found)]) if plain else found
+            light = tuple([self._light(x, i, k) for k, x in enumerate(found)])
+            return light if any(map(is_picture, found)) else found
         return bytes(found) if isinstance(found, bytearray | memoryview) else self._light(found, i)
 
     def _light(self, x: Any, i: int, *key: Any) -> Any:
@@ -136,7 +136,9 @@ def _copy(x: Any) -> Any:
     kept = x.copy()
     kept.format, kept.tile = x.format, tile  # tiles have the depth of colours
     kept.is_animated = x.tell() == 0 and getattr(x, "is_animated", False)
-    if getattr(x, "_exif", None) is not None:  # it was read, and may have been changed; decoding a TIFF turns it upright
+    if (
+        getattr(x, "_exif", None) is not None
+    ):  # it was read, and may have been changed; decoding a TIFF turns it upright
         with suppress(Exception):  # damaged; what was read counts
             kept.getexif()
         kept.getexif()[_ORIENTATION] = x.getexif().get(_ORIENTATION, 1)
