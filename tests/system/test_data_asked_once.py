@@ -124,6 +124,16 @@ def test_another_class_beyond_what_is_held_is_said(kind: Any, mapping: bool, mon
         load_data(Made(item, 60), on_bad="stop")
 
 
+@pytest.mark.parametrize(("mode", "bytes_each"), [("L", 64), ("I;16", 128), ("F", 256), ("RGB", 256)])
+def test_as_many_are_kept_as_fit_in_memory(mode: str, bytes_each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has four bytes for each pixel of a colour picture or one of floats."""
+    for kept in (0, 5, N):
+        monkeypatch.setattr(held, "_HELD", kept * bytes_each)
+        made = Made(lambda _: Image.new(mode, (8, 8)))
+        held_now = held.Held(made)
+        assert sum(isinstance(held_now.item(i), Image.Image) for i in range(N)) == kept
+
+
 def test_only_the_class_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Captions, numbers of parts that are not used, and classes that are given apart may be others each time."""
     monkeypatch.setattr(held, "_HELD", 0)

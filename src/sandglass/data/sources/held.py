@@ -12,7 +12,7 @@ from typing import Any
 from sandglass.data.sources.decoding import Later, fetched
 from sandglass.errors import DataError
 
-_HELD = 2**28  # bytes of pictures to keep in memory; others are read or asked for again
+_HELD = 2**28  # bytes of pictures to keep in memory of each dataset; others are read or asked for again
 _SETTLED = 2.0  # seconds after which a change of a file changes its time, too, on any file system
 
 _ORIENTATION = 0x0112
@@ -68,7 +68,7 @@ class Held:
         if not is_picture(x) or isinstance(x, Later):
             return x
         file = _file(x)
-        size = x.width * x.height * len(x.getbands()) if file is None else _size(file)
+        size = x.width * x.height * _depth(x.mode) if file is None else _size(file)
         if size <= self.left:
             self.left -= size
             return _copied(x) if file is None else Later(_reopen(type(x), _content(file)))
@@ -145,6 +145,11 @@ def _copy(x: Any) -> Any:
     if tags:
         kept.tag_v2 = {tag: tags.get(tag) for tag in _DEPTH}
     return kept
+
+
+def _depth(mode: str) -> int:
+    """The bytes for a pixel in memory."""
+    return 1 if mode in ("1", "L", "P") else 2 if mode.startswith("I;16") else 4
 
 
 def _size(file: Any) -> int:
