@@ -365,3 +365,31 @@ def test_a_damaged_frame_is_not_another_frame(tmp_path: Path) -> None:
     data = load_data(Reused(Image.open(tmp_path / "f.tif"), lambda opened, i: opened.seek(i)))
     assert [name for name, _ in data.bad] == ["picture 5"] and data.bad[0][1].startswith("damaged (")
     assert first(data) == [(i * 20, i % 2) for i in range(N) if i != 5]
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "shared", "mapping", "list", "one-hot", "alone"])
+def test_one_buffer_for_all_items(kind: str) -> None:
+    """Of numbers, which the dataset fills again for each item, as it may paint a picture again."""
+    x, hot, row = np.zeros((8, 8), np.uint8), np.zeros(2), {}
+
+    def item(i: int) -> Any:
+        x[:], hot[:] = i * 20, np.eye(2)[i % 2]
+        row.update(image=x, label=i % 2)
+        tensor = torch.from_numpy(x)
+        one = {"array": (x, i % 2), "tensor": (tensor, i % 2), "list": [x, i % 2], "one-hot": (grey(i * 20), hot)}
+        return row if kind == "mapping" else x if kind == "alone" else one.get(kind, (held_tensor, i % 2))
+
+    held_tensor = torch.from_numpy(x)
+    data = load_data(Made(item))
+    if kind == "alone":
+        assert values(data) == [i * 20 for i in range(N)]
+    else:
+        assert first(data) == [(i * 20, i % 2) for i in range(N)]
+
+
+def test_a_large_array_is_not_copied_by_its_items() -> None:
+    whole = torch.zeros(N, 1, 8, 8)
+    kept = held.Held(Made(lambda i: (whole[i], i % 2)))
+    assert kept.item(3)[0].data_ptr() == whole[3].data_ptr()
+    rows = [np.zeros((8, 8))] * 2
+    assert held.Held(rows).item(1) is rows[1]

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from sandglass.data.sources.decoding import Later, fetched
 from sandglass.errors import DataError
 
@@ -56,17 +59,16 @@ class Held:
         """Item ``i``."""
         found = self.dataset[i]
         if isinstance(found, Mapping):
-            own = {key: self._light(x, i, key) for key, x in found.items() if is_picture(x)}
-            return {**found, **own} if own else found
+            return {key: self._light(x, i, key) for key, x in found.items()}
         if isinstance(found, tuple | list):
-            light = tuple([self._light(x, i, k) for k, x in enumerate(found)])
-            return light if any(map(is_picture, found)) else found
+            parts = [self._light(x, i, k) for k, x in enumerate(found)]
+            return parts if isinstance(found, list) else tuple(parts)
         return bytes(found) if isinstance(found, bytearray | memoryview) else self._light(found, i)
 
     def _light(self, x: Any, i: int, *key: Any) -> Any:
-        """The picture itself, or how to get it."""
+        """A picture, or how to get it; a copy of numbers that the dataset may write again, of others the same."""
         if not is_picture(x) or isinstance(x, Later):
-            return x
+            return x if isinstance(self.dataset, list) else _own(x)
         file = _file(x)
         size = x.width * x.height * _depth(x.mode) if file is None else _size(file)
         if size <= self.left:
@@ -92,6 +94,13 @@ class Held:
             return fetched(_copied(x)) if file is None else _reopen(type(x), _content(file))()
 
         return again
+
+
+def _own(x: Any) -> Any:
+    """A copy of an array or tensor, unless it is a part of another one, which holds all items."""
+    if isinstance(x, np.ndarray) and x.base is None:
+        return x.copy()
+    return x.detach().clone() if isinstance(x, Tensor) and not x._is_view() else x
 
 
 def _same(a: Any, b: Any) -> bool:
