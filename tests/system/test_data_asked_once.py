@@ -393,3 +393,15 @@ def test_a_large_array_is_not_copied_by_its_items() -> None:
     assert kept.item(3)[0].data_ptr() == whole[3].data_ptr()
     rows = [np.zeros((8, 8))] * 2
     assert held.Held(rows).item(1) is rows[1]
+
+
+def test_a_list_with_items_of_its_own_is_a_dataset() -> None:
+    class Own(list[int]):
+        x = np.zeros((8, 8), np.uint8)
+
+        def __getitem__(self, i: Any) -> Any:
+            self.x[:] = i * 20
+            return self.x
+
+    kept = held.Held(Own(range(N)))
+    assert [int(x[0, 0]) for x in [kept.item(i) for i in range(N)]] == [i * 20 for i in range(N)]

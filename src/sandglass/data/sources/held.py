@@ -68,7 +68,7 @@ class Held:
     def _light(self, x: Any, i: int, *key: Any) -> Any:
         """A picture, or how to get it; a copy of numbers that the dataset may write again, of others the same."""
         if not is_picture(x) or isinstance(x, Later):
-            return x if isinstance(self.dataset, list) else _own(x)
+            return x if type(self.dataset) is list else _own(x)
         file = _file(x)
         size = x.width * x.height * _depth(x.mode) if file is None else _size(file)
         if size <= self.left:
