@@ -31,10 +31,15 @@ class Made:
     def __getitem__(self, i: int) -> dict[str, Any]:
         self.read += 1
         picture = Image.fromarray(PICTURES[i] if i >= self.grey else PICTURES[i][..., 0])
-        picture.__class__ = type("Counted", (Image.Image,), {"__del__": lambda _: self.gone()})
+        return {"image": self.counted(picture), "label": i % 3}
+
+    def counted(self, picture: Image.Image) -> Image.Image:
+        """A picture that is counted while it or a copy exists."""
+        copied = {"copy": lambda own: self.counted(Image.Image.copy(own)), "__del__": lambda _: self.gone()}
+        picture.__class__ = type("Counted", (Image.Image,), copied)
         self.alive += 1
         self.most = max(self.most, self.alive)
-        return {"image": picture, "label": i % 3}
+        return picture
 
     def gone(self) -> None:
         self.alive -= 1
@@ -48,7 +53,7 @@ def same(data: Any, wanted: Any) -> bool:
 def test_pictures_are_decoded_and_resized_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch, grey: int) -> None:
     whole = Made(grey=grey)
     wanted = load_data(whole, size=8)
-    assert whole.most == N == whole.read, "few and small pictures are read once"
+    assert whole.most >= N == whole.read, "few and small pictures are read once"
     monkeypatch.setattr(held, "_HELD", 5 * 40 * 40 * 3)
     made = Made(grey=grey)
     assert same(load_data(made, size=8), wanted)

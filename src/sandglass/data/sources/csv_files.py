@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ MADE = "types of columns"
 """An attribute of a DataFrame: the types that reading chose, which need not come back."""
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_LINES = 100  # lines that show what separates cells
 _PADDED = re.compile(rb'(?:^|[,;\t"])\s*[+-]?0\d')  # a cell that matches PADDED
 
 
@@ -67,15 +69,15 @@ def read_csv(path: Path) -> tuple[Any, tuple[str, ...]]:
 def _other_separator(path: Path, header: str) -> str | None:
     """What separates the cells of a file with a single cell in its first line, read by commas; None if nothing does.
 
-    A tab or a bar in a header may be part of a name, such as ``P(A|B)``; the second line has it as often if it is not.
+    What separates may also be part of a name, such as ``P(A|B)``; then next to no line below has it.
     """
     for separator in (one for one in _SEPARATORS if one in header):
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            try:
-                counts = [len(row) for row in islice(filter(None, csv.reader(file, delimiter=separator)), 2)]
-            except csv.Error:
-                counts = []
-        if separator == ";" or (len(counts) == 2 and counts[0] == counts[1] > 1):
+        counts = []
+        with path.open(encoding="utf-8-sig", newline="") as file, suppress(csv.Error):
+            for row in islice(filter(None, csv.reader(file, delimiter=separator)), _LINES):
+                counts.append(len(row))
+        several = [count > 1 for count in counts]
+        if several and several[0] and 10 * sum(several[1:]) >= len(several[1:]):
             return separator
     return None
 

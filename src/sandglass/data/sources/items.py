@@ -139,12 +139,14 @@ def read(
         DataError: items that cannot be read; the message names their keys.
     """
     splits = {split: pair for split, pair in splits.items() if split == "train" or len(pair[0])}
-    every = {split: fetched(dataset, split) for split, (dataset, _) in splits.items()}
+    sources = {split: Held(dataset) for split, (dataset, _) in splits.items()}
+    every = {split: fetched(source, split) for split, source in sources.items()}
     apart = {split: y for split, (_, y) in splits.items()}
     if labels is not None and not isinstance(labels, str | bool):
         apart = {split: y for split, (_, y) in memory.labelled(splits, labels).items()}
     first, notes = every["train"][0], []
     names: Sequence[str] = ()
+    y: Any = 1  # where the class of an item is
     named = image is not None or isinstance(labels, str)
     if isinstance(first, Mapping) and (named or not _are_contents(every["train"])):
         first = _typical(every["train"])
@@ -165,6 +167,9 @@ def read(
         raise DataError("image and labels name keys of items that are mappings, which these are not.")
     else:
         parts = {split: _pairs(found, labels is not False) for split, found in every.items()}
+    for split, part in parts.items():
+        if part.y is not None and apart[split] is None:
+            sources[split].expect(part.y, lambda item: _class(item[y]))
     if labels is not False:
         parts = {s: part if apart[s] is None else replace(part, y=apart[s]) for s, part in parts.items()}
     return _read(parts, names, options, pictured, arrays).noted(*notes)
@@ -187,16 +192,16 @@ def _are_contents(found: Sequence[Any]) -> bool:
     return True
 
 
-def fetched(dataset: Any, split: str = "train") -> list[Any]:
+def fetched(source: Held, split: str) -> list[Any]:
     """The items of a map-style dataset.
 
     Raises:
         DataError: it is empty, an item is None, or its code fails.
     """
-    found, held = [], Held(dataset)
-    for i in range(len(dataset)):
+    found = []
+    for i in range(len(source.dataset)):
         try:
-            found.append(held.item(i))
+            found.append(source.item(i))
         except Exception as error:  # the code of the dataset may raise anything
             reason = " ".join(str(error).split())
             raise DataError(f"Item {i} of '{split}' cannot be read: {type(error).__name__}: {reason}.") from error
