@@ -182,6 +182,11 @@ def test_row_labels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert mixed.train.names[:2] == ("0", "1") and mixed.splits["test"].names == ("p0", "p1", "p2")
     model = GenerativeModel("vae", latent_dim=2, epochs=1, random_state=0).fit(frame)
     assert model.reconstruct(frame[::-1]).index.tolist() == frame.index[::-1].tolist()
+    run = sandglass.train("vae", frame, out=tmp_path / "python", epochs=1, latent_dim=2, sheets=0)
+    other = frame[5:12].copy()
+    assert sandglass.reconstruct(run, data=other).examples.index.tolist() == other.index.tolist()
+    other.iloc[0, 0] = np.nan
+    assert sandglass.use("complete", run, data=other).examples.index.tolist() == other.index.tolist()
     monkeypatch.chdir(tmp_path)
     frame.to_parquet("t.parquet")
     gaps = frame.copy()

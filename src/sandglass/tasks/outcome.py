@@ -40,7 +40,7 @@ class Outcome:
         columns: N values by name, written before the columns of a table.
         width: examples per row of a grid; by default about a square.
         rows: labels of the rows of a grid.
-        names: file names of the examples; numbers by default.
+        names: file names or row labels of the examples; numbers by default.
         arrays: arrays ``(N, ...)`` by name, such as ``codes``.
         classes: class names for class indices in the arrays.
         notes: messages for the user.
@@ -71,9 +71,10 @@ class Outcome:
 
     @property
     def examples(self) -> Any:
-        """``x`` as it was before it was prepared: a DataFrame, an array, or bytes of pictures in files."""
+        """``x`` as it was before it was prepared: a DataFrame with its row labels, an array, or bytes of pictures."""
         assert self.x is not None and self.transform is not None
-        return self.transform.inverse(self.x.detach().cpu())
+        found = self.transform.inverse(self.x.detach().cpu())
+        return found.set_axis(list(self.names)) if hasattr(found, "set_axis") and self.names else found
 
     def save(self, out: str | Path) -> Path:
         """Writes it in the format of the suffix: images, a table or arrays.
