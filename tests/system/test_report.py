@@ -163,6 +163,15 @@ def test_a_gan_shows_what_it_has(trained: Trained) -> None:
     assert "score (logit)" in text
 
 
+def test_a_curve_of_the_test_split_is_called_so(tmp_path: Path) -> None:
+    said = "which exercises often call validation"
+    for watch, select in (("test", "last"), ("validation", "best")):
+        run = api.train(
+            "ae", "digits", out=tmp_path / watch, epochs=1, max_steps=3, watch=watch, select=select, net="mlp", sheets=0
+        )
+        assert (said in write(run, load_data("digits"))) == (watch == "test")
+
+
 def test_an_autoencoder_has_no_rates(trained: Trained) -> None:
     page = check_whole(write(*trained("ae", "digits", latent_dim=2)))
     assert {"manifold", "codes", "interpolations"} <= set(page.ids)

@@ -50,6 +50,10 @@ def curves(m: Material) -> Section | None:
     how = " ".join([*([] if all(games) else [_LOSS]), *([_GAME] if any(games) else [])])
     if several:
         how += " Stages are trained in sequence, each from the best weights of the previous one; epochs restart at 1."
+    if m.run.config["training"].get("watch") == "test":
+        how += (
+            " Here the other is that of the test examples, which exercises often call validation; it chooses nothing."
+        )
     kind = "" if all(games) else kind_of_bound(m.model, m.split)
     how += f" Nats are of {kind}." if kind else ""
     return Section("curves", "Training", how, charts=charts, tables=tables)
