@@ -113,12 +113,14 @@ def test_nothing_is_said_of_real_digits() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # seven sets of figures, two and a half minutes where nothing else runs
 @pytest.mark.parametrize("fault", PHOTOS)
 def test_a_fault_of_photographs_is_seen(fault: str) -> None:
     hold("photos", photos(), fault, PHOTOS[fault])
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_nothing_is_said_of_real_photographs() -> None:
     for found in reference("photos"):
         assert sentences({name: r.to_dict() for name, r in found.items()}, photos()[3]) == []
