@@ -266,6 +266,9 @@ def test_what_is_wrong_is_one_line(tmp_path: Path, options: dict, error: type, s
 
 def test_a_pattern_is_for_pictures(tmp_path: Path) -> None:
     csv(tmp_path / "t.csv", ["a,b", "1,2", "2,3"])
+    for read in (load_data, sandglass.inspect):
+        with pytest.raises(NotFoundError, match="There is no file, folder or dataset"):
+            read(tmp_path / "gone", labels_from_names="{label}_*")
     with pytest.raises(ConfigError, match="labels_from_names is for the file names"):
         load_data(tmp_path / "t.csv", labels_from_names="{label}_*")
     with pytest.raises(ConfigError, match="image names"):

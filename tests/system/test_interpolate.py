@@ -44,6 +44,14 @@ def run_split(run: sandglass.Run) -> Split:
     return sandglass.api.run_data(run).train
 
 
+def test_a_name_is_looked_for_in_all_splits(run: sandglass.Run) -> None:
+    splits = sandglass.api.run_data(run).splits
+    ends = [splits[split].names[0] for split in ("train", "validation")]
+    assert sandglass.use("interpolate", run, from_=ends[0], to=ends[1], steps=5).x.shape == (5, 3, 8, 8)
+    with pytest.raises(NotFoundError, match="no example of that name"):
+        sandglass.use("interpolate", run, from_=ends[0], to=ends[1], split="test")
+
+
 def test_ends_that_are_not_there(run: sandglass.Run, photos: Path) -> None:
     def walk(**options: str) -> None:
         sandglass.use("interpolate", run, split="train", **options)

@@ -105,6 +105,14 @@ def test_a_grid_covers_the_product_and_finds_the_lowest(data: Dataset, tmp_path:
     ]
 
 
+def test_few_combinations_are_each_tried_once(data: Dataset, tmp_path: Path) -> None:
+    """By default; where there are more than trials, or a range, they are sampled."""
+    found = swept(data, tmp_path / "s", vary={"a": [1.0, 2.5], "b": "3..4"})
+    assert found.sampler == "grid" and len(found.trials) == 4
+    assert swept(data, tmp_path / "t", vary={"a": [1.0, 2.5, 9.0]}, trials=2).sampler == "tpe"
+    assert swept(data, tmp_path / "u", vary={"a": (1.0, 2.5)}, trials=2).sampler == "tpe"
+
+
 def test_a_trial_that_ends_while_another_process_looks_is_not_taken_up(data: Dataset, tmp_path: Path) -> None:
     swept(data, tmp_path / "s", vary={"a": [1.0, 2.5, 9.0]}, sampler="random", trials=1)
     plan = Plan.read(tmp_path / "s" / "sweep.yaml")
@@ -307,7 +315,7 @@ def test_other_mistakes(data: Dataset, tmp_path: Path, monkeypatch: pytest.Monke
         swept(data, tmp_path / "s", vary={"a": [1.0, 2.0]})
     with pytest.raises(NotFoundError, match="not a sweep"):
         sandglass.sweep(resume=tmp_path / "s")
-    swept(data, tmp_path / "t", vary={"a": [1.0, 2.0]}, trials=2)
+    swept(data, tmp_path / "t", vary={"a": [1.0, 2.0]}, trials=2, sampler="tpe")
     with pytest.raises(DataError, match="passed as a Python object"):
         sandglass.sweep(resume=tmp_path / "t")
     with pytest.raises(DataError, match="The data has changed"):

@@ -58,7 +58,7 @@ def runs(words: Sequence[str]) -> int:
 
     found = sorted({f.parent for f in folder.glob("**/config.yaml")}, key=lambda p: natural_key(str(p)))
     if not found:
-        print(f"There are no runs in {folder}.")
+        print(f"There are no runs in the folder '{folder}'.")
         return 0
     rows, broken = [], []
     for path in found:

@@ -78,7 +78,9 @@ def make_parser() -> Parser:
         "--trials", type=count, metavar="N", help="total number of trials (default: 20; all for a grid)"
     )
     parser.add_argument("--metric", metavar="FIGURE", help="the figure to optimise (default: elbo, else mse)")
-    parser.add_argument("--sampler", default="tpe", help="tpe (default), random or grid")
+    parser.add_argument(
+        "--sampler", default="auto", help="grid (default where --trials suffice for it), tpe (else) or random"
+    )
     parser.add_argument(
         "--prune", nargs="?", const="median", default="none", metavar="HOW",
         help="stop unpromising trials: median (default without HOW) or halving",

@@ -20,11 +20,10 @@ from sandglass.census.census import Census, ordered, sentence
 from sandglass.census.pictures import Entry
 from sandglass.data.dataset import Dataset
 from sandglass.data.load import load_data
-from sandglass.data.reading import is_folder
+from sandglass.data.reading import existing, is_folder
 from sandglass.data.sources import archives, axes, images, items, labelling, numpy_files, tables
 from sandglass.data.sources.arrays import plain
 from sandglass.errors import ConfigError, DataError, NotFoundError
-from sandglass.runs import storage
 from sandglass.runs.finding import Finding
 
 Span = tuple[float, float] | None
@@ -73,7 +72,8 @@ def inspect(
     each, span = partial(_each, progress=progress), images.check_range(value_range)
     options = {"channels": channels, "channels_at": channels_at, "value_range": span}
     asked = [option for option, value in options.items() if value is not None]
-    path = _path(source)
+    path = existing(source)
+    path = None if path is None else path.resolve()
     title = name or (images.shown(path.stem if path.is_file() else path.name) if path is not None else "")
     if labels_from_names is not None and (path is None or not is_folder(path)):
         raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
@@ -98,20 +98,6 @@ def inspect(
     if hasattr(source, "columns") and not isinstance(source, Dataset):
         return _table(lambda: (tables.as_frame(source), ()), name or "table", labels, each, options)
     return _loaded(source, labels, name, each, options)
-
-
-def _path(source: Any) -> Path | None:
-    """The path of a source; None for Python objects and registered datasets."""
-    if not isinstance(source, str | os.PathLike):
-        return None
-    path = storage.place_of(source)
-    return path.resolve() if path.exists() and not _known(source) else None
-
-
-def _known(source: Any) -> bool:
-    from sandglass.registry import names
-
-    return isinstance(source, str) and source in names("dataset")
 
 
 def _folder(path: Path, title: str, labels: Any, pattern: str | None, each: Any, span: Span) -> Census:

@@ -22,7 +22,7 @@ from sandglass.data.sources import axes, images, tables
 from sandglass.data.sources.raw import Raw, as_known, check_classes
 from sandglass.data.splits import Fold
 from sandglass.data.transform import FITS, TableTransform, Transform
-from sandglass.errors import ConfigError, DataError, named_type
+from sandglass.errors import ConfigError, named_type
 
 TEST = 0.1
 """Default fraction of the examples held out for testing if the source has no test split."""
@@ -94,8 +94,6 @@ class Reading:
         Raises:
             NotFoundError, DataError, ConfigError, MissingPackageError: as :func:`sandglass.load_data`.
         """
-        if isinstance(source, str) and not source.strip():  # an empty path would be the current folder
-            raise DataError("The data has an empty name; give a name from `sandglass datasets`, a folder or a file.")
         known = Transform.from_dict(self.transform) if isinstance(self.transform, Mapping) else self.transform
         if known is not None and not isinstance(known, Transform):
             raise ConfigError(f"transform is that of a trained model, transform_of(run), not {named_type(known)}.")

@@ -46,9 +46,9 @@ def read(
     Raises:
         NotFoundError, DataError, ConfigError, MissingPackageError: as :func:`sandglass.load_data`.
     """
+    path = existing(source)
     if cache and not is_folder(source):
         raise ConfigError("cache keeps the decoded pictures of a folder or archive; leave it out for other sources.")
-    path = place_of(source) if is_path(source) else None
     if labels_from_names is not None and not is_folder(source):
         raise ConfigError("labels_from_names is for the file names of a folder or archive of pictures; leave it out.")
     if image is not None and not _has_columns(source, path):
@@ -57,16 +57,6 @@ def read(
     if _is_known(source):
         return _read_known(source, labels)
     if path is not None:
-        if not path.exists():
-            known = ", ".join(names("dataset"))
-            if "://" in str(source):
-                raise NotFoundError(f"'{source}' is an address; download it first, and give the file.")
-            if any(c in path.name for c in "*?["):
-                raise NotFoundError(
-                    f"There is no file '{images.shown(path)}'; give the folder, or in Python a list of files, "
-                    "sorted(glob.glob(...))."
-                )
-            raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
         path = path.resolve()
         title = archives.stem(path) if path.is_file() else path.name
         if path.is_dir() and saved.is_saved(path):
@@ -85,6 +75,29 @@ def read(
     if any(items.are_items(x) for x, _ in found.values()):
         return title, None, items.read(found, labels, image, options, pictured, arrays)
     return title, None, memory.read_pairs(memory.labelled(found, labels), **options, **arrays)
+
+
+def existing(source: Any) -> Path | None:
+    """The path of a source; None for Python objects and registered datasets.
+
+    Raises:
+        NotFoundError: there is nothing.
+        DataError: it is an empty text, whose path would be the current folder.
+    """
+    if isinstance(source, str) and not source.strip():
+        raise DataError("The data has an empty name; give a name from `sandglass datasets`, a folder or a file.")
+    path = place_of(source) if is_path(source) else None
+    if path is None or path.exists():
+        return path
+    if "://" in str(source):
+        raise NotFoundError(f"'{source}' is an address; download it first, and give the file.")
+    if any(c in path.name for c in "*?["):
+        raise NotFoundError(
+            f"There is no file '{images.shown(path)}'; give the folder, or in Python a list of files, "
+            "sorted(glob.glob(...))."
+        )
+    known = ", ".join(names("dataset"))
+    raise NotFoundError(f"There is no file, folder or dataset '{images.shown(path)}'. Known datasets: {known}.")
 
 
 def is_path(source: Any) -> bool:

@@ -86,6 +86,8 @@ class Run:
     def __init__(self, path: str | Path, *, writes: bool = True) -> None:
         self.path, self.writes = find_run(path), writes
         if not (self.path / "config.yaml").is_file():
+            if not self.path.exists():
+                raise NotFoundError(f"There is no folder {self.path}. `sandglass runs` lists all runs.")
             raise NotFoundError(f"{self.path} is not a run: it has no config.yaml. `sandglass runs` lists all runs.")
         self.config: dict[str, Any] = read_config(self.path / "config.yaml")
         version = self.config.get("format", 2)

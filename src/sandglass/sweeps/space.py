@@ -114,6 +114,11 @@ class Dimension:
         """A value as stored by Optuna."""
         return strict_json(value) if self.choices else value
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether it has few values: a list, or a short range of whole numbers."""
+        return bool(self.choices) or (self.whole and not self.log and self.high - self.low < _MOST)
+
     def grid(self) -> list[Any]:
         """All values.
 
@@ -122,7 +127,7 @@ class Dimension:
         """
         if self.choices:
             return list(self.choices)
-        if self.whole and not self.log and self.high - self.low < _MOST:
+        if self.is_finite:
             return list(range(int(self.low), int(self.high) + 1))
         raise ConfigError(f"A grid needs a list of values for {self.short}, as in {self.short}=1,2,4; not a range.")
 

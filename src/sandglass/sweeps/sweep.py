@@ -45,7 +45,7 @@ def sweep(
     vary: Mapping[str, Any] | None = None,
     trials: int | None = None,
     metric: str | None = None,
-    sampler: str = "tpe",
+    sampler: str = "auto",
     prune: str = "none",
     folds: int = 0,
     jobs: int = 1,
@@ -69,7 +69,8 @@ def sweep(
         trials: total number of trials; by default 20, or every combination of a grid.
         metric: the figure by which trials are ranked; by default the evidence lower bound if the model has one, else
             the squared error of reconstruction. ``"objective"`` is the validation objective.
-        sampler: tpe (tree-structured Parzen estimator), random or grid.
+        sampler: tpe (tree-structured Parzen estimator), random or grid; auto is grid where all combinations are no more
+            than the trials, else tpe.
         prune: none, median (stops trials worse than the median of earlier ones at the same epoch) or halving.
         folds: trains every trial on so many folds of the examples that are not held out for testing, and ranks by the
             mean (cross-validation); 0 for one validation split.
@@ -152,7 +153,9 @@ def plan_of(
         "threads": max(1, (settled.threads or 1) // jobs),
     }
     name, direction = figure_of(model, metric)
-    whole = math.prod(len(dimension.grid()) for dimension in vary) if sampler == "grid" else None
+    if sampler == "auto":
+        sampler = "grid" if all(d.is_finite for d in vary) and combinations(vary) <= (trials or _TRIALS) else "tpe"
+    whole = combinations(vary) if sampler == "grid" else None
     return Plan(
         model={"name": model, "options": registry.merged("model", model, model_options)}, training=given,
         data=_source(data, len(folds) > 1), fingerprint=data.fingerprint, vary=vary,
@@ -160,6 +163,15 @@ def plan_of(
         metric=name, better=direction, sampler=sampler, prune=prune, seed=training.seed,
         folds=len(folds) if len(folds) > 1 else 0,
     )  # fmt: skip
+
+
+def combinations(vary: Sequence[Dimension]) -> int:
+    """The number of combinations of all values.
+
+    Raises:
+        ConfigError: there are too many.
+    """
+    return math.prod(len(dimension.grid()) for dimension in vary)
 
 
 def _source(data: Dataset, folded: bool) -> dict[str, Any] | None:

@@ -24,7 +24,7 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
             or the end of that path, with or without the suffix.
         trained: the model, which decides how a file is prepared.
         source: the examples.
-        split: name of the split; test by default.
+        split: name of the split; by default test for a number, and all for a name.
 
     Raises:
         ConfigError: the name is empty.
@@ -41,7 +41,7 @@ def picked(which: str | int, trained: Trained, source: Source, split: str | None
         if len(found) != 1:
             raise DataError(f"{text} has {len(found):,} examples; name a file with one.")
         return found if found.y is not None else _labelled(found, Path(text), trained)
-    every = source.examples(trained, split)
+    every = source.examples(trained, split or (None if number is not None else "all"))
     if number is not None:
         if number >= len(every):
             raise NotFoundError(f"There is no example {text}: they are numbered from 0 to {len(every) - 1:,}.")
