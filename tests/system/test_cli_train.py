@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import types
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -310,64 +309,6 @@ def test_a_finished_run_is_left_alone(cli: Cli, tmp_path: Path) -> None:
     assert cli("train", "--resume", "run", "--epochs", "3", "--no-report")[0] == 0
 
 
-def test_minutes_choose_the_length_and_are_repeated_by_the_configuration(cli: Cli, tmp_path: Path) -> None:
-    words = ["train", "vae", "--data", "digits", "--limit", "100", "--threads", "1", "--net", "conv"]
-    code, _, err = cli(*words, "--minutes", "0.02", "--no-report", "--out", "run")
-    assert code == 0 and "0.02 minutes: width " in err and "evaluation and report" not in err
-    assert "Trained for" in err
-    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
-    assert config["training"]["minutes"] is None and config["plan"]["minutes"] == 0.02
-    assert config["model"]["options"]["net"]["width"] == config["plan"]["width"]
-    code, _, err = cli("train", "--config", "run/config.yaml", "--out", "again", "--no-report")
-    assert code == 0, err
-    run, again = (tmp_path / n / "metrics.jsonl" for n in ("run", "again"))
-    assert run.read_bytes() == again.read_bytes()
-    code, out, _ = cli(*words, "--minutes", "0.02", "--dry-run")
-    assert code == 0 and "0.02 minutes: width " in out
-
-
-def test_a_width_that_was_given_stays(cli: Cli, tmp_path: Path) -> None:
-    words = ["train", "vae", "--data", "digits", "--limit", "50", "--threads", "1", "--model.net.width", "5"]
-    code, _, err = cli(*words, "--minutes", "0.01", "--no-report", "--out", "run")
-    assert code == 0 and "0.01 minutes: batch 16, " in err
-    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["model"]["options"]["net"]["width"] == 5
-
-
-def test_weights_to_start_from_decide_the_width(cli: Cli, tmp_path: Path) -> None:
-    words = ["train", "vae", "--data", "digits", "--limit", "100", "--threads", "1", "--no-report"]
-    assert cli(*words, "--max-steps", "2", "--out", "a")[0] == 0
-    code, _, err = cli(*words, "--minutes", "0.01", "--init-from", "a", "--out", "b")
-    assert code == 0 and "0.01 minutes: batch " in err
-
-
-def test_minutes_and_epochs_are_given_once(cli: Cli, tmp_path: Path) -> None:
-    for more in (["--epochs", "3"], ["--stage.train.epochs", "3"], ["--max-steps", "3"]):
-        code, _, err = cli("train", "--data", "digits", "--minutes", "2", *more)
-        assert code == 2 and "Give the length of training once" in err
-    code, _, err = cli("sweep", "vae", "--data", "digits", *SMALL, "--vary", "lr=0.1,0.01", "--minutes", "1")
-    assert code == 2 and "epochs instead of minutes" in err
-    assert cli("train", "--data", "digits", *SMALL, "--epochs", "1", "--no-report", "--out", "run")[0] == 0
-    code, _, err = cli("train", "--resume", "run", "--minutes", "3", "--epochs", "9")
-    assert code == 2 and "Give the length of training once" in err
-    code, _, err = cli("train", "--resume", "run", "--minutes", "soon")
-    assert code == 2 and "--minutes must be a number, not soon" in err
-    before = Run("run").steps()[-1]
-    code, _, err = cli("train", "--resume", "run", "--minutes", "0.01", "--no-report")
-    assert code == 0 and "of 0.01 further minutes" in err and Run("run").steps()[-1] > before
-
-
-def test_a_later_layer_says_how_long(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(
-        "training: {epochs: 9, max_steps: 5, stage: {prior: {epochs: 3, lr: 0.1}, codes: {epochs: 2}}}"
-    )
-    training = configuration(cli, "vq-vae", "--config", "c.yaml", "--minutes", "5")["training"]
-    assert (training["minutes"], training["epochs"], training["max_steps"]) == (5, None, None)
-    assert training["stage"] == {"prior": {"lr": 0.1}}
-    (tmp_path / "d.yaml").write_text("training: {minutes: 9}")
-    training = configuration(cli, "vae", "--config", "d.yaml", "--epochs", "5")["training"]
-    assert (training["minutes"], training["epochs"]) == (None, 5)
-
-
 def test_hints_are_spelt_as_flags(cli: Cli) -> None:
     code, _, err = cli("train", "--data", "digits", "--latent_dimm", "3")
     assert code == 2 and "'--latent-dim'" in err
@@ -396,71 +337,6 @@ def test_init_from(cli: Cli, tmp_path: Path) -> None:
     assert code == 0 and "started from the bodies of q" in err
     code, _, err = cli(*words, "--model.net.widths", "8", "--init-from", "a", "--out", "d")
     assert code == 2 and "do not fit" in err and not (tmp_path / "d").exists()
-
-
-# stages
-
-
-@pytest.fixture
-def staged() -> Iterator[str]:
-    """A model that trains in two stages and is then fitted in closed form."""
-    from sandglass import registry
-    from sandglass.core import Stage
-    from sandglass.models.vae import VAE
-
-    class Twice(VAE):
-        """A VAE that is trained twice."""
-
-        def stages(self) -> Sequence[Stage]:
-            """Twice the same, then a fit."""
-            phases = tuple(self.phases())
-            fit = Stage("count", fit=lambda train, validation: {"examples": float(sum(len(b) for b in train()))})
-            return Stage("first", phases, objective="elbo"), Stage("second", phases, objective="elbo", epochs=2), fit
-
-    registry.register("twice")(Twice)
-    yield "twice"
-    from sandglass.registry.building import _declared
-    from sandglass.registry.names import _entries
-
-    del _entries["model", "twice"]
-    _declared.pop("twice", None)
-
-
-def test_a_stage_has_options_of_its_own(cli: Cli, staged: str, tmp_path: Path) -> None:
-    words = ["--data", "digits", *SMALL, "--epochs", "1", "--stage.second.epochs", "3", "--stage.second.lr", "0.01"]
-    found = configuration(cli, staged, *words, "--stage.first.batch-size", "50")
-    assert found["training"]["stage"] == {"second": {"epochs": 3, "lr": 0.01}, "first": {"batch_size": 50}}
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(found))
-    again = configuration(cli, "--config", "own.yaml", "--stage.second.lr", "0.5")["training"]["stage"]
-    assert again == {"second": {"epochs": 3, "lr": 0.5}, "first": {"batch_size": 50}}, "a flag over one of a file"
-    code, out, err = cli("train", staged, *words, "--out", "run")
-    assert code == 0 and "1 epoch of first in batches of 16, then 3 epochs of second in batches of 16" in err
-    stages = {r["stage"]: r["epoch"] for r in sandglass.Run(tmp_path / "run").metrics()}
-    assert stages["first"] == 1 and stages["second"] == 3 and "count" in stages
-    page = (tmp_path / "run" / "report.html").read_text()
-    assert "second: objective" in page and "Fitted in closed form: count" in page
-    code, out, _ = cli("train", staged, *words, "--dry-run")
-    assert code == 0 and "step, second" in out and "(1 + 3 epochs)" in out
-
-
-def test_help_of_train_names_the_stages(cli: Cli, staged: str) -> None:
-    _, out, _ = cli("train", staged, "--help")
-    assert "--stage.first.OPTION" in out and "2 epochs by default" in out and "fitted in closed form" in out
-    assert "--stage." not in cli("train", "vae", "--help")[1].split("examples:")[0]
-
-
-@pytest.mark.parametrize(
-    ("flag", "says"),
-    [
-        ("--stage.secnd.epochs", "has no stage 'secnd'. Did you mean 'second'? Its stages: first, second, count."),
-        ("--stage.second.epohcs", "A stage has no option 'epohcs'. Did you mean 'epochs'?"),
-        ("--stage.count.epochs", "fitted in closed form"),
-        ("--stage.second", "A stage has no option ''"),
-    ],
-)
-def test_a_stage_that_is_not_there_is_one_line(cli: Cli, staged: str, flag: str, says: str) -> None:
-    code, out, err = cli("train", staged, "--data", "digits", flag, "3")
-    assert code == 2 and says in err and err.count("\n") == 1 and out == ""
 
 
 def test_data_is_read_and_the_model_loaded_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
