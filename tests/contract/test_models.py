@@ -11,7 +11,7 @@ import torch
 
 from helpers import digest, fresh, make_loop, stop_at
 from made import MODELS, SPECS, batch, dataset, distinct, small, spec_for, suits, tiered
-from sandglass import registry
+from sandglass import registry, rng
 from sandglass.core import Clock, Model
 from sandglass.testing import checks
 from sandglass.testing.data import make
@@ -119,6 +119,25 @@ def test_a_transformer_trains_in_every_model(name: str) -> None:
             loss.backward()
             norms = [float(p.grad.norm()) for p in phase.parameters() if p.grad is not None]
             assert torch.isfinite(loss) and norms and math.isfinite(sum(norms)) and sum(norms) > 0
+
+
+@pytest.mark.parametrize("name", distinct())
+def test_every_model_trains_in_bf16(name: str) -> None:
+    """As a CPU that has it does by default; the gradients point where those in float32 do."""
+    kind = next(kind for kind in ("grey", *SPECS) if suits(name, kind))
+    data, gradients = batch(spec_for(name, kind)), []
+    for cast in (False, True):
+        model = make(name, spec_for(name, kind)).train()
+        found = []
+        for number, phase in enumerate(phase for stage in model.stages() for phase in stage.phases):
+            model.zero_grad()
+            with rng.forked("cpu", number), torch.autocast("cpu", torch.bfloat16, enabled=cast):
+                loss = phase.loss(data, Clock()).loss
+            loss.backward()
+            found += [torch.zeros_like(p) if p.grad is None else p.grad for p in phase.parameters()]
+        assert all(g.dtype == torch.float32 for g in found)
+        gradients.append(torch.cat([g.flatten() for g in found]))
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.9
 
 
 @pytest.mark.parametrize("which", tiered(["grey", "row"], distinct(), full=["vae"]))

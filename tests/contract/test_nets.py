@@ -301,7 +301,7 @@ def test_without_a_condition_weights_and_outputs_are_those_of_the_layers_alone(n
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
     x = torch.randn(3, *((1, 9, 14) if way == "encoder" else (4,)))
-    assert torch.equal(ours(x), theirs(x))
+    assert torch.allclose(ours(x), theirs(x), atol=1e-6)  # maps may be in another memory format
 
 
 # maps

@@ -65,6 +65,6 @@ def test_two_processes_give_the_weights_of_one(name: str, kind: str, runs: Path,
 
 @pytest.mark.parametrize(("name", "kind"), DISTINCT)
 def test_divided_weights_are_those_of_whole_ones(name: str, kind: str, runs: Path) -> None:
-    """But for rounding, which the biases of attention's keys are all that they have of a gradient."""
+    """But for rounding, as divided weights are in another memory format; keys' biases have no other gradient."""
     apart, what = far(weights(runs / f"{name}-{kind}-divided"), weights(runs / f"{name}-{kind}"))
-    assert apart < (1e-3 if what.endswith("key_value.bias") else 1e-5), f"{what} is {apart:.1e} apart"
+    assert apart < (1e-3 if what.endswith("key_value.bias") else 3e-5), f"{what} is {apart:.1e} apart"

@@ -17,11 +17,11 @@ from benchmarks.speed.workers.profiled import profiled
 from sandglass import running
 from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
-from sandglass.data.loading import in_order
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Silent
 from sandglass.engine.record import describe
+from sandglass.metrics.measure import measure
 from sandglass.runs.card import model_card
 from sandglass.runs.run import Run
 
@@ -114,11 +114,11 @@ class Worker:
 
     def log_prob(self, path: str, start: int, stop: int, k: int) -> dict[str, Any]:
         """``log p(x)`` of some examples by importance sampling, and the seconds it took."""
-        x = torch.from_numpy(np.load(path)[start:stop])
-        batch = next(iter(in_order(Split(x), len(x), device=self.model.device, dtype=self.model.dtype)))()
-        with running.observing(self.model, start):
-            since = time.perf_counter()
-            values = self.model.log_prob(batch, k).tolist()
+        split = Split(torch.from_numpy(np.load(path)[start:stop]))
+        since = time.perf_counter()
+        (found,) = measure(self.model, split, names=["log_prob"], log_prob={"k": k}, seed=start)
+        assert found.each is not None
+        values = found.each.tolist()
         return {"seconds": time.perf_counter() - since, "values": [round(value, 4) for value in values]}
 
     def profile(self, steps: int) -> dict[str, Any]:

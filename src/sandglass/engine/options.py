@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, Self
@@ -370,18 +370,24 @@ def has_bf16() -> bool:
     return any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks)
 
 
+def gains_by_bf16(modules: Iterable[nn.Module]) -> bool:
+    """Whether layers are wide enough for bf16 to pay on a CPU.
+
+    Example:
+        >>> gains_by_bf16([nn.Linear(784, 512)]), gains_by_bf16([nn.Linear(784, 128), nn.Conv2d(3, 64, 3)])
+        (True, False)
+    """
+    least = ((nn.Conv2d, _CHANNELS), (nn.Linear, _FEATURES))
+    return any(isinstance(m, kind) and min(m.weight.shape[:2]) >= wide for m in modules for kind, wide in least)
+
+
 def settle_precision(device: str, stages: Sequence[Stage]) -> str:
     """What ``auto`` is; weights, statistics and likelihoods have at least single precision in all of them."""
     if device.startswith("cuda"):
         return "tf32"
     trained = modules(stages)
-    wide = any(
-        isinstance(m, kind) and min(m.weight.shape[0], m.weight.shape[1]) >= least
-        for m in trained
-        for kind, least in ((nn.Conv2d, _CHANNELS), (nn.Linear, _FEATURES))
-    )
     double = any(p.dtype == torch.float64 for m in trained for p in m.parameters(recurse=False))
-    return "bf16" if device == "cpu" and wide and not double and has_bf16() else "fp32"
+    return "bf16" if device == "cpu" and gains_by_bf16(trained) and not double and has_bf16() else "fp32"
 
 
 def _loggers(given: str | Sequence[str]) -> tuple[str, ...]:

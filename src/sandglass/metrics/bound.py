@@ -11,6 +11,7 @@ from torch import Tensor
 from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
+from sandglass.metrics._half import in_half
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
@@ -118,6 +119,9 @@ def apart(names: Sequence[str], values: Tensor) -> str:
 class LogProb:
     """Importance-weighted estimate of log p(x) from k draws per example.
 
+    Of 500 examples or more, wide networks on a CPU are evaluated in bf16 products where that changes the mean of 50
+    examples by less than 0.05 nats, which the note says.
+
     Args:
         k: number of draws.
     """
@@ -139,8 +143,8 @@ class LogProb:
         def bound(batch: Batch) -> Tensor:
             return model.log_prob(batch, self.k)
 
-        values = per_example(model, evaluation, "log_prob", bound)
-        drawn = f"importance-weighted, k={self.k}; " if "posterior" in model.provides else ""
-        note = drawn + kind_of_bound(model, evaluation.split)
-        result = mean_result("log_prob", values, "nats", note.rstrip("; "), by_example=True)
+        values, precision = in_half(model, evaluation, "log_prob", bound, self.k)
+        drawn = f"importance-weighted, k={self.k}" if "posterior" in model.provides else ""
+        note = "; ".join(filter(None, (drawn, kind_of_bound(model, evaluation.split), precision)))
+        result = mean_result("log_prob", values, "nats", note, by_example=True)
         return [result, *bits_per_dim("log_prob_bits_per_dim", values, model, evaluation.split)]

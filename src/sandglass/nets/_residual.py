@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sandglass.nets._activation import activation as make_activation
+from sandglass.nets._bf16 import GroupNorm
+from sandglass.nets._convolution import Conv2d
 from sandglass.nets.attention import Attention
 
 _BRANCH = 0.1  # factor of the initial weights of a branch's last layer
@@ -48,11 +50,11 @@ class Block(nn.Module):
 
     def __init__(self, style: Style, a: int, b: int, cond: int = 0) -> None:
         super().__init__()
-        self.before, self.first = normalise(style, a), nn.Conv2d(a, b, 3, padding=1)
+        self.before, self.first = normalise(style, a), Conv2d(a, b, 3, padding=1)
         self.modulate = nn.Linear(cond, 2 * b) if cond else None
-        self.between, self.second = normalise(style, b), nn.Conv2d(b, b, 3, padding=1)
+        self.between, self.second = normalise(style, b), Conv2d(b, b, 3, padding=1)
         self.activation, self.drop = make_activation(style.activation), nn.Dropout(style.dropout)
-        self.skip = nn.Identity() if a == b else nn.Conv2d(a, b, 1)
+        self.skip = nn.Identity() if a == b else Conv2d(a, b, 1)
         shrink(self.second)
         if isinstance(self.skip, nn.Conv2d):
             preserve(style, self.skip)
@@ -153,21 +155,10 @@ class Cut(nn.Module):
         return F.pixel_unshuffle(x, self.side)
 
 
-def pooled(x: Tensor) -> Tensor:
-    """``(B, C, H, W)`` averaged over squares of 2x2; sizes are rounded up."""
-    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False) if min(x.shape[2:]) > 1 else _flat_pooled(x)
-
-
-def _flat_pooled(x: Tensor) -> Tensor:
-    """The same for a map of one row or column, whose other side alone is halved."""
-    sides = tuple(min(2, n) for n in x.shape[2:])
-    return F.avg_pool2d(x, sides, ceil_mode=True, count_include_pad=False)
-
-
 def normalise(style: Style, channels: int) -> nn.Module:
     """Group normalisation with 4 channels or more a group, or nothing."""
     groups = max(n for n in range(1, max(1, min(32, channels // 4)) + 1) if channels % n == 0)
-    return nn.GroupNorm(groups, channels) if style.norm == "group" and channels > 1 else nn.Identity()
+    return GroupNorm(groups, channels) if style.norm == "group" and channels > 1 else nn.Identity()
 
 
 def shrink(layer: nn.Conv2d | nn.Linear) -> None:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
+from sandglass.nets._bf16 import GroupNorm
+from sandglass.nets._convolution import Conv2d, ConvTranspose2d
+from sandglass.nets._layout import Flatten, Unflatten
 from sandglass.nets.frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, image_shape, needed, resize
 from sandglass.registry import register
 
 _SMALLEST = 4
 
 Size = tuple[int, int]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @register("conv", kind="net")
@@ -79,6 +84,7 @@ class Conv:
         make_activation(activation)
         self.width, self.max_width, self.stages, self.hidden = width, max_width, stages, hidden
         self.activation, self.norm = activation, norm
+        self.last = norm != "group"  # PyTorch's group normalisation is ten times slower in channels-last memory
 
     @staticmethod
     def natural(spec: Spec) -> bool:
@@ -92,13 +98,13 @@ class Conv:
             ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
         sizes = self._plan(shape)
-        inputs = Channels(shape, cond, masked)
+        inputs = Channels(shape, cond, masked, last=self.last)
         layers = [layer for stage in self._down(inputs.joined[0], sizes) for layer in stage]
         flat = self._channels(len(sizes) - 1) * math.prod(sizes[-1])
-        layers.append(nn.Flatten())
+        layers.append(Flatten() if self.last else nn.Flatten())
         if self.hidden:
             layers += [nn.Linear(flat, self.hidden), make_activation(self.activation)]
-        return Layers(*layers, nn.Linear(self.hidden or flat, out), inputs=inputs)
+        return self._laid(Layers(*layers, nn.Linear(self.hidden or flat, out), inputs=inputs))
 
     def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Cond = 0) -> nn.Module:
         """``(B, dim) -> (B, C, H, W)``, with a condition.
@@ -112,10 +118,11 @@ class Conv:
         inputs = Flat((dim,), condition if len(condition) == 1 else 0)
         layers = self._stem(inputs.joined[0], small)
         if len(condition) > 1:
-            return FromCode(Layers(*layers, inputs=inputs), self.synthesis([small], shape, cond=condition))
+            stem = self._laid(Layers(*layers, inputs=inputs))
+            return FromCode(stem, self.synthesis([small], shape, cond=condition))
         for level in range(deepest, 0, -1):
             layers += self._up(self._channels(level), level, sizes)
-        return Layers(*layers, nn.Conv2d(self._channels(0), shape[0], 3, padding=1), inputs=inputs)
+        return self._laid(Layers(*layers, Conv2d(self._channels(0), shape[0], 3, padding=1), inputs=inputs))
 
     def analysis(self, shape: tuple[int, ...], *, cond: Cond = 0) -> Analysis:
         """``(B, C, H, W)`` and a condition to a list of feature maps, one per stage, the largest first.
@@ -123,7 +130,7 @@ class Conv:
         Raises:
             ConfigError: the examples are not images, or the condition is neither a vector nor an image.
         """
-        return self._analysis(Channels(image_shape(shape, "conv"), cond), self._plan(shape))
+        return self._analysis(Channels(image_shape(shape, "conv"), cond, last=self.last), self._plan(shape))
 
     def synthesis(self, shapes: Sequence[tuple[int, ...]], shape: tuple[int, ...], *, cond: Cond = 0) -> Synthesis:
         """Feature maps ``(B, *shapes[i])``, the largest first, and a condition to ``(B, C, H, W)``.
@@ -134,14 +141,14 @@ class Conv:
         """
         sizes, levels = levels_of(image_shape(shape, "conv"), shapes)
         condition = cond_shape(cond)
-        inputs = Channels(tuple(shapes[-1]), condition if len(condition) == 1 else 0)
+        inputs = Channels(tuple(shapes[-1]), condition if len(condition) == 1 else 0, last=self.last)
         joining = list(zip(levels, [*(s[0] for s in shapes[:-1]), inputs.joined[0]], strict=True))
         guide = None
         if len(condition) > 1:
-            resized = Channels((image_shape(condition, "conv")[0], *sizes[0]))
+            resized = Channels((image_shape(condition, "conv")[0], *sizes[0]), last=self.last)
             guide = Guide(condition, self._analysis(resized, sizes))
             joining += [(level, s[0]) for level, s in enumerate(guide.shapes)]
-        return Synthesis(inputs, levels, self._rise(sizes, joining, shape[0]), guide)
+        return self._laid(Synthesis(inputs, levels, self._rise(sizes, joining, shape[0]), guide))
 
     def _rise(self, sizes: list[Size], joining: list[tuple[int, int]], out: int) -> list[nn.Module]:
         """A stage at the smallest map, one from each size to the next larger, and the last convolution.
@@ -155,37 +162,36 @@ class Conv:
         deepest = len(sizes) - 1
         width = self._channels(deepest)
         stages = [
-            nn.Sequential(
-                nn.Conv2d(extra[deepest], width, 3, padding=1), *self._finish(width, sizes[deepest], first=True)
-            )
+            nn.Sequential(Conv2d(extra[deepest], width, 3, padding=1), *self._finish(width, sizes[deepest], first=True))
         ]
         for level in range(deepest, 0, -1):
             joined = self._channels(level) + (extra[level] if level < deepest else 0)
             stages.append(nn.Sequential(*self._up(joined, level, sizes)))
-        return [*stages, nn.Conv2d(self._channels(0) + extra[0], out, 3, padding=1)]
+        return [*stages, Conv2d(self._channels(0) + extra[0], out, 3, padding=1)]
 
     def _analysis(self, inputs: Channels, sizes: list[Size]) -> Analysis:
         stages = [nn.Sequential(*stage) for stage in self._down(inputs.joined[0], sizes)]
-        return Analysis(inputs, stages, [(self._channels(i), *size) for i, size in enumerate(sizes) if i])
+        return self._laid(Analysis(inputs, stages, [(self._channels(i), *size) for i, size in enumerate(sizes) if i]))
 
     def _stem(self, dim: int, small: tuple[int, ...]) -> list[nn.Module]:
         """Layers from a code to the smallest feature map."""
         layers: list[nn.Module] = []
         if self.hidden:
             layers += [nn.Linear(dim, self.hidden), make_activation(self.activation)]
-        layers += [nn.Linear(self.hidden or dim, math.prod(small)), nn.Unflatten(-1, small)]
+        unflatten = Unflatten if self.last else nn.Unflatten
+        layers += [nn.Linear(self.hidden or dim, math.prod(small)), unflatten(-1, small)]
         return [*layers, make_activation(self.activation)]
 
     def _down(self, channels: int, sizes: list[Size]) -> Iterable[list[nn.Module]]:
         """The layers of each downsampling stage, from an image with this number of channels."""
         for level in range(1, len(sizes)):
             a, b = channels if level == 1 else self._channels(level - 1), self._channels(level)
-            yield [nn.Conv2d(a, b, 3, stride=2, padding=1), *self._finish(b, sizes[level], first=level == 1)]
+            yield [Conv2d(a, b, 3, stride=2, padding=1), *self._finish(b, sizes[level], first=level == 1)]
 
     def _up(self, channels: int, level: int, sizes: list[Size]) -> list[nn.Module]:
         """The layers of the upsampling stage from one level to the next larger."""
         b, size = self._channels(level - 1), sizes[level - 1]
-        return [nn.ConvTranspose2d(channels, b, 4, stride=2, padding=1), Trim(*size), *self._finish(b, size)]
+        return [ConvTranspose2d(channels, b, 4, stride=2, padding=1), Trim(*size), *self._finish(b, size)]
 
     def _finish(self, channels: int, size: Size, *, first: bool = False) -> list[nn.Module]:
         """Normalisation and activation; ``first`` for the first stage of the encoder or decoder."""
@@ -194,10 +200,14 @@ class Conv:
         if self.norm == "batch":
             layers = [nn.BatchNorm2d(channels)]
         elif self.norm == "group" and (groups < channels or size != (1, 1)):  # a single value normalises to 0
-            layers = [nn.GroupNorm(groups, channels)]
+            layers = [GroupNorm(groups, channels)]
         elif self.norm == "instance" and not first and size != (1, 1):
             layers = [nn.InstanceNorm2d(channels, affine=True)]
         return [*layers, make_activation(self.activation)]
+
+    def _laid(self, module: Module) -> Module:
+        """With weights in the memory format of the maps."""
+        return module.to(memory_format=torch.channels_last) if self.last else module  # type: ignore[call-overload]
 
     def _plan(self, shape: tuple[int, ...]) -> list[Size]:
         """Heights and widths from the image to the smallest map."""
@@ -316,7 +326,8 @@ class Trim(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, C, height, width)``."""
-        return x[..., : self.height, : self.width]
+        down, right = self.height - x.shape[2], self.width - x.shape[3]
+        return F.pad(x, (0, right, 0, down)) if down or right else x  # the gradient stays in channels-last memory
 
 
 def halved(size: Size) -> Size:

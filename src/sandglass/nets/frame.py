@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sandglass.errors import ConfigError
+from sandglass.nets._layout import channels_last
 
 Cond = int | tuple[int, ...]
 """The width of a vector condition, the shape ``(C, H, W)`` of an image condition, or 0 for none."""
@@ -117,9 +118,11 @@ class Inputs(abc.ABC):
 
     Attributes:
         joined: shape of the concatenated input.
+        last: whether it is in channels-last memory.
     """
 
     joined: tuple[int, ...]
+    last = False
 
     def __init__(self, shape: tuple[int, ...], cond: Cond = 0, masked: bool = False) -> None:
         self.shape, self.cond, self.masked = tuple(shape), cond_shape(cond), masked
@@ -136,7 +139,7 @@ class Inputs(abc.ABC):
             ConfigError: a condition or mask is unexpected or missing, or has the wrong shape.
         """
         if self.plain and c is None and mask is None:
-            return x
+            return channels_last(x) if self.last else x
         check_condition(c, self.cond)
         check_mask(mask, self.shape, self.masked)
         parts = [self.fit(x if mask is None else torch.where(mask, x, torch.zeros_like(x)))]
@@ -144,7 +147,8 @@ class Inputs(abc.ABC):
             parts.append(self.fit(torch.ones_like(x) if mask is None else mask.to(x.dtype)))
         if c is not None:
             parts.append(self.fit(c.to(x.dtype)))
-        return torch.cat(parts, 1)
+        joined = torch.cat(parts, 1)
+        return channels_last(joined) if self.last else joined
 
 
 class Flat(Inputs):
@@ -172,14 +176,21 @@ class Channels(Inputs):
     Constant channels are combined with the image before the first non-linearity, so that every layer can model
     interactions of the two; at the last layer a condition could only be added.
 
+    Args:
+        shape: of one input.
+        cond: shape of the condition.
+        masked: whether the mask is concatenated.
+        last: whether the image is put into channels-last memory.
+
     Example:
         >>> inputs = Channels((3, 4, 6), cond=5, masked=True)
         >>> inputs.joined, inputs(torch.zeros(2, 3, 4, 6), torch.zeros(2, 5)).shape
         ((11, 4, 6), torch.Size([2, 11, 4, 6]))
     """
 
-    def __init__(self, shape: tuple[int, ...], cond: Cond = 0, masked: bool = False) -> None:
+    def __init__(self, shape: tuple[int, ...], cond: Cond = 0, masked: bool = False, *, last: bool = False) -> None:
         super().__init__(shape, cond, masked)
+        self.last = last
         if len(self.cond) not in (0, 1, 3):
             raise ConfigError(f"A condition of images must be a vector or an image (C, H, W), not {self.cond}.")
         channels, height, width = self.shape

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
-from sandglass.nets._residual import Blocks, Cut, Flattened, Style, normalise, pooled, preserve
+from sandglass.nets._bf16 import doubled, pooled
+from sandglass.nets._residual import Blocks, Cut, Flattened, Style, normalise, preserve
 from sandglass.nets.conv import Size, Trim, halved
 from sandglass.nets.frame import (
     Channels,
@@ -287,7 +287,7 @@ class ResSynthesis(nn.Module):
         for level, stage in zip(reversed(range(len(self.sizes))), self.stages, strict=True):
             parts = joining.get(level, [])
             if h is not None:
-                h = F.interpolate(h, scale_factor=2)[..., : self.sizes[level][0], : self.sizes[level][1]]
+                h = doubled(h)[..., : self.sizes[level][0], : self.sizes[level][1]]
                 parts = [h, *parts]
             h = stage(torch.cat(parts, 1) if len(parts) > 1 else parts[0], vector)
         return self.out(h)
