@@ -32,7 +32,7 @@ class RegularizedVAE(GaussianVAE):
       the VAE: the mutual information of x and z, ``KL(q(z) || prod_j q(z_j))`` and ``sum_j KL(q(z_j) || p(z_j))``.
       Chen, Li, Grosse and Duvenaud 2018, "Isolating Sources of Disentanglement in VAEs" (beta-TC-VAE, arXiv
       1802.04942), whose alpha, beta and gamma they are. The rate itself is in closed form, and the estimate of each
-      part is added with the weight ``beta * (weight - 1)``, so that with all weights at 1 it is the VAE to the last bit.
+      part is added with the weight ``beta * (weight - 1)``; with all weights at 1 it is the VAE to the last bit.
     * ``off_diagonal`` and ``diagonal`` are weights of ``sum_(i != j) C_ij^2`` and ``sum_i (C_ii - 1)^2``, with C the
       covariance of the posterior means or of the codes: Kumar, Sattigeri and Balakrishnan 2018, "Variational Inference
       of Disentangled Latent Concepts from Unlabeled Observations" (DIP-VAE I and II, arXiv 1711.00848).
