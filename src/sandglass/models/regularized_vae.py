@@ -21,8 +21,8 @@ _PARTS = ("information", "total_correlation", "dimension_kl")
 
 
 @register("beta-tc-vae", total_correlation=6.0)
-@register("dip-vae", off_diagonal=10.0, diagonal=10.0)
-@register("info-vae", beta=0.5, mmd=1000.0)
+@register("dip-vae", off_diagonal=3.0, diagonal=3.0, covariance="codes")
+@register("info-vae", beta=0.5, mmd=30.0)
 class RegularizedVAE(GaussianVAE):
     """VAE with a regularised aggregate posterior q(z), the mean of q(z|x) over the examples.
 

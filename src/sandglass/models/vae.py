@@ -98,7 +98,7 @@ class GaussianVAE(VariationalModel):
 @register("vae")
 @register("beta-vae", beta=4.0, beta_schedule="constant")
 @register("cyclical-vae", beta_schedule="cyclical")
-@register("capacity-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
+@register("disentangled-beta-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
 @register("cvae", condition="labels")
 class VAE(GaussianVAE):
     """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from torch import Tensor
@@ -12,14 +12,17 @@ from torch.distributions import Distribution
 from sandglass.core import Batch, Clock, Phase, Spec, Stage, Terms
 from sandglass.distributions.discrepancy import KERNELS
 from sandglass.errors import ConfigError
-from sandglass.models._adversary import OPTIM, Adversary, AdversaryName, code_critic
+from sandglass.models._adversary import Adversary, AdversaryName, code_critic
 from sandglass.models._aggregate import discrepancy
 from sandglass.models.autoencoder import PointAutoencoder
 from sandglass.registry import OptionsOf, PriorOption, register, resolve
 
+OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.5, 0.999)}
+"""Optimiser settings of the critic."""
+
 
 @register("wae")
-@register("aae", divergence="adversarial", weight=10.0)
+@register("aae", divergence="adversarial", weight=1.0)
 class WassersteinAutoencoder(PointAutoencoder):
     """Wasserstein autoencoder: an autoencoder whose codes, of all examples together, follow a prior.
 
@@ -64,7 +67,7 @@ class WassersteinAutoencoder(PointAutoencoder):
         spec: Spec,
         *,
         divergence: Literal["mmd", "adversarial"] = "mmd",
-        weight: float = 1000.0,
+        weight: float = 100.0,
         kernel: Literal["imq", "rbf"] = "imq",
         adversary: AdversaryName = "non-saturating",
         critic_width: int = 256,
