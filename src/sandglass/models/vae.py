@@ -22,10 +22,7 @@ from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOpti
 
 
 class GaussianVAE(VariationalModel):
-    """A Gaussian q(z|x, c) with independent dimensions, p(x|z, c) and p(z): what VAEs of other objectives share.
-
-    The options are those of :class:`VAE`.
-    """
+    """Gaussian q(z|x, c), p(x|z, c) and p(z), without an objective; the options are those of :class:`VAE`."""
 
     defaults = staticmethod(sized)
 
