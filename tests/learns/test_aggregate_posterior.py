@@ -94,6 +94,7 @@ def measured(model: Any, batch: Batch) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+@pytest.mark.slow
 def test_covariances_vanish() -> None:
     """Of different dimensions, at about the VAE's distortion: 2.7 and 0.9 % more with two seeds."""
     own, plain = digits("dip-vae"), digits("vae")
@@ -101,6 +102,7 @@ def test_covariances_vanish() -> None:
     assert own["distortion"] < 1.05 * plain["distortion"], (own, plain)
 
 
+@pytest.mark.slow
 def test_codes_tell_more_of_x_and_are_nearer_to_the_prior() -> None:
     """Half a nat more of mutual information, a lower distortion, and still less of a discrepancy than the VAE's."""
     own, plain = digits("info-vae"), digits("vae")
@@ -109,10 +111,10 @@ def test_codes_tell_more_of_x_and_are_nearer_to_the_prior() -> None:
     assert own["mmd"] < 0.75 * plain["mmd"], (own, plain)
 
 
-@pytest.mark.parametrize("name", ["wae", "aae"])
+@pytest.mark.parametrize("name", ["wae", pytest.param("aae", marks=pytest.mark.slow)])
 def test_codes_of_points_follow_the_prior(name: str) -> None:
-    """A tenth of the autoencoder's discrepancy, between its reconstructions and those of the VAE."""
+    """A tenth of the autoencoder's discrepancy, at about its error; the VAE's squared error is 1.5 times as large."""
     own, plain = digits(name), digits("ae")
     assert own["mmd"] < 0.1 * plain["mmd"], (own, plain)
-    assert plain["error"] < own["error"] < digits("vae")["error"], (own, plain)
+    assert own["error"] < 1.4 * plain["error"], (own, plain)
     assert own["distortion"] < 1.15 * plain["distortion"], (own, plain)

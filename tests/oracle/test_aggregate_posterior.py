@@ -66,6 +66,21 @@ def test_with_all_examples_in_the_batch_q_of_z_is_the_mixture() -> None:
         assert torch.allclose(parts.dimension_kl, marginals - p.log_prob(z), atol=1e-12)
 
 
+@pytest.mark.parametrize("sampling", ["stratified", "weighted"])
+def test_marginals_have_the_weights_of_the_examples(sampling: Any) -> None:
+    """Three of nine examples: the weighted sum over them in every dimension on its own, by hand."""
+    q, p = normals(3, 2), prior(2)
+    z = q.sample()
+    weights = log_weights(3, torch.tensor(9.0).double(), sampling).exp()
+    expected = torch.zeros(3).double()
+    for i in range(3):
+        for d in range(2):
+            each = Normal(q.base_dist.loc[:, d], q.base_dist.scale[:, d]).log_prob(z[i, d]).exp()
+            expected[i] += (weights[i] * each).sum().log()
+    found = rate_parts(q, p, z, torch.tensor(9), sampling)
+    assert torch.allclose(found.dimension_kl, expected - p.log_prob(z), atol=1e-12)
+
+
 @pytest.mark.parametrize("size", [2, 3, 5])
 def test_stratified_sampling_has_no_bias(size: int) -> None:
     """Of q(z) itself: the mean over all batches that hold the example of z is exactly the mixture of all."""
@@ -147,6 +162,16 @@ def test_the_discrepancy_of_codes_from_the_prior_is_0_on_average(kernel: str) ->
     error = float(found.std()) / 2000**0.5
     assert abs(float(found.mean())) < 4 * error < 0.02
     assert float(apart.mean()) > 4 * error
+
+
+def test_the_unit_of_the_discrepancy_is_the_squared_distance_of_two_draws_from_the_prior() -> None:
+    """Of normals of scales 2 and 3 it is 2 (4 + 9) on average."""
+    p, z = Independent(Normal(torch.zeros(2), torch.tensor([2.0, 3.0])), 1), torch.randn(8, 2)
+    with rng.forked("cpu", 1):
+        found = discrepancy(z, p, "imq")
+    with rng.forked("cpu", 1):
+        draws = p.sample(torch.Size([8]))
+    assert torch.equal(found, mmd(z, draws, "imq", 26.0))
 
 
 def test_the_discrepancy_of_a_single_code_is_0_and_has_a_gradient() -> None:
