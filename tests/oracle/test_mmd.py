@@ -11,9 +11,10 @@ from torch import Tensor
 from sandglass import registry
 from sandglass.core import Model, Spec
 from sandglass.data.dataset import Split
+from sandglass.distributions.discrepancy import KERNELS, WIDTHS
 from sandglass.errors import ConfigError
 from sandglass.metrics.measure import measure
-from sandglass.metrics.mmd import KERNELS, WIDTHS, mmd_blocks
+from sandglass.metrics.mmd import mmd_blocks
 from sandglass.runs.result import Result
 
 

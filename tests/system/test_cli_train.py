@@ -191,6 +191,14 @@ def test_a_run_can_be_repeated_from_its_own_configuration(cli: Cli, tmp_path: Pa
     ).read_bytes()
 
 
+def test_a_configuration_with_the_name_of_an_earlier_version_still_trains(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "old.yaml").write_text("model: {name: capacity-vae}\ndata: {source: digits}\n")
+    assert cli("train", "--config", "old.yaml", *SMALL, "--epochs", "1", "--no-report", "--out", "a")[0] == 0
+    run = sandglass.Run(tmp_path / "a")
+    assert run.config["model"]["name"] == "disentangled-beta-vae"
+    assert run.config["model"]["options"]["capacity"] == 25.0 and run.load_model().code_size == 3
+
+
 def test_train_closes_with_figures_report_and_what_next(cli: Cli, tmp_path: Path) -> None:
     code, out, err = cli("train", "--recipe", "digits", *SMALL, "--likelihood", "bernoulli", "--epochs", "1")
     run = tmp_path / "runs" / "vae-digits-1"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sandglass.core import Batch, Model
+from sandglass.distributions.discrepancy import KERNELS, mmd
 from sandglass.errors import ConfigError
 from sandglass.metrics.aggregate import at_random
 from sandglass.metrics.evaluation import Evaluation
@@ -19,13 +20,7 @@ from sandglass.registry import register
 from sandglass.running import conditions, placed
 from sandglass.runs.result import Result
 
-WIDTHS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Kernel widths that are averaged over, in units of the mean squared distance between two draws from the prior."""
-
 _FEW = 20  # with fewer blocks the standard error is unreliable
-
-KERNELS: dict[str, Callable[[Tensor], Tensor]] = {"imq": lambda d: 1 / (1 + d), "rbf": lambda d: torch.exp(-d)}
-"""Kernels: from a squared distance in units of the width to a similarity in (0, 1]."""
 
 
 @register("mmd", kind="metric")
@@ -85,12 +80,12 @@ def block_size(n: int) -> int:
 def mmd_blocks(x: Tensor, y: Tensor, kernel: str = "imq", unit: float = 1.0) -> Tensor:
     """Unbiased squared MMD of each block of :func:`block_size` examples; an incomplete last block is dropped.
 
-    For each block it is the mean of ``k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i)`` over ``i != j``.
+    See :func:`~sandglass.distributions.discrepancy.mmd`.
 
     Args:
         x: ``(n, dim)``, in random order.
         y: ``(n, dim)``.
-        kernel: one of :data:`KERNELS`.
+        kernel: one of :data:`~sandglass.distributions.discrepancy.KERNELS`.
         unit: the squared distance that corresponds to a kernel width of 1.
 
     Example:
@@ -101,11 +96,4 @@ def mmd_blocks(x: Tensor, y: Tensor, kernel: str = "imq", unit: float = 1.0) -> 
     """
     size = block_size(len(x))
     x, y = (t[: len(t) // size * size].unflatten(0, (-1, size)) for t in (x, y))
-
-    def similarity(a: Tensor, b: Tensor) -> Tensor:
-        squares = torch.cdist(a, b).square() / unit
-        return sum((KERNELS[kernel](squares / width) for width in WIDTHS), torch.zeros(())) / len(WIDTHS)
-
-    h = similarity(x, x) + similarity(y, y) - 2 * similarity(x, y)  # both cross terms have the same sum over i != j
-    off_diagonal = h.sum((1, 2)) - h.diagonal(dim1=1, dim2=2).sum(1)
-    return off_diagonal / (size * (size - 1))
+    return mmd(x, y, kernel, unit)

@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sandglass.core import Spec
+from sandglass.distributions.conditional import Network
 from sandglass.errors import ConfigError
+from sandglass.nets.mlp import MLP
 
 AdversaryName = Literal["non-saturating", "hinge", "least-squares"]
 """The losses in which an example is judged alone."""
@@ -86,3 +88,14 @@ def in_range(h: Tensor, spec: Spec) -> Tensor:
         tensor([[0.5000, 0.5000]])
     """
     return h if spec.support == "real" else torch.sigmoid(h)
+
+
+def code_critic(dim: int, width: int, depth: int) -> Network:
+    """The score of a code: ``(B, dim)`` to ``(B, 1)``, by ``depth`` fully connected layers of ``width`` units.
+
+    Raises:
+        ConfigError: a width or depth below 1.
+    """
+    if width < 1 or depth < 1:
+        raise ConfigError(f"A critic of codes needs critic_width and critic_depth >= 1, not {width} and {depth}.")
+    return Network.encoder(MLP(widths=(width,) * depth, activation="leaky-relu"), (dim,), 1)

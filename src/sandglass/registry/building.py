@@ -11,7 +11,7 @@ import torch
 from sandglass.core import Model, Spec
 from sandglass.errors import CapabilityError, ConfigError, SandglassError, named_type
 from sandglass.registry.limits import Counter, is_own
-from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, origin, schema
+from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, origin, present, schema
 from sandglass.rng import forked
 
 _USUAL = ("vae", "it does most: it encodes, draws, fills gaps and finds what is unusual")
@@ -132,7 +132,7 @@ def _build(name: str, spec: Spec, options: Mapping[str, Any]) -> Model:
         elif value is None:
             values[option.name] = own
     model: Model = _make(found, (spec,), values)
-    model.config = {"name": name, "options": {k: _plain(v) for k, v in values.items()}}
+    model.config = {"name": found.name, "options": {k: _plain(v) for k, v in values.items()}}
     model.custom = {k: v for k, v in values.items() if is_own(v)}
     return model
 
@@ -165,9 +165,10 @@ def origins(config: Mapping[str, Any]) -> list[str]:
 
 def _choices(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Kind and name of a model, and of the registered objects among its options."""
-    yield "model", str(config["name"])
-    if config["name"] in names("model"):
-        for option in schema("model", config["name"]):
+    name = present("model", str(config["name"]))
+    yield "model", name
+    if name in names("model"):
+        for option in schema("model", name):
             value = config["options"].get(option.name)
             if option.kind and isinstance(value, Mapping) and isinstance(value.get("name"), str):
                 yield option.kind, value["name"]

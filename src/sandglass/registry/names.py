@@ -100,6 +100,7 @@ class Option:
 
 
 _entries: dict[tuple[str, str], Entry] = {}
+_renamed = {("model", "capacity-vae"): "disentangled-beta-vae"}  # names of 0.1, in configurations that still train
 _discovered: set[str] = set()
 _imported: list[str] = []
 _failed: dict[str, list[str]] = {}  # by kind, why entry points of packages could not be loaded
@@ -254,14 +255,24 @@ def entries(kind: str) -> list[Entry]:
     return [found for found in _entries.values() if found.kind == kind]
 
 
+def present(kind: str, name: str) -> str:
+    """The name of today of what had another in an earlier version; any other name as it is.
+
+    Example:
+        >>> present("model", "capacity-vae"), present("model", "vae")
+        ('disentangled-beta-vae', 'vae')
+    """
+    return name if (kind, name) in _entries else _renamed.get((kind, name), name)
+
+
 def entry(kind: str, name: str) -> Entry:
-    """The entry of a name.
+    """The entry of a name, or of the name that it had in an earlier version.
 
     Raises:
         ConfigError: an unknown name; the message suggests the nearest.
     """
     discover(kind)
-    found = _entries.get((kind, name)) if isinstance(name, str) else None
+    found = _entries.get((kind, present(kind, name))) if isinstance(name, str) else None
     if found is None:
         broken = next((f" {why}" for why in _failed.get(kind, ()) if f" '{name}'" in why), "")
         hint = broken or nearest(name, names(kind))
