@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
@@ -14,17 +15,11 @@ from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
 from sandglass.models._density import GaussianDensity
 from sandglass.models._latent import LatentModel, sized
-from sandglass.registry import LikelihoodOption, NetOption, register, resolve
+from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
 
 
-@register("ae")
-class Autoencoder(LatentModel):
-    """Autoencoder: an encoder to a code and a decoder, trained to reconstruct.
-
-    The objective of an example is ``-log p(x|z)`` in nats at its code z, summed over elements: binary cross-entropy
-    with the Bernoulli, half the squared error plus a constant with a Gaussian of fixed scale 1. It has no prior, so
-    ``sample`` draws codes from a Gaussian with the mean and covariance of the training codes, fitted in a second stage
-    (an ex-post density, as in Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436).
+class PointAutoencoder(LatentModel):
+    """A deterministic encoder to a code, and p(x|z): what autoencoders of other objectives share.
 
     Args:
         spec: the data.
@@ -35,14 +30,9 @@ class Autoencoder(LatentModel):
             kinds.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
-
-    Example:
-        >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
-        >>> model.reconstruct(torch.rand(5, 1, 8, 8)).shape
-        torch.Size([5, 1, 8, 8])
     """
 
-    provides = ("encode", "decode", "reconstruct", "interpolate", "score", "embed", "complete")
+    provides: tuple[str, ...] = ("encode", "decode", "reconstruct", "interpolate", "score", "embed", "complete")
 
     defaults = staticmethod(sized)
 
@@ -66,7 +56,42 @@ class Autoencoder(LatentModel):
         nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.encoder = Network.encoder(nets, self.sees.spec.shape, latent_dim, masked=masked)
         self.p = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
-        self.density = GaussianDensity(latent_dim)
+
+    def score(self, batch: Batch) -> Tensor:
+        """``(B,)`` how unusual each example is: ``-log p(x|z)`` at its code, in nats."""
+        return self.distortion(self.encode(batch), batch)
+
+    def distortion(self, z: Tensor, batch: Batch) -> Tensor:
+        """``(B,)`` ``-log p(x|z)`` of the observed values at codes ``(B, latent_dim)``, in nats."""
+        return -log_prob(self.p(z), batch.x, batch.mask)
+
+    def encode(self, batch: Batch) -> Tensor:
+        """``(B, latent_dim)`` codes."""
+        return self.encoder(self.sees(batch), mask=batch.mask if self.masked else None)
+
+
+@register("ae")
+class Autoencoder(PointAutoencoder):
+    """Autoencoder: an encoder to a code and a decoder, trained to reconstruct.
+
+    The objective of an example is ``-log p(x|z)`` in nats at its code z, summed over elements: binary cross-entropy
+    with the Bernoulli, half the squared error plus a constant with a Gaussian of fixed scale 1. It has no prior, so
+    ``sample`` draws codes from a Gaussian with the mean and covariance of the training codes, fitted in a second stage
+    (an ex-post density, as in Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436).
+
+    Args:
+        spec: the data.
+        options: see :class:`PointAutoencoder`.
+
+    Example:
+        >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
+        >>> model.reconstruct(torch.rand(5, 1, 8, 8)).shape
+        torch.Size([5, 1, 8, 8])
+    """
+
+    def __init__(self, spec: Spec, **options: Annotated[Any, OptionsOf(PointAutoencoder)]) -> None:
+        super().__init__(spec, **options)
+        self.density = GaussianDensity(self.code_size)
 
     def stages(self) -> Sequence[Stage]:
         """Training of encoder and decoder, then the fit of a density to the codes in closed form."""
@@ -82,14 +107,6 @@ class Autoencoder(LatentModel):
         """Fits a Gaussian to the codes of the training examples."""
         with torch.no_grad():
             return self.density.fit(torch.cat([self.encode(batch) for batch in train()]))
-
-    def score(self, batch: Batch) -> Tensor:
-        """``(B,)`` how unusual each example is: ``-log p(x|z)`` at its code, in nats."""
-        return -log_prob(self.p(self.encode(batch)), batch.x, batch.mask)
-
-    def encode(self, batch: Batch) -> Tensor:
-        """``(B, latent_dim)`` codes."""
-        return self.encoder(self.sees(batch), mask=batch.mask if self.masked else None)
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, latent_dim)`` draws from the density fitted to the training codes."""

@@ -21,39 +21,10 @@ from sandglass.models._variational import VariationalModel
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOption, ScheduleOption, register, resolve
 
 
-@register("vae")
-@register("beta-vae", beta=4.0, beta_schedule="constant")
-@register("cyclical-vae", beta_schedule="cyclical")
-@register("capacity-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
-@register("cvae", condition="labels")
-class VAE(VariationalModel):
-    """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
+class GaussianVAE(VariationalModel):
+    """A Gaussian q(z|x, c) with independent dimensions, p(x|z, c) and p(z): what VAEs of other objectives share.
 
-    The objective of an example is ``distortion + beta * rate`` in nats, with distortion ``-E[log p(x|z)]`` summed over
-    elements and rate ``KL(q(z|x) || p(z))`` summed over latent dimensions: Kingma and Welling 2014, "Auto-Encoding
-    Variational Bayes" (arXiv 1312.6114). A capacity or free bits replace the rate in the objective, and nowhere else.
-
-    With a condition c, encoder and decoder depend on it: q(z|x, c) and p(x|z, c). Sohn, Lee and Yan 2015, "Learning
-    Structured Output Representation using Deep Conditional Generative Models" (NeurIPS 2015).
-
-    Args:
-        spec: the data.
-        latent_dim: size of the latent; by default 16 for rows, and for images 8 to 256 by their size.
-        net: network family of encoder and decoder; auto is resnet for images and mlp for rows.
-        likelihood: p(x|z); auto is bernoulli for ink on paper, logistic-mixture for photographs, gaussian for
-            real values, and mixed for tables with columns of other kinds.
-        prior: p(z).
-        condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
-        sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
-        masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
-        beta_schedule: schedule of beta; a warm-up over the first 300 updates keeps more of the latent in use.
-        penalty: on the rate, in the objective.
-
-    Example:
-        >>> model = VAE(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
-        >>> terms = model.elbo(Batch(x := torch.rand(5, 1, 8, 8)), Clock())
-        >>> sorted(terms.parts), model.encode(x).shape
-        (['distortion', 'rate'], torch.Size([5, 2]))
+    The options are those of :class:`VAE`.
     """
 
     defaults = staticmethod(sized)
@@ -90,18 +61,15 @@ class VAE(VariationalModel):
             some_q = DiagonalGaussian(nn.Identity())(torch.zeros(1, 2 * latent_dim))
             self.penalty.check(self._bound_of(some_q, some_q.mean, torch.zeros(1)))
 
-    def elbo(self, batch: Batch, clock: Clock) -> Terms:
-        """``distortion + beta * rate``, or with its capacity or free bits: the batch mean, one draw of z each."""
-        bound = self.bound(batch)
-        loss = (bound.distortion + self.penalty(bound, clock)).mean()
-        parts = {"distortion": bound.distortion.detach(), "rate": bound.rate.detach()}
-        return Terms(loss, parts, self.penalty.scalars(clock))
-
     def bound(self, batch: Batch) -> Bound:
         """The evidence bound from one draw of z per example, of the observed values if some are missing."""
+        return self.inferred(batch)[2]
+
+    def inferred(self, batch: Batch) -> tuple[Distribution, Tensor, Bound]:
+        """q(z|x, c), a draw of z per example, and the bound from that draw."""
         q = self.posterior(batch)
         z = q.rsample()
-        return self._bound_of(q, z, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask))
+        return q, z, self._bound_of(q, z, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask))
 
     def _bound_of(self, q: Distribution, z: Tensor, distortion: Tensor) -> Bound:
         p = self.prior()
@@ -125,3 +93,46 @@ class VAE(VariationalModel):
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, latent_dim)`` draws from the prior."""
         return self.prior(given).sample((n,))
+
+
+@register("vae")
+@register("beta-vae", beta=4.0, beta_schedule="constant")
+@register("cyclical-vae", beta_schedule="cyclical")
+@register("capacity-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
+@register("cvae", condition="labels")
+class VAE(GaussianVAE):
+    """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
+
+    The objective of an example is ``distortion + beta * rate`` in nats, with distortion ``-E[log p(x|z)]`` summed over
+    elements and rate ``KL(q(z|x) || p(z))`` summed over latent dimensions: Kingma and Welling 2014, "Auto-Encoding
+    Variational Bayes" (arXiv 1312.6114). A capacity or free bits replace the rate in the objective, and nowhere else.
+
+    With a condition c, encoder and decoder depend on it: q(z|x, c) and p(x|z, c). Sohn, Lee and Yan 2015, "Learning
+    Structured Output Representation using Deep Conditional Generative Models" (NeurIPS 2015).
+
+    Args:
+        spec: the data.
+        latent_dim: size of the latent; by default 16 for rows, and for images 8 to 256 by their size.
+        net: network family of encoder and decoder; auto is resnet for images and mlp for rows.
+        likelihood: p(x|z); auto is bernoulli for ink on paper, logistic-mixture for photographs, gaussian for
+            real values, and mixed for tables with columns of other kinds.
+        prior: p(z).
+        condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
+        sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
+        masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
+        beta_schedule: schedule of beta; a warm-up over the first 300 updates keeps more of the latent in use.
+        penalty: on the rate, in the objective.
+
+    Example:
+        >>> model = VAE(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
+        >>> terms = model.elbo(Batch(x := torch.rand(5, 1, 8, 8)), Clock())
+        >>> sorted(terms.parts), model.encode(x).shape
+        (['distortion', 'rate'], torch.Size([5, 2]))
+    """
+
+    def elbo(self, batch: Batch, clock: Clock) -> Terms:
+        """``distortion + beta * rate``, or with its capacity or free bits: the batch mean, one draw of z each."""
+        bound = self.bound(batch)
+        loss = (bound.distortion + self.penalty(bound, clock)).mean()
+        parts = {"distortion": bound.distortion.detach(), "rate": bound.rate.detach()}
+        return Terms(loss, parts, self.penalty.scalars(clock))
