@@ -251,7 +251,7 @@ def exact(**options: Any) -> tuple[ImportanceWeightedVAE, MultivariateNormal]:
 )
 @pytest.mark.parametrize("estimator", ["total", "stl", "dreg"])
 def test_at_the_exact_posterior_every_draw_is_the_evidence(options: dict[str, Any], estimator: str) -> None:
-    """The bound has no variance, path gradients of the encoder are 0, the decoder's are those of log p(x) in the mean."""
+    """The bound has no variance, and path gradients of the encoder are 0."""
     model, truth = exact(draws=4, estimator=estimator, **options)
     batch = data(8)
     terms = model.elbo(batch, FINAL)

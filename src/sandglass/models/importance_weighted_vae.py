@@ -103,9 +103,18 @@ class ImportanceWeightedVAE(GaussianVAE):
             raise ConfigError(f"The option elbo_weight must be from 0 to 1, not {elbo_weight}.")
         if estimator not in ("total", "stl", "dreg"):
             raise ConfigError(f"The option estimator is one of total, stl, dreg, not '{estimator}'.")
-        data = {"condition": condition, "sees": sees, "masked": masked}
-        parts = {"latent_dim": latent_dim, "net": net, "likelihood": likelihood, "prior": prior}
-        super().__init__(spec, **parts, **data, beta=beta, beta_schedule=beta_schedule)
+        super().__init__(
+            spec,
+            latent_dim=latent_dim,
+            net=net,
+            likelihood=likelihood,
+            prior=prior,
+            condition=condition,
+            sees=sees,
+            masked=masked,
+            beta=beta,
+            beta_schedule=beta_schedule,
+        )
         self.draws, self.bounds, self.partially = draws, bounds, partially
         self.elbo_weight, self.estimator, self.imputations = elbo_weight, estimator, imputations
 
@@ -189,7 +198,7 @@ class ImportanceWeightedVAE(GaussianVAE):
         return replace(many, x=torch.where(many.mask, many.x, drawn), mask=None)  # type: ignore[arg-type]
 
     def weighted(self, batch: Batch, draws: int) -> tuple[Tensor, Tensor]:
-        """Draws of z from q(z|x), ``(draws, B, latent_dim)``, and their normalised importance weights ``(draws, B)``."""
+        """Draws of z from q(z|x), ``(draws, B, latent_dim)``, and their normalised weights ``(draws, B)``."""
         q, c = self.posterior(batch), self.given(batch)
         z = q.rsample(torch.Size([draws]))
         rows = decoded_at_once(self.p.size, z.device)
