@@ -190,7 +190,7 @@ def hashed(*tensors: Tensor) -> str:
 
 
 def trained(model: Model, data: Dataset) -> str:
-    """The losses of three updates of every stage at different times, the weights after them, samples and completions."""
+    """The losses of three updates of every stage at different times, then the weights, samples and completions."""
     losses = []
     for stage in model.stages():
         if stage.fit is not None:
