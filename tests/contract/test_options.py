@@ -66,6 +66,7 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "capacity_schedule"): {"capacity": 2.0},
     ("model", "free_bits"): {"capacity": 0.0},
     ("model", "identity_schedule"): {"identity": 1.0},
+    ("model", "partially"): {"bounds": 2},
     ("model", "levels"): {"quantiser": "fsq"},
     ("model", "code_dim"): {"quantiser": "ema"},
     ("model", "commitment"): {"quantiser": "ema"},
@@ -194,7 +195,7 @@ def hashed(*tensors: Tensor) -> str:
 
 
 def trained(model: Model, data: Dataset) -> str:
-    """The losses of three updates of every stage at different times, the weights after them, and samples."""
+    """The losses of three updates of every stage at different times, then the weights, samples and completions."""
     losses = []
     for stage in model.stages():
         if stage.fit is not None:
@@ -205,10 +206,12 @@ def trained(model: Model, data: Dataset) -> str:
         for step in range(3 * bool(stage.phases)):
             stepper(loader.batch(step), Clock(step, 3, torch.tensor(step / 2), torch.tensor(200.0 * step)), 1.0)
             losses += [torch.tensor(list(reading.means.values())) for reading in stepper.meter.read().values()]
-    given = given_of(in_order(data.train, 3)[0]())
-    with rng.forked("cpu", 5):
+    some = in_order(data.train, 3)[0]()
+    given = given_of(some)
+    with rng.forked("cpu", 5), torch.no_grad():
         samples = model.eval().sample(3, given), model.sample(3, given, noise=True)
-    return hashed(*losses, *model.state_dict().values(), *samples)
+        filled = [model.complete(some).x] if some.mask is not None and "complete" in model.provides else []
+    return hashed(*losses, *model.state_dict().values(), *samples, *filled)
 
 
 @pytest.mark.parametrize(("name", "option"), **named(every("model")))

@@ -13,8 +13,8 @@ from sandglass import registry
 from several import far, run, weights
 
 KINDS = ("row", "grey")
-STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True}
-"""Options of models whose state depends on the examples."""
+STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True, "partially": True, "bounds": 2}
+"""Options of models whose state depends on the examples, or whose loss computes gradients."""
 
 BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
 

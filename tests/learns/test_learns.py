@@ -195,6 +195,12 @@ ELSEWHERE = {
     "cycle-gan": "test_pairs.py",
     "flow-matching": "test_flows.py",
     "latent-flow": "test_flows.py",
+    "iwae": "test_importance_weighted.py",
+    "multiply-iwae": "test_importance_weighted.py",
+    "partially-iwae": "test_importance_weighted.py",
+    "combination-iwae": "test_importance_weighted.py",
+    "dreg-vae": "test_importance_weighted.py",
+    "miwae": "test_importance_weighted.py",
 }
 """Models whose answers are in a file of their own."""
 

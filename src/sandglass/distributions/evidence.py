@@ -56,7 +56,7 @@ def importance_weighted(
     total: Tensor | None = None
     for start in range(0, k, block):
         z = q.rsample(torch.Size([min(block, k - start)]))
-        log_px = _decoded(z, likelihood, x, mask, c, rows)
+        log_px = log_likelihoods(z, likelihood, x, mask, c, rows)
         weight = (log_px + p.log_prob(z) - q.log_prob(z)).logsumexp(0)
         total = weight if total is None else torch.logaddexp(total, weight)
     assert total is not None
@@ -73,15 +73,24 @@ def decoded_at_once(size: int, device: torch.device) -> int:
     return max(1, (_IN_CACHE if device.type == "cpu" else _ON_DEVICE) // max(1, size))
 
 
-def _decoded(
+def log_likelihoods(
     z: Tensor,
     likelihood: Callable[..., Distribution],
     x: Tensor,
-    mask: Tensor | None,
-    c: Tensor | None,
-    rows: int,
+    mask: Tensor | None = None,
+    c: Tensor | None = None,
+    rows: int | None = None,
 ) -> Tensor:
-    """``(k, B)`` log p(x|z) of latents ``(k, B, dim)``, decoding at most ``rows`` at once."""
+    """``(k, B)`` log p(x|z) in nats of latents ``(k, B, dim)``, decoding at most ``rows`` at once; by default all.
+
+    The other arguments are those of :func:`importance_weighted`.
+
+    Example:
+        >>> from torch.distributions import Independent, Normal
+        >>> log_likelihoods(torch.zeros(7, 5, 2), lambda z: Independent(Normal(z, 1), 1), torch.zeros(5, 2)).shape
+        torch.Size([7, 5])
+    """
+    rows = z.shape[0] * z.shape[1] if rows is None else rows
     columns = []
     for some in _slices(z.shape[1], max(1, rows // len(z))):
         pieces = []

@@ -25,10 +25,12 @@ TITLES = {
     "loss": "Objective",
     "distortion": "Reconstruction (distortion)",
     "rate": "KL divergence (rate)",
+    "bound": "Importance-weighted bound",
+    "encoder_bound": "Importance-weighted bound of the encoder",
     "r1": "Gradient penalty",
 }
 
-_NATS = {"distortion", "rate"}
+_NATS = {"distortion", "rate", "bound", "encoder_bound"}
 
 
 @dataclass(frozen=True)
