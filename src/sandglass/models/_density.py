@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sandglass import rng
 from sandglass.errors import ConfigError
 
-_ROWS, _PRODUCTS = 50_000, 2**30  # codes, and squares of their size, that a mixture is at most fitted to
+_ROWS, _PRODUCTS = 50_000, 2**28  # codes, and squares of their size, that a mixture is at most fitted to
 
 
 def density_of(dim: int, components: int) -> GaussianDensity | GaussianMixture:
@@ -78,7 +78,7 @@ class GaussianDensity(nn.Module):
 class GaussianMixture(nn.Module):
     """A mixture of Gaussians with full covariances, fitted to codes by maximum likelihood; standard normal before.
 
-    It is fitted by expectation-maximisation from k-means, on at most 50,000 codes, or fewer of more than 146 numbers.
+    It is fitted by expectation-maximisation from k-means, on at most 50,000 codes, or fewer of more than 73 numbers.
     Where there are few codes, there are fewer components: each has at least twice as many codes as a code has numbers.
 
     Args:
@@ -113,15 +113,16 @@ class GaussianMixture(nn.Module):
     def _shares(self, z: Tensor) -> Tensor:
         """``(N, k)``: how much of each code belongs to each component."""
         n, dim = z.shape
-        k = max(1, min(len(self.components), n // (2 * dim)))
+        rows = min(n, _ROWS, _PRODUCTS // dim**2)
+        k = max(1, min(len(self.components), rows // (2 * dim)))
         if k == 1:
             return z.new_ones(n, 1)
         from sklearn import mixture
         from sklearn.exceptions import ConvergenceWarning
 
-        some = z[rng.permutation(n, 0, "mixture")[: min(_ROWS, _PRODUCTS // dim**2)]]
+        some = z[rng.permutation(n, 0, "mixture")[:rows]]
         floor = 1e-6 * float(z.var(0).mean()) + 1e-12
-        found = mixture.GaussianMixture(k, reg_covar=floor, max_iter=50, random_state=0)
+        found = mixture.GaussianMixture(k, reg_covar=floor, max_iter=30, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # near its maximum is near enough
             found.fit(some.numpy())
