@@ -33,3 +33,12 @@ def test_every_family_on_the_same_photos(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "sheets.jpg").exists()
     assert (tmp_path / "out" / "table.md").read_text().count("\n") == 2 + len(names)
     assert len(list((tmp_path / "out").glob("run-*"))) == 2
+
+
+def test_densities_of_codes() -> None:
+    script = SCRIPT.with_name("densities.py")
+    words = ["--data", "digits", "--epochs", "1", "--components", "1", "2"]
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = [line.split("  ")[0] for line in done.stdout.splitlines() if "+-" in line]
+    assert names == ["vae", "ae, N(0, I)", "ae, a Gaussian", "ae, mixture of 2"]

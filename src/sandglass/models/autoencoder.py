@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import torch
@@ -13,7 +14,7 @@ from sandglass.distributions.conditional import Network, Observation
 from sandglass.distributions.observed import log_prob
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
-from sandglass.models._density import GaussianDensity
+from sandglass.models._density import density_of
 from sandglass.models._latent import LatentModel, sized
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
 
@@ -76,12 +77,16 @@ class Autoencoder(PointAutoencoder):
 
     The objective of an example is ``-log p(x|z)`` in nats at its code z, summed over elements: binary cross-entropy
     with the Bernoulli, half the squared error plus a constant with a Gaussian of fixed scale 1. It has no prior, so
-    ``sample`` draws codes from a Gaussian with the mean and covariance of the training codes, fitted in a second stage
-    (an ex-post density, as in Ghosh et al. 2020, "From Variational to Deterministic Autoencoders", arXiv 1903.12436).
+    ``sample`` draws codes from a mixture of Gaussians that is fitted to the training codes in a second stage, an
+    ex-post density: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders" (arXiv 1903.12436).
 
     Args:
         spec: the data.
+        components: Gaussians of the mixture; 1 for one with the mean and covariance of the codes.
         options: see :class:`PointAutoencoder`.
+
+    Raises:
+        ConfigError: fewer than one component.
 
     Example:
         >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
@@ -89,9 +94,13 @@ class Autoencoder(PointAutoencoder):
         torch.Size([5, 1, 8, 8])
     """
 
-    def __init__(self, spec: Spec, **options: Annotated[Any, OptionsOf(PointAutoencoder)]) -> None:
+    earlier = MappingProxyType({"components": 1})
+
+    def __init__(
+        self, spec: Spec, *, components: int = 10, **options: Annotated[Any, OptionsOf(PointAutoencoder)]
+    ) -> None:
         super().__init__(spec, **options)
-        self.density = GaussianDensity(self.code_size)
+        self.density = density_of(self.code_size, components)
 
     def stages(self) -> Sequence[Stage]:
         """Training of encoder and decoder, then the fit of a density to the codes in closed form."""
@@ -104,7 +113,7 @@ class Autoencoder(PointAutoencoder):
         return Terms(distortion.mean(), {"distortion": distortion.detach()})
 
     def fit_density(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
-        """Fits a Gaussian to the codes of the training examples."""
+        """Fits the mixture to the codes of the training examples."""
         with torch.no_grad():
             return self.density.fit(torch.cat([self.encode(batch) for batch in train()]))
 
