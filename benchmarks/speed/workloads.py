@@ -72,12 +72,23 @@ WORKLOADS = (
 
 PYTHAE = (
     *("AE", "VAE", "BetaVAE", "VAE_LinNF", "VAE_IAF", "DisentangledBetaVAE", "BetaTCVAE", "IWAE", "MIWAE", "CIWAE"),
-    *("MSSSIM_VAE", "WAE_MMD", "INFOVAE_MMD", "VAMP", "SVAE", "PoincareVAE", "VQVAE", "HVAE", "RAE_GP", "RHVAE"),
+    *("PIWAE", "MSSSIM_VAE", "WAE_MMD", "INFOVAE_MMD", "VAMP", "SVAE", "PoincareVAE", "VQVAE", "HVAE", "RAE_GP", "RHVAE"),
 )
 """The models of pythae 0.1.2 that its usual trainer takes, as it spells their classes."""
 
-OPTIONS = {"ae": _PLAIN, "vq-vae": _PLAIN}
-"""Options of Sandglass's models that are shared with pythae; the others take those of the VAE."""
+_DRAWS = {**_VAE, "draws": 10}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "ae": _PLAIN, "vq-vae": _PLAIN, "wae": _PLAIN, "iwae": _DRAWS, "combination-iwae": _DRAWS,
+    "multiply-iwae": {**_DRAWS, "bounds": 5}, "partially-iwae": {**_DRAWS, "bounds": 5},
+}  # fmt: skip
+"""Options of Sandglass's models that are shared with pythae, with its numbers of draws; others take those of the VAE."""
+
+
+OTHERWISE = {
+    "combination-iwae": "CIWAE", "info-vae": "INFOVAE_MMD", "multiply-iwae": "MIWAE", "partially-iwae": "PIWAE",
+    "wae": "WAE_MMD", "miwae": "",
+}  # fmt: skip
+"""Names that the libraries do not share: what pythae calls MIWAE is ``multiply-iwae``, and it has no ``miwae``."""
 
 
 def spelled(name: str) -> str:
@@ -94,11 +105,12 @@ def shared(names: list[str]) -> dict[str, str]:
     """The models that both libraries have: our name to pythae's class.
 
     Example:
-        >>> shared(["beta-vae", "gan", "vq-vae"])
-        {'beta-vae': 'BetaVAE', 'vq-vae': 'VQVAE'}
+        >>> shared(["beta-vae", "gan", "multiply-iwae", "miwae"])
+        {'beta-vae': 'BetaVAE', 'multiply-iwae': 'MIWAE'}
     """
     theirs = {spelled(name): name for name in PYTHAE}
-    return {name: theirs[spelled(name)] for name in names if spelled(name) in theirs}
+    called = {name: spelled(OTHERWISE.get(name, name)) for name in names}
+    return {name: theirs[known] for name, known in called.items() if known in theirs}
 
 
 def with_pythae(names: list[str]) -> tuple[Workload, ...]:
