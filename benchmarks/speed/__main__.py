@@ -94,7 +94,7 @@ def measure(
         images = min(64 if quick else 5000, workload.examples)
         results.setdefault("training", {})[name] = training.measure(workload, setting, rounds, images, quick)
     elif name == "likelihood":
-        images, k, blocks = (4, 10, 2) if quick else (1000, 1000, 2)
+        images, k, blocks = (4, 10, 2) if quick else (1500, 1000, 3)
         results[name] = likelihood.measure(setting, images, k, blocks, peers=not quick)
     elif name == "start-up":
         results.setdefault("commands", {})["start_up"] = commands.start_up(rounds, peers=not quick)

@@ -31,7 +31,7 @@ def measure(setting: Setting, images: int, k: int, blocks: int, peers: bool = Tr
         peers: whether pythae takes part.
 
     Returns:
-        By contender the nats of each picture and the seconds of each block; or who is absent and why.
+        By contender the nats of each picture, the seconds of each block and a note on the last one; or who is absent and why.
     """
     data = stored(setting.folder, "train", pictures(DENSE.examples)[1])
     test = str(stored(setting.folder, "test", pictures(images, "test")[1]))
@@ -52,7 +52,7 @@ def measure(setting: Setting, images: int, k: int, blocks: int, peers: bool = Tr
             turns |= {f"pythae, batch {size}": (theirs, {"batch": size}) for size in dict.fromkeys((BATCH, k))}
         except AbsentError as error:
             about["absent"] = {"pythae": str(error)}
-        found: dict[str, Any] = {name: {"seconds": [], "values": []} for name in turns}
+        found: dict[str, Any] = {name: {"seconds": [], "values": [], "note": ""} for name in turns}
         for worker, options in turns.values():
             worker("log_prob", path=test, start=0, stop=1, k=k, **options)  # a warm-up
         for part in np.array_split(np.arange(images), blocks):
@@ -61,4 +61,5 @@ def measure(setting: Setting, images: int, k: int, blocks: int, peers: bool = Tr
                 answer = worker("log_prob", path=test, **block, k=k, **options)
                 found[name]["seconds"].append(answer["seconds"])
                 found[name]["values"] += answer["values"]
+                found[name]["note"] = answer.get("note", "")
     return {**about, "contenders": found}

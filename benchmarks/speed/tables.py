@@ -143,7 +143,8 @@ def likelihood(each: Mapping[str, Any]) -> Table:
         ])  # fmt: skip
     title = f"log p(x) of {each['images']:,} test pictures, {each['k']:,} draws each, the same weights"
     head = ["", "nats", "minus Sandglass", "s", "time, Sandglass = 1"]
-    return Table(title, head, rows, absent(each))
+    notes = [f"{title_of(name)}: {about['note']}." for name, about in own.items() if about.get("note")]
+    return Table(title, head, rows, " ".join(filter(None, [*notes, absent(each)])))
 
 
 def commands(name: str, each: Mapping[str, Any]) -> Table:

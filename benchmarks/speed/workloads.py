@@ -72,7 +72,8 @@ WORKLOADS = (
 
 PYTHAE = (
     *("AE", "VAE", "BetaVAE", "VAE_LinNF", "VAE_IAF", "DisentangledBetaVAE", "BetaTCVAE", "IWAE", "MIWAE", "CIWAE"),
-    *("PIWAE", "MSSSIM_VAE", "WAE_MMD", "INFOVAE_MMD", "VAMP", "SVAE", "PoincareVAE", "VQVAE", "HVAE", "RAE_GP", "RHVAE"),
+    *("PIWAE", "MSSSIM_VAE", "WAE_MMD", "INFOVAE_MMD", "VAMP", "SVAE", "PoincareVAE", "VQVAE", "HVAE", "RAE_GP"),
+    "RHVAE",
 )
 """The models of pythae 0.1.2 that its usual trainer takes, as it spells their classes."""
 
@@ -81,7 +82,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "ae": _PLAIN, "vq-vae": _PLAIN, "wae": _PLAIN, "iwae": _DRAWS, "combination-iwae": _DRAWS,
     "multiply-iwae": {**_DRAWS, "bounds": 5}, "partially-iwae": {**_DRAWS, "bounds": 5},
 }  # fmt: skip
-"""Options of Sandglass's models that are shared with pythae, with its numbers of draws; others take those of the VAE."""
+"""Options of models that are shared with pythae, with its numbers of draws; the others take those of the VAE."""
 
 
 OTHERWISE = {

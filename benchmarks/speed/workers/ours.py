@@ -119,7 +119,8 @@ class Worker:
         (found,) = measure(self.model, split, names=["log_prob"], log_prob={"k": k}, seed=start)
         assert found.each is not None
         values = found.each.tolist()
-        return {"seconds": time.perf_counter() - since, "values": [round(value, 4) for value in values]}
+        seconds = time.perf_counter() - since
+        return {"seconds": seconds, "values": [round(value, 4) for value in values], "note": found.note}
 
     def profile(self, steps: int) -> dict[str, Any]:
         """Where the time of a step goes; no epoch can follow."""

@@ -165,7 +165,8 @@ def _side(
         names = [*named, *(own if metrics else ())]
         known = {} if found.own else {"train": None}
         about: dict[str, Any] = {**context_of(data), **known, **own, "progress": progress}
-        results = measure(model, data.splits[split], names=names, seed=seed, most=most, quick=not names, **about)
+        about |= {"seed": seed, "most": most, "quick": not names, "exact": True}
+        results = measure(model, data.splits[split], names=names, **about)
     examples = fingerprint(data.spec, {split: data.splits[split]}, data.classes)
     examples += strict_json(_preprocessing(run.config["transform"]))
     material = Material(run, model, data, [{"split": split, "metrics": {}}])

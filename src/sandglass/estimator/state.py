@@ -42,7 +42,7 @@ def built(stored: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Model, Tra
     Raises:
         CheckpointError: the weights do not match the model.
     """
-    options = {**stored["model"]["options"], **own}
+    options = {**registry.completed(stored["model"]["name"], stored["model"]["options"]), **own}
     model = registry.build(stored["model"]["name"], from_plain(stored["spec"]), **options)
     fill(model, {k: torch.from_numpy(v.copy()) for k, v in stored["weights"].items()}, "the pickled estimator")
     return model.eval(), Transform.from_dict(stored["transform"])

@@ -48,6 +48,7 @@ class Evaluation:
         fingerprint: of the data, the cache key of feature networks learnt from it; empty for no caching.
         most: maximum number of samples that no option asks for, so that models are compared with as many; None for that
             of the model.
+        exact: whether nothing may be computed in bf16, as where models are compared.
         quick: whether what takes long is left out or measured on less, as at the end of training.
         memo: cache shared by the metrics; see :meth:`once`.
     """
@@ -62,6 +63,7 @@ class Evaluation:
     fingerprint: str = ""
     most: int | None = None
     quick: bool = False
+    exact: bool = False
     memo: MutableMapping[Any, Any] = field(default_factory=dict, repr=False)
 
     def once(self, key: object, make: Callable[[], T]) -> T:

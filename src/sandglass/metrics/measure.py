@@ -55,6 +55,7 @@ def measure(
     fingerprint: str = "",
     most: int | None = None,
     quick: bool = False,
+    exact: bool = False,
     progress: Callable[[str], None] | None = None,
     **options: Any,
 ) -> list[Result]:
@@ -74,6 +75,7 @@ def measure(
         most: maximum number of samples that no option asks for; None for that of the model.
         quick: whether to spend seconds only, as at the end of training: the metrics marked ``quick``, at most 1,000
             samples, one fold of the two-sample test.
+        exact: whether nothing may be computed in bf16, as where models are compared.
         progress: is told which metric is being computed.
         options: options per metric, such as ``log_prob={"k": 1000}``; a metric with options is always computed.
 
@@ -97,7 +99,7 @@ def measure(
         raise ConfigError("There are no examples to evaluate on.")
     check(model, split)
     known: dict[str, Any] = {"factors": tuple(factors), "classes": tuple(classes), "mixture": mixture}
-    known |= {"fingerprint": fingerprint, "most": most, "quick": quick}
+    known |= {"fingerprint": fingerprint, "most": most, "quick": quick, "exact": exact}
     evaluation = Evaluation(split=split, spec=model.spec, seed=seed, train=train, **known)
     named = wanted(names, options)
     chosen = named if names else wanted([name for name in _usual() if _applies(name, model, evaluation)], options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from typing import Any
 
@@ -10,9 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from sandglass import rng
-from sandglass.errors import ConfigError
+from sandglass.errors import ConfigError, DivergedError
 
 _ROWS, _PRODUCTS = 50_000, 2**28  # codes, and squares of their size, that a mixture is at most fitted to
+
+
+_WARNINGS = threading.Lock()  # filters of warnings are of the whole process
+
+
+def checked(codes: Tensor) -> Tensor:
+    """The codes in float64.
+
+    Raises:
+        DivergedError: some are not finite.
+    """
+    bad = int((~codes.isfinite()).any(1).sum())
+    if bad:
+        raise DivergedError(f"{bad:,} of {len(codes):,} codes are not finite, so no density can be fitted to them.")
+    return codes.cpu().double() if codes.device.type == "mps" else codes.double()
 
 
 def density_of(dim: int, components: int) -> GaussianDensity | GaussianMixture:
@@ -52,14 +68,20 @@ class GaussianDensity(nn.Module):
     @torch.no_grad()
     def fit(self, codes: Tensor) -> dict[str, float]:
         """Fits mean and covariance to codes ``(N, dim)``; returns their mean log density in nats and their number."""
-        z = codes.double()
+        z = checked(codes)
         return {"log_density": float(self.follow(z, z.new_ones(len(z))).mean()), "codes": float(len(z))}
 
-    def follow(self, z: Tensor, shares: Tensor) -> Tensor:
-        """Fits to codes of which each counts by its share, ``(N,)``; returns the log density ``(N,)`` of all codes."""
+    def follow(self, z: Tensor, shares: Tensor, floor: float = 0.0) -> Tensor:
+        """Fits to codes of which each counts by its share, ``(N,)``; returns the log density ``(N,)`` of all codes.
+
+        Args:
+            z: ``(N, dim)``.
+            shares: ``(N,)``.
+            floor: added to the variances, against directions in which a few codes do not vary.
+        """
         mean = (shares @ z) / shares.sum()
         values, vectors = torch.linalg.eigh(((z - mean) * shares[:, None]).T @ (z - mean) / shares.sum())
-        values = values.clamp(min=0)
+        values = values.clamp(min=0) + floor
         self.mean.copy_(mean)
         self.root.copy_(vectors * values.sqrt())
         self.count.fill_(len(z))
@@ -79,7 +101,8 @@ class GaussianMixture(nn.Module):
     """A mixture of Gaussians with full covariances, fitted to codes by maximum likelihood; standard normal before.
 
     It is fitted by expectation-maximisation from k-means, on at most 50,000 codes, or fewer of more than 73 numbers.
-    Where there are few codes, there are fewer components: each has at least twice as many codes as a code has numbers.
+    Where these are few there are fewer components, so that each has on average at least twice as many codes as a code
+    has numbers: how many there are is a figure of the fit.
 
     Args:
         dim: size of a code.
@@ -102,32 +125,35 @@ class GaussianMixture(nn.Module):
     @torch.no_grad()
     def fit(self, codes: Tensor) -> dict[str, float]:
         """Fits the mixture to codes ``(N, dim)``; returns their mean log density in nats and their number."""
-        z = codes.double().cpu()
-        shares = self._shares(z)
+        z = checked(codes).cpu()
+        shares, floor = self._shares(z)
+        weight = shares.mean(0)
         self.weight.zero_()
-        self.weight[: shares.shape[1]] = shares.mean(0)
-        each = [component.follow(z, share) for component, share in zip(self.components, shares.T, strict=False)]
-        log_density = (torch.stack(each, 1) + shares.mean(0).log()).logsumexp(1)
-        return {"log_density": float(log_density.mean()), "codes": float(len(z))}
+        self.weight[: len(weight)] = weight
+        pairs = zip(self.components, shares.T, strict=False)
+        each = [component.follow(z, share, floor) for component, share in pairs]
+        log_density = float((torch.stack(each, 1) + weight.log()).logsumexp(1).mean())
+        return {"log_density": log_density, "codes": float(len(z)), "components": float(len(weight))}
 
-    def _shares(self, z: Tensor) -> Tensor:
-        """``(N, k)``: how much of each code belongs to each component."""
+    def _shares(self, z: Tensor) -> tuple[Tensor, float]:
+        """``(N, k)``: how much of each code belongs to each component; and what was added to the variances."""
         n, dim = z.shape
         rows = min(n, _ROWS, _PRODUCTS // dim**2)
         k = max(1, min(len(self.components), rows // (2 * dim)))
         if k == 1:
-            return z.new_ones(n, 1)
+            return z.new_ones(n, 1), 0.0
         from sklearn import mixture
         from sklearn.exceptions import ConvergenceWarning
 
         some = z[rng.permutation(n, 0, "mixture")[:rows]]
         floor = 1e-6 * float(z.var(0).mean()) + 1e-12
         found = mixture.GaussianMixture(k, reg_covar=floor, max_iter=30, random_state=0)
-        with warnings.catch_warnings():
+        with _WARNINGS, warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # near its maximum is near enough
             found.fit(some.numpy())
         shares = torch.from_numpy(found.predict_proba(z.numpy()))
-        return shares[:, shares.sum(0) > 0.5]  # of equal codes only one component is left
+        shares = shares[:, shares.sum(0) > 0.5]  # of equal codes only one component is left
+        return shares / shares.sum(1, keepdim=True), floor
 
     def sample(self, n: int) -> Tensor:
         """``(n, dim)`` draws."""

@@ -16,6 +16,8 @@ from sandglass.errors import ConfigError
 from sandglass.models.vae import GaussianVAE
 from sandglass.registry import LikelihoodOption, NetOption, PriorOption, ScheduleOption, register
 
+_LATENTS = 2**24  # numbers of the draws of z that are kept at once to fill in missing values
+
 Estimator = Literal["total", "stl", "dreg"]
 """Gradient estimators of the encoder."""
 
@@ -140,7 +142,7 @@ class ImportanceWeightedVAE(GaussianVAE):
             decoder, encoder, path = self.shares(log_w.detach(), beta)
             each = decoder * (log_px + beta * log_pz) - encoder * beta * log_q + path * (slope * z).sum(-1)
             trained = each.sum(0)
-            bound = bound.detach() + trained - trained.detach()
+            bound = bound.detach() + (trained - trained.detach())
         parts |= {"distortion": -log_px.mean(0).detach(), "rate": (log_q - log_pz).mean(0).detach()}
         return Terms(-bound.mean(), {"bound": bound.detach(), **parts}, self.penalty.scalars(clock))
 
@@ -188,14 +190,22 @@ class ImportanceWeightedVAE(GaussianVAE):
         """
         if batch.mask is None:
             return super().complete(batch, draws)
+        many = batch.map(lambda t: t.repeat(max(draws, 1), *[1] * (t.dim() - 1)))
+        size = max(1, _LATENTS // (self.imputations * self.code_size))
+        rows = [slice(start, start + size) for start in range(0, len(batch), size)]
+        found = [self._filled(batch.map(lambda t, cut=cut: t[cut]), draws) for cut in rows]  # type: ignore[misc]
+        return replace(many, x=torch.cat(found, 1).flatten(0, 1), mask=None)
+
+    def _filled(self, batch: Batch, draws: int) -> Tensor:
+        """``(max(draws, 1), B, *shape)``: means or random completions of a few examples."""
         z, weights = self.weighted(batch, self.imputations)
         if not draws:
-            return replace(batch, x=torch.where(batch.mask, batch.x, self._mean(z, weights, batch)), mask=None)
+            return torch.where(batch.mask, batch.x, self._mean(z, weights, batch))[None]  # type: ignore[arg-type]
         many = batch.map(lambda t: t.repeat(draws, *[1] * (t.dim() - 1)))
         place = Categorical(probs=weights.T, validate_args=False).sample((draws,))
         code = z.gather(0, place[..., None].expand(-1, -1, z.shape[-1])).flatten(0, 1)
         drawn = self.observation(code, self.given(many)).sample()
-        return replace(many, x=torch.where(many.mask, many.x, drawn), mask=None)  # type: ignore[arg-type]
+        return torch.where(many.mask, many.x, drawn).unflatten(0, (draws, -1))  # type: ignore[arg-type]
 
     def weighted(self, batch: Batch, draws: int) -> tuple[Tensor, Tensor]:
         """Draws of z from q(z|x), ``(draws, B, latent_dim)``, and their normalised weights ``(draws, B)``."""

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 def unchanged(x: Tensor) -> AbstractContextManager[object]:
     """In this context, operations on maps on a CPU have the precision of the maps."""
-    return torch.autocast("cpu", enabled=False) if x.device.type == "cpu" else nullcontext()
+    cast = x.device.type == "cpu" and torch.is_autocast_enabled("cpu")
+    return torch.autocast("cpu", enabled=False) if cast else nullcontext()
 
 
 class GroupNorm(nn.GroupNorm):

@@ -14,11 +14,21 @@ class _Relaid(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, last: bool) -> Tensor:
         ctx.last = last
-        return channels_last(x) if last else x.contiguous()
+        made = _laid(x, last)
+        return made.clone() if made.data_ptr() == x.data_ptr() else made  # a view could not be changed in place
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return _Relaid.apply(grads[0], not ctx.last), None
+
+
+def _laid(x: Tensor, last: bool) -> Tensor:
+    return channels_last(x) if last else x.contiguous()
+
+
+def relaid(x: Tensor, last: bool) -> Tensor:
+    """``(B, C, H, W)`` in channels-last memory, or without ``last`` in the usual one; gradients in the other."""
+    return _Relaid.apply(x, last) if torch.is_grad_enabled() else _laid(x, last)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -41,7 +51,7 @@ class Flatten(nn.Flatten):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, H, W) -> (B, C H W)``."""
-        return _Relaid.apply(x, False).flatten(1)
+        return relaid(x, False).flatten(1)
 
 
 class Unflatten(nn.Unflatten):
@@ -54,4 +64,4 @@ class Unflatten(nn.Unflatten):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C H W) -> (B, C, H, W)``."""
-        return _Relaid.apply(super().forward(x), True)
+        return relaid(super().forward(x), True)
