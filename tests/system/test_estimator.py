@@ -315,6 +315,16 @@ def _as_earlier(new: GenerativeModel, top: float, way: str, tmp_path: Path) -> G
     return earlier
 
 
+def test_a_pickle_from_before_an_option_is_the_model_that_it_was() -> None:
+    """The density of codes of ``ae`` was one Gaussian then."""
+    new = GenerativeModel(**{**TINY, "model": "ae", "model_options": {"components": 1}}).fit(rows())
+    values = copy.deepcopy(new.__getstate__())
+    del values["_stored"]["model"]["options"]["components"]
+    earlier = GenerativeModel.__new__(GenerativeModel)
+    earlier.__setstate__(values)
+    assert np.array_equal(earlier.sample(5, random_state=0), new.sample(5, random_state=0))
+
+
 class OwnNet:
     """A net of a person's own."""
 

@@ -28,7 +28,8 @@ def _laid(x: Tensor, last: bool) -> Tensor:
 
 def relaid(x: Tensor, last: bool) -> Tensor:
     """``(B, C, H, W)`` in channels-last memory, or without ``last`` in the usual one; gradients in the other."""
-    return _Relaid.apply(x, last) if torch.is_grad_enabled() else _laid(x, last)
+    training = torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return _Relaid.apply(x, last) if training else _laid(x, last)
 
 
 def channels_last(x: Tensor) -> Tensor:
