@@ -37,8 +37,8 @@ def test_every_family_on_the_same_photos(tmp_path: Path) -> None:
 
 def test_densities_of_codes() -> None:
     script = SCRIPT.with_name("densities.py")
-    words = ["--data", "digits", "--epochs", "1", "--components", "1", "2"]
+    words = ["--data", "digits", "--epochs", "1", "--seeds", "1", "--components", "1", "2"]
     done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    names = [line.split("  ")[0] for line in done.stdout.splitlines() if "+-" in line]
+    names = [line.split("  ")[0] for line in done.stdout.splitlines() if " to " in line]
     assert names == ["vae", "ae, N(0, I)", "ae, a Gaussian", "ae, mixture of 2"]
