@@ -72,19 +72,7 @@ WORKLOADS = (
 
 PYTHAE = (
     *("AE", "VAE", "BetaVAE", "VAE_LinNF", "VAE_IAF", "DisentangledBetaVAE", "BetaTCVAE", "IWAE", "MIWAE", "CIWAE"),
-    *(
-        "PIWAE",
-        "MSSSIM_VAE",
-        "WAE_MMD",
-        "INFOVAE_MMD",
-        "VAMP",
-        "SVAE",
-        "PoincareVAE",
-        "VQVAE",
-        "HVAE",
-        "RAE_GP",
-        "RHVAE",
-    ),
+    *("PIWAE", "MSSSIM_VAE", "WAE_MMD", "INFOVAE_MMD", "VAMP", "SVAE", "PoincareVAE", "VQVAE", "HVAE", "RAE_GP", "RHVAE"),
 )
 """The models of pythae 0.1.2 that its usual trainer takes, as it spells their classes."""
 

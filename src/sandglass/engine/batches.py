@@ -22,8 +22,9 @@ def modules(stages: Sequence[Stage]) -> list[nn.Module]:
 def fewest(stage: Stage, batch_size: int | None, accumulate: int) -> int:
     """The fewest examples of a batch, or of a shard of it, that a stage is trained on.
 
-    It is at least the stage's own :attr:`~sandglass.core.Stage.least`, and two with batch normalisation, which has no statistics of a single example; where every shard has only one, it
-    is left to the layers, which can do with one picture as long as their maps have several pixels.
+    It is at least the stage's own :attr:`~sandglass.core.Stage.least`, and two with batch normalisation, which has no
+    statistics of a single example; where every shard has only one, it is left to the layers, which can do with one
+    picture as long as their maps have several pixels.
 
     Example:
         >>> from sandglass.core import Phase, Terms

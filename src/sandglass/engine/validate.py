@@ -27,7 +27,8 @@ def validate(
 
     The noise depends on the seed and the batch alone, so that epochs are comparable. With a moving average, the average
     is validated. The examples are in a random order, the same in every epoch: a split is often sorted by class, and
-    statistics of a batch would be those of one class. Several processes divide the batches; the means are to the bit those of one process.
+    statistics of a batch would be those of one class. Several processes divide the batches; the means are to the bit
+    those of one process.
 
     Returns:
         ``{(phase, term): mean}``, or None if ``interrupted()`` returned True.

@@ -95,7 +95,7 @@ def covariance(q: Distribution, of: Literal["means", "codes"], rows: slice = sli
 
 
 def off_whiteness(q: Distribution, of: Literal["means", "codes"]) -> tuple[Tensor, Tensor]:
-    """``()`` each: ``sum_(i != j) C_ij^2`` and ``sum_i (C_ii - 1)^2`` of the covariance C of all examples, without bias.
+    """``()`` each: ``sum_(i != j) C_ij^2`` and ``sum_i (C_ii - 1)^2`` of the covariance C, without bias.
 
     The square of a sample covariance is too large on average, by ``(C_ii C_jj + C_ij^2) / (n - 1)`` for normal means of
     n examples. So the factors of a square are the covariances of two halves of the batch, every second example, which

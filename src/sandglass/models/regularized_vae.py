@@ -34,16 +34,17 @@ class RegularizedVAE(GaussianVAE):
       1802.04942), whose alpha, beta and gamma they are. The rate itself is in closed form, and the estimate of each
       part is added with the weight ``beta * (weight - 1)``; with all weights at 1 it is the VAE to the last bit.
     * ``off_diagonal`` and ``diagonal`` are weights of ``sum_(i != j) C_ij^2`` and ``sum_i (C_ii - 1)^2``, with C the
-      covariance of the posterior means or of the codes, in an unbiased estimate of each square: Kumar, Sattigeri and Balakrishnan 2018, "Variational Inference
-      of Disentangled Latent Concepts from Unlabeled Observations" (DIP-VAE I and II, arXiv 1711.00848).
+      covariance of the posterior means or of the codes, in an unbiased estimate of each square: Kumar, Sattigeri and
+      Balakrishnan 2018, "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations" (DIP-VAE I
+      and II, arXiv 1711.00848).
     * ``mmd`` is the weight of the squared maximum mean discrepancy of q(z) and p(z), in its unbiased estimate: Zhao,
       Song and Ermon 2019, "InfoVAE" (arXiv 1706.02262), whose ``1 - alpha`` is beta and whose ``alpha + lambda - 1`` is
       this weight. The kernels and their widths are those of Tolstikhin et al. 2018 (arXiv 1711.01558).
 
-    They are statistics of a batch, or with ``accumulate`` of each of its shards, or of the part of each process; it
-    has at least 2 examples, with the covariance 4. Larger ones estimate them better. The bound and log_prob are those
-    of the VAE: the plain evidence bound with beta = 1. A capacity or free bits replace the rate alone; the parts keep
-    the weight beta.
+    They are statistics of a batch, or with ``accumulate`` of each of its shards, or of the part of each process; it has
+    at least 2 examples, with the covariance 4. Larger ones estimate them better. The bound and log_prob are those of
+    the VAE: the plain evidence bound with beta = 1. A capacity or free bits replace the rate alone; the parts keep the
+    weight beta.
 
     Args:
         spec: the data.

@@ -37,8 +37,9 @@ class WassersteinAutoencoder(PointAutoencoder):
       2016, "Adversarial Autoencoders" (arXiv 1511.05644).
 
     The discrepancy is a statistic of a batch, or with ``accumulate`` of each of its shards, or of the part of each
-    process, which has at least 2 examples. The encoder gives a point, not a distribution, so there is no evidence bound and no log p(x); ``score`` is
-    ``-log p(x|z)`` at the code. A WAE with a Gaussian encoder is ``info-vae`` with ``beta=0``.
+    process, which has at least 2 examples. The encoder gives a point, not a distribution, so there is no evidence bound
+    and no log p(x); ``score`` is ``-log p(x|z)`` at the code. A WAE with a Gaussian encoder is ``info-vae`` with
+    ``beta=0``.
 
     Args:
         spec: the data.
