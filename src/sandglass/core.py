@@ -282,8 +282,7 @@ class Phase:
         trains: modules and parameters that this phase updates; it changes no others.
         loss: from a batch and the clock to :class:`Terms`.
         every: run on every n-th step only.
-        optim: optimiser settings of :data:`OPTIM` that hold unless the run sets them
-            (``{"lr": 2e-4, "betas": (0.5, 0.999)}``).
+        optim: optimiser settings of :data:`OPTIM`, such as ``{"lr": 2e-4}``, that hold unless the run sets them.
         optimizer: name of its optimiser, which phases may share; its own by default.
         scheduled: whether the loss depends on the clock; then it is also validated at the final clock.
         follow: moves buffers after an update, by the statistics of its :class:`Terms`: a batch may be computed in
@@ -326,11 +325,11 @@ class Stage:
         name: ``--stage.NAME.epochs`` and the like set its options.
         phases: in the order of their updates; empty if the stage is only fitted.
         fit: from the batches of training, and of validation or None, to figures; it sets tensors of the model.
-        objective: name of the phase whose loss, at the final clock, chooses the best weights; None if no loss can, as
-            for a GAN: then the last weights are kept.
+        objective: name of the phase whose loss, at the final clock, chooses the best weights; None: the last are kept.
         epochs: passes over the data, unless the run sets them.
         optim: settings of :data:`OPTIM` that hold unless the run or a phase sets them.
         ema: decay of the moving average of the weights, unless the run sets it; 0 for none.
+        least: examples of a batch, or of a shard of it: 2 for statistics of a batch, 4 for squares of covariances.
     """
 
     name: str
@@ -340,6 +339,7 @@ class Stage:
     epochs: int | None = None
     optim: Mapping[str, Any] = field(default_factory=dict)
     ema: float = 0.0
+    least: int = 1
 
     def __post_init__(self) -> None:
         check_optim(self.optim, f"The stage '{self.name}'")

@@ -124,6 +124,38 @@ def test_batches_of_one_are_refused_in_a_line(sizes: dict[str, int], tmp_path: P
         train(fresh("ae", data, latent_dim=2, net=BATCH), data, tmp_path / "pictures", **sizes)
 
 
+NEED = [("dip-vae", 4), ("info-vae", 2), ("beta-tc-vae", 2), ("wae", 2), ("factor-vae", 2), ("aae", 1), ("vae", 1)]
+"""Models, and the examples that the statistics in their objectives need."""
+
+
+@pytest.mark.parametrize(("name", "least"), NEED)
+def test_objectives_of_a_batch_have_the_examples_they_need(name: str, least: int, tmp_path: Path) -> None:
+    data = rows(torch.randn(8 + least, 3))
+    model = fresh(name, data, latent_dim=2, net="mlp")
+    assert model.stages()[0].least == least
+    run = train(model, data, tmp_path / "run", batch_size=4 * least, accumulate=4, epochs=1)
+    assert run.steps()
+    if least == 1:
+        return
+    for sizes in ({"batch_size": least - 1}, {"batch_size": 4 * least - 1, "accumulate": 4}):
+        message = f"needs {least} examples in each batch, or in each shard of it; .*--batch-size or lower --accumulate"
+        with pytest.raises(ConfigError, match=message):
+            train(model, data, tmp_path / "small", **sizes)
+        assert not (tmp_path / "small").exists()
+    few = rows(torch.randn(least - 1, 3))
+    with pytest.raises(ConfigError, match=f"needs {least} examples to train on; there"):
+        train(fresh(name, few, latent_dim=2, net="mlp"), few, tmp_path / "few")
+
+
+def test_a_last_batch_that_the_covariance_is_not_of_joins_the_one_before() -> None:
+    data = rows(torch.randn(67, 3))
+    for name, sizes in (("dip-vae", [67]), ("info-vae", [64, 3])):
+        model = fresh(name, data, latent_dim=2, net="mlp")
+        stepper = Stepper(model, model.stages()[0], Training(batch_size=64, device="cpu"))
+        loader = Loader(data.train, 64, seed=0, least=stepper.gradient.least)
+        assert [len(loader.batch(k)) for k in range(loader.steps_per_epoch)] == sizes
+
+
 def test_pictures_one_by_one_are_normalised_over_their_pixels(tmp_path: Path) -> None:
     data = pictures(13, (1, 16, 16))
     train(fresh("ae", data, latent_dim=2, net={**BATCH, "stages": 2}), data, tmp_path / "run", batch_size=1, epochs=1)

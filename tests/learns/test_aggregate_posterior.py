@@ -17,7 +17,7 @@ from helpers import fit, fresh, rows
 from sandglass import rng
 from sandglass.core import Batch, Model
 from sandglass.metrics.mig import information_shares
-from sandglass.models._aggregate import covariance, discrepancy, off_whiteness, rate_parts
+from sandglass.models._aggregate import discrepancy, off_whiteness, rate_parts
 
 PRIOR = Independent(Normal(torch.zeros(6), torch.ones(6)), 1)
 SOURCES = {"net": "linear", "latent_dim": 2, "likelihood": {"name": "gaussian", "learn": "none", "scale": 0.2}}
@@ -45,7 +45,7 @@ def unmixed(name: str) -> dict[str, float]:
 
 
 def unmixed_once(name: str, seed: int) -> dict[str, float]:
-    """Distortion and total correlation in nats, and the mutual information gap, after 1,600 updates on the sources."""
+    """Bound, distortion and total correlation in nats, and the mutual information gap, after 1,600 updates."""
     factors, x = sources(seed)
     options = {"critic_width": 64, "critic_depth": 2} if name == "factor-vae" else {}
     model: Any = fresh(name, rows(x), seed, **SOURCES, **options)
@@ -53,25 +53,28 @@ def unmixed_once(name: str, seed: int) -> dict[str, float]:
     with torch.no_grad(), rng.forked("cpu", 3):
         q = model.eval().posterior(x)
         parts = rate_parts(q, model.prior(), q.sample(), torch.tensor(len(x)), "stratified")
-        distortion = float(model.bound(x).distortion.mean())
+        bound = model.bound(x)
     shares, _ = information_shares(q.mean, (factors * 5 / math.sqrt(12) + 2.5).floor(), ("first", "second"))
     ordered = np.sort(shares, 0)
     gap = float((ordered[-1] - ordered[-2]).mean())
-    return {"distortion": distortion, "total_correlation": float(parts.total_correlation.mean()), "mig": gap}
+    nats = {"bound": bound.elbo, "distortion": bound.distortion, "total_correlation": parts.total_correlation}
+    return {**{name: float(value.mean()) for name, value in nats.items()}, "mig": gap}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["beta-tc-vae", "factor-vae"])
 def test_independent_factors_are_told_apart(name: str) -> None:
-    """Less total correlation than the VAE's, and a clearly larger gap, at the VAE's distortion or below.
+    """Less total correlation than the VAE's and a far larger gap, at the VAE's distortion or below, for a price.
 
-    Three seeds: gaps of 0.68 where the VAE's are 0.37 to 0.49, total correlations of 0.04 to 0.05 (beta-tc-vae) and
-    0.01 (factor-vae) where the VAE's are 0.06 to 0.09 nats.
+    The limits are of the means over three seeds; the settings were chosen on these examples. Gaps of 0.68 where the
+    VAE's are 0.11 to 0.28, total correlations of 0.03 to 0.05 (beta-tc-vae) and below 0.01 (factor-vae) where the VAE's
+    are 0.08 nats. The bound is lower by 1.0 and 0.1 nats.
     """
     own, plain = unmixed(name), unmixed("vae")
     assert own["total_correlation"] < 0.75 * plain["total_correlation"], (own, plain)
-    assert own["mig"] > plain["mig"] + 0.15, (own, plain)
-    assert own["distortion"] < plain["distortion"] + 0.2, (own, plain)
+    assert own["mig"] > plain["mig"] + 0.3, (own, plain)
+    assert own["distortion"] < plain["distortion"] + 0.1, (own, plain)
+    assert own["bound"] > plain["bound"] - {"beta-tc-vae": 1.5, "factor-vae": 0.3}[name], (own, plain)
 
 
 @functools.cache
@@ -92,7 +95,7 @@ def measured(model: Any, batch: Batch) -> dict[str, float]:
         q = model.posterior(batch)
         codes = [q.sample() for _ in range(10)]
         parts = rate_parts(q, model.prior(), codes[0], torch.tensor(len(batch)), "stratified")
-        found["off_diagonal"], _ = off_whiteness(covariance(q, "codes"))
+        found["off_diagonal"], _ = off_whiteness(q, "codes")
         found |= {"distortion": model.bound(batch).distortion.mean(), "information": parts.information.mean()}
     else:
         codes = [model.encode(batch)] * 10
@@ -103,7 +106,7 @@ def measured(model: Any, batch: Batch) -> dict[str, float]:
 
 @pytest.mark.slow
 def test_covariances_vanish() -> None:
-    """Of different dimensions, at about the VAE's distortion: 2.7 and 0.9 % more with two seeds."""
+    """Of different dimensions, at about the VAE's distortion: 1.6 % more with this seed."""
     own, plain = digits("dip-vae"), digits("vae")
     assert own["off_diagonal"] < 0.1 * plain["off_diagonal"], (own, plain)
     assert own["distortion"] < 1.05 * plain["distortion"], (own, plain)

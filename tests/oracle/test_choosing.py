@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from helpers import Quiet, fresh, make_loop, pictures, rows
-from sandglass.core import Batch, Clock
+from sandglass.core import Batch, Clock, Terms
 from sandglass.errors import ConfigError
 
 
@@ -138,6 +140,28 @@ def test_clipping_acts(tmp_path: Path) -> None:
         assert next(r["value"] for r in run.metrics() if r["term"] == "grad_norm") > 1e-3  # as it was before clipping
     assert moved[1] == pytest.approx(0.1 * 1e-4, rel=1e-3)
     assert moved[0] > 10 * moved[1]
+
+
+def test_batches_of_validation_are_not_of_one_class(tmp_path: Path) -> None:
+    """Of a split that is sorted by class; the order is random, and the same in every validation."""
+    from sandglass.engine.validate import validate
+
+    x = torch.arange(3.0).repeat_interleave(512)[:, None].expand(-1, 2).contiguous()  # three batches' worth
+    own: Any = fresh("dip-vae", rows(x, x), latent_dim=2, net="linear")
+    loop, _ = make_loop(own, rows(x, x), tmp_path / "run", batch_size=64)
+    seen, loss = [], own.elbo
+
+    def watched(batch: Batch, clock: Clock) -> Terms:
+        seen.append(batch.x[:, 0])
+        found: Terms = loss(batch, clock)
+        return found
+
+    loop.stepper.phases = [replace(phase, loss=watched, scheduled=False) for phase in loop.stepper.phases]
+    first, second = (validate(loop.stepper, loop.watched, Clock.final()) for _ in range(2))  # type: ignore[arg-type]
+    assert first == second and len(seen) == 6
+    assert torch.equal(torch.cat(seen[:3]).sort()[0], x[:, 0])
+    for some in seen:  # 171 of each are expected; fewer than 100 once in 10^10 orders
+        assert int(torch.bincount(some.long(), minlength=3).min()) > 100
 
 
 def test_validation_is_in_eval_mode(tmp_path: Path) -> None:

@@ -128,6 +128,23 @@ def test_weights_that_moved_are_drawn_apart_from_the_objective(
     assert {panel.unit for panel in objective} == {"nats per example"}
 
 
+@pytest.mark.parametrize(("name", "objective"), [("factor-vae", "elbo"), ("aae", "reconstruction"), ("gan", "")])
+def test_a_critic_of_codes_makes_no_game(name: str, objective: str, trained: Trained) -> None:
+    """A model whose loss has a distortion is no GAN, whatever else it trains."""
+    run, data = trained(name, "digits")
+    found, stage = curves(run.metrics()), run.load_model().stages()[0]
+    drawn = [panel.name for panel in history.panels(stage, found)]
+    assert history.is_game(stage, found) == (not objective) == ("curve-players" in drawn)
+    text = write(run, data)
+    assert ("has no likelihood" in text) == ("Neither player should dominate" in text) == (not objective)
+    if objective:
+        assert {f"curve-{objective}-loss", f"curve-{objective}-distortion", "curve-critic-loss"} <= set(drawn)
+        assert "curve-critic-critic" not in drawn
+    units = {panel.name: panel.unit for panel in history.panels(stage, found)}
+    if name == "factor-vae":
+        assert units["curve-elbo-total_correlation"] == units["curve-elbo-loss"] == "nats per example"
+
+
 def test_two_writes_are_the_same_bytes_and_leave_no_trace(trained: Trained) -> None:
     run, data = trained("vae", "digits", latent_dim=5)
     model = run.load_model()

@@ -101,12 +101,13 @@ def over(below: Config, above: Config) -> Config:
         names = dict.fromkeys(name for layer in stages for name in layer)
         config["training"]["stage"] = {n: {**stages[0].get(n, {}), **stages[1].get(n, {})} for n in names}
     lower, upper = below.get("model", {}), above.get("model", {})
-    name = upper.get("name") or lower.get("name")
+    either = upper.get("name") or lower.get("name"), lower.get("name")
+    name, old = (n and registry.present("model", n) for n in either)
     options = dict(lower.get("options", {}))
-    if lower.get("name") and name != lower["name"]:
-        defaults = registry.merged("model", lower["name"], {})
+    if old and name != old:
+        defaults = registry.merged("model", old, {})
         own = {o.name for o in registry.schema("model", name)}
-        complete = registry.merged("model", lower["name"], options)
+        complete = registry.merged("model", old, options)
         options = {k: v for k, v in options.items() if k in own and complete[k] != defaults[k]}
     for key, value in upper.get("options", {}).items():
         options[key] = _over_choice(options[key], value) if key in options else value

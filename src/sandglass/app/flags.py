@@ -300,7 +300,8 @@ def model_name(words: Words, layers: Sequence[Config]) -> str:
     """
     named = [layer["model"]["name"] for layer in layers if layer.get("model", {}).get("name")]
     name = words.model or (named[-1] if named else DEFAULT_MODEL)
-    if name not in registry.names("model") and (name in registry.names("dataset") or is_there(name)):
+    known = registry.present("model", name) in registry.names("model")
+    if not known and (name in registry.names("dataset") or is_there(name)):
         raise ConfigError(f"'{name}' is not a model. To train on it: sandglass train --data {name}")
     registry.entry("model", name)
     return name

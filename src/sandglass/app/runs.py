@@ -80,13 +80,15 @@ def natural_key(name: str) -> list[int | str]:
 
 def run_row(run: Run, folder: Path) -> list[str]:
     """One line of ``sandglass runs``."""
+    from sandglass import registry
+
     config, events, metrics = run.config, run.events(), run.metrics()
     found = overview.best(run, metrics)
     done = max((m["epoch"] for m in metrics), default=0)
     elbo = run.results().get("test", {}).get("metrics", {}).get("elbo")
     return [
         str(run.path.relative_to(folder)) if run.path != folder else run.path.name,
-        config["model"]["name"],
+        registry.present("model", config["model"]["name"]),
         config["data"]["name"],
         overview.epochs(run, metrics),
         found.loss if found else "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from sandglass import __version__
+from sandglass import __version__, registry
 from sandglass.comparing.sides import Block, Comparison, Side
 from sandglass.data.pixels import to_images
 from sandglass.metrics.compared import SATURATED, Ranking, headline
@@ -345,7 +345,7 @@ def _size(side: Side) -> list[str]:
     epochs = f"{done:g}" if done >= training["epochs"] else f"{done:g} of {training['epochs']}"
     return [
         side.name,
-        side.run.config["model"]["name"],
+        registry.present("model", side.run.config["model"]["name"]),
         f"{facts.parameters(m):,}",
         epochs,
         f"{best:g}" if best is not None else "last",

@@ -218,7 +218,7 @@ def _settings(run: Run) -> dict[str, str]:
     """The settings of a run as a flat mapping."""
     config = run.config
     data = config["data"].get("source") or {"name": config["data"]["name"]}
-    rows = facts.flat({"model": config["model"]["name"]} | config["model"]["options"], "")
+    rows = facts.flat({"model": registry.present("model", config["model"]["name"])} | config["model"]["options"], "")
     rows += facts.flat(config["training"], "training.") + facts.flat(data, "data.")
     return {row[0]: row[1] for row in rows}
 
@@ -246,7 +246,7 @@ def _block(block: Block) -> dict[str, Any]:
 def _run(side: Side) -> dict[str, Any]:
     return {
         "run": str(side.run.path),
-        "model": side.run.config["model"]["name"],
+        "model": registry.present("model", side.run.config["model"]["name"]),
         "likelihood": side.kind,
         "step": side.step,
         "seed": side.run.config["training"].get("seed"),

@@ -1,4 +1,4 @@
-"""How few examples a model can be trained on at once: two where it normalises by statistics of the batch."""
+"""How few examples a model can be trained on at once: more than one where there are statistics of the batch."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def modules(stages: Sequence[Stage]) -> list[nn.Module]:
 def fewest(stage: Stage, batch_size: int | None, accumulate: int) -> int:
     """The fewest examples of a batch, or of a shard of it, that a stage is trained on.
 
-    It is two with batch normalisation, which has no statistics of a single example; where every shard has only one, it
-    is left to the layers, which can do with one picture as long as their maps have several pixels.
+    It is at least the stage's own :attr:`~sandglass.core.Stage.least`, and two with batch normalisation, which has no
+    statistics of a single example; where every shard has only one, it is left to the layers, which can do with one
+    picture as long as their maps have several pixels.
 
     Example:
         >>> from sandglass.core import Phase, Terms
@@ -33,7 +34,8 @@ def fewest(stage: Stage, batch_size: int | None, accumulate: int) -> int:
         (2, 1)
     """
     shard = 2 if batch_size is None else batch_size // accumulate
-    return 2 if shard > 1 and any(isinstance(m, _BatchNorm) for m in modules([stage])) else 1
+    normalised = shard > 1 and any(isinstance(m, _BatchNorm) for m in modules([stage]))
+    return max(stage.least, 2 if normalised else 1)
 
 
 def updates_per_epoch(stage: Stage, batch_size: int, accumulate: int, examples: int) -> int:
@@ -50,16 +52,28 @@ def updates_per_epoch(stage: Stage, batch_size: int, accumulate: int, examples: 
 
 
 def check_batches(stage: Stage, batch_size: int, accumulate: int, examples: int) -> None:
-    """Refuses shards of one example for layers that certainly need two.
+    """Refuses shards that are too small for the objective, or of one example for layers that certainly need two.
 
     Raises:
-        ConfigError: they would have one.
+        ConfigError: they would be.
     """
+    shard, need = batch_size // accumulate, f"needs {stage.least} examples"
+    if stage.phases and examples < stage.least:
+        raise ConfigError(
+            f"The objective of this model has statistics of a batch and {need} to train on; there "
+            f"{'is' if examples == 1 else 'are'} {examples}."
+        )
+    if stage.phases and shard < stage.least:
+        raise ConfigError(
+            f"The objective of this model has statistics of a batch and {need} in each batch, or in each shard of it; "
+            f"with batch_size {batch_size} and accumulate {accumulate} there {'is' if shard == 1 else 'are'} {shard}. "
+            "Raise --batch-size or lower --accumulate."
+        )
     if not any(isinstance(m, nn.BatchNorm1d) for m in modules([stage])):
         return
     if examples < 2:
         raise ConfigError("The batch normalisation of this model needs two examples to train on; there is one.")
-    if batch_size // accumulate < 2:
+    if shard < 2:
         raise _too_few(f"with batch_size {batch_size} and accumulate {accumulate} there is one")
 
 

@@ -26,12 +26,15 @@ def validate(
     """Means over a split of every phase's terms at this clock, and of its loss at the final clock (``objective``).
 
     The noise depends on the seed and the batch alone, so that epochs are comparable. With a moving average, the average
-    is validated. Several processes divide the batches; the means are to the bit those of one process.
+    is validated. The examples are in a random order, the same in every epoch: a split is often sorted by class, and
+    statistics of a batch would be those of one class. Several processes divide the batches; the means are to the bit
+    those of one process.
 
     Returns:
         ``{(phase, term): mean}``, or None if ``interrupted()`` returned True.
     """
     device, options = stepper.device, stepper.options
+    split = split.take(rng.permutation(len(split), options.seed, "validation", "order"))
     dtype = stepper.params[0].dtype
     final = Clock.final(clock.total, device)
     processes, batches = stepper.gradient.processes, in_order(split, device=device, dtype=dtype)

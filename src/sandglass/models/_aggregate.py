@@ -63,7 +63,9 @@ def log_weights(n: int, examples: Tensor, sampling: Sampling) -> Tensor:
     ``stratified``: 1/N for the example that z_i is drawn from, the rest evenly for the others. It is an unbiased
     estimate of q(z): the minibatch stratified sampling of Chen et al. 2018, appendix C.2, averaged over which of the
     other examples has the odd weight there. ``weighted``: 1/(nN) for all, their minibatch weighted sampling (appendix
-    C.1), which underestimates q(z) more, the smaller the batch is.
+    C.1). It underestimates q(z) by a factor between n, where posteriors do not overlap, and N, where all are equal:
+    log q(z) by log n to log N. So it overestimates the information by as much and the total correlation of D
+    dimensions by D - 1 times that, and underestimates dimension_kl by D times that. Gradients do not depend on N.
 
     Example:
         >>> log_weights(3, torch.tensor(9.0), "stratified").exp()
@@ -80,36 +82,58 @@ def log_weights(n: int, examples: Tensor, sampling: Sampling) -> Tensor:
     return torch.where(own, -examples.log(), ((examples - 1) / (examples * (n - 1))).log())
 
 
-def covariance(q: Distribution, of: Literal["means", "codes"]) -> Tensor:
-    """``(dim, dim)`` covariance over the batch of the means of q(z|x), or of the codes z with the noise of q(z|x).
+def covariance(q: Distribution, of: Literal["means", "codes"], rows: slice = slice(None)) -> Tensor:
+    """``(dim, dim)`` covariance over some examples of the means of q(z|x), or of the codes z with the noise of q(z|x).
 
     The second is ``Cov[mean] + E[Var]``. Both are unbiased; of a single example the first is taken to be 0.
     """
-    mean = q.mean
+    mean = q.mean[rows]
     with torch.autocast(mean.device.type, enabled=False):
         away = mean - mean.mean(0)
         found = away.T @ away / max(len(mean) - 1, 1)
-    return found + q.variance.mean(0).diag() if of == "codes" else found
+    return found + q.variance[rows].mean(0).diag() if of == "codes" else found
 
 
-def off_whiteness(covariance: Tensor) -> tuple[Tensor, Tensor]:
-    """``()`` each: the sum of the squared off-diagonal entries, and that of the squares of the diagonal minus 1.
+def off_whiteness(q: Distribution, of: Literal["means", "codes"]) -> tuple[Tensor, Tensor]:
+    """``()`` each: ``sum_(i != j) C_ij^2`` and ``sum_i (C_ii - 1)^2`` of the covariance C, without bias.
 
-    Example:
-        >>> off_whiteness(torch.tensor([[3.0, 2.0], [2.0, 1.0]]))
-        (tensor(8.), tensor(4.))
+    The square of a sample covariance is too large on average, by ``(C_ii C_jj + C_ij^2) / (n - 1)`` for normal means of
+    n examples. So the factors of a square are the covariances of two halves of the batch, every second example, which
+    are independent as long as the batch is in random order. The products can be below 0. Of fewer than 4 examples both
+    are 0.
     """
-    diagonal = covariance.diagonal()
-    return (covariance - diagonal.diag()).square().sum(), (diagonal - 1).square().sum()
+    if len(q.mean) < 4:
+        return 0 * q.mean.sum(), 0 * q.mean.sum()
+    a, b = (covariance(q, of, slice(first, None, 2)) for first in (0, 1))
+    diagonal = (a * b).diagonal().sum()
+    return (a * b).sum() - diagonal, ((a.diagonal() - 1) * (b.diagonal() - 1)).sum()
 
 
 def discrepancy(z: Tensor, p: Distribution, kernel: str) -> Tensor:
     """``()`` unbiased squared MMD of codes ``(B, dim)`` and as many draws from p(z); 0 for a single code.
 
-    The unit of the kernel is the mean squared distance of two draws from p(z), twice the sum of its variances.
+    The unit of the kernel is the mean squared distance of two draws from p(z), see :func:`distance`. It is a constant
+    for the gradient: the kernel does not widen because a learnt prior does.
     """
     if len(z) < 2:
         return 0 * z.sum()
     shape = torch.Size([len(z)])
     prior = p.rsample(shape) if p.has_rsample else p.sample(shape)
-    return mmd(z, prior.to(z.dtype), kernel, 2 * p.variance.sum())
+    return mmd(z, prior.to(z.dtype), kernel, distance(p).to(z.dtype))
+
+
+@torch.no_grad()
+def distance(p: Distribution) -> Tensor:
+    """``()`` the mean squared distance of two draws from p: twice the sum of its variances.
+
+    Where these are not known, as for a flow, they are estimated from 1,000 draws.
+
+    Example:
+        >>> from torch.distributions import Normal
+        >>> distance(Independent(Normal(torch.zeros(2), torch.tensor([2.0, 3.0])), 1))
+        tensor(26.)
+    """
+    try:
+        return 2 * p.variance.sum()
+    except NotImplementedError:
+        return 2 * p.sample(torch.Size([1000])).var(0).sum()

@@ -28,8 +28,10 @@ class FactorVAE(GaussianVAE):
     q(z|x) over the examples, from draws of the product of its marginals: codes of a batch, each of whose dimensions is
     permuted over the batch. At its optimum ``T(z) = log q(z) - sum_j log q(z_j)``, whose mean is the total correlation.
 
-    The bound and log_prob are those of the VAE: the plain evidence bound with beta = 1. The loss depends on how good
-    the critic is at the time, so it cannot choose the best weights, and the last ones are kept.
+    The bound and log_prob are those of the VAE: the plain evidence bound with beta = 1. The loss depends on the current
+    critic, so it is not comparable between epochs, and the last weights are kept. Dimensions are permuted over a batch,
+    or with ``accumulate`` over each of its shards, or over the part of each process: at least 2 examples. A capacity or
+    free bits replace the rate alone.
 
     Args:
         spec: the data.
@@ -64,7 +66,7 @@ class FactorVAE(GaussianVAE):
 
     def stages(self) -> Sequence[Stage]:
         """One, whose last weights are kept."""
-        return (Stage("train", tuple(self.phases())),)
+        return (Stage("train", tuple(self.phases()), least=2),)
 
     def phases(self) -> Sequence[Phase]:
         """The update of the VAE, then that of the critic, as in the paper."""

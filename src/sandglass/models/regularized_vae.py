@@ -13,7 +13,7 @@ from torch.distributions import Distribution
 from sandglass.core import Batch, Batches, Clock, Spec, Stage, Terms
 from sandglass.distributions.discrepancy import KERNELS
 from sandglass.errors import ConfigError
-from sandglass.models._aggregate import covariance, discrepancy, off_whiteness, rate_parts
+from sandglass.models._aggregate import discrepancy, off_whiteness, rate_parts
 from sandglass.models.vae import VAE, GaussianVAE
 from sandglass.registry import OptionsOf, register
 
@@ -34,14 +34,17 @@ class RegularizedVAE(GaussianVAE):
       1802.04942), whose alpha, beta and gamma they are. The rate itself is in closed form, and the estimate of each
       part is added with the weight ``beta * (weight - 1)``; with all weights at 1 it is the VAE to the last bit.
     * ``off_diagonal`` and ``diagonal`` are weights of ``sum_(i != j) C_ij^2`` and ``sum_i (C_ii - 1)^2``, with C the
-      covariance of the posterior means or of the codes: Kumar, Sattigeri and Balakrishnan 2018, "Variational Inference
-      of Disentangled Latent Concepts from Unlabeled Observations" (DIP-VAE I and II, arXiv 1711.00848).
+      covariance of the posterior means or of the codes, in an unbiased estimate of each square: Kumar, Sattigeri and
+      Balakrishnan 2018, "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations" (DIP-VAE I
+      and II, arXiv 1711.00848).
     * ``mmd`` is the weight of the squared maximum mean discrepancy of q(z) and p(z), in its unbiased estimate: Zhao,
       Song and Ermon 2019, "InfoVAE" (arXiv 1706.02262), whose ``1 - alpha`` is beta and whose ``alpha + lambda - 1`` is
       this weight. The kernels and their widths are those of Tolstikhin et al. 2018 (arXiv 1711.01558).
 
-    They are statistics of a batch, or with ``accumulate`` of each of its shards: larger ones estimate them better. The
-    bound and log_prob are those of the VAE: the plain evidence bound with beta = 1.
+    They are statistics of a batch, or with ``accumulate`` of each of its shards, or of the part of each process; it has
+    at least 2 examples, with the covariance 4. Larger ones estimate them better. The bound and log_prob are those of
+    the VAE: the plain evidence bound with beta = 1. A capacity or free bits replace the rate alone; the parts keep the
+    weight beta.
 
     Args:
         spec: the data.
@@ -54,7 +57,7 @@ class RegularizedVAE(GaussianVAE):
         diagonal: weight of the squared differences of the variances from 1.
         covariance: of the posterior ``means`` (type I of the paper) or of the ``codes`` (type II).
         mmd: weight of the squared maximum mean discrepancy; it is at most 2, so weights are large.
-        kernel: of the discrepancy: ``imq`` (inverse multiquadratic) or ``rbf`` (Gaussian).
+        kernel: of the discrepancy, only with mmd > 0: ``imq`` (inverse multiquadratic) or ``rbf`` (Gaussian).
         vae: options of the VAE.
 
     Raises:
@@ -106,9 +109,16 @@ class RegularizedVAE(GaussianVAE):
         """Whether the parts of the rate have weights of their own."""
         return any(weight != 1 for weight in self.by_part.values())
 
+    @property
+    def whitens(self) -> bool:
+        """Whether the covariance is penalised."""
+        return bool(self.off_diagonal or self.diagonal)
+
     def stages(self) -> Sequence[Stage]:
         """One; where the parts of the rate are weighted, the training examples are counted first."""
-        return (Stage("train", tuple(self.phases()), self.count if self.divides else None, objective="elbo"),)
+        least = 4 if self.whitens else 2 if self.divides or self.mmd else 1
+        count = self.count if self.divides else None
+        return (Stage("train", tuple(self.phases()), count, objective="elbo", least=least),)
 
     def count(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
         """Stores the number of training examples, which estimates of q(z) from a batch need."""
@@ -134,8 +144,8 @@ class RegularizedVAE(GaussianVAE):
     def regularisers(self, q: Distribution, z: Tensor) -> tuple[Tensor | None, dict[str, Tensor]]:
         """``()`` the weighted sum of the covariance penalties and the MMD, None without any; and each by name."""
         found: dict[str, Tensor] = {}
-        if self.off_diagonal or self.diagonal:
-            found["off_diagonal"], found["diagonal"] = off_whiteness(covariance(q, self.covariance))
+        if self.whitens:
+            found["off_diagonal"], found["diagonal"] = off_whiteness(q, self.covariance)
         if self.mmd:
             found["mmd"] = discrepancy(z, self.prior(), self.kernel)
         values = [getattr(self, name) * value for name, value in found.items()]

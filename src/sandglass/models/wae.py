@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Clock, Phase, Spec, Stage, Terms
@@ -36,19 +36,21 @@ class WassersteinAutoencoder(PointAutoencoder):
       has to mislead it (WAE-GAN). It is the adversarial autoencoder of Makhzani, Shlens, Jaitly, Goodfellow and Frey
       2016, "Adversarial Autoencoders" (arXiv 1511.05644).
 
-    The encoder gives a point, not a distribution, so there is no evidence bound and no log p(x); ``score`` is
-    ``-log p(x|z)`` at the code. A WAE with a Gaussian encoder is ``info-vae`` with ``beta=0``.
+    The discrepancy is a statistic of a batch, or with ``accumulate`` of each of its shards, or of the part of each
+    process, which has at least 2 examples. The encoder gives a point, not a distribution, so there is no evidence bound
+    and no log p(x); ``score`` is ``-log p(x|z)`` at the code. A WAE with a Gaussian encoder is ``info-vae`` with
+    ``beta=0``.
 
     Args:
         spec: the data.
         divergence: of the codes and the prior: ``mmd`` or ``adversarial``.
         weight: of the divergence.
-        kernel: of the discrepancy: ``imq`` (inverse multiquadratic) or ``rbf`` (Gaussian).
-        adversary: losses of critic and encoder: ``non-saturating``, ``hinge`` or ``least-squares``, see
-            :class:`~sandglass.models._adversary.Adversary`.
-        critic_width: units of a hidden layer of the critic.
-        critic_depth: its hidden layers.
-        prior: p(z).
+        kernel: of the discrepancy, only with divergence=mmd: ``imq`` (inverse multiquadratic) or ``rbf`` (Gaussian).
+        adversary: losses of critic and encoder, only with divergence=adversarial: ``non-saturating``, ``hinge`` or
+            ``least-squares``, see :class:`~sandglass.models._adversary.Adversary`.
+        critic_width: units of a hidden layer of the critic, only with divergence=adversarial.
+        critic_depth: its hidden layers, only with divergence=adversarial.
+        prior: p(z); with divergence=adversarial one without parameters, which no loss would train.
         autoencoder: options of the autoencoder.
 
     Raises:
@@ -84,16 +86,20 @@ class WassersteinAutoencoder(PointAutoencoder):
             raise ConfigError(f"The kernel is one of {', '.join(KERNELS)}, not '{kernel}'.")
         self.weight, self.kernel, self.adversary = weight, kernel, Adversary(adversary)
         self.pz = resolve("prior", prior, self.code_size)
+        if divergence == "adversarial" and isinstance(self.pz, nn.Module) and any(True for _ in self.pz.parameters()):
+            raise ConfigError("With divergence=adversarial no loss trains the prior: choose one without parameters.")
         self.critic = code_critic(self.code_size, critic_width, critic_depth) if divergence == "adversarial" else None
 
     def stages(self) -> Sequence[Stage]:
         """One; with a critic no loss can choose the best weights, so the last ones are kept."""
         phases = tuple(self.phases())
-        return (Stage("train", phases, objective="reconstruction" if self.critic is None else None),)
+        if self.critic is not None:
+            return (Stage("train", phases),)
+        return (Stage("train", phases, objective="reconstruction", least=2 if self.weight else 1),)
 
     def phases(self) -> Sequence[Phase]:
         """The update of the critic, if there is one, then that of encoder and decoder."""
-        trained = (self.encoder, self.p, self.pz)
+        trained = (self.encoder, self.p, self.pz) if self.critic is None else (self.encoder, self.p)
         reconstruction = Phase("reconstruction", trained, self.reconstruction, scheduled=False)
         if self.critic is None:
             return (reconstruction,)

@@ -262,7 +262,8 @@ def present(kind: str, name: str) -> str:
         >>> present("model", "capacity-vae"), present("model", "vae")
         ('disentangled-beta-vae', 'vae')
     """
-    return name if (kind, name) in _entries else _renamed.get((kind, name), name)
+    known = not isinstance(name, str) or (kind, name) in _entries  # a file may have anything as a name
+    return name if known else _renamed.get((kind, name), name)
 
 
 def entry(kind: str, name: str) -> Entry:

@@ -101,7 +101,7 @@ def verdict(m: Material) -> str:
     said = [f"{sentence[0].upper()}{sentence[1:]}." for sentence in wrong]
     if parts or said:
         return " ".join([*said, *(["; ".join(parts) + "."] if parts else [])])
-    if not any(stage.objective for stage in m.model.stages()):
+    if not any(stage.objective for stage in m.model.stages()) and "score" not in m.model.provides:
         return "This model has no likelihood: assess its samples, and metrics that compare them with the data."
     return "Not evaluated yet; run evaluate to see its metrics."
 

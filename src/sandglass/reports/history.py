@@ -27,10 +27,13 @@ TITLES = {
     "rate": "KL divergence (rate)",
     "bound": "Importance-weighted bound",
     "encoder_bound": "Importance-weighted bound of the encoder",
+    "information": "Mutual information of example and code",
+    "total_correlation": "Total correlation of the code",
+    "dimension_kl": "KL divergence of the marginals",
     "r1": "Gradient penalty",
 }
 
-_NATS = {"distortion", "rate", "bound", "encoder_bound"}
+_NATS = {"distortion", "rate", "bound", "encoder_bound", "information", "total_correlation", "dimension_kl"}
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,14 @@ def panels(stage: Stage, found: Mapping[tuple[str, str, str], Curve]) -> list[Pa
     """
     own = [phase.name for phase in stage.phases]
     phases = [phase for phase in dict.fromkeys(phase for _, phase, _ in found) if phase in own]
-    if stage.objective is None and len(phases) > 1:
+    if is_game(stage, found) and len(phases) > 1:
         return _game(phases, found)
     return [panel for phase in phases for panel in _objective(phase, found, len(phases) > 1)]
+
+
+def is_game(stage: Stage, found: Iterable[tuple[str, str, str]]) -> bool:
+    """Whether a stage is a game of players alone: no loss chooses its weights, and none has a distortion."""
+    return stage.objective is None and not any(term == "distortion" for _, _, term in found)
 
 
 def of_stage(panel: Panel, name: str) -> Panel:
@@ -92,7 +100,7 @@ def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several:
     """Training and held-out curves of the loss, then of its parts if there are several."""
     own = {(split, term): c for (split, p, term), c in found.items() if p == phase and term not in BOOKKEEPING}
     splits = list(dict.fromkeys(split for split, _ in own))
-    parts = [t for t in dict.fromkeys(term for _, term in own) if t not in ("loss", "objective")]
+    parts = [t for t in dict.fromkeys(term for _, term in own) if t not in ("loss", "objective", phase)]
     nats = set(parts) <= _NATS
     made = []
     for term in ["loss", *(parts if len(parts) > 1 else [])]:

@@ -44,7 +44,7 @@ def curves(m: Material) -> Section | None:
             shown, upkeep = ([history.of_stage(panel, stage.name) for panel in some] for some in (shown, upkeep))
         charts += [curve_chart(panel, best if k == 0 else None) for k, panel in enumerate(shown)]
         charts += [curve_chart(panel) for panel in upkeep]
-        games.append(stage.objective is None)
+        games.append(history.is_game(stage, found))
     if not charts:
         return None
     how = " ".join([*([] if all(games) else [_LOSS]), *([_GAME] if any(games) else [])])
