@@ -145,7 +145,7 @@ def test_a_run_keeps_every_strength(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "changes", "message"),
     [
-        ("gan", {"corrupt": "gaussian"}, "Models that can: ae, beta-vae, .*vae"),
+        ("gan", {"corrupt": "gaussian"}, "Models that can: aae, ae, .*vae"),
         ("vae", {"corrupt": "blur"}, "not for rows"),
         ("vae", {"augment": "flip"}, "rows"),
         ("vae", {"corrupt": "gausian"}, "Did you mean 'gaussian'"),
