@@ -33,11 +33,11 @@ def relaid(x: Tensor, last: bool) -> Tensor:
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """Maps ``(B, C, H, W)`` in channels-last memory, of a single channel, too, where PyTorch leaves the strides open.
+    """Maps ``(B, C, H, W)`` in channels-last memory.
 
     Example:
-        >>> channels_last(torch.zeros(2, 1, 3, 4)).stride(), channels_last(torch.zeros(2, 5, 3, 4)).stride()
-        ((12, 1, 4, 1), (60, 1, 20, 5))
+        >>> channels_last(torch.zeros(2, 5, 3, 4)).stride()
+        (60, 1, 20, 5)
     """
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
