@@ -74,7 +74,8 @@ class Translator(nn.Module):
         return in_range(at_least_single(h).to(x.dtype), self.target)
 
     def _dropped(self, h: Tensor, noise: bool) -> Tensor:
-        return F.dropout(h, self.dropout, self.training or noise) if self.dropout else h
+        # The noise is drawn in the order of memory, which must not depend on who computed the map.
+        return F.dropout(h.contiguous(), self.dropout, self.training or noise) if self.dropout else h
 
 
 class PatchCritic(nn.Module):

@@ -66,7 +66,8 @@ class Block(nn.Module):
         if self.modulate is not None:
             scale, shift = self.modulate(c).to(h.dtype)[:, :, None, None].chunk(2, 1)
             h = torch.addcmul(h + shift, h, scale)
-        return self.skip(x) + self.second(self.drop(self.activation(h)))
+        h = self.activation(h)
+        return self.skip(x) + self.second(self.drop(h.contiguous()) if self.drop.p else h)
 
 
 class PixelAttention(nn.Module):
