@@ -15,7 +15,6 @@ import yaml
 import sandglass
 from helpers import Cli
 from sandglass import recipes, registry
-from sandglass.app import configure
 from sandglass.app.words import sort
 from sandglass.core import Spec
 from sandglass.engine.options import Settled
@@ -190,33 +189,6 @@ def test_a_run_can_be_repeated_from_its_own_configuration(cli: Cli, tmp_path: Pa
     assert (a.path / "model" / "model.safetensors").read_bytes() == (
         b.path / "model" / "model.safetensors"
     ).read_bytes()
-
-
-def test_a_configuration_with_the_name_of_an_earlier_version_still_trains(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "old.yaml").write_text("model: {name: capacity-vae}\ndata: {source: digits}\n")
-    assert cli("train", "--config", "old.yaml", *SMALL, "--epochs", "1", "--no-report", "--out", "a")[0] == 0
-    run = sandglass.Run(tmp_path / "a")
-    assert run.config["model"]["name"] == "disentangled-beta-vae"
-    assert run.config["model"]["options"]["capacity"] == 25.0 and run.load_model().code_size == 3
-
-
-def test_a_run_with_the_name_of_an_earlier_version_loads_and_goes_on(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as then:  # when it was registered
-        old = dataclasses.replace(registry.entry("model", "disentangled-beta-vae"), name="capacity-vae")
-        then.setitem(registry.names.__globals__["_entries"], ("model", "capacity-vae"), old)
-        words = ("capacity-vae", "--data", "digits", *SMALL, "--epochs", "1", "--no-report", "--out", "runs/a")
-        assert cli("train", *words)[0] == 0
-    run = sandglass.Run(tmp_path / "runs" / "a")
-    assert run.config["model"]["name"] == "capacity-vae" and run.load_model().penalty.capacity.value == 25.0
-    code, _, err = cli("train", "--resume", "runs/a", "--epochs", "2", "--no-report")
-    assert code == 0 and "model.name" not in err, err
-    assert "disentangled-beta-vae" in cli("runs")[1] and "capacity-vae" not in cli("runs")[1]
-    config = configure.over({"model": run.config["model"]}, {"model": {"name": "disentangled-beta-vae"}})
-    assert config["model"]["options"] == run.config["model"]["options"]  # the same model: all its options stay
-    (tmp_path / "capacity-vae").mkdir()
-    assert cli("train", "capacity-vae", "--data", "digits", *SMALL, "--dry-run")[0] == 0  # a model, not the folder
 
 
 def test_train_closes_with_figures_report_and_what_next(cli: Cli, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from sandglass.engine.meter import Bad
 from sandglass.engine.options import Settled
 from sandglass.engine.precision import settings
 from sandglass.engine.processes import ALONE, Processes
-from sandglass.engine.progress import Progress, Silent, watching
+from sandglass.engine.progress import Progress, Silent, merged, watching
 from sandglass.engine.recorder import Recorder
 from sandglass.engine.schedules import make_factor
 from sandglass.engine.sharding import divide, forget, is_divided, load
@@ -392,8 +392,8 @@ class Loop:
             values = {**reading.means, "lr": lr} | ({"skipped": reading.skipped} if reading.skipped else {})
             records += [self.record("train", phase.name, term, value, reading.n) for term, value in values.items()]
         self.recorder.log(records)
-        shown = {k: v for r in readings.values() for k, v in r.means.items() if k != "grad_norm"}
-        self.progress.show("train", shown)
+        means = {name: {k: v for k, v in r.means.items() if k != "grad_norm"} for name, r in readings.items()}
+        self.progress.show("train", merged(means, self.stage.objective))
         for reading in readings.values():
             if reading.bad is not None:
                 self.report_bad(reading.bad, reading.skipped)
@@ -431,7 +431,8 @@ class Loop:
         split = self.options.watch
         values = [self.record(split, phase, term, v, len(self.watched)) for (phase, term), v in measured.items()]
         self.recorder.log(values)
-        self.progress.show(split, {term: v for (_, term), v in measured.items()})
+        means = {p.name: {term: v for (name, term), v in measured.items() if name == p.name} for p in self.stage.phases}
+        self.progress.show(split, merged(means, self.stage.objective))
         objective = measured.get((self.stage.objective or "", "objective"))
         if objective is not None and self.own.select == "best":
             self.compare(objective)

@@ -42,6 +42,23 @@ class Progress(Protocol):
         """Training ended."""
 
 
+def merged(phases: Mapping[str, Mapping[str, float]], objective: str | None) -> dict[str, float]:
+    """The terms of all phases by name; where phases have the same name, that of the phase that a person follows.
+
+    It is the one whose loss chooses the best weights, else the one that reconstructs, else the last, of a GAN the
+    generator.
+
+    Example:
+        >>> merged({"elbo": {"loss": 90.0, "distortion": 80.0}, "critic": {"loss": 1.4}}, None)
+        {'loss': 90.0, 'distortion': 80.0}
+        >>> merged({"critic": {"loss": 1.4}, "generator": {"loss": 0.7}}, None)
+        {'loss': 0.7}
+    """
+    followed = objective or next((name for name, terms in phases.items() if "distortion" in terms), None)
+    ordered = sorted(phases, key=lambda name: name == followed)
+    return {term: value for name in ordered for term, value in phases[name].items()}
+
+
 class Silent:
     """Shows messages only, on standard error."""
 

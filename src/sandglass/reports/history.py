@@ -31,6 +31,11 @@ TITLES = {
     "total_correlation": "Total correlation of the code",
     "dimension_kl": "KL divergence of the marginals",
     "r1": "Gradient penalty",
+    "real": "Score of what is real",
+    "fake": "Score of what is made",
+    "joint": "Score of codes",
+    "product": "Score of codes with permuted dimensions",
+    "misled": "Loss of what misleads the critic",
 }
 
 _NATS = {"distortion", "rate", "bound", "encoder_bound", "information", "total_correlation", "dimension_kl"}
@@ -92,8 +97,18 @@ def is_game(stage: Stage, found: Iterable[tuple[str, str, str]]) -> bool:
 
 def of_stage(panel: Panel, name: str) -> Panel:
     """The panel with the name of its stage in its title, for a model with several stages."""
-    title = f"{name}: {panel.title[:1].lower()}{panel.title[1:]}"
+    title = after(name, panel.title)
     return replace(panel, name=panel.name.replace("curve-", f"curve-{name}-", 1), title=title)
+
+
+def after(name: str, title: str) -> str:
+    """A title with a name before it.
+
+    Example:
+        >>> after("elbo", "Reconstruction (distortion)"), after("elbo", "KL divergence (rate)")
+        ('elbo: reconstruction (distortion)', 'elbo: KL divergence (rate)')
+    """
+    return f"{name}: {title if title[:2].isupper() else title[:1].lower() + title[1:]}"
 
 
 def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several: bool) -> list[Panel]:
@@ -112,7 +127,7 @@ def _objective(phase: str, found: Mapping[tuple[str, str, str], Curve], several:
             if curve:
                 lines.append(Line(_label(split), "train" if split == "train" else "held", curve))
         title = TITLES.get(term, term.replace("_", " ").capitalize())
-        title = f"{phase}: {title.lower()}" if several else title
+        title = after(phase, title) if several else title
         unit = "nats per example" if nats or term in _NATS else "per example"
         if lines:
             made.append(Panel(f"curve-{phase}-{term}", title, unit, tuple(lines)))

@@ -22,6 +22,8 @@ _LOSS = (
     "after the epoch, with all schedules at their final values. Where the curves diverge, the model starts to overfit."
 )
 
+_CRITIC = "The critic's loss is of its own task, to tell two kinds of codes apart, and may go either way."
+
 
 @section("curves", place=10)
 def curves(m: Material) -> Section | None:
@@ -47,7 +49,10 @@ def curves(m: Material) -> Section | None:
         games.append(history.is_game(stage, found))
     if not charts:
         return None
-    how = " ".join([*([] if all(games) else [_LOSS]), *([_GAME] if any(games) else [])])
+    critics = any(phase.name == "critic" for stage, _ in stages for phase in stage.phases) and not any(games)
+    how = " ".join(
+        [*([] if all(games) else [_LOSS]), *([_GAME] if any(games) else []), *([_CRITIC] if critics else [])]
+    )
     if several:
         how += " Stages are trained in sequence, each from the best weights of the previous one; epochs restart at 1."
     if m.run.config["training"].get("watch") == "test":
