@@ -15,6 +15,7 @@ from sandglass.engine import train as engine
 from sandglass.engine.options import Training
 from sandglass.engine.progress import Progress
 from sandglass.engine.resume import resume
+from sandglass.engine.sampler import fit_sampler
 from sandglass.engine.train import build
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluate import evaluate
@@ -31,6 +32,7 @@ __all__ = [
     "build",
     "evaluate",
     "figures",
+    "fit_sampler",
     "generate",
     "load",
     "load_data",

@@ -34,6 +34,7 @@ from sandglass.engine.step import Stepper
 from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
 from sandglass.metrics.evaluation import Evaluation, UnsuitableError
+from sandglass.samplers.sampler import Codes
 
 Options = dict[str, Any]
 
@@ -48,6 +49,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "ada"): [0.0],
     ("model", "weights"): [[2.0, 1.0], [2.0, 1.0, 1.0]],
     ("model", "revive"): [0.9],
+    ("sampler", "bandwidth"): [0.5],
     ("net", "activation"): ["tanh"],
     ("net", "stages"): [1],
     ("net", "decoder_widths"): [(5,)],
@@ -76,6 +78,14 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "guidance"): {"condition": "labels", "drop": 0.2},
     ("model", "kernel"): {"mmd": 1.0, "divergence": "mmd"},
     ("model", "covariance"): {"off_diagonal": 1.0},
+    ("model", "sampler"): {"condition": ""},
+    ("model", "posterior"): {
+        "information": 1.0,
+        "total_correlation": 1.0,
+        "dimension_kl": 1.0,
+        "off_diagonal": 0.0,
+        "diagonal": 0.0,
+    },
     ("model", "adversary"): {"divergence": "adversarial"},
     ("model", "critic_width"): {"divergence": "adversarial"},
     ("model", "critic_depth"): {"divergence": "adversarial"},
@@ -125,6 +135,7 @@ TRAINING: dict[str, Options] = {
     "augment": {"augment": ["flip"]},
     "corrupt": {"corrupt": ["gaussian"]},
     "stage": {"stage": {"train": {"lr": 0.02}}},
+    "from_stage": {"from_stage": "train"},
 }
 """By training option, a value to try and what must stand beside it; the rest stands in the run it is compared with."""
 
@@ -271,6 +282,29 @@ def test_every_option_of_a_prior_acts(name: str, option: registry.Option) -> Non
             return hashed(p.sample((5,)), p.log_prob(torch.ones(4)))
 
     assert acts("prior", name, option, observe)
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("posterior")))
+def test_every_option_of_a_posterior_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options) -> str:
+        with rng.forked("cpu", 1):
+            family = registry.resolve("posterior", {"name": name, **options}, 4)
+            q = family(torch.randn(5, family.width))
+            z = q.sample()
+            return hashed(z, q.log_prob(z), q.mean)
+
+    assert acts("posterior", name, option, observe)
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("sampler")))
+def test_every_option_of_a_sampler_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options) -> str:
+        with rng.forked("cpu", 1):
+            sampler = registry.resolve("sampler", {"name": name, **options}, 2)
+            sampler.fit(Codes.of([torch.randn(300, 2)]))
+            return hashed(sampler.sample(5), *sampler.state_dict().values())
+
+    assert acts("sampler", name, option, observe)
 
 
 @pytest.mark.parametrize(("name", "option"), **named(every("schedule")))

@@ -34,6 +34,7 @@ _FIRST = (
     Command("preview", "preview", "show augmentations and corruptions of the training images"),
 )
 _LAST = (
+    Command("sampler", "sampler", "draw from another distribution of codes, fitted to those of a finished run"),
     Command("export", "export", "write a trained model as ONNX, to run without Sandglass"),
     Command("evaluate", "evaluate", "evaluate a trained model"),
     Command("compare", "compare", "compare runs, with standard errors and significance"),
@@ -43,6 +44,9 @@ _LAST = (
     Command("models", "lists", "list the models, their capabilities and options"),
     Command("nets", "lists", "list the network families and their options"),
     Command("likelihoods", "lists", "list the likelihoods and their options"),
+    Command("posteriors", "lists", "list the posteriors and their options"),
+    Command("priors", "lists", "list the priors and their options"),
+    Command("samplers", "lists", "list the samplers and their options"),
     Command("datasets", "lists", "list the named data sets"),
     Command("metrics", "evaluate", "list the metrics and their options"),
     Command("tasks", "lists", "list the uses of a trained model"),

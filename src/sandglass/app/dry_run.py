@@ -35,7 +35,7 @@ def dry_run(config: Config, data: Dataset, *, width: bool = False) -> int:
     if asked.minutes is not None:
         plan, model = plan_minutes(model, data, asked, width=width)
         asked, chosen = plan.applied(asked), plan.line()
-    stages = model.stages()
+    stages = asked.stages_of(model)
     training = asked.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     weights = sum(p.numel() for p in model.parameters())
     shape = "x".join(map(str, data.spec.shape))

@@ -38,7 +38,8 @@ class Flags:
         self.forms: dict[str, str] = {}
         self.shown: dict[str, list[tuple[str, Option]]] = {"data": [], "training": [], "model": []}
         self.model = model
-        self.stages = {stage.name: stage for stage in registry.declared(model).stages()}
+        staging = {name: choice for name, choice in chosen.items() if name == "sampler"}
+        self.stages = {stage.name: stage for stage in registry.declared(model, **staging).stages()}
         by_name = {option.name: option for option in training_options()}
         for option in by_name.values():
             if option.name != "stage":

@@ -37,6 +37,21 @@ def likelihoods(words: Sequence[str]) -> int:
     return listed("likelihood", words, "List the likelihoods; with a name, show its options.")
 
 
+def posteriors(words: Sequence[str]) -> int:
+    """Lists the posteriors, or the options of one."""
+    return listed("posterior", words, "List the posteriors of the code; with a name, show its options.")
+
+
+def priors(words: Sequence[str]) -> int:
+    """Lists the priors, or the options of one."""
+    return listed("prior", words, "List the priors of the code; with a name, show its options.")
+
+
+def samplers(words: Sequence[str]) -> int:
+    """Lists the samplers, or the options of one."""
+    return listed("sampler", words, "List the samplers of new codes; with a name, show its options.")
+
+
 def listed(kind: str, words: Sequence[str], about: str) -> int:
     """Lists everything registered of a kind, or the options of one."""
     from sandglass.registry import entry, names

@@ -165,7 +165,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
     if requested.minutes is not None:
         plan, model = plan_minutes(model, data, requested, width=width, processes=processes)
         requested = plan.applied(requested)
-    stages = model.stages()
+    stages = requested.stages_of(model)
     training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     say(f"{name} on {data.about}, {length(training, stages)}")
     short = shortage(training, stages, len(data.train), timed=plan is not None)
@@ -260,6 +260,9 @@ def resume(given: Words, processes: Processes = ALONE) -> int:
         raise ConfigError(f"--resume continues the run unchanged; omit {[*extra, given.model][0]}.")
     run = Run(given.own["--resume"])
     if not lengths and not stage and finished(run):
+        if run.config["training"]["epochs"] == 0:
+            say(f"{run.path} is finished: it was fitted in closed form.")
+            return 0
         steps, more = counted(run.steps()[-1], "step"), longer(run, outline_of(run))
         how, other = ("stopped early", ", or --early-stopping 0") if ended_early(run) else ("is finished", "")
         say(f"{run.path} {how}, after {steps}. To train it longer: {more}, or --minutes 10{other}")
@@ -345,7 +348,7 @@ def second(run: Run, model: Model | None) -> str:
 def longer(run: Run, model: Model | None) -> str:
     """The command that trains the last stage of a run for twice the epochs."""
     training = Settled.of(run.config["training"])
-    trained = [stage.name for stage in model.stages() if stage.phases] if model is not None else []
+    trained = [stage.name for stage in training.stages_of(model) if stage.phases] if model is not None else []
     flag = f"--stage.{trained[-1]}.epochs" if len(trained) > 1 else "--epochs"
     epochs = training.of_stage(trained[-1]).epochs if trained else training.epochs
     return f"sandglass train --resume {run.path} {flag} {2 * epochs}"

@@ -24,7 +24,12 @@ def rate(q: Distribution, p: Distribution, z: Tensor, each: Tensor | None = None
         tensor([1.5000, 1.5000])
     """
     each = rate_per_dimension(q, p) if each is None else each
-    return q.log_prob(z) - p.log_prob(z) if each is None else each.sum(-1)
+    if each is not None:
+        return each.sum(-1)
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return q.log_prob(z) - p.log_prob(z)
 
 
 def rate_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from sandglass.core import Model
+from sandglass.core import Model, Stage
 from sandglass.errors import ConfigError
 from sandglass.runs.load import load
 
@@ -45,6 +46,35 @@ def start_from(model: Model, source: str | Path) -> list[str]:
             f"'{name}' is {shapes[0]} in the model and {shapes[1]} there."
         )
     return copied
+
+
+def start_after(before: Sequence[Stage], model: Model, source: str | Path) -> None:
+    """Copies from another run or model folder what stages before have trained: all parts of the model that are alike.
+
+    Args:
+        before: the stages.
+        model: to be trained further.
+        source: the run or model folder.
+
+    Raises:
+        ConfigError: a parameter that these stages train is not there, or not of that shape.
+    """
+    theirs = load(source)
+    others = {name: _layout(part) for name, part in theirs.named_children()}
+    alike = {name for name, part in model.named_children() if others.get(name) == _layout(part)}
+    known = theirs.state_dict()
+    trained = {id(p) for stage in before for phase in stage.phases for p in phase.parameters()}
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    with torch.no_grad():
+        for name, value in tensors:
+            part, _, rest = name.partition(".")
+            if name in known and (part in alike or (not rest and known[name].shape == value.shape)):
+                value.copy_(known[name])
+            elif id(value) in trained:
+                raise ConfigError(
+                    f"The stage {before[-1].name} of {source} trained another model: '{name}', of shape "
+                    f"{tuple(value.shape)} here, does not fit."
+                )
 
 
 def bodies(model: Model) -> dict[str, nn.Module]:

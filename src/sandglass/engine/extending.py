@@ -57,7 +57,7 @@ def more_minutes(
             "minutes times updates in one process, so it cannot be given with shard_weights: give epochs."
         )
     clock = clock or processes.clock
-    begun, trained = clock(), [stage for stage in model.stages() if stage.phases]
+    begun, trained = clock(), [stage for stage in training.stages_of(model) if stage.phases]
     place = [stage.name for stage in trained].index(reached)
     names = [stage.name for stage in trained[place:]]
     shares, state = shares_of(names), checkpoint.state["loop"] if checkpoint is not None else {}

@@ -90,7 +90,7 @@ class Loop:
         self.data, self.run, self.options, self.card = data, run, options, card
         self.progress = progress or Silent()
         self.recorder = Recorder(run, options, self.progress.say)
-        self.stages = tuple(model.stages())
+        self.stages = options.stages_of(model)
         self.watched = None if options.watch == "none" else data.splits[options.watch]
         self.sheets = Sheets(
             run,
@@ -137,12 +137,13 @@ class Loop:
         self.last = min(self.total, self.own.max_steps or self.total)
         self.lr_factor = make_factor(self.own, self.loader.steps_per_epoch)
 
-    def fit(self, resume: Checkpoint | None = None, *, anew: bool = False) -> None:
+    def fit(self, resume: Checkpoint | None = None, *, anew: bool = False, copied: bool = False) -> None:
         """Trains to the end, or until a signal.
 
         Args:
             resume: the checkpoint to go on from.
             anew: whether its epochs without improvement no longer count for early stopping.
+            copied: whether the weights are those of another run; they are saved, for no seed would give them again.
 
         Raises:
             DivergedError: too many consecutive updates were not finite; the last good checkpoint is kept.
@@ -159,6 +160,7 @@ class Loop:
         self.begun = self.time() - self.now.seconds
         if anew:
             self.now.stale, self.now.stopped_early = 0, False
+        if anew or copied:
             self.save()
         first = self.now.total
         precision = settings(self.options, self.processes.local)

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import nn
 
-from sandglass.core import Stage
+from sandglass.core import Model, Stage
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
@@ -109,6 +109,7 @@ class Training:
         log_to: experiment trackers that figures are also logged to: tensorboard, mlflow.
         stage: options of single stages of a model, by name: ``{"prior": {"epochs": 30}}``. ``epochs`` is that of the
             first stage, and of later ones that set none; all other options hold for every stage.
+        from_stage: the first stage to train; the weights of those before are of another run (init_from). Empty for all.
 
     Example:
         >>> small = Training().settled(["validation"], examples=1500)
@@ -151,12 +152,16 @@ class Training:
     corrupt: Sequence[str] | Mapping[str, float] = ()
     log_to: Sequence[str] = ()
     stage: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    from_stage: str = ""
+
+    least_epochs: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             number = plain_number(field.name, getattr(self, field.name), str(field.type))
             object.__setattr__(self, field.name, number)
-        for name in ("epochs", "batch_size", "accumulate", "log_every", "save_every", "keep"):
+        check("epochs", self.epochs is None or self.epochs >= self.least_epochs, self.epochs, "at least 1")
+        for name in ("batch_size", "accumulate", "log_every", "save_every", "keep"):
             value = getattr(self, name)
             check(name, value is None or value >= 1, value, "at least 1")
         for name in ("weight_decay", "momentum", "lr_warmup", "early_stopping", "save_seconds"):
@@ -207,6 +212,23 @@ class Training:
             check("early_stopping", not self.early_stopping, self.early_stopping, f"0 when watch is {self.watch}")
             check("schedule", self.schedule != "plateau", self.schedule, f"another when watch is {self.watch}")
 
+    def stages_of(self, model: Model) -> tuple[Stage, ...]:
+        """The stages of a model that are trained: all, or those from ``from_stage`` on.
+
+        Raises:
+            ConfigError: the model has no such stage.
+        """
+        stages = tuple(model.stages())
+        if not self.from_stage:
+            return stages
+        names = [stage.name for stage in stages]
+        if self.from_stage not in names:
+            hint = nearest(self.from_stage, names)
+            raise ConfigError(
+                f"There is no stage '{self.from_stage}' to begin from.{hint} The model has: {', '.join(names)}."
+            )
+        return stages[names.index(self.from_stage) :]
+
     def _lengths(self) -> list[str]:
         """The options given that say how long to train, other than minutes."""
         own = [
@@ -236,7 +258,7 @@ class Training:
         Args:
             watchable: splits of the data other than train.
             examples: number of training examples.
-            stages: of the model.
+            stages: of :meth:`stages_of`.
 
         Raises:
             ConfigError: a device, split or stage that does not exist.
@@ -259,7 +281,7 @@ class Training:
         epochs = settle_epochs(steps)
         decided: dict[str, Any] = {
             "batch_size": batch_size,
-            "epochs": self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs,
+            "epochs": (self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs) if first else 0,
             "ema": next((s.ema for s in stages if s.phases), 0.0) if self.ema is None else self.ema,
             "stage": settle_stages(self.stage, stages, self.epochs or epochs, self.ema),
             "minutes": None,
@@ -282,7 +304,12 @@ class Training:
 
 @dataclass(frozen=True, kw_only=True)
 class Settled(Training):
-    """A :class:`Training` in which every option is decided; minutes have become epochs."""
+    """A :class:`Training` in which every option is decided; minutes have become epochs.
+
+    Where all stages are fitted in closed form, there are 0 epochs.
+    """
+
+    least_epochs: ClassVar[int] = 0
 
     epochs: int = 20
     batch_size: int = 128

@@ -244,14 +244,14 @@ def make_plan(
     """
     clock = clock or processes.clock
     begun = clock()
-    stages = [stage for stage in model.stages() if stage.phases]
+    stages = [stage for stage in training.stages_of(model) if stage.phases]
     if not stages:
         raise ConfigError("This model is fitted in closed form and takes no updates; leave out minutes.")
     assert training.minutes is not None
     seconds, examples = 60 * training.minutes, len(data.train)
     shares = shares_of([stage.name for stage in stages])
     base = dataclasses.replace(training, minutes=None)
-    options = base.settled([s for s in data.splits if s != "train"], examples, model.stages())
+    options = base.settled([s for s in data.splits if s != "train"], examples, training.stages_of(model))
     part = PART * seconds
     models: dict[int | None, Model] = {}
 

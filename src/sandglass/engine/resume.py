@@ -88,7 +88,7 @@ def resume(
             check_needed(config, parts, run.path)
             options = registry.completed(config["model"]["name"], config["model"]["options"])
             model = build(config["model"]["name"], spec, seed=training.seed, **{**options, **parts})
-            stages = model.stages()
+            stages = training.stages_of(model)
             check_shards(training, [s.name for s in stages if s.phases], processes)
             for line in lines(model, training, processes):
                 progress.say(line)
@@ -167,7 +167,7 @@ def finished(run: Run) -> bool:
         return False
     if model is None or checkpoint is None or problems:
         return False
-    now, stage = checkpoint.state["loop"], model.stages()[-1]
+    now, stage = checkpoint.state["loop"], training.stages_of(model)[-1]
     if now["stage"] != stage.name:
         return False
     own = training.of_stage(stage.name)

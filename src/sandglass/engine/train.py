@@ -15,7 +15,7 @@ from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import as_dataset
-from sandglass.engine.copying import start_from
+from sandglass.engine.copying import start_after, start_from
 from sandglass.engine.loop import Loop
 from sandglass.engine.options import Training
 from sandglass.engine.planning import Plan, free_width, make_plan, of_width, width_of
@@ -116,13 +116,21 @@ def train(
         check_fit(model, dataset)
         check_changes(model, dataset, given)
         watchable = [s for s in dataset.splits if s != "train"]
-        training = given.settled(watchable, len(dataset.train), model.stages())
+        training = given.settled(watchable, len(dataset.train), given.stages_of(model))
+        before = model.stages()[: -len(training.stages_of(model))]
+        if before and init_from is None:
+            raise ConfigError(
+                f"from_stage={given.from_stage} begins after other stages; name the run with their weights: init_from "
+                "(--init-from RUN)."
+            )
         for line in lines(model, training, processes):
             progress.say(line)
         for weight in weights_of(model):
             if warning := weight.unreached(training.epochs):
                 progress.say(warning)
-        if init_from is not None and (copied := start_from(model, init_from)):
+        if before:
+            start_after(before, model, str(init_from))
+        elif init_from is not None and (copied := start_from(model, init_from)):
             progress.say(f"Not all weights of {init_from} fit: started from the bodies of {', '.join(copied)} alone.")
         config = describe(model, dataset, training, recipe)
         if plan is not None:
@@ -135,7 +143,7 @@ def train(
             processes.wait()
             run = Run(path, writes=processes.writes)
             loop = Loop(model, dataset, run, training, card=model_card, progress=progress, processes=processes)
-            loop.fit()
+            loop.fit(copied=init_from is not None)
         run.data, run.parts = None if dataset.source else dataset, model.custom
         return run
 

@@ -103,6 +103,7 @@ class Autoencoder(PointAutoencoder):
         ConfigError: the sampler is the prior, which it has not.
 
     Example:
+        >>> import torch
         >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
         >>> model.reconstruct(torch.rand(5, 1, 8, 8)).shape
         torch.Size([5, 1, 8, 8])

@@ -61,6 +61,8 @@ class FactorVAE(GaussianVAE):
         super().__init__(spec, **vae)
         if not 0 <= gamma < math.inf:
             raise ConfigError(f"The weight gamma must be a finite number of at least 0, not {gamma}.")
+        if self.q.family.support != "real":
+            raise ConfigError("Permuted codes are codes only where they are real numbers: choose another posterior.")
         self.gamma, self.adversary = gamma, Adversary("non-saturating")  # the cross-entropy: its optimum is the ratio
         self.critic = code_critic(self.code_size, critic_width, critic_depth)
 

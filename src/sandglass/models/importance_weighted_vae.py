@@ -14,7 +14,15 @@ from sandglass.core import Batch, Clock, Spec, Terms
 from sandglass.distributions.evidence import decoded_at_once, log_likelihoods
 from sandglass.errors import ConfigError
 from sandglass.models.vae import GaussianVAE
-from sandglass.registry import LikelihoodOption, NetOption, PriorOption, SamplerOption, ScheduleOption, register
+from sandglass.registry import (
+    LikelihoodOption,
+    NetOption,
+    PosteriorOption,
+    PriorOption,
+    SamplerOption,
+    ScheduleOption,
+    register,
+)
 
 _LATENTS = 2**24  # numbers of the draws of z that are kept at once to fill in missing values
 
@@ -61,7 +69,8 @@ class ImportanceWeightedVAE(GaussianVAE):
         latent_dim: size of the latent; by default as for the VAE.
         net: network family of encoder and decoder; auto as for the VAE.
         likelihood: p(x|z); auto as for the VAE.
-        prior: p(z).
+        posterior: family of q(z|x, c).
+        prior: p(z), where the codes of the posterior lie.
         condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
@@ -92,6 +101,7 @@ class ImportanceWeightedVAE(GaussianVAE):
         latent_dim: int | None = None,
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
+        posterior: PosteriorOption = "gaussian",
         prior: PriorOption = "standard",
         condition: str = "",
         sees: str = "auto",
@@ -112,6 +122,7 @@ class ImportanceWeightedVAE(GaussianVAE):
             latent_dim=latent_dim,
             net=net,
             likelihood=likelihood,
+            posterior=posterior,
             prior=prior,
             condition=condition,
             sees=sees,

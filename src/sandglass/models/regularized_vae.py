@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 
 from sandglass.core import Batch, Batches, Clock, Spec, Stage, Terms
 from sandglass.distributions.discrepancy import KERNELS
+from sandglass.distributions.gaussian_posterior import DiagonalPosterior
 from sandglass.errors import ConfigError
 from sandglass.models._aggregate import discrepancy, off_whiteness, rate_parts
 from sandglass.models.vae import VAE, GaussianVAE
@@ -101,6 +102,8 @@ class RegularizedVAE(GaussianVAE):
         ):
             if choice not in known:
                 raise ConfigError(f"The option {name} is one of {', '.join(known)}, not '{choice}'.")
+        if (self.divides or self.whitens) and not isinstance(self.q.family, DiagonalPosterior):
+            raise ConfigError("Parts of the rate and covariances are known of the posterior gaussian only; choose it.")
         self.sampling, self.covariance, self.kernel = sampling, covariance, kernel
         self.register_buffer("examples", torch.zeros((), dtype=torch.int64))
 

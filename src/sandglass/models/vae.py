@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Bound, Clock, Latent, Spec, Stage, Terms
-from sandglass.distributions.conditional import DiagonalGaussian, Network, Observation
+from sandglass.distributions.conditional import Network, Observation
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.observed import log_prob
+from sandglass.distributions.posterior import Inference
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
@@ -23,6 +24,7 @@ from sandglass.registry import (
     LikelihoodOption,
     NetOption,
     OptionsOf,
+    PosteriorOption,
     PriorOption,
     SamplerOption,
     ScheduleOption,
@@ -32,7 +34,7 @@ from sandglass.registry import (
 
 
 class GaussianVAE(VariationalModel):
-    """Gaussian q(z|x, c), p(x|z, c) and p(z), without an objective; the options are those of :class:`VAE`."""
+    """q(z|x, c), p(x|z, c) and p(z) over one code, without an objective; the options are those of :class:`VAE`."""
 
     defaults = staticmethod(sized)
 
@@ -43,6 +45,7 @@ class GaussianVAE(VariationalModel):
         latent_dim: int | None = None,
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
+        posterior: PosteriorOption = "gaussian",
         prior: PriorOption = "standard",
         condition: str = "",
         sees: str = "auto",
@@ -55,24 +58,35 @@ class GaussianVAE(VariationalModel):
         latent_dim = self.defaults(spec)["latent_dim"] if latent_dim is None else latent_dim
         if latent_dim < 1:
             raise ConfigError(f"A VAE needs latent_dim >= 1, not {latent_dim}.")
-        self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
+        family = resolve("posterior", posterior, latent_dim)
+        self.spec, self.latents = spec, (Latent("z", (latent_dim,), family.support),)
         self.given, self.sees = Given(condition, spec), Sees(sees, spec)
         self.penalty = RatePenalty(beta_schedule=beta_schedule, **penalty)
         self.needs, self.masked = (*self.given.needs, *self.sees.needs), masked
         nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         seen = self.sees.spec.shape
-        self.q = DiagonalGaussian(Network.encoder(nets, seen, 2 * latent_dim, self.given.cond, masked=masked))
+        trunk = Network.encoder(nets, seen, family.width, self.given.cond, masked=masked)
+        self.q = Inference(trunk, family)
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = Observation(nets, latent_dim, spec, head, self.given.cond)
         self.pz = resolve("prior", prior, latent_dim)
+        if (support := getattr(self.pz, "support", "real")) != family.support:
+            raise ConfigError(
+                f"The codes of the posterior are {family.support} ones and those of the prior {support} ones: choose "
+                "both alike, such as posterior=dirichlet and prior=dirichlet."
+            )
         self.density = resolve("sampler", sampler, latent_dim)
+        if self.density is not None and family.support != "real":
+            raise ConfigError(
+                f"Samplers are for codes of real numbers, not {family.support} ones: the sampler is the prior."
+            )
         if self.density is not None and condition:
             raise ConfigError(
                 "A sampler is fitted to the codes of all examples together, so it cannot follow a condition: "
                 f"with condition={condition} the sampler is the prior."
             )
         if self.penalty.free_bits:
-            some_q = DiagonalGaussian(nn.Identity())(torch.zeros(1, 2 * latent_dim))
+            some_q = family(torch.zeros(1, family.width))
             self.penalty.check(self._bound_of(some_q, some_q.mean, torch.zeros(1)))
 
     def bound(self, batch: Batch) -> Bound:
@@ -104,6 +118,10 @@ class GaussianVAE(VariationalModel):
         """q(z|x, c) over ``(B, latent_dim)``; missing values of x are 0."""
         return self.q(self.sees(batch), self.given(batch), batch.mask if self.masked else None)
 
+    def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+        """``(B, T, latent_dim)`` codes between codes, where codes lie."""
+        return self.q.family.between(a, b, t)
+
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, latent_dim)`` draws from the sampler, by default the prior."""
         return self.prior(given).sample((n,)) if self.density is None else self.density.sample(n)
@@ -134,7 +152,8 @@ class VAE(GaussianVAE):
         net: network family of encoder and decoder; auto is resnet for images and mlp for rows.
         likelihood: p(x|z); auto is bernoulli for ink on paper, logistic-mixture for photographs, gaussian for
             real values, and mixed for tables with columns of other kinds.
-        prior: p(z).
+        posterior: family of q(z|x, c).
+        prior: p(z), where the codes of the posterior lie.
         condition: ``"labels"`` or the name of a companion; empty for an unconditional model.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.

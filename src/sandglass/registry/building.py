@@ -203,20 +203,25 @@ def settle(kind: str, choice: Mapping[str, Any], spec: Spec, own: Mapping[str, A
     raise ConfigError(f"No {kind} suits data of shape {spec.shape}; name one of: {', '.join(names(kind))}.")
 
 
-def declared(name: str) -> Model:
+def declared(name: str, **options: str) -> Model:
     """The outline of a model for data with labels and companions, from which capabilities and needs are read.
+
+    Args:
+        name: of the model.
+        options: names of choices that decide what stages it has.
 
     Example:
         >>> declared("ae").provides[:3], [stage.name for stage in declared("ae").stages()]
         (('encode', 'decode', 'reconstruct'), ['train', 'density'])
     """
-    if name not in _declared:
+    key = " ".join([name, *(f"{option}={value}" for option, value in sorted(options.items()))])
+    if key not in _declared:
         picture = Spec((1, 8, 8), "unit", classes=2)
         companions = {key: Spec((1, 8, 8), "unit") for key in COMPANIONS}
         spec = replace(picture, given=companions, beside={"b": picture})
-        laid = outline(name, spec)
-        _declared[name] = build(name, spec) if laid is None else laid
-    return _declared[name]
+        laid = outline(name, spec, **options)
+        _declared[key] = build(name, spec, **options) if laid is None else laid
+    return _declared[key]
 
 
 COMPANIONS = ("source", "grey", "edges")

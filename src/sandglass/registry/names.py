@@ -28,6 +28,7 @@ _ROOMS = {
     "model": "sandglass.models",
     "net": "sandglass.nets",
     "likelihood": "sandglass.distributions",
+    "posterior": "sandglass.distributions",
     "prior": "sandglass.distributions",
     "sampler": "sandglass.samplers",
     "schedule": "sandglass.schedules",
@@ -60,6 +61,7 @@ class OptionsOf:
 
 NetOption = Annotated[Any, Kind("net")]
 LikelihoodOption = Annotated[Any, Kind("likelihood")]
+PosteriorOption = Annotated[Any, Kind("posterior")]
 PriorOption = Annotated[Any, Kind("prior")]
 SamplerOption = Annotated[Any, Kind("sampler")]
 ScheduleOption = Annotated[Any, Kind("schedule")]

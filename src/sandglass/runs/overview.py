@@ -63,6 +63,8 @@ def epochs(run: Recorded, records: Iterable[Mapping[str, Any]]) -> str:
         '2.5/5'
     """
     planned = run.config["training"].get("epochs")
+    if planned == 0:
+        return "fitted"
     done = max((r["epoch"] for r in records), default=0)
     return f"{done:g}/{planned}" if done == int(done) else f"{done:.1f}/{planned}"
 
@@ -74,6 +76,8 @@ def progress(run: Recorded) -> str:
     stages, name = training.get("stage", {}), stage_of(last)
     own = {"epochs": training.get("epochs")} | stages.get(name, {})
     done = last["epoch"]
+    if own["epochs"] == 0:
+        return "fitted"
     of = f" of {name}" if "epochs" in stages.get(name, {}) and len(stages) else ""
     return f"{done:g}/{own['epochs']} epochs{of}" if done == int(done) else f"{done:.1f}/{own['epochs']} epochs{of}"
 

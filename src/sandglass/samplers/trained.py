@@ -23,6 +23,7 @@ class TrainedPrior(TrainedSampler):
         ConfigError: the prior has no parameters.
 
     Example:
+        >>> import torch
         >>> sampler = TrainedPrior(2, prior={"name": "maf", "widths": [8]})
         >>> sampler.loss(torch.zeros(5, 2)).shape, sampler.sample(3).shape
         (torch.Size([5]), torch.Size([3, 2]))
