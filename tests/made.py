@@ -26,6 +26,7 @@ __all__ = [
     "spec_for",
     "suits",
     "tiered",
+    "with_prior",
 ]
 
 MODELS = registry.names("model")
@@ -54,6 +55,15 @@ def tiered(kinds: Sequence[str], names: Sequence[str] | None = None, full: Seque
             slow = [pytest.mark.slow] if name not in first and place else []
             made.append(pytest.param((name, kind), id=f"{name}-{kind}", marks=slow))
     return made
+
+
+def with_prior(prior: Any, dim: int) -> Any:
+    """A VAE of rows with this prior, and a posterior whose codes are of the same kind."""
+    name = prior if isinstance(prior, str) else prior["name"]
+    support = getattr(registry.entry("prior", name).make, "support", "real")
+    same = [n for n in registry.names("posterior") if registry.entry("posterior", n).make.support == support]  # type: ignore[attr-defined]
+    posterior = "gaussian" if support == "real" else same[0]
+    return registry.build("vae", Spec((6,)), latent_dim=dim, net="linear", posterior=posterior, prior=prior)
 
 
 def dataset(spec: Spec, *, gaps: bool = False) -> Dataset:

@@ -10,17 +10,20 @@ from helpers import fresh, rows
 from sandglass import rng
 from sandglass.core import Batch, Clock
 from sandglass.distributions.evidence import importance_weighted
+from sandglass.distributions.flow_posterior import FlowPosterior
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.registry import names, resolve
 
 DIM = 3
 PRIORS = {"simplex": "dirichlet"}
+SMALL = {name: {"context": 4, "widths": (8,)} for name in ("iaf", "spline")}
 
 
 def pair(name: str, n: int = 4):
     """A posterior of float64 with gradients at its parameters, these, and a prior that goes with it."""
-    family = resolve("posterior", name, DIM).double()
+    with rng.forked("cpu", 0):
+        family = resolve("posterior", {"name": name, **SMALL.get(name, {})}, DIM).double()
     h = torch.randn(n, family.width, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
     prior = resolve("prior", PRIORS.get(family.support, "standard"), DIM).double()
     return family, h, prior()
@@ -35,7 +38,7 @@ def test_the_rate_is_the_mean_of_the_log_ratio(name: str) -> None:
         z = q.sample((40_000,))
         ratios = q.log_prob(z) - p.log_prob(z)
         found = rate(q, p, z[0], rate_per_dimension(q, p))
-        if torch.equal(found, ratios[0]):
+        if torch.allclose(found, ratios[0], atol=1e-6):
             pytest.skip("estimated from a draw")
     assert torch.all((ratios.mean(0) - found).abs() < 5 * ratios.std(0) / 200)
 
@@ -49,21 +52,21 @@ def test_mean_and_density_are_those_of_the_draws(name: str) -> None:
         z = q.sample((40_000,))
         ratio = (r.log_prob(z) - q.log_prob(z)).exp()
         assert torch.all((ratio.mean(0) - 1).abs() < 5 * ratio.std(0) / 200)
-        if family.support == "real":
+        if family.support == "real" and not isinstance(family, FlowPosterior):  # whose mean has no closed form
             assert torch.all((z.mean(0) - q.mean).abs() < 5 * z.std(0) / 200)
 
 
 @pytest.mark.parametrize("name", names("posterior"))
 def test_gradients_through_draws_are_those_of_expectations(name: str) -> None:
-    """Of E[sum c_i z_i^2], against the score function on the same 200,000 draws, to five standard errors of both."""
+    """Of E[sum c_i z_i^2], against the score function on the same 30,000 draws, to five standard errors of both."""
     family, h, _ = pair(name, 1)
     weights = torch.arange(1.0, DIM + 1).double()
     h = h.detach()
     with rng.forked("cpu", 3):
-        many = h.expand(200_000, -1).clone().requires_grad_()
+        many = h.expand(30_000, -1).clone().requires_grad_()
         z = family(many).rsample()
         path = torch.autograd.grad((weights * z.square()).sum(), many)[0]
-        many = h.expand(200_000, -1).clone().requires_grad_()
+        many = h.expand(30_000, -1).clone().requires_grad_()
         value = (weights * z.detach().square()).sum(1)
         log_q = family(many).log_prob(z.detach())
         score = torch.autograd.grad(((value - value.mean()) * log_q).sum(), many)[0]
@@ -95,19 +98,21 @@ def test_the_rate_of_a_dirichlet_is_that_of_the_closed_form() -> None:
 @pytest.mark.parametrize("name", names("posterior"))
 def test_the_bound_is_under_log_p_and_rises_with_draws(name: str) -> None:
     """Of a model with any posterior, by the mean over examples and repetitions."""
-    x = torch.randn(50, 6)
+    x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
     family = resolve("posterior", name, DIM)
     model = fresh("vae", rows(x), latent_dim=DIM, posterior=name, prior=PRIORS.get(family.support, "standard"))
     model = model.double().eval()
     batch = Batch(x.double())
     with rng.forked("cpu", 0), torch.no_grad():
+        q, p = model.posterior(batch), model.prior()
         bounds = [
-            importance_weighted(model.posterior(batch), model.prior(), model.p, batch.x, k, size=6).mean()
-            for k in (1, 10, 1000)
+            torch.stack([importance_weighted(q, p, model.p, batch.x, k, size=6).mean() for _ in range(400 // k)])
+            for k in (1, 5, 100)
         ]
-        one = torch.stack([model.bound(batch).elbo for _ in range(200)]).mean()
-    assert one < bounds[1] < bounds[2]
-    assert abs(float(one - bounds[0])) < 1.0
+        one = torch.stack([model.bound(batch).elbo.mean() for _ in range(400)])
+    error = float(bounds[2].std()) / len(bounds[2]) ** 0.5
+    assert one.mean() < bounds[1].mean() < bounds[2].mean() + 3 * error
+    assert abs(float(one.mean() - bounds[0].mean())) < 5 * float((one.var() + bounds[0].var()).sqrt()) / 20
 
 
 def test_posteriors_and_priors_that_do_not_go_together_are_refused() -> None:

@@ -55,5 +55,9 @@ class Inference(Conditional):
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """The distribution given ``h`` and ``c``."""
-        q: Distribution = self.family(at_least_single(self.trunk(h, c, mask)))
+        q: Distribution = self.family(self.parameters_of(h, c, mask))
         return q
+
+    def parameters_of(self, h: Tensor | None, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """``(B, family.width)`` what the encoder gives."""
+        return at_least_single(self.trunk(h, c, mask))

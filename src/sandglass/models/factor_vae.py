@@ -68,7 +68,7 @@ class FactorVAE(GaussianVAE):
 
     def stages(self) -> Sequence[Stage]:
         """One, whose last weights are kept, and that of the sampler."""
-        return (Stage("train", tuple(self.phases()), least=2), *self.sampler_stage())
+        return (self.begun(Stage("train", tuple(self.phases()), least=2)), *self.sampler_stage())
 
     def phases(self) -> Sequence[Phase]:
         """The update of the VAE, then that of the critic, as in the paper."""

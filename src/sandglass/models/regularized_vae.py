@@ -121,7 +121,7 @@ class RegularizedVAE(GaussianVAE):
         """One, before which examples are counted if parts of the rate are weighted; and that of the sampler."""
         least = 4 if self.whitens else 2 if self.divides or self.mmd else 1
         count = self.count if self.divides else None
-        own = Stage("train", tuple(self.phases()), count, objective="elbo", least=least)
+        own = self.begun(Stage("train", tuple(self.phases()), count, objective="elbo", least=least))
         return (own, *self.sampler_stage())
 
     def count(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Bound, Clock, Latent, Spec, Stage, Terms
+from sandglass.core import Batch, Batches, Bound, Clock, Latent, Spec, Stage, Terms
 from sandglass.distributions.conditional import Network, Observation
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.observed import log_prob
@@ -70,6 +71,10 @@ class GaussianVAE(VariationalModel):
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = Observation(nets, latent_dim, spec, head, self.given.cond)
         self.pz = resolve("prior", prior, latent_dim)
+        if hasattr(self.pz, "attach"):  # a prior of posteriors
+            if condition or masked:
+                raise ConfigError("A prior of the posteriors of pseudo-inputs takes neither a condition nor masks.")
+            self.pz.attach(self.q, self.sees.spec)
         if (support := getattr(self.pz, "support", "real")) != family.support:
             raise ConfigError(
                 f"The codes of the posterior are {family.support} ones and those of the prior {support} ones: choose "
@@ -128,7 +133,18 @@ class GaussianVAE(VariationalModel):
 
     def stages(self) -> Sequence[Stage]:
         """One of its phases; and that of the sampler, if it is not the prior."""
-        return (*super().stages(), *self.sampler_stage())
+        return (*map(self.begun, super().stages()), *self.sampler_stage())
+
+    def begun(self, stage: Stage) -> Stage:
+        """The stage, before which the prior is set to training examples if it begins with any."""
+        if not hasattr(self.pz, "begin"):
+            return stage
+
+        def fit(train: Batches, validation: Batches | None) -> Mapping[str, float]:
+            found = dict(stage.fit(train, validation)) if stage.fit is not None else {}
+            return {**found, **self.pz.begin(self.sees(batch) for batch in train())}
+
+        return replace(stage, fit=fit)
 
 
 @register("vae")

@@ -1,0 +1,91 @@
+"""Priors that are mixtures, against closed forms and the aggregate posterior."""
+
+from __future__ import annotations
+
+import torch
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+
+from helpers import fit, fresh, rows
+from sandglass import rng
+from sandglass.core import Batch, Clock
+from sandglass.distributions import mixture
+from sandglass.distributions.mixture import MixturePrior
+
+NET = {"name": "mlp", "widths": [16]}
+
+
+def clusters(n: int, seed: int = 0) -> torch.Tensor:
+    """Four clusters in the corners of a square, seen through a fixed map of 2 to 6 numbers."""
+    with rng.forked("cpu", seed):
+        corner = 3 * (2 * torch.randint(2, (n, 2)).float() - 1)
+        return (corner + 0.3 * torch.randn(n, 2)) @ torch.linspace(-1, 1, 12).reshape(2, 6) + 0.1 * torch.randn(n, 6)
+
+
+def test_a_mixture_is_that_of_torch(monkeypatch: object) -> None:
+    """Density, mean and variance; in parts without gradients, with the same numbers."""
+    prior = MixturePrior(3, components=4).double()
+    prior.logits.data = torch.randn(4).double()
+    loc, scale = prior.h[:, :3], (0.5 * prior.h[:, 3:]).exp()
+    wanted = MixtureSameFamily(Categorical(logits=prior.logits), Independent(Normal(loc, scale), 1))
+    p, z = prior(), torch.randn(7, 5, 3).double()
+    assert torch.allclose(p.log_prob(z), wanted.log_prob(z), atol=1e-12)
+    assert torch.allclose(p.mean, wanted.mean) and torch.allclose(p.variance, wanted.variance)
+    whole, mixture._AT_ONCE = mixture._AT_ONCE, 24
+    with torch.no_grad():
+        assert torch.equal(p.log_prob(z), wanted.log_prob(z).detach()) or torch.allclose(
+            p.log_prob(z), wanted.log_prob(z)
+        )
+    mixture._AT_ONCE = whole
+    with rng.forked("cpu", 0):
+        drawn = p.sample((50_000,))
+    assert torch.all((drawn.mean(0) - wanted.mean).abs() < 5 * (wanted.variance / 50_000).sqrt())
+
+
+def test_pseudo_inputs_begin_as_training_examples() -> None:
+    """A random subset of all, each once, whatever the batches; repeated where there are too few."""
+    x = torch.arange(200.0).reshape(100, 2)
+    model = fresh("vae", rows(x), latent_dim=2, net=NET, prior={"name": "vamp", "pseudo_inputs": 30})
+    (stage,) = model.stages()
+    assert stage.fit is not None
+    assert stage.fit(lambda: (Batch(part) for part in x.split(7)), None) == {"pseudo_inputs": 30.0}
+    chosen = {tuple(row) for row in model.pz.inputs.tolist()}
+    assert len(chosen) == 30 and chosen <= {tuple(row) for row in x.tolist()}
+    assert max(row[0] for row in chosen) > 100, "not the first ones"
+    few = fresh("vae", rows(x), latent_dim=2, net=NET, prior={"name": "vamp", "pseudo_inputs": 30})
+    assert few.stages()[0].fit(lambda: [Batch(x[:4])], None) == {"pseudo_inputs": 4.0}
+    assert len({tuple(row) for row in few.pz.inputs.tolist()}) == 4
+
+
+def test_with_all_examples_as_pseudo_inputs_it_is_the_aggregate_posterior() -> None:
+    """So the mean of log q(z) - log p(z) over draws from q(z) is 0, exactly, before the pseudo-inputs are trained."""
+    x = clusters(40)
+    model = fresh("vae", rows(x), latent_dim=2, net=NET, prior={"name": "vamp", "pseudo_inputs": 40})
+    model.stages()[0].fit(lambda: [Batch(x)], None)
+    q = model.posterior(Batch(x))
+    z = q.sample()
+    aggregate = q.log_prob(z[:, None]).logsumexp(1) - torch.tensor(40.0).log()
+    assert torch.allclose(model.prior().log_prob(z), aggregate, atol=1e-5)
+
+
+def test_the_encoder_has_gradients_through_the_prior_and_is_stored_once() -> None:
+    x = clusters(40)
+    model = fresh("vae", rows(x), latent_dim=2, net=NET, prior={"name": "vamp", "pseudo_inputs": 5})
+    names = [name for name, _ in model.named_parameters() if name.startswith("pz")]
+    assert names == ["pz.inputs"]
+    model.prior().log_prob(torch.zeros(1, 2)).sum().backward()
+    assert all(p.grad is not None for p in model.q.parameters()) and model.pz.inputs.grad is not None
+    terms = model.elbo(Batch(x), Clock.final())
+    assert terms.loss.isfinite()
+
+
+def test_learnt_priors_have_a_better_bound_on_clusters() -> None:
+    """Held-out bounds of importance weighting; the standard normal has to fill the gaps between the clusters."""
+    train, test = clusters(600), clusters(400, 1)
+    reached = {}
+    for prior in ("standard", "mixture", "vamp", "maf"):
+        own = {"name": "vamp", "pseudo_inputs": 40} if prior == "vamp" else prior
+        model = fresh("vae", rows(train), latent_dim=2, net=NET, prior=own)
+        fit(model, rows(train), epochs=25, batch_size=50, lr=3e-3)
+        with rng.forked("cpu", 0), torch.no_grad():
+            reached[prior] = float(model.eval().log_prob(test, k=100).mean())
+    assert min(reached[name] for name in ("mixture", "vamp", "maf")) > reached["standard"] + 0.1, reached
