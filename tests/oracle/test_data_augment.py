@@ -209,3 +209,16 @@ def test_real_numbers_are_not_cut_off():
     x = 4 * X - 2
     assert torch.equal(make_augmentation({"flip": 1}, Spec((3, 12, 10), "real"))(x, INDEX, 0, 0), x.flip(-1))
     assert make_augmentation({"flip": 1}, Spec((3, 12, 10), "unit"))(x, INDEX, 0, 0).min() == 0
+
+
+def test_binarisation_draws_every_value_with_its_probability() -> None:
+    """The mean over 4,000 draws of each value is the value, to five standard errors; a share of pictures is left."""
+    many = X[:1].expand(4000, -1, -1, -1)
+    ink = Augmentation(binarise=1.0)(many, torch.arange(4000), 0, 0)
+    assert set(ink.unique().tolist()) == {0.0, 1.0}
+    assert torch.all((ink.mean(0) - X[0]).abs() < 5 * (X[0] * (1 - X[0]) / 4000).sqrt() + 1e-6)
+    half = Augmentation(binarise=0.5)(many, torch.arange(4000), 0, 0)
+    changed = (half != many).flatten(1).any(1).float().mean()
+    assert abs(float(changed) - 0.5) < 5 * 0.5 / 4000**0.5
+    with pytest.raises(ConfigError, match="values in"):
+        make_augmentation("binarise", Spec((1, 4, 4), "real"))

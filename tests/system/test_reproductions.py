@@ -43,3 +43,12 @@ def test_samplers_of_codes() -> None:
     names = [line.split("  ")[0] for line in done.stdout.splitlines() if " to " in line and "seed" not in line]
     vae = [f"vae, {name}" for name in ("prior", "codes of training examples", "gaussian-mixture components=2", "maf")]
     assert names == ["ae, gaussian-mixture components=2", "ae, maf", *vae]
+
+
+def test_priors_and_posteriors() -> None:
+    script = SCRIPT.with_name("priors.py")
+    words = ["--data", "digits", "--epochs", "1", "--seeds", "0", "--draws", "5", "--widths", "8", "--latents", "3"]
+    command = [sys.executable, str(script), *words, "--kinds", "standard", "vamp"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines() if " to " in line] == ["standard", "vamp"]

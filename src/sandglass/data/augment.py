@@ -24,6 +24,7 @@ AUGMENTATIONS: Mapping[str, Scale] = {
     "brightness": Scale(0.2, 1.0, "largest change of all values"),
     "contrast": Scale(0.2, 1.0, "largest change of the distance from the mean, as a fraction"),
     "mixup": Scale(0.2, 8.0, "both parameters of the Beta distribution of the mixing weight"),
+    "binarise": Scale(1.0, 1.0, "share of pictures whose values are drawn as 0 or 1, with the value as probability"),
 }
 """The augmentations with the ranges of their strengths; :class:`Augmentation` documents each."""
 
@@ -35,7 +36,7 @@ _CROP_RATIO = 4 / 3  # largest aspect ratio of a crop, relative to that of the p
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Flips, one affine warp, brightness and contrast changes, and mixup.
+    """Flips, one affine warp, brightness and contrast changes, mixup, and binarisation.
 
     All but ``mixup`` depend only on (seed, epoch, index). ``mixup`` takes the second picture from the same batch: the
     batch is put into a random order, and each picture is mixed with the next one.
@@ -52,6 +53,9 @@ class Augmentation:
         contrast: largest change of the distance from the picture's mean, as a fraction.
         mixup: parameter a of the Beta(a, a) distribution of the mixing weight (Zhang et al. 2018, "mixup: Beyond
             Empirical Risk Minimization", arXiv 1710.09412). A picture keeps the larger weight, and so its label.
+        binarise: share of pictures whose values become 0 or 1, anew in every epoch, with the value as the probability
+            of 1: the dynamic binarisation of Salakhutdinov and Murray 2008, "On the Quantitative Analysis of Deep
+            Belief Networks".
         unit: whether values lie in [0, 1]; results are clipped to that range.
 
     Example:
@@ -71,6 +75,7 @@ class Augmentation:
     brightness: float = 0.0
     contrast: float = 0.0
     mixup: float = 0.0
+    binarise: float = 0.0
     unit: bool = True
 
     def __post_init__(self) -> None:
@@ -133,6 +138,10 @@ class Augmentation:
             w = uniform(index, 3, *key, "augment", "mixup").to(x.dtype)
             x, given = mix(x, self.mixup, w), {name: mix(t, self.mixup, w) for name, t in given.items()}
             absent |= {name: absent[name] | absent[name][partners(w)] for name in given if name in absent}
+        if self.binarise:
+            w = uniform(index, 1 + x[0].numel(), *key, "augment", "binarise").to(x.dtype)
+            ink = (w[:, 1:].view_as(x) < x).to(x.dtype)
+            x = torch.where((w[:, 0] < self.binarise)[:, None, None, None], ink, x)
         return replace(batch, x=x, given={**batch.given, **given}, absent=absent)
 
     def _move(self, x: Tensor, u: Mapping[str, Tensor], v: Tensor | None) -> Tensor:
@@ -255,7 +264,10 @@ def make_augmentation(given: Strengths, spec: Spec | None = None) -> Augmentatio
         return None
     if spec is not None and not spec.is_image:
         raise ConfigError("Augmentation needs pictures, and this data is rows; leave out --augment.")
-    return Augmentation(**strengths, unit=spec is None or spec.support != "real")
+    unit = spec is None or spec.support != "real"
+    if strengths.get("binarise") and not unit:
+        raise ConfigError("The augmentation binarise needs values in [0, 1], and these are any real numbers.")
+    return Augmentation(**strengths, unit=unit)
 
 
 def _signed(u: Tensor) -> Tensor:

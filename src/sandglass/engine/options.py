@@ -103,7 +103,7 @@ class Training:
         sheets: how many sheets of samples, all from the same noise, are written into figures/progress while a stage
             trains on images, evenly spread; reconstructions or translations where the stage cannot sample; 0 for none.
         augment: random changes of training images, by name or name=strength: flip, vflip, shift, rotate, scale, crop,
-            brightness, contrast, mixup.
+            brightness, contrast, mixup, binarise.
         corrupt: damage to the training inputs, which the model learns to undo, by name, name=strength or name@severity
             (1 to 5): gaussian, salt-pepper, blur, mask, jpeg.
         log_to: experiment trackers that figures are also logged to: tensorboard, mlflow.
