@@ -147,6 +147,9 @@ class GaussianVAE(VariationalModel):
         return replace(stage, fit=fit)
 
 
+@register("two-stage-vae", sampler="two-stage")
+@register("gaussian-mixture-vae", prior="mixture")
+@register("vamp-vae", prior="vamp")
 @register("vae")
 @register("beta-vae", beta=4.0, beta_schedule="constant")
 @register("cyclical-vae", beta_schedule="cyclical")
