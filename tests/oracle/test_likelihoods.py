@@ -38,6 +38,7 @@ def test_every_likelihood_is_in_a_list_here() -> None:
     elsewhere = {
         "mixed": "test_mixed.py",
         "optimal-gaussian": "test_optimal_scale.py",
+        "ms-ssim": "test_dissimilarity.py",
     }
     assert {*known, *elsewhere} == set(registry.names("likelihood"))
 
