@@ -202,6 +202,7 @@ ELSEWHERE = {
     "dreg-vae": "test_importance_weighted.py",
     "miwae": "test_importance_weighted.py",
     **dict.fromkeys(("sigma-vae", "ms-ssim-vae"), "test_likelihoods.py"),
+    "semi-amortized-vae": "test_semi_amortized.py",
 }
 """Models whose answers are in a file of their own."""
 

@@ -89,6 +89,8 @@ class LocationScale(Likelihood):
         bounded: whether on data in [0, 1] the location is a sigmoid of the decoder's output.
     """
 
+    log_scale: Tensor
+    batches: Tensor
     power: ClassVar[int] = 0
     """p, where the scale to the power p is most likely the mean of ``|x - location|^p``; 0 without a closed form."""
 
