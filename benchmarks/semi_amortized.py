@@ -31,8 +31,8 @@ from sandglass.runs.model_folder import load_model
 
 ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     "vae": ("vae", {}),
+    "semi-amortized-vae, stopped": ("semi-amortized-vae", {"through": False}),
     "semi-amortized-vae": ("semi-amortized-vae", {}),
-    "semi-amortized-vae, through": ("semi-amortized-vae", {"through": True}),
 }
 ENCODERS = {"weak": [4], "as wide as the decoder": [128]}
 

@@ -72,7 +72,6 @@ def test_autocast_does_not_lower_it() -> None:
     h, x = (t.detach().float() for t in drawn((1, 28, 28)))
     p = likelihood((1, 28, 28))
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(p(h).log_prob(x), likelihood((1, 28, 28))(h).log_prob(x))
         low = p(h).log_prob(x)
     assert torch.equal(low, p(h).log_prob(x))
 

@@ -48,7 +48,7 @@ def test_densities_of_codes() -> None:
 ROWS = {
     "decoder_scale": ["a Gaussian of the images", "fixed at 1", "optimal"],
     "dissimilarity": ["mean image", "vae", "ms-ssim-vae"],
-    "semi_amortized": ["independent pixels", "weak, vae, refined", "weak, semi-amortized-vae, through"],
+    "semi_amortized": ["independent pixels", "weak, vae, refined", "weak, semi-amortized-vae, stopped"],
 }
 
 

@@ -73,7 +73,7 @@ class SemiAmortizedVAE(GaussianVAE):
         steps: int = 5,
         step_size: float = 0.3,
         pairs: int = 1,
-        through: bool = False,
+        through: bool = True,
         latent_dim: int | None = None,
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
