@@ -140,7 +140,7 @@ def _similarity(x: Tensor, y: Tensor, window: int, span: float) -> tuple[Tensor,
 def windowed(maps: Tensor, weights: Tensor) -> Tensor:
     """Weighted means of maps ``(..., H, W)`` over all windows inside, ``(..., H - w + 1, W - w + 1)``.
 
-    Of small images by products with banded matrices, which are ten times as fast as convolutions on a CPU.
+    Of small images by products with banded matrices, which are several times as fast as convolutions on a CPU.
 
     Args:
         maps: of the type and on the device of the weights.
