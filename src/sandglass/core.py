@@ -24,7 +24,7 @@ from sandglass.errors import CapabilityError, ConfigError
 
 Support = Literal["real", "unit", "binary", "levels", "index"]
 Layout = Literal["row", "image", "sequence"]
-FigureKind = Literal["density", "mass", "cross-entropy"]
+FigureKind = Literal["density", "mass", "cross-entropy", "cost"]
 ColumnKind = Literal["numeric", "positive", "count", "categorical", "ordinal", "date", "sequence"]
 
 CAPABILITIES = (
@@ -378,7 +378,7 @@ class Model(nn.Module, abc.ABC):
         needs: what the data must have: ``"labels"``, ``"complete"`` (no missing values), ``"NAME:image"`` (a companion
             of that name and layout), ``"beside:NAME"`` (an unpaired set).
         modelled: those of its needs that it also models, so that they may be absent and samples do not require them.
-        kind: whether its likelihood is a density or a probability; None if it has none.
+        kind: whether its likelihood is a density, a probability or neither; None if it has none.
         earlier: of options that were added to it, what a model was that was saved without them.
         evaluations: of a network for one sample; where many, measures draw fewer samples and leave codes out.
         precision: that it was trained in, ``"fp32"`` or ``"bf16"``, in which costly samples are drawn as well.

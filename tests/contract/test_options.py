@@ -60,6 +60,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("metric", "folds"): [2],
     ("metric", "examples"): [5],
     ("metric", "window"): [5],
+    ("likelihood", "window"): [1],
     ("metric", "features"): ["pixels", {"name": "own", "updates": 3}],
 }
 """By kind and option, values to try where none follows from the type and the default."""

@@ -38,10 +38,11 @@ def fitting(name: str, shape: tuple[int, ...]) -> tuple[Spec, Likelihood]:
 @pytest.mark.parametrize("name", registry.names("likelihood"))
 @pytest.mark.parametrize("shape", [(1, 4, 6), (3, 5, 5), (7,)], ids=str)
 def test_a_likelihood_is_a_distribution_over_whole_examples(name: str, shape: tuple[int, ...]) -> None:
-    if name == "mixed" and len(shape) > 1:
-        with pytest.raises(ConfigError, match="tables"):
-            registry.resolve("likelihood", name, Spec(shape))
-        return
+    for only, other, why in (("mixed", len(shape) > 1, "tables"), ("ms-ssim", len(shape) == 1, "images")):
+        if name == only and other:
+            with pytest.raises(ConfigError, match=why):
+                registry.resolve("likelihood", name, Spec(shape, "real" if only == "mixed" else "unit"))
+            return
     spec, likelihood = fitting(name, shape)
     h = torch.randn(4, likelihood.channels(spec), *shape[1:], dtype=torch.float64, requires_grad=True)
     p = likelihood.double()(h)

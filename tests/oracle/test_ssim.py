@@ -15,10 +15,9 @@ from torch import Tensor
 from helpers import fresh, pictures
 from sandglass.core import Spec
 from sandglass.data.dataset import Split
+from sandglass.distributions.similarity import WEIGHTS, multiscale, scales, similarity
 from sandglass.errors import ConfigError, DataError
-from sandglass.metrics._windows import similarity
 from sandglass.metrics.measure import measure
-from sandglass.metrics.ms_ssim import WEIGHTS, multiscale, scales
 
 C1, C2 = 0.01**2, 0.03**2
 
@@ -84,8 +83,16 @@ def test_of_two_constants_only_the_luminance_differs(a: float, b: float) -> None
 def test_many_pictures_are_taken_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = pair(20, channels=2, n=7)
     whole = similarity(x, y, 11)
-    monkeypatch.setattr("sandglass.metrics._windows._ELEMENTS", 3 * 2 * 20 * 25)
+    monkeypatch.setattr("sandglass.distributions.similarity._ELEMENTS", 3 * 2 * 20 * 25)
     assert all(torch.equal(a, b) for a, b in zip(whole, similarity(x, y, 11), strict=True))
+
+
+def test_products_are_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = pair(30, channels=2, n=3)
+    dense = similarity(x, y, 11)
+    monkeypatch.setattr("sandglass.distributions.similarity._DENSE", 8)
+    for a, b in zip(dense, similarity(x, y, 11), strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-12)
 
 
 # Made by torchmetrics 1.9.0 under Python 3.13, in float64, of what wave() makes: at every scale but the last its

@@ -30,7 +30,9 @@ from sandglass.exports import graph, parity, write
 from sandglass.runs.model_folder import write_model_folder
 from sandglass.runs.specification import from_plain, to_plain
 
+REFINED = "semi-amortized-vae"  # its encoder computes gradients
 ABLE = [n for n in MODELS if {"encode", "decode"} & set(registry.declared(n).provides) and suits(n, "row")]
+ABLE.remove(REFINED)
 QUICK = ("vae", "gan", "ladder-vae", "joint-vae", "vq-vae")
 CONV = {"name": "conv", "width": 4, "hidden": 8}
 MLP = {"name": "mlp", "widths": [8]}
@@ -76,6 +78,14 @@ def test_every_model_that_encodes_or_decodes_is_exported(name: str, tmp_path: Pa
     assert set(done.parts) == {p for p, c in write.PARTS.items() if c in model.provides}
     assert all(d.relative < 1e-5 for d in done.differences)
     agree(model, done.path)
+
+
+def test_an_encoder_that_computes_gradients_is_refused(tmp_path: Path) -> None:
+    stored(REFINED, rows(torch.randn(20, 6)), tmp_path / "model", net=MLP)
+    with pytest.raises(CapabilityError, match="The encoder cannot be exported to ONNX"):
+        sandglass.export(tmp_path / "model", tmp_path / "onnx")
+    done = sandglass.export(tmp_path / "model", tmp_path / "decoder", parts=["decoder"])
+    assert done.parts == ("decoder",)
 
 
 @pytest.mark.parametrize("shape", [(1, 9, 7), pytest.param((3, 13, 17), marks=pytest.mark.slow)], ids=str)

@@ -1,4 +1,4 @@
-"""The scripts of ``reproductions/`` run, on little data for seconds; their figures are measured by hand."""
+"""Scripts of ``reproductions/`` and ``benchmarks/`` run, on little data; their figures are measured by hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "reproductions" / "photos.py"
@@ -52,3 +53,22 @@ def test_priors_and_posteriors() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines() if " to " in line] == ["standard", "vamp"]
+
+    names = [line.split("  ")[0] for line in done.stdout.splitlines() if " to " in line]
+    assert names == ["vae", "ae, N(0, I)", "ae, a Gaussian", "ae, mixture of 2"]
+
+
+ROWS = {
+    "decoder_scale": ["a Gaussian of the images", "fixed at 1", "optimal"],
+    "dissimilarity": ["mean image", "vae", "ms-ssim-vae"],
+    "semi_amortized": ["independent pixels", "weak, vae, refined", "weak, semi-amortized-vae, stopped"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_quick_benchmarks(name: str) -> None:
+    script = SCRIPT.parents[1] / "benchmarks" / f"{name}.py"
+    done = subprocess.run([sys.executable, str(script), "--quick"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(f"{row}: " in done.stdout for row in ROWS[name]), done.stdout

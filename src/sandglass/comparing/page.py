@@ -21,7 +21,7 @@ from sandglass.runs.history import Curve, curves
 SHADES = ("train", "held", "c3", "c8", "c5", "c0", "c6", "c2", "c7", "c4")
 """Colours of the runs, used cyclically."""
 
-KINDS = {"density": "density", "mass": "probability", "cross-entropy": "cross-entropy"}
+KINDS = {"density": "density", "mass": "probability", "cross-entropy": "cross-entropy", "cost": "cost"}
 _WEIGHTS = {"model", "beta"}  # settings that change the objective
 _FULL, _SAMPLES, _SHOWN = 1020, 16, 8  # width on the page; samples a run; runs whose pictures are shown
 

@@ -80,7 +80,7 @@ class ObservationModel(Conditional):
 
     Attributes:
         size: decoder output values per example.
-        kind: of the likelihood: a density, a probability mass or a cross-entropy.
+        kind: of the likelihood: a density, a probability mass, a cross-entropy or a cost.
     """
 
     size: int

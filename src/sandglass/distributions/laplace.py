@@ -21,7 +21,9 @@ class Laplace(LocationScale):
     Args:
         spec: specification of the data.
         scale: the mean absolute deviation, in the unit of the data; the initial value if it is learned.
-        learn: ``none`` keeps it fixed, ``shared`` learns one for all elements, ``pixel`` one for every element.
+        learn: ``none`` keeps it fixed; ``shared`` learns one for all elements by its gradient; ``optimal`` computes
+            one for all elements, the mean absolute error of the batch; ``pixel`` learns one for every element.
+        bounded: whether on data in [0, 1] the location is a sigmoid of the decoder's output.
 
     Example:
         >>> import torch
@@ -30,6 +32,8 @@ class Laplace(LocationScale):
         >>> round(float(p.log_prob(torch.ones(1, 1))), 4)  # -ln 2 - 1
         -1.6931
     """
+
+    power = 1
 
     def family(self, location: Tensor, scale: Tensor) -> Distribution:
         """Laplace densities."""

@@ -20,7 +20,10 @@ class Likelihood(nn.Module, abc.ABC):
 
     @staticmethod
     def kind(spec: Spec) -> FigureKind:
-        """What ``log_prob`` is of: a ``"density"``, a probability ``"mass"``, or neither (``"cross-entropy"``)."""
+        """What ``log_prob`` is of: a ``"density"``, a probability ``"mass"``, or neither.
+
+        Neither are a ``"cross-entropy"`` of grey values and the negative of a ``"cost"`` that nothing normalises.
+        """
         return "density"
 
     @abc.abstractmethod

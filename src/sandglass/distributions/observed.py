@@ -28,7 +28,7 @@ def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
     """``(B,)`` log p of the observed entries of ``x``, in nats.
 
     Args:
-        p: distribution over ``(B, *shape)`` with independent elements.
+        p: distribution over ``(B, *shape)`` with independent elements, or one that is told which are observed.
         x: ``(B, *shape)``; missing entries affect neither the result nor its gradients.
         mask: ``(B, *shape)``, True where observed; None if all values are observed.
 
@@ -44,7 +44,16 @@ def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     if mask is None:
         return p.log_prob(x)
+    if hasattr(p, "observing"):
+        found: Tensor = observing(p, mask).log_prob(fill(x, mask))
+        return found
     if not isinstance(p, Independent):
         raise CapabilityError("This likelihood does not support missing values; impute them or choose another one.")
-    each = p.base_dist.log_prob(fill(x, mask))
+    each = observing(p.base_dist, mask).log_prob(fill(x, mask))
     return fill(each, mask).flatten(-p.reinterpreted_batch_ndims).sum(-1)
+
+
+def observing(p: Distribution, mask: Tensor) -> Distribution:
+    """``p`` told which elements are observed, if its ``log_prob`` of each depends on others; else ``p`` itself."""
+    told: Distribution = p.observing(mask) if hasattr(p, "observing") else p
+    return told

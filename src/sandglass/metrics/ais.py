@@ -19,7 +19,7 @@ from sandglass.distributions.evidence import decoded_at_once
 from sandglass.distributions.observed import log_prob
 from sandglass.errors import CapabilityError, ConfigError
 from sandglass.metrics.aggregate import at_random
-from sandglass.metrics.bound import kind_of_bound
+from sandglass.metrics.bound import check_likelihood, kind_of_bound
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result
 from sandglass.registry import register
@@ -72,6 +72,7 @@ class AnnealedImportance:
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """log p(x) in nats per example, a lower bound in expectation."""
+        check_likelihood(model, "ais")
         if not isinstance(getattr(model, "p", None), Conditional):
             raise CapabilityError(f"ais needs p(x|z), which {type(model).__name__} does not have.")
         split = at_random(evaluation, self.images)

@@ -13,12 +13,13 @@ from sandglass.core import Batch, Model, Spec
 from sandglass.data.dataset import Split
 from sandglass.errors import ConfigError
 from sandglass.metrics._half import in_half
-from sandglass.metrics.evaluation import Better, Evaluation
+from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 from sandglass.runs.result import Result
 
 _DISCRETE = "a likelihood that gives discrete values probabilities, such as logistic-mixture"
+_LIKELIHOOD = "a likelihood; minus a cost, such as ms-ssim, is none, and gives no bound on log p(x)"
 OBSERVED = "of the observed values only"
 
 
@@ -28,8 +29,19 @@ def kind_of_bound(model: Model, split: Split | None = None) -> str:
     notes = {
         "cross-entropy": "grey values under a Bernoulli: a cross-entropy, comparable with other cross-entropies only",
         "density": "a log density, which can be positive",
+        "cost": "of a weighted cost, no likelihood: comparable at the same weight only",
     }
     return "; ".join(note for note in (notes.get(model.kind or "", ""), observed) if note)
+
+
+def check_likelihood(model: Model, metric: str) -> None:
+    """Checks that a model has a likelihood.
+
+    Raises:
+        UnsuitableError: it has a cost in its place.
+    """
+    if model.kind == "cost":
+        raise UnsuitableError(f"The metric '{metric}' needs {_LIKELIHOOD}.")
 
 
 def dimensions(spec: Spec, mask: Tensor | None = None) -> float:
@@ -75,13 +87,14 @@ class Bound:
     needs = ("bound",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
     quick = True
-    limits: Mapping[str, str] = {"bits_per_dim": _DISCRETE}
+    limits: Mapping[str, str] = {"elbo": _LIKELIHOOD, "bits_per_dim": _DISCRETE}
     better: Mapping[str, Better] = {"elbo": "higher", "bits_per_dim": "lower"}
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
         """ELBO, rate and distortion in nats per example, and bits/dim for discrete data.
 
-        With several latents or several distortions, the note has the mean of each.
+        With several latents or several distortions, the note has the mean of each. A cost in the place of a likelihood
+        has a rate and a distortion, and no ELBO.
         """
         names: dict[str, list[str]] = {}
 
@@ -98,6 +111,8 @@ class Bound:
             mean_result("rate", rate, "nats", apart(names["rate"], rates), by_example=True),
             mean_result("distortion", distortion, "nats", apart(names["distortion"], distortions), by_example=True),
         ]
+        if model.kind == "cost":
+            results = [results[1], replace(results[2], note=kind_of_bound(model, evaluation.split))]
         return results + bits_per_dim("bits_per_dim", elbo, model, evaluation.split)
 
 
@@ -139,7 +154,12 @@ class LogProb:
         self.k = k
 
     def __call__(self, model: Model, evaluation: Evaluation) -> Sequence[Result]:
-        """log p(x) in nats per example, a lower bound in expectation, and bits/dim for discrete data."""
+        """log p(x) in nats per example, a lower bound in expectation, and bits/dim for discrete data.
+
+        Raises:
+            UnsuitableError: the model has a cost in the place of a likelihood.
+        """
+        check_likelihood(model, "log_prob")
 
         def bound(batch: Batch) -> Tensor:
             return model.log_prob(batch, self.k)

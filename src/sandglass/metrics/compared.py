@@ -37,7 +37,8 @@ class Group:
     Args:
         name: of the group.
         figures: for each figure's name, one result per run that has it.
-        kind: of the likelihood: ``"density"``, ``"mass"``, ``"cross-entropy"``, or ``""`` without one.
+        kind: of the likelihood: ``"density"``, ``"mass"``, ``"cross-entropy"``, ``"cost"``, or ``""``
+            without one.
     """
 
     name: str

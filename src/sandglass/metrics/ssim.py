@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from sandglass.core import Batch, Model
-from sandglass.metrics._windows import WINDOW, data_range, largest_window, range_note, similarity
+from sandglass.distributions.similarity import WINDOW, largest_window, similarity
+from sandglass.metrics._windows import data_range, range_note
 from sandglass.metrics.evaluation import Better, Evaluation
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register

@@ -15,7 +15,7 @@ from sandglass.core import Batch, Column, Spec
 from sandglass.distributions.conditional import Network, Observation
 from sandglass.distributions.likelihood import Likelihood
 from sandglass.distributions.location_scale import scale_from
-from sandglass.distributions.observed import fill, log_prob
+from sandglass.distributions.observed import fill, log_prob, observing
 from sandglass.errors import ConfigError
 from sandglass.models._condition import companion_of, one_hot
 from sandglass.nets.net import Net
@@ -194,6 +194,18 @@ class Together(Distribution):
     def __init__(self, parts: Sequence[Distribution]) -> None:
         self.parts, self.widths = parts, [p.event_shape.numel() for p in parts]
         super().__init__(torch.Size((*parts[0].batch_shape, sum(self.widths))), validate_args=False)
+
+    def observing(self, mask: Tensor) -> Together:
+        """The same, whose parts know which elements are observed, ``(B, N)``."""
+        told = [
+            Independent(
+                observing(p.base_dist, part.unflatten(-1, p.event_shape)), len(p.event_shape), validate_args=False
+            )
+            if isinstance(p, Independent)
+            else p
+            for p, part in zip(self.parts, mask.split(self.widths, -1), strict=True)
+        ]
+        return Together(told)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``(B, N)`` in nats."""

@@ -136,7 +136,7 @@ class JointVAE(VariationalModel):
     def kind(self) -> FigureKind:  # type: ignore[override]
         """A probability where all of its likelihoods give one; else what is neither takes over, then a density."""
         found = {m.p.kind for m in self.modalities}
-        return next((kind for kind in ("cross-entropy", "density") if kind in found), "mass")
+        return next((kind for kind in ("cost", "cross-entropy", "density") if kind in found), "mass")
 
     def modality(self, name: str) -> Modality:
         """That of a name.

@@ -155,6 +155,8 @@ class GaussianVAE(VariationalModel):
 @register("cyclical-vae", beta_schedule="cyclical")
 @register("disentangled-beta-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
 @register("cvae", condition="labels")
+@register("sigma-vae", likelihood="optimal-gaussian")
+@register("ms-ssim-vae", likelihood="ms-ssim")
 class VAE(GaussianVAE):
     """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sandglass import registry, rng
 from sandglass.core import Batch, Model, Spec
+from sandglass.errors import ConfigError
 
 SPECS = {
     "row": Spec((6,)),
@@ -39,8 +40,15 @@ def spec_for(name: str, kind: str) -> Spec:
 
 
 def suits(name: str, kind: str) -> bool:
-    """Whether the model is for such data: one that needs images is not for rows."""
-    return SPECS[kind].is_image or not any(need.endswith(":image") for need in registry.declared(name).needs)
+    """Whether the model is for such data: one that needs images, or a likelihood of images, is not for rows."""
+    if not SPECS[kind].is_image and any(need.endswith(":image") for need in registry.declared(name).needs):
+        return False
+    likelihood = registry.entry("model", name).preset.get("likelihood", "auto")
+    try:
+        registry.resolve("likelihood", likelihood, SPECS[kind], spec=SPECS[kind])
+    except ConfigError:
+        return False
+    return True
 
 
 def small(name: str) -> dict[str, Any]:
