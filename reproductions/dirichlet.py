@@ -48,11 +48,14 @@ def main() -> None:
         "--dim", type=int, default=10, help="numbers of a Dirichlet code, one of which is given by the rest"
     )
     parser.add_argument("--width", type=int, default=256, help="of the hidden layer")
+    parser.add_argument("--only", default="", help="kinds whose names begin so")
     options = parser.parse_args()
     data = sandglass.load_data(options.data)
     found: dict[str, list[tuple[float, ...]]] = {}
     for seed in options.seeds:
         for name, own in kinds(options.dim).items():
+            if not name.startswith(options.only):
+                continue
             values = measured(data, own, seed, options, printed=name == "printed")
             print(f"seed {seed}  {name:32}" + "  ".join(f"{value:8.4g}" for value in values), flush=True)
             found.setdefault(name, []).append(values)
