@@ -22,6 +22,7 @@ TIERS = (
     ("registry",),
     ("nets", "schedules"),
     ("distributions",),
+    ("samplers",),
     ("models",),
     ("runs",),
     ("data",),

@@ -6,12 +6,14 @@ import abc
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Bound, Clock, Phase, Terms
+from sandglass.core import Batch, Bound, Clock, Phase, Stage, Terms
 from sandglass.models._latent import LatentModel
 from sandglass.models._penalty import RatePenalty
+from sandglass.models._sampling import sampling
+from sandglass.samplers.sampler import Sampler
 
 
 class VariationalModel(LatentModel):
@@ -20,6 +22,7 @@ class VariationalModel(LatentModel):
     Attributes:
         penalty: on the rate, in the objective.
         pz: the prior.
+        density: the sampler of new codes; None where it is the prior.
     """
 
     provides: tuple[str, ...] = (
@@ -28,6 +31,11 @@ class VariationalModel(LatentModel):
     )
     penalty: RatePenalty
     pz: Any
+    density: Sampler | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.density = None
 
     @abc.abstractmethod
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
@@ -42,8 +50,16 @@ class VariationalModel(LatentModel):
         """q over codes ``(B, D)``."""
 
     def phases(self) -> Sequence[Phase]:
-        """One phase: all parameters, on the weighted bound."""
-        return (Phase("elbo", (self,), self.elbo, scheduled=self.penalty.moves),)
+        """One phase: all parameters but those of the sampler, on the weighted bound."""
+        return (Phase("elbo", self.trained(), self.elbo, scheduled=self.penalty.moves),)
+
+    def trained(self) -> tuple[nn.Module, ...]:
+        """The modules that the objective trains."""
+        return (self,) if self.density is None else tuple(m for m in self.children() if m is not self.density)
+
+    def sampler_stage(self) -> tuple[Stage, ...]:
+        """The stage in which the sampler is fitted to draws from q(z|x), if there is one."""
+        return sampling(self.density, self.posterior)
 
     def score(self, batch: Batch) -> Tensor:
         """``(B,)`` how unusual each example is: the negative bound, in nats, from one draw."""

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Annotated, Any
 
-import torch
 from torch import Tensor
 
-from sandglass.core import Batch, Batches, Clock, Latent, Phase, Spec, Stage, Terms
+from sandglass.core import Batch, Clock, Latent, Phase, Spec, Stage, Terms
 from sandglass.distributions.conditional import Network, Observation
 from sandglass.distributions.observed import log_prob
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
-from sandglass.models._density import density_of
 from sandglass.models._latent import LatentModel, sized
-from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
+from sandglass.models._sampling import sampling
+from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, SamplerOption, register, resolve
+from sandglass.samplers.sampler import Sampler
 
 
 class PointAutoencoder(LatentModel):
@@ -31,6 +31,10 @@ class PointAutoencoder(LatentModel):
             kinds.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
+        sampler: distribution of codes that is fitted to those of the training examples, in a stage after training.
+
+    Attributes:
+        density: the sampler.
     """
 
     provides: tuple[str, ...] = ("encode", "decode", "reconstruct", "interpolate", "score", "embed", "complete")
@@ -46,6 +50,7 @@ class PointAutoencoder(LatentModel):
         likelihood: LikelihoodOption = "auto",
         sees: str = "auto",
         masked: bool = False,
+        sampler: SamplerOption = "gaussian-mixture",
     ) -> None:
         super().__init__()
         latent_dim = self.defaults(spec)["latent_dim"] if latent_dim is None else latent_dim
@@ -57,6 +62,16 @@ class PointAutoencoder(LatentModel):
         nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         self.encoder = Network.encoder(nets, self.sees.spec.shape, latent_dim, masked=masked)
         self.p = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
+        self.density: Sampler | None = resolve("sampler", sampler, latent_dim)
+
+    def sampler_stage(self) -> tuple[Stage, ...]:
+        """The stage in which the sampler is fitted, if there is one."""
+        return sampling(self.density, self.infer)
+
+    def draw(self, n: int, given: Batch | None = None) -> Tensor:
+        """``(n, latent_dim)`` draws from the sampler that was fitted to the training codes."""
+        assert self.density is not None
+        return self.density.sample(n)
 
     def score(self, batch: Batch) -> Tensor:
         """``(B,)`` how unusual each example is: ``-log p(x|z)`` at its code, in nats."""
@@ -77,16 +92,15 @@ class Autoencoder(PointAutoencoder):
 
     The objective of an example is ``-log p(x|z)`` in nats at its code z, summed over elements: binary cross-entropy
     with the Bernoulli, half the squared error plus a constant with a Gaussian of fixed scale 1. It has no prior, so
-    ``sample`` draws codes from a mixture of Gaussians that is fitted to the training codes in a second stage, an
-    ex-post density: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders" (arXiv 1903.12436).
+    ``sample`` draws codes from a distribution that is fitted to the training codes in a second stage, by default a
+    mixture of Gaussians: Ghosh et al. 2020, "From Variational to Deterministic Autoencoders" (arXiv 1903.12436).
 
     Args:
         spec: the data.
-        components: Gaussians of the mixture; 1 for one with the mean and covariance of the codes.
         options: see :class:`PointAutoencoder`.
 
     Raises:
-        ConfigError: fewer than one component.
+        ConfigError: the sampler is the prior, which it has not.
 
     Example:
         >>> model = Autoencoder(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
@@ -94,29 +108,19 @@ class Autoencoder(PointAutoencoder):
         torch.Size([5, 1, 8, 8])
     """
 
-    earlier = MappingProxyType({"components": 1})
+    earlier = MappingProxyType({"sampler": "gaussian"})
 
-    def __init__(
-        self, spec: Spec, *, components: int = 10, **options: Annotated[Any, OptionsOf(PointAutoencoder)]
-    ) -> None:
+    def __init__(self, spec: Spec, **options: Annotated[Any, OptionsOf(PointAutoencoder)]) -> None:
         super().__init__(spec, **options)
-        self.density = density_of(self.code_size, components)
+        if self.density is None:
+            raise ConfigError("An autoencoder has no prior: choose another sampler, such as gaussian-mixture.")
 
     def stages(self) -> Sequence[Stage]:
-        """Training of encoder and decoder, then the fit of a density to the codes in closed form."""
+        """Training of encoder and decoder, then the fit of the sampler to their codes."""
         phase = Phase("reconstruction", (self.encoder, self.p), self.reconstruction, scheduled=False)
-        return Stage("train", (phase,), objective="reconstruction"), Stage("density", fit=self.fit_density)
+        return Stage("train", (phase,), objective="reconstruction"), *self.sampler_stage()
 
     def reconstruction(self, batch: Batch, clock: Clock) -> Terms:
         """``-log p(x|z)`` of the observed values, averaged over the batch."""
         distortion = self.score(batch)
         return Terms(distortion.mean(), {"distortion": distortion.detach()})
-
-    def fit_density(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
-        """Fits the mixture to the codes of the training examples."""
-        with torch.no_grad():
-            return self.density.fit(torch.cat([self.encode(batch) for batch in train()]))
-
-    def draw(self, n: int, given: Batch | None = None) -> Tensor:
-        """``(n, latent_dim)`` draws from the density fitted to the training codes."""
-        return self.density.sample(n)

@@ -65,8 +65,8 @@ class FactorVAE(GaussianVAE):
         self.critic = code_critic(self.code_size, critic_width, critic_depth)
 
     def stages(self) -> Sequence[Stage]:
-        """One, whose last weights are kept."""
-        return (Stage("train", tuple(self.phases()), least=2),)
+        """One, whose last weights are kept, and that of the sampler."""
+        return (Stage("train", tuple(self.phases()), least=2), *self.sampler_stage())
 
     def phases(self) -> Sequence[Phase]:
         """The update of the VAE, then that of the critic, as in the paper."""

@@ -14,7 +14,7 @@ from sandglass.core import Batch, Clock, Spec, Terms
 from sandglass.distributions.evidence import decoded_at_once, log_likelihoods
 from sandglass.errors import ConfigError
 from sandglass.models.vae import GaussianVAE
-from sandglass.registry import LikelihoodOption, NetOption, PriorOption, ScheduleOption, register
+from sandglass.registry import LikelihoodOption, NetOption, PriorOption, SamplerOption, ScheduleOption, register
 
 _LATENTS = 2**24  # numbers of the draws of z that are kept at once to fill in missing values
 
@@ -67,6 +67,7 @@ class ImportanceWeightedVAE(GaussianVAE):
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
         beta: weight of ``log p(z) - log q(z|x)``.
         beta_schedule: schedule of beta.
+        sampler: of new codes: the prior, or a distribution that is fitted to the codes in a stage after training.
 
     Raises:
         ConfigError: an invalid value.
@@ -97,6 +98,7 @@ class ImportanceWeightedVAE(GaussianVAE):
         masked: bool = False,
         beta: float = 1.0,
         beta_schedule: ScheduleOption = "warm-up",
+        sampler: SamplerOption = "prior",
     ) -> None:
         for name, number in (("draws", draws), ("bounds", bounds), ("imputations", imputations)):
             if number < 1:
@@ -116,6 +118,7 @@ class ImportanceWeightedVAE(GaussianVAE):
             masked=masked,
             beta=beta,
             beta_schedule=beta_schedule,
+            sampler=sampler,
         )
         self.draws, self.bounds, self.partially = draws, bounds, partially
         self.elbo_weight, self.estimator, self.imputations = elbo_weight, estimator, imputations

@@ -115,10 +115,11 @@ class RegularizedVAE(GaussianVAE):
         return bool(self.off_diagonal or self.diagonal)
 
     def stages(self) -> Sequence[Stage]:
-        """One; where the parts of the rate are weighted, the training examples are counted first."""
+        """One, before which examples are counted if parts of the rate are weighted; and that of the sampler."""
         least = 4 if self.whitens else 2 if self.divides or self.mmd else 1
         count = self.count if self.divides else None
-        return (Stage("train", tuple(self.phases()), count, objective="elbo", least=least),)
+        own = Stage("train", tuple(self.phases()), count, objective="elbo", least=least)
+        return (own, *self.sampler_stage())
 
     def count(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
         """Stores the number of training examples, which estimates of q(z) from a batch need."""

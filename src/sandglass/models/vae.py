@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Bound, Clock, Latent, Spec, Terms
+from sandglass.core import Batch, Bound, Clock, Latent, Spec, Stage, Terms
 from sandglass.distributions.conditional import DiagonalGaussian, Network, Observation
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.observed import log_prob
@@ -18,7 +19,16 @@ from sandglass.models._condition import Given, Sees
 from sandglass.models._latent import sized
 from sandglass.models._penalty import RatePenalty
 from sandglass.models._variational import VariationalModel
-from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, PriorOption, ScheduleOption, register, resolve
+from sandglass.registry import (
+    LikelihoodOption,
+    NetOption,
+    OptionsOf,
+    PriorOption,
+    SamplerOption,
+    ScheduleOption,
+    register,
+    resolve,
+)
 
 
 class GaussianVAE(VariationalModel):
@@ -38,6 +48,7 @@ class GaussianVAE(VariationalModel):
         sees: str = "auto",
         masked: bool = False,
         beta_schedule: ScheduleOption = "warm-up",
+        sampler: SamplerOption = "prior",
         **penalty: Annotated[Any, OptionsOf(RatePenalty)],
     ) -> None:
         super().__init__()
@@ -54,6 +65,12 @@ class GaussianVAE(VariationalModel):
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = Observation(nets, latent_dim, spec, head, self.given.cond)
         self.pz = resolve("prior", prior, latent_dim)
+        self.density = resolve("sampler", sampler, latent_dim)
+        if self.density is not None and condition:
+            raise ConfigError(
+                "A sampler is fitted to the codes of all examples together, so it cannot follow a condition: "
+                f"with condition={condition} the sampler is the prior."
+            )
         if self.penalty.free_bits:
             some_q = DiagonalGaussian(nn.Identity())(torch.zeros(1, 2 * latent_dim))
             self.penalty.check(self._bound_of(some_q, some_q.mean, torch.zeros(1)))
@@ -88,8 +105,12 @@ class GaussianVAE(VariationalModel):
         return self.q(self.sees(batch), self.given(batch), batch.mask if self.masked else None)
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
-        """``(n, latent_dim)`` draws from the prior."""
-        return self.prior(given).sample((n,))
+        """``(n, latent_dim)`` draws from the sampler, by default the prior."""
+        return self.prior(given).sample((n,)) if self.density is None else self.density.sample(n)
+
+    def stages(self) -> Sequence[Stage]:
+        """One of its phases; and that of the sampler, if it is not the prior."""
+        return (*super().stages(), *self.sampler_stage())
 
 
 @register("vae")
@@ -118,6 +139,7 @@ class VAE(GaussianVAE):
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether the encoder also gets the mask of missing values, which are 0 in its input.
         beta_schedule: schedule of beta; a warm-up over the first 300 updates keeps more of the latent in use.
+        sampler: of new codes: the prior, or a distribution that is fitted to the codes in a stage after training.
         penalty: on the rate, in the objective.
 
     Example:

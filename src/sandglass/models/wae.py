@@ -15,7 +15,7 @@ from sandglass.errors import ConfigError
 from sandglass.models._adversary import Adversary, AdversaryName, code_critic
 from sandglass.models._aggregate import discrepancy
 from sandglass.models.autoencoder import PointAutoencoder
-from sandglass.registry import OptionsOf, PriorOption, register, resolve
+from sandglass.registry import OptionsOf, PriorOption, SamplerOption, register, resolve
 
 OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.5, 0.999)}
 """Optimiser settings of the critic."""
@@ -50,6 +50,7 @@ class WassersteinAutoencoder(PointAutoencoder):
             ``least-squares``, see :class:`~sandglass.models._adversary.Adversary`.
         critic_width: units of a hidden layer of the critic, only with divergence=adversarial.
         critic_depth: its hidden layers, only with divergence=adversarial.
+        sampler: of new codes: the prior, or a distribution that is fitted to the codes in a stage after training.
         prior: p(z); with divergence=adversarial one without parameters, which no loss would train.
         autoencoder: options of the autoencoder.
 
@@ -75,9 +76,10 @@ class WassersteinAutoencoder(PointAutoencoder):
         critic_width: int = 256,
         critic_depth: int = 3,
         prior: PriorOption = "standard",
+        sampler: SamplerOption = "prior",
         **autoencoder: Annotated[Any, OptionsOf(PointAutoencoder)],
     ) -> None:
-        super().__init__(spec, **autoencoder)
+        super().__init__(spec, sampler=sampler, **autoencoder)
         if divergence not in ("mmd", "adversarial"):
             raise ConfigError(f"The divergence is one of mmd, adversarial, not '{divergence}'.")
         if not 0 <= weight < math.inf:
@@ -94,8 +96,9 @@ class WassersteinAutoencoder(PointAutoencoder):
         """One; with a critic no loss can choose the best weights, so the last ones are kept."""
         phases = tuple(self.phases())
         if self.critic is not None:
-            return (Stage("train", phases),)
-        return (Stage("train", phases, objective="reconstruction", least=2 if self.weight else 1),)
+            return (Stage("train", phases), *self.sampler_stage())
+        own = Stage("train", phases, objective="reconstruction", least=2 if self.weight else 1)
+        return (own, *self.sampler_stage())
 
     def phases(self) -> Sequence[Phase]:
         """The update of the critic, if there is one, then that of encoder and decoder."""
@@ -122,7 +125,7 @@ class WassersteinAutoencoder(PointAutoencoder):
         """The loss of the critic, on draws from the prior (real) and codes (fake)."""
         assert self.critic is not None
         z = self.encode(batch).detach()
-        real, fake = (self.critic(code).squeeze(-1) for code in (self.draw(len(z)).to(z.dtype).detach(), z))
+        real, fake = (self.critic(code).squeeze(-1) for code in (self.prior().sample((len(z),)).to(z.dtype), z))
         loss = self.adversary.critic(real, fake)
         return Terms(loss.mean(), {"critic": loss.detach(), "real": real.detach(), "fake": fake.detach()})
 
@@ -131,5 +134,5 @@ class WassersteinAutoencoder(PointAutoencoder):
         return self.pz()
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
-        """``(n, latent_dim)`` draws from the prior."""
-        return self.prior(given).sample((n,))
+        """``(n, latent_dim)`` draws from the sampler, by default the prior."""
+        return self.prior(given).sample((n,)) if self.density is None else super().draw(n, given)

@@ -29,6 +29,7 @@ _ROOMS = {
     "net": "sandglass.nets",
     "likelihood": "sandglass.distributions",
     "prior": "sandglass.distributions",
+    "sampler": "sandglass.samplers",
     "schedule": "sandglass.schedules",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
@@ -60,6 +61,7 @@ class OptionsOf:
 NetOption = Annotated[Any, Kind("net")]
 LikelihoodOption = Annotated[Any, Kind("likelihood")]
 PriorOption = Annotated[Any, Kind("prior")]
+SamplerOption = Annotated[Any, Kind("sampler")]
 ScheduleOption = Annotated[Any, Kind("schedule")]
 
 

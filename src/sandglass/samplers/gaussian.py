@@ -1,4 +1,4 @@
-"""Densities fitted to codes after training, so that a model without a prior can be sampled."""
+"""Gaussians and mixtures of Gaussians."""
 
 from __future__ import annotations
 
@@ -11,47 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from sandglass import rng
-from sandglass.errors import ConfigError, DivergedError
+from sandglass.errors import ConfigError
+from sandglass.registry import register
+from sandglass.samplers.sampler import Codes, Sampler
 
 _ROWS, _PRODUCTS = 50_000, 2**28  # codes, and squares of their size, that a mixture is at most fitted to
-
-
 _WARNINGS = threading.Lock()  # filters of warnings are of the whole process
 
 
-def checked(codes: Tensor) -> Tensor:
-    """The codes in float64.
-
-    Raises:
-        DivergedError: some are not finite.
-    """
-    bad = int((~codes.isfinite()).any(1).sum())
-    if bad:
-        raise DivergedError(f"{bad:,} of {len(codes):,} codes are not finite, so no density can be fitted to them.")
-    return codes.cpu().double() if codes.device.type == "mps" else codes.double()
-
-
-def density_of(dim: int, components: int) -> GaussianDensity | GaussianMixture:
-    """The density of codes of this size.
-
-    Raises:
-        ConfigError: fewer than one component.
-    """
-    if components < 1:
-        raise ConfigError(f"The mixture of codes needs components >= 1, not {components}.")
-    return GaussianDensity(dim) if components == 1 else GaussianMixture(dim, components)
-
-
-class GaussianDensity(nn.Module):
+@register("gaussian", kind="sampler")
+class Gaussian(Sampler):
     """A Gaussian with the mean and covariance of the codes it is fitted to; standard normal before.
 
     Args:
         dim: size of a code.
 
     Example:
-        >>> density = GaussianDensity(2)
-        >>> _ = density.fit(torch.tensor([[0.0, 1.0], [2.0, 1.0]]))
-        >>> density.mean, density.sample(3)[:, 1]
+        >>> sampler = Gaussian(2)
+        >>> _ = sampler.fit(Codes.of([torch.tensor([[0.0, 1.0], [2.0, 1.0]])]))
+        >>> sampler.mean, sampler.sample(3)[:, 1]
         (tensor([1., 1.]), tensor([1., 1., 1.]))
     """
 
@@ -60,16 +38,16 @@ class GaussianDensity(nn.Module):
     count: Tensor
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
+        super().__init__(dim)
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("root", torch.zeros(dim, dim).fill_diagonal_(1.0))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def fit(self, codes: Tensor) -> dict[str, float]:
-        """Fits mean and covariance to codes ``(N, dim)``; returns their mean log density in nats and their number."""
-        z = checked(codes)
-        return {"log_density": float(self.follow(z, z.new_ones(len(z))).mean()), "codes": float(len(z))}
+    def fit(self, codes: Codes) -> dict[str, float]:
+        """Fits mean and covariance; returns the mean log density of the codes in nats and their number."""
+        each = self.follow(codes.z, codes.z.new_ones(len(codes)))
+        return {"log_density": float(each.mean()), "codes": float(len(codes))}
 
     def follow(self, z: Tensor, shares: Tensor, floor: float = 0.0) -> Tensor:
         """Fits to codes of which each counts by its share, ``(N,)``; returns the log density ``(N,)`` of all codes.
@@ -90,15 +68,18 @@ class GaussianDensity(nn.Module):
 
     def sample(self, n: int) -> Tensor:
         """``(n, dim)`` draws."""
-        return self.placed(torch.randn(n, len(self.mean), device=self.mean.device, dtype=self.mean.dtype))
+        return self.placed(torch.randn(n, self.dim, device=self.mean.device, dtype=self.mean.dtype))
 
     def placed(self, noise: Tensor) -> Tensor:
         """``(n, dim)`` draws of standard normal ones."""
         return self.mean + noise @ self.root.T
 
 
-class GaussianMixture(nn.Module):
+@register("gaussian-mixture", kind="sampler")
+class GaussianMixture(Sampler):
     """A mixture of Gaussians with full covariances, fitted to codes by maximum likelihood; standard normal before.
+
+    Ghosh et al. 2020, "From Variational to Deterministic Autoencoders" (arXiv 1903.12436).
 
     It is fitted by expectation-maximisation from k-means, on at most 50,000 codes, or fewer of more than 73 numbers.
     Where these are few there are fewer components, so that each has on average at least twice as many codes as a code
@@ -108,24 +89,29 @@ class GaussianMixture(nn.Module):
         dim: size of a code.
         components: number of Gaussians.
 
+    Raises:
+        ConfigError: fewer than one component.
+
     Example:
-        >>> density = GaussianMixture(1, 2)
-        >>> _ = density.fit(torch.tensor([[0.0], [2.0], [10.0], [10.0]]))
-        >>> density.weight, [float(each.mean) for each in density.components]
+        >>> sampler = GaussianMixture(1, components=2)
+        >>> _ = sampler.fit(Codes.of([torch.tensor([[0.0], [2.0], [10.0], [10.0]])]))
+        >>> sampler.weight, [float(each.mean) for each in sampler.components]
         (tensor([0.5000, 0.5000]), [10.0, 1.0])
     """
 
     weight: Tensor
 
-    def __init__(self, dim: int, components: int) -> None:
-        super().__init__()
-        self.components: Any = nn.ModuleList(GaussianDensity(dim) for _ in range(components))
+    def __init__(self, dim: int, *, components: int = 10) -> None:
+        super().__init__(dim)
+        if components < 1:
+            raise ConfigError(f"A mixture of Gaussians needs components >= 1, not {components}.")
+        self.components: Any = nn.ModuleList(Gaussian(dim) for _ in range(components))
         self.register_buffer("weight", torch.full((components,), 1 / components))
 
     @torch.no_grad()
-    def fit(self, codes: Tensor) -> dict[str, float]:
-        """Fits the mixture to codes ``(N, dim)``; returns their mean log density in nats and their number."""
-        z = checked(codes).cpu()
+    def fit(self, codes: Codes) -> dict[str, float]:
+        """Fits the mixture; returns the mean log density of the codes in nats, their number and the components used."""
+        z = codes.z
         shares, floor = self._shares(z)
         weight = shares.mean(0)
         self.weight.zero_()
@@ -158,7 +144,7 @@ class GaussianMixture(nn.Module):
     def sample(self, n: int) -> Tensor:
         """``(n, dim)`` draws."""
         which = torch.multinomial(self.weight, n, replacement=True)
-        z = torch.randn(n, self.components[0].mean.shape[0], device=self.weight.device, dtype=self.weight.dtype)
+        z = torch.randn(n, self.dim, device=self.weight.device, dtype=self.weight.dtype)
         for i, component in enumerate(self.components):
             z[which == i] = component.placed(z[which == i])
         return z

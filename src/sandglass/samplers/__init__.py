@@ -1,0 +1,1 @@
+"""Distributions of codes, fitted to those of the training examples after training, from which samples are drawn."""
