@@ -49,7 +49,8 @@ class VAEGAN(GaussianVAE):
 
     Args:
         spec: the data.
-        pixels: how much of the pixels' likelihood stays in the reconstruction cost; 1 is all of it.
+        pixels: how much of the pixels' likelihood stays in the reconstruction cost, 1 for all of it; by default 1, and
+            0.02 for photographs as levels, whose likelihood is some 50 times as large.
         gamma: weight of the reconstruction cost beside the adversarial loss, for the decoder.
         adversary: ``relativistic``, ``non-saturating``, ``hinge`` or ``least-squares``, see
             :class:`~sandglass.models._adversary.Adversary`.
@@ -72,8 +73,8 @@ class VAEGAN(GaussianVAE):
         self,
         spec: Spec,
         *,
-        pixels: float = 0.1,
-        gamma: float = 0.01,
+        pixels: float | None = None,
+        gamma: float = 0.03,
         adversary: PairedName = "relativistic",
         r1: float = 0.1,
         r2: float = 0.1,
@@ -82,6 +83,7 @@ class VAEGAN(GaussianVAE):
         **vae: Annotated[Any, OptionsOf(VAE)],
     ) -> None:
         super().__init__(spec, **vae)
+        pixels = self.defaults(spec)["pixels"] if pixels is None else pixels
         for name, value in (("pixels", pixels), ("gamma", gamma), ("r1", r1), ("r2", r2)):
             if not 0 <= value < math.inf:
                 raise ConfigError(f"The weight {name} must be a finite number of at least 0, not {value}.")
@@ -95,12 +97,13 @@ class VAEGAN(GaussianVAE):
 
     @staticmethod
     def defaults(spec: Spec) -> dict[str, Any]:
-        """Those of the VAE, and what ``auto`` is for the critic."""
-        return {**sized(spec), "critic": GAN.defaults(spec)["net"]}
+        """Those of the VAE, what ``auto`` is for the critic, and how much of the pixels stays in."""
+        pixels = 0.02 if spec.is_image and spec.support == "levels" else 1.0
+        return {**sized(spec), "critic": GAN.defaults(spec)["net"], "pixels": pixels}
 
     def stages(self) -> Sequence[Stage]:
-        """One, with a moving average of the weights; the last are kept."""
-        return (Stage("train", tuple(self.phases()), ema=0.999),)
+        """One, with a moving average of the weights, whose last are kept; and that of the sampler."""
+        return (Stage("train", tuple(self.phases()), ema=0.999), *self.sampler_stage())
 
     def phases(self) -> Sequence[Phase]:
         """The updates of the critic, the encoder and the decoder."""
@@ -175,8 +178,7 @@ class VAEGAN(GaussianVAE):
 
     def drawn(self, batch: Batch) -> Tensor:
         """``(B, *shape)`` decoded draws from the prior, under the conditions of a batch."""
-        z = self.draw(len(batch)).detach()
-        return self.observed(z, batch).mean
+        return self.observed(self.prior().sample((len(batch),)), batch).mean
 
     def shown(self, x: Tensor) -> Tensor:
         """``(B, *shape)`` as the critic sees it."""
