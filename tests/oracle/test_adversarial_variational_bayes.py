@@ -159,7 +159,6 @@ def test_what_has_no_density_says_so() -> None:
     [
         ({"contrast": "none"}, "contrast"),
         ({"width": 0}, "width"),
-        ({"free_bits": 1.0}, "free_bits"),
         ({"contrast": "prior", "prior": "maf"}, "prior"),
     ],
 )

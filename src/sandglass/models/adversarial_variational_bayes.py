@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,6 @@ from sandglass.nets.net import Net
 from sandglass.registry import (
     LikelihoodOption,
     NetOption,
-    OptionsOf,
     PriorOption,
     SamplerOption,
     ScheduleOption,
@@ -77,9 +76,9 @@ class AdversarialVariationalBayes(LatentModel):
         prior: p(z); with contrast=prior one without parameters, which no loss would train.
         sees: input of the encoder: ``"x"`` or a companion; auto is the damaged copy if there is one.
         masked: whether encoder and critic also get the mask of missing values, which are 0 in their input.
+        beta: weight of the estimated rate.
         beta_schedule: schedule of beta.
         sampler: of new codes: the prior, or a distribution that is fitted to the codes in a stage after training.
-        penalty: on the estimated rate, in the objective.
 
     Raises:
         ConfigError: an invalid value.
@@ -108,9 +107,9 @@ class AdversarialVariationalBayes(LatentModel):
         prior: PriorOption = "standard",
         sees: str = "auto",
         masked: bool = False,
+        beta: float = 1.0,
         beta_schedule: ScheduleOption = "warm-up",
         sampler: SamplerOption = "prior",
-        **penalty: Annotated[Any, OptionsOf(RatePenalty)],
     ) -> None:
         super().__init__()
         latent_dim = self.defaults(spec)["latent_dim"] if latent_dim is None else latent_dim
@@ -121,9 +120,7 @@ class AdversarialVariationalBayes(LatentModel):
         self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
         self.given, self.sees = Given("", spec), Sees(sees, spec)
         self.needs, self.masked, self.contrast = self.sees.needs, masked, contrast
-        self.penalty = RatePenalty(beta_schedule=beta_schedule, **penalty)
-        if self.penalty.free_bits:
-            raise ConfigError("free_bits needs the rate of each latent dimension, which an implicit posterior has not.")
+        self.penalty = RatePenalty(beta=beta, beta_schedule=beta_schedule)
         nets = resolve("net", net, spec=spec, own=self.defaults(spec)["net"])
         shape = self.sees.spec.shape
         self.encoder = ImplicitEncoder(nets, shape, latent_dim, width, masked)
