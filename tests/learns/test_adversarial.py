@@ -24,8 +24,8 @@ FOUR = torch.eye(4)
 def four_points(name: str) -> dict[str, float]:
     """What 1,200 updates on four points come to with two latents, the toy example of the paper of ``avb``.
 
-    The best log p(x) is -log 4 = -1.386 nats, with posteriors that are the four parts of the prior. It is integrated over
-    a grid, so that neither a critic nor a bound is asked.
+    The best log p(x) is -log 4 = -1.386 nats, with posteriors that are the four parts of the prior. It is integrated
+    over a grid, so that neither a critic nor a bound is asked.
     """
     x = FOUR.repeat(250, 1)
     data = Dataset("four", Spec((4,), "binary"), ArrayTransform((4,)), {"train": Split(x)}, fingerprint="four")
@@ -58,13 +58,10 @@ def test_an_implicit_posterior_beats_the_gaussian_one() -> None:
 def test_samples_are_nearer_to_digits_than_those_of_the_vae() -> None:
     """``vae-gan``: half the distance on learnt features (10 where the VAE's is 20), and no less coverage."""
     data = sandglass.load_data("digits")
-    found = {}
-    for name, critic in (
-        ("vae", {}),
-        ("vae-gan", {"critic": {"name": "mlp", "widths": [256, 128], "activation": "leaky-relu"}}),
-    ):
-        net = {"name": "mlp", "widths": [256, 128], "activation": "silu"}
-        model: Any = fresh(name, data, latent_dim=8, net=net, **critic)
+    net, found = {"name": "mlp", "widths": [256, 128]}, {}
+    for name in ("vae", "vae-gan"):
+        critic = {"critic": {**net, "activation": "leaky-relu"}} if name == "vae-gan" else {}
+        model: Any = fresh(name, data, latent_dim=8, net={**net, "activation": "silu"}, **critic)
         fit(model, data, epochs=25, batch_size=64)
         results = measure(model.eval(), data.splits["test"], names=["fid", "coverage"], **context_of(data))
         found[name] = {r.name: r.value for r in results}

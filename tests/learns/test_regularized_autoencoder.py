@@ -17,8 +17,8 @@ from sandglass import rng
 def digits(name: str, seed: int = 0, **options: Any) -> dict[str, float]:
     """What 30 epochs on scikit-learn's digits come to with eight latents, on unseen digits.
 
-    The squared norm of a code, the squared Jacobian of the decoder, the distortion in nats, and how much a reconstruction
-    moves in squared error with its code moved by a tenth of the codes' deviation in every direction.
+    The squared norm of a code, the squared Jacobian of the decoder, the distortion in nats, and how much a
+    reconstruction moves in squared error with its code moved by a tenth of the codes' deviation in every direction.
     """
     data = sandglass.load_data("digits")
     net = {"name": "mlp", "widths": [256, 128], "activation": "silu"}
