@@ -48,7 +48,7 @@ def test_the_slope_is_the_squared_jacobian() -> None:
     gradient of the expected slope is twice the weights.
     """
     own = model("rae-gp", net="linear")
-    weight = own.p.trunk.module.head.weight if hasattr(own.p.trunk.module, "head") else own.p.trunk.module[0].weight
+    (weight,) = (m.weight for m in own.p.trunk.modules() if isinstance(m, torch.nn.Linear))
     with rng.forked("cpu", 5):
         slopes = own.slope(torch.randn(20_000, 3))
     exact, error = float(weight.detach().square().sum()), float(slopes.detach().std()) / 20_000**0.5
