@@ -21,7 +21,7 @@ _NORMALISED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 @register("rae-gp")
 @register("rae-l2", regulariser="weights", weight=0.01)
-@register("rae-sn", regulariser="spectral")
+@register("rae-sn", regulariser="spectral", beta=0.001)
 class RegularizedAutoencoder(PointAutoencoder):
     """Regularised autoencoder: a VAE without noise, with small codes and a smooth decoder, sampled by a fitted density.
 
