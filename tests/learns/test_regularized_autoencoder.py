@@ -47,7 +47,7 @@ def test_a_penalty_on_codes_alone_is_avoided_by_a_steeper_decoder() -> None:
     ("name", "slope", "distortion"), [("rae-gp", 0.3, 1.1), ("rae-l2", 0.6, 1.1), ("rae-sn", 0.1, 1.6)]
 )
 def test_a_regularised_decoder_is_less_steep(name: str, slope: float, distortion: float) -> None:
-    """Beside the same penalty on the codes alone: 0.15 (rae-gp), 0.43 (rae-l2) and less than 0.01 of the slope (rae-sn).
+    """Beside the same penalty on the codes alone: 0.15 (rae-gp), 0.43 (rae-l2) and below 0.01 of the slope (rae-sn).
 
     The first two cost 1 and 5 % more distortion, the last one 45 %.
     """
