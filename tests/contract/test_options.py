@@ -50,6 +50,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "weights"): [[2.0, 1.0], [2.0, 1.0, 1.0]],
     ("model", "revive"): [0.9],
     ("sampler", "bandwidth"): [0.3],
+    ("model", "pixels"): [0.5],
     ("net", "activation"): ["tanh"],
     ("net", "stages"): [1],
     ("net", "decoder_widths"): [(5,)],

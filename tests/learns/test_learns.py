@@ -191,6 +191,8 @@ ANSWERS: dict[str, Callable[[str], None]] = {
 
 ELSEWHERE = {
     **dict.fromkeys(("beta-tc-vae", "dip-vae", "info-vae", "factor-vae", "wae", "aae"), "test_aggregate_posterior.py"),
+    **dict.fromkeys(("vae-gan", "avb"), "test_adversarial.py"),
+    **dict.fromkeys(("rae-gp", "rae-l2", "rae-sn"), "test_regularized_autoencoder.py"),
     "pix2pix": "test_pairs.py",
     "cycle-gan": "test_pairs.py",
     "flow-matching": "test_flows.py",
