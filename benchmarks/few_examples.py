@@ -9,7 +9,7 @@ pictures drawn at random; and for ``rh-vae`` codes by its metric. Columns:
 distance   Frechet distance to the other pictures, on 32 principal components of 5,000 pictures; lower is better
 nearest    median distance of a sample to the nearest training picture, over that of the other pictures: well below 1
            samples are copies of training pictures
-varied     median distance between two samples, over that of two other pictures
+varied     median distance between two samples, over that of two other pictures (of any digits)
 
 Median and range over seeds. Run it as ``python benchmarks/few_examples.py [--seeds 0 1 2] [--quick]``; with ``--out
 FILE`` it draws samples of the last seed as a PNG, a row of the printed order each.
@@ -70,7 +70,7 @@ def samples(model: Any, x: Tensor, n: int) -> dict[str, Callable[[], Tensor]]:
     """By where codes come from, means of p(x|z)."""
     density = GaussianDensity(model.code_size)
     density.fit(model.encode(x))
-    drawn = x[torch.arange(n) % len(x)]
+    drawn = x[torch.randint(len(x), (n,))]
     found = {
         "prior": lambda: model.decode(model.prior().sample((n,))),
         "a Gaussian of the codes": lambda: model.decode(density.sample(n)),
