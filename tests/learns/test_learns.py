@@ -197,6 +197,8 @@ ELSEWHERE = {
     "cycle-gan": "test_pairs.py",
     "flow-matching": "test_flows.py",
     "latent-flow": "test_flows.py",
+    "hamiltonian-vae": "test_hamiltonian.py",
+    "rh-vae": "test_riemannian.py",
     "iwae": "test_importance_weighted.py",
     "multiply-iwae": "test_importance_weighted.py",
     "partially-iwae": "test_importance_weighted.py",

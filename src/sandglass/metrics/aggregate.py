@@ -15,7 +15,7 @@ from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
 from sandglass.errors import ConfigError
-from sandglass.metrics.evaluation import Evaluation
+from sandglass.metrics.evaluation import Evaluation, UnsuitableError
 from sandglass.metrics.measure import mean_result, per_example
 from sandglass.registry import register
 from sandglass.runs.result import Result
@@ -81,7 +81,11 @@ def draw(model: Model, evaluation: Evaluation) -> Draws:
     def each(batch: Batch) -> Tensor:
         q = model.posterior(batch)
         z = q.sample()
-        return torch.cat([z, q.log_prob(z)[:, None], model.prior(batch).log_prob(z)[:, None]], 1)
+        try:
+            density = q.log_prob(z)
+        except NotImplementedError as error:
+            raise UnsuitableError("The metric 'aggregate' needs a posterior whose density is known.") from error
+        return torch.cat([z, density[:, None], model.prior(batch).log_prob(z)[:, None]], 1)
 
     values = per_example(model, evaluation, "aggregate", each)
     return Draws(values[:, :-2], values[:, -2], values[:, -1])
