@@ -173,7 +173,9 @@ def candidates(kind: str, option: registry.Option) -> Iterator[Any]:
 def every(kind: str) -> list[tuple[str, registry.Option]]:
     """Every option of every name; a choice among one thing is none yet."""
     known = distinct() if kind == "model" else registry.names(kind)  # a variant has the options of another
-    found = [(name, option) for name in known for option in registry.schema(kind, name)]
+    every_one = [(name, option) for name in known for option in registry.schema(kind, name)]
+    once = {(registry.entry(kind, name).make, option.name): (name, option) for name, option in reversed(every_one)}
+    found = [pair for pair in every_one if kind != "model" or pair in once.values()]
     return [(name, o) for name, o in found if o.kind is None or len(registry.names(o.kind)) > 1]
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Dirichlet, Distribution
 
 from sandglass.distributions.conditional import Conditional
-from sandglass.distributions.location_scale import scale_from
 from sandglass.distributions.posterior import Posterior, Support
 from sandglass.errors import ConfigError
 from sandglass.registry import register
@@ -43,7 +43,7 @@ class DirichletPosterior(Posterior):
 
     def forward(self, h: Tensor) -> Distribution:
         """From ``(B, K)``."""
-        return Dirichlet(scale_from(h) + _LEAST, validate_args=False)
+        return Dirichlet(F.softplus(h) + _LEAST, validate_args=False)
 
 
 @register("dirichlet", kind="prior")
