@@ -18,7 +18,7 @@ from sandglass.distributions.evidence import decoded_at_once
 from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate_per_dimension
 from sandglass.errors import CapabilityError, ConfigError
-from sandglass.models.vae import VAE, GaussianVAE
+from sandglass.models.vae import VAE, BaseVAE
 from sandglass.nets.attention import twice_differentiable
 from sandglass.registry import OptionsOf
 
@@ -218,7 +218,7 @@ class MovedPosterior(Distribution):
         return self.flow(z, torch.randn_like(z))
 
 
-class FlowVAE(GaussianVAE):
+class FlowVAE(BaseVAE):
     """A VAE whose draws from ``N(mean(x), diag(variance(x)))`` are moved by a flow with random momenta.
 
     Attributes:

@@ -12,7 +12,7 @@ from torch import Tensor
 from sandglass.core import Batch, Clock, Phase, Spec, Stage, Terms
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import Adversary, code_critic
-from sandglass.models.vae import VAE, GaussianVAE
+from sandglass.models.vae import VAE, BaseVAE
 from sandglass.registry import OptionsOf, register
 
 OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.5, 0.9)}
@@ -20,7 +20,7 @@ OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.5, 0.9)}
 
 
 @register("factor-vae")
-class FactorVAE(GaussianVAE):
+class FactorVAE(BaseVAE):
     """FactorVAE: a VAE with a penalty on the total correlation of its codes, which a critic estimates.
 
     Kim and Mnih 2018, "Disentangling by Factorising" (arXiv 1802.05983). The objective of an example is ``distortion +

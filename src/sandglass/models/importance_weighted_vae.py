@@ -13,7 +13,7 @@ from torch.distributions import Categorical, Distribution
 from sandglass.core import Batch, Clock, Spec, Terms
 from sandglass.distributions.evidence import decoded_at_once, log_likelihoods
 from sandglass.errors import ConfigError
-from sandglass.models.vae import GaussianVAE
+from sandglass.models.vae import BaseVAE
 from sandglass.registry import (
     LikelihoodOption,
     NetOption,
@@ -36,7 +36,7 @@ Estimator = Literal["total", "stl", "dreg"]
 @register("partially-iwae", bounds=4, draws=4, partially=True)
 @register("multiply-iwae", bounds=4, draws=4)
 @register("iwae")
-class ImportanceWeightedVAE(GaussianVAE):
+class ImportanceWeightedVAE(BaseVAE):
     """VAE trained on a tighter bound on log p(x), from several importance-weighted draws of z for each example.
 
     With K draws z_k from q(z|x) and ``log w_k = log p(x|z_k) + log p(z_k) - log q(z_k|x)``, the objective is the bound

@@ -15,7 +15,7 @@ from sandglass.distributions.discrepancy import KERNELS
 from sandglass.distributions.gaussian_posterior import DiagonalPosterior
 from sandglass.errors import ConfigError
 from sandglass.models._aggregate import discrepancy, off_whiteness, rate_parts
-from sandglass.models.vae import VAE, GaussianVAE
+from sandglass.models.vae import VAE, BaseVAE
 from sandglass.registry import OptionsOf, register
 
 _PARTS = ("information", "total_correlation", "dimension_kl")
@@ -24,7 +24,7 @@ _PARTS = ("information", "total_correlation", "dimension_kl")
 @register("beta-tc-vae", total_correlation=6.0)
 @register("dip-vae", off_diagonal=3.0, diagonal=3.0, covariance="codes")
 @register("info-vae", beta=0.5, mmd=30.0)
-class RegularizedVAE(GaussianVAE):
+class RegularizedVAE(BaseVAE):
     """VAE with a regularised aggregate posterior q(z), the mean of q(z|x) over the examples.
 
     The objective of an example is that of the VAE, ``distortion + beta * rate``, plus what the options weigh:

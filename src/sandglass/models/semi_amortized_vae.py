@@ -17,7 +17,7 @@ from sandglass.distributions.gaussian_posterior import DiagonalPosterior
 from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
-from sandglass.models.vae import GaussianVAE
+from sandglass.models.vae import BaseVAE
 from sandglass.nets.attention import twice_differentiable
 from sandglass.registry import LikelihoodOption, NetOption, PriorOption, SamplerOption, ScheduleOption, build, register
 
@@ -25,7 +25,7 @@ _FARTHEST = 0.5  # of a step, in the logarithm of a scale; of a mean one of its 
 
 
 @register("semi-amortized-vae")
-class SemiAmortizedVAE(GaussianVAE):
+class SemiAmortizedVAE(BaseVAE):
     """Semi-amortised VAE: q(z|x) begins as the encoder's and takes steps up the bound of its example.
 
     Kim, Wiseman, Miller, Sontag and Rush 2018, "Semi-Amortized Variational Autoencoders" (arXiv 1802.02550). An encoder
@@ -119,8 +119,8 @@ class SemiAmortizedVAE(GaussianVAE):
             ConfigError: the model is none, or its encoder reads a companion.
         """
         kept = ("latent_dim", "net", "likelihood", "prior", "condition", "masked", "beta", "beta_schedule", "sampler")
-        refinable = isinstance(vae, GaussianVAE) and isinstance(vae.q.family, DiagonalPosterior)
-        if not isinstance(vae, GaussianVAE) or not refinable or vae.sees.name != "x":
+        refinable = isinstance(vae, BaseVAE) and isinstance(vae.q.family, DiagonalPosterior)
+        if not isinstance(vae, BaseVAE) or not refinable or vae.sees.name != "x":
             raise ConfigError(
                 f"Only a VAE whose encoder reads x and gives a gaussian posterior can be refined, not this "
                 f"{type(vae).__name__}."

@@ -34,7 +34,7 @@ from sandglass.registry import (
 )
 
 
-class GaussianVAE(VariationalModel):
+class BaseVAE(VariationalModel):
     """q(z|x, c), p(x|z, c) and p(z) over one code, without an objective; the options are those of :class:`VAE`."""
 
     defaults = staticmethod(sized)
@@ -157,7 +157,7 @@ class GaussianVAE(VariationalModel):
 @register("cvae", condition="labels")
 @register("sigma-vae", likelihood="optimal-gaussian")
 @register("ms-ssim-vae", likelihood="ms-ssim")
-class VAE(GaussianVAE):
+class VAE(BaseVAE):
     """Variational autoencoder: an encoder q(z|x), a decoder p(x|z) and a prior p(z), trained on the evidence bound.
 
     The objective of an example is ``distortion + beta * rate`` in nats, with distortion ``-E[log p(x|z)]`` summed over

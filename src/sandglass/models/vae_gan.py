@@ -19,14 +19,14 @@ from sandglass.models._adversary import Adversary, PairedName
 from sandglass.models._augmentation import Augmentation
 from sandglass.models._latent import sized
 from sandglass.models.gan import GAN, OPTIM, Critic, steepness
-from sandglass.models.vae import VAE, GaussianVAE
+from sandglass.models.vae import VAE, BaseVAE
 from sandglass.registry import NetOption, OptionsOf, register, resolve
 
 _PENALISED = 0.25  # share of a batch for which the gradient penalties, most of the cost of an update, are computed
 
 
 @register("vae-gan")
-class VAEGAN(GaussianVAE):
+class VAEGAN(BaseVAE):
     """VAE-GAN: a VAE that measures reconstructions by the features of a critic, which also judges its samples.
 
     Larsen, Soenderby, Larochelle and Winther 2016, "Autoencoding beyond pixels using a learned similarity metric"
