@@ -80,14 +80,16 @@ PYTHAE = (
 _DRAWS = {**_VAE, "draws": 10}
 OPTIONS: dict[str, dict[str, Any]] = {
     "ae": _PLAIN, "vq-vae": _PLAIN, "wae": _PLAIN, "iwae": _DRAWS, "combination-iwae": _DRAWS,
-    "multiply-iwae": {**_DRAWS, "bounds": 5}, "partially-iwae": {**_DRAWS, "bounds": 5},
+    "multiply-iwae": {**_DRAWS, "bounds": 5}, "partially-iwae": {**_DRAWS, "bounds": 5}, "rae-gp": _PLAIN,
+    "ms-ssim-vae": {"beta_schedule": "constant"}, "vamp-vae": {**_VAE, "prior": {"name": "vamp", "pseudo_inputs": 50}},
 }  # fmt: skip
-"""Options of models that are shared with pythae, with its numbers of draws; the others take those of the VAE."""
+"""Options of models that are shared with pythae, with its numbers of draws and pseudo-inputs; the others take those of
+the VAE."""
 
 
 OTHERWISE = {
     "combination-iwae": "CIWAE", "info-vae": "INFOVAE_MMD", "multiply-iwae": "MIWAE", "partially-iwae": "PIWAE",
-    "wae": "WAE_MMD", "miwae": "",
+    "wae": "WAE_MMD", "miwae": "", "vamp-vae": "VAMP", "hamiltonian-vae": "HVAE",
 }  # fmt: skip
 """Names that the libraries do not share: what pythae calls MIWAE is ``multiply-iwae``, and it has no ``miwae``."""
 
