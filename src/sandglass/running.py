@@ -14,7 +14,7 @@ from sandglass import rng
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Split
 from sandglass.data.loading import in_order
-from sandglass.engine.options import has_bf16
+from sandglass.engine.device import has_bf16
 
 ROWS = 256
 """Maximum number of codes decoded, or examples sampled, at once."""

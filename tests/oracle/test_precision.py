@@ -8,7 +8,6 @@ import pytest
 
 from sandglass import registry
 from sandglass.core import Spec
-from sandglass.engine import options
 
 
 @pytest.mark.parametrize(
@@ -25,8 +24,8 @@ def test_bf16_is_chosen_for_wide_layers_where_the_cpu_has_it(
 ) -> None:
     model = registry.build("vae", Spec((1, 28, 28), "unit"), latent_dim=2, likelihood="bernoulli", net=net)
     for there in (True, False):
-        monkeypatch.setattr(options, "has_bf16", lambda there=there: there)
-        assert options.settle_precision("cpu", model.stages()) == (chosen if there else "fp32")
-    assert options.settle_precision("cuda", model.stages()) == "tf32"
-    monkeypatch.setattr(options, "has_bf16", lambda: True)
-    assert options.settle_precision("cpu", model.double().stages()) == "fp32"
+        monkeypatch.setattr(device, "has_bf16", lambda there=there: there)
+        assert device.settle_precision("cpu", model.stages()) == (chosen if there else "fp32")
+    assert device.settle_precision("cuda", model.stages()) == "tf32"
+    monkeypatch.setattr(device, "has_bf16", lambda: True)
+    assert device.settle_precision("cpu", model.double().stages()) == "fp32"

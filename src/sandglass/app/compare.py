@@ -42,7 +42,7 @@ def compare(words: Sequence[str]) -> int:
     args, options = parsed(parser, words)
 
     from sandglass.comparing.compare import compare as compared
-    from sandglass.engine.options import settle_device
+    from sandglass.engine.device import settle_device
     from sandglass.runs.plain import strict_json
     from sandglass.runs.run import find_run
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from torch import nn
 
 from sandglass.core import Model, Stage
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import SCALES
 from sandglass.data.strengths import read, write
-from sandglass.engine.batches import check_batches, fewest, modules, updates_per_epoch
+from sandglass.engine.batches import check_batches, fewest, updates_per_epoch
 from sandglass.engine.checking import check, plain_number
+from sandglass.engine.device import settle_device, settle_precision
 from sandglass.engine.mirror import require
 from sandglass.errors import ConfigError
 from sandglass.registry import entry, nearest
@@ -45,7 +45,6 @@ STAGE_OPTIONS = (
 )
 """Options that a stage can set for itself."""
 
-_CHANNELS, _FEATURES = 32, 512  # of the narrower side of a convolution or linear layer that gains from bf16
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp64")
 
@@ -369,52 +368,6 @@ def settle_epochs(steps: int) -> int:
         (20, 84, 500)
     """
     return min(max(20, math.ceil(2000 / steps)), 500)
-
-
-def settle_device(name: str) -> str:
-    """An available device; ``auto`` is the first available of cuda, mps, cpu.
-
-    Raises:
-        ConfigError: the device is not available.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.split(":")[0]
-    check("device", kind in ("cpu", "cuda", "mps"), name, "one of auto, cpu, cuda, cuda:N, mps")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[kind]
-    if not there:
-        raise ConfigError(f"The device '{name}' is not available here; use --device cpu.")
-    try:
-        torch.device(name)
-    except RuntimeError as error:
-        raise ConfigError(f"There is no device '{name}'.") from error
-    return name
-
-
-def has_bf16() -> bool:
-    """Whether this CPU has instructions for bf16 (AMX or AVX-512), 1.5 to 3 times as fast as float32."""
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-    return any(bool(getattr(torch.cpu, check, lambda: False)()) for check in checks)
-
-
-def gains_by_bf16(modules: Iterable[nn.Module]) -> bool:
-    """Whether layers are wide enough for bf16 to pay on a CPU.
-
-    Example:
-        >>> gains_by_bf16([nn.Linear(784, 512)]), gains_by_bf16([nn.Linear(784, 128), nn.Conv2d(3, 64, 3)])
-        (True, False)
-    """
-    least = ((nn.Conv2d, _CHANNELS), (nn.Linear, _FEATURES))
-    return any(isinstance(m, kind) and min(m.weight.shape[:2]) >= wide for m in modules for kind, wide in least)
-
-
-def settle_precision(device: str, stages: Sequence[Stage]) -> str:
-    """What ``auto`` is; weights, statistics and likelihoods have at least single precision in all of them."""
-    if device.startswith("cuda"):
-        return "tf32"
-    trained = modules(stages)
-    double = any(p.dtype == torch.float64 for m in trained for p in m.parameters(recurse=False))
-    return "bf16" if device == "cpu" and gains_by_bf16(trained) and not double and has_bf16() else "fp32"
 
 
 def _loggers(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from sandglass.data.dataset import Split
 from sandglass.data.load import load_data
 from sandglass.data.sources import arrays, tables
 from sandglass.data.transform import TableTransform
-from sandglass.engine.options import settle_device
+from sandglass.engine.device import settle_device
 from sandglass.engine.progress import Silent, default_progress
 from sandglass.errors import ConfigError, DataError
 from sandglass.estimator import labels, layout, state, trained

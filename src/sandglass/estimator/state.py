@@ -14,7 +14,7 @@ from sandglass import __version__, registry
 from sandglass.core import Model
 from sandglass.data.trained_on import transform_of
 from sandglass.data.transform import ImageTransform, TableTransform, Transform
-from sandglass.engine.options import settle_device
+from sandglass.engine.device import settle_device
 from sandglass.errors import CheckpointError, ConfigError
 from sandglass.runs import storage
 from sandglass.runs.model_folder import load_model, read_model_config, write_model_folder

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sandglass import rng
 from sandglass.core import Batch, Model
-from sandglass.engine.options import gains_by_bf16, has_bf16
+from sandglass.engine.device import gains_by_bf16, has_bf16
 from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.measure import per_example
 from sandglass.running import over

@@ -18,7 +18,7 @@ from sandglass.data.dataset import Dataset, Split
 from sandglass.data.selecting import chosen, joined
 from sandglass.data.trained_on import as_dataset, find_data, new_data, own_data, reading_of
 from sandglass.data.transform import Transform
-from sandglass.engine.options import settle_device
+from sandglass.engine.device import settle_device
 from sandglass.errors import ConfigError
 from sandglass.runs.load import load
 from sandglass.runs.run import Run, find_run
