@@ -8,6 +8,7 @@ import pytest
 
 from sandglass import registry
 from sandglass.core import Spec
+from sandglass.engine import device
 
 
 @pytest.mark.parametrize(
