@@ -330,6 +330,8 @@ class Stage:
         optim: settings of :data:`OPTIM` that hold unless the run or a phase sets them.
         ema: decay of the moving average of the weights, unless the run sets it; 0 for none.
         least: examples of a batch, or of a shard of it: 2 for statistics of a batch, 4 for squares of covariances.
+        of_codes: whether it fits a distribution to the codes of a model that is trained: examples are neither augmented
+            nor corrupted, and hyperparameters are not chosen by its objective.
     """
 
     name: str
@@ -340,6 +342,7 @@ class Stage:
     optim: Mapping[str, Any] = field(default_factory=dict)
     ema: float = 0.0
     least: int = 1
+    of_codes: bool = False
 
     def __post_init__(self) -> None:
         check_optim(self.optim, f"The stage '{self.name}'")

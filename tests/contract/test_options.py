@@ -34,7 +34,7 @@ from sandglass.engine.step import Stepper
 from sandglass.engine.train import spec_of
 from sandglass.errors import ConfigError, MissingPackageError, SaveError
 from sandglass.metrics.evaluation import Evaluation, UnsuitableError
-from sandglass.samplers.sampler import Codes
+from sandglass.samplers.sampler import codes_of
 
 Options = dict[str, Any]
 
@@ -306,7 +306,7 @@ def test_every_option_of_a_sampler_acts(name: str, option: registry.Option) -> N
     def observe(options: Options) -> str:
         with rng.forked("cpu", 1):
             sampler = registry.resolve("sampler", {"name": name, **options}, 2)
-            sampler.fit(Codes.of([torch.randn(300, 2)]))
+            sampler.fit(codes_of([torch.randn(300, 2)]))
             return hashed(sampler.sample(5), *sampler.state_dict().values())
 
     assert acts("sampler", name, option, observe)

@@ -48,6 +48,9 @@ def test_pseudo_inputs_begin_as_training_examples() -> None:
     (stage,) = model.stages()
     assert stage.fit is not None
     assert stage.fit(lambda: (Batch(part) for part in x.split(7)), None) == {"pseudo_inputs": 30.0}
+    before = model.pz.inputs.clone()
+    stage.fit(lambda: [Batch(-x)], None)
+    assert torch.equal(model.pz.inputs, before), "those of a model that was trained before stay"
     chosen = {tuple(row) for row in model.pz.inputs.tolist()}
     assert len(chosen) == 30 and chosen <= {tuple(row) for row in x.tolist()}
     assert max(row[0] for row in chosen) > 100, "not the first ones"

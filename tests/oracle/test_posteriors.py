@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.distributions import Dirichlet, kl_divergence
+from torch.distributions import Dirichlet, LowRankMultivariateNormal, kl_divergence
 
 from helpers import fresh, rows
 from sandglass import rng
@@ -14,6 +14,7 @@ from sandglass.distributions.flow_posterior import FlowPosterior
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
 from sandglass.registry import names, resolve
+from sandglass.tasks.interpolate import circle
 
 DIM = 3
 PRIORS = {"simplex": "dirichlet"}
@@ -145,3 +146,57 @@ def test_codes_on_the_simplex_sum_to_one() -> None:
     terms = model.elbo(Batch(x), Clock.final())
     terms.loss.backward()
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", names("posterior"))
+def test_densities_of_all_codes_under_all_posteriors(name: str) -> None:
+    """``(n, 1, dim)`` codes under ``(B, dim)`` posteriors, as of an aggregate: row by row the same."""
+    family, h, _ = pair(name, 5)
+    with torch.no_grad():
+        q = family(h)
+        z = q.sample()
+        every = q.log_prob(z[:, None])
+        alone = torch.stack([family(h[i : i + 1].expand(5, -1)).log_prob(z) for i in range(5)], 1)
+    assert torch.allclose(every, alone, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["full-gaussian", "low-rank-gaussian"])
+def test_covariances_stay_in_single_precision_and_survive_what_is_not_finite(name: str) -> None:
+    """The engine masks an update that is not finite; an error would end the run."""
+    family = resolve("posterior", name, DIM)
+    h = torch.randn(4, family.width)
+    z = torch.randn(4, DIM)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = family(h).log_prob(z)
+    assert torch.equal(half, family(h).log_prob(z))
+    h[2] = float("nan")
+    found = family(h).log_prob(z)
+    assert found.isnan().tolist() == [False, False, True, False]
+
+
+def test_a_low_rank_gaussian_is_that_of_torch() -> None:
+    family = resolve("posterior", "low-rank-gaussian", 5).double()
+    h, z = torch.randn(4, family.width).double(), torch.randn(7, 4, 5).double()
+    q = family(h)
+    wanted = LowRankMultivariateNormal(q.loc, q.factor, q.diagonal)
+    assert torch.allclose(q.log_prob(z), wanted.log_prob(z)) and torch.allclose(q.variance, wanted.variance)
+
+
+def test_priors_go_with_the_codes_and_losses_of_every_model() -> None:
+    data = rows(torch.randn(20, 6))
+    for model in ("avb", "wae", "aae", "gan"):
+        with pytest.raises(ConfigError, match="A prior of posteriors needs a model with a posterior"):
+            fresh(model, data, prior="vamp")
+    for model in ("avb", "wae"):
+        with pytest.raises(ConfigError, match="simplex ones"):
+            fresh(model, data, prior="dirichlet", latent_dim=4)
+    for model, prior in (("gan", "maf"), ("wae", "mixture"), ("aae", "maf")):
+        with pytest.raises(ConfigError, match="no loss trains the prior"):
+            fresh(model, data, prior=prior)
+
+
+def test_interpolation_between_draws_of_any_prior() -> None:
+    data = rows(torch.randn(20, 6))
+    for prior in ("maf", "mixture"):
+        model = fresh("vae", data, latent_dim=3, prior=prior)
+        assert circle(model, 4, 5).shape == (4, 5, 3)

@@ -13,7 +13,7 @@ from sandglass.errors import DivergedError
 from sandglass.registry import names, resolve
 from sandglass.samplers.gaussian import Gaussian, GaussianMixture
 from sandglass.samplers.kernel_density import KernelDensity
-from sandglass.samplers.sampler import Codes, Sampler
+from sandglass.samplers.sampler import Sampler, codes_of
 from sandglass.samplers.sphere import Sphere
 
 MEANS = torch.tensor([[4.0, 0.0], [-4.0, 1.0], [0.0, -5.0]]).double()
@@ -28,8 +28,8 @@ def drawn(n: int, seed: int = 0) -> torch.Tensor:
         return TRUTH.sample((n,))
 
 
-def codes(z: torch.Tensor) -> Codes:
-    return Codes.of([z])
+def codes(z: torch.Tensor) -> torch.Tensor:
+    return codes_of([z])
 
 
 def test_one_gaussian_has_the_moments_and_the_log_density_of_the_codes() -> None:

@@ -10,12 +10,12 @@ import torch
 import sandglass
 from helpers import Cli
 from sandglass.engine.loop import Loop
-from sandglass.errors import CapabilityError, ConfigError
+from sandglass.errors import CapabilityError, ConfigError, DataError
 from sandglass.runs.run import Run
 
 SMALL = {"net": {"name": "mlp", "widths": [16]}, "latent_dim": 3}
 TRAINING = {"epochs": 2, "batch_size": 64, "sheets": 0, "threads": 1}
-MAF = {"name": "maf", "prior": {"name": "maf", "widths": [8], "transforms": 2}}
+MAF = {"name": "maf", "widths": [8], "transforms": 2}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,9 @@ def test_any_later_stage_can_be_trained_anew(tmp_path: Path) -> None:
     same = {name for name, value in after.items() if name in before and torch.equal(before[name], value)}
     assert {name for name in after if not name.startswith("pk.")} <= same
     assert {record["stage"] for record in second.metrics()} == {"prior"}
-    with pytest.raises(ConfigError, match=r"The stage \w+ of .* trained another model: '.*', of shape .* does not fit"):
+    with pytest.raises(
+        ConfigError, match=r"The stage \w+ of .* trained another model: '.*' is of shape .* here and of shape"
+    ):
         sandglass.train("vq-vae", "digits", out=tmp_path / "c", **{**own, "code_dim": 2}, **tiny, **other)
 
 
@@ -139,8 +141,75 @@ def test_the_command_fits_several_and_compares(cli: Cli, tmp_path: Path) -> None
     assert code == 2 and "no option --components" in err
     code, _, err = cli("sampler", "run", "--kind", "maf", "--kind", "iaf", "--out", "y")
     assert code == 2 and "--out names one folder" in err
-    with pytest.raises(SystemExit):
-        cli("sampler", "run", "--kind", "kernel-density", "--help")
+    for words in (["run", "--kind", "kernel-density", "--help"], ["--help"]):
+        with pytest.raises(SystemExit) as stop:
+            cli("sampler", *words)
+        assert stop.value.code == 0
+    code, _, err = cli("sampler", "run", "--epochs", "3")
+    assert code == 2 and "fitted in closed form: leave out --epochs" in err
+    assert cli("sampler", "x", "--kind", "sphere", "--no-compare")[0] == 0, "of a run that was itself fitted"
+
+
+def test_a_table_with_gaps_is_fitted_though_its_samples_are_not_compared(cli: Cli, tmp_path: Path) -> None:
+    lines = ["a,b,c", *(f"{i},{i * i % 7}," + ("" if i % 5 == 0 else str(i % 3)) for i in range(90))]
+    (tmp_path / "gaps.csv").write_text("\n".join(lines) + "\n")
+    words = ["--data", "gaps.csv", "--epochs", "1", "--no-report", "--out", "run"]
+    assert cli("train", "vae", *words)[0] == 0
+    code, out, err = cli("sampler", "run", "--kind", "gaussian")
+    assert code == 0 and "samples are not compared" in err and "run-gaussian" in out
+
+
+def test_codes_are_those_of_examples_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run with augmentation and corruption: neither the fit nor the training of a sampler sees them."""
+    own = {**SMALL, "augment": "shift", "corrupt": "gaussian=0.5"}
+    run = sandglass.train("vae", "digits", out=tmp_path / "run", **own, **{**TRAINING, "epochs": 1})
+    seen: list[torch.Tensor] = []
+    x = sandglass.load_data("digits").train.batch(slice(0, None)).x
+    monkeypatch.setattr("sandglass.models._condition.Sees.__call__", watched(seen))
+    sandglass.fit_sampler(run, MAF, out=tmp_path / "maf", epochs=1, sheets=0)
+    known = {tuple(row) for row in x.flatten(1).tolist()}
+    train = [row for batch in seen for row in batch.flatten(1).tolist()]
+    assert sum(tuple(row) in known for row in train) / len(train) > 0.7, "the others are of validation"
+
+
+def watched(seen: list[torch.Tensor]) -> object:
+    """What an encoder reads, kept."""
+    from sandglass.models._condition import Sees
+
+    whole = Sees.__call__
+
+    def call(self: Sees, batch: object) -> torch.Tensor:
+        found = whole(self, batch)
+        seen.append(found.detach().clone())
+        return found
+
+    return call
+
+
+def test_a_net_of_ones_own(tmp_path: Path) -> None:
+    from sandglass.nets.mlp import MLP
+
+    run = sandglass.train("vae", "digits", out=tmp_path / "run", net=MLP(widths=(8,)), **{**TRAINING, "epochs": 1})
+    later = sandglass.fit_sampler(run, "gaussian", out=tmp_path / "later")
+    assert later.load_model(net=MLP(widths=(8,))).sample(2).shape == (2, 1, 8, 8)
+
+
+def test_other_data_is_refused(vae: Run, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="differs from what"):
+        sandglass.fit_sampler(vae, "gaussian", out=tmp_path / "x", data=torch.rand(50, 1, 8, 8))
+    with pytest.raises(ConfigError, match="does nothing for gaussian, fitted in closed form"):
+        sandglass.fit_sampler(vae, "gaussian", out=tmp_path / "x", epochs=3)
+    with pytest.raises(ConfigError, match="from_stage cannot be given"):
+        sandglass.fit_sampler(vae, "gaussian", out=tmp_path / "x", from_stage="train")
+    with pytest.raises(ConfigError, match="A sampler is a name"):
+        sandglass.fit_sampler(vae, ["gaussian"], out=tmp_path / "x")  # type: ignore[arg-type]
+
+
+def test_trials_are_not_judged_by_the_density_of_their_codes() -> None:
+    from sandglass.sweeps.study import deciding_stage
+
+    model = sandglass.build("vae", sandglass.load_data("digits").spec, sampler=MAF, **SMALL)
+    assert deciding_stage(model) == "train"
 
 
 def test_a_stage_of_the_sampler_has_options(cli: Cli, tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ _FIGURES = ("fid", "nearest")
 def sampler(words: Sequence[str]) -> int:
     """Fits each sampler in a new run, then compares all with the run they are for."""
     parser = make_parser()
-    args, _ = parser.parse_known_args([word for word in words if word not in ("-h", "--help")])
-    kinds = list(dict.fromkeys(args.kind or ["gaussian-mixture"]))
+    given = [words[i + 1] for i, word in enumerate(words[:-1]) if word == "--kind"]
+    given += [word.removeprefix("--kind=") for word in words if word.startswith("--kind=")]
+    kinds = list(dict.fromkeys(given or ["gaussian-mixture"]))
 
     from sandglass import registry
     from sandglass.app.flags import typed
@@ -25,33 +26,39 @@ def sampler(words: Sequence[str]) -> int:
         add(parser, option)
     args = parser.parse(words)
 
-    from sandglass.engine.sampler import fit_sampler
-    from sandglass.errors import ConfigError
+    from sandglass.engine.sampler import fit_sampler, is_trained
+    from sandglass.errors import ConfigError, SandglassError
     from sandglass.runs.run import Run, find_run
 
     if args.out and len(kinds) > 1:
         raise ConfigError("--out names one folder; with several kinds, leave it out.")
     run = Run(find_run(args.run))
-    given = {}
+    own = {}
     for option in options:
         value = getattr(args, option.name)
         if value is not None:
-            given[option.name] = typed(option, form_of(option), value) if isinstance(value, str) else value
-    training = {name: getattr(args, name) for name in ("epochs", "seed", "device") if getattr(args, name) is not None}
-    for kind in kinds:
-        registry.entry("sampler", kind)  # an unknown name is refused before anything is fitted
+            own[option.name] = typed(option, form_of(option), value) if isinstance(value, str) else value
+    trained = [kind for kind in kinds if is_trained(kind)]  # an unknown name is refused before anything is fitted
+    if args.epochs and not trained:
+        raise ConfigError(f"{' and '.join(kinds)}: fitted in closed form: leave out --epochs.")
     made = []
     for kind in kinds:
-        made.append(fit_sampler(run, {"name": kind, **given}, out=args.out, data=args.data, **training))
+        training = {name: getattr(args, name) for name in ("seed", "device") if getattr(args, name) is not None}
+        training |= {"epochs": args.epochs} if args.epochs and kind in trained else {}
+        made.append(fit_sampler(run, {"name": kind, **own}, out=args.out, data=args.data, **training))
         say(f"{kind}: fitted to the codes of {run.path}")
+    for new in made:
+        print(f"run     {new.path}")
     if args.compare:
         from sandglass.app.compare import show
         from sandglass.comparing.compare import compare
 
-        with telling() as tell:
-            show(compare([run, *made], metrics=_FIGURES, data=args.data, progress=tell))
-    for new in made:
-        print(f"run     {new.path}")
+        print()
+        try:
+            with telling() as tell:
+                show(compare([run, *made], metrics=_FIGURES, data=args.data, progress=tell))
+        except SandglassError as error:  # what was fitted is there all the same
+            say(f"note: samples are not compared: {error}")
     print(f"\nnext:\n  sandglass generate {made[0].path} -n 64")
     print(f"  sandglass compare {' '.join(str(r.path) for r in (run, *made))} -o compare.html")
     return 0

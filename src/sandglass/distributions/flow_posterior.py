@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal
+from torch.distributions import Distribution, Independent, Normal, constraints
 
 from sandglass.distributions.location_scale import scale_from
 from sandglass.distributions.posterior import Posterior
@@ -57,6 +58,7 @@ class Flowed(Distribution):
 
     arg_constraints = {}  # noqa: RUF012 # as in every distribution of PyTorch
     has_rsample = True
+    support = constraints.real_vector
 
     def __init__(self, family: FlowPosterior, loc: Tensor, scale: Tensor, more: Tensor) -> None:
         self.family, self.more = family, more
@@ -82,8 +84,9 @@ class Flowed(Distribution):
         """``(..., B)`` of ``(..., B, dim)``, in nats."""
         if self._last is not None and value is self._last[0]:
             return self._last[1]
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
         with torch.autocast(self.more.device.type, enabled=False):
-            e, log_det = self.family.inverse(value, self.more.expand(*value.shape[:-1], -1))
+            e, log_det = self.family.inverse(value.expand(*shape, -1), self.more.expand(*shape, -1))
         return self.base.log_prob(e) - log_det
 
 
@@ -248,7 +251,7 @@ class AutoregressivePosterior(FlowPosterior):
         family: Literal["affine", "spline"] = "affine",
         transforms: int = 4,
         context: int = 64,
-        widths: tuple[int, ...] = (128,),
+        widths: Sequence[int] = (128,),
     ) -> None:
         _check(transforms)
         if family not in ("affine", "spline"):

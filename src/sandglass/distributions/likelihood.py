@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import Tensor, nn
 from torch.distributions import Distribution
@@ -25,6 +27,16 @@ class Likelihood(nn.Module, abc.ABC):
         Neither are a ``"cross-entropy"`` of grey values and the negative of a ``"cost"`` that nothing normalises.
         """
         return "density"
+
+    @contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """As in evaluation: a scale that follows the batches of training does not, for densities that none is of."""
+        was = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(was)
 
     @abc.abstractmethod
     def channels(self, spec: Spec) -> int:

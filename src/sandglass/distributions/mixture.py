@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,11 @@ class Mixture(Distribution):
         self.family, self.h, self.log_weight = family, h, log_weight
         self.components: Distribution = family(h)
         super().__init__(_ONE, torch.Size([family.dim]), validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """That of the components."""
+        return self.components.support
 
     @property
     def mean(self) -> Tensor:
@@ -102,8 +108,8 @@ class VampPrior(Conditional):
     """The mean of the posteriors of learnt pseudo-inputs, ``p(z) = 1/K sum_k q(z|u_k)``.
 
     The best prior of a VAE is its aggregate posterior; this is one of few examples. Tomczak and Welling 2018, "VAE with
-    a VampPrior" (arXiv 1705.07120). The pseudo-inputs begin as training examples and stay within their range; they have
-    gradients, and so has the encoder through them.
+    a VampPrior" (arXiv 1705.07120). The pseudo-inputs begin as training examples, and those of pictures stay between
+    0 and 1; they have gradients, and so has the encoder through them.
 
     Args:
         dim: size of a code.
@@ -120,12 +126,14 @@ class VampPrior(Conditional):
     """
 
     inputs: nn.Parameter
+    begun: Tensor
 
     def __init__(self, dim: int, *, pseudo_inputs: int = 500) -> None:
         super().__init__()
         if pseudo_inputs < 1:
             raise ConfigError(f"A VampPrior needs pseudo_inputs >= 1, not {pseudo_inputs}.")
         self.count = pseudo_inputs
+        self.register_buffer("begun", torch.zeros((), dtype=torch.int64))
 
     def attach(self, q: Inference, spec: Spec) -> None:
         """Takes the encoder of the model, which is no part of the prior's own tensors.
@@ -142,19 +150,30 @@ class VampPrior(Conditional):
 
     @torch.no_grad()
     def begin(self, examples: Iterable[Tensor]) -> Mapping[str, float]:
-        """Sets the pseudo-inputs to examples ``(B, *shape)``, of all batches at random, each at most once if enough."""
+        """Sets the pseudo-inputs to examples ``(B, *shape)``, of all batches at random, each at most once if enough.
+
+        Not where they are those of a model that was trained before.
+        """
+        if self.begun:
+            return {"pseudo_inputs": float(self.count)}
         kept, order = self.inputs.data[:0], self.inputs.data.new_zeros(0)
         for x in examples:
             kept, order = torch.cat([kept, x]), torch.cat([order, torch.rand(len(x), device=x.device, dtype=x.dtype)])
             best = order.argsort()[: self.count]
             kept, order = kept[best], order[best]
         times = -(-self.count // max(len(kept), 1))
+        self.begun.fill_(1)
         self.inputs.copy_(kept.repeat(times, *[1] * (kept.dim() - 1))[: self.count])
         return {"pseudo_inputs": float(min(self.count, len(kept)))}
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """The distribution over ``(dim,)``; the arguments are ignored."""
         (q,) = self._q
-        inputs = self.inputs.clamp(0, 1) if self.unit else self.inputs
+        inputs = _within(self.inputs) if self.unit else self.inputs
         parameters = q.parameters_of(inputs)
         return Mixture(q.family, parameters, parameters.new_full((self.count,), -math.log(self.count)))
+
+
+def _within(x: Tensor) -> Tensor:
+    """Clamped to [0, 1], with a gradient everywhere, so that nothing stays outside."""
+    return x + (x.clamp(0, 1) - x).detach()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
 
 from sandglass.distributions.conditional import Conditional
 from sandglass.errors import ConfigError
@@ -54,7 +55,7 @@ class NormalizingFlow(Conditional):
     """
 
     def __init__(
-        self, dim: int, *, family: Family = "maf", transforms: int = 5, widths: tuple[int, ...] = (128, 128)
+        self, dim: int, *, family: Family = "maf", transforms: int = 5, widths: Sequence[int] = (128, 128)
     ) -> None:
         super().__init__()
         if family not in ("maf", "iaf", "spline"):
@@ -87,6 +88,7 @@ class _Flow(Distribution):
 
     arg_constraints = {}  # noqa: RUF012 # as in every distribution of PyTorch
     has_rsample = True
+    support = constraints.real_vector
 
     def __init__(self, flow: Any, dim: int) -> None:
         self.flow = flow

@@ -25,7 +25,7 @@ def start_from(model: Model, source: str | Path) -> list[str]:
     Raises:
         ConfigError: no body fits.
     """
-    theirs = load(source)
+    theirs = load(source, **model.custom)
     if _layout(theirs) == _layout(model):
         model.load_state_dict(theirs.state_dict())
         return []
@@ -59,7 +59,7 @@ def start_after(before: Sequence[Stage], model: Model, source: str | Path) -> No
     Raises:
         ConfigError: a parameter that these stages train is not there, or not of that shape.
     """
-    theirs = load(source)
+    theirs = load(source, **model.custom)
     others = {name: _layout(part) for name, part in theirs.named_children()}
     alike = {name for name, part in model.named_children() if others.get(name) == _layout(part)}
     known = theirs.state_dict()
@@ -71,10 +71,15 @@ def start_after(before: Sequence[Stage], model: Model, source: str | Path) -> No
             if name in known and (part in alike or (not rest and known[name].shape == value.shape)):
                 value.copy_(known[name])
             elif id(value) in trained:
-                raise ConfigError(
-                    f"The stage {before[-1].name} of {source} trained another model: '{name}', of shape "
-                    f"{tuple(value.shape)} here, does not fit."
-                )
+                raise ConfigError(_differs(before[-1].name, source, part, model, theirs))
+
+
+def _differs(stage: str, source: str | Path, part: str, model: Model, theirs: Model) -> str:
+    """The message about the first tensor of a part that is not as it is there."""
+    here, there = ({name: shape for name, shape in _layout(m) if name.split(".")[0] == part} for m in (model, theirs))
+    name = next(name for name in [*here, *there] if here.get(name) != there.get(name))
+    shapes = [f"of shape {tuple(shapes[name])}" if name in shapes else "missing" for shapes in (here, there)]
+    return f"The stage {stage} of {source} trained another model: '{name}' is {shapes[0]} here and {shapes[1]} there."
 
 
 def bodies(model: Model) -> dict[str, nn.Module]:

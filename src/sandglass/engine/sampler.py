@@ -10,13 +10,15 @@ from sandglass import registry
 from sandglass.data.dataset import Dataset
 from sandglass.data.trained_on import run_data
 from sandglass.engine.progress import Progress
+from sandglass.engine.resume import check_same
 from sandglass.engine.train import train
-from sandglass.errors import CapabilityError, ConfigError
+from sandglass.errors import CapabilityError, ConfigError, named_type
 from sandglass.runs.needed import check_needed
 from sandglass.runs.run import Run, find_run
+from sandglass.samplers.sampler import STAGE, TrainedSampler
 
-_STAGE = "density"
-_LENGTHS = ("epochs", "minutes", "max_steps", "early_stopping", "ema", "stage", "from_stage")
+_LENGTHS = ("epochs", "minutes", "max_steps", "early_stopping", "ema", "stage")
+_OWN = ("from_stage", "init_from", "model_options", "data_options")
 
 
 def fit_sampler(
@@ -60,14 +62,23 @@ def fit_sampler(
     if "sampler" not in {option.name for option in registry.schema("model", name)}:
         able = [n for n in registry.names("model") if "sampler" in {o.name for o in registry.schema("model", n)}]
         raise CapabilityError(f"The model '{name}' takes no sampler. Models that do: {', '.join(able)}.")
+    if not isinstance(kind, str | Mapping):
+        raise ConfigError(f"A sampler is a name, or a mapping of its name and options, not {named_type(kind)}.")
     chosen = registry.expand("sampler", kind)
     if chosen["name"] == "prior":
         raise ConfigError(f"The prior is not fitted after training; {run.path} draws from it.")
+    trains = is_trained(chosen["name"])
+    for option in training:
+        if option in _OWN or (option in _LENGTHS and not trains):
+            why = "is set by it" if option in _OWN else f"does nothing for {chosen['name']}, fitted in closed form"
+            raise ConfigError(f"The training option {option} cannot be given to fit a sampler: it {why}.")
     check_needed(config, run.parts, run.path)
     options = {**registry.completed(name, config["model"]["options"]), **run.parts, "sampler": chosen}
     dataset = data if isinstance(data, Dataset) else run_data(run, data)
-    kept = {key: value for key, value in config["training"].items() if key not in _LENGTHS}
-    lengths = {"epochs": config["training"]["epochs"]} if not {"epochs", "minutes"} & training.keys() else {}
+    check_same(dataset, run)
+    kept = {key: value for key, value in config["training"].items() if key not in (*_LENGTHS, *_OWN)}
+    usual = {"epochs": config["training"]["epochs"] or None} if trains else {}
+    lengths = usual if not {"epochs", "minutes"} & training.keys() else {}
     return train(
         name,
         dataset,
@@ -75,8 +86,19 @@ def fit_sampler(
         model_options=options,
         init_from=run.path,
         progress=progress,
-        **{**kept, **lengths, **training, "from_stage": _STAGE},
+        **{**kept, **lengths, **training, "from_stage": STAGE},
     )
+
+
+def is_trained(kind: str) -> bool:
+    """Whether a sampler is trained by gradients, and so takes epochs.
+
+    Example:
+        >>> is_trained("maf"), is_trained("gaussian"), is_trained("prior")
+        (True, False, False)
+    """
+    make = registry.entry("sampler", kind).make
+    return isinstance(make, type) and issubclass(make, TrainedSampler)
 
 
 def free(path: Path, kind: str) -> Path:

@@ -9,10 +9,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Batches, Clock, Phase, Stage, Terms
-from sandglass.samplers.sampler import Codes, Sampler, TrainedSampler
-
-STAGE = "density"
-"""The name of the stage."""
+from sandglass.samplers.sampler import STAGE, Sampler, TrainedSampler, codes_of
 
 _EMA = 0.999
 
@@ -29,7 +26,7 @@ def sampling(sampler: Sampler | None, code: Callable[[Batch], Distribution | Ten
 
     def fit(train: Batches, validation: Batches | None) -> Mapping[str, float]:
         with torch.no_grad():
-            return sampler.fit(Codes.of(code(batch) for batch in train()))
+            return sampler.fit(codes_of(code(batch) for batch in train()))
 
     def loss(batch: Batch, clock: Clock) -> Terms:
         assert isinstance(sampler, TrainedSampler)
@@ -40,5 +37,6 @@ def sampling(sampler: Sampler | None, code: Callable[[Batch], Distribution | Ten
         return Terms(each.mean(), {"codes": each.detach()})
 
     if not isinstance(sampler, TrainedSampler):
-        return (Stage(STAGE, fit=fit),)
-    return (Stage(STAGE, (Phase(STAGE, (sampler,), loss, scheduled=False),), fit, STAGE, ema=_EMA),)
+        return (Stage(STAGE, fit=fit, of_codes=True),)
+    phase = Phase(STAGE, (sampler,), loss, scheduled=False)
+    return (Stage(STAGE, (phase,), fit, STAGE, ema=_EMA, of_codes=True),)

@@ -20,6 +20,7 @@ from sandglass.models._adversary import Adversary
 from sandglass.models._condition import Given, Sees
 from sandglass.models._latent import LatentModel, sized
 from sandglass.models._penalty import RatePenalty
+from sandglass.models._prior import check_trained, prior_of
 from sandglass.models._sampling import sampling
 from sandglass.nets.mlp import MLP
 from sandglass.nets.net import Net
@@ -127,9 +128,8 @@ class AdversarialVariationalBayes(LatentModel):
         self.critic = PairCritic(nets, shape, latent_dim, width, masked)
         self.adversary = Adversary("non-saturating")  # the cross-entropy: its optimum is the log density ratio
         self.p = Observation(nets, latent_dim, spec, resolve("likelihood", likelihood, spec, spec=spec))
-        self.pz = resolve("prior", prior, latent_dim)
-        if contrast == "prior" and isinstance(self.pz, nn.Module) and any(True for _ in self.pz.parameters()):
-            raise ConfigError("With contrast=prior no loss trains the prior: choose one without parameters.")
+        self.pz = prior_of(prior, latent_dim)
+        check_trained(self.pz, contrast == "adaptive")
         self.density: Sampler | None = resolve("sampler", sampler, latent_dim)
 
     def stages(self) -> Sequence[Stage]:

@@ -18,6 +18,7 @@ from sandglass.models._adversary import OPTIM as OPTIM_2016
 from sandglass.models._adversary import Adversary, PairedName, in_range
 from sandglass.models._augmentation import Augmentation
 from sandglass.models._condition import Given
+from sandglass.models._prior import check_trained, prior_of
 from sandglass.nets.attention import twice_differentiable
 from sandglass.nets.net import Condition, Net
 from sandglass.registry import NetOption, PriorOption, ScheduleOption, register, resolve
@@ -117,7 +118,8 @@ class GAN(Model):
         self.least = 2 if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.critic.modules()) else 1
         self.ada = Augmentation(spec, ada) if ada and spec.is_image else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by a third faster in bf16
-        self.pz = resolve("prior", prior, latent_dim)
+        self.pz = prior_of(prior, latent_dim)
+        check_trained(self.pz, False)
 
     @staticmethod
     def defaults(spec: Spec) -> dict[str, Any]:

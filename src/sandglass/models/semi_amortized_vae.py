@@ -128,7 +128,8 @@ class SemiAmortizedVAE(BaseVAE):
         own = {name: vae.config["options"][name] for name in kept if name in vae.config["options"]} | dict(vae.custom)
         model = build("semi-amortized-vae", vae.spec, **{**own, **options})
         assert isinstance(model, cls)
-        model.load_state_dict(vae.state_dict())
+        known = vae.state_dict()
+        model.load_state_dict({name: known[name] for name in model.state_dict()})
         return model.to(device=vae.device, dtype=vae.dtype).eval()
 
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
@@ -173,7 +174,8 @@ class SemiAmortizedVAE(BaseVAE):
                 if not (through and mean.requires_grad):
                     mean, log_scale = (t.detach().requires_grad_() for t in (mean, log_scale))
                 noise = self.noise(mean, step)
-                cost = self.cost(normal(mean, log_scale), noise, batch, beta)
+                with self.p.likelihood.at_rest():
+                    cost = self.cost(normal(mean, log_scale), noise, batch, beta)
                 by_mean, by_scale = torch.autograd.grad(cost.sum(), (mean, log_scale), create_graph=through)
             if first is None:
                 first, slopes = cost.detach(), (by_mean.detach(), by_scale.detach())

@@ -20,6 +20,7 @@ from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
 from sandglass.models._latent import sized
 from sandglass.models._penalty import RatePenalty
+from sandglass.models._prior import prior_of
 from sandglass.models._variational import VariationalModel
 from sandglass.registry import (
     LikelihoodOption,
@@ -37,6 +38,7 @@ from sandglass.registry import (
 class BaseVAE(VariationalModel):
     """q(z|x, c), p(x|z, c) and p(z) over one code, without an objective; the options are those of :class:`VAE`."""
 
+    p: Observation
     defaults = staticmethod(sized)
 
     def __init__(
@@ -70,16 +72,11 @@ class BaseVAE(VariationalModel):
         self.q = Inference(trunk, family)
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = Observation(nets, latent_dim, spec, head, self.given.cond)
-        self.pz = resolve("prior", prior, latent_dim)
-        if hasattr(self.pz, "attach"):  # a prior of posteriors
+        self.pz = prior_of(prior, latent_dim, family.support, attached=True)
+        if hasattr(self.pz, "attach"):
             if condition or masked:
                 raise ConfigError("A prior of the posteriors of pseudo-inputs takes neither a condition nor masks.")
             self.pz.attach(self.q, self.sees.spec)
-        if (support := getattr(self.pz, "support", "real")) != family.support:
-            raise ConfigError(
-                f"The codes of the posterior are {family.support} ones and those of the prior {support} ones: choose "
-                "both alike, such as posterior=dirichlet and prior=dirichlet."
-            )
         self.density = resolve("sampler", sampler, latent_dim)
         if self.density is not None and family.support != "real":
             raise ConfigError(

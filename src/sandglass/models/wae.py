@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Clock, Phase, Spec, Stage, Terms
@@ -14,8 +14,9 @@ from sandglass.distributions.discrepancy import KERNELS
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import Adversary, AdversaryName, code_critic
 from sandglass.models._aggregate import discrepancy
+from sandglass.models._prior import check_trained, prior_of
 from sandglass.models.autoencoder import PointAutoencoder
-from sandglass.registry import OptionsOf, PriorOption, SamplerOption, register, resolve
+from sandglass.registry import OptionsOf, PriorOption, SamplerOption, register
 
 OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.5, 0.999)}
 """Optimiser settings of the critic."""
@@ -87,9 +88,9 @@ class WassersteinAutoencoder(PointAutoencoder):
         if kernel not in KERNELS:
             raise ConfigError(f"The kernel is one of {', '.join(KERNELS)}, not '{kernel}'.")
         self.weight, self.kernel, self.adversary = weight, kernel, Adversary(adversary)
-        self.pz = resolve("prior", prior, self.code_size)
-        if divergence == "adversarial" and isinstance(self.pz, nn.Module) and any(True for _ in self.pz.parameters()):
-            raise ConfigError("With divergence=adversarial no loss trains the prior: choose one without parameters.")
+        self.pz = prior_of(prior, self.code_size)
+        draws = self.pz().has_rsample  # through which the discrepancy trains it
+        check_trained(self.pz, divergence == "mmd" and draws)
         self.critic = code_critic(self.code_size, critic_width, critic_depth) if divergence == "adversarial" else None
 
     def stages(self) -> Sequence[Stage]:

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sandglass import rng
 from sandglass.errors import ConfigError
 from sandglass.registry import register
-from sandglass.samplers.sampler import Codes, Sampler
+from sandglass.samplers.sampler import Sampler, some_of
 
 _ROWS, _PRODUCTS = 50_000, 2**28  # codes, and squares of their size, that a mixture is at most fitted to
 _WARNINGS = threading.Lock()  # filters of warnings are of the whole process
@@ -28,7 +27,7 @@ class Gaussian(Sampler):
 
     Example:
         >>> sampler = Gaussian(2)
-        >>> _ = sampler.fit(Codes.of([torch.tensor([[0.0, 1.0], [2.0, 1.0]])]))
+        >>> _ = sampler.fit(torch.tensor([[0.0, 1.0], [2.0, 1.0]]).double())
         >>> sampler.mean, sampler.sample(3)[:, 1]
         (tensor([1., 1.]), tensor([1., 1., 1.]))
     """
@@ -44,9 +43,9 @@ class Gaussian(Sampler):
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def fit(self, codes: Codes) -> dict[str, float]:
+    def fit(self, codes: Tensor) -> dict[str, float]:
         """Fits mean and covariance; returns the mean log density of the codes in nats and their number."""
-        each = self.follow(codes.z, codes.z.new_ones(len(codes)))
+        each = self.follow(codes, codes.new_ones(len(codes)))
         return {"log_density": float(each.mean()), "codes": float(len(codes))}
 
     def follow(self, z: Tensor, shares: Tensor, floor: float = 0.0) -> Tensor:
@@ -94,7 +93,7 @@ class GaussianMixture(Sampler):
 
     Example:
         >>> sampler = GaussianMixture(1, components=2)
-        >>> _ = sampler.fit(Codes.of([torch.tensor([[0.0], [2.0], [10.0], [10.0]])]))
+        >>> _ = sampler.fit(torch.tensor([[0.0], [2.0], [10.0], [10.0]]).double())
         >>> sampler.weight, [float(each.mean) for each in sampler.components]
         (tensor([0.5000, 0.5000]), [10.0, 1.0])
     """
@@ -109,9 +108,9 @@ class GaussianMixture(Sampler):
         self.register_buffer("weight", torch.full((components,), 1 / components))
 
     @torch.no_grad()
-    def fit(self, codes: Codes) -> dict[str, float]:
+    def fit(self, codes: Tensor) -> dict[str, float]:
         """Fits the mixture; returns the mean log density of the codes in nats, their number and the components used."""
-        z = codes.z
+        z = codes
         shares, floor = self._shares(z)
         weight = shares.mean(0)
         self.weight.zero_()
@@ -131,7 +130,7 @@ class GaussianMixture(Sampler):
         from sklearn import mixture
         from sklearn.exceptions import ConvergenceWarning
 
-        some = z[rng.permutation(n, 0, "mixture")[:rows]]
+        some = some_of(z, rows, "mixture")
         floor = 1e-6 * float(z.var(0).mean()) + 1e-12
         found = mixture.GaussianMixture(k, reg_covar=floor, max_iter=30, random_state=0)
         with _WARNINGS, warnings.catch_warnings():

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sandglass.errors import ConfigError
 from sandglass.registry import register
-from sandglass.samplers.sampler import Codes, Sampler
+from sandglass.samplers.sampler import Sampler, some_of
 
 _HELD_OUT = 1000  # codes by whose density the bandwidth is chosen
 _CHOICES = [2.0 ** (power / 2) for power in range(-20, 3)]
@@ -34,7 +34,7 @@ class KernelDensity(Sampler):
 
     Example:
         >>> sampler = KernelDensity(1, codes=4, bandwidth=0.01)
-        >>> _ = sampler.fit(Codes.of([torch.tensor([[0.0], [0.0], [8.0], [8.0]])]))
+        >>> _ = sampler.fit(torch.tensor([[0.0], [0.0], [8.0], [8.0]]).double())
         >>> sorted({round(float(z) / 8) for z in sampler.sample(50)})
         [0, 1]
     """
@@ -55,14 +55,14 @@ class KernelDensity(Sampler):
         self.register_buffer("root", torch.eye(dim))
 
     @torch.no_grad()
-    def fit(self, codes: Codes) -> Mapping[str, float]:
+    def fit(self, codes: Tensor) -> Mapping[str, float]:
         """Keeps codes; returns the bandwidth, the mean log density in nats of codes not kept, and the number kept.
 
         The density of held-out codes is that by the kept ones without them.
         """
-        some = codes.some(len(self.kept) + _HELD_OUT, "kernels").z
+        some = some_of(codes, len(self.kept) + _HELD_OUT, "kernels")
         kept, others = some[: len(self.kept)], some[len(self.kept) :]
-        values, vectors = torch.linalg.eigh(torch.cov(codes.z.T, correction=0).reshape(self.dim, self.dim))
+        values, vectors = torch.linalg.eigh(torch.cov(codes.T, correction=0).reshape(self.dim, self.dim))
         root = vectors * (values.clamp(min=0) + 1e-12 + 1e-6 * values.mean().clamp(min=0)).sqrt()
         alone = len(others) < min(_HELD_OUT, len(kept))  # too few are left: of the kept ones, each by all others
         whitened = [torch.linalg.solve(root, z.T).T for z in (kept[:_HELD_OUT] if alone else others, kept)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sandglass.registry import register
-from sandglass.samplers.sampler import Codes, Sampler
+from sandglass.samplers.sampler import Sampler
 
 
 @register("sphere", kind="sampler")
@@ -23,7 +23,7 @@ class Sphere(Sampler):
 
     Example:
         >>> sampler = Sphere(2)
-        >>> _ = sampler.fit(Codes.of([torch.tensor([[1.0, 3.0], [1.0, -3.0], [4.0, 0.0], [-2.0, 0.0]])]))
+        >>> _ = sampler.fit(torch.tensor([[1.0, 3.0], [1.0, -3.0], [4.0, 0.0], [-2.0, 0.0]]).double())
         >>> (sampler.sample(5) - sampler.mean).norm(dim=1)
         tensor([3., 3., 3., 3., 3.])
     """
@@ -37,10 +37,10 @@ class Sphere(Sampler):
         self.register_buffer("radius", torch.ones(()))
 
     @torch.no_grad()
-    def fit(self, codes: Codes) -> Mapping[str, float]:
+    def fit(self, codes: Tensor) -> Mapping[str, float]:
         """Fits centre and radius; returns the radius and the standard deviation of the distances, relative to it."""
-        mean = codes.z.mean(0)
-        away = (codes.z - mean).norm(dim=1)
+        mean = codes.mean(0)
+        away = (codes - mean).norm(dim=1)
         radius = away.square().mean().sqrt()
         self.mean.copy_(mean)
         self.radius.copy_(radius)

@@ -37,14 +37,15 @@ OBJECTIVE = "objective"
 
 
 def deciding_stage(model: Model) -> str | None:
-    """The stage by whose objective trials are compared: the last that has one; None if there is none.
+    """The stage by whose objective trials are compared: the last that has one of examples; None if there is none.
 
     Example:
         >>> from sandglass import registry
         >>> deciding_stage(registry.declared("ae")), deciding_stage(registry.declared("gan"))
         ('train', None)
     """
-    return next((stage.name for stage in reversed(model.stages()) if stage.objective is not None), None)
+    judged = (stage for stage in reversed(model.stages()) if not stage.of_codes)
+    return next((stage.name for stage in judged if stage.objective is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True)

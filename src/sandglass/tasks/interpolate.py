@@ -131,6 +131,9 @@ class Interpolate(Task):
         return list(running.decode(model, codes.reshape(size, -1), given).split(self.steps))
 
 
+_DRAWS = 1000  # from a prior whose mean is not known
+
+
 def circle(model: Model, pairs: int, steps: int, given: Batch | None = None) -> Tensor:
     """``(pairs, steps, D)`` codes on circles around the prior's mean, from one draw to another.
 
@@ -144,7 +147,10 @@ def circle(model: Model, pairs: int, steps: int, given: Batch | None = None) -> 
         given: conditions of the prior.
     """
     p = model.prior(given)
-    mean = p.mean.reshape(-1, model.code_size)[:1]
+    try:
+        mean = p.mean.reshape(-1, model.code_size)[:1]
+    except NotImplementedError:  # as of a flow
+        mean = p.sample((_DRAWS,)).reshape(_DRAWS, -1, model.code_size)[:, 0].mean(0, keepdim=True)
     a, b = (p.sample((pairs,)).reshape(pairs, -1, model.code_size)[:, :1] - mean for _ in range(2))
     angle = torch.linspace(0, math.pi / 2, steps, device=a.device, dtype=a.dtype)[:, None]
     found = mean + angle.cos() * a + angle.sin() * b
