@@ -96,6 +96,8 @@ def test_a_prior_scores_what_it_draws(name: str) -> None:
     prior = registry.resolve("prior", name, 3)
     z = prior().sample((1000,))
     assert z.shape == (1000, 3) and prior().log_prob(z).shape == (1000,)
+    if getattr(prior, "support", "real") != "real":  # tests/oracle/test_posteriors.py has their densities
+        return
     # Draws of a normalised density have mean density exp(-entropy); a shifted or scaled one would not.
     assert abs(float(-prior().log_prob(z).mean()) - 3 * 0.5 * math.log(2 * math.pi * math.e)) < 0.3
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Dirichlet, kl_divergence
@@ -11,11 +13,12 @@ from sandglass import rng
 from sandglass.core import Batch, Clock
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.rate import rate, rate_per_dimension
+from sandglass.distributions.sphere import log_area
 from sandglass.errors import ConfigError
 from sandglass.registry import names, resolve
 
 DIM = 3
-PRIORS = {"simplex": "dirichlet"}
+PRIORS = {"simplex": "dirichlet", "sphere": "uniform-sphere"}
 
 
 def pair(name: str, n: int = 4):
@@ -51,6 +54,21 @@ def test_mean_and_density_are_those_of_the_draws(name: str) -> None:
         assert torch.all((ratio.mean(0) - 1).abs() < 5 * ratio.std(0) / 200)
         if family.support == "real":
             assert torch.all((z.mean(0) - q.mean).abs() < 5 * z.std(0) / 200)
+
+
+UNIFORM = {"simplex": math.lgamma(DIM), "sphere": -log_area(DIM)}
+"""By where codes lie, the log density of the uniform distribution."""
+
+
+@pytest.mark.parametrize("name", names("prior"))
+def test_the_density_of_a_prior_is_that_of_its_draws(name: str) -> None:
+    """``E_p[u / p] = 1``, with the uniform density u."""
+    prior = resolve("prior", name, DIM).double()
+    if getattr(prior, "support", "real") not in UNIFORM:
+        pytest.skip("there is no uniform distribution")
+    with rng.forked("cpu", 0), torch.no_grad():
+        ratio = (UNIFORM[getattr(prior, "support", "real")] - prior().log_prob(prior().sample((40_000,)))).exp()
+    assert abs(ratio.mean() - 1) <= 5 * ratio.std() / 200 + 1e-9
 
 
 @pytest.mark.parametrize("name", names("posterior"))
