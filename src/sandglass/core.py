@@ -171,14 +171,14 @@ class Latent:
     Args:
         name: ``"z"``, ``"z2"``, ``"shared"``, ``"codes"``.
         shape: ``(d,)``, or ``(h, w)`` for a map.
-        support: ``"real"``, ``"simplex"`` (shares of 1), ``"sphere"`` (unit vectors), ``"ball"`` (hyperbolic
-            space) or ``"index"`` (whole numbers below ``levels``).
+        support: ``"real"``, ``"simplex"`` (shares of 1), ``"sphere"`` (unit vectors) or ``"index"`` (whole numbers
+            below ``levels``).
         levels: number of values of an index.
     """
 
     name: str
     shape: tuple[int, ...]
-    support: Literal["real", "simplex", "sphere", "ball", "index"] = "real"
+    support: Literal["real", "simplex", "sphere", "index"] = "real"
     levels: int = 0
 
     @property

@@ -59,7 +59,7 @@ def test_mean_and_density_are_those_of_the_draws(name: str) -> None:
         z = q.sample((40_000,))
         ratio = (r.log_prob(z) - q.log_prob(z)).exp()
         assert torch.all((ratio.mean(0) - 1).abs() < 5 * ratio.std(0) / 200)
-        if family.support == "real":
+        if family.support == "real" and name != "wrapped-normal":  # whose mean is that of distances
             assert torch.all((z.mean(0) - q.mean).abs() < 5 * z.std(0) / 200)
 
 

@@ -72,7 +72,7 @@ class LogisticNormal(LogRatios):
 class SymmetricLogisticNormal(LogRatios):
     """The softmax of K independent normals of mean 0 and variance 1 / concentration.
 
-    Log ratios then have the covariance ``(I + 1 1^T) / concentration``, the inverse of ``concentration (I - 1 1^T / K)``.
+    Log ratios have the covariance ``(I + 1 1^T) / concentration``, the inverse of ``concentration (I - 1 1^T / K)``.
 
     Args:
         concentration: ``(K,)``, all alike.

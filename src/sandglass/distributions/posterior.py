@@ -10,7 +10,7 @@ from torch.distributions import Distribution
 
 from sandglass.distributions.conditional import Conditional, Network, at_least_single
 
-Support = Literal["real", "simplex", "sphere", "ball"]
+Support = Literal["real", "simplex", "sphere"]
 """Where codes lie."""
 
 
