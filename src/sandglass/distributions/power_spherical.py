@@ -63,10 +63,11 @@ def _wide(f: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
 
 @register("power-spherical", kind="posterior")
 class PowerSphericalPosterior(SpherePosterior):
-    """Power spherical distributions: like von Mises-Fisher ones with heavier tails, and simpler to draw from.
+    """Power spherical distributions: near von Mises-Fisher ones, and simpler to draw from.
 
     De Cao and Aziz 2020, "The Power Spherical distribution" (arXiv 2006.04437). Draws need no rejection, and the KL to
-    the uniform distribution is in closed form. They are near von Mises-Fisher ones of half the concentration.
+    the uniform distribution is in closed form. They are near von Mises-Fisher ones of half the concentration, with
+    less density on the far side.
 
     Args:
         dim: numbers of a code, at least 2; the sphere has one dimension less.

@@ -133,6 +133,7 @@ class GaussianVAE(VariationalModel):
 
 @register("vae")
 @register("beta-vae", beta=4.0, beta_schedule="constant")
+@register("hyperspherical-vae", posterior="von-mises-fisher", prior="uniform-sphere")
 @register("cyclical-vae", beta_schedule="cyclical")
 @register("disentangled-beta-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
 @register("cvae", condition="labels")
