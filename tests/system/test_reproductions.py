@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SCRIPT = Path(__file__).resolve().parents[2] / "reproductions" / "photos.py"
@@ -43,3 +44,18 @@ def test_samplers_of_codes() -> None:
     names = [line.split("  ")[0] for line in done.stdout.splitlines() if " to " in line and "seed" not in line]
     vae = [f"vae, {name}" for name in ("prior", "codes of training examples", "gaussian-mixture components=2", "maf")]
     assert names == ["ae, gaussian-mixture components=2", "ae, maf", *vae]
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "rows"),
+    [
+        ("hyperspherical", ["--data", "digits", "--dims", "2"], ["| 2 | gaussian", "| 2 | von-mises-fisher"]),
+        ("poincare", ["--depth", "2", "--curvatures", "1"], ["| gaussian", "| wrapped-normal, curvature 1"]),
+    ],
+)
+def test_spaces_of_codes(name: str, words: list[str], rows: list[str]) -> None:
+    own = ["--codes", "gaussian", "von-mises-fisher"] if name == "hyperspherical" else []
+    words = [*words, *own, "--epochs", "1", "--seeds", "1", "--draws", "5"]
+    done = subprocess.run([sys.executable, str(SCRIPT.with_name(f"{name}.py")), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(row) == 2 for row in rows)  # as they come, and in the table
