@@ -171,7 +171,8 @@ class Latent:
     Args:
         name: ``"z"``, ``"z2"``, ``"shared"``, ``"codes"``.
         shape: ``(d,)``, or ``(h, w)`` for a map.
-        support: ``"real"``, ``"simplex"``, ``"sphere"`` or ``"index"`` (whole numbers below ``levels``).
+        support: ``"real"``, ``"simplex"`` (shares of 1), ``"sphere"`` (unit vectors) or ``"index"`` (whole numbers
+            below ``levels``).
         levels: number of values of an index.
     """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch.distributions import Dirichlet, LowRankMultivariateNormal, kl_divergence
@@ -12,12 +14,21 @@ from sandglass.core import Batch, Clock
 from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.flow_posterior import FlowPosterior
 from sandglass.distributions.rate import rate, rate_per_dimension
+from sandglass.distributions.sphere import log_area
+from sandglass.distributions.wrapped_normal import WrappedNormalPosterior
 from sandglass.errors import ConfigError
-from sandglass.registry import names, resolve
+from sandglass.registry import entry, names, resolve
 from sandglass.tasks.interpolate import circle
 
 DIM = 3
-PRIORS = {"simplex": "dirichlet"}
+PRIORS = {
+    "dirichlet": "dirichlet",
+    "logistic-normal": "logistic-normal",
+    "stick-breaking": {"name": "stick-breaking", "concentration": 2.0},
+    "von-mises-fisher": "uniform-sphere",
+    "power-spherical": "uniform-sphere",
+}
+"""The priors that go with posteriors; of others, ``standard``."""
 SMALL = {name: {"context": 4, "widths": (8,)} for name in ("iaf", "spline")}
 
 
@@ -26,7 +37,7 @@ def pair(name: str, n: int = 4):
     with rng.forked("cpu", 0):
         family = resolve("posterior", {"name": name, **SMALL.get(name, {})}, DIM).double()
     h = torch.randn(n, family.width, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    prior = resolve("prior", PRIORS.get(family.support, "standard"), DIM).double()
+    prior = resolve("prior", PRIORS.get(name, "standard"), DIM).double()
     return family, h, prior()
 
 
@@ -53,8 +64,25 @@ def test_mean_and_density_are_those_of_the_draws(name: str) -> None:
         z = q.sample((40_000,))
         ratio = (r.log_prob(z) - q.log_prob(z)).exp()
         assert torch.all((ratio.mean(0) - 1).abs() < 5 * ratio.std(0) / 200)
-        if family.support == "real" and not isinstance(family, FlowPosterior):  # whose mean has no closed form
+        if family.support == "real" and not isinstance(
+            family, FlowPosterior | WrappedNormalPosterior
+        ):  # theirs is another
             assert torch.all((z.mean(0) - q.mean).abs() < 5 * z.std(0) / 200)
+
+
+UNIFORM = {"simplex": math.lgamma(DIM), "sphere": -log_area(DIM)}
+"""By where codes lie, the log density of the uniform distribution."""
+
+
+@pytest.mark.parametrize("name", names("prior"))
+def test_the_density_of_a_prior_is_that_of_its_draws(name: str) -> None:
+    """``E_p[u / p] = 1``, with the uniform density u."""
+    if getattr(entry("prior", name).make, "support", "real") not in UNIFORM:
+        pytest.skip("there is no uniform distribution")
+    prior = resolve("prior", name, DIM).double()
+    with rng.forked("cpu", 0), torch.no_grad():
+        ratio = (UNIFORM[getattr(prior, "support", "real")] - prior().log_prob(prior().sample((40_000,)))).exp()
+    assert abs(ratio.mean() - 1) <= 5 * ratio.std() / 200 + 1e-9
 
 
 @pytest.mark.parametrize("name", names("posterior"))
@@ -100,8 +128,7 @@ def test_the_rate_of_a_dirichlet_is_that_of_the_closed_form() -> None:
 def test_the_bound_is_under_log_p_and_rises_with_draws(name: str) -> None:
     """Of a model with any posterior, by the mean over examples and repetitions."""
     x = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
-    family = resolve("posterior", name, DIM)
-    model = fresh("vae", rows(x), latent_dim=DIM, posterior=name, prior=PRIORS.get(family.support, "standard"))
+    model = fresh("vae", rows(x), latent_dim=DIM, posterior=name, prior=PRIORS.get(name, "standard"))
     model = model.double().eval()
     batch = Batch(x.double())
     with rng.forked("cpu", 0), torch.no_grad():

@@ -149,6 +149,7 @@ class BaseVAE(VariationalModel):
 @register("vamp-vae", prior="vamp")
 @register("vae")
 @register("beta-vae", beta=4.0, beta_schedule="constant")
+@register("hyperspherical-vae", posterior="von-mises-fisher", prior="uniform-sphere")
 @register("cyclical-vae", beta_schedule="cyclical")
 @register("disentangled-beta-vae", beta=1000.0, capacity=25.0, beta_schedule="constant")
 @register("cvae", condition="labels")
