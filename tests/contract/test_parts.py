@@ -19,7 +19,7 @@ from sandglass.core import Column, Spec
 from sandglass.data.dataset import Mixture
 from sandglass.distributions.likelihood import Likelihood
 from sandglass.errors import ConfigError, DataError, MissingPackageError
-from sandglass.metrics.evaluation import FEW, Evaluation
+from sandglass.metrics.evaluation import FEW, Evaluation, UnsuitableError
 from sandglass.metrics.measure import measure
 
 
@@ -144,6 +144,9 @@ def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> N
             first = measure(model, split, names=[name], **beside, **options)
         except MissingPackageError as error:  # a test of its own holds it, with something in the package's place
             assert "pip install 'sandglass-ml[" in str(error)
+            continue
+        except UnsuitableError as error:
+            assert name == "aggregate" and "whose density is known" in str(error)
             continue
         assert torch.equal(state, torch.get_rng_state())
         same = getattr(make, "repeats", True)

@@ -40,7 +40,7 @@ def test_every_override_arrives(cli: Cli) -> None:
     )  # fmt: skip
     model, data, training = found["model"]["options"], found["data"], found["training"]
     assert model["beta"] == 4.0 and model["net"]["name"] == "mlp" and model["net"]["widths"] == [512, 256]
-    assert model["likelihood"] == {"name": "gaussian", "scale": 0.5, "learn": "shared"}
+    assert model["likelihood"] == {"name": "gaussian", "scale": 0.5, "learn": "shared", "bounded": False}
     assert data["validation"] == 0 and data["size"] == "8x8" and data["labels"] is False
     assert training["ema"] == 0.999 and training["augment"] == ["flip=0.5", "shift=0.2"]
     assert training["corrupt"] == ["gaussian=0.08"]

@@ -120,7 +120,7 @@ def test_of_what_one_model_alone_has_only_the_unusual_is_named(runs: Mapping[str
     assert named("two", "gan") == ["model", "latent_dim", "training.ema"], (
         "a GAN's adversary and a VAE's beta are as usual"
     )
-    likelihood = ["likelihood.name", "likelihood.scale", "likelihood.learn"]
+    likelihood = [f"likelihood.{name}" for name in ("name", "scale", "learn", "bounded")]
     assert named("normal", "gan") == ["model", "latent_dim", *likelihood, "training.ema"]
 
 

@@ -155,7 +155,7 @@ class SpherePosterior(Posterior, abc.ABC):
 
     def forward(self, h: Tensor) -> Distribution:
         """From ``(B, dim + 1)``."""
-        away = h[..., : self.dim] + F.pad(h.new_tensor([_OFF]), (0, self.dim - 1))
+        away = h[..., : self.dim] + F.pad(h.new_full((1,), _OFF), (0, self.dim - 1))
         return self.of(F.normalize(away, dim=-1), self.dim * h[..., self.dim].clamp(*LOG_CONCENTRATION).exp())
 
     def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:

@@ -278,9 +278,10 @@ class Training:
         first = next((stage for stage in stages if stage.phases), None)
         steps = updates_per_epoch(first or Stage("train"), batch_size, self.accumulate, examples)
         epochs = settle_epochs(steps)
+        usual = self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs
         decided: dict[str, Any] = {
             "batch_size": batch_size,
-            "epochs": (self.epochs or next((s.epochs for s in stages if s.phases), None) or epochs) if first else 0,
+            "epochs": usual if first or not stages else 0,
             "ema": next((s.ema for s in stages if s.phases), 0.0) if self.ema is None else self.ema,
             "stage": settle_stages(self.stage, stages, self.epochs or epochs, self.ema),
             "minutes": None,

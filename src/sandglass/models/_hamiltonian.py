@@ -18,7 +18,8 @@ from sandglass.distributions.evidence import decoded_at_once
 from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate_per_dimension
 from sandglass.errors import CapabilityError, ConfigError
-from sandglass.models.vae import VAE, BaseVAE
+from sandglass.models._base_vae import BaseVAE
+from sandglass.models.vae import VAE
 from sandglass.nets.attention import twice_differentiable
 from sandglass.registry import OptionsOf
 

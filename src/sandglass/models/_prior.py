@@ -10,13 +10,13 @@ from sandglass.errors import ConfigError
 from sandglass.registry import resolve
 
 
-def prior_of(choice: Any, dim: int, support: str = "real", *, attached: bool = False) -> Any:
+def prior_of(choice: Any, dim: int, support: str | None = "real", *, attached: bool = False) -> Any:
     """The prior over codes of ``dim`` numbers.
 
     Args:
         choice: of the prior.
         dim: size of a code.
-        support: where the codes of the model lie.
+        support: where the codes of the model lie; None where they may lie anywhere.
         attached: whether the model has a posterior that a prior may be made of.
 
     Raises:
@@ -25,7 +25,7 @@ def prior_of(choice: Any, dim: int, support: str = "real", *, attached: bool = F
     pz = resolve("prior", choice, dim)
     if hasattr(pz, "attach") and not attached:
         raise ConfigError("A prior of posteriors needs a model with a posterior whose density is known, such as vae.")
-    if (own := getattr(pz, "support", support if hasattr(pz, "attach") else "real")) != support:
+    if support and (own := getattr(pz, "support", support if hasattr(pz, "attach") else "real")) != support:
         raise ConfigError(
             f"The codes of the posterior are {support} ones and those of the prior {own} ones: choose both alike, such "
             "as posterior=dirichlet and prior=dirichlet."

@@ -277,8 +277,10 @@ class ImplicitEncoder(nn.Module):
         last: Any = self.g.module
         nn.init.zeros_(last.head.weight)
         nn.init.zeros_(last.head.bias)
-        half = torch.randn(_PAIRS, dim)
-        self.register_buffer("noise", torch.cat([half, -half]) / half.square().mean(0).sqrt())
+        with torch.device("cpu"):  # arithmetic on the device meta imports a compiler
+            half = torch.randn(_PAIRS, dim)
+            noise = torch.cat([half, -half]) / half.square().mean(0).sqrt()
+        self.register_buffer("noise", noise.to(torch.get_default_device()))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Implicit:
         """q(z|x) of examples ``(B, *shape)``."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from sandglass.core import Batch, Clock, Phase, Spec, Stage, Terms
 from sandglass.errors import ConfigError
 from sandglass.models._adversary import Adversary, code_critic
-from sandglass.models.vae import VAE, BaseVAE
+from sandglass.models._base_vae import BaseVAE
+from sandglass.models.vae import VAE
 from sandglass.registry import OptionsOf, register
 
 OPTIM: Mapping[str, Any] = {"lr": 1e-3, "betas": (0.5, 0.9)}

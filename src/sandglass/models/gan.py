@@ -106,7 +106,9 @@ class GAN(Model):
             raise ConfigError(f"A GAN needs latent_dim >= 1, not {latent_dim}.")
         if not 0 < penalised <= 1:
             raise ConfigError(f"The share of a batch that is penalised must be in (0, 1], not {penalised}.")
-        self.spec, self.latents = spec, (Latent("z", (latent_dim,)),)
+        self.pz = prior_of(prior, latent_dim, None)
+        check_trained(self.pz, False)
+        self.spec, self.latents = spec, (Latent("z", (latent_dim,), getattr(self.pz, "support", "real")),)
         self.adversary, self.penalised = Adversary(adversary, paired=True), penalised
         self.r1, self.r2 = Weight("r1", r1, r1_schedule), Weight("r2", r2, r2_schedule)
         self.given = Given(condition, spec)
@@ -118,8 +120,6 @@ class GAN(Model):
         self.least = 2 if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.critic.modules()) else 1
         self.ada = Augmentation(spec, ada) if ada and spec.is_image else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # by a third faster in bf16
-        self.pz = prior_of(prior, latent_dim)
-        check_trained(self.pz, False)
 
     @staticmethod
     def defaults(spec: Spec) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch.distributions import Categorical, Distribution
 from sandglass.core import Batch, Clock, Spec, Terms
 from sandglass.distributions.evidence import decoded_at_once, log_likelihoods
 from sandglass.errors import ConfigError
-from sandglass.models.vae import BaseVAE
+from sandglass.models._base_vae import BaseVAE
 from sandglass.registry import (
     LikelihoodOption,
     NetOption,

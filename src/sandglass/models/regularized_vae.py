@@ -15,7 +15,8 @@ from sandglass.distributions.discrepancy import KERNELS
 from sandglass.distributions.gaussian_posterior import DiagonalPosterior
 from sandglass.errors import ConfigError
 from sandglass.models._aggregate import discrepancy, off_whiteness, rate_parts
-from sandglass.models.vae import VAE, BaseVAE
+from sandglass.models._base_vae import BaseVAE
+from sandglass.models.vae import VAE
 from sandglass.registry import OptionsOf, register
 
 _PARTS = ("information", "total_correlation", "dimension_kl")

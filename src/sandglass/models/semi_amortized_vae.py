@@ -17,7 +17,7 @@ from sandglass.distributions.gaussian_posterior import DiagonalPosterior
 from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.errors import ConfigError
-from sandglass.models.vae import BaseVAE
+from sandglass.models._base_vae import BaseVAE
 from sandglass.nets.attention import twice_differentiable
 from sandglass.registry import LikelihoodOption, NetOption, PriorOption, SamplerOption, ScheduleOption, build, register
 

@@ -17,9 +17,10 @@ from sandglass.errors import ConfigError
 from sandglass.models._adversary import OPTIM as OPTIM_2016
 from sandglass.models._adversary import Adversary, PairedName
 from sandglass.models._augmentation import Augmentation
+from sandglass.models._base_vae import BaseVAE
 from sandglass.models._latent import sized
 from sandglass.models.gan import GAN, OPTIM, Critic, steepness
-from sandglass.models.vae import VAE, BaseVAE
+from sandglass.models.vae import VAE
 from sandglass.registry import NetOption, OptionsOf, register, resolve
 
 _PENALISED = 0.25  # share of a batch for which the gradient penalties, most of the cost of an update, are computed
@@ -68,6 +69,8 @@ class VAEGAN(BaseVAE):
         >>> [phase.name for phase in model.phases()], model.sample(3).shape
         (['critic', 'encoder', 'decoder'], torch.Size([3, 1, 8, 8]))
     """
+
+    provides = tuple(name for name in BaseVAE.provides if name != "complete")
 
     def __init__(
         self,

@@ -290,7 +290,7 @@ def schema(kind: str, name: str) -> tuple[Option, ...]:
 
     Example:
         >>> [o.name for o in schema("likelihood", "gaussian")]
-        ['scale', 'learn']
+        ['scale', 'learn', 'bounded']
     """
     found = entry(kind, name)
     return signature(found.make, found.preset)

@@ -24,7 +24,7 @@ class Sphere(Sampler):
     Example:
         >>> sampler = Sphere(2)
         >>> _ = sampler.fit(torch.tensor([[1.0, 3.0], [1.0, -3.0], [4.0, 0.0], [-2.0, 0.0]]).double())
-        >>> (sampler.sample(5) - sampler.mean).norm(dim=1)
+        >>> (sampler.sample(5) - sampler.mean).norm(dim=1).round(decimals=3)
         tensor([3., 3., 3., 3., 3.])
     """
 

@@ -90,7 +90,8 @@ def a_phase_moves_all_of_its_own_parameters_and_no_other(model: Model) -> None:
         before = {k: v.detach().clone() for k, v in own_model.named_parameters()}
         own = {id(p) for p in phase.parameters()}
         for step in range(3):
-            stepper.turn(number, phase, batch(model.spec, seed=step), Clock(step), 1.0)
+            late = replace(Clock.final(), step=step)  # a prior is trained by the rate alone, which a warm-up leaves out
+            stepper.turn(number, phase, batch(model.spec, seed=step), late, 1.0)
         for key, value in own_model.named_parameters():
             still = torch.equal(value, before[key])
             # The gradient of a critic's last bias can be exactly zero: real and generated examples cancel in it.
