@@ -19,7 +19,7 @@ STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True, "parti
 BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
 
 
-UNDIVIDED = {"rae-gp", "hamiltonian-vae", "rh-vae"}
+UNDIVIDED = {"rae-gp", "hamiltonian-vae", "rh-vae", "semi-amortized-vae"}
 """Models whose loss has gradients of the decoder in it, which divided weights do not give: refused, in a line."""
 
 DISTINCT = [(name, kind) for name, kind in BOTH if name in distinct() and name not in UNDIVIDED]
