@@ -95,7 +95,9 @@ class MixturePrior(Conditional):
         if components < 1:
             raise ConfigError(f"A mixture needs components >= 1, not {components}.")
         self.family = DiagonalPosterior(dim)
-        self.h = nn.Parameter(torch.cat([torch.randn(components, dim), torch.zeros(components, dim)], 1))
+        with torch.device("cpu"):  # arithmetic on the device meta imports a compiler
+            h = torch.cat([torch.randn(components, dim), torch.zeros(components, dim)], 1)
+        self.h = nn.Parameter(h.to(torch.get_default_device()))
         self.logits = nn.Parameter(torch.zeros(components))
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
