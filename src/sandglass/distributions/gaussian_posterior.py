@@ -75,7 +75,7 @@ class FullPosterior(Posterior):
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
         self.width = 2 * dim + dim * (dim - 1) // 2
-        rows, columns = torch.tril_indices(dim, dim, -1)
+        rows, columns = torch.tril_indices(dim, dim, -1, device="cpu").to(torch.get_default_device())
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
 

@@ -121,7 +121,7 @@ class MetricNetwork(nn.Module):
                 raise ConfigError(f"The {name} of a metric must be finite and above 0, not {value}.")
         self.dim, self.temperature, self.floor = dim, temperature, floor
         self.network = MLP(widths=[width]).encoder(shape, dim * (dim + 1) // 2)
-        rows, columns = torch.tril_indices(dim, dim)
+        rows, columns = torch.tril_indices(dim, dim, device="cpu").to(torch.get_default_device())
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
         self.register_buffer("centroids", torch.zeros(centroids, dim))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 from sandglass.core import Batch, Clock, Phase, Spec, Stage, Terms
 from sandglass.errors import ConfigError
@@ -75,7 +76,10 @@ class RegularizedAutoencoder(PointAutoencoder):
         self.regulariser, self.weight, self.beta = regulariser, weight, beta
         if regulariser == "spectral":
             for layer in [m for m in self.network().modules() if isinstance(m, _NORMALISED)]:
-                spectral_norm(layer)
+                if layer.weight.is_meta:  # power iterations on the device meta would import a compiler
+                    register_parametrization(layer, "weight", _Outline(layer), unsafe=True)
+                else:
+                    spectral_norm(layer)
 
     def network(self) -> nn.Module:
         """The network of the decoder."""
@@ -117,3 +121,18 @@ class RegularizedAutoencoder(PointAutoencoder):
             mean = self.p(at).mean
             (slope,) = torch.autograd.grad((mean * torch.randn_like(mean)).sum(), at, create_graph=wanted)
         return slope.square().sum(1)
+
+
+class _Outline(nn.Module):
+    """The tensors of the spectral normalisation of a weight whose values are not known."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        weight, transposed = layer.weight, isinstance(layer, nn.ConvTranspose2d)
+        rows = weight.shape[1 if transposed else 0]
+        self.register_buffer("_u", weight.new_empty(rows))
+        self.register_buffer("_v", weight.new_empty(weight.numel() // rows))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight as it is."""
+        return weight
