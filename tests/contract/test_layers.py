@@ -215,7 +215,7 @@ def test_there_is_something_to_check() -> None:
     modules = tree_of(SOURCE)
     found = {(module, i.target) for module, tree in modules.items() for i in imports(module, tree, modules)}
     assert ("registry.building", "core") in found
-    assert ("models.vae", "distributions.rate") in found
+    assert ("models._base_vae", "distributions.rate") in found
     assert ("engine.loop", "data.loading") in found
 
 

@@ -68,6 +68,14 @@ def test_two_processes_give_the_weights_of_one(name: str, kind: str, runs: Path,
 
 @pytest.mark.parametrize(("name", "kind"), DISTINCT)
 def test_divided_weights_are_those_of_whole_ones(name: str, kind: str, runs: Path) -> None:
-    """But for rounding, as divided weights are in another memory format; keys' biases have no other gradient."""
-    apart, what = far(weights(runs / f"{name}-{kind}-divided"), weights(runs / f"{name}-{kind}"))
-    assert apart < (1e-3 if what.endswith("key_value.bias") else 3e-5), f"{what} is {apart:.1e} apart"
+    """But for rounding, as divided weights are in another memory format.
+
+    Keys' biases have no other gradient, none has the last bias of a critic that compares, and others of it have nearly
+    none; a mixture is fitted to codes by an iteration that enlarges roundings.
+    """
+    found = (weights(runs / f"{name}-{kind}{end}") for end in ("-divided", ""))
+    one, other = ({k: v for k, v in each.items() if "critic.network.head.bias" not in k} for each in found)
+    apart, what = far(one, other)
+    loose = what.endswith("key_value.bias") or "density.components" in what
+    cancelled = name == "vae-gan" and what.split(".")[-1] == "bias" and "critic" in what
+    assert apart < (2e-2 if cancelled else 1e-3 if loose else 3e-5), f"{what} is {apart:.1e} apart"
