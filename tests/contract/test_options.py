@@ -47,6 +47,8 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "modalities"): [["labels"], ["other"]],
     ("model", "private"): [[1, 1], [1, 1, 1]],
     ("model", "ada"): [0.0],
+    ("model", "inverse_temperature"): [0.3],
+    ("model", "weight"): [2.0],
     ("model", "weights"): [[2.0, 1.0], [2.0, 1.0, 1.0]],
     ("model", "revive"): [0.9],
     ("sampler", "bandwidth"): [0.3],

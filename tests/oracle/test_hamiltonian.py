@@ -55,7 +55,7 @@ def marginal(model: Any) -> MultivariateNormal:
 
 @pytest.mark.parametrize("tempering", ["quadratic", "free", "none"])
 def test_the_log_determinant_is_that_of_the_jacobian(tempering: Any) -> None:
-    steps = Steps(3, 4, 0.3, 0.5, tempering, 0.3).double()
+    steps = Steps(3, 4, 0.3, 0.5, tempering, None if tempering == "none" else 0.3).double()
     with torch.no_grad():
         assert steps.size_logit is not None
         steps.size_logit += torch.tensor([0.5, -1.0, 0.2])
@@ -224,7 +224,8 @@ def test_its_encoder_has_no_graph() -> None:
         ({"step_size": 0.0}, "above 0"),
         ({"max_step_size": math.inf}, "finite"),
         ({"tempering": "cubic"}, "quadratic, free, none"),
-        ({"inverse_temperature": 1.0}, "tempering=none"),
+        ({"inverse_temperature": 1.0}, "above 0 and below 1"),
+        ({"inverse_temperature": 0.5, "tempering": "none"}, "leave it out"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: Any, said: str) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from helpers import fit, fresh, rows
 from sandglass import rng
-from sandglass.core import Batch, Clock
+from sandglass.core import Batch, Clock, Spec
 from sandglass.distributions import mixture
 from sandglass.distributions.mixture import MixturePrior
+from sandglass.errors import ConfigError
+from sandglass.registry import build
 
 NET = {"name": "mlp", "widths": [16]}
 
@@ -92,3 +95,9 @@ def test_learnt_priors_have_a_better_bound_on_clusters() -> None:
         with rng.forked("cpu", 0), torch.no_grad():
             reached[prior] = float(model.eval().log_prob(test, k=100).mean())
     assert min(reached[name] for name in ("mixture", "vamp", "maf")) > reached["standard"] + 0.1, reached
+
+
+def test_pseudo_inputs_do_not_go_with_batch_normalisation() -> None:
+    net = {"name": "conv", "width": 4, "hidden": 8, "norm": "batch"}
+    with pytest.raises(ConfigError, match="cannot go with batch normalisation"):
+        build("vae", Spec((1, 8, 8), "unit"), latent_dim=2, net=net, prior="vamp")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Dirichlet, Distribution
 
 from sandglass.distributions.conditional import Conditional
-from sandglass.distributions.posterior import Posterior, Support
+from sandglass.distributions.posterior import Posterior, Support, concentrations
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 
@@ -29,6 +28,7 @@ class DirichletPosterior(Posterior):
         ConfigError: fewer.
 
     Example:
+        >>> import torch
         >>> q = DirichletPosterior(3)(torch.zeros(5, 3))
         >>> q.rsample().sum(-1)
         tensor([1.0000, 1.0000, 1.0000, 1.0000, 1.0000])
@@ -58,6 +58,7 @@ class DirichletPrior(Conditional):
         ConfigError: K is below 3, or a concentration that is not positive.
 
     Example:
+        >>> import torch
         >>> DirichletPrior(3, concentration=1.0)().log_prob(torch.full((3,), 1 / 3))
         tensor(0.6931)
     """
@@ -68,9 +69,7 @@ class DirichletPrior(Conditional):
     def __init__(self, dim: int, *, concentration: float = 1.0) -> None:
         super().__init__()
         _check(dim)
-        if not 0 < concentration < float("inf"):
-            raise ConfigError(f"A concentration must be a finite number above 0, not {concentration}.")
-        self.register_buffer("concentration", torch.zeros(dim).fill_(concentration), persistent=False)
+        self.register_buffer("concentration", concentrations(concentration, dim), persistent=False)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """The distribution over ``(dim,)``; the arguments are ignored."""

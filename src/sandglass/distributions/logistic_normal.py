@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import ClassVar
 
@@ -15,12 +16,12 @@ from torch.types import _size
 
 from sandglass.distributions.conditional import Conditional
 from sandglass.distributions.location_scale import scale_from
-from sandglass.distributions.posterior import Posterior, Support
+from sandglass.distributions.posterior import Posterior, Support, concentrations
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 
 
-class LogRatios(Distribution):
+class LogRatios(Distribution, abc.ABC):
     """The base of distributions on the simplex whose ``log(share k / last share)`` are normal.
 
     Densities are with respect to all shares but the last, as of ``torch.distributions.Dirichlet``.
@@ -33,9 +34,9 @@ class LogRatios(Distribution):
         logs = value.log()
         return self.log_prob_of_ratios(logs[..., :-1] - logs[..., -1:]) - logs.sum(-1)
 
+    @abc.abstractmethod
     def log_prob_of_ratios(self, ratios: Tensor) -> Tensor:
         """The log density of ``(..., K - 1)`` log ratios."""
-        raise NotImplementedError
 
 
 class LogisticNormal(LogRatios):
@@ -182,9 +183,7 @@ class LogisticNormalPrior(Conditional):
     def __init__(self, dim: int, *, concentration: float = 1.0) -> None:
         super().__init__()
         _check(dim)
-        if not 0 < concentration < float("inf"):
-            raise ConfigError(f"A concentration must be a finite number above 0, not {concentration}.")
-        self.register_buffer("concentration", torch.zeros(dim).fill_(concentration), persistent=False)
+        self.register_buffer("concentration", concentrations(concentration, dim), persistent=False)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """The distribution over ``(dim,)``; the arguments are ignored."""

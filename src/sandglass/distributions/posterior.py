@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sandglass.distributions.conditional import Conditional, Network, at_least_single
+from sandglass.errors import ConfigError
 
 Support = Literal["real", "simplex", "sphere"]
 """Where codes lie."""
@@ -61,3 +64,14 @@ class Inference(Conditional):
     def parameters_of(self, h: Tensor | None, c: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """``(B, family.width)`` what the encoder gives."""
         return at_least_single(self.trunk(h, c, mask))
+
+
+def concentrations(value: float, shares: int) -> Tensor:
+    """``(shares,)`` equal concentrations of a prior on the simplex.
+
+    Raises:
+        ConfigError: they are not positive.
+    """
+    if not 0 < value < math.inf:
+        raise ConfigError(f"A concentration must be a finite number above 0, not {value}.")
+    return torch.zeros(shares).fill_(value)

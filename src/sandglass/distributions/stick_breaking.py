@@ -15,7 +15,7 @@ from torch.distributions.kl import register_kl
 from torch.types import _size
 
 from sandglass.distributions.conditional import Conditional
-from sandglass.distributions.posterior import Posterior, Support
+from sandglass.distributions.posterior import Posterior, Support, concentrations
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 
@@ -189,9 +189,7 @@ class StickBreakingPrior(Conditional):
     def __init__(self, dim: int, *, concentration: float = 5.0) -> None:
         super().__init__()
         _check(dim)
-        if not 0 < concentration < float("inf"):
-            raise ConfigError(f"A concentration must be a finite number above 0, not {concentration}.")
-        self.register_buffer("concentration", torch.zeros(dim - 1).fill_(concentration), persistent=False)
+        self.register_buffer("concentration", concentrations(concentration, dim - 1), persistent=False)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
         """The distribution over ``(dim,)``; the arguments are ignored."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Batches, Bound, Latent, Spec, Stage
@@ -75,6 +75,11 @@ class BaseVAE(VariationalModel):
         if hasattr(self.pz, "attach"):
             if condition or masked:
                 raise ConfigError("A prior of the posteriors of pseudo-inputs takes neither a condition nor masks.")
+            if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.q.modules()):
+                raise ConfigError(
+                    "A prior of the posteriors of pseudo-inputs cannot go with batch normalisation, whose statistics "
+                    "would be of both examples and pseudo-inputs: choose another norm of the net."
+                )
             self.pz.attach(self.q, self.sees.spec)
         self.density = resolve("sampler", sampler, latent_dim)
         if self.density is not None and family.support != "real":

@@ -28,6 +28,7 @@ Energy = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 TemperingName = Literal["quadratic", "free", "none"]
 
+_INVERSE_TEMPERATURE = 0.5
 _LATENTS = 2**22  # numbers of the draws of z that are kept at once, as in distributions/evidence.py
 
 
@@ -96,7 +97,7 @@ class Steps(nn.Module):
         largest: size that none reaches.
         tempering: ``quadratic`` learns beta_0, and ``1 / sqrt(beta_k)`` falls as ``k^2``; ``free`` learns the factor of
             every step; ``none`` has no tempering.
-        inverse_temperature: beta_0, before training.
+        inverse_temperature: beta_0, before training; by default 0.5.
 
     Raises:
         ConfigError: an invalid value.
@@ -117,7 +118,7 @@ class Steps(nn.Module):
         size: float = 0.1,
         largest: float = 0.5,
         tempering: TemperingName = "quadratic",
-        inverse_temperature: float = 0.5,
+        inverse_temperature: float | None = None,
     ) -> None:
         super().__init__()
         if count < 0:
@@ -128,11 +129,11 @@ class Steps(nn.Module):
             )
         if tempering not in get_args(TemperingName):
             raise ConfigError(f"The tempering is one of {', '.join(get_args(TemperingName))}, not '{tempering}'.")
+        if tempering == "none" and inverse_temperature is not None:
+            raise ConfigError("With tempering=none there is no inverse_temperature: leave it out.")
+        inverse_temperature = _INVERSE_TEMPERATURE if inverse_temperature is None else inverse_temperature
         if not 0 < inverse_temperature < 1:
-            raise ConfigError(
-                f"The inverse_temperature must be above 0 and below 1, not {inverse_temperature}; "
-                f"tempering=none has none."
-            )
+            raise ConfigError(f"The inverse_temperature must be above 0 and below 1, not {inverse_temperature}.")
         self.count, self.largest, self.tempering = count, largest, tempering
         learnt = (0, 0) if not count else (dim, {"quadratic": 1, "free": count, "none": 0}[tempering])
         root = math.sqrt(inverse_temperature)

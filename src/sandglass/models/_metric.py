@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +16,20 @@ from sandglass.distributions.conditional import at_least_single
 from sandglass.errors import ConfigError
 from sandglass.nets.mlp import MLP
 
+Method = TypeVar("Method", bound=Callable[..., Tensor])
+
 _UNIT = math.log(math.e - 1)  # softplus of it is 1
+
+
+def in_full(method: Method) -> Method:
+    """The method with products of matrices in the precision of the codes, also under autocast."""
+
+    @functools.wraps(method)
+    def precise(self: Metric, z: Tensor, *args: Tensor) -> Tensor:
+        with torch.autocast(z.device.type, enabled=False):
+            return method(self, z, *args)
+
+    return cast(Method, precise)
 
 
 @dataclass(frozen=True)
@@ -43,6 +59,7 @@ class Metric:
         distances = (z[:, None] - self.centroids).square().sum(-1)
         return self.shares * (-distances / self.temperature**2).exp()
 
+    @in_full
     def inverse(self, z: Tensor) -> Tensor:
         """G^-1, ``(B, D, D)``, of codes ``(B, D)``."""
         summed = (self.weights(z) @ self.products.flatten(1)).unflatten(1, self.products.shape[1:])
@@ -56,6 +73,7 @@ class Metric:
         """``log sqrt(det G(z)^-1)``, ``(B,)``: of the volume of the *inverse* metric, which is large near centroids."""
         return self.root(z).diagonal(dim1=1, dim2=2).log().sum(1)
 
+    @in_full
     def speed(self, z: Tensor, v: Tensor) -> Tensor:
         """``G(z)^-1 v``, ``(B, D)``: the velocity of a momentum."""
         return (self.inverse(z) @ v[..., None]).squeeze(-1)
@@ -64,6 +82,7 @@ class Metric:
         """``v^T G(z)^-1 v / 2 + log det G(z) / 2``, ``(B,)``: minus the log density of a momentum, and a constant."""
         return (v * self.speed(z, v)).sum(1) / 2 - self.log_volume(z)
 
+    @in_full
     def kinetic_slope(self, z: Tensor, v: Tensor) -> Tensor:
         """The gradient of :meth:`kinetic` by z, ``(B, D)``, in closed form.
 

@@ -38,7 +38,7 @@ class HamiltonianVAE(FlowVAE):
         max_step_size: size that no step reaches.
         tempering: ``quadratic`` learns beta_0, and ``1 / sqrt(beta_k)`` falls as ``k^2`` to 1; ``free`` learns the
             factor of every step; ``none`` has no tempering.
-        inverse_temperature: beta_0, before training; not used without tempering.
+        inverse_temperature: beta_0, before training, by default 0.5; only with tempering.
         vae: options of the VAE.
 
     Raises:
@@ -60,7 +60,7 @@ class HamiltonianVAE(FlowVAE):
         step_size: float = 0.25,
         max_step_size: float = 0.5,
         tempering: TemperingName = "quadratic",
-        inverse_temperature: float = 0.5,
+        inverse_temperature: float | None = None,
         **vae: Annotated[Any, OptionsOf(VAE)],
     ) -> None:
         super().__init__(spec, **vae)

@@ -17,11 +17,12 @@ from sandglass.models.autoencoder import PointAutoencoder
 from sandglass.nets.attention import twice_differentiable
 from sandglass.registry import OptionsOf, register
 
+_WEIGHTS = {"gradient": 1.0, "weights": 0.01}
 _NORMALISED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)
 
 
 @register("rae-gp")
-@register("rae-l2", regulariser="weights", weight=0.01)
+@register("rae-l2", regulariser="weights")
 @register("rae-sn", regulariser="spectral", beta=0.001)
 class RegularizedAutoencoder(PointAutoencoder):
     """Regularised autoencoder: a VAE without noise, with small codes and a smooth decoder, sampled by a fitted density.
@@ -43,7 +44,7 @@ class RegularizedAutoencoder(PointAutoencoder):
     Args:
         spec: the data.
         regulariser: of the decoder: ``gradient``, ``weights``, ``spectral`` or ``none``.
-        weight: of the regulariser, only with regulariser=gradient or weights.
+        weight: of the regulariser, only with regulariser=gradient or weights; by default 1 and 0.01.
         beta: weight of half the squared norm of the codes.
         autoencoder: options of the autoencoder.
 
@@ -61,13 +62,16 @@ class RegularizedAutoencoder(PointAutoencoder):
         spec: Spec,
         *,
         regulariser: Literal["gradient", "weights", "spectral", "none"] = "gradient",
-        weight: float = 1.0,
+        weight: float | None = None,
         beta: float = 0.1,
         **autoencoder: Annotated[Any, OptionsOf(PointAutoencoder)],
     ) -> None:
         super().__init__(spec, **autoencoder)
         if regulariser not in ("gradient", "weights", "spectral", "none"):
             raise ConfigError(f"The regulariser is one of gradient, weights, spectral, none, not '{regulariser}'.")
+        if weight is not None and regulariser not in _WEIGHTS:
+            raise ConfigError(f"The regulariser {regulariser} has no weight: leave it out.")
+        weight = _WEIGHTS.get(regulariser, 0.0) if weight is None else weight
         for name, value in (("weight", weight), ("beta", beta)):
             if not 0 <= value < math.inf:
                 raise ConfigError(f"The weight {name} must be a finite number of at least 0, not {value}.")

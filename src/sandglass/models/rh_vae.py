@@ -47,7 +47,7 @@ class RiemannianVAE(FlowVAE):
             codes of all examples lie together.
         max_step_size: size that no step reaches; the iterations do not converge for large ones.
         tempering: of the momentum: ``quadratic``, ``free`` or ``none``.
-        inverse_temperature: beta_0, before training; not used without tempering.
+        inverse_temperature: beta_0, before training, by default 0.5; only with tempering.
         fixed_point: iterations for each of the two implicit equations of a step.
         centroids: how many are kept at most; each takes the memory of D * D numbers for codes of D.
         temperature: T, the distance over which a centroid acts.
@@ -76,7 +76,7 @@ class RiemannianVAE(FlowVAE):
         step_size: float = 0.005,
         max_step_size: float = 0.2,
         tempering: TemperingName = "quadratic",
-        inverse_temperature: float = 0.5,
+        inverse_temperature: float | None = None,
         fixed_point: int = 3,
         centroids: int = 200,
         temperature: float = 1.5,
@@ -154,7 +154,7 @@ class RiemannianVAE(FlowVAE):
             g, distortion = slope(energy, z)
             v = factor * (middle - size / 2 * (g + metric.kinetic_slope(z, middle)))
         last = metric.root(z)
-        white = (last.mT @ v[..., None]).squeeze(-1)
+        white = (last * v[..., None]).sum(1)  # C^T v
         volumes = [root.diagonal(dim1=1, dim2=2).log() for root in (first, last)]
         return Moved(z, (white.square() - noise.square()) / 2 + volumes[0] - volumes[1], distortion)
 
