@@ -47,6 +47,7 @@ class VAE(BaseVAE):
 
     Example:
         >>> import torch
+        >>> from sandglass.core import Spec
         >>> model = VAE(Spec((1, 8, 8), "unit"), latent_dim=2, net="mlp", likelihood="bernoulli")
         >>> terms = model.elbo(Batch(x := torch.rand(5, 1, 8, 8)), Clock())
         >>> sorted(terms.parts), model.encode(x).shape
