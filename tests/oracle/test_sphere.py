@@ -189,7 +189,7 @@ def test_a_model_has_codes_on_the_sphere(name: str) -> None:
 
 def test_what_does_not_go_together_is_refused() -> None:
     data = rows(torch.randn(20, 6))
-    with pytest.raises(ConfigError, match="sphere ones and those of the prior real ones"):
+    with pytest.raises(ConfigError, match="lie on the sphere, and those of the prior are real numbers"):
         fresh("vae", data, posterior="von-mises-fisher")
     with pytest.raises(ConfigError, match="latent_dim >= 2"):
         fresh("vae", data, posterior="von-mises-fisher", prior="uniform-sphere", latent_dim=1)

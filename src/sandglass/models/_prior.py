@@ -7,7 +7,9 @@ from typing import Any
 from torch import nn
 
 from sandglass.errors import ConfigError
-from sandglass.registry import resolve
+from sandglass.registry import entries, resolve
+
+_LIE = {"real": "are real numbers", "simplex": "lie on the simplex", "sphere": "lie on the sphere"}
 
 
 def prior_of(choice: Any, dim: int, support: str | None = "real", *, attached: bool = False) -> Any:
@@ -26,9 +28,10 @@ def prior_of(choice: Any, dim: int, support: str | None = "real", *, attached: b
     if hasattr(pz, "attach") and not attached:
         raise ConfigError("A prior of posteriors needs a model with a posterior whose density is known, such as vae.")
     if support and (own := getattr(pz, "support", support if hasattr(pz, "attach") else "real")) != support:
+        alike = [e.name for e in entries("prior") if getattr(e.make, "support", "real") == support]
         raise ConfigError(
-            f"The codes of the posterior are {support} ones and those of the prior {own} ones: choose both alike, such "
-            "as posterior=dirichlet and prior=dirichlet."
+            f"The codes of this model {_LIE[support]}, and those of the prior {_LIE[own]}. Priors that go with it: "
+            f"{', '.join(alike)}."
         )
     return pz
 
