@@ -22,6 +22,7 @@ __all__ = [
     "dataset",
     "distinct",
     "given_of",
+    "normed",
     "small",
     "spec_for",
     "suits",
@@ -40,6 +41,11 @@ def distinct() -> list[str]:
         weights = tuple((key, tuple(value.shape)) for key, value in model.state_dict().items())
         found.setdefault((type(model), model.needs, weights), name)
     return list(found.values())
+
+
+def normed(name: str) -> dict[str, str]:
+    """The option of a net with batch normalisation, or with group normalisation for a model that cannot have it."""
+    return {"norm": "group" if hasattr(getattr(registry.declared(name), "pz", None), "attach") else "batch"}
 
 
 def tiered(kinds: Sequence[str], names: Sequence[str] | None = None, full: Sequence[str] | None = None) -> list[Any]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from helpers import digest, fresh, make_loop, stop_at
-from made import MODELS, SPECS, batch, dataset, distinct, small, spec_for, suits, tiered
+from made import MODELS, SPECS, batch, dataset, distinct, normed, small, spec_for, suits, tiered
 from sandglass import registry, rng
 from sandglass.core import Clock, Model
 from sandglass.testing import checks
@@ -146,7 +146,7 @@ def test_resume_is_exact_at_every_step(which: tuple[str, str], tmp_path: Path, m
     name, kind = which
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     data = dataset(spec_for(name, kind))
-    rich = {"mlp": {"widths": [16], "dropout": 0.1}, "conv": {"width": 4, "norm": "batch"}}
+    rich = {"mlp": {"widths": [16], "dropout": 0.1}, "conv": {"width": 4, **normed(name)}}
     chosen = "mlp" if kind == "row" else "conv"
     net = {"net": {"name": chosen, **rich[chosen]}} if "net" in registry.declared(name).config["options"] else {}
     options = {"epochs": 3, "batch_size": 16, "log_every": 3, "keep": 1, "accumulate": 2, "ema": 0.9, "clip": 5.0}

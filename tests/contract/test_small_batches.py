@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import sandglass
 from helpers import Quiet, fresh, pictures, rows
-from made import MODELS, dataset, distinct, small, spec_for, suits
+from made import MODELS, dataset, distinct, normed, small, spec_for, suits
 from sandglass import registry
 from sandglass.core import Batch, Clock, Model, Phase, Spec, Terms
 from sandglass.data.dataset import Dataset
@@ -45,7 +45,7 @@ def test_models(name: str, kind: str, sizes: dict[str, int], tmp_path: Path) -> 
     """Of 50 examples, 1 and 2 are left."""
     data = dataset(spec_for(name, kind))
     known = registry.declared(name).config["options"]
-    net = BATCH if kind == "grey" else {"name": "mlp", "widths": [8]}
+    net = {**BATCH, **normed(name)} if kind == "grey" else {"name": "mlp", "widths": [8]}
     model = fresh(name, data, **small(name), **{o: net for o in ("net",) if o in known})
     train(model, data, tmp_path / "run", **sizes)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import fresh, make_loop, rows
-from made import dataset, distinct, small, spec_for
+from made import dataset, distinct, normed, small, spec_for
 from sandglass import registry
 from sandglass.data.augment import AUGMENTATIONS
 from sandglass.data.corrupt import CORRUPTIONS
@@ -48,7 +48,7 @@ def test_a_step_reads_nothing_back(name: str, optimizer: str, tmp_path: Path) ->
     spec = spec_for(name, "colour")
     data = dataset(spec)
     known = registry.declared(name).config["options"]
-    net = {"net": {"name": "conv", "width": 4, "norm": "batch"}} if "net" in known else {}
+    net = {"net": {"name": "conv", "width": 4, **normed(name)}} if "net" in known else {}
     options: dict[str, Any] = {"epochs": 4, "batch_size": 8, "ema": 0.9, "clip": 1.0, "accumulate": 2}
     options["augment"] = [*AUGMENTATIONS]
     # A JPEG file is made on the host; all else is not.

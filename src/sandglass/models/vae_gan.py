@@ -46,7 +46,7 @@ class VAEGAN(BaseVAE):
     nothing.
 
     The losses depend on the current critic, so they are not comparable between epochs: a moving average of the last
-    weights is kept. The data must have no missing values, by which the critic would tell it from samples.
+    weights is kept. It learns from data without missing values, by which the critic would tell it from samples.
 
     Args:
         spec: the data.
@@ -69,8 +69,6 @@ class VAEGAN(BaseVAE):
         >>> [phase.name for phase in model.phases()], model.sample(3).shape
         (['critic', 'encoder', 'decoder'], torch.Size([3, 1, 8, 8]))
     """
-
-    provides = tuple(name for name in BaseVAE.provides if name != "complete")
 
     def __init__(
         self,
