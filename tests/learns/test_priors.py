@@ -15,6 +15,7 @@ from sandglass.distributions.discrepancy import mmd
 
 SMALL: dict[str, dict[str, Any]] = {
     "vamp-vae": {"prior": {"name": "vamp", "pseudo_inputs": 40}},
+    "exemplar-vae": {"prior": {"name": "exemplar", "exemplars": 40}},
     "gaussian-mixture-vae": {},
     "two-stage-vae": {"sampler": {"name": "two-stage", "widths": (32,)}},
 }
@@ -46,7 +47,7 @@ def log_p(name: str, seed: int) -> float:
         return float(model.log_prob(clusters(400, 1), k=100).mean())
 
 
-@pytest.mark.parametrize("name", ["vamp-vae", "gaussian-mixture-vae"])
+@pytest.mark.parametrize("name", ["vamp-vae", "exemplar-vae", "gaussian-mixture-vae"])
 def test_a_learnt_prior_fits_clusters_better(name: str) -> None:
     """log p(x) of other examples, over two seeds: the standard normal fills the gaps between the clusters."""
     gains = [log_p(name, seed) - log_p("vae", seed) for seed in (0, 1)]

@@ -8,9 +8,9 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Nor
 
 from helpers import fit, fresh, rows
 from sandglass import rng
-from sandglass.core import Batch, Clock, Spec
+from sandglass.core import Batch, Clock, Model, Spec
 from sandglass.distributions import mixture
-from sandglass.distributions.mixture import MixturePrior
+from sandglass.distributions.mixture import HierarchicalMixturePrior, MixturePrior
 from sandglass.errors import ConfigError
 from sandglass.registry import build
 
@@ -44,13 +44,27 @@ def test_a_mixture_is_that_of_torch(monkeypatch: object) -> None:
     assert torch.all((drawn.mean(0) - wanted.mean).abs() < 5 * (wanted.variance / 50_000).sqrt())
 
 
+def test_a_mixture_of_mixtures_is_the_flat_one_with_weights_multiplied() -> None:
+    """Density against the torch mixture of its groups; the probabilities of groups by Bayes' rule."""
+    prior = HierarchicalMixturePrior(2, groups=3, components=4).double()
+    prior.logits.data, prior.shares.data = torch.randn(3).double(), torch.randn(3, 4).double()
+    loc, log_variance = (prior.centres[:, None] + prior.offsets).chunk(2, -1)
+    inner = Independent(Normal(loc, (0.5 * log_variance).exp()), 1)
+    groups = MixtureSameFamily(Categorical(logits=prior.shares), inner)
+    wanted = MixtureSameFamily(Categorical(logits=prior.logits), groups)
+    z = torch.randn(7, 2).double()
+    assert torch.allclose(prior().log_prob(z), wanted.log_prob(z), atol=1e-12)
+    joint = groups.log_prob(z[:, None]) + prior.logits.log_softmax(0)
+    assert torch.allclose(prior.group(z), joint.softmax(1), atol=1e-12)
+
+
 def test_pseudo_inputs_begin_as_training_examples() -> None:
     """A random subset of all, each once, whatever the batches; repeated where there are too few."""
     x = torch.arange(200.0).reshape(100, 2)
     model = fresh("vae", rows(x), latent_dim=2, net=NET, prior={"name": "vamp", "pseudo_inputs": 30})
     (stage,) = model.stages()
     assert stage.fit is not None
-    assert stage.fit(lambda: (Batch(part) for part in x.split(7)), None) == {"pseudo_inputs": 30.0}
+    assert stage.fit(lambda: (Batch(part) for part in x.split(7)), None) == {"components": 30.0}
     before = model.pz.inputs.clone()
     stage.fit(lambda: [Batch(-x)], None)
     assert torch.equal(model.pz.inputs, before), "those of a model that was trained before stay"
@@ -58,7 +72,7 @@ def test_pseudo_inputs_begin_as_training_examples() -> None:
     assert len(chosen) == 30 and chosen <= {tuple(row) for row in x.tolist()}
     assert max(row[0] for row in chosen) > 100, "not the first ones"
     few = fresh("vae", rows(x), latent_dim=2, net=NET, prior={"name": "vamp", "pseudo_inputs": 30})
-    assert few.stages()[0].fit(lambda: [Batch(x[:4])], None) == {"pseudo_inputs": 4.0}
+    assert few.stages()[0].fit(lambda: [Batch(x[:4])], None) == {"components": 4.0}
     assert len({tuple(row) for row in few.pz.inputs.tolist()}) == 4
 
 
@@ -82,6 +96,54 @@ def test_the_encoder_has_gradients_through_the_prior_and_is_stored_once() -> Non
     assert all(p.grad is not None for p in model.q.parameters()) and model.pz.inputs.grad is not None
     terms = model.elbo(Batch(x), Clock.final())
     assert terms.loss.isfinite()
+
+
+def exemplar_model(x: torch.Tensor, exemplars: int) -> Model:
+    model = fresh("vae", rows(x), latent_dim=2, net=NET, prior={"name": "exemplar", "exemplars": exemplars})
+    model.stages()[0].fit(lambda: [Batch(x, index=torch.arange(len(x)))], None)
+    return model
+
+
+def test_exemplars_are_training_examples_and_an_example_is_modelled_by_the_others() -> None:
+    """In training with its place known, and nowhere else; against the mixture of torch without that component."""
+    x = clusters(12)
+    model, index = exemplar_model(x, 12), torch.arange(12)
+    order = model.pz.rows
+    assert torch.equal(model.pz.inputs, x[order]) and order.tolist() != index.tolist()
+    model.pz.log_scale.data.fill_(-1)
+    with torch.no_grad():
+        means, z = model.posterior(Batch(x[order])).mean, torch.randn(12, 2)
+
+        def density(kept: torch.Tensor) -> MixtureSameFamily:
+            normals = Independent(Normal(means[kept], torch.tensor(-1.0).exp()), 1)
+            return MixtureSameFamily(Categorical(torch.ones(int(kept.sum()))), normals)
+
+        whole = density(index >= 0).log_prob(z)
+        without = torch.stack([density(order != i).log_prob(z[i]) for i in range(12)])
+        batch = Batch(x, index=index)
+        assert torch.allclose(model.train().prior(batch).log_prob(z), without, atol=1e-5)
+        assert torch.allclose(model.prior(batch).log_prob(torch.stack([z, z])), without.expand(2, 12), atol=1e-5)
+        assert torch.allclose(model.eval().prior(batch).log_prob(z), whole, atol=1e-5)
+        assert torch.allclose(model.train().prior(Batch(x)).log_prob(z), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vae", "iwae", "beta-tc-vae", "hamiltonian-vae", "semi-amortized-vae", "vae-gan"])
+def test_every_objective_leaves_an_example_s_own_component_out(name: str) -> None:
+    """The density of all exemplars enters no objective."""
+    x = clusters(40)
+    model = fresh(name, rows(x), latent_dim=2, net=NET, prior={"name": "exemplar", "exemplars": 40})
+    batches = lambda: [Batch(x, index=torch.arange(40))]  # noqa: E731
+    model.stages()[0].fit(batches, None)
+    seen = []
+    model.pz.without = lambda index, own=model.pz.without: seen.append(index) or own(index)
+    model.pz.forward = lambda own=model.pz.forward: own() if seen else pytest.fail("the prior of all exemplars")
+    model.train().elbo(batches()[0], Clock.final()).loss.backward()
+    assert seen and model.pz.log_scale.grad is not None
+
+
+def test_one_example_is_no_prior_of_exemplars() -> None:
+    with pytest.raises(ConfigError, match="two training examples"):
+        exemplar_model(clusters(1), 4)
 
 
 def test_learnt_priors_have_a_better_bound_on_clusters() -> None:

@@ -147,7 +147,7 @@ def test_posteriors_and_priors_that_do_not_go_together_are_refused() -> None:
     data = rows(torch.randn(20, 6))
     with pytest.raises(
         ConfigError,
-        match="lie on the simplex, and those of the prior are real numbers. Priors that go with it: .*stick-breaking",
+        match=r"lie on the simplex, and those of the prior are real numbers\. Priors that go with it: .*stick-breaking",
     ):
         fresh("vae", data, posterior="dirichlet")
     with pytest.raises(ConfigError, match="latent_dim >= 3"):

@@ -1,19 +1,17 @@
-"""Priors that are mixtures: of learnt Gaussians, or of the posteriors of pseudo-inputs (VampPrior)."""
+"""Mixtures, and priors that are mixtures of learnt Gaussians."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.core import Spec
 from sandglass.distributions.conditional import Conditional
 from sandglass.distributions.gaussian_posterior import DiagonalPosterior
-from sandglass.distributions.posterior import Inference, Posterior
+from sandglass.distributions.posterior import Posterior
 from sandglass.errors import ConfigError
 from sandglass.registry import register
 
@@ -27,7 +25,7 @@ class Mixture(Distribution):
     Args:
         family: of the components.
         h: ``(K, family.width)``, their parameters.
-        log_weight: ``(K,)``, normalised.
+        log_weight: ``(K,)``, normalised; or ``(B, K)`` for ``log_prob`` of ``(..., B, dim)``.
     """
 
     arg_constraints = {}  # noqa: RUF012 # as in every distribution of PyTorch
@@ -55,10 +53,11 @@ class Mixture(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``(...)`` of ``(..., dim)``, in nats; without gradients a part at a time."""
-        rows = value.reshape(-1, 1, value.shape[-1])
-        size = max(1, _AT_ONCE // (len(self.log_weight) * value.shape[-1]))
-        parts = [rows] if torch.is_grad_enabled() else rows.split(size)
-        found = [(self.components.log_prob(part) + self.log_weight).logsumexp(-1) for part in parts]
+        if torch.is_grad_enabled() or self.log_weight.dim() > 1:
+            each: Tensor = self.components.log_prob(value.unsqueeze(-2)) + self.log_weight
+            return each.logsumexp(-1)
+        rows = value.reshape(-1, 1, value.shape[-1]).split(max(1, _AT_ONCE // (len(self.log_weight) * value.shape[-1])))
+        found = [(self.components.log_prob(part) + self.log_weight).logsumexp(-1) for part in rows]
         return torch.cat(found).reshape(value.shape[:-1])
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = _ONE) -> Tensor:
@@ -105,77 +104,49 @@ class MixturePrior(Conditional):
         return Mixture(self.family, self.h, self.logits.log_softmax(0))
 
 
-@register("vamp", kind="prior")
-class VampPrior(Conditional):
-    """The mean of the posteriors of learnt pseudo-inputs, ``p(z) = 1/K sum_k q(z|u_k)``.
+@register("hierarchical-mixture", kind="prior")
+class HierarchicalMixturePrior(Conditional):
+    """A mixture of mixtures of Gaussians: clusters within groups, ``p(z) = sum_g p(g) sum_k p(k|g) N(z; m_gk, s_gk)``.
 
-    The best prior of a VAE is its aggregate posterior; this is one of few examples. Tomczak and Welling 2018, "VAE with
-    a VampPrior" (arXiv 1705.07120). The pseudo-inputs begin as training examples, and those of pictures stay between
-    0 and 1; they have gradients, and so has the encoder through them.
+    A Gaussian's mean and log variance are its group's plus its own, so that the clusters of a group begin near each
+    other and move together; all are learnt. As a density it is a mixture of ``groups * components``, and :meth:`group`
+    tells the coarse clusters from the fine ones.
 
     Args:
         dim: size of a code.
-        pseudo_inputs: K; each is as large as an example.
+        groups: of clusters.
+        components: Gaussians of each group.
 
     Raises:
-        ConfigError: fewer than one, or a model whose encoder takes more than the examples.
+        ConfigError: fewer than one of either.
 
     Example:
-        >>> from sandglass import registry
-        >>> model = registry.build("vae", Spec((6,)), latent_dim=2, prior={"name": "vamp", "pseudo_inputs": 5})
-        >>> model.prior().log_prob(model.draw(3)).shape
-        torch.Size([3])
+        >>> prior = HierarchicalMixturePrior(2, groups=3, components=4)
+        >>> z = prior().sample((5,))
+        >>> prior().log_prob(z).shape, prior.group(z).shape
+        (torch.Size([5]), torch.Size([5, 3]))
     """
 
-    inputs: nn.Parameter
-    begun: Tensor
-
-    def __init__(self, dim: int, *, pseudo_inputs: int = 500) -> None:
+    def __init__(self, dim: int, *, groups: int = 5, components: int = 4) -> None:
         super().__init__()
-        if pseudo_inputs < 1:
-            raise ConfigError(f"A VampPrior needs pseudo_inputs >= 1, not {pseudo_inputs}.")
-        self.count = pseudo_inputs
-        self.register_buffer("begun", torch.zeros((), dtype=torch.int64))
+        if groups < 1 or components < 1:
+            raise ConfigError(f"A mixture needs groups >= 1 and components >= 1, not {groups} and {components}.")
+        self.family = DiagonalPosterior(dim)
+        with torch.device("cpu"):  # arithmetic on the device meta imports a compiler
+            centres = torch.cat([torch.randn(groups, dim), torch.zeros(groups, dim)], 1)
+            offsets = torch.cat([0.3 * torch.randn(groups, components, dim), torch.zeros(groups, components, dim)], 2)
+        self.centres = nn.Parameter(centres.to(torch.get_default_device()))
+        self.offsets = nn.Parameter(offsets.to(torch.get_default_device()))
+        self.logits = nn.Parameter(torch.zeros(groups))
+        self.shares = nn.Parameter(torch.zeros(groups, components))
 
-    def attach(self, q: Inference, spec: Spec) -> None:
-        """Takes the encoder of the model, which is no part of the prior's own tensors.
-
-        Args:
-            q: q(z|x), without a condition or mask.
-            spec: of what the encoder reads.
-        """
-        self._q = (q,)
-        self.support = q.family.support
-        self.unit = spec.support in ("unit", "levels", "binary")
-        noise = torch.rand(self.count, *spec.shape) if self.unit else torch.randn(self.count, *spec.shape)
-        self.inputs = nn.Parameter(noise)
-
-    @torch.no_grad()
-    def begin(self, examples: Iterable[Tensor]) -> Mapping[str, float]:
-        """Sets the pseudo-inputs to examples ``(B, *shape)``, of all batches at random, each at most once if enough.
-
-        Not where they are those of a model that was trained before.
-        """
-        if self.begun:
-            return {"pseudo_inputs": float(self.count)}
-        kept, order = self.inputs.data[:0], self.inputs.data.new_zeros(0)
-        for x in examples:
-            kept, order = torch.cat([kept, x]), torch.cat([order, torch.rand(len(x), device=x.device, dtype=x.dtype)])
-            best = order.argsort()[: self.count]
-            kept, order = kept[best], order[best]
-        times = -(-self.count // max(len(kept), 1))
-        self.begun.fill_(1)
-        self.inputs.copy_(kept.repeat(times, *[1] * (kept.dim() - 1))[: self.count])
-        return {"pseudo_inputs": float(min(self.count, len(kept)))}
-
-    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Distribution:
+    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Mixture:
         """The distribution over ``(dim,)``; the arguments are ignored."""
-        (q,) = self._q
-        inputs = _within(self.inputs) if self.unit else self.inputs
-        parameters = q.parameters_of(inputs)
-        return Mixture(q.family, parameters, parameters.new_full((self.count,), -math.log(self.count)))
+        log_weight = self.logits.log_softmax(0)[:, None] + self.shares.log_softmax(1)
+        return Mixture(self.family, (self.centres[:, None] + self.offsets).flatten(0, 1), log_weight.flatten())
 
-
-def _within(x: Tensor) -> Tensor:
-    """Clamped to [0, 1], with a gradient everywhere, so that nothing stays outside."""
-    return x + (x.clamp(0, 1) - x).detach()
+    def group(self, z: Tensor) -> Tensor:
+        """``(..., groups)`` probabilities of the groups given codes ``(..., dim)``."""
+        p = self()
+        each = p.components.log_prob(z.unsqueeze(-2)) + p.log_weight
+        return each.unflatten(-1, self.shares.shape).logsumexp(-1).softmax(-1)

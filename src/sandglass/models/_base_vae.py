@@ -103,10 +103,10 @@ class BaseVAE(VariationalModel):
         """q(z|x, c), a draw of z per example, and the bound from that draw."""
         q = self.posterior(batch)
         z = q.rsample()
-        return q, z, self._bound_of(q, z, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask))
+        return q, z, self._bound_of(q, z, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask), batch)
 
-    def _bound_of(self, q: Distribution, z: Tensor, distortion: Tensor) -> Bound:
-        p = self.prior()
+    def _bound_of(self, q: Distribution, z: Tensor, distortion: Tensor, batch: Batch | None = None) -> Bound:
+        p = self.prior(batch)
         each = rate_per_dimension(q, p)
         return Bound({"x": distortion}, {"z": rate(q, p, z, each)}, {} if each is None else {"z": each})
 
@@ -123,6 +123,13 @@ class BaseVAE(VariationalModel):
     def posterior(self, batch: Batch) -> Distribution:
         """q(z|x, c) over ``(B, latent_dim)``; missing values of x are 0."""
         return self.q(self.sees(batch), self.given(batch), batch.mask if self.masked else None)
+
+    def prior(self, given: Batch | None = None) -> Distribution:
+        """p over codes ``(latent_dim,)``; while it is trained, of examples as if they were not among its own."""
+        if self.training and given is not None and given.index is not None and hasattr(self.pz, "without"):
+            p: Distribution = self.pz.without(given.index)
+            return p
+        return super().prior(given)
 
     def between(self, a: Tensor, b: Tensor, t: Tensor) -> Tensor:
         """``(B, T, latent_dim)`` codes between codes, where codes lie."""
@@ -143,6 +150,6 @@ class BaseVAE(VariationalModel):
 
         def fit(train: Batches, validation: Batches | None) -> Mapping[str, float]:
             found = dict(stage.fit(train, validation)) if stage.fit is not None else {}
-            return {**found, **self.pz.begin(self.sees(batch) for batch in train())}
+            return {**found, **self.pz.begin((self.sees(batch), batch.index) for batch in train())}
 
         return replace(stage, fit=fit)

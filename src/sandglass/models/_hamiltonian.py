@@ -256,7 +256,7 @@ class FlowVAE(BaseVAE):
 
     def energy(self, batch: Batch) -> Energy:
         """``-log p(x, z|c)`` of the observed values."""
-        c, prior = self.given(batch), self.prior()
+        c, prior = self.given(batch), self.prior(batch)
 
         def at(z: Tensor) -> tuple[Tensor, Tensor]:
             distortion = -log_prob(self.p(z, c), batch.x, batch.mask)
@@ -271,15 +271,15 @@ class FlowVAE(BaseVAE):
         q = self.start(batch)
         z = q.rsample()
         moved = self.flow(batch, z, torch.randn_like(z))
-        return q, moved.z, self.moved_bound(q, z, moved)
+        return q, moved.z, self.moved_bound(batch, q, z, moved)
 
-    def moved_bound(self, q: Distribution, z: Tensor, moved: Moved) -> Bound:
+    def moved_bound(self, batch: Batch, q: Distribution, z: Tensor, moved: Moved) -> Bound:
         """The bound from first codes z_0 and where they went.
 
         The rate is the KL of the first codes in closed form, and what the flow adds, which is 0 where nothing moves. In
         expectation it is ``log q(z_0) - log p(z_K)`` and the work; its noise is only that of the changes.
         """
-        p = self.prior()
+        p = self.prior(batch)
         each = rate_per_dimension(q, p)
         if each is None or not isinstance(p, Independent):
             cost = q.log_prob(z) - p.log_prob(moved.z) + moved.work.sum(1)

@@ -146,7 +146,7 @@ class ImportanceWeightedVAE(BaseVAE):
         separate = torch.is_grad_enabled() and (self.partially or self.estimator != "total")
         at = z.detach().requires_grad_() if separate else z
         log_px = log_likelihoods(at, self.p, batch.x, batch.mask, c)
-        log_pz, log_q = self.prior().log_prob(at), q.log_prob(at)
+        log_pz, log_q = self.prior(batch).log_prob(at), q.log_prob(at)
         log_w = log_px + beta * (log_pz - log_q)
         bound, parts = self.objective(log_w, self.partially), {}
         if self.partially:

@@ -137,7 +137,7 @@ class RegularizedVAE(BaseVAE):
         loss = (bound.distortion + self.penalty(bound, clock)).mean()
         parts = {"distortion": bound.distortion, "rate": bound.rate}
         if self.divides:
-            found = rate_parts(q, self.prior(), z, self.examples, self.sampling)._asdict()
+            found = rate_parts(q, self.prior(batch), z, self.examples, self.sampling)._asdict()
             weighted = [(self.by_part[name] - 1) * part for name, part in found.items() if self.by_part[name] != 1]
             loss = loss + self.penalty.beta(clock) * sum(weighted[1:], weighted[0]).mean()
             parts |= found

@@ -137,7 +137,7 @@ class RiemannianVAE(FlowVAE):
         share = self.examples.clamp(max=len(self.metric.centroids)).to(z).clamp(min=1) / len(z)
         metric = self.metric.of(self.sees(batch), q.mean, share)
         moved = self.moved(batch, z, torch.randn_like(z), metric)
-        return self.terms(clock, self.moved_bound(q, z, moved))
+        return self.terms(clock, self.moved_bound(batch, q, z, moved))
 
     def flow(self, batch: Batch, z: Tensor, noise: Tensor) -> Moved:
         """Codes after K steps by the metric of the kept centroids."""

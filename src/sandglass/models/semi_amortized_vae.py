@@ -142,7 +142,7 @@ class SemiAmortizedVAE(BaseVAE):
         separate = torch.is_grad_enabled() and self.steps > 0 and not self.through
         q, slopes, first = self.refined(start, batch, beta)
         z = q.rsample()
-        bound = self._bound_of(q, z, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask))
+        bound = self._bound_of(q, z, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask), batch)
         loss = (bound.distortion + beta * bound.rate).mean()
         if separate:
             mean, log_scale = parameters(start)
@@ -203,7 +203,7 @@ class SemiAmortizedVAE(BaseVAE):
         z = q.base_dist.loc + q.base_dist.scale * noise
         rows = decoded_at_once(self.p.size, z.device)
         log_px = log_likelihoods(z, self.p, batch.x, batch.mask, self.given(batch), rows)
-        p = self.prior()
+        p = self.prior(batch)
         each = rate_per_dimension(q, p)
         rates = rate(q, p, z, each)
         return -log_px.mean(0) + beta * (rates if rates.dim() == 1 else rates.mean(0))

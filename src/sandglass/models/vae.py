@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from sandglass.core import Batch, Clock, Terms
 from sandglass.models._base_vae import BaseVAE
-from sandglass.registry import (
-    register,
-)
+from sandglass.registry import register
 
 
 @register("two-stage-vae", sampler="two-stage")
 @register("gaussian-mixture-vae", prior="mixture")
 @register("vamp-vae", prior="vamp")
+@register("exemplar-vae", prior="exemplar")
 @register("vae")
 @register("beta-vae", beta=4.0, beta_schedule="constant")
 @register("hyperspherical-vae", posterior="von-mises-fisher", prior="uniform-sphere")

@@ -146,7 +146,7 @@ class VAEGAN(BaseVAE):
         z = q.rsample()
         p = self.observed(z, batch)
         distortion = -log_prob(p, batch.x, batch.mask)
-        bound, likeness = self._bound_of(q, z, distortion), self.unlikeness(batch.x, p.mean)
+        bound, likeness = self._bound_of(q, z, distortion, batch), self.unlikeness(batch.x, p.mean)
         loss = (likeness + self.pixels * distortion + self.penalty(bound, clock)).mean()
         parts = {"feature_distortion": likeness, "distortion": distortion, "rate": bound.rate}
         return Terms(loss, {name: part.detach() for name, part in parts.items()}, self.penalty.scalars(clock))
