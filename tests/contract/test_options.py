@@ -49,6 +49,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "ada"): [0.0],
     ("model", "inverse_temperature"): [0.3],
     ("model", "weight"): [2.0],
+    ("model", "weight_draws"): [1],
     ("model", "weights"): [[2.0, 1.0], [2.0, 1.0, 1.0]],
     ("model", "revive"): [0.9],
     ("sampler", "bandwidth"): [0.3],
@@ -212,7 +213,7 @@ def hashed(*tensors: Tensor) -> str:
 
 
 def trained(model: Model, data: Dataset) -> str:
-    """The losses of three updates of every stage at different times, then the weights, samples and completions."""
+    """The losses of three updates of every stage at different times, then weights, samples, completions, densities."""
     losses = []
     for stage in model.stages():
         if stage.fit is not None:
@@ -228,7 +229,8 @@ def trained(model: Model, data: Dataset) -> str:
     with rng.forked("cpu", 5), torch.no_grad():
         samples = model.eval().sample(3, given), model.sample(3, given, noise=True)
         filled = [model.complete(some).x] if some.mask is not None and "complete" in model.provides else []
-    return hashed(*losses, *model.state_dict().values(), *samples, *filled)
+        densities = [model.log_prob(some, 3)] if "log_prob" in model.provides else []
+    return hashed(*losses, *model.state_dict().values(), *samples, *filled, *densities)
 
 
 @pytest.mark.parametrize(("name", "option"), **named(every("model")))

@@ -19,8 +19,8 @@ STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True, "parti
 BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
 
 
-UNDIVIDED = {"rae-gp", "hamiltonian-vae", "rh-vae", "semi-amortized-vae"}
-"""Models whose loss has gradients of the decoder in it, which divided weights do not give: refused, in a line."""
+UNDIVIDED = {"bayesian-vae", "rae-gp", "hamiltonian-vae", "rh-vae", "semi-amortized-vae"}
+"""Models whose loss has gradients of the decoder in it, or draws its weights, from parts of which that cannot be done."""
 
 DISTINCT = [(name, kind) for name, kind in BOTH if name in distinct() and name not in UNDIVIDED]
 

@@ -195,6 +195,7 @@ ELSEWHERE = {
     **dict.fromkeys(("rae-gp", "rae-l2", "rae-sn"), "test_regularized_autoencoder.py"),
     **dict.fromkeys(("vamp-vae", "exemplar-vae", "gaussian-mixture-vae", "two-stage-vae"), "test_priors.py"),
     "hyperspherical-vae": "test_posteriors.py",
+    "bayesian-vae": "test_bayesian.py",
     "pix2pix": "test_pairs.py",
     "cycle-gan": "test_pairs.py",
     "flow-matching": "test_flows.py",

@@ -38,6 +38,7 @@ class BaseVAE(VariationalModel):
     """q(z|x, c), p(x|z, c) and p(z) over one code, without an objective; the options are those of :class:`VAE`."""
 
     p: Observation
+    examples: Tensor
     defaults = staticmethod(sized)
 
     def __init__(
@@ -153,3 +154,9 @@ class BaseVAE(VariationalModel):
             return {**found, **self.pz.begin((self.sees(batch), batch.index) for batch in train())}
 
         return replace(stage, fit=fit)
+
+    def count(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
+        """Stores the number of training examples, for objectives that need it; a fit of a stage."""
+        n = sum(len(batch) for batch in train())
+        self.examples.fill_(n)
+        return {"examples": float(n)}

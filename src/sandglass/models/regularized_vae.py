@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Batches, Clock, Spec, Stage, Terms
+from sandglass.core import Batch, Clock, Spec, Stage, Terms
 from sandglass.distributions.discrepancy import KERNELS
 from sandglass.distributions.gaussian_posterior import DiagonalPosterior
 from sandglass.errors import ConfigError
@@ -72,8 +72,6 @@ class RegularizedVAE(BaseVAE):
         ['dimension_kl', 'distortion', 'information', 'rate', 'total_correlation']
     """
 
-    examples: Tensor
-
     def __init__(
         self,
         spec: Spec,
@@ -124,12 +122,6 @@ class RegularizedVAE(BaseVAE):
         count = self.count if self.divides else None
         own = self.begun(Stage("train", tuple(self.phases()), count, objective="elbo", least=least))
         return (own, *self.sampler_stage())
-
-    def count(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
-        """Stores the number of training examples, which estimates of q(z) from a batch need."""
-        n = sum(len(batch) for batch in train())
-        self.examples.fill_(n)
-        return {"examples": float(n)}
 
     def elbo(self, batch: Batch, clock: Clock) -> Terms:
         """The VAE's objective and the weighted regularisers, the batch mean, from one draw of z each."""

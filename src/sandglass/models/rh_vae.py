@@ -66,8 +66,6 @@ class RiemannianVAE(FlowVAE):
         (['train', 'metric'], torch.Size([3, 6]))
     """
 
-    examples: Tensor
-
     def __init__(
         self,
         spec: Spec,
@@ -108,12 +106,6 @@ class RiemannianVAE(FlowVAE):
         """Training, before which the examples are counted; the fit of the centroids; and that of the sampler."""
         train = self.begun(Stage("train", tuple(self.phases()), self.count, objective="elbo"))
         return train, Stage("metric", fit=self.fit_metric), *self.sampler_stage()
-
-    def count(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
-        """Stores the number of training examples."""
-        n = sum(len(batch) for batch in train())
-        self.examples.fill_(n)
-        return {"examples": float(n)}
 
     def fit_metric(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
         """Keeps posterior means and factors of training examples drawn at random, or of all where there is room."""
