@@ -20,7 +20,7 @@ BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
 
 
 UNDIVIDED = {"bayesian-vae", "rae-gp", "hamiltonian-vae", "rh-vae", "semi-amortized-vae"}
-"""Models whose loss has gradients of the decoder in it, or draws its weights, from parts of which that cannot be done."""
+"""Models whose loss has gradients of the decoder in it, or draws its weights: divided weights do not give these."""
 
 DISTINCT = [(name, kind) for name, kind in BOTH if name in distinct() and name not in UNDIVIDED]
 
