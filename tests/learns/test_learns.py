@@ -192,9 +192,9 @@ ANSWERS: dict[str, Callable[[str], None]] = {
 ELSEWHERE = {
     **dict.fromkeys(("beta-tc-vae", "dip-vae", "info-vae", "factor-vae", "wae", "aae"), "test_aggregate_posterior.py"),
     **dict.fromkeys(("vae-gan", "avb"), "test_adversarial.py"),
-    **dict.fromkeys(("rae-gp", "rae-l2", "rae-sn"), "test_regularized_autoencoder.py"),
+    **dict.fromkeys(("rae-gp", "rae-l2", "rae-sn", "deterministic-vae"), "test_regularized_autoencoder.py"),
     **dict.fromkeys(("vamp-vae", "exemplar-vae", "gaussian-mixture-vae", "two-stage-vae"), "test_priors.py"),
-    "hyperspherical-vae": "test_posteriors.py",
+    **dict.fromkeys(("hyperspherical-vae", "dirichlet-vae", "iaf-vae", "linear-flow-vae"), "test_posteriors.py"),
     "bayesian-vae": "test_bayesian.py",
     "pix2pix": "test_pairs.py",
     "cycle-gan": "test_pairs.py",

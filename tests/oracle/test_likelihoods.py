@@ -37,6 +37,7 @@ def test_every_likelihood_is_in_a_list_here() -> None:
     known = {*LEVELS, *COUNTS, *LINE, *UNIT, "bernoulli", "bce", "cce"}
     elsewhere = {
         "mixed": "test_mixed.py",
+        "multinomial": "test_multinomial.py",
         "optimal-gaussian": "test_optimal_scale.py",
         "ms-ssim": "test_dissimilarity.py",
     }
