@@ -1,10 +1,9 @@
 """Topic models on word counts: VAEs with Dirichlet and Gaussian codes beside latent Dirichlet allocation.
 
 A tenth of the words of every test document, at least one, is held out at random; from the others each model infers the
-document, and says how likely the held-out words are. Columns: perplexity of the held-out words; coherence of the topics,
-the mean normalised pointwise mutual information of the ten first words of a topic in the documents (Lau, Newman and
-Baldwin 2014, "Machine Reading Tea Leaves"); error of five nearest neighbours on the codes, which find the package of a
-document. The trivial baseline is the frequency of words. Then the first words of the topics of the first VAE:
+document, and says how likely the held-out words are. Columns: perplexity of the held-out words; coherence of topics, the
+mean normalised pointwise mutual information of the ten first words of a topic in the documents (Lau, Newman and Baldwin
+2014, "Machine Reading Tea Leaves"); error of five nearest neighbours on the codes, which find the package of a document. The trivial baseline is the frequency of words. Then the first words of the topics of the first VAE:
 ``python reproductions/topics.py``.
 """
 
@@ -67,7 +66,7 @@ def main() -> None:
             with torch.no_grad():
                 codes = tuple(model.encode(transform.apply(x)).numpy() for x in (train, test - held))
                 shares = model.observation(torch.from_numpy(codes[1]), None).log_share.exp().numpy()
-                corners = torch.eye(options.topics) if own else torch.cat([torch.eye(options.topics) * 2])
+                corners = torch.eye(options.topics) * (1 if own else 2)  # of the simplex, or two deviations out
                 topics = model.observation(corners, None).log_share.exp().numpy()
             firsts = top(topics, frequency)
             found.setdefault(name, []).append(measured(held, shares, train, firsts, codes, labels))

@@ -84,3 +84,13 @@ def test_spaces_of_codes(name: str, words: list[str], rows: list[str]) -> None:
     done = subprocess.run([sys.executable, str(SCRIPT.with_name(f"{name}.py")), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(done.stdout.count(row) == 2 for row in rows)  # as they come, and in the table
+
+
+@pytest.mark.slow
+def test_topics() -> None:
+    script = SCRIPT.with_name("topics.py")
+    words = ["--words", "50", "--topics", "3", "--epochs", "1", "--seeds", "1"]
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    kinds = ["frequency", "LDA", "dirichlet-vae", "logistic-normal", "stick-breaking", "gaussian"]
+    assert [line.split()[0] for line in done.stdout.splitlines() if " to " in line] == kinds

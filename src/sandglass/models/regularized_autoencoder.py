@@ -37,7 +37,8 @@ class RegularizedAutoencoder(PointAutoencoder):
     * ``weights`` (``rae-l2``): half the sum of the squared weights of the decoder;
     * ``spectral`` (``rae-sn``): none, but every layer of the decoder is divided by its largest singular value (Miyato,
       Kataoka, Koyama and Yoshida 2018, "Spectral Normalization for Generative Adversarial Networks", arXiv 1802.05957);
-    * ``none`` (``deterministic-vae``): a VAE whose posterior is a point, of which only ``-log p(z)`` at the code is left of the rate.
+    * ``none`` (``deterministic-vae``): a VAE whose posterior is a point, where ``-log p(z)`` at the code is all that is
+      left of the rate.
 
     The encoder gives a point, so there is no evidence bound and no log p(x); ``score`` is ``-log p(x|z)`` at the code.
     New codes are drawn from a distribution that is fitted to those of the training examples in a second stage.
