@@ -1,10 +1,10 @@
 """Topic models on word counts: VAEs with Dirichlet and Gaussian codes beside latent Dirichlet allocation.
 
 A tenth of the words of every test document, at least one, is held out at random; from the others each model infers the
-document, and says how likely the held-out words are. Columns: perplexity of the held-out words; coherence of topics, the
+document, and says how likely the held-out words are. Columns: perplexity of held-out words; coherence of topics, the
 mean normalised pointwise mutual information of the ten first words of a topic in the documents (Lau, Newman and Baldwin
-2014, "Machine Reading Tea Leaves"); error of five nearest neighbours on the codes, which find the package of a document.
-The trivial baseline is the frequency of words. Before them, the first words of the topics of the first VAE:
+2014, "Machine Reading Tea Leaves"); error of five nearest neighbours on the codes, which find a document's package.
+The trivial baseline is the frequency of words. Before the table, the first words of the topics of the first VAE:
 ``python reproductions/topics.py``.
 """
 
