@@ -22,6 +22,7 @@ __all__ = [
     "dataset",
     "distinct",
     "given_of",
+    "kinds",
     "normed",
     "small",
     "spec_for",
@@ -40,6 +41,15 @@ def distinct() -> list[str]:
         model = registry.declared(name)
         weights = tuple((key, tuple(value.shape)) for key, value in model.state_dict().items())
         found.setdefault((type(model), model.needs, weights), name)
+    return list(found.values())
+
+
+def kinds() -> list[str]:
+    """Names of models that differ in class or needs."""
+    found: dict[Any, str] = {}
+    for name in distinct():
+        model = registry.declared(name)
+        found.setdefault((type(model), model.needs), name)
     return list(found.values())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch.distributions import Independent, Normal
 
 from helpers import QUICK, fresh, pictures
-from made import MODELS, NETS, dataset, small, spec_for, suits, with_prior
+from made import NETS, dataset, kinds, small, spec_for, suits, with_prior
 from sandglass import registry, rng
 from sandglass.core import Column, Spec
 from sandglass.data.dataset import Mixture
@@ -110,16 +111,19 @@ def test_a_prior_scores_what_it_draws(name: str) -> None:
     assert abs(float(ratio.mean()) - 1) < 5 * float(ratio.std()) / 20_000**0.5
 
 
-DISTINCT = list({(type(m), m.needs): n for n in reversed(MODELS) if (m := registry.declared(n))}.values())
+FEW_MODELS = ("vae", "gan", "joint-vae", "vq-vae", "pix2pix")
+"""With and without a code, a bound, conditions and companions; codes that are real numbers or indices."""
+OTHERS = [name for name in kinds() if name not in FEW_MODELS]
 """One model of each class and set of needs: other presets are measured as that one is."""
 
 
 @pytest.mark.parametrize("name", registry.names("metric"))
 @pytest.mark.parametrize("kind", ["row", "image"])
-def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str) -> None:
+@pytest.mark.parametrize("models", [FEW_MODELS, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["few", "others"])
+def test_a_metric_states_n_unit_and_error_and_repeats(name: str, kind: str, models: Sequence[str]) -> None:
     make = registry.entry("metric", name).make
     nets = "conv" if kind == "image" else "mlp"
-    for model_name in (n for n in DISTINCT if suits(n, "grey" if kind == "image" else "row")):
+    for model_name in (n for n in models if suits(n, "grey" if kind == "image" else "row")):
         data = dataset(spec_for(model_name, "grey" if kind == "image" else "row"))
         labels = torch.arange(len(data.train)) % 2
         split = dataclasses.replace(data.train, factors=torch.arange(2 * len(data.train)).view(-1, 2) % 3, y=labels)

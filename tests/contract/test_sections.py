@@ -39,7 +39,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return make
 
 
-@pytest.mark.parametrize("which", made.tiered(["grey", "row"], full=["ae", "vae", "gan", "joint-vae"]))
+@pytest.mark.parametrize("which", made.tiered(["grey", "row"], made.kinds(), full=["ae", "vae", "gan", "joint-vae"]))
 def test_every_section_draws_every_model_or_nothing(which: tuple[str, str], material: Runs) -> None:
     model, kind = which
     m = material(model, kind)
@@ -62,9 +62,9 @@ def test_every_section_draws_every_model_or_nothing(which: tuple[str, str], mate
     assert all(f'<section id="{name}"' in page.read_text() for name in drawn)
 
 
-@pytest.mark.parametrize("model", made.MODELS)
-def test_every_section_does_without_data(model: str, material: Runs) -> None:
-    m = material(model, "grey")
+@pytest.mark.parametrize("which", made.tiered(["grey"], made.kinds()))
+def test_every_section_does_without_data(which: tuple[str, str], material: Runs) -> None:
+    m = material(*which)
     for name in SECTIONS:
         with torch.no_grad():
             section = registry.entry("section", name).make(Material(m.run, m.model, None))
