@@ -16,13 +16,16 @@ KINDS = ("row", "grey")
 STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True, "partially": True, "bounds": 2}
 """Options of models whose state depends on the examples, or whose loss computes gradients."""
 
-BOTH = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
+SUITED = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
+BOTH = [(name, kind) for name, kind in SUITED if name in distinct()]
+"""Models that differ in class, needs or weights, on rows and pictures; all others are variants of these."""
+OTHERS = [pair for pair in SUITED if pair not in BOTH]
 
 
-UNDIVIDED = {"bayesian-vae", "rae-gp", "hamiltonian-vae", "rh-vae", "semi-amortized-vae"}
-"""Models whose loss has gradients of the decoder in it, or draws its weights: divided weights do not give these."""
+UNDIVIDED = {"bayesian-vae", "iaf-vae", "rae-gp", "hamiltonian-vae", "rh-vae", "semi-amortized-vae"}
+"""Models whose loss has gradients of the decoder in it, draws its weights or masks them: divided ones do not do."""
 
-DISTINCT = [(name, kind) for name, kind in BOTH if name in distinct() and name not in UNDIVIDED]
+DISTINCT = [(name, kind) for name, kind in BOTH if name not in UNDIVIDED]
 
 
 def train(name: str, kind: str, path: Path, accumulate: int, *, divided: bool = False) -> None:
@@ -41,17 +44,27 @@ def train(name: str, kind: str, path: Path, accumulate: int, *, divided: bool = 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of all models by two processes."""
-    folder = tmp_path_factory.mktemp("runs")
+    """Runs of distinct models by two processes."""
+    return by_two_processes(tmp_path_factory.mktemp("runs"), "BOTH", "DISTINCT")
+
+
+@pytest.fixture(scope="module")
+def other_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of the others."""
+    return by_two_processes(tmp_path_factory.mktemp("others"), "OTHERS", "[]")
+
+
+def by_two_processes(folder: Path, whole: str, divided: str) -> Path:
+    """Trains what the lists of these names hold, with whole and with divided weights."""
     here = [str(p) for p in (Path(__file__).parent, Path(__file__).parents[1])]
     script = f"""
 import os, sys
 from pathlib import Path
 sys.path[:0] = {here!r}
-from test_shards import BOTH, DISTINCT, train
-for name, kind in BOTH:
+from test_shards import BOTH, DISTINCT, OTHERS, train
+for name, kind in {whole}:
     train(name, kind, Path(sys.argv[1]) / (name + "-" + kind), 1)
-for name, kind in DISTINCT:
+for name, kind in {divided}:
     train(name, kind, Path(sys.argv[1]) / (name + "-" + kind + "-divided"), 1, divided=True)
 os._exit(0)  # threads of torch.distributed may abort a process that ends in the usual way
 """
@@ -61,6 +74,16 @@ os._exit(0)  # threads of torch.distributed may abort a process that ends in the
 
 @pytest.mark.parametrize(("name", "kind"), BOTH)
 def test_two_processes_give_the_weights_of_one(name: str, kind: str, runs: Path, tmp_path: Path) -> None:
+    agree(name, kind, runs, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "kind"), OTHERS)
+def test_so_they_do_with_other_options(name: str, kind: str, other_runs: Path, tmp_path: Path) -> None:
+    agree(name, kind, other_runs, tmp_path)
+
+
+def agree(name: str, kind: str, runs: Path, tmp_path: Path) -> None:
     train(name, kind, tmp_path / "run", 2)
     apart, what = far(weights(runs / f"{name}-{kind}"), weights(tmp_path / "run"))
     assert apart < 1e-5, f"{what} is {apart:.1e} apart"
