@@ -21,9 +21,8 @@ from sandglass.models._penalty import RatePenalty
 from sandglass.models._variational import VariationalModel
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
 
-_MOST = 5
 
-
+@register("hierarchical-vae", inference="bottom-up", skips=False)
 @register("ladder-vae")
 class LadderVAE(VariationalModel):
     """Ladder VAE: latents in several levels, each with a prior given those above, and a posterior that refines it.
@@ -44,7 +43,7 @@ class LadderVAE(VariationalModel):
 
     Args:
         spec: the data.
-        latent_dims: sizes of the levels, the one next to the data first; 1 to 5 of them.
+        latent_dims: sizes of the levels, the one next to the data first; one or more.
         inference: ``residual``, where q(z_i|x, z_>i) is the prior with its mean shifted and its scale multiplied;
             ``product``, where it is the prior times a Gaussian, normalised; or ``bottom-up`` for q(z_1|x) q(z_2|z_1)
             and so on.
@@ -57,7 +56,7 @@ class LadderVAE(VariationalModel):
         penalty: what the objective makes of the rate.
 
     Raises:
-        ConfigError: no level, more than 5, an empty one, or free bits with bottom-up inference.
+        ConfigError: no level, an empty one, or free bits with bottom-up inference.
 
     Example:
         >>> import torch
@@ -85,8 +84,10 @@ class LadderVAE(VariationalModel):
     ) -> None:
         super().__init__()
         dims = tuple(int(d) for d in latent_dims)
-        if not 1 <= len(dims) <= _MOST or min(dims) < 1:
-            raise ConfigError(f"latent_dims are the sizes of 1 to {_MOST} levels, each at least 1, not {list(dims)}.")
+        if not dims or min(dims) < 1:
+            raise ConfigError(
+                f"latent_dims are the sizes of the levels, one or more, each at least 1, not {list(dims)}."
+            )
         if width < 1:
             raise ConfigError(f"A ladder VAE needs width >= 1, not {width}.")
         if inference not in ("residual", "product", "bottom-up"):
