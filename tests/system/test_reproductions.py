@@ -84,3 +84,12 @@ def test_spaces_of_codes(name: str, words: list[str], rows: list[str]) -> None:
     done = subprocess.run([sys.executable, str(SCRIPT.with_name(f"{name}.py")), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(done.stdout.count(row) == 2 for row in rows)  # as they come, and in the table
+
+
+def test_levels_beside_one_another() -> None:
+    names = ("hierarchical-vae", "vd-vae")
+    words = ["--data", "digits", "--pictures", "100", "--epochs", "1", "--models", *names]
+    script = SCRIPT.with_name("depth.py")
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(f"| `{name}` |") == 2 for name in names)  # as they come, and in the table
