@@ -97,16 +97,16 @@ def test_importance_weights_reach_the_evidence_of_a_linear_model() -> None:
     spec = Spec((3,))
     model = make(spec, blocks=2, z_channels=1)
     wide = torch.eye(3).double()
-    for block, head in zip(model.p.blocks, model.q.heads, strict=True):
-        for layer in (block.residual.layers[-1], block.prior.layers[-1], head.layers[-1]):  # type: ignore[union-attr]
+    for taking, prior, head in zip(model.p.takings, model.p.priors, model.q.heads, strict=True):
+        for layer in (taking.residual.layers[-1], prior.layers[-1], head.layers[-1]):  # type: ignore[union-attr, index]
             nn.init.zeros_(layer.weight)  # type: ignore[arg-type]
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        block.prior.layers[-1].bias[:2] = torch.tensor([0.3, -0.4])  # type: ignore[union-attr, index]
+        prior.layers[-1].bias[:2] = torch.tensor([0.3, -0.4])  # type: ignore[union-attr, index]
     out = model.p.last[1]
     mean = out.bias + out.weight @ model.p.begin[0][0, :, 0, 0]  # type: ignore[operator]
-    for block in model.p.blocks:
-        column = out.weight @ block.project.weight[:, 0, 0, 0]  # type: ignore[operator, union-attr, index]
-        mean = mean + out.weight @ block.project.bias + 0.3 * column  # type: ignore[operator, union-attr]
+    for taking in model.p.takings:
+        column = out.weight @ taking.project.weight[:, 0, 0, 0]  # type: ignore[operator, union-attr, index]
+        mean = mean + out.weight @ taking.project.bias + 0.3 * column  # type: ignore[operator, union-attr]
         wide = wide + math.exp(-0.8) * torch.outer(column, column)
     x = data(5, spec)
     exact = MultivariateNormal(mean, wide).log_prob(x)

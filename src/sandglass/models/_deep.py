@@ -60,8 +60,8 @@ class Plan:
         return 2 ** max(0, math.ceil(math.log2(max(shape[1:]) / _LARGEST))) if len(shape) == 3 else 1
 
 
-class Generator(nn.Module):
-    """A block on the way down: the prior of its latents, and what they do to the features.
+class Taking(nn.Module):
+    """What the latents of a block do to the features on the way down.
 
     Args:
         plan: the sizes.
@@ -71,8 +71,6 @@ class Generator(nn.Module):
     def __init__(self, plan: Plan, size: Size) -> None:
         super().__init__()
         gain = 1 / math.sqrt(len(plan.at))
-        self.z = plan.z
-        self.prior = Bottleneck(plan.width, 2 * plan.z + plan.width, plan.middle, size, 0.0)
         self.project = nn.Conv2d(plan.z, plan.width, 1)
         self.residual = Bottleneck(plan.width, plan.width, plan.middle, size, gain)
         if not self.project.weight.is_meta:
@@ -80,14 +78,8 @@ class Generator(nn.Module):
                 self.project.weight.mul_(gain * math.sqrt(3))
                 nn.init.zeros_(self.project.bias)  # type: ignore[arg-type]
 
-    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and scale of the prior, ``(n, z, h, w)``, and the features with what the prior adds to them."""
-        found = at_least_single(self.prior(h))
-        loc, log_scale, change = found.split((self.z, self.z, found.shape[1] - 2 * self.z), 1)
-        return loc, scale_from(log_scale), h + change
-
-    def take(self, h: Tensor, z: Tensor) -> Tensor:
-        """The features after the latents ``(n, z, h, w)`` are known."""
+    def forward(self, h: Tensor, z: Tensor) -> Tensor:
+        """``(n, width, h, w)`` from features of that shape, and latents ``(n, z_channels, h, w)``."""
         h = h + self.project(z)
         return h + self.residual(h)
 
@@ -108,7 +100,10 @@ class TopDown(ObservationModel):
     def __init__(self, plan: Plan, spec: Spec, likelihood: Likelihood, cond: Condition = 0) -> None:
         super().__init__()
         self.plan, self.likelihood = plan, likelihood
-        self.blocks = nn.ModuleList(Generator(plan, size) for size in plan.at)
+        self.priors, self.takings = nn.ModuleList(), nn.ModuleList()
+        for size in plan.at:
+            self.priors.append(Bottleneck(plan.width, 2 * plan.z + plan.width, plan.middle, size, 0.0))
+            self.takings.append(Taking(plan, size))
         top, *others = reversed(plan.sizes)  # at 0 the top would have no gradient in its first layers
         self.begin = nn.ParameterList([scattered(1, plan.width, *top)])
         self.begin.extend(torch.zeros(1, plan.width, *size) for size in others)
@@ -177,8 +172,9 @@ class Descent:
                 self.h = enlarged(self.h, self.model.plan.at[self.at]) + self.model.begin[level]
             if self.guide is not None:
                 self.h = self.h + self.guide[level]
-        loc, scale, self.h = self.model.blocks[self.at](self.h)
-        self.prior = (loc, scale)
+        z = self.model.plan.z
+        loc, log_scale, change = at_least_single(self.model.priors[self.at](self.h)).tensor_split((z, 2 * z), 1)
+        self.h, self.prior = self.h + change, (loc, scale_from(log_scale))
         return self.prior
 
     def close(self, code: Tensor) -> Tensor:
@@ -193,7 +189,7 @@ class Descent:
             self.guide = None if self.guide is None else [repeated(each, times) for each in self.guide]
         loc, scale = self.prior
         z = loc + scale * code
-        self.h = self.model.blocks[self.at].take(self.h, z)  # type: ignore[operator]
+        self.h = self.model.takings[self.at](self.h, z)
         self.at += 1
         return z
 
