@@ -59,6 +59,7 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("net", "decoder_widths"): [(5,)],
     ("net", "norm"): ["batch", "none"],
     ("net", "patch"): [2],
+    ("model", "patch"): [2],
     ("schedule", "ratio"): [0.25],
     ("metric", "samples"): [20, 22],
     ("metric", "folds"): [2],

@@ -1,8 +1,9 @@
-"""A ladder VAE on scikit-learn's digits: the bound asked of the VAE, and every level in use."""
+"""Ladders: a bound that no single level has; on scikit-learn's digits the VAE's bound, and every level in use."""
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +11,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from helpers import fit, fresh
+from helpers import fit, fresh, rows
 
 
 def benchmark() -> ModuleType:
@@ -25,6 +26,31 @@ def benchmark() -> ModuleType:
     finally:
         sys.path.remove(str(folder))
     return module
+
+
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
+def test_two_levels_of_a_hierarchical_vae_model_what_one_cannot(seed: int) -> None:
+    """Four blobs and linear maps from z1 to x: one level is a Gaussian at best, and z2 gives z1 a prior of its own.
+
+    The bound of a one-level VAE with these nets is at most that of the Gaussian of the data (probabilistic principal
+    components), -3.97 nats; the truth is -2.39. Three seeds: the VAE had -4.00, the two levels -3.68 to -3.74.
+    """
+    generator = torch.Generator().manual_seed(1)
+
+    def draw(n: int) -> torch.Tensor:
+        side = torch.randint(2, (n, 2), generator=generator) * 2.0 - 1
+        return side * torch.tensor([2.0, 1.5]) + 0.4 * torch.randn(n, 2, generator=generator)
+
+    x, held_out = draw(4000), draw(2000)
+    gaussian = -0.5 * float(torch.logdet(2 * math.pi * math.e * held_out.T.cov(correction=0)))
+    found = {}
+    for name, sizes in (("vae", {"latent_dim": 4}), ("hierarchical-vae", {"latent_dims": (2, 2), "width": 64})):
+        model = fresh(name, rows(x), seed, net="linear", likelihood={"name": "gaussian", "scale": 0.4}, **sizes)
+        fit(model, rows(x), epochs=30, batch_size=100, lr=1e-2, schedule="cosine", seed=seed)
+        with torch.no_grad():
+            found[name] = float(model.eval().bound(held_out).elbo.mean())  # type: ignore[operator]
+    assert gaussian - 0.1 < found["vae"] < gaussian + 0.02
+    assert found["hierarchical-vae"] > gaussian + 0.15
 
 
 def test_every_level_is_used_after_a_short_training() -> None:

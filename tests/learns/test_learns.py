@@ -210,6 +210,8 @@ ELSEWHERE = {
     "miwae": "test_importance_weighted.py",
     **dict.fromkeys(("sigma-vae", "ms-ssim-vae"), "test_likelihoods.py"),
     "semi-amortized-vae": "test_semi_amortized.py",
+    "hierarchical-vae": "test_ladder.py",
+    "vd-vae": "test_deep.py",
 }
 """Models whose answers are in a file of their own."""
 

@@ -75,7 +75,8 @@ def agree(model: Model, folder: Path) -> None:
 def test_every_model_that_encodes_or_decodes_is_exported(name: str, tmp_path: Path) -> None:
     data = rows(torch.randn(20, 6, generator=torch.Generator().manual_seed(0)))
     data = dataclasses.replace(data, spec=dataclasses.replace(data.spec, classes=3))
-    model = stored(name, data, tmp_path / "model", net=MLP)
+    net = {"net": MLP} if "net" in registry.declared(name).config["options"] else {}
+    model = stored(name, data, tmp_path / "model", **net)
     if name in BY_GRADIENTS:
         with pytest.raises(CapabilityError, match="gradients of the decoder"):
             sandglass.export(tmp_path / "model", tmp_path / "onnx")

@@ -94,3 +94,12 @@ def test_topics() -> None:
     assert done.returncode == 0, done.stderr
     kinds = ["frequency", "LDA", "dirichlet-vae", "logistic-normal", "stick-breaking", "gaussian"]
     assert [line.split()[0] for line in done.stdout.splitlines() if " to " in line] == kinds
+
+
+def test_levels_beside_one_another() -> None:
+    names = ("hierarchical-vae", "vd-vae")
+    words = ["--data", "digits", "--pictures", "100", "--epochs", "1", "--models", *names]
+    script = SCRIPT.with_name("depth.py")
+    done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert all(done.stdout.count(f"| `{name}` |") == 2 for name in names)  # as they come, and in the table

@@ -13,6 +13,7 @@ from PIL import Image
 
 import made
 from helpers import Quiet, digest, fresh, make_loop, pictures, rows, stop_at
+from sandglass import registry
 from sandglass.data.dataset import Dataset
 from sandglass.data.pixels import to_images
 from sandglass.engine.sheets import FOLDER, columns_of, cut
@@ -121,7 +122,8 @@ def test_stages_before_the_last_show_reconstructions(tmp_path: Path) -> None:
 def test_every_model_shows_something_or_says_so(name: str, tmp_path: Path) -> None:
     spec = made.spec_for(name, "grey")
     data = made.dataset(spec)
-    options = {**made.small(name), "net": {"name": "conv", **made.NETS["conv"]}}
+    net = {"net": {"name": "conv", **made.NETS["conv"]}} if "net" in registry.declared(name).config["options"] else {}
+    options = {**made.small(name), **net}
     paths, _ = train(tmp_path / "run", name, data, model_options=options, epochs=1, batch_size=8, sheets=1)
     assert paths and all(path.is_file() for path in paths)
 

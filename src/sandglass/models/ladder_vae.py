@@ -8,24 +8,22 @@ from typing import Annotated, Any, Literal
 from torch import Tensor
 from torch.distributions import Distribution
 
-from sandglass.core import Batch, Bound, Clock, Latent, Spec, Terms
+from sandglass.core import Batch, Bound, Latent, Spec
 from sandglass.distributions.chain import Transformed
-from sandglass.distributions.evidence import importance_weighted
 from sandglass.distributions.observed import log_prob
 from sandglass.distributions.rate import rate, rate_per_dimension
 from sandglass.distributions.standard import StandardNormal
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given, Sees
 from sandglass.models._ladder import BottomUpInference, Inference, TopDown, TopDownInference, Whitening
+from sandglass.models._levels import LevelledModel
 from sandglass.models._penalty import RatePenalty
-from sandglass.models._variational import VariationalModel
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register, resolve
 
-_MOST = 5
 
-
+@register("hierarchical-vae", inference="bottom-up", skips=False)
 @register("ladder-vae")
-class LadderVAE(VariationalModel):
+class LadderVAE(LevelledModel):
     """Ladder VAE: latents in several levels, each with a prior given those above, and a posterior that refines it.
 
     ``p(x, z) = p(x|z) p(z_1|z_>1) ... p(z_L)``, diagonal Gaussians with p(z_L) standard normal. The encoder goes up
@@ -44,7 +42,7 @@ class LadderVAE(VariationalModel):
 
     Args:
         spec: the data.
-        latent_dims: sizes of the levels, the one next to the data first; 1 to 5 of them.
+        latent_dims: sizes of the levels, the one next to the data first; one or more.
         inference: ``residual``, where q(z_i|x, z_>i) is the prior with its mean shifted and its scale multiplied;
             ``product``, where it is the prior times a Gaussian, normalised; or ``bottom-up`` for q(z_1|x) q(z_2|z_1)
             and so on.
@@ -57,7 +55,7 @@ class LadderVAE(VariationalModel):
         penalty: what the objective makes of the rate.
 
     Raises:
-        ConfigError: no level, more than 5, an empty one, or free bits with bottom-up inference.
+        ConfigError: no level, an empty one, or free bits with bottom-up inference.
 
     Example:
         >>> import torch
@@ -85,8 +83,10 @@ class LadderVAE(VariationalModel):
     ) -> None:
         super().__init__()
         dims = tuple(int(d) for d in latent_dims)
-        if not 1 <= len(dims) <= _MOST or min(dims) < 1:
-            raise ConfigError(f"latent_dims are the sizes of 1 to {_MOST} levels, each at least 1, not {list(dims)}.")
+        if not dims or min(dims) < 1:
+            raise ConfigError(
+                f"latent_dims are the sizes of the levels, one or more, each at least 1, not {list(dims)}."
+            )
         if width < 1:
             raise ConfigError(f"A ladder VAE needs width >= 1, not {width}.")
         if inference not in ("residual", "product", "bottom-up"):
@@ -105,14 +105,6 @@ class LadderVAE(VariationalModel):
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = TopDown(nets, dims, spec, head, width=width, skips=skips, cond=cond)
         self.pz = StandardNormal(sum(dims))
-
-    def elbo(self, batch: Batch, clock: Clock) -> Terms:
-        """``distortion + beta * rate``, or with its capacity or free bits: the batch mean, one draw of z each."""
-        bound = self.bound(batch)
-        loss = (bound.distortion + self.penalty(bound, clock)).mean()
-        rates = {f"rate_{name}": each.detach() for name, each in bound.rates.items()} if len(bound.rates) > 1 else {}
-        parts = {"distortion": bound.distortion.detach(), "rate": bound.rate.detach(), **rates}
-        return Terms(loss, parts, self.penalty.scalars(clock))
 
     def bound(self, batch: Batch) -> Bound:
         """The evidence bound from one draw of z an example, with the rate of every level, ``z1`` the lowest.
@@ -133,23 +125,10 @@ class LadderVAE(VariationalModel):
                 rates[latent.name] = q.log_prob(z[i]) - p.log_prob(z[i])
         return Bound({"x": -log_prob(self.p.observe(z, c), batch.x, batch.mask)}, rates, each)
 
-    def log_prob(self, batch: Batch, k: int = 1) -> Tensor:
-        """``(B,)`` lower bound on log p(x) in nats from ``k`` importance-weighted draws; it rises to log p(x) with k.
-
-        Of the observed entries alone where some are missing. Burda, Grosse and Salakhutdinov 2016, "Importance Weighted
-        Autoencoders" (arXiv 1509.00519).
-        """
-        q, c = self.posterior(batch), self.given(batch)
-        return importance_weighted(q, self.prior(), self.p, batch.x, k, batch.mask, c=c, size=self.p.size)
-
     def posterior(self, batch: Batch) -> Distribution:
         """q(code|x, c) over ``(B, D)``; what is missing enters as 0."""
         c = self.given(batch)
         return Transformed(self.q(self.sees(batch), c, self.p), Whitening(self.p, c))
-
-    def draw(self, n: int, given: Batch | None = None) -> Tensor:
-        """``(n, D)`` draws from the prior."""
-        return self.prior(given).sample((n,))
 
     def levels(self, code: Tensor, given: Batch | None = None) -> dict[str, Tensor]:
         """The levels themselves, ``(B, size)`` by name, of codes ``(B, D)``: the mean and scale of each prior put back.

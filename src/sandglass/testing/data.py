@@ -24,7 +24,7 @@ NETS: dict[str, dict[str, Any]] = {"conv": {"width": 4, "hidden": 16}, "mlp": {"
 """Small networks, for images and for rows."""
 
 FEW = {"latent_dim": 3, "codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1}
-FEW |= {"flow_width": 8, "flow_depth": 1}
+FEW |= {"flow_width": 8, "flow_depth": 1, "blocks": 1, "z_channels": 2}
 """Small values of options that some models have; each of them refuses 0."""
 
 _NO_COMPANION = ("labels", "complete", "beside")
