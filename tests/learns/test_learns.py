@@ -209,6 +209,7 @@ ELSEWHERE = {
     "miwae": "test_importance_weighted.py",
     **dict.fromkeys(("sigma-vae", "ms-ssim-vae"), "test_likelihoods.py"),
     "semi-amortized-vae": "test_semi_amortized.py",
+    **dict.fromkeys(("mvae", "mmvae", "mopoe-vae", "jmvae"), "test_several_modalities.py"),
 }
 """Models whose answers are in a file of their own."""
 

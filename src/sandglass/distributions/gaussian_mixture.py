@@ -48,7 +48,7 @@ class GaussianMixture(Distribution):
 
     def component(self, s: int) -> Independent:
         """One Gaussian ``(B, D)``."""
-        return Independent(Normal(self.loc[:, s], self.scale[:, s], validate_args=False), 1, validate_args=False)
+        return _independent(self.loc[:, s], self.scale[:, s])
 
     @property
     def mean(self) -> Tensor:
@@ -112,9 +112,13 @@ def rates(q: Independent | GaussianMixture, p: Independent, codes: Tensor, share
         assert each is not None  # both are independent normals
         return None, each
     first, rest = slice(0, shared), slice(shared, None)
-    prior = [Independent(Normal(p.base_dist.loc[part], p.base_dist.scale[part]), 1) for part in (first, rest)]
+    prior = [_independent(p.base_dist.loc[part], p.base_dist.scale[part]) for part in (first, rest)]
     z = codes[..., first]
     ratio = q.part(first).log_prob(z) - prior[0].log_prob(z)
     each = rate_per_dimension(q.part(rest).component(0), prior[1])
     assert each is not None
     return (q.weight.T * ratio.mean(0)).sum(0), each
+
+
+def _independent(loc: Tensor, scale: Tensor) -> Independent:
+    return Independent(Normal(loc, scale, validate_args=False), 1, validate_args=False)
