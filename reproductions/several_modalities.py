@@ -1,6 +1,6 @@
 """Joint models of MNIST digits with (a) their labels and (b) another digit of the same class, rotated and inverted.
 
-    python reproductions/several_modalities.py [--pictures 6000] [--epochs 6] [--seeds 10] [--out runs/several]
+    python reproductions/several_modalities.py [--pictures 6000] [--epochs 12] [--seeds 10] [--out runs/several]
 
 Compares ``joint-vae``, ``mvae``, ``mmvae``, ``mopoe-vae`` and ``jmvae``, each with its defaults but for the network.
 Digits are black and white (above one half), so that all likelihoods are probabilities. By pairing and model, on 1,000
@@ -58,9 +58,9 @@ def partners(y: Tensor, *key: str) -> Tensor:
     return found
 
 
-def pairs(pairing: str, pictures: int, test: int = 1000) -> Dataset:
+def pairs(source: str, pairing: str, pictures: int, test: int = 1000) -> Dataset:
     """Digits in black and white, with labels or with partners."""
-    raw, splits = sandglass.load_data("mnist"), {}
+    raw, splits = sandglass.load_data(source), {}
     for name, n in (("train", pictures), ("test", test)):
         some = raw.splits[name].take(rng.permutation(len(raw.splits[name]), 0, name)[:n])
         batch = some.batch(slice(None))
@@ -119,17 +119,18 @@ def sheet(rows: list[Tensor], path: Path) -> None:
 def main() -> None:
     """Trains, measures, prints and saves."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="mnist", help="pictures of ten classes")
     parser.add_argument("--pairings", nargs="+", choices=PAIRINGS, default=list(PAIRINGS))
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--pictures", type=int, default=6000, help="to train on")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[10], help="of trainings")
     parser.add_argument("--draws", type=int, default=50, help="of the estimates of log p")
     parser.add_argument("--width", type=int, default=256, help="of the hidden layer")
     parser.add_argument("--out", type=Path, default=Path("runs/several"))
     asked = parser.parse_args()
     for pairing in asked.pairings:
-        data = pairs(pairing, asked.pictures)
+        data = pairs(asked.data, pairing, asked.pictures)
         train, test = (data.splits[name].batch(slice(None)) for name in ("train", "test"))
         assert train.y is not None and test.y is not None
         judge = SVC().fit(train.x.flatten(1).numpy(), train.y.numpy())
