@@ -75,6 +75,8 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "free_bits"): {"capacity": 0.0},
     ("model", "identity_schedule"): {"identity": 1.0},
     ("model", "partially"): {"bounds": 2},
+    ("model", "random_subsets"): {"modalities": ["labels", "other"]},
+    ("model", "alpha"): {"posterior": "joint"},
     ("model", "levels"): {"quantiser": "fsq"},
     ("model", "code_dim"): {"quantiser": "ema"},
     ("model", "commitment"): {"quantiser": "ema"},

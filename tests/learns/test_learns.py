@@ -212,6 +212,7 @@ ELSEWHERE = {
     "semi-amortized-vae": "test_semi_amortized.py",
     "hierarchical-vae": "test_ladder.py",
     "vd-vae": "test_deep.py",
+    **dict.fromkeys(("mvae", "mmvae", "mopoe-vae", "jmvae"), "test_several_modalities.py"),
 }
 """Models whose answers are in a file of their own."""
 

@@ -17,7 +17,7 @@ from sandglass.core import Batch, Clock, Spec
 from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
 from sandglass.errors import CapabilityError, ConfigError
-from sandglass.models._modalities import Expert, product_of_experts
+from sandglass.models._experts import Expert, product_of_experts
 from sandglass.models.joint_vae import JointVAE
 from sandglass.runs.model_folder import load_model, write_model_folder
 from sandglass.runs.specification import to_plain
@@ -199,10 +199,16 @@ def make(spec: Spec | None = None, **options: Any) -> JointVAE:
     return model
 
 
-@pytest.mark.parametrize("terms", TERMS)
+FORMS: dict[str, dict[str, Any]] = {
+    **{terms: {"terms": terms} for terms in TERMS},
+    **{name: registry.entry("model", name).preset for name in ("mvae", "mmvae", "mopoe-vae", "jmvae")},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("junk", [math.nan, math.inf, 1e30, -7.0])
-def test_junk_in_an_absent_modality_changes_no_bit_of_loss_or_gradient(terms: str, junk: float) -> None:
-    model, batch = make(terms=terms), mixed_batch()
+def test_junk_in_an_absent_modality_changes_no_bit_of_loss_or_gradient(form: str, junk: float) -> None:
+    model, batch = make(**FORMS[form]), mixed_batch()
 
     def spoilt(t: Tensor, name: str) -> Tensor:
         return torch.where(batch.absent[name].view(-1, *[1] * (t.dim() - 1)), junk, t)

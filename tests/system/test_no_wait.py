@@ -43,7 +43,9 @@ class Watch(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize(("name", "optimizer"), [*((name, "adam") for name in distinct()), ("gan", "rmsprop")])
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [*((name, "adam") for name in distinct()), ("gan", "rmsprop"), ("mvae", "sgd")]
+)
 def test_a_step_reads_nothing_back(name: str, optimizer: str, tmp_path: Path) -> None:
     spec = spec_for(name, "colour")
     data = dataset(spec)

@@ -103,3 +103,12 @@ def test_levels_beside_one_another() -> None:
     done = subprocess.run([sys.executable, str(script), *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert all(done.stdout.count(f"| `{name}` |") == 2 for name in names)  # as they come, and in the table
+
+
+def test_joint_models_of_digits_with_labels_and_with_other_digits(tmp_path: Path) -> None:
+    words = ["--data", "digits", "--pictures", "200", "--epochs", "1", "--draws", "2", "--width", "8"]
+    command = [sys.executable, str(SCRIPT.with_name("several_modalities.py")), *words, "--models", "mvae", "mmvae"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| `mvae` |") == done.stdout.count("| `mmvae` |") == 2
+    assert {file.name for file in tmp_path.glob("*.png")} == {"labels.png", "other.png"}

@@ -2,66 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Distribution, Independent, Normal, constraints
+from torch.distributions import Distribution, Independent, constraints
 
 from sandglass.core import Batch, Column, Spec
 from sandglass.distributions.conditional import Network, Observation
+from sandglass.distributions.evidence import log_likelihoods
 from sandglass.distributions.likelihood import Likelihood
-from sandglass.distributions.location_scale import scale_from
-from sandglass.distributions.observed import fill, log_prob, observing
+from sandglass.distributions.observed import fill, observing
 from sandglass.errors import ConfigError
 from sandglass.models._condition import companion_of, one_hot
+from sandglass.models._experts import Expert
 from sandglass.nets.net import Net
 
 LABELS = "labels"
 """The name of the classes as a modality."""
-
-
-@dataclass(frozen=True)
-class Expert:
-    """A Gaussian factor over a part of a latent, by its natural parameters; where it is absent it is constant.
-
-    Args:
-        precision: ``(B, d)``, one over the variance; 0 where absent.
-        shift: ``(B, d)``, precision times mean; 0 where absent.
-    """
-
-    precision: Tensor
-    shift: Tensor
-
-    def where(self, present: Tensor) -> Expert:
-        """The factor, constant in the examples where ``present`` ``(B,)`` is False."""
-        gone = ~present[:, None]
-        return Expert(self.precision.masked_fill(gone, 0), self.shift.masked_fill(gone, 0))
-
-
-def product_of_experts(experts: Sequence[Expert]) -> Normal:
-    """The normalised product of Gaussian factors and of a standard normal prior, which is what is left without any.
-
-    Precisions add up, and so do precisions times means: Hinton 2002, "Training Products of Experts by Minimizing
-    Contrastive Divergence" (Neural Computation 14). With the prior as an expert: Wu and Goodman 2018, "Multimodal
-    Generative Models for Scalable Weakly-Supervised Learning" (arXiv 1802.05335).
-
-    Args:
-        experts: at least one; all ``(B, d)``.
-
-    Example:
-        >>> one = Expert(torch.tensor([[3.0]]), torch.tensor([[3.0]]))  # mean 1, variance 1/3
-        >>> q = product_of_experts([one])
-        >>> q.mean, q.variance
-        (tensor([[0.7500]]), tensor([[0.2500]]))
-    """
-    precision, shift = experts[0].precision + 1, experts[0].shift
-    for expert in experts[1:]:
-        precision, shift = precision + expert.precision, shift + expert.shift
-    return Normal(shift / precision, precision.rsqrt(), validate_args=False)
 
 
 @dataclass(frozen=True)
@@ -143,15 +105,13 @@ class Modality(nn.Module):
 
     def experts(self, view: View) -> tuple[Expert, Expert]:
         """Its factors for the shared latent and for its private one, constant where it is absent."""
-        mean, log_precision = self.q(view.value).chunk(2, -1)
-        precision = scale_from(log_precision)
-        both = Expert(precision, mean * (1 + precision)).where(view.present)
+        both = Expert.of(self.q(view.value)).where(view.present)
         precisions, shifts = both.precision.split(self.sizes, -1), both.shift.split(self.sizes, -1)
         return Expert(precisions[0], shifts[0]), Expert(precisions[1], shifts[1])
 
-    def distortion(self, code: Tensor, view: View) -> Tensor:
-        """``(B,)`` minus log p of what was observed of it given the codes ``(B, D)``, in nats; 0 where absent."""
-        return -log_prob(self.p(code), view.value, view.mask).masked_fill(~view.present, 0)
+    def distortion(self, codes: Tensor, view: View) -> Tensor:
+        """``(k, B)`` minus log p of what was observed of it given codes ``(k, B, D)``, in nats; 0 where absent."""
+        return -log_likelihoods(codes, self.p, view.value, view.mask).masked_fill(~view.present, 0)
 
     def filled(self, batch: Batch, p: Distribution, draw: bool) -> Batch:
         """The batch with it filled in where it is absent or not observed.
@@ -183,6 +143,7 @@ class Together(Distribution):
         parts: distributions over ``(B, *shape)``.
 
     Example:
+        >>> from torch.distributions import Normal
         >>> p = Together([Independent(Normal(torch.zeros(5, *shape), 1.0), len(shape)) for shape in [(2,), (1, 3, 3)]])
         >>> p.log_prob(torch.zeros(5, 11)).shape
         torch.Size([5, 11])
@@ -269,4 +230,31 @@ def named(names: Sequence[str], spec: Spec) -> tuple[str, ...]:
         )
     if "x" in found or len(set(found)) < len(found):
         raise ConfigError(f"The modalities beside x are each named once, and x is not: {', '.join(found)}.")
+    return found
+
+
+def without(batch: Batch, name: str) -> Batch:
+    """The batch, that modality being absent."""
+    device = next(t.device for t in (batch.x, batch.y, batch.index, *batch.given.values()) if t is not None)
+    gone = torch.ones(len(batch), dtype=torch.bool, device=device)
+    return replace(batch, absent={**batch.absent, name: gone})
+
+
+def each_of(what: str, given: Sequence[Any], default: Sequence[Any]) -> list[Any]:
+    """A number for each modality; one alone is that of them all.
+
+    Raises:
+        ConfigError: another number of them, or one that is negative or not finite.
+
+    Example:
+        >>> each_of("private", (0,), (8, 8)), each_of("private", (), (8, 8))
+        ([0, 0], [8, 8])
+    """
+    found = list(given) or list(default)
+    found = found * len(default) if len(found) == 1 else found
+    if len(found) != len(default) or not all(0 <= v < math.inf for v in found):
+        raise ConfigError(
+            f"The option {what} has a number from 0 on for each of {len(default)} modalities, or one for all of them, "
+            f"not {list(given)}."
+        )
     return found
