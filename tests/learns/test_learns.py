@@ -209,6 +209,8 @@ ELSEWHERE = {
     "miwae": "test_importance_weighted.py",
     **dict.fromkeys(("sigma-vae", "ms-ssim-vae"), "test_likelihoods.py"),
     "semi-amortized-vae": "test_semi_amortized.py",
+    "m2": "test_semi_supervised.py",
+    "m1-m2": "test_semi_supervised.py",
 }
 """Models whose answers are in a file of their own."""
 
