@@ -330,6 +330,7 @@ class Stage:
         epochs: passes over the data, unless the run sets them.
         optim: settings of :data:`OPTIM` that hold unless the run or a phase sets them.
         ema: decay of the moving average of the weights, unless the run sets it; 0 for none.
+        labelled_share: least share of every batch that is examples with a known label, unless the run sets it.
         least: examples of a batch, or of a shard of it: 2 for statistics of a batch, 4 for squares of covariances.
         of_codes: whether it fits a distribution to the codes of a model that is trained: examples are neither augmented
             nor corrupted, and hyperparameters are not chosen by its objective.
@@ -342,6 +343,7 @@ class Stage:
     epochs: int | None = None
     optim: Mapping[str, Any] = field(default_factory=dict)
     ema: float = 0.0
+    labelled_share: float = 0.0
     least: int = 1
     of_codes: bool = False
 

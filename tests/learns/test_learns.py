@@ -213,6 +213,8 @@ ELSEWHERE = {
     "hierarchical-vae": "test_ladder.py",
     "vd-vae": "test_deep.py",
     **dict.fromkeys(("mvae", "mmvae", "mopoe-vae", "jmvae"), "test_several_modalities.py"),
+    "m2": "test_semi_supervised.py",
+    "m1-m2": "test_semi_supervised.py",
 }
 """Models whose answers are in a file of their own."""
 

@@ -55,6 +55,20 @@ def test_priors_and_posteriors() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines() if " to " in line] == ["standard", "vamp"]
 
 
+def test_few_labels(tmp_path: Path) -> None:
+    words = ["--data", "digits", "--labels", "20", "--epochs", "1", "--widths", "8", "--latents", "2", "--first", "3"]
+    command = [
+        sys.executable,
+        str(SCRIPT.with_name("semi_supervised.py")),
+        *words,
+        "--out",
+        str(tmp_path / "drawn.png"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" to ") == 6 and len(list(tmp_path.glob("drawn-*.png"))) == 2
+
+
 ROWS = {
     "decoder_scale": ["a Gaussian of the images", "fixed at 1", "optimal"],
     "dissimilarity": ["mean image", "vae", "ms-ssim-vae"],

@@ -28,6 +28,7 @@ def load_data(
     fold: str | None = None,
     seed: int = 0,
     limit: int | None = None,
+    labelled: int | None = None,
     cache: bool | None = None,
     types: Mapping[str, str | Sequence[str]] | str | None = None,
     drop: Sequence[str] | str | None = None,
@@ -70,8 +71,10 @@ def load_data(
         test: fraction held out for testing, likewise; None for the default of 0.1.
         fold: for cross-validation, the part held out for validation: ``"2/5"`` is the second of the five parts of
             the examples that are not held out for testing; none for no fold.
-        seed: seed of the random split and of ``limit``.
+        seed: seed of the random split, of ``limit`` and of ``labelled``.
         limit: number of training examples to keep, chosen at random.
+        labelled: number of training examples whose labels are kept, as many of each class as can be; those of all
+            others and of the validation split are hidden (-1), and test labels stay. For semi-supervised learning.
         cache: whether to cache the decoded pictures of a folder or archive on disk and read batches from there, so
             that they need not fit into memory; by default if they take more than 64 MiB.
         types: kinds of table columns, if not to be inferred from their cells: comma-separated COLUMN=KIND, with the
@@ -107,7 +110,7 @@ def load_data(
         >>> data.spec.shape, {split: len(part) for split, part in data.splits.items()}
         ((1, 28, 20), {'train': 40, 'validation': 5, 'test': 5})
     """
-    how = Splitting(validation=validation, test=test, fold=fold, seed=seed, limit=limit)
+    how = Splitting(validation=validation, test=test, fold=fold, seed=seed, limit=limit, labelled=labelled)
     reading = Reading(
         labels=labels, labels_from_names=labels_from_names, image=image, name=name, size=size, fit=fit,
         channels=channels, channels_at=channels_at, value_range=value_range, on_bad=on_bad, cache=cache, types=types,

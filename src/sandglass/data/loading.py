@@ -51,6 +51,8 @@ class Loader:
         stream: random stream; each training stage has its own.
         rows: from the number of examples of a batch to those of its rows that are read; all by default.
         least: examples of the last batch of an epoch; where fewer are left, they belong to the batch before.
+        labelled_share: of a batch that is examples with a known label, evenly spread over its rows, beside those drawn
+            with the others; 0 draws all alike, and so does a split in which all or none have one.
 
     Raises:
         ConfigError: the augmentation would move pictures, but not companions of another size.
@@ -69,6 +71,9 @@ class Loader:
         >>> half = Loader(Split(torch.zeros(10, 1)), 4, seed=0, rows=lambda n: slice(n // 2, n))
         >>> bool((half.batch(2).index == loader.batch(2).index[1:]).all())
         True
+        >>> few = Loader(Split(torch.zeros(10, 1), torch.arange(10) // 8 - 1), 4, seed=0, labelled_share=0.5)
+        >>> [few.batch(step).y.tolist() for step in range(3)]
+        [[0, -1, 0, -1], [0, 0, 0, -1], [0, 0]]
     """
 
     def __init__(
@@ -84,6 +89,7 @@ class Loader:
         stream: str = "",
         rows: Callable[[int], slice] = slice,
         least: int = 1,
+        labelled_share: float = 0.0,
     ) -> None:
         self.device, self.rows = torch.device(device), rows
         self.split = self._placed(replace(split, beside={}))
@@ -94,6 +100,10 @@ class Loader:
         self._epoch = -1
         self._order = torch.empty(0, dtype=torch.int64)
         self._orders: dict[str, dict[int, Tensor]] = {name: {} for name in self.beside}
+        self.labelled_share, y = labelled_share, self.split.y
+        known = torch.empty(0) if not labelled_share or y is None else (y >= 0).nonzero()[:, 0]
+        self._known = known.to(self.split.x.device) if 0 < len(known) < len(split) else None
+        self._turns: dict[int, Tensor] = {}
         for each in (self.split, *self.beside.values()):
             self._check(each)
 
@@ -103,7 +113,29 @@ class Loader:
         if epoch != self._epoch:
             order = rng.permutation(len(self.split), self.seed, "order", *self._key, epoch)
             self._order, self._epoch = order.to(self.split.x.device), epoch
-        return self._order[place * self.batch_size :][: self.size(step)]
+        drawn = self._order[place * self.batch_size :][: self.size(step)]
+        return drawn if self._known is None else self._with_labels(drawn, step)
+
+    def _with_labels(self, drawn: Tensor, step: int) -> Tensor:
+        """The examples of a step, some of them replaced by the next ones with a known label."""
+        assert self._known is not None
+        (epoch, place), n = divmod(step, self.steps_per_epoch), len(self._known)
+        count, usual = self._labelled(self.size(step)), self._labelled(self.batch_size)
+        last = self._labelled(self.size(self.steps_per_epoch - 1))
+        start = epoch * ((self.steps_per_epoch - 1) * usual + last) + place * usual
+        turns = range(start // n, (start + count - 1) // n + 1)
+        self._turns = {
+            t: self._turns[t] if t in self._turns
+            else self._known[rng.permutation(n, self.seed, "order", *self._key, "labelled", t).to(self._known.device)]
+            for t in turns
+        }  # fmt: skip
+        labelled = torch.cat([self._turns[t][max(start - t * n, 0) : start + count - t * n] for t in turns])
+        places = torch.arange(count, device=drawn.device) * len(drawn) // count
+        return drawn.index_copy(0, places, labelled)
+
+    def _labelled(self, size: int) -> int:
+        """How many of so many examples are to have a label."""
+        return min(max(1, round(self.labelled_share * size)), size)
 
     def indices_beside(self, name: str, step: int) -> list[tuple[int, Tensor]]:
         """The examples of an unpaired set for step ``step``.

@@ -15,6 +15,7 @@ from sandglass.data.companions import PAIRED, attach, home_of, read_named
 from sandglass.data.dataset import Dataset
 from sandglass.data.fingerprint import fingerprint
 from sandglass.data.fitting import Types, read_types
+from sandglass.data.labels import keep_labels
 from sandglass.data.matching import Home, Wanted
 from sandglass.data.preparing import Plan, as_splits, prepare_all
 from sandglass.data.reading import read
@@ -41,6 +42,7 @@ class Splitting:
     fold: str | None = None
     seed: int = 0
     limit: int | None = None
+    labelled: int | None = None
 
     def __post_init__(self) -> None:
         for what, share in (("validation", self.validation), ("test", 0.0 if self.test is None else self.test)):
@@ -50,8 +52,9 @@ class Splitting:
             raise ConfigError(
                 f"validation {self.validation} and test {self.test} leave nothing to train on; make them smaller."
             )
-        if self.limit is not None and (not isinstance(self.limit, int) or self.limit < 1):
-            raise ConfigError(f"limit must be a whole number of at least 1, not {self.limit!r}.")
+        for what, count in (("limit", self.limit), ("labelled", self.labelled)):
+            if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+                raise ConfigError(f"{what} must be a whole number of at least 1, not {count!r}.")
         if not isinstance(self.seed, int) or not math.isfinite(self.seed):
             raise ConfigError(f"seed must be a whole number, not {self.seed!r}.")
         if self.folded and self.validation != 0.1:
@@ -187,6 +190,8 @@ class Opened:
             how.folded,
         )
         raw, fitted, companions = prepare_all(self.raw, plan, transform)
+        if how.labelled is not None:
+            raw = keep_labels(raw, how.labelled, how.seed)
         pictured = {"value_range": self.span, "on_bad": asked.on_bad, "channels_at": asked.channels_at}
         besides = read_beside(self.sets, plan, pictured, asked.cache, transform)
         every = [fitted, *companions.values(), *(b.transform for b in besides.values())]
@@ -239,7 +244,8 @@ class Opened:
             "name": asked.name, "size": list(size) if size else None, "fit": asked.fit, "channels": asked.channels,
             "channels_at": asked.channels_at, "value_range": list(self.span) if self.span else None,
             "on_bad": asked.on_bad, "validation": how.validation, "test": how.test,
-            "fold": how.fold if how.folded else None, "seed": how.seed, "limit": how.limit, "cache": asked.cache,
+            "fold": how.fold if how.folded else None, "seed": how.seed, "limit": how.limit,
+            "labelled": how.labelled, "cache": asked.cache,
             "types": self.types or None,
             "drop": list(asked.drop) if isinstance(asked.drop, list | tuple) else asked.drop,
             "groups": asked.groups, "given": self.others or None, "pairs": asked.pairs,

@@ -125,6 +125,7 @@ class Loop:
             stream=state.stage,
             rows=self.stepper.gradient.rows,
             least=self.stepper.gradient.least,
+            labelled_share=self.own.labelled_share,
         )
         self.settle_length()
         self._closing = self.budget.closing.get(state.stage, 0.0) if self.budget else 0.0

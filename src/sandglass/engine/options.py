@@ -40,10 +40,14 @@ STAGE_OPTIONS = (
     "schedule_peak",
     "clip",
     "ema",
+    "labelled_share",
     "early_stopping",
     "select",
 )
 """Options that a stage can set for itself."""
+
+OF_STAGES = ("ema", "labelled_share")
+"""Options that are each stage's own where the run does not set them."""
 
 
 PRECISIONS = ("auto", "fp32", "tf32", "bf16", "fp64")
@@ -82,6 +86,9 @@ class Training:
             them, for a net that outgrows a device; slower where it does not.
         ema: decay of an exponential moving average of the weights, which is then validated and kept; 0 for none; each
             stage's own (0 if it has none) when not given. The decay of step n is at most ``(1 + n) / (10 + n)``.
+        labelled_share: least share of every batch that is examples with a known label, where only some have one: they
+            are drawn in turn, again and again, in the place of as many others; 0 draws all alike. Each stage's own (0
+            if it has none) when not given.
         early_stopping: epochs without a better validation objective before stopping; 0 for never.
         seed: determines the initial weights, the order of the data and all noise.
         device: auto, cpu, cuda, cuda:N or mps.
@@ -133,6 +140,7 @@ class Training:
     accumulate: int = 1
     shard_weights: bool = False
     ema: float | None = None
+    labelled_share: float | None = None
     early_stopping: int = 0
     seed: int = 0
     device: str = "auto"
@@ -192,7 +200,9 @@ class Training:
         for name in ("lr", "clip", "threads", "save_steps", "max_steps"):
             value = getattr(self, name)
             check(name, value is None or value > 0, value, "above 0")
-        check("ema", self.ema is None or 0 <= self.ema < 1, self.ema, "in [0, 1)")
+        for name in ("ema", "labelled_share"):
+            value = getattr(self, name)
+            check(name, value is None or 0 <= value < 1, value, "in [0, 1)")
         check("lr_warmup", self.lr_warmup < math.inf, self.lr_warmup, "finite")
         check("schedule_every", 0 < self.schedule_every < math.inf, self.schedule_every, "a finite number above 0")
         check("schedule_factor", 0 < self.schedule_factor <= 1, self.schedule_factor, "in (0, 1]")
@@ -282,8 +292,12 @@ class Training:
         decided: dict[str, Any] = {
             "batch_size": batch_size,
             "epochs": usual if first or not stages else 0,
-            "ema": next((s.ema for s in stages if s.phases), 0.0) if self.ema is None else self.ema,
-            "stage": settle_stages(self.stage, stages, self.epochs or epochs, self.ema),
+            **{
+                name: next((getattr(s, name) for s in stages if s.phases), 0.0) if value is None else value
+                for name in OF_STAGES
+                for value in (getattr(self, name),)
+            },
+            "stage": settle_stages(self.stage, stages, self.epochs or epochs, vars(self)),
             "minutes": None,
             "device": device,
             "precision": precision,
@@ -314,6 +328,7 @@ class Settled(Training):
     epochs: int = 20
     batch_size: int = 128
     ema: float = 0.0
+    labelled_share: float = 0.0
 
     def of_stage(self, name: str) -> Settled:
         """The options of one stage: its own, else the run's."""
@@ -321,7 +336,7 @@ class Settled(Training):
 
 
 def settle_stages(
-    given: Mapping[str, Mapping[str, Any]], stages: Sequence[Stage], epochs: int, ema: float | None = None
+    given: Mapping[str, Mapping[str, Any]], stages: Sequence[Stage], epochs: int, said: Mapping[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:
     """The options that stages set for themselves, with the number of epochs of every later stage.
 
@@ -329,7 +344,8 @@ def settle_stages(
         given: options by stage.
         stages: of the model.
         epochs: of stages that say none.
-        ema: what the run says; with None, a stage whose average differs from the first one's gets its own.
+        said: what the run says; of :data:`OF_STAGES`, a stage that differs from the first has its own where it says
+            nothing.
 
     Raises:
         ConfigError: a stage that the model does not have, or one that is fitted in closed form.
@@ -346,8 +362,10 @@ def settle_stages(
     for stage in trained[1:]:
         own = made.setdefault(stage.name, {})
         own.setdefault("epochs", stage.epochs or epochs)
-        if ema is None and stage.ema != trained[0].ema:
-            own.setdefault("ema", stage.ema)
+        for name in OF_STAGES:
+            value = getattr(stage, name)
+            if (said or {}).get(name) is None and value != getattr(trained[0], name):
+                own.setdefault(name, value)
     return made
 
 

@@ -72,6 +72,7 @@ def measure(
         stream=stage.name,
         rows=stepper.gradient.rows,
         least=stepper.gradient.least,
+        labelled_share=training.labelled_share or 0.0,
     )
     with torch.enable_grad(), settings(training, processes.local):
         stepper.train()

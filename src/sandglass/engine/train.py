@@ -250,12 +250,19 @@ def check_fit(model: Model, data: Dataset) -> None:
 
 
 def check_changes(model: Model, data: Dataset, training: Training) -> None:
-    """Refuses augmentations and corruptions that do not suit this data or model.
+    """Refuses augmentations, corruptions and a share of labelled examples that do not suit this data or model.
 
     Raises:
-        ConfigError: an augmentation that is not for such data, or corrupted inputs for a model that does not
-            reconstruct.
+        ConfigError: an augmentation that is not for such data, corrupted inputs for a model that does not reconstruct,
+            or a share of labelled examples where all or none are.
     """
+    y = data.train.y
+    if training.labelled_share and (y is None or bool((y >= 0).all()) or not bool((y >= 0).any())):
+        raise ConfigError(
+            f"labelled_share is for data of which some examples have a label and others none, and in '{data.name}' "
+            f"{'none has one' if y is None or not len(y) or int(y.max()) < 0 else 'all have one'}; leave it out, or "
+            "hide labels: labelled=100 (--labelled 100)."
+        )
     make_augmentation(training.augment, data.spec)
     sees = model.config["options"].get("sees")
     if make_corruption(training.corrupt, data.spec) is not None and sees not in ("auto", "damaged"):

@@ -23,7 +23,7 @@ SPECS = {
 NETS: dict[str, dict[str, Any]] = {"conv": {"width": 4, "hidden": 16}, "mlp": {"widths": [16]}}
 """Small networks, for images and for rows."""
 
-FEW = {"latent_dim": 3, "codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1}
+FEW = {"latent_dim": 3, "second_dim": 2, "codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1}
 FEW |= {"flow_width": 8, "flow_depth": 1, "blocks": 1, "z_channels": 2}
 """Small values of options that some models have; each of them refuses 0."""
 
