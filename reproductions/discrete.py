@@ -1,6 +1,6 @@
 """Four quantisers with their priors on one budget: bits per dimension, use of the codes, samples.
 
-    python reproductions/discrete.py --data mnist --limit 6000 --epochs 15 --prior-epochs 10 --out discrete
+    python reproductions/discrete.py --data mnist --limit 4000 --test 1000 --width 8 --out discrete
 
 Trains `vq-vae` with each quantiser (`ema`, `fsq`, `residual`, `lfq`), the encoder and decoder first and then the prior
 over the codes, and measures the best weights on test pictures. Pictures in grey with no levels, such as MNIST, become
@@ -53,12 +53,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="of the codebook")
     parser.add_argument("--codes", type=int, help="vectors of a picture; the default of the model when not given")
     parser.add_argument("--width", type=int, default=16, help="channels of the first maps of the net")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--prior-epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=16)
+    parser.add_argument("--prior-epochs", type=int, default=8)
     parser.add_argument("--prior-net", default="transformer", choices=["transformer", "pixelcnn"])
     parser.add_argument("--prior-width", type=int, default=64)
+    parser.add_argument("--prior-depth", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("discrete"), help="a new folder for runs and the sheet")
     options = parser.parse_args()
@@ -100,7 +101,7 @@ def trained(kind: str, data: Dataset, options: argparse.Namespace) -> Model:
     """A model at its best weights."""
     model: dict[str, Any] = {"quantiser": kind, "codebook_size": options.size, "codes": options.codes}
     model |= {"net": {"name": "conv", "width": options.width}, "prior_net": options.prior_net}
-    model |= {"prior_width": options.prior_width}
+    model |= {"prior_width": options.prior_width, "prior_depth": options.prior_depth}
     training: dict[str, Any] = {"epochs": options.epochs, "batch_size": options.batch_size, "lr": options.lr}
     training |= {"seed": options.seed, "schedule": "cosine", "sheets": 0, "threads": 1}
     training["stage"] = {"prior": {"epochs": options.prior_epochs, "lr": 1e-3}}

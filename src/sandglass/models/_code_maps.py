@@ -108,7 +108,7 @@ class Pyramid(nn.Module):
     def __init__(self, body: nn.Module, width: int, planes: Sequence[tuple[int, int]], dims: Sequence[int]) -> None:
         super().__init__()
         self.body = body
-        self.down = nn.ModuleList(nn.Sequential(*down(width), *blocks(width), nn.ReLU()) for _ in planes[1:])
+        self.down = nn.ModuleList(nn.Sequential(*down(width), *_smooth(width)) for _ in planes[1:])
         self.heads = nn.ModuleList(nn.Conv2d(width * (1 + bool(i)), dim, 1) for i, dim in enumerate(dims))
         self.descent = Descent(width, planes, dims, last=False)
 
@@ -123,6 +123,10 @@ class Pyramid(nn.Module):
         """``(B, n, dim)`` of a level, before they are quantised."""
         read = features if above is None else torch.cat([features, above.to(features.dtype)], 1)
         return self.heads[i](read).flatten(2).transpose(1, 2)
+
+
+def _smooth(width: int) -> list[nn.Module]:
+    return [nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]  # no ReLU, all of whose inputs can be negative
 
 
 class Joined(nn.Module):

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from sandglass.distributions.conditional import Conditional
+from sandglass.distributions.conditional import Conditional, at_least_single
 from sandglass.errors import ConfigError
 from sandglass.models._code_map import ResidualBlock
 from sandglass.nets.frame import normal
@@ -93,6 +93,50 @@ class CodePrior(Conditional):
     def dtype(self) -> torch.dtype:
         """The type of its weights."""
         return next(self.parameters()).dtype
+
+
+class OneCode(CodePrior):
+    """The prior over a single code, which follows no other: its logits, from what it is given.
+
+    Args:
+        size: K, how many values the code has.
+        shape: of the map, with one place.
+        cond: what it is conditioned on.
+        net: the family of the network that reads a picture condition.
+        above: levels whose codes it is given.
+        width: of the vectors between the layers.
+
+    Example:
+        >>> OneCode(5, (1, 1), width=8)().log_prob(torch.tensor([[3], [4]]))
+        tensor([-1.6094, -1.6094], grad_fn=...)
+    """
+
+    def __init__(
+        self,
+        size: int,
+        shape: tuple[int, ...],
+        cond: Condition = 0,
+        net: Net | None = None,
+        above: tuple[tuple[int, tuple[int, ...]], ...] = (),
+        *,
+        width: int = 128,
+    ) -> None:
+        super().__init__(size, shape, width, cond, net, above)
+        self.start, self.hidden = nn.Parameter(normal(1, 1, width, std=0.02)), nn.Linear(width, width)
+        self.head = nn.Linear(width, size)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def logits(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """As of every prior over codes."""
+        x = self.start if context is None else self.start + context
+        return at_least_single(self.head(F.silu(self.hidden(x)))).expand(len(codes), -1, -1)
+
+    @torch.no_grad()
+    def draw(self, n: int, context: Tensor | None = None) -> Tensor:
+        """As of every prior over codes."""
+        codes = torch.zeros(n, 1, dtype=torch.long, device=self.start.device)
+        return torch.multinomial(self.logits(codes, context)[:, 0].softmax(-1), 1)
 
 
 class Above(nn.Module):

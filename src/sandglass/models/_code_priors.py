@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from sandglass.errors import ConfigError
-from sandglass.models._code_prior import CodePrior
+from sandglass.models._code_prior import CodePrior, OneCode, check_prior
 from sandglass.models._pixel_cnn import PixelCNN
 from sandglass.models._transformer_prior import TransformerPrior
 from sandglass.nets.net import Condition, Net
@@ -47,6 +48,9 @@ def code_prior(
     """
     if prior_net not in ("transformer", "pixelcnn"):
         raise ConfigError(f"The prior_net is one of transformer, pixelcnn, not '{prior_net}'.")
+    if math.prod(shape) == 1:
+        check_prior(prior_width, prior_depth, prior_dropout)
+        return OneCode(size, shape, cond, net, above, width=prior_width)
     own: dict[str, Any] = {"width": prior_width, "depth": prior_depth, "dropout": prior_dropout}
     if prior_net == "pixelcnn":
         return PixelCNN(size, shape, cond, net, above, **own)

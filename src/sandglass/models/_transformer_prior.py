@@ -60,8 +60,7 @@ class TransformerPrior(CodePrior):
             raise ConfigError(f"prior_heads must divide prior_width: {heads} does not divide {width}.")
         super().__init__(size, shape, width, cond, net, above)
         self.start = nn.Parameter(normal(1, 1, width, std=0.02))
-        if self.length > 1:  # of a single code nothing is read
-            self.embedding = nn.Embedding(size, width, _weight=normal(size, width, std=0.02))
+        self.embedding = nn.Embedding(size, width, _weight=normal(size, width, std=0.02))
         self.places = nn.Parameter(normal(self.length, width, std=0.02))
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout, causal=True) for _ in range(depth))
@@ -71,10 +70,8 @@ class TransformerPrior(CodePrior):
 
     def logits(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
         """As of every prior over codes."""
-        x = self.start.expand(len(codes), 1, -1)
-        if self.length > 1:
-            before = self.embedding(codes[:, :-1])
-            x = torch.cat([x.to(before.dtype), before], 1)
+        before = self.embedding(codes[:, :-1])
+        x = torch.cat([self.start.expand(len(codes), 1, -1).to(before.dtype), before], 1)
         x = self._placed(x, self.places, context)
         for block in self.blocks:
             x = block(x)
@@ -93,8 +90,7 @@ class TransformerPrior(CodePrior):
                 x, pasts[i] = block.extend(x, pasts[i])  # type: ignore[operator]
             chances = at_least_single(self.head(self.norm(x)))[:, 0].softmax(-1)
             codes.append(torch.multinomial(chances, 1))
-            if t + 1 < self.length:
-                before = self.embedding(codes[-1])
+            before = self.embedding(codes[-1])
         return torch.cat(codes, 1)
 
     def _placed(self, x: Tensor, places: Tensor, context: Tensor | None) -> Tensor:

@@ -32,9 +32,10 @@ class CategoricalVAE(LatentModel):
     The posterior is a categorical distribution for each of ``latent_dim`` latents, and the decoder reads their
     categories as unit vectors. Training draws relaxed ones, ``softmax((logits + Gumbel noise) / temperature)``, which
     have a gradient: Jang, Gu and Poole 2016, "Categorical Reparameterization with Gumbel-Softmax" (arXiv 1611.01144);
-    Maddison, Mnih and Teh 2016, "The Concrete Distribution" (arXiv 1611.00712). The objective is ``-log p(x|relaxed z) +
-    beta * rate`` in nats, the rate being ``sum_n KL(q(z_n|x) || uniform)`` in closed form. Bounds, likelihoods and all
-    else are of categories: the bound is one on log p(x), and the objective at a temperature is none.
+    Maddison, Mnih and Teh 2016, "The Concrete Distribution" (arXiv 1611.00712). The objective is ``-log p(x|y) + beta *
+    rate`` in nats, y being the relaxed draw and the rate ``sum_n KL(q(z_n|x) || uniform)`` in closed form. Bounds,
+    likelihoods and all else are of categories: the bound is one on log p(x), which the objective at a temperature is
+    not.
 
     Args:
         spec: the data.
@@ -120,7 +121,7 @@ class CategoricalVAE(LatentModel):
         return self.q(self.sees(batch), self.given(batch)).unflatten(1, (-1, self.categories))
 
     def relaxed(self, logits: Tensor, clock: Clock) -> Tensor:
-        """``(B, latent_dim, K)`` relaxed draws, whose entries sum to 1; unit vectors with straight-through gradients."""
+        """``(B, latent_dim, K)`` relaxed draws, whose entries sum to 1; or unit vectors with their gradients."""
         temperature = self.temperature(clock)
         if isinstance(temperature, Tensor):
             temperature = temperature.clamp(min=_COLDEST)
