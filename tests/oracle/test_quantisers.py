@@ -78,6 +78,10 @@ def test_signs_are_one_to_one_with_codes() -> None:
     found = made(h)
     assert torch.equal(found.values.sign(), h.detach().sign()) and torch.equal(made.encode(h), found.codes)
     assert torch.equal(torch.autograd.grad(found.values.sum(), h)[0], torch.ones_like(h))
+    assert torch.allclose(found.commitment, (h.abs() - 1).square().sum((1, 2)))
+    assert made.fit(vectors(40, 5, 4).split(7))["vectors"] == 200
+    assert torch.equal(made.encode(h), made.nearest(h - vectors(40, 5, 4).mean((0, 1))))
+    assert torch.equal(made(h).codes, made.encode(h))
 
 
 def test_the_entropies_are_those_of_all_codes_counted_one_by_one() -> None:

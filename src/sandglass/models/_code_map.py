@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -135,6 +135,7 @@ class ResidualBlock(nn.Module):
 
     Args:
         width: channels.
+        activation: in the place of the ReLU.
 
     Example:
         >>> import torch
@@ -142,13 +143,14 @@ class ResidualBlock(nn.Module):
         torch.Size([2, 4, 3, 5])
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: Callable[[Tensor], Tensor] = F.relu) -> None:
         super().__init__()
         self.region, self.place = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, h, w) -> (B, C, h, w)``."""
-        return x + self.place(F.relu(self.region(F.relu(x))))
+        return x + self.place(self.activation(self.region(self.activation(x))))
 
 
 class LastMap(nn.Module):

@@ -6,9 +6,10 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sandglass.models._code_map import CodeMap, FromVectors, blocks, down, up
+from sandglass.models._code_map import CodeMap, FromVectors, ResidualBlock, blocks, down, up
 from sandglass.models._code_prior import plane_of
 from sandglass.nets.conv import halved
 from sandglass.nets.net import Condition, Net
@@ -126,7 +127,8 @@ class Pyramid(nn.Module):
 
 
 def _smooth(width: int) -> list[nn.Module]:
-    return [nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU()]  # no ReLU, all of whose inputs can be negative
+    """Residual blocks without ReLUs, all of whose inputs can be negative where a map has one place."""
+    return [ResidualBlock(width, F.silu), ResidualBlock(width, F.silu), nn.SiLU()]
 
 
 class Joined(nn.Module):

@@ -15,7 +15,7 @@ from sandglass.errors import ConfigError
 from sandglass.models._code_prior import CodePrior
 from sandglass.models._condition import Sees
 from sandglass.models._latent import LatentModel
-from sandglass.quantisers.quantiser import Followed, Quantised, Quantiser
+from sandglass.quantisers.quantiser import Fitted, Followed, Quantised, Quantiser
 
 
 def check_commitment(commitment: float) -> float:
@@ -77,7 +77,7 @@ class CodeModel(LatentModel):
         trained = tuple(m for m in self.children() if not any(p is m or p in m.modules() for p in second))
         follow = self.follow if followed else None
         first = Phase("reconstruction", trained, self.reconstruction, scheduled=False, follow=follow)
-        fit = self.fit_codebooks if followed else None
+        fit = self.fit_codebooks if any(isinstance(q, Fitted) for q in self.quantisers) else None
         prior = Phase("prior", second, self.code_length, scheduled=False)
         return Stage("codes", (first,), fit, "reconstruction"), Stage("prior", (prior,), objective="prior")
 
@@ -108,11 +108,11 @@ class CodeModel(LatentModel):
         return Terms(rate.mean(), {"rate": rate.detach(), **each})
 
     def fit_codebooks(self, train: Batches, validation: Batches | None) -> Mapping[str, float]:
-        """K-means over what the encoder makes of the training examples, level by level from the top."""
+        """The fit of every quantiser to what the encoder makes of the training examples, from the top level."""
         figures: dict[str, float] = {}
         with torch.no_grad():
             for i, (latent, quantiser) in enumerate(zip(self.latents, self.quantisers, strict=True)):
-                if isinstance(quantiser, Followed):
+                if isinstance(quantiser, Fitted):
                     found = quantiser.fit(self.vectors(batch, i) for batch in train())
                     end = f"_{latent.name}" if len(self.latents) > 1 else ""
                     figures |= {f"{name}{end}": value for name, value in found.items()}

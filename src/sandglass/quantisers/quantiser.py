@@ -69,12 +69,16 @@ class Quantiser(nn.Module, abc.ABC):
         return usage(codes, self.size)
 
 
-class Followed(Quantiser):
-    """A quantiser with vectors in buffers, which begin with a fit and then follow the statistics of the batches."""
+class Fitted(Quantiser):
+    """A quantiser with buffers that begin with a fit."""
 
     @abc.abstractmethod
     def fit(self, batches: Iterable[Tensor]) -> Mapping[str, float]:
-        """Sets its vectors by ``(B, n, D)`` batches of the encoder's; returns figures of the fit."""
+        """Sets its buffers by ``(B, n, D)`` batches of the encoder's vectors; returns figures of the fit."""
+
+
+class Followed(Fitted):
+    """A quantiser with vectors in buffers, which begin with a fit and then follow the statistics of the batches."""
 
     @abc.abstractmethod
     def follow(self, statistics: Mapping[str, Tensor]) -> None:
