@@ -78,7 +78,7 @@ def main() -> None:
         minutes = (time.perf_counter() - start) / 60
         print(f"| {' | '.join(figures(kind, model, data, minutes))} |", flush=True)
         with observing(model):
-            rows += [model.reconstruct(some), sample(model, 16), sample(model, 16)]
+            rows += [model.reconstruct(some), *sample(model, 32).split(16)]
     options.out.mkdir(parents=True, exist_ok=True)
     sheet(options.out / "sheet.png", rows)
 
