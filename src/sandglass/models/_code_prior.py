@@ -159,7 +159,7 @@ class Above(nn.Module):
         self.depth, self.plane = depth_of(shape), plane_of(shape)
         self.times, self.onto = depth_of(onto), plane_of(onto)
         self.embedding = nn.Embedding(size * self.depth, width, _weight=normal(size * self.depth, width, std=0.5))
-        self.register_buffer("first", torch.arange(self.depth) * size, persistent=False)
+        self.register_buffer("first", torch.tensor([d * size for d in range(self.depth)]), persistent=False)
         self.blocks = nn.Sequential(*[ResidualBlock(width) for _ in range(_BLOCKS)], nn.Conv2d(width, width, 1))
 
     first: Tensor

@@ -71,7 +71,7 @@ class LookupFree(Fitted):
         self.dim = int(math.log2(size))
         self.size = 2**self.dim
         self.entropy, self.diversity, self.temperature = entropy, diversity, temperature
-        self.register_buffer("places", 2 ** torch.arange(self.dim), persistent=False)
+        self.register_buffer("places", torch.tensor([2**i for i in range(self.dim)]), persistent=False)
         self.register_buffer("centre", torch.zeros(self.dim))
 
     @torch.no_grad()
