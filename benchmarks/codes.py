@@ -37,7 +37,7 @@ import sandglass
 from sandglass.core import Batch, Model
 from sandglass.data.dataset import Dataset
 from sandglass.metrics.measure import context_of, measure
-from sandglass.models._quantise import usage
+from sandglass.quantisers.quantiser import usage
 from sandglass.rng import permutation
 from sandglass.running import observing, sample
 

@@ -96,6 +96,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "posteriors": named("posterior"),
     "priors": named("prior"),
     "samplers": named("sampler"),
+    "quantisers": named("quantiser"),
     "schedules": schedules,
     "datasets": datasets,
     "metrics": named("metric"),

@@ -386,6 +386,8 @@ class Model(nn.Module, abc.ABC):
         modelled: those of its needs that it also models, so that they may be absent and samples do not require them.
         kind: whether its likelihood is a density, a probability or neither; None if it has none.
         earlier: of options that were added to it, what a model was that was saved without them.
+        moved_options: options that have become those of a nested choice: its name, and their earlier default, which a
+            choice without such an option ignores.
         evaluations: of a network for one sample; where many, measures draw fewer samples and leave codes out.
         precision: that it was trained in, ``"fp32"`` or ``"bf16"``, in which costly samples are drawn as well.
     """
@@ -396,6 +398,7 @@ class Model(nn.Module, abc.ABC):
     modelled: tuple[str, ...] = ()
     kind: FigureKind | None = None
     earlier: Mapping[str, Any] = MappingProxyType({})
+    moved_options: Mapping[str, tuple[str, Any]] = MappingProxyType({})
     evaluations: int = 1
     precision: str = "fp32"
     spec: Spec

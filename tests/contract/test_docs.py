@@ -62,7 +62,10 @@ def ids(pages: list[Path]) -> list[str]:
 WITH_PYTHON = [p for p in PAGES if blocks(p, "python")]
 WITH_COMMANDS = [p for p in PAGES if commands(p)]
 WITH_MENTIONS = [p for p in PAGES if commands(p) or started(p) or mentioned(p)]
-LISTS = ("models", "nets", "likelihoods", "posteriors", "priors", "samplers", "datasets", "metrics", "tasks", "recipes")
+LISTS = (
+    *("models", "nets", "likelihoods", "posteriors", "priors", "samplers", "quantisers", "datasets", "metrics"),
+    *("tasks", "recipes"),
+)
 
 
 def run_python(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

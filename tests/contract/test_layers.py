@@ -22,7 +22,7 @@ TIERS = (
     ("registry",),
     ("nets", "schedules"),
     ("distributions",),
-    ("samplers",),
+    ("samplers", "quantisers"),
     ("models",),
     ("runs",),
     ("data",),

@@ -51,7 +51,9 @@ VALUES: dict[tuple[str, str], list[Any]] = {
     ("model", "weight"): [2.0],
     ("model", "weight_draws"): [1],
     ("model", "weights"): [[2.0, 1.0], [2.0, 1.0, 1.0]],
-    ("model", "revive"): [0.9],
+    ("model", "maps"): [3],
+    ("model", "temperature_schedule"): [{"name": "linear", "start": 2.0, "epochs": 4.0}],
+    ("quantiser", "revive"): [0.9],
     ("sampler", "bandwidth"): [0.3],
     ("model", "pixels"): [0.5],
     ("net", "activation"): ["tanh"],
@@ -77,11 +79,8 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "partially"): {"bounds": 2},
     ("model", "random_subsets"): {"modalities": ["labels", "other"]},
     ("model", "alpha"): {"posterior": "joint"},
-    ("model", "levels"): {"quantiser": "fsq"},
     ("model", "code_dim"): {"quantiser": "ema"},
     ("model", "commitment"): {"quantiser": "ema"},
-    ("model", "decay"): {"quantiser": "ema"},
-    ("model", "revive"): {"quantiser": "ema"},
     ("model", "drop"): {"condition": "labels"},
     ("model", "guidance"): {"condition": "labels", "drop": 0.2},
     ("model", "kernel"): {"mmd": 1.0, "divergence": "mmd"},
@@ -318,6 +317,21 @@ def test_every_option_of_a_sampler_acts(name: str, option: registry.Option) -> N
             return hashed(sampler.sample(5), *sampler.state_dict().values())
 
     assert acts("sampler", name, option, observe)
+
+
+@pytest.mark.parametrize(("name", "option"), **named(every("quantiser")))
+def test_every_option_of_a_quantiser_acts(name: str, option: registry.Option) -> None:
+    def observe(options: Options) -> str:
+        with rng.forked("cpu", 1):
+            made = registry.resolve("quantiser", {"name": name, **options}, 8, 3).train()
+            h = torch.randn(6, 5, made.dim)
+            for _ in range(3 * hasattr(made, "follow")):
+                made.follow({key: value[None] for key, value in made(h).statistics.items()})
+            found = made(h)
+            terms = [t for t in (found.commitment, found.penalty) if t is not None]
+            return hashed(found.values, found.codes, *terms, *made.state_dict().values())
+
+    assert acts("quantiser", name, option, observe)
 
 
 @pytest.mark.parametrize(("name", "option"), **named(every("schedule")))

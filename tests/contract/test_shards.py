@@ -13,7 +13,7 @@ from sandglass import registry
 from several import far, run, weights
 
 KINDS = ("row", "grey")
-STATE = {"history": 5, "revive": 0.5, "ada": 0.01, "minibatch_std": True, "partially": True, "bounds": 2}
+STATE = {"history": 5, "ada": 0.01, "minibatch_std": True, "partially": True, "bounds": 2}
 """Options of models whose state depends on the examples, or whose loss computes gradients."""
 
 SUITED = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
@@ -34,6 +34,9 @@ def train(name: str, kind: str, path: Path, accumulate: int, *, divided: bool = 
     known = registry.declared(name).config["options"]
     net = {"name": "conv", "width": 4, "hidden": 16} if kind == "grey" else {"name": "mlp", "widths": [16]}
     options = {option: value for option, value in {"net": net, **STATE}.items() if option in known}
+    quantiser = known.get("quantiser", {})
+    if "revive" in quantiser:
+        options["quantiser"] = {"name": quantiser["name"], "revive": 0.5}
     model = fresh(name, data, **small(name), **options)
     stage = {s.name: {"epochs": 2} for s in model.stages()[1:] if s.phases}
     shared = {"epochs": 2, "batch_size": 16, "ema": 0.9, "clip": 5.0, "sheets": 0, "stage": stage}

@@ -16,10 +16,12 @@ from sandglass.engine.options import Training
 from sandglass.engine.step import Stepper
 from sandglass.errors import ConfigError
 from sandglass.models._code_map import CodeMap
-from sandglass.models._quantise import Codebook, FiniteScalar, levels_for, sampled, usage
 from sandglass.nets.conv import Conv
 from sandglass.nets.mlp import MLP
 from sandglass.nets.vit import ViT
+from sandglass.quantisers.codebook import Codebook, sampled
+from sandglass.quantisers.finite_scalar import FiniteScalar, levels_for
+from sandglass.quantisers.quantiser import usage
 
 SMALL = {"codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1, "prior_heads": 2}
 
@@ -94,7 +96,7 @@ def test_what_is_quantised_goes_to_the_nearest_code() -> None:
 @pytest.mark.parametrize("kind", ["ema", "fsq"])
 def test_the_gradient_goes_straight_through(kind: str) -> None:
     """Of the values with respect to the vectors it is the identity; of fsq, with respect to the bounded ones."""
-    made = book(9, 2).eval() if kind == "ema" else FiniteScalar((5, 4)).eval()
+    made = book(9, 2).eval() if kind == "ema" else FiniteScalar(levels=(5, 4)).eval()
     h = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 4, 2, dtype=torch.float64)
     (made(h).values * weight).sum().backward()
@@ -107,7 +109,7 @@ def test_the_gradient_goes_straight_through(kind: str) -> None:
 
 @pytest.mark.parametrize("levels", [(2,), (3, 3), (8, 5, 5), (7, 2, 6), (4, 4)])
 def test_finite_scalar_codes_and_vectors_are_one_to_one(levels: tuple[int, ...]) -> None:
-    made = FiniteScalar(levels).double()
+    made = FiniteScalar(levels=levels).double()
     codes = torch.arange(made.size)
     vectors = made.lookup(codes).double()
     assert made.size == math.prod(levels) and len({tuple(v) for v in vectors.tolist()}) == made.size
@@ -119,7 +121,7 @@ def test_finite_scalar_codes_and_vectors_are_one_to_one(levels: tuple[int, ...])
 @pytest.mark.parametrize("levels", [(2,), (5, 4), (8, 3)])
 def test_every_code_is_reached_and_none_beyond(levels: tuple[int, ...]) -> None:
     """However far out the encoder's numbers are."""
-    made = FiniteScalar(levels).double()
+    made = FiniteScalar(levels=levels).double()
     grids = [torch.cat([torch.linspace(-4, 4, 101), torch.tensor([-1e6, 1e6])]).double() for _ in levels]
     h = torch.cartesian_prod(*grids).view(1, -1, len(levels))
     found = made(h)
@@ -129,7 +131,7 @@ def test_every_code_is_reached_and_none_beyond(levels: tuple[int, ...]) -> None:
 
 
 def test_zero_is_the_middle_level() -> None:
-    made = FiniteScalar((5, 4)).double()
+    made = FiniteScalar(levels=(5, 4)).double()
     assert made(torch.zeros(1, 1, 2).double()).values.tolist() == [[[0.0, 0.0]]]
 
 
@@ -326,9 +328,9 @@ def test_a_prior_of_a_picture_condition() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quantiser": "vector"}, "ema, fsq"),
+        ({"quantiser": "vector"}, "ema, fsq, lfq, residual"),
         ({"codes": 0}, "codes >= 1"),
-        ({"levels": [5, 5]}, "fsq"),
+        ({"levels": [5, 5]}, "'ema' has no option 'levels'"),
         ({"quantiser": "fsq", "levels": [5, 1]}, "from 2 on"),
         ({"commitment": -1.0}, "commitment"),
         ({"decay": 1.0}, "decay"),

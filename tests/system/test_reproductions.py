@@ -69,6 +69,15 @@ def test_few_labels(tmp_path: Path) -> None:
     assert done.stdout.count(" to ") == 6 and len(list(tmp_path.glob("drawn-*.png"))) == 2
 
 
+def test_discrete_codes(tmp_path: Path) -> None:
+    words = ["--data", "digits", "--epochs", "1", "--prior-epochs", "1", "--size", "8", "--width", "4", "--test", "60"]
+    script = [sys.executable, str(SCRIPT.with_name("discrete.py")), *words, "--kinds", "residual", "lfq"]
+    done = subprocess.run([*script, "--out", str(tmp_path / "out")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "| `residual` | 2x2x2 of 8 |" in done.stdout and "| `lfq` | 2x2 of 8 |" in done.stdout
+    assert (tmp_path / "out" / "sheet.png").exists()
+
+
 ROWS = {
     "decoder_scale": ["a Gaussian of the images", "fixed at 1", "optimal"],
     "dissimilarity": ["mean image", "vae", "ms-ssim-vae"],

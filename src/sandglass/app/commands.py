@@ -47,6 +47,7 @@ _LAST = (
     Command("posteriors", "lists", "list the posteriors and their options"),
     Command("priors", "lists", "list the priors and their options"),
     Command("samplers", "lists", "list the samplers and their options"),
+    Command("quantisers", "lists", "list the quantisers of discrete codes and their options"),
     Command("datasets", "lists", "list the named data sets"),
     Command("metrics", "evaluate", "list the metrics and their options"),
     Command("tasks", "lists", "list the uses of a trained model"),

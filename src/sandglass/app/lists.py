@@ -52,6 +52,11 @@ def samplers(words: Sequence[str]) -> int:
     return listed("sampler", words, "List the samplers of new codes; with a name, show its options.")
 
 
+def quantisers(words: Sequence[str]) -> int:
+    """Lists the quantisers, or the options of one."""
+    return listed("quantiser", words, "List the quantisers of discrete codes; with a name, show its options.")
+
+
 def listed(kind: str, words: Sequence[str], about: str) -> int:
     """Lists everything registered of a kind, or the options of one."""
     from sandglass.registry import entry, names

@@ -55,7 +55,7 @@ def importance_weighted(
     block = max(1, min(k, _LATENTS // (len(x) * dim)))
     total: Tensor | None = None
     for start in range(0, k, block):
-        z = q.rsample(torch.Size([min(block, k - start)]))
+        z = (q.rsample if q.has_rsample else q.sample)(torch.Size([min(block, k - start)]))
         log_px = log_likelihoods(z, likelihood, x, mask, c, rows)
         weight = (log_px + p.log_prob(z) - q.log_prob(z)).logsumexp(0)
         total = weight if total is None else torch.logaddexp(total, weight)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch.nn.functional as F
@@ -71,20 +71,38 @@ class CodeMap:
         """``(B, *shape)`` to ``(B, n * dim)``, the vectors one after the other."""
         if self.maps is None:
             return self.net.encoder(shape, out, cond=cond, masked=masked)
-        analysis: Any = self.maps.analysis(shape, cond=cond)
-        down = [layer for _ in self.sizes[1:] for layer in _down(self.width)]
-        head = nn.Sequential(*down, *_blocks(self.width), nn.ReLU(), nn.Conv2d(self.width, self.dim, 1))
-        return ToVectors(analysis if self.last else analysis.first(self.level + 1), head)
+        return ToVectors(self._analysis(shape, cond), nn.Sequential(*self._end(), nn.Conv2d(self.width, self.dim, 1)))
+
+    def features(self, shape: tuple[int, ...]) -> nn.Module:
+        """``(B, *shape)`` to the map ``(B, width, h, w)`` that the vectors are made of; only of a family with maps."""
+        return LastMap(self._analysis(shape, 0), nn.Sequential(*self._end()))
 
     def decoder(self, dim: int, shape: tuple[int, ...], *, cond: Condition = 0) -> nn.Module:
         """``(B, n * dim)`` to ``(B, *shape)``."""
         if self.maps is None:
             return self.net.decoder(dim, shape, cond=cond)
-        up = [layer for size in reversed(self.sizes[:-1]) for layer in _up(self.width, size)]
-        stem = nn.Sequential(
-            FromVectors(self.size, self.dim), nn.Conv2d(self.dim, self.width, 3, padding=1), *_blocks(self.width), *up
-        )
+        begin = nn.Conv2d(self.dim, self.width, 3, padding=1)
+        stem = nn.Sequential(FromVectors(self.size, self.dim), begin, *blocks(self.width), *self.rise())
+        return self.synthesised(stem, shape, cond)
+
+    def rise(self) -> list[nn.Module]:
+        """Layers from the map of the vectors to the last one of the family."""
+        return [layer for size in reversed(self.sizes[:-1]) for layer in up(self.width, size)]
+
+    def synthesised(self, stem: nn.Module, shape: tuple[int, ...], cond: Condition) -> nn.Module:
+        """A decoder of codes whose stem makes the last map of the family."""
+        assert self.maps is not None
         return FromCode(stem, self.maps.synthesis([(self.width, *self.sizes[0])], shape, cond=cond))
+
+    def _analysis(self, shape: tuple[int, ...], cond: Condition) -> nn.Module:
+        assert self.maps is not None
+        analysis: Any = self.maps.analysis(shape, cond=cond)
+        found: nn.Module = analysis if self.last else analysis.first(self.level + 1)
+        return found
+
+    def _end(self) -> list[nn.Module]:
+        further = [layer for _ in self.sizes[1:] for layer in down(self.width)]
+        return [*further, *blocks(self.width), nn.ReLU()]
 
 
 def places_for(shape: tuple[int, ...]) -> int:
@@ -97,15 +115,18 @@ def places_for(shape: tuple[int, ...]) -> int:
     return min(max(math.prod(shape) // _VALUES, _FEWEST), _MOST)
 
 
-def _down(width: int) -> list[nn.Module]:
+def down(width: int) -> list[nn.Module]:
+    """Layers to a map of half the height and width."""
     return [nn.SiLU(), nn.Conv2d(width, width, 3, stride=2, padding=1)]
 
 
-def _up(width: int, size: tuple[int, int]) -> list[nn.Module]:
+def up(width: int, size: tuple[int, int]) -> list[nn.Module]:
+    """Layers to a map of twice the height and width, cut to a size."""
     return [nn.SiLU(), nn.ConvTranspose2d(width, width, 4, stride=2, padding=1), Trim(*size)]
 
 
-def _blocks(width: int) -> list[nn.Module]:
+def blocks(width: int) -> list[nn.Module]:
+    """Residual blocks."""
     return [ResidualBlock(width) for _ in range(_BLOCKS)]
 
 
@@ -114,6 +135,7 @@ class ResidualBlock(nn.Module):
 
     Args:
         width: channels.
+        activation: in the place of the ReLU.
 
     Example:
         >>> import torch
@@ -121,13 +143,33 @@ class ResidualBlock(nn.Module):
         torch.Size([2, 4, 3, 5])
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, activation: Callable[[Tensor], Tensor] = F.relu) -> None:
         super().__init__()
         self.region, self.place = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
+        self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, C, h, w) -> (B, C, h, w)``."""
-        return x + self.place(F.relu(self.region(F.relu(x))))
+        return x + self.place(self.activation(self.region(self.activation(x))))
+
+
+class LastMap(nn.Module):
+    """The last map of an analysis, and layers after it.
+
+    Args:
+        analysis: pictures, and a condition, to maps.
+        head: the last of them to ``(B, dim, h, w)``.
+    """
+
+    def __init__(self, analysis: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = analysis, head
+
+    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
+        """``(B, C, H, W)`` to ``(B, dim, h, w)``."""
+        maps = self.body(x) if c is None else self.body(x, c)
+        found: Tensor = self.head(maps[-1])
+        return found
 
 
 class ToVectors(nn.Module):

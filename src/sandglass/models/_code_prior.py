@@ -1,7 +1,8 @@
-"""An autoregressive prior over sequences of codes."""
+"""Autoregressive priors over codes: what all of them share."""
 
 from __future__ import annotations
 
+import abc
 import math
 
 import torch
@@ -11,111 +12,196 @@ from torch.distributions import Distribution
 
 from sandglass.distributions.conditional import Conditional, at_least_single
 from sandglass.errors import ConfigError
-from sandglass.nets.attention import Past
+from sandglass.models._code_map import ResidualBlock
 from sandglass.nets.frame import normal
 from sandglass.nets.net import Condition, Net
-from sandglass.nets.vit import Block
 
 _ONE = torch.Size()
+_BLOCKS = 2  # residual blocks over the codes above
 
 
 class CodePrior(Conditional):
-    """``p(k) = prod_t p(k_t | k_1 ... k_{t-1}, c)`` over sequences of codes, by a causal transformer.
+    """``p(k) = prod_t p(k_t | k_1 ... k_{t-1}, c)`` over maps of codes, row by row.
 
-    Each position reads the code before it (the first a start vector), its place, and the condition. Vaswani et al.
-    2017, "Attention Is All You Need" (arXiv 1706.03762), normalised before each part; in the place of the PixelCNN of
-    van den Oord et al. 2017 (arXiv 1711.00937). Before training all sequences are equally likely.
+    Before training all codes are equally likely.
 
     Args:
-        size: K, how many codes there are.
-        length: n, of a sequence.
+        size: K, how many values a code has.
+        shape: of the map, ``(n,)``, ``(h, w)`` or ``(h, w, depth)``.
+        width: of the vectors between the layers.
         cond: what it is conditioned on.
         net: the family of the network that reads a picture condition.
-        prior_width: of the transformer that is the prior over codes.
-        prior_depth: its blocks.
-        prior_heads: of its attention; they divide its width.
-        prior_dropout: dropout probability in training.
+        above: by level from the top, the values of a code and the shape of the map; codes that it is given, too.
 
-    Raises:
-        ConfigError: a value that makes no sense.
-
-    Example:
-        >>> prior = CodePrior(5, 3, prior_width=8, prior_heads=2)
-        >>> p = prior()
-        >>> codes = p.sample((4,))
-        >>> codes.shape, bool(torch.allclose(p.log_prob(codes), torch.tensor(-3 * math.log(5))))
-        (torch.Size([4, 3]), True)
+    Attributes:
+        length: n, codes of a map.
     """
 
     def __init__(
         self,
         size: int,
-        length: int,
+        shape: tuple[int, ...],
+        width: int,
         cond: Condition = 0,
         net: Net | None = None,
-        *,
-        prior_width: int = 128,
-        prior_depth: int = 4,
-        prior_heads: int = 4,
-        prior_dropout: float = 0.1,
+        above: tuple[tuple[int, tuple[int, ...]], ...] = (),
     ) -> None:
         super().__init__()
-        if prior_width < 1 or prior_depth < 1:
-            raise ConfigError(f"A prior needs prior_width and prior_depth >= 1, not {prior_width} and {prior_depth}.")
-        if prior_heads < 1 or prior_width % prior_heads:
-            raise ConfigError(f"prior_heads must divide prior_width: {prior_heads} does not divide {prior_width}.")
-        if not 0 <= prior_dropout < 1:
-            raise ConfigError(f"The prior_dropout must be in [0, 1), not {prior_dropout}.")
-        self.size, self.length = size, length
-        self.start = nn.Parameter(normal(1, 1, prior_width, std=0.02))
-        self.embedding = nn.Embedding(size, prior_width, _weight=normal(size, prior_width, std=0.02))
-        self.places = nn.Parameter(normal(length, prior_width, std=0.02))
+        self.size, self.shape, self.length = size, shape, math.prod(shape)
         self.condition: nn.Module | None = None
         if isinstance(cond, tuple):
             assert net is not None
-            self.condition = net.encoder(cond, prior_width)
+            self.condition = net.encoder(cond, width)
         elif cond:
-            self.condition = nn.Linear(cond, prior_width)
-        self.dropout = nn.Dropout(prior_dropout)
-        self.blocks = nn.ModuleList(
-            Block(prior_width, prior_heads, prior_dropout, causal=True) for _ in range(prior_depth)
-        )
-        self.norm, self.head = nn.LayerNorm(prior_width), nn.Linear(prior_width, size)
+            self.condition = nn.Linear(cond, width)
+        self.above = nn.ModuleList(Above(n, one, shape, width) for n, one in above)
+
+    @abc.abstractmethod
+    def logits(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """``(B, length, size)``: of every position given the codes ``(B, length)`` before it, all at once.
+
+        Args:
+            codes: of the map.
+            context: ``(B, length or 1, width)`` what every position is given besides, or None.
+        """
+
+    @abc.abstractmethod
+    def draw(self, n: int, context: Tensor | None = None) -> Tensor:
+        """``(n, length)`` codes, position by position, under ``n`` contexts where there are any."""
+
+    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> CodeSequence:
+        """The distribution over ``(length,)`` codes; one for each of the conditions ``(B, ...)``, if there are any.
+
+        Args:
+            h: ``(B, m)`` codes of the levels above, or None where there are none.
+            c: ``(B, ...)`` conditions, or None.
+            mask: not used.
+        """
+        return CodeSequence(self, self.context(h, c))
+
+    def context(self, h: Tensor | None, c: Tensor | None) -> Tensor | None:
+        """``(B, length or 1, width)`` the codes above and the conditions as vectors; None without either."""
+        found: Tensor | None = None
+        if self.condition is not None and c is not None:
+            found = self.condition(c.to(self.dtype))[:, None]
+        if h is not None and len(self.above):
+            for reads, k in zip(self.above, h.split([a.size for a in self.above], 1), strict=True):
+                found = reads(k) if found is None else found + reads(k)
+        return found
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of its weights."""
+        return next(self.parameters()).dtype
+
+
+class OneCode(CodePrior):
+    """The prior over a single code, which follows no other: its logits, from what it is given.
+
+    Args:
+        size: K, how many values the code has.
+        shape: of the map, with one place.
+        cond: what it is conditioned on.
+        net: the family of the network that reads a picture condition.
+        above: levels whose codes it is given.
+        width: of the vectors between the layers.
+
+    Example:
+        >>> OneCode(5, (1, 1), width=8)().log_prob(torch.tensor([[3], [4]]))
+        tensor([-1.6094, -1.6094], grad_fn=...)
+    """
+
+    def __init__(
+        self,
+        size: int,
+        shape: tuple[int, ...],
+        cond: Condition = 0,
+        net: Net | None = None,
+        above: tuple[tuple[int, tuple[int, ...]], ...] = (),
+        *,
+        width: int = 128,
+    ) -> None:
+        super().__init__(size, shape, width, cond, net, above)
+        self.start, self.hidden = nn.Parameter(normal(1, 1, width, std=0.02)), nn.Linear(width, width)
+        self.head = nn.Linear(width, size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> CodeSequence:
-        """The distribution over ``(length,)`` codes; one for each of the conditions ``(B, ...)``, if there are any."""
-        return CodeSequence(self, c)
-
-    def logits(self, codes: Tensor, c: Tensor | None = None) -> Tensor:
-        """``(B, length, size)``: of every position given the codes ``(B, length)`` before it, all at once."""
-        before = self.embedding(codes[:, :-1])
-        x = torch.cat([self.start.expand(len(codes), 1, -1).to(before.dtype), before], 1)
-        x = self._placed(x, self.places, c)
-        for block in self.blocks:
-            x = block(x)
-        return at_least_single(self.head(self.norm(x)))
+    def logits(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
+        """As of every prior over codes."""
+        x = self.start if context is None else self.start + context
+        return at_least_single(self.head(F.silu(self.hidden(x)))).expand(len(codes), -1, -1)
 
     @torch.no_grad()
-    def draw(self, n: int, c: Tensor | None = None) -> Tensor:
-        """``(n, length)`` codes, position by position, under ``n`` conditions where there are any."""
-        pasts: list[Past | None] = [None] * len(self.blocks)
-        before = self.start.expand(n, 1, -1)
-        codes = []
-        for place in self.places:
-            x = self._placed(before, place, c)
-            for i, block in enumerate(self.blocks):
-                x, pasts[i] = block.extend(x, pasts[i])  # type: ignore[operator]
-            chances = at_least_single(self.head(self.norm(x)))[:, 0].softmax(-1)
-            codes.append(torch.multinomial(chances, 1))
-            before = self.embedding(codes[-1])
-        return torch.cat(codes, 1)
+    def draw(self, n: int, context: Tensor | None = None) -> Tensor:
+        """As of every prior over codes."""
+        codes = torch.zeros(n, 1, dtype=torch.long, device=self.start.device)
+        return torch.multinomial(self.logits(codes, context)[:, 0].softmax(-1), 1)
 
-    def _placed(self, x: Tensor, places: Tensor, c: Tensor | None) -> Tensor:
-        """What the first block reads: vectors ``(B, T, width)`` with their places and the condition."""
-        x = x + places
-        return self.dropout(x if self.condition is None or c is None else x + self.condition(c.to(x.dtype))[:, None])
+
+class Above(nn.Module):
+    """A map of codes as vectors for the places of a larger map.
+
+    Args:
+        size: values of a code.
+        shape: of the map of codes, ``(n,)``, ``(h, w)`` or ``(h, w, depth)``.
+        onto: the larger one.
+        width: of a vector.
+
+    Example:
+        >>> Above(5, (2, 2), (4, 3), 8)(torch.zeros(7, 4, dtype=torch.long)).shape
+        torch.Size([7, 12, 8])
+    """
+
+    def __init__(self, size: int, shape: tuple[int, ...], onto: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        self.size = math.prod(shape)
+        self.depth, self.plane = depth_of(shape), plane_of(shape)
+        self.times, self.onto = depth_of(onto), plane_of(onto)
+        self.embedding = nn.Embedding(size * self.depth, width, _weight=normal(size * self.depth, width, std=0.5))
+        self.register_buffer("first", torch.tensor([d * size for d in range(self.depth)]), persistent=False)
+        self.blocks = nn.Sequential(*[ResidualBlock(width) for _ in range(_BLOCKS)], nn.Conv2d(width, width, 1))
+
+    first: Tensor
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """``(B, m)`` codes to ``(B, n, width)``."""
+        vectors = self.embedding(codes.unflatten(1, (-1, self.depth)) + self.first).sum(2)
+        maps = self.blocks(vectors.transpose(1, 2).unflatten(2, self.plane))
+        maps = F.interpolate(maps, self.onto, mode="nearest")
+        return maps.flatten(2).transpose(1, 2).repeat_interleave(self.times, 1)
+
+
+def plane_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a map of codes; a row is one place high.
+
+    Example:
+        >>> plane_of((7,)), plane_of((4, 3)), plane_of((4, 3, 2))
+        ((1, 7), (4, 3), (4, 3))
+    """
+    return (1, shape[0]) if len(shape) == 1 else (shape[0], shape[1])
+
+
+def depth_of(shape: tuple[int, ...]) -> int:
+    """Codes of a place.
+
+    Example:
+        >>> depth_of((4, 3)), depth_of((4, 3, 2))
+        (1, 2)
+    """
+    return shape[2] if len(shape) > 2 else 1
+
+
+def check_prior(width: int, depth: int, dropout: float) -> None:
+    """Checks the options that every network over codes has.
+
+    Raises:
+        ConfigError: a value that makes no sense.
+    """
+    if width < 1 or depth < 1:
+        raise ConfigError(f"A prior needs prior_width and prior_depth >= 1, not {width} and {depth}.")
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"The prior_dropout must be in [0, 1), not {dropout}.")
 
 
 class CodeSequence(Distribution):
@@ -123,24 +209,24 @@ class CodeSequence(Distribution):
 
     Args:
         prior: gives the logits.
-        c: ``(B, ...)``, or None.
+        context: ``(B, ...)``, or None.
     """
 
     arg_constraints = {}  # noqa: RUF012 # as in every distribution of PyTorch
 
-    def __init__(self, prior: CodePrior, c: Tensor | None = None) -> None:
-        self.prior, self.c = prior, c
-        batch = torch.Size([] if c is None else [len(c)])
+    def __init__(self, prior: CodePrior, context: Tensor | None = None) -> None:
+        self.prior, self.context = prior, context
+        batch = torch.Size([] if context is None else [len(context)])
         super().__init__(batch, torch.Size([prior.length]), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``(B,)`` of codes ``(B, length)``, in nats."""
-        logits = self.prior.logits(value, self.c)
+        logits = self.prior.logits(value, self.context)
         return -F.cross_entropy(logits.transpose(1, 2), value, reduction="none").sum(1)
 
     def sample(self, sample_shape: torch.Size | list[int] | tuple[int, ...] = _ONE) -> Tensor:
         """``(*sample_shape, B, length)`` codes, without B where there are no conditions."""
         times = math.prod(sample_shape)
-        c = None if self.c is None else self.c.repeat(times, *[1] * (self.c.dim() - 1))
+        c = None if self.context is None else self.context.repeat(times, *[1] * (self.context.dim() - 1))
         codes = self.prior.draw(times if c is None else len(c), c)
         return codes.view(*sample_shape, *self.batch_shape, -1)

@@ -31,6 +31,7 @@ _ROOMS = {
     "posterior": "sandglass.distributions",
     "prior": "sandglass.distributions",
     "sampler": "sandglass.samplers",
+    "quantiser": "sandglass.quantisers",
     "schedule": "sandglass.schedules",
     "dataset": "sandglass.data.sets",
     "metric": "sandglass.metrics",
@@ -64,6 +65,7 @@ LikelihoodOption = Annotated[Any, Kind("likelihood")]
 PosteriorOption = Annotated[Any, Kind("posterior")]
 PriorOption = Annotated[Any, Kind("prior")]
 SamplerOption = Annotated[Any, Kind("sampler")]
+QuantiserOption = Annotated[Any, Kind("quantiser")]
 ScheduleOption = Annotated[Any, Kind("schedule")]
 
 
@@ -344,6 +346,7 @@ def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown option.
     """
     known = {option.name: option for option in schema(kind, name)}
+    given = _moved(kind, name, given, known)
     for key in given:
         if key not in known:
             hint = nearest(key, list(known))
@@ -357,6 +360,30 @@ def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
             value = expand(option.kind, value)
         values[option.name] = value
     return values
+
+
+def _moved(kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> Mapping[str, Any]:
+    """Options that have become those of a nested choice, put into it: ``moved_options`` of a model."""
+    found = getattr(entry(kind, name).make, "moved_options", {})
+    moved = {key: where for key, where in found.items() if key in given and key not in known}
+    if not moved:
+        return given
+    rest = {key: value for key, value in given.items() if key not in moved}
+    for key, (choice, usual) in moved.items():
+        chosen = rest.get(choice, known[choice].default)
+        if not isinstance(chosen, str | Mapping):
+            continue  # an object of one's own has its options already
+        nested = {"name": chosen} if isinstance(chosen, str) else dict(chosen)
+        able = {option.name for option in schema(known[choice].kind or "", nested.get("name", ""))}
+        if key in able or _plainly(given[key]) != _plainly(usual):
+            nested.setdefault(key, given[key])
+        rest[choice] = nested
+    return rest
+
+
+def _plainly(value: Any) -> Any:
+    """A list for a tuple, which configurations do not have."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def nearest(word: str, known: list[str]) -> str:

@@ -26,7 +26,9 @@ class Schedule(abc.ABC):
     def __call__(self, t: float) -> float: ...
     def __call__(self, t: Tensor | float) -> Tensor | float:
         """The factor after ``t`` epochs: a tensor for a tensor, a float (computed in float64) for a number."""
-        return self.at(t) if isinstance(t, Tensor) else float(self.at(torch.tensor(t, dtype=torch.float64)))
+        if isinstance(t, Tensor):
+            return self.at(t)
+        return float(self.at(torch.tensor(t, dtype=torch.float64, device="cpu")))  # a model may be built on meta
 
     @abc.abstractmethod
     def at(self, t: Tensor) -> Tensor:
