@@ -16,10 +16,10 @@ demo: $(VENV)/installed ## train on handwritten digits and write a report, about
 	echo && echo "Done. Open $$out/report.html in a browser."
 
 test: lint ## lint, types, tests and doctests, a few minutes
-	@$(BIN)/python -m pytest -n 3 -q
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -q
 
 test-long: lint ## the same and the slow tests, much longer
-	@$(BIN)/python -m pytest -n 3 -q -m "slow or not slow"
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -q -m "slow or not slow"
 
 lint: $(VENV)/installed-dev ## style and types
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet . && $(BIN)/mypy --no-error-summary && \
