@@ -57,6 +57,20 @@ def test_missing_columns_are_summed_out() -> None:
     assert abs(float(log_prob(p, seen, torch.zeros_like(mask)))) < 1e-9
 
 
+def test_missing_counts_follow_the_total_of_the_observed_ones() -> None:
+    """Their mean is that over all their values, weighted by the probability of the row; as are the draws, 5 errors."""
+    p, mask = distribution(), torch.tensor([[True, False, True]])
+    every = torch.tensor([[5, b, 4] for b in range(200)]).double()
+    weights = p.log_prob(encoded(p, every)).softmax(0)
+    wanted = float((weights * every[:, 1]).sum())
+    rest = p.given(encoded(p, every[:1]), mask)
+    assert float(rest.mean[0, 1] * p.scale[1] + p.shift[1]) == pytest.approx(wanted, rel=1e-9)
+    assert wanted > 2 * float(p.mean[0, 1] * p.scale[1] + p.shift[1]), "a long document has more of every word"
+    with rng.forked("cpu", 2):
+        drawn = rest.sample((20_000,))[:, 0, 1] * p.scale[1] + p.shift[1]
+    assert abs(float(drawn.mean()) - wanted) < 5 * float(drawn.std()) / 20_000**0.5
+
+
 def test_draws_have_the_mean_and_the_spread_of_their_total() -> None:
     """Of 20,000 draws, within 5 standard errors."""
     p, n = distribution(), 20_000

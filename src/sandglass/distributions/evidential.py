@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import Dirichlet, kl_divergence
 
+from sandglass.distributions.conditional import at_least_single
+
 
 def evidential(h: Tensor) -> Dirichlet:
     """``(B, K)`` outputs of a network to Dirichlet distributions over the probabilities of K classes.
@@ -22,7 +24,7 @@ def evidential(h: Tensor) -> Dirichlet:
         >>> evidential(torch.tensor([[-50.0, -50.0, 7.0]])).mean.round(decimals=2)
         tensor([[0.1000, 0.1000, 0.8000]])
     """
-    return Dirichlet(1 + F.softplus(h.float()), validate_args=False)
+    return Dirichlet(1 + F.softplus(at_least_single(h)), validate_args=False)
 
 
 def vacuity(p: Dirichlet) -> Tensor:
@@ -46,7 +48,7 @@ def evidential_loss(p: Dirichlet, y: Tensor, weight: float | Tensor = 1.0) -> Te
 
     Args:
         p: over K classes.
-        y: ``(B,)`` whole numbers below K.
+        y: ``(B,)`` whole numbers below K; an example of an unknown class, -1, has no loss.
         weight: of the KL.
 
     Example:
@@ -54,9 +56,10 @@ def evidential_loss(p: Dirichlet, y: Tensor, weight: float | Tensor = 1.0) -> Te
         >>> evidential_loss(p, torch.tensor([0]))  # twice (1 / 4 + 1 / 12)
         tensor([0.6667])
     """
-    right = F.one_hot(y, p.concentration.shape[-1]).to(p.concentration.dtype)
+    classes = torch.arange(p.concentration.shape[-1], device=y.device)
+    right = (y[:, None] == classes).to(p.concentration.dtype)
     errors = (right - p.mean).square() + p.variance
     others = Dirichlet(right + (1 - right) * p.concentration, validate_args=False)
     flat = Dirichlet(torch.ones_like(p.concentration), validate_args=False)
     penalty: Tensor = kl_divergence(others, flat)
-    return errors.sum(-1) + weight * penalty
+    return (errors.sum(-1) + weight * penalty).masked_fill(y < 0, 0)

@@ -49,12 +49,13 @@ class ExamplesPrior(Conditional):
     def begin(self, examples: Iterable[tuple[Tensor, Tensor | None]]) -> Mapping[str, float]:
         """Sets the inputs to examples ``(B, *shape)``, of all batches at random, each at most once if enough.
 
-        Not where they are those of a model that was trained before.
+        Those of a model that was trained before stay, and are found again among the examples.
 
         Args:
             examples: each batch's, and their places in the split ``(B,)`` if these are known.
         """
         if self.begun:
+            self.find(examples)
             return {"components": float(self.count)}
         kept, order = self.inputs.data[:0], self.inputs.data.new_zeros(0)
         rows = torch.zeros(0, dtype=torch.int64, device=kept.device)
@@ -65,13 +66,16 @@ class ExamplesPrior(Conditional):
             best = order.argsort()[: self.count]
             kept, order, rows = kept[best], order[best], rows[best]
         times = -(-self.count // max(len(kept), 1))
-        self.begun.fill_(1)
-        self.inputs.copy_(kept.repeat(times, *[1] * (kept.dim() - 1))[: self.count])
         self.keep(rows.repeat(times)[: self.count])
+        self.inputs.copy_(kept.repeat(times, *[1] * (kept.dim() - 1))[: self.count])
+        self.begun.fill_(1)
         return {"components": float(min(self.count, len(kept)))}
 
     def keep(self, rows: Tensor) -> None:
         """Keeps the places of the inputs in the training split, ``(count,)``, -1 where unknown; by default not."""
+
+    def find(self, examples: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Finds the places of the inputs among examples that they were perhaps not chosen of; by default not."""
 
 
 @register("vamp", kind="prior")
@@ -167,6 +171,20 @@ class ExemplarPrior(ExamplesPrior):
         """
         if rows.min() >= 0 and rows.min() == rows.max():
             raise ConfigError("An exemplar prior needs two training examples: each is modelled by the others.")
+        self.rows.copy_(rows)
+
+    def find(self, examples: Iterable[tuple[Tensor, Tensor | None]]) -> None:
+        """Finds the exemplars among the examples: another split, or other data, has them elsewhere or nowhere."""
+        wanted: dict[bytes, list[int]] = {}
+        for k, row in enumerate(self.inputs.cpu().numpy()):
+            wanted.setdefault(row.tobytes(), []).append(k)
+        rows = torch.full_like(self.rows, -1)
+        for x, index in examples:
+            if index is None:
+                continue
+            for row, place in zip(x.to(self.inputs.dtype).cpu().numpy(), index.tolist(), strict=True):
+                for k in wanted.get(row.tobytes(), ()):
+                    rows[k] = place
         self.rows.copy_(rows)
 
     def forward(self, h: Tensor | None = None, c: Tensor | None = None, mask: Tensor | None = None) -> Mixture:

@@ -24,8 +24,8 @@ class Counts(Distribution):
 
     Args:
         logits: ``(..., D)`` of the columns.
-        mean: ``()`` of the total.
-        r: ``()`` of the negative binomial: the variance of the total is ``mean + mean^2 / r``.
+        mean: ``()`` or ``(...)`` of the total.
+        r: of that shape, of the negative binomial: the variance of the total is ``mean + mean^2 / r``.
         shift: ``(D,)`` subtracted from the counts.
         scale: ``(D,)`` then divided by.
         log_seen: ``(...)`` log of the share of the columns that are observed.
@@ -49,10 +49,21 @@ class Counts(Distribution):
         shift = torch.where(mask, self.shift, 0)
         return Counts(share.masked_fill(none, 0), self.expected, self.r, shift, self.scale, log_seen)
 
+    def given(self, value: Tensor, mask: Tensor) -> Counts:
+        """The distribution given those counts of ``value`` that are observed, whose total tells of that of the others.
+
+        Its mean and draws are right where ``mask`` is False, and not for what was observed.
+        """
+        share = self.log_share.to(self.scale.dtype).exp().masked_fill(~mask, 0).sum(-1)
+        seen = self.counts(value).masked_fill(~mask, 0).sum(-1)
+        expected = (self.r + seen) / (self.r / self.expected + share)
+        return Counts(self.log_share, expected, self.r + seen, self.shift, self.scale)
+
     @property
     def mean(self) -> Tensor:
         """``(..., D)``, of counts as they are encoded."""
-        return ((self.expected * self.log_share.exp() - self.shift) / self.scale).to(self.log_share.dtype)
+        expected = self.expected[..., None] * self.log_share.exp()
+        return ((expected - self.shift) / self.scale).to(self.log_share.dtype)
 
     def counts(self, value: Tensor) -> Tensor:
         """``(..., D)`` the counts that are encoded."""
@@ -75,8 +86,8 @@ class Counts(Distribution):
     def sample(self, sample_shape: _size = ()) -> Tensor:
         """``(*sample_shape, ..., D)``, encoded."""
         with torch.no_grad():
-            shape = torch.Size((*sample_shape, *self.batch_shape))
-            total = Gamma(self.r, self.r / self.expected, validate_args=False).sample(shape)
+            r, rate = self.r.expand(self.batch_shape), (self.r / self.expected).expand(self.batch_shape)
+            total = Gamma(r, rate, validate_args=False).sample(torch.Size(sample_shape))
             counts = Poisson(total[..., None] * self.log_share.to(total.dtype).exp(), validate_args=False).sample()
             return ((counts - self.shift) / self.scale).to(self.log_share.dtype)
 

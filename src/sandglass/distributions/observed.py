@@ -53,6 +53,12 @@ def log_prob(p: Distribution, x: Tensor, mask: Tensor | None = None) -> Tensor:
     return fill(each, mask).flatten(-p.reinterpreted_batch_ndims).sum(-1)
 
 
+def given(p: Distribution, x: Tensor, mask: Tensor) -> Distribution:
+    """``p`` of the elements that are missing, given those that are observed; ``p`` itself where these say nothing."""
+    told: Distribution = p.given(x, mask) if hasattr(p, "given") else p
+    return told
+
+
 def observing(p: Distribution, mask: Tensor) -> Distribution:
     """``p`` told which elements are observed, if its ``log_prob`` of each depends on others; else ``p`` itself."""
     told: Distribution = p.observing(mask) if hasattr(p, "observing") else p

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, FigureKind, Model, Spec
+from sandglass.distributions import observed
 from sandglass.distributions.conditional import ObservationModel
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given
@@ -117,10 +118,11 @@ class LatentModel(Model):
         x = batch.x
         mask = torch.ones_like(x, dtype=torch.bool) if batch.mask is None else batch.mask
         if not draws:
-            return replace(batch, x=torch.where(mask, x, self.reconstruct(batch)), mask=None)
+            p = self.observation(self.encode(batch), self.given(batch))
+            return replace(batch, x=torch.where(mask, x, observed.given(p, x, mask).mean), mask=None)
         many = batch.map(lambda t: t.repeat(draws, *[1] * (t.dim() - 1)))
-        drawn = self.observation(self.infer(many), self.given(many)).sample()
         seen = mask.repeat(draws, *[1] * (mask.dim() - 1))
+        drawn = observed.given(self.observation(self.infer(many), self.given(many)), many.x, seen).sample()
         return replace(many, x=torch.where(seen, many.x, drawn), mask=None)
 
     def infer(self, batch: Batch) -> Tensor:

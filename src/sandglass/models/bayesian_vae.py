@@ -143,6 +143,12 @@ class BayesianVAE(BaseVAE):
 
     @torch.no_grad()
     def uncertainty(self, batch: Batch, draws: int = 20) -> Tensor:
-        """``(B, *shape)`` standard deviation of the reconstructions over draws of the weights."""
+        """``(B, *shape)`` standard deviation of the reconstructions over draws of the weights.
+
+        Raises:
+            ConfigError: fewer than two.
+        """
+        if draws < 2:
+            raise ConfigError(f"A standard deviation takes draws >= 2, not {draws}.")
         z, c = self.encode(batch), self.given(batch)
         return torch.stack([self.decoder()(z, c).mean for _ in range(draws)]).std(0)

@@ -32,8 +32,8 @@ class Docstrings:
 
     A document is the docstring of a module, class or function, with at least ten words of the vocabulary, and its label
     is the package that it is in. The vocabulary is the most frequent words of three letters or more that are in five
-    documents, without English stop words. A fifth of the documents of each package is the test set. Another version of
-    Python has other documents.
+    documents of the training set, without English stop words. A fifth of the documents of each package is the test
+    set. Another version of Python has other documents.
 
     Args:
         words: size of the vocabulary.
@@ -72,23 +72,25 @@ class Docstrings:
         texts = ((package, _WORD.findall(text.lower())) for package, text in documents())
         counted = ((package, Counter(w for w in text if w not in ENGLISH_STOP_WORDS)) for package, text in texts)
         found = [(package, counts) for package, counts in counted if counts.total() >= _LEAST]
+        if len({package for package, _ in found}) < 2:
+            raise DataError("docstrings: this Python has no source files of its standard library to read.")
         largest = Counter(package for package, _ in found).most_common(self.packages)
         packages = tuple(sorted(package for package, _ in largest))
         found = [(package, counts) for package, counts in found if package in packages]
-        in_documents = Counter(word for _, counts in found for word in counts)
+        y = torch.tensor([packages.index(package) for package, _ in found])
+        index = carve(len(found), {"test": 0.2}, 0, y)
+        learnt = [found[i][1] for i in index["train"].tolist()]
+        in_documents = Counter(word for counts in learnt for word in counts)
         total = Counter[str]()
-        for _, counts in found:
+        for counts in learnt:
             total.update(counts)
         words = sorted([w for w, _ in total.most_common() if in_documents[w] >= 5][: self.words])
         table = np.array([[counts[word] for word in words] for _, counts in found], dtype=np.int64)
-        kept = table.sum(1) >= _LEAST if len(table) else np.zeros(0, dtype=bool)
-        if kept.sum() < 10 or len(packages) < 2:
-            raise DataError("docstrings: this Python has no source files of its standard library to read.")
-        y = torch.tensor([packages.index(package) for package, _ in found])[torch.from_numpy(kept)]
-        transform = TableTransform(tuple(_column(w, c) for w, c in zip(words, table[kept].T, strict=True)))
-        part = Part(transform.apply(table[kept]), y)
-        index = carve(len(part), {"test": 0.2}, 0, y)
-        return Raw({name: part.take(index[name]) for name in ("train", "test")}, transform, classes=packages)
+        rows = {name: [i for i in index[name].tolist() if table[i].sum() >= _LEAST] for name in ("train", "test")}
+        columns = zip(words, table[rows["train"]].T, strict=True)
+        transform = TableTransform(tuple(_column(word, counts) for word, counts in columns))
+        parts = {name: Part(transform.apply(table[chosen]), y[chosen]) for name, chosen in rows.items()}
+        return Raw(parts, transform, classes=packages)
 
 
 def documents() -> Iterator[tuple[str, str]]:
