@@ -149,10 +149,10 @@ def test_resume_is_exact_at_every_step(which: tuple[str, str], tmp_path: Path, m
     rich = {"mlp": {"widths": [16], "dropout": 0.1}, "conv": {"width": 4, **normed(name)}}
     chosen = "mlp" if kind == "row" else "conv"
     net = {"net": {"name": chosen, **rich[chosen]}} if "net" in registry.declared(name).config["options"] else {}
-    options = {"epochs": 3, "batch_size": 16, "log_every": 3, "keep": 1, "accumulate": 2, "ema": 0.9, "clip": 5.0}
+    options = {"epochs": 2, "batch_size": 16, "log_every": 3, "keep": 1, "accumulate": 2, "ema": 0.9, "clip": 5.0}
     options |= {"schedule": "cosine", "lr_warmup": 1}
     later = [stage.name for stage in registry.declared(name).stages() if stage.phases][1:]
-    options |= {"stage": {stage: {"epochs": 2} for stage in later}}
+    options |= {"stage": {stage: {"epochs": 1} for stage in later}}
 
     def start(folder: str) -> tuple[Any, Any]:
         return make_loop(fresh(name, data, **small(name), **net), data, tmp_path / folder, **options)

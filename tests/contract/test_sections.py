@@ -39,7 +39,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return make
 
 
-@pytest.mark.parametrize("which", made.tiered(["grey", "row"], made.kinds(), full=["ae", "vae", "gan", "joint-vae"]))
+@pytest.mark.parametrize("which", made.tiered(["grey", "row"], made.kinds(), full=["ae", "vae"]))
 def test_every_section_draws_every_model_or_nothing(which: tuple[str, str], material: Runs) -> None:
     model, kind = which
     m = material(model, kind)

@@ -48,6 +48,7 @@ def evidence(model: Any) -> Tensor:
     return torch.stack([(model.p(z).log_prob(x.expand(len(z), 4)) + weight).logsumexp(0) for x in FOUR])
 
 
+@pytest.mark.slow
 def test_an_implicit_posterior_beats_the_gaussian_one() -> None:
     own, plain = four_points("avb"), four_points("vae")
     assert own["log_p"] > plain["log_p"] + 0.05, (own, plain)

@@ -102,6 +102,7 @@ def in_order(figure: str, found: Sequence[Mapping[str, Result]]) -> bool:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", DIGITS)
 def test_a_fault_of_digits_is_seen(fault: str) -> None:
     hold("digits", digits(), fault, DIGITS[fault])

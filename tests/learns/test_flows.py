@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
@@ -87,6 +88,7 @@ def x_like(centres: Tensor, y: Tensor) -> Tensor:
         return centres[y] + 0.6 * torch.randn(len(y), 2)
 
 
+@pytest.mark.slow
 def test_a_latent_flow_learns_which_tiles_follow_each_other() -> None:
     """Pictures of two tiles, each one of four patterns, the second like the first with probability 0.7.
 

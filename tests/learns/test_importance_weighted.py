@@ -37,6 +37,7 @@ def test_iwae_has_a_better_log_p_and_more_active_units_than_the_vae() -> None:
     assert iwae["elbo"] < vae["elbo"]
 
 
+@pytest.mark.slow
 def test_multiply_iwae_keeps_its_encoder_better_and_still_beats_the_vae() -> None:
     """Of the same 16 draws: evidence bounds 1.4 to 1.5 nats above those of iwae; log p(x) 0.8 to 2.8 above the vae."""
     _, found = trained("multiply-iwae")
@@ -44,6 +45,7 @@ def test_multiply_iwae_keeps_its_encoder_better_and_still_beats_the_vae() -> Non
     assert found["log_p"] > trained("vae")[1]["log_p"] + 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["partially-iwae", "combination-iwae"])
 def test_they_have_the_log_p_of_iwae_and_a_better_encoder(name: str) -> None:
     """Of the same 16 draws, evidence bounds 0.8 to 1.2 nats above those of iwae, and log p(x) within 0.14."""

@@ -47,6 +47,7 @@ def test_pairs_are_learnt() -> None:
     assert float((made - true).abs().mean()) < 0.25 * trivial
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0])
 def test_an_inverse_is_found_without_pairs(seed: int) -> None:
     """Digits, and other digits as 1 - x: each way the correlation with the true pixels is over 0.9."""
