@@ -325,6 +325,22 @@ def test_a_prior_of_a_picture_condition() -> None:
         model.sample(4)
 
 
+@pytest.mark.parametrize("name", ["vq-vae", "fsq-vae", "rq-vae", "vq-vae-2", "categorical-vae"])
+def test_a_walk_between_codes_changes_them_by_and_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded at the inner steps are the codes at these fractions of the way, not those of an end."""
+    options = {"latent_dim": 9} if name == "categorical-vae" else SMALL
+    model, drawn = registry.build(name, Spec((1, 8, 8), "unit"), **options).eval(), []
+    start, end = (torch.cat([torch.full((2, k.size), i * (k.levels - 1)) for k in model.latents], 1) for i in (0, 1))
+    ends = iter((start, end))
+    monkeypatch.setattr(model, "encode", lambda batch: next(ends))
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z, given: decode(drawn.append(z) or z, given))
+    model.interpolate(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8), 11)
+    way = model.between(start, end, torch.linspace(0, 1, 11)[None, :, None])
+    assert drawn[0].dtype == torch.int64 and torch.equal(drawn[0].view(2, 11, -1), way)
+    assert bool((way[:, 1:-1] != way[:, :1]).any()), "only the ends differ"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
