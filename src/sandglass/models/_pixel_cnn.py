@@ -56,11 +56,12 @@ class PixelCNN(CodePrior):
         dropout: float = 0.1,
     ) -> None:
         check_prior(width, depth, dropout)
-        super().__init__(size, shape, width, cond, net, above)
+        super().__init__(size, shape)
         rows, columns = plane_of(shape)
         self.plane = rows, columns * depth_of(shape)
         self.embedding = nn.Embedding(size, width, _weight=normal(size, width, std=0.5))
         self.places = nn.Parameter(normal(self.length, width, std=0.02))
+        self.read(width, cond, net, above)
         self.layers = nn.ModuleList(Gated(width, first=i == 0) for i in range(depth))
         self.dropout, self.head = nn.Dropout(dropout), nn.Sequential(nn.ReLU(), nn.Conv2d(width, size, 1))
         nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ class VQVAE(CodeModel):
         self.encoder = Network.encoder(maps, self.sees.spec.shape, places * dim)
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = Observation(maps, places * dim, spec, head, self.given.cond)
-        self.pk = code_prior(size, shape, self.given.cond, nets, **prior)
+        self.pk = code_prior(size, shape, self.given.cond, nets, (), False, **prior)
 
     @property
     def quantisers(self) -> Sequence[Quantiser]:
