@@ -111,6 +111,15 @@ def test_a_prior_of_what_is_above_is_a_distribution_for_each_of_it(net: str) -> 
     assert float((each[0] - each[1]).abs().max()) > 0.01
 
 
+def test_a_pixel_cnn_of_one_layer_has_dropout_and_no_idle_weights() -> None:
+    made = code_prior(3, (2, 2), prior_net="pixelcnn", prior_width=8, prior_depth=1, prior_dropout=0.5)
+    nn.init.normal_(made.head[-1].weight)
+    codes = torch.zeros(2, 4, dtype=torch.long)
+    assert not torch.equal(made.logits(codes), made.logits(codes)), "nothing is dropped"
+    made.logits(codes).square().sum().backward()
+    assert [name for name, p in made.named_parameters() if p.grad is None] == []
+
+
 def test_one_code_has_the_weights_that_earlier_models_saved() -> None:
     """And under a condition they are in the order in which optimisers were saved by number: after the embedding."""
     spec = Spec((1, 8, 8), "unit", classes=3)
