@@ -7,7 +7,8 @@ over the codes, and measures the best weights on test pictures. Pictures in grey
 black and white at 0.5, so that their likelihood is a probability; others stay as they are loaded (`--data cifar10`,
 with `--channels 1` for grey).
 
-bits/dim        of the whole model: distortion and rate, the negative bound on log p(x), per value of a picture
+bits/dim        of the whole model: distortion and rate, the negative bound on log p(x), per value of a picture; only
+                where the likelihood is a probability
 distortion      -log p(x|k) in nats a picture
 rate            -log p(k) in nats a picture, and what as many bits as the codes have would be
 used            share of the codes in use on the test pictures, and e to the entropy of their frequencies
@@ -118,11 +119,15 @@ def figures(kind: str, model: Model, data: Dataset, minutes: float) -> list[str]
         use = {name: float(value) for name, value in model.quantiser.usage(codes).items()}
     (latent,) = model.latents
     most = latent.size * math.log(latent.levels)
-    bits = -found["elbo"] / math.log(2) / data.spec.size
     shape = f"{'x'.join(map(str, latent.shape))} of {latent.levels}"
-    values = [f"{bits:.4f}", f"{found['distortion']:.1f}", f"{found['rate']:.1f}", f"{most:.1f}"]
+    values = [bits_per_value(model, found["elbo"]), f"{found['distortion']:.1f}", f"{found['rate']:.1f}", f"{most:.1f}"]
     values += [f"{100 * use['used']:.1f} %", f"{use['perplexity']:.1f}", f"{found['fid']:.2f}", f"{minutes:.1f}"]
     return [f"`{kind}`", shape, *values]
+
+
+def bits_per_value(model: Model, elbo: float) -> str:
+    """A bound on log p(x) in nats as bits per value of a picture; nothing where p(x) is no probability."""
+    return f"{-elbo / math.log(2) / model.spec.size:.4f}" if model.kind == "mass" else ""
 
 
 def independent(data: Dataset) -> float:

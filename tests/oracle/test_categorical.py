@@ -12,8 +12,19 @@ from torch import Tensor, nn
 from sandglass import registry, rng
 from sandglass.core import Batch, Clock, Model, Spec
 from sandglass.errors import ConfigError
+from sandglass.models.categorical_vae import CategoricalVAE
+from sandglass.schedules.schedule import Schedule
 
 DRAWS = 20_000
+
+
+class Dip(Schedule):
+    """1 but for 0 after an epoch."""
+
+    final = 1.0
+
+    def at(self, t: Tensor) -> Tensor:
+        return (t != 1).float()
 
 
 def tiny(**options: object) -> Model:
@@ -93,11 +104,19 @@ def test_straight_through_reads_categories_and_has_the_gradient_of_the_relaxed_d
     assert torch.allclose(found[0][1], found[1][1], atol=1e-12) and float(found[0][1].abs().max()) > 0.01
 
 
+def test_the_temperature_that_is_logged_is_that_of_the_draws() -> None:
+    model = CategoricalVAE(Spec((5,)), temperature_schedule=Dip())
+    logged = model.elbo(Batch(torch.zeros(2, 5)), Clock(epoch=torch.tensor(1.0))).scalars["temperature"]
+    assert float(logged) == pytest.approx(0.01)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0.0}, "stay above 0"),
-        ({"temperature_schedule": "linear"}, "stay above 0"),
+        ({"temperature": 0.0}, "0.01 or more"),
+        ({"temperature": 0.005}, "0.01 or more"),
+        ({"temperature_schedule": "linear"}, "0.01 or more"),
+        ({"temperature_schedule": {"name": "linear", "start": 1, "end": 0.01}}, "0.01 or more"),
         ({"categories": 1}, "2 categories"),
     ],
 )

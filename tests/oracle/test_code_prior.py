@@ -10,7 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sandglass import rng
+from sandglass import registry, rng
+from sandglass.core import Spec
+from sandglass.engine.optimizers import Adam, load_optimizer_tensors, optimizer_tensors
+from sandglass.errors import CheckpointError, ConfigError
 from sandglass.models._code_prior import CodePrior
 from sandglass.models._code_priors import code_prior
 
@@ -106,3 +109,40 @@ def test_a_prior_of_what_is_above_is_a_distribution_for_each_of_it(net: str) -> 
     each = [made(torch.full((16, 1), k)).log_prob(codes).exp().detach() for k in (0, 1)]
     assert all(float(p.sum()) == pytest.approx(1, abs=1e-10) for p in each)
     assert float((each[0] - each[1]).abs().max()) > 0.01
+
+
+def test_a_pixel_cnn_of_one_layer_has_dropout_and_no_idle_weights() -> None:
+    made = code_prior(3, (2, 2), prior_net="pixelcnn", prior_width=8, prior_depth=1, prior_dropout=0.5)
+    nn.init.normal_(made.head[-1].weight)
+    codes = torch.zeros(2, 4, dtype=torch.long)
+    assert not torch.equal(made.logits(codes), made.logits(codes)), "nothing is dropped"
+    made.logits(codes).square().sum().backward()
+    assert [name for name, p in made.named_parameters() if p.grad is None] == []
+
+
+def test_one_code_has_the_weights_that_earlier_models_saved() -> None:
+    """And under a condition they are in the order in which optimisers were saved by number: after the embedding."""
+    spec = Spec((1, 8, 8), "unit", classes=3)
+    small = {"codes": 1, "prior_width": 8, "prior_depth": 1, "prior_heads": 2}
+    model = registry.build("vq-vae", spec, **small, condition="labels")
+    names = [name.removeprefix("pk.") for name in model.state_dict() if name.startswith("pk.")]
+    assert names[:5] == ["start", "places", "embedding.weight", "condition.weight", "condition.bias"]
+    assert names[5].startswith("blocks.0.")
+    assert names[-4:] == ["norm.weight", "norm.bias", "head.weight", "head.bias"]
+    with pytest.raises(ConfigError, match="prior_heads"):
+        code_prior(3, (1, 1), 0, None, ((2, (1, 1)),), prior_width=8, prior_heads=3)
+    assert code_prior(3, (1, 1), prior_net="pixelcnn", prior_width=8, prior_heads=3).length == 1
+
+
+def test_the_state_of_an_optimiser_of_other_weights_is_refused() -> None:
+    """By their shape, where it tells them apart."""
+    made, other = ([nn.Parameter(torch.ones(n)) for n in sizes] for sizes in ((2, 3), (3, 2)))
+    for p in made:
+        p.grad = torch.ones_like(p)
+    saved = Adam(made, lr=0.1)
+    saved.update(torch.tensor(True))
+    tensors = optimizer_tensors(saved, "prior")
+    load_optimizer_tensors(Adam([p.detach().clone().requires_grad_() for p in made], lr=0.1), "prior", tensors)
+    for params in (other, made[:1]):
+        with pytest.raises(CheckpointError, match="another model"):
+            load_optimizer_tensors(Adam(params, lr=0.1), "prior", tensors)

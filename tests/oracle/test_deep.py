@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal
 
@@ -162,6 +163,43 @@ def test_conditions_reach_encoder_blocks_and_decoder() -> None:
         single = torch.cat([model.encode(one.map(lambda t, i=i: t[i : i + 1])) for i in range(4)])  # type: ignore[misc]
         assert torch.allclose(model.encode(one), single, atol=1e-9)
         assert torch.isfinite(model.log_prob(one, 3)).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(2, 3, 2), (1, 12, 9), (1, 5, 3)], ids=str)
+def test_the_encoder_sees_a_picture_of_any_size(shape: tuple[int, ...]) -> None:
+    """At the size of x; it reads that companion and not x."""
+    model = make(Spec(PICTURE.shape, given={"other": Spec(shape)}), sees="other")
+    other = torch.randn(4, *shape).double()
+    code = model.encode(Batch(data(), given={"other": other}))
+    assert code.shape == (4, model.code_size)
+    assert torch.equal(code, model.encode(Batch(data() + 1, given={"other": other})))
+    assert not torch.allclose(code, model.encode(Batch(data(), given={"other": other + 1})))
+    resized = F.interpolate(other, PICTURE.shape[1:], mode="bilinear", antialias=True)
+    assert torch.allclose(code, model.encode(Batch(data(), given={"other": resized})), atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(4, 7), (2, 3, 2, 2)], ids=str)
+def test_examples_of_several_axes_are_rows(shape: tuple[int, ...]) -> None:
+    spec = Spec(shape, classes=2)
+    for condition in ("", "labels"):
+        model, x = make(spec, condition=condition), data(3, spec)
+        batch = Batch(x, torch.tensor([0, 1, 0]))
+        assert model.reconstruct(batch).shape == x.shape and torch.isfinite(model.bound(batch).elbo).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        (Spec((1, 5, 3), given={"tag": Spec((2,))}), {"sees": "tag"}, "can see a picture"),
+        (Spec((4,), given={"tag": Spec((1, 5, 3))}), {"sees": "tag"}, "can see no picture"),
+        (Spec((4,)), {"patch": 2}, "patch of 2"),
+    ],
+)
+def test_what_cannot_be_seen_is_refused(spec: Spec, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make(spec, **options)
 
 
 @torch.no_grad()

@@ -107,6 +107,20 @@ def two_levels() -> Model:
     return model
 
 
+def test_a_penalty_over_the_batch_needs_two_examples_a_shard() -> None:
+    lfq = {"name": "lfq", "diversity": 0.5}
+    for name in ("vq-vae", "vq-vae-2"):
+        for quantiser, least in ((lfq, 2), ({**lfq, "diversity": 0.0}, 1), ("ema", 1)):
+            model = registry.build(name, Spec((1, 8, 8), "unit"), quantiser=quantiser)
+            assert [stage.least for stage in model.stages()] == [least, 1]
+
+
+@pytest.mark.parametrize(("options", "message"), [({"maps": 5}, "can be 2 maps"), ({"codes": 1}, "can be 1 maps")])
+def test_maps_that_cannot_be_halved_are_refused(options: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        registry.build("vq-vae-2", Spec((1, 8, 8), "unit"), **options)
+
+
 def test_the_bound_of_two_levels_is_below_the_evidence() -> None:
     """Of all 27 codes of a map of one and a map of two; their probabilities sum to one, and samples are of them."""
     model = two_levels()
@@ -151,6 +165,15 @@ def test_options_of_before_are_those_of_the_quantiser() -> None:
     assert fsq.quantiser.size == 20
     with pytest.raises(ConfigError, match="'fsq' has no option 'decay'"):
         registry.build("fsq-vae", spec, decay=0.5)
+    both = {"name": "ema", "decay": 0.9}
+    assert registry.build("vq-vae", spec, quantiser=both, decay=0.9).quantiser.decay == 0.9
+    for quantiser, option, message in (
+        (both, {"decay": 0.5}, "leave out decay, its old name"),
+        (LookupFree(8), {"decay": 0.5}, "leave out decay"),
+        ({"levels": [3, 3]}, {"levels": [5, 5]}, "needs a 'name'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            registry.build("vq-vae", spec, quantiser=quantiser, **option)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import fresh, make_loop, pictures
 from sandglass import registry, rng
@@ -24,6 +26,17 @@ from sandglass.quantisers.finite_scalar import FiniteScalar, levels_for
 from sandglass.quantisers.quantiser import usage
 
 SMALL = {"codebook_size": 6, "code_dim": 3, "prior_width": 8, "prior_depth": 1, "prior_heads": 2}
+
+
+class Largest(TorchDispatchMode):
+    """How many elements the largest tensor has that is made."""
+
+    size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.size = max(self.size, found.numel())
+        return found
 
 
 def book(size: int = 3, dim: int = 2, **options: float) -> Codebook:
@@ -130,6 +143,11 @@ def test_every_code_is_reached_and_none_beyond(levels: tuple[int, ...]) -> None:
     assert torch.equal(made.encode(h), found.codes)
 
 
+def test_vectors_are_in_the_type_of_the_model() -> None:
+    found = FiniteScalar(levels=(7, 4)).double().lookup(torch.tensor([2]))
+    assert torch.equal(found, torch.tensor([[-1 / 3, -1.0]], dtype=torch.float64))
+
+
 def test_zero_is_the_middle_level() -> None:
     made = FiniteScalar(levels=(5, 4)).double()
     assert made(torch.zeros(1, 1, 2).double()).values.tolist() == [[[0.0, 0.0]]]
@@ -148,6 +166,13 @@ def test_usage_is_the_exponential_of_the_entropy() -> None:
     entropy = -sum(p * math.log(p) for p in (0.5, 0.25, 0.25))
     found = usage(codes, 8)
     assert float(found["used"]) == 3 / 8 and float(found["perplexity"]) == pytest.approx(math.exp(entropy))
+
+
+def test_usage_makes_no_matrix_of_all_codes() -> None:
+    largest = Largest()
+    with largest:
+        usage(torch.arange(300)[None], 400)
+    assert 300 <= largest.size <= 400
 
 
 def test_k_means_finds_separate_groups() -> None:
@@ -325,6 +350,22 @@ def test_a_prior_of_a_picture_condition() -> None:
         model.sample(4)
 
 
+@pytest.mark.parametrize("name", ["vq-vae", "fsq-vae", "rq-vae", "vq-vae-2", "categorical-vae"])
+def test_a_walk_between_codes_changes_them_by_and_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is decoded at the inner steps are the codes at these fractions of the way, not those of an end."""
+    options = {"latent_dim": 9} if name == "categorical-vae" else SMALL
+    model, drawn = registry.build(name, Spec((1, 8, 8), "unit"), **options).eval(), []
+    start, end = (torch.cat([torch.full((2, k.size), i * (k.levels - 1)) for k in model.latents], 1) for i in (0, 1))
+    ends = iter((start, end))
+    monkeypatch.setattr(model, "encode", lambda batch: next(ends))
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z, given: decode(drawn.append(z) or z, given))
+    model.interpolate(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 8, 8), 11)
+    way = model.between(start, end, torch.linspace(0, 1, 11)[None, :, None])
+    assert drawn[0].dtype == torch.int64 and torch.equal(drawn[0].view(2, 11, -1), way)
+    assert bool((way[:, 1:-1] != way[:, :1]).any()), "only the ends differ"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -332,6 +373,10 @@ def test_a_prior_of_a_picture_condition() -> None:
         ({"codes": 0}, "codes >= 1"),
         ({"levels": [5, 5]}, "'ema' has no option 'levels'"),
         ({"quantiser": "fsq", "levels": [5, 1]}, "from 2 on"),
+        ({"quantiser": {"name": "fsq", "levels": [4.7, 3]}}, "from 2 on"),
+        ({"quantiser": {"name": "fsq", "levels": [5000, 5000]}}, "25,000,000 codes; at most"),
+        ({"quantiser": None}, "not a NoneType"),
+        ({"quantiser": 3}, "not an int"),
         ({"commitment": -1.0}, "commitment"),
         ({"decay": 1.0}, "decay"),
         ({"revive": 1.0}, "revive"),

@@ -39,3 +39,22 @@ def test_a_run_with_the_name_of_an_earlier_version_loads_and_goes_on(
     assert config["model"]["options"] == run.config["model"]["options"]  # the same model: all its options stay
     (tmp_path / "capacity-vae").mkdir()
     assert cli("train", "capacity-vae", "--data", "digits", *SMALL, "--dry-run")[0] == 0  # a model, not the folder
+
+
+def test_options_that_a_quantiser_has_now_are_replaced_with_it(cli: Cli) -> None:
+    """As those of any other choice are, where another is chosen above an old configuration."""
+    old = {"model": {"name": "vq-vae", "options": {"quantiser": "ema", "decay": 0.5, "codes": 3}}}
+    for above, name in (
+        ({"options": {"quantiser": {"name": "fsq"}}}, "fsq"),
+        ({"name": "rq-vae"}, "residual"),
+        ({"options": {"quantiser": {"revive": 0.0}}}, "ema"),
+    ):
+        config = configure.complete(configure.over(old, {"model": above}))
+        found = config["model"]["options"]["quantiser"]
+        assert (found["name"], found.get("decay", 0.0)) == (name, {"fsq": 0.0, "residual": 0.95, "ema": 0.5}[name])
+        assert config["model"]["options"]["codes"] == 3
+    kept = configure.over(old, {"model": {"name": "vq-vae-2"}})["model"]["options"]  # another class, with no preset
+    assert kept["quantiser"] == {"name": "ema", "decay": 0.5}
+    for word in ("--decay", "--model.decay"):
+        code, _, err = cli("train", "vq-vae", "--data", "digits", word, "0.5", "--dry-run")
+        assert code == 2 and "--quantiser.decay" in err, err

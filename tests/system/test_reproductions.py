@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from sandglass import registry
+from sandglass.core import Spec
 
 SCRIPT = Path(__file__).resolve().parents[2] / "reproductions" / "photos.py"
 
@@ -76,6 +81,14 @@ def test_discrete_codes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "| `residual` | 2x2x2 of 8 |" in done.stdout and "| `lfq` | 2x2 of 8 |" in done.stdout
     assert (tmp_path / "out" / "sheet.png").exists()
+
+
+def test_bits_are_of_probabilities_alone() -> None:
+    found = runpy.run_path(str(SCRIPT.with_name("discrete.py")))["bits_per_value"]
+    for likelihood, text in (("categorical", "1.0000"), ("gaussian", ""), ("bernoulli", "")):
+        spec = Spec((1, 8, 8), "levels", levels=17)
+        model = registry.build("vq-vae", spec if text else Spec((1, 8, 8), "unit"), likelihood=likelihood)
+        assert found(model, -64 * math.log(2)) == text
 
 
 ROWS = {

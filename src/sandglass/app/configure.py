@@ -91,7 +91,8 @@ def over(below: Config, above: Config) -> Config:
     """Merges two layers; ``above`` overrides ``below``.
 
     If ``above`` has another model, only those options of ``below`` are kept that differ from their defaults and that
-    the new model has. If it has another net, likelihood or prior, the options of the previous one are dropped.
+    the new model has. If it has another net, likelihood or prior, or is another preset of the same model with one, the
+    options of the previous one are dropped.
     """
     given = lengths(above.get("training", {}))
     below = _without(below, ("epochs", "max_steps") if "minutes" in given else ("minutes",) if given else ())
@@ -104,14 +105,31 @@ def over(below: Config, above: Config) -> Config:
     either = upper.get("name") or lower.get("name"), lower.get("name")
     name, old = (n and registry.present("model", n) for n in either)
     options = dict(lower.get("options", {}))
+    if old:
+        options = dict(registry.moved("model", old, options))
     if old and name != old:
         defaults = registry.merged("model", old, {})
         own = {o.name for o in registry.schema("model", name)}
         complete = registry.merged("model", old, options)
-        options = {k: v for k, v in options.items() if k in own and complete[k] != defaults[k]}
+        gone = _presets(old, name, complete)
+        options = {k: v for k, v in options.items() if k in own - gone and complete[k] != defaults[k]}
     for key, value in upper.get("options", {}).items():
         options[key] = _over_choice(options[key], value) if key in options else value
     return config | {"model": {"name": name, "options": options}}
+
+
+def _presets(old: str, new: str, complete: Mapping[str, Any]) -> set[str]:
+    """Nested choices that two presets of one model make differently, where the old one is as it was preset."""
+    if registry.entry("model", old).make is not registry.entry("model", new).make:
+        return set()
+    before, after = (registry.merged("model", name, {}) for name in (old, new))
+    kinds = [o.name for o in registry.schema("model", old) if o.kind and isinstance(before[o.name], Mapping)]
+    names = {k: [_name(values[k]) for values in (complete, before, after)] for k in kinds}
+    return {k for k, (now, one, other) in names.items() if now == one != other}
+
+
+def _name(choice: Any) -> Any:
+    return choice.get("name") if isinstance(choice, Mapping) else choice
 
 
 def lengths(training: Mapping[str, Any]) -> set[str]:

@@ -109,6 +109,10 @@ class Flags:
             return self.forms[form]
         if form.startswith("--stage."):
             raise ConfigError(self.no_stage_option(form))
+        moved = registry.moved_options("model", self.model) if self.model else {}
+        option = form.removeprefix("--").removeprefix("model.").replace("-", "_")
+        if option in moved:
+            raise ConfigError(f"There is no option {form} any more: it is --{moved[option][0]}.{option}.")
         dashed = [f for f in self.forms if "." in f or "_" not in f or f.replace("_", "-") not in self.forms]
         known = [*dashed, *OWN, *SWITCHES]
         hint = registry.nearest(form, known)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sandglass.core import OPTIM, Phase, Stage
 from sandglass.engine.options import Training
 from sandglass.engine.sharding import gathered, parts, piece
-from sandglass.errors import ConfigError
+from sandglass.errors import CheckpointError, ConfigError
 
 _DEFAULTS = {"lr": 1e-3, "betas": (0.9, 0.999), "weight_decay": 0.0, "momentum": 0.9}
 
@@ -161,14 +161,25 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of :func:`optimizer_tensors`."""
+    """The inverse of :func:`optimizer_tensors`.
+
+    Raises:
+        CheckpointError: a tensor is of no parameter, or has another shape than its own.
+    """
     params: list[nn.Parameter] = [p for group in optimizer.param_groups for p in group["params"]]
     for name, value in tensors.items():
         if name.startswith(f"{prefix}/"):
             _, number, key = name.rsplit("/", 2)
+            if not number.isdecimal() or int(number) >= len(params):
+                raise CheckpointError(f"The state of the optimiser '{prefix}' is of another model: {name}.")
             p = params[int(number)]
             device = "cpu" if key == "step" and not isinstance(optimizer, Adam) else p.device
             value = piece(value, p).to(device, copy=True)
+            if value.shape != p.shape and key != "step":
+                raise CheckpointError(
+                    f"The state of the optimiser '{prefix}' is of another model: {name} has the shape "
+                    f"{tuple(value.shape)}, and its parameter {tuple(p.shape)}."
+                )
             if value.shape == p.shape:  # files are contiguous; fused kernels need the memory format of the parameter
                 value = torch.empty_like(p, dtype=value.dtype, requires_grad=False).copy_(value)
             optimizer.state[p][key] = value

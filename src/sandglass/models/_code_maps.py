@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sandglass.errors import ConfigError
 from sandglass.models._code_map import CodeMap, FromVectors, ResidualBlock, blocks, down, up
 from sandglass.models._code_prior import plane_of
 from sandglass.nets.conv import halved
@@ -34,6 +35,9 @@ class CodeMaps:
     Attributes:
         sizes: ``(h, w)`` or ``(n,)`` of each level, from the top.
 
+    Raises:
+        ConfigError: more maps than the bottom can be halved.
+
     Example:
         >>> from sandglass.nets.conv import Conv
         >>> maps = CodeMaps(Conv(width=4), (1, 28, 28), None, (3, 2))
@@ -49,6 +53,12 @@ class CodeMaps:
         self.width = self.bottom.width if self.bottom.maps is not None else _WIDTH
         self.planes = [plane_of(self.bottom.size)]
         for _ in dims[1:]:
+            if self.planes[0] == (1, 1):
+                size = "x".join(map(str, self.bottom.size))
+                raise ConfigError(
+                    f"With {size} codes at the bottom there can be {len(self.planes)} maps, each of half the height "
+                    f"and width of the next, and not {len(dims)}: take fewer maps, or more codes."
+                )
             self.planes.insert(0, halved(self.planes[0]))
         self.sizes = [size if self.bottom.maps is not None else size[1:] for size in self.planes]
 

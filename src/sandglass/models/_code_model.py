@@ -79,7 +79,8 @@ class CodeModel(LatentModel):
         first = Phase("reconstruction", trained, self.reconstruction, scheduled=False, follow=follow)
         fit = self.fit_codebooks if any(isinstance(q, Fitted) for q in self.quantisers) else None
         prior = Phase("prior", second, self.code_length, scheduled=False)
-        return Stage("codes", (first,), fit, "reconstruction"), Stage("prior", (prior,), objective="prior")
+        least = 2 if any(q.of_batch for q in self.quantisers) else 1
+        return Stage("codes", (first,), fit, "reconstruction", least=least), Stage("prior", (prior,), objective="prior")
 
     def reconstruction(self, batch: Batch, clock: Clock) -> Terms:
         """``-log p(x|k)`` of what was observed, the commitment and the penalty of the quantiser; the batch mean."""

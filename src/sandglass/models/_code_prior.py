@@ -28,33 +28,36 @@ class CodePrior(Conditional):
     Args:
         size: K, how many values a code has.
         shape: of the map, ``(n,)``, ``(h, w)`` or ``(h, w, depth)``.
-        width: of the vectors between the layers.
-        cond: what it is conditioned on.
-        net: the family of the network that reads a picture condition.
-        above: by level from the top, the values of a code and the shape of the map; codes that it is given, too.
 
     Attributes:
         length: n, codes of a map.
     """
 
-    def __init__(
-        self,
-        size: int,
-        shape: tuple[int, ...],
-        width: int,
-        cond: Condition = 0,
-        net: Net | None = None,
-        above: tuple[tuple[int, tuple[int, ...]], ...] = (),
-    ) -> None:
+    condition: nn.Module | None
+    above: nn.ModuleList
+
+    def __init__(self, size: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.size, self.shape, self.length = size, shape, math.prod(shape)
-        self.condition: nn.Module | None = None
+
+    def read(
+        self, width: int, cond: Condition, net: Net | None, above: tuple[tuple[int, tuple[int, ...]], ...]
+    ) -> None:
+        """Makes what reads the condition and the codes above, after the embedding: optimisers count parameters.
+
+        Args:
+            width: of the vectors between the layers.
+            cond: what it is conditioned on.
+            net: the family of the network that reads a picture condition.
+            above: by level from the top, the values of a code and the shape of the map; codes that it is given, too.
+        """
+        self.condition = None
         if isinstance(cond, tuple):
             assert net is not None
             self.condition = net.encoder(cond, width)
         elif cond:
             self.condition = nn.Linear(cond, width)
-        self.above = nn.ModuleList(Above(n, one, shape, width) for n, one in above)
+        self.above = nn.ModuleList(Above(n, one, self.shape, width) for n, one in above)
 
     @abc.abstractmethod
     def logits(self, codes: Tensor, context: Tensor | None = None) -> Tensor:
@@ -121,7 +124,8 @@ class OneCode(CodePrior):
         *,
         width: int = 128,
     ) -> None:
-        super().__init__(size, shape, width, cond, net, above)
+        super().__init__(size, shape)
+        self.read(width, cond, net, above)
         self.start, self.hidden = nn.Parameter(normal(1, 1, width, std=0.02)), nn.Linear(width, width)
         self.head = nn.Linear(width, size)
         nn.init.zeros_(self.head.weight)
@@ -192,8 +196,8 @@ def depth_of(shape: tuple[int, ...]) -> int:
     return shape[2] if len(shape) > 2 else 1
 
 
-def check_prior(width: int, depth: int, dropout: float) -> None:
-    """Checks the options that every network over codes has.
+def check_prior(width: int, depth: int, dropout: float, heads: int | None = None) -> None:
+    """Checks the options of a network over codes, with the heads of one that has them.
 
     Raises:
         ConfigError: a value that makes no sense.
@@ -202,6 +206,8 @@ def check_prior(width: int, depth: int, dropout: float) -> None:
         raise ConfigError(f"A prior needs prior_width and prior_depth >= 1, not {width} and {depth}.")
     if not 0 <= dropout < 1:
         raise ConfigError(f"The prior_dropout must be in [0, 1), not {dropout}.")
+    if heads is not None and (heads < 1 or width % heads):
+        raise ConfigError(f"prior_heads must divide prior_width: {heads} does not divide {width}.")
 
 
 class CodeSequence(Distribution):

@@ -18,6 +18,7 @@ def code_prior(
     cond: Condition = 0,
     net: Net | None = None,
     above: tuple[tuple[int, tuple[int, ...]], ...] = (),
+    single: bool = True,
     *,
     prior_net: Literal["transformer", "pixelcnn"] = "transformer",
     prior_width: int = 128,
@@ -33,7 +34,9 @@ def code_prior(
         cond: what it is conditioned on.
         net: the family of the network that reads a picture condition.
         above: by level from the top, the values of a code and the shape of the map; codes that it is given, too.
-        prior_net: the network that is the prior over codes: a causal transformer, or a PixelCNN of gated convolutions.
+        single: whether a code alone has a table in the place of a transformer; VQ-VAEs are saved with the latter.
+        prior_net: the network that is the prior over codes: a causal transformer, or a PixelCNN of gated convolutions;
+            a map of one code has a table, but for the transformer of a model with one map.
         prior_width: its width.
         prior_depth: its blocks or layers.
         prior_heads: of the attention of the transformer; they divide its width.
@@ -48,8 +51,8 @@ def code_prior(
     """
     if prior_net not in ("transformer", "pixelcnn"):
         raise ConfigError(f"The prior_net is one of transformer, pixelcnn, not '{prior_net}'.")
-    if math.prod(shape) == 1:
-        check_prior(prior_width, prior_depth, prior_dropout)
+    if math.prod(shape) == 1 and (single or prior_net != "transformer"):
+        check_prior(prior_width, prior_depth, prior_dropout, prior_heads if prior_net == "transformer" else None)
         return OneCode(size, shape, cond, net, above, width=prior_width)
     own: dict[str, Any] = {"width": prior_width, "depth": prior_depth, "dropout": prior_dropout}
     if prior_net == "pixelcnn":

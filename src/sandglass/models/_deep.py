@@ -17,6 +17,7 @@ from sandglass.models._ladder import normal
 from sandglass.nets.bottleneck import Bottleneck, Guide, Pyramid, enlarged, sizes_of
 from sandglass.nets.conv import Size, Trim
 from sandglass.nets.frame import normal as scattered
+from sandglass.nets.frame import resize
 from sandglass.nets.net import Condition
 
 _LARGEST = 16  # pixels of the longer side of the largest map, unless the option patch says otherwise
@@ -209,17 +210,20 @@ class Inference(nn.Module):
     Args:
         plan: the sizes.
         shape: of what it sees.
+        onto: of an example, to whose size a picture is resized.
         cond: what it is conditioned on.
     """
 
-    def __init__(self, plan: Plan, shape: tuple[int, ...], cond: Condition = 0) -> None:
+    def __init__(self, plan: Plan, shape: tuple[int, ...], onto: tuple[int, ...], cond: Condition = 0) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self.size = plan, (onto[1], onto[2]) if len(shape) == len(onto) == 3 else None
+        shape = shape if self.size is None else (shape[0], *self.size)
         self.up = Pyramid(shape, plan.sizes, plan.patch, plan.width, plan.middle, plan.blocks, cond)
         self.heads = nn.ModuleList(Bottleneck(2 * plan.width, 2 * plan.z, plan.middle, size, 0.1) for size in plan.at)
 
     def forward(self, x: Tensor, c: Tensor | None, model: TopDown) -> tuple[Chain, Walk]:
         """The chain over the blocks from the top down, and its step, which has the features after a draw."""
+        x = x if self.size is None else resize(x, self.size)
         walk = Walk(self, model, self.up(x, c)[::-1], c)
         return Chain(self.plan.parts, range(len(self.plan.at)), walk, torch.Size([x.shape[0]])), walk
 

@@ -61,7 +61,8 @@ def decoded_between(
     if steps < 2:
         raise ConfigError(f"An interpolation needs at least 2 steps, not {steps}.")
     start, end = model.encode(a), model.encode(b)
-    t = torch.linspace(0, 1, steps, device=start.device, dtype=start.dtype)[None, :, None]
+    dtype = start.dtype if start.is_floating_point() else model.dtype  # fractions of whole numbers would be 0 and 1
+    t = torch.linspace(0, 1, steps, device=start.device, dtype=dtype)[None, :, None]
     z = between(start, end, t)
     given = a.map(lambda v: v.repeat_interleave(steps, 0)) if isinstance(a, Batch) else None
     decoded: Tensor = model.decode(z.flatten(0, 1), given).unflatten(0, z.shape[:2])

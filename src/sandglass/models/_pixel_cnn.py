@@ -56,12 +56,13 @@ class PixelCNN(CodePrior):
         dropout: float = 0.1,
     ) -> None:
         check_prior(width, depth, dropout)
-        super().__init__(size, shape, width, cond, net, above)
+        super().__init__(size, shape)
         rows, columns = plane_of(shape)
         self.plane = rows, columns * depth_of(shape)
         self.embedding = nn.Embedding(size, width, _weight=normal(size, width, std=0.5))
         self.places = nn.Parameter(normal(self.length, width, std=0.02))
-        self.layers = nn.ModuleList(Gated(width, first=i == 0) for i in range(depth))
+        self.read(width, cond, net, above)
+        self.layers = nn.ModuleList(Gated(width, first=i == 0, last=i == depth - 1) for i in range(depth))
         self.dropout, self.head = nn.Dropout(dropout), nn.Sequential(nn.ReLU(), nn.Conv2d(width, size, 1))
         nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.head[-1].bias)  # type: ignore[arg-type]
@@ -88,10 +89,10 @@ class PixelCNN(CodePrior):
         whole: Tensor | None = None
         for layer in self.layers:
             above, left, skip = layer(above, left, given)
-            left = self.dropout(left)
+            left = left if layer.out is None else self.dropout(left)
             whole = skip if whole is None else whole + skip
         assert whole is not None
-        return at_least_single(self.head(whole).flatten(2).transpose(1, 2))
+        return at_least_single(self.head(self.dropout(whole)).flatten(2).transpose(1, 2))
 
     def _map(self, vectors: Tensor, rows: int) -> Tensor:
         return vectors.transpose(1, 2).unflatten(2, (rows, self.plane[1]))
@@ -103,6 +104,7 @@ class Gated(nn.Module):
     Args:
         width: channels.
         first: whether the place itself is masked; the layers after the first may see what was made of it.
+        last: whether no layer follows, which would read the places to the left.
 
     Example:
         >>> x = torch.zeros(2, 4, 3, 5)
@@ -110,14 +112,15 @@ class Gated(nn.Module):
         [torch.Size([2, 4, 3, 5]), torch.Size([2, 4, 3, 5]), torch.Size([2, 4, 3, 5])]
     """
 
-    def __init__(self, width: int, *, first: bool) -> None:
+    def __init__(self, width: int, *, first: bool, last: bool = False) -> None:
         super().__init__()
         self.first, half = first, _KERNEL // 2 + 1
         self.rows = nn.Conv2d(width, 2 * width, (half, _KERNEL))
         self.columns = nn.Conv2d(width, 2 * width, (1, half))
         self.link = nn.Conv2d(2 * width, 2 * width, 1)
         self.given = nn.Conv2d(width, 4 * width, 1)
-        self.out, self.skip = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
+        self.out = None if last else nn.Conv2d(width, width, 1)
+        self.skip = nn.Conv2d(width, width, 1)
 
     def forward(self, above: Tensor, left: Tensor, given: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The next maps ``(B, C, h, w)`` of both stacks, and what the layer adds to the output.
@@ -134,8 +137,9 @@ class Gated(nn.Module):
         horizontal = self.columns(seen[..., : seen.shape[3] - one]) + self.link(vertical)
         one_given, other_given = self.given(given).chunk(2, 1)
         gated = _gate(horizontal + other_given)
-        out = self.out(gated)
-        return _gate(vertical + one_given), out if self.first else left + out, self.skip(gated)
+        if self.out is not None:
+            left = self.out(gated) if self.first else left + self.out(gated)
+        return _gate(vertical + one_given), left, self.skip(gated)
 
 
 def _gate(x: Tensor) -> Tensor:

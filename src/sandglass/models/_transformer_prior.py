@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from sandglass.distributions.conditional import at_least_single
-from sandglass.errors import ConfigError
 from sandglass.models._code_prior import CodePrior, check_prior
 from sandglass.nets.attention import Past
 from sandglass.nets.frame import normal
@@ -55,13 +54,12 @@ class TransformerPrior(CodePrior):
         heads: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        check_prior(width, depth, dropout)
-        if heads < 1 or width % heads:
-            raise ConfigError(f"prior_heads must divide prior_width: {heads} does not divide {width}.")
-        super().__init__(size, shape, width, cond, net, above)
+        check_prior(width, depth, dropout, heads)
+        super().__init__(size, shape)
         self.start = nn.Parameter(normal(1, 1, width, std=0.02))
         self.embedding = nn.Embedding(size, width, _weight=normal(size, width, std=0.02))
         self.places = nn.Parameter(normal(self.length, width, std=0.02))
+        self.read(width, cond, net, above)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(width, heads, dropout, causal=True) for _ in range(depth))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, size)

@@ -52,7 +52,8 @@ class CategoricalVAE(LatentModel):
         penalty: what the objective makes of the rate.
 
     Raises:
-        ConfigError: no latent, fewer than 2 categories, or a temperature that is 0 at the start or at the end.
+        ConfigError: no latent, fewer than 2 categories, or a temperature below 0.01 at the start or at the
+            end.
 
     Example:
         >>> model = CategoricalVAE(Spec((1, 8, 8), "unit"), latent_dim=3, categories=4)
@@ -88,10 +89,10 @@ class CategoricalVAE(LatentModel):
         if categories < 2:
             raise ConfigError(f"A latent has at least 2 categories, not {categories}.")
         self.temperature = Weight("temperature", temperature, temperature_schedule)
-        if min(self.temperature.final, temperature * self.temperature.schedule(0.0)) <= 0:
+        if min(self.temperature.final, temperature * self.temperature.schedule(0.0)) < _COLDEST:
             raise ConfigError(
-                "The temperature must stay above 0: give a positive one, and a schedule that neither begins nor ends "
-                "at 0, such as linear from start=2 to end=1."
+                f"The temperature must be {_COLDEST} or more: give such a one, and a schedule that neither begins nor "
+                "ends below, such as linear from start=2 to end=1."
             )
         self.spec, self.categories, self.straight_through = spec, categories, straight_through
         self.latents = (Latent("z", (latent_dim,), "index", categories),)
@@ -114,7 +115,7 @@ class CategoricalVAE(LatentModel):
         bound = self._bound(logits, -log_prob(self.p(z, self.given(batch)), batch.x, batch.mask))
         loss = (bound.distortion + self.penalty(bound, clock)).mean()
         parts = {"distortion": bound.distortion.detach(), "rate": bound.rate.detach()}
-        return Terms(loss, parts, self.penalty.scalars(clock) | self.temperature.scalar(clock))
+        return Terms(loss, parts, self.penalty.scalars(clock) | self._scalar(clock))
 
     def logits(self, batch: Batch) -> Tensor:
         """``(B, latent_dim, K)`` the logarithms of q(z|x, c), for each latent but for a constant."""
@@ -129,6 +130,10 @@ class CategoricalVAE(LatentModel):
         noise = -torch.rand_like(logits).clamp(tiny, 1 - tiny).log().neg().log()
         soft = ((logits + noise) / temperature).softmax(-1)
         return straight_through(self.units(soft.argmax(-1)).to(soft.dtype), soft) if self.straight_through else soft
+
+    def _scalar(self, clock: Clock) -> dict[str, Tensor]:
+        """The temperature of the draws where it moves, for logging."""
+        return {name: value.clamp(min=_COLDEST) for name, value in self.temperature.scalar(clock).items()}
 
     def bound(self, batch: Batch) -> Bound:
         """The evidence bound from one draw of categories an example, with the rate of every latent."""

@@ -47,12 +47,14 @@ class VDVAE(LevelledModel):
             first with which the longer side of the map is at most 16.
         likelihood: p(x|z); auto as for the VAE.
         condition: what the model is conditioned on: labels, or a companion of each example; nothing when empty.
-        sees: what the encoder reads: x or a companion of it; auto is the damaged copy where there is one.
+        sees: what the encoder reads: x or a companion of it, a picture for pictures, resized to theirs; auto is the
+            damaged copy where there is one.
         beta_schedule: schedule of beta; a warm-up over the first 300 updates keeps more of the blocks in use.
         penalty: what the objective makes of the rate.
 
     Raises:
-        ConfigError: a size below 1, or a patch that is no power of two.
+        ConfigError: a size below 1, a patch that is no power of two or of what is no picture, or a companion to see
+            that is a picture where x is none, or none where x is one.
 
     Example:
         >>> import torch
@@ -86,13 +88,21 @@ class VDVAE(LevelledModel):
                 raise ConfigError(f"A very deep VAE needs {name} >= 1, not {value}.")
         if patch is not None and (patch < 1 or patch & (patch - 1)):
             raise ConfigError(f"The option patch must be 1, 2, 4 or another power of two, not {patch}.")
+        if patch is not None and patch > 1 and not spec.is_image:
+            raise ConfigError(f"A patch of {patch} is of pictures; examples of shape {spec.shape} have none.")
         plan = Plan(spec.shape, blocks, z_channels, width, patch)
         self.spec = spec
         self.latents = tuple(Latent(n, s) for n, s in zip(plan.names, plan.shapes, strict=True))
         self.given, self.sees = Given(condition, spec), Sees(sees, spec)
         self.penalty = RatePenalty(beta_schedule=beta_schedule, **penalty)
         self.needs = (*self.given.needs, *self.sees.needs)
-        self.q = Inference(plan, self.sees.spec.shape, self.given.cond)
+        if self.sees.spec.is_image != spec.is_image:
+            needed = "a picture, which is resized to theirs" if spec.is_image else "no picture"
+            raise ConfigError(
+                f"The encoder of a vd-vae for examples of shape {spec.shape} can see {needed}; the companion '{sees}' "
+                f"has the shape {self.sees.spec.shape}. Leave out sees, or choose the model vae."
+            )
+        self.q = Inference(plan, self.sees.spec.shape, spec.shape, self.given.cond)
         self.p = TopDown(plan, spec, resolve("likelihood", likelihood, spec, spec=spec), self.given.cond)
         self.pz = StandardNormal(sum(plan.parts))
 

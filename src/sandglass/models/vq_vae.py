@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sandglass.core import Batch, Latent, Spec
 from sandglass.distributions.conditional import Network, Observation
-from sandglass.errors import ConfigError
+from sandglass.errors import ConfigError, named_type
 from sandglass.models._code_map import CodeMap
 from sandglass.models._code_model import CodeModel, check_commitment
 from sandglass.models._code_prior import CodePrior
@@ -87,6 +87,8 @@ class VQVAE(CodeModel):
             raise ConfigError(f"A code needs code_dim >= 1, not {code_dim}.")
         self.spec, self.commitment = spec, check_commitment(commitment)
         self.quantiser: Quantiser = resolve("quantiser", quantiser, codebook_size, code_dim)
+        if not isinstance(self.quantiser, Quantiser):
+            raise ConfigError(f"The quantiser is a name, with options, or a Quantiser, not {named_type(quantiser)}.")
         self.given, self.sees = Given(condition, spec), Sees(sees, spec)
         self.needs = (*self.given.needs, *self.sees.needs)
         nets = resolve("net", net, spec=spec)
@@ -98,7 +100,7 @@ class VQVAE(CodeModel):
         self.encoder = Network.encoder(maps, self.sees.spec.shape, places * dim)
         head = resolve("likelihood", likelihood, spec, spec=spec)
         self.p = Observation(maps, places * dim, spec, head, self.given.cond)
-        self.pk = code_prior(size, shape, self.given.cond, nets, **prior)
+        self.pk = code_prior(size, shape, self.given.cond, nets, (), False, **prior)
 
     @property
     def quantisers(self) -> Sequence[Quantiser]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 from torch import Tensor, nn
@@ -50,7 +50,8 @@ class VQVAE2(CodeModel):
         prior: the networks over codes.
 
     Raises:
-        ConfigError: fewer than 2 maps or more than 5, or another value that makes no sense.
+        ConfigError: fewer than 2 maps, more than 5 or than the bottom can be halved, or another value that makes no
+            sense.
 
     Example:
         >>> import torch
@@ -82,7 +83,7 @@ class VQVAE2(CodeModel):
             raise ConfigError(f"A VQ-VAE-2 has 2 to {_MOST} maps, not {maps}; the model vq-vae has one.")
         if code_dim < 1:
             raise ConfigError(f"A code needs code_dim >= 1, not {code_dim}.")
-        if not isinstance(quantiser, str | dict):
+        if not isinstance(quantiser, str | Mapping):
             raise ConfigError("Each map needs a quantiser of its own, so it is given by name, with options.")
         self.spec, self.commitment = spec, check_commitment(commitment)
         self.quantiser = nn.ModuleList(resolve("quantiser", quantiser, codebook_size, code_dim) for _ in range(maps))

@@ -103,7 +103,7 @@ class Pyramid(nn.Module):
             ConfigError: a condition is unexpected or missing, or has the wrong shape.
         """
         h = self.inputs(x, c)
-        h = self.stem(self.cut(h if h.dim() == 4 else h[:, :, None, None]))
+        h = self.stem(self.cut(h if len(self.inputs.shape) == 3 else h.flatten(1)[:, :, None, None]))
         maps: list[Tensor] = []
         for stage, size in zip(self.stages, self.sizes, strict=True):
             if maps:

@@ -15,6 +15,7 @@ from sandglass.quantisers.quantiser import Quantised, Quantiser, straight_throug
 from sandglass.registry import register
 
 _DIMS, _LEAST = 3, 4  # dimensions where each can have so many levels
+_MOST = 2**24  # codes
 _NEARLY = 0.75  # of the codes asked for must be there before fewer levels a dimension are tried
 
 
@@ -42,16 +43,20 @@ class FiniteScalar(Quantiser):
 
     levels: Tensor
     places: Tensor
+    one: Tensor  # of the type of the model, in which the vectors are
 
     def __init__(self, size: int = 64, dim: int = 0, *, levels: Sequence[int] = ()) -> None:
         super().__init__()
-        levels = [int(n) for n in levels] or levels_for(size)
-        if min(levels) < 2:
+        levels = list(levels) or levels_for(size)
+        if any(not isinstance(n, int) or n < 2 for n in levels):
             raise ConfigError(f"The levels are whole numbers from 2 on, one a dimension, not {list(levels)}.")
+        if math.prod(levels) > _MOST:
+            raise ConfigError(f"The levels {list(levels)} make {math.prod(levels):,} codes; at most 2^24 can be.")
         self.size, self.dim = math.prod(levels), len(levels)
         places = list(itertools.accumulate(levels[:-1], int.__mul__, initial=1))
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("places", torch.tensor(places), persistent=False)
+        self.register_buffer("one", torch.ones(()), persistent=False)
 
     @property
     def middle(self) -> Tensor:
@@ -83,7 +88,7 @@ class FiniteScalar(Quantiser):
     def lookup(self, codes: Tensor) -> Tensor:
         """``(..., D)`` the vectors of codes ``(...)``, in [-1, 1]."""
         level = codes[..., None] // self.places % self.levels
-        return (level - self.middle) / self.middle
+        return (level - self.middle) * self.one / self.middle
 
     def _number(self, rounded: Tensor) -> Tensor:
         """``(...)`` codes of ``(..., D)`` whole numbers around 0."""
@@ -103,7 +108,7 @@ def levels_for(size: int) -> tuple[int, ...]:
         >>> levels_for(64), levels_for(1024), levels_for(6)
         ((4, 4, 4), (8, 5, 5, 5), (6,))
     """
-    if not 2 <= size <= 2**24:
+    if not 2 <= size <= _MOST:
         raise ConfigError(f"A quantiser needs codebook_size >= 2, and at most 2^24, not {size}.")
     found: tuple[int, ...] = ()
     least = _DIMS if size >= _LEAST**_DIMS else 1

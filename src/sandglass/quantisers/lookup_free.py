@@ -27,7 +27,8 @@ class LookupFree(Fitted):
     3.1. A vector of ``log2 K`` numbers becomes their signs, with a straight-through gradient. The penalty of a code is
     ``entropy * (H[q(k|h)] - diversity * H[mean of q(k|h)])`` in nats: each code is to be certain, and all of them in
     use. Here q(k|h) is the softmax of ``-|h - e_k|^2 / temperature``, whose bits are independent. The mean is over the
-    codes of a batch. The second entropy is exact up to 256 codes, and of more the sum over groups of 8 bits.
+    codes of a batch, or of a shard of it where the run has several; at least 2 examples. The second entropy is exact up
+    to 256 codes, and of more the sum over groups of 8 bits.
 
     One thing differs from the paper. Vectors are counted from the mean of those that the untrained encoder makes of the
     training examples: they hardly differ at first, and the commitment would pull all of them to the same signs.
@@ -71,6 +72,7 @@ class LookupFree(Fitted):
         self.dim = int(math.log2(size))
         self.size = 2**self.dim
         self.entropy, self.diversity, self.temperature = entropy, diversity, temperature
+        self.of_batch = entropy > 0 and diversity > 0
         self.register_buffer("places", torch.tensor([2**i for i in range(self.dim)]), persistent=False)
         self.register_buffer("centre", torch.zeros(self.dim))
 

@@ -42,11 +42,13 @@ class Quantiser(nn.Module, abc.ABC):
         size: K, how many values a code can have.
         dim: D, of a vector.
         depth: codes of a vector, one after the other.
+        of_batch: whether its penalty has a statistic of the batch in it, or of a shard of one.
     """
 
     size: int
     dim: int
     depth: int = 1
+    of_batch: bool = False
 
     @abc.abstractmethod
     def forward(self, h: Tensor) -> Quantised:
@@ -108,5 +110,7 @@ def usage(codes: Tensor, size: int) -> dict[str, Tensor]:
         >>> {k: round(float(v), 4) for k, v in usage(torch.tensor([[0, 1]]), 4).items()}
         {'used': 0.5, 'perplexity': 2.0}
     """
-    share = members(codes.flatten(), size).float().mean(0)
+    flat = codes.flatten()
+    ones = torch.ones(flat.shape, device=flat.device)  # whole numbers below 2^24: exact in any order
+    share = torch.zeros(size, device=flat.device).index_add_(0, flat, ones) / len(flat)
     return {"used": (share > 0).float().mean(), "perplexity": torch.special.entr(share).sum().exp()}

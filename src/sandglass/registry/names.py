@@ -346,7 +346,7 @@ def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         ConfigError: an unknown option.
     """
     known = {option.name: option for option in schema(kind, name)}
-    given = _moved(kind, name, given, known)
+    given = moved(kind, name, given)
     for key in given:
         if key not in known:
             hint = nearest(key, list(known))
@@ -362,20 +362,46 @@ def merged(kind: str, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _moved(kind: str, name: str, given: Mapping[str, Any], known: Mapping[str, Option]) -> Mapping[str, Any]:
-    """Options that have become those of a nested choice, put into it: ``moved_options`` of a model."""
+def moved_options(kind: str, name: str) -> dict[str, tuple[str, Any]]:
+    """Options that have become those of a nested choice: its name, and their earlier default.
+
+    Example:
+        >>> moved_options("model", "vq-vae")["decay"]
+        ('quantiser', 0.95)
+    """
+    known = {option.name for option in schema(kind, name)}
     found = getattr(entry(kind, name).make, "moved_options", {})
-    moved = {key: where for key, where in found.items() if key in given and key not in known}
-    if not moved:
+    return {key: where for key, where in found.items() if key not in known}
+
+
+def moved(kind: str, name: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``given`` with its options that have become those of a nested choice put into it.
+
+    Raises:
+        ConfigError: an option is given both ways with different values, or beside an object that has its options
+            already, or to a choice without a name.
+    """
+    there = {key: where for key, where in moved_options(kind, name).items() if key in given}
+    if not there:
         return given
-    rest = {key: value for key, value in given.items() if key not in moved}
-    for key, (choice, usual) in moved.items():
-        chosen = rest.get(choice, known[choice].default)
+    known = {option.name: option for option in schema(kind, name)}
+    rest = {key: value for key, value in given.items() if key not in there}
+    for key, (choice, usual) in there.items():
+        chosen, value = rest.get(choice, known[choice].default), _plainly(given[key])
         if not isinstance(chosen, str | Mapping):
-            continue  # an object of one's own has its options already
+            if value != _plainly(usual):
+                raise ConfigError(f"The {choice} is an object, which has a {key} of its own: leave out {key}.")
+            continue
         nested = {"name": chosen} if isinstance(chosen, str) else dict(chosen)
-        able = {option.name for option in schema(known[choice].kind or "", nested.get("name", ""))}
-        if key in able or _plainly(given[key]) != _plainly(usual):
+        of = known[choice].kind or ""
+        if "name" not in nested:
+            expand(of, nested)  # which says that it needs one
+        if key in nested and _plainly(nested[key]) != value:
+            own = _plainly(nested[key])
+            raise ConfigError(
+                f"The option {choice}.{key} is {own} and {key} is {value}: leave out {key}, its old name."
+            )
+        if key in {option.name for option in schema(of, nested["name"])} or value != _plainly(usual):
             nested.setdefault(key, given[key])
         rest[choice] = nested
     return rest
