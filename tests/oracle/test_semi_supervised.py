@@ -13,7 +13,9 @@ from torch.distributions import Categorical, Independent, MultivariateNormal, No
 from helpers import fresh, rows
 from sandglass import rng
 from sandglass.core import Batch, Clock, Spec
+from sandglass.data.dataset import Split
 from sandglass.distributions.by_class import ByClass
+from sandglass.metrics.measure import measure
 from sandglass.models.m1_m2 import M1M2
 from sandglass.models.m2 import M2
 
@@ -185,3 +187,19 @@ def test_what_makes_no_sense_is_refused() -> None:
             fresh(name, x)
         with pytest.raises(ConfigError, match="alpha must be finite"):
             fresh(name, replace(x, spec=Spec((2,), classes=2)), alpha=-1.0)
+
+
+def test_densities_of_codes_are_broadcast_as_those_of_other_distributions() -> None:
+    model, data = linear()[0], batch()
+    with torch.no_grad():
+        q, one = model.posterior(data), model.posterior(data.map(lambda t: t[:1]))
+        z = q.sample((5,))
+        pairs = z.flatten(0, 1)[:, None]
+        found = q.log_prob(pairs)
+        expected = q.log_prob(pairs.expand(-1, len(data), -1))
+        assert found.shape == (30, 6) and torch.equal(found, expected)
+        assert torch.equal(found.unflatten(0, (5, 6)).diagonal(dim1=1, dim2=2), q.log_prob(z))
+        assert torch.equal(q.log_prob(z[0, 0]), q.log_prob(z[0, :1])) and q.log_prob(z[0, 0]).shape == (6,)
+        torch.testing.assert_close(one.log_prob(z), q.log_prob(z.flatten(0, 1)[:, None])[:, 0].unflatten(0, (5, 6)))
+    of_data = measure(model, Split(data.x, data.y), names=["aggregate"])
+    assert of_data and all(math.isfinite(r.value) for r in of_data)
