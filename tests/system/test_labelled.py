@@ -16,6 +16,8 @@ from sandglass.data.dataset import Dataset, Split
 from sandglass.data.loading import Loader
 from sandglass.data.trained_on import run_data
 from sandglass.data.transform import ArrayTransform
+from sandglass.engine.options import Training
+from sandglass.engine.train import check_changes, stages_for
 from sandglass.errors import ConfigError
 from sandglass.metrics.evaluation import Evaluation
 from sandglass.metrics.extractor import Extractor
@@ -110,3 +112,21 @@ def test_no_label_is_no_class() -> None:
     assert not features(rows).labels and "contrastive" in features(rows).about
     mostly = replace(rows, y=torch.where(torch.arange(60) % 3 > 0, torch.arange(60) % 2, -1))
     assert features(mostly).labels and "nan" not in features(mostly).about
+
+
+@pytest.mark.parametrize("name", ["m2", "m1-m2"])
+def test_a_run_with_every_label_is_repeated_from_its_own_settings(name: str) -> None:
+    data = replace(sandglass.load_data("digits", limit=200), classes=())
+    model = sandglass.build(name, data.spec, net="mlp", latent_dim=1)
+    assert data.train.y is not None
+    some = replace(data.train, y=data.train.y.where(data.train.y > 4, -1))
+    few = replace(data, splits={**data.splits, "train": some})
+    for of, share in ((data, 0.0), (few, 0.25)):
+        first = Training()
+        for _ in range(2):
+            check_changes(model, of, first)
+            first = first.settled(["validation"], 200, stages_for(model, of, first))
+            assert first.of_stage(model.stages()[-1].name).labelled_share == share
+    last = model.stages()[-1].name
+    with pytest.raises(ConfigError, match="all have one"):
+        check_changes(model, data, Training(stage={last: {"labelled_share": 0.5}}))

@@ -209,7 +209,7 @@ class _Patience:
 
 @torch.no_grad()
 def _score(net: Network, x: Tensor, y: Tensor | None) -> Tensor:
-    """Share of labelled held-out examples that are classified correctly, or of up to 128 whose second view is nearest."""
+    """Share of labelled held-out examples classified correctly, or of up to 128 whose second view is nearest."""
     if y is not None:
         known = y >= 0
         return (net.head(net.encode(x)).argmax(1) == y)[known].double().mean()
