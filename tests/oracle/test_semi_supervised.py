@@ -178,6 +178,35 @@ def test_stacked_it_is_the_mixture_that_its_parts_make() -> None:
     assert bool((one.mean(1) < exact_log_p + 5 * one.std(1) / math.sqrt(n)).all())
 
 
+@pytest.mark.parametrize("name", ["m2", "m1-m2"])
+def test_an_absent_label_is_an_unknown_one(name: str) -> None:
+    data = batch()
+    gone = replace(data, y=torch.arange(6) % K, absent={"labels": torch.arange(6) % 2 > 0})
+    model = fresh(name, replace(rows(data.x), spec=Spec((D,), classes=K)), latent_dim=1, net="mlp").double()
+    absent = torch.ones(6, dtype=torch.bool)
+    asked = Batch(y=torch.arange(6) % K, absent={"labels": absent})
+
+    def found(of: Batch, given: Batch | None) -> list[Tensor]:
+        with rng.forked("cpu", 9), torch.no_grad():
+            y = model.complete(of).y
+            assert y is not None and "labels" not in model.complete(of).absent
+            return [model.bound(of).elbo, model.log_prob(of, 2), model.encode(of), y, model.draw(6, given)]
+
+    assert all(map(torch.equal, found(gone, asked), found(data, None)))
+
+
+@pytest.mark.parametrize("name", ["m2", "m1-m2"])
+def test_completions_have_the_class_that_they_were_drawn_under(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Batch(torch.zeros(50, D).double(), mask=torch.zeros(50, D, dtype=torch.bool))
+    model = fresh(name, replace(rows(data.x), spec=Spec((D,), classes=K)), latent_dim=1, net="mlp").double()
+    seen: list[Tensor] = []
+    observation = model.observation
+    monkeypatch.setattr(model, "observation", lambda code, c: (seen.append(code), observation(code, c))[1])
+    with torch.no_grad():
+        full = model.complete(data, 2)
+    assert len(seen) == 1 and full.y is not None and torch.equal(full.y, seen[0][:, -K:].argmax(-1))
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     from sandglass.errors import ConfigError
 
@@ -187,6 +216,9 @@ def test_what_makes_no_sense_is_refused() -> None:
             fresh(name, x)
         with pytest.raises(ConfigError, match="alpha must be finite"):
             fresh(name, replace(x, spec=Spec((2,), classes=2)), alpha=-1.0)
+    model = fresh("m1-m2", replace(x, spec=Spec((2,), classes=2)), latent_dim=1, net="mlp")
+    with pytest.raises(ConfigError, match="k >= 1"):
+        model.log_prob(Batch(torch.zeros(4, 2)), 0)
 
 
 def test_densities_of_codes_are_broadcast_as_those_of_other_distributions() -> None:
