@@ -235,3 +235,18 @@ def test_densities_of_codes_are_broadcast_as_those_of_other_distributions() -> N
         torch.testing.assert_close(one.log_prob(z), q.log_prob(z.flatten(0, 1)[:, None])[:, 0].unflatten(0, (5, 6)))
     of_data = measure(model, Split(data.x, data.y), names=["aggregate"])
     assert of_data and all(math.isfinite(r.value) for r in of_data)
+
+
+def test_figures_of_the_density_are_of_the_examples_alone() -> None:
+    """Whether labels are known does not change them; a joint model describes its labels, and its note says so."""
+    labelled = Split(batch().x.float(), torch.arange(6) % K)
+    few = replace(labelled, y=torch.full((6,), -1))
+    data = replace(rows(labelled.x), spec=Spec((D,), classes=K))
+    for name in ("m2", "m1-m2", "joint-vae"):
+        model = fresh(name, data, latent_dim=1, net="mlp")
+        known, unknown = (measure(model, split, names=["bound", "log_prob"]) for split in (labelled, few))
+        assert [r.name for r in known][:3] == ["elbo", "rate", "distortion"]
+        same = [a.value == b.value for a, b in zip(known, unknown, strict=True)]
+        told = ["known labels" in r.note for r in known if r.name in ("elbo", "log_prob")]
+        assert (all(same) and not any(told)) if name != "joint-vae" else (all(told) and not any(same[:1]))
+        assert not any("known labels" in r.note for r in unknown)
