@@ -84,7 +84,7 @@ def test_the_command_line_says_it_and_the_run_keeps_it(cli: Cli, tmp_path: Path)
     again = run_data(Run(tmp_path / "run"))
     assert int((again.train.y >= 0).sum()) == 20  # type: ignore[operator]
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "without a label" in page and ">180<" in page
+    assert "without a label" in page and "found without looking" in page and ">180<" in page
     for command in (("evaluate", "--split", "all", "--metrics", "elbo,probe,clustering"), ("report",)):
         code, _, err = cli(command[0], str(tmp_path / "run"), *command[1:])
         assert code == 0, err
