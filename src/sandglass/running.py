@@ -110,6 +110,23 @@ def batches(split: Split) -> int:
     return len(in_order(split, SIZE))
 
 
+def unlabelled(model: Model, batch: Batch) -> Batch:
+    """What codes are made of that are compared with labels or coloured by them: without labels that would be in a code.
+
+    A model of labels (m2, joint-vae) infers the code of an example from its label where it is known. Conditions are
+    kept: a conditional model needs them, and they are not in its code.
+
+    Example:
+        >>> from sandglass import registry
+        >>> from sandglass.core import Spec
+        >>> batch = Batch(torch.zeros(2, 3), torch.tensor([0, 1]))
+        >>> models = [registry.build(name, Spec((3,), classes=2), latent_dim=1) for name in ("m2", "cvae")]
+        >>> [unlabelled(model, batch).y for model in models]
+        [None, tensor([0, 1])]
+    """
+    return replace(batch, y=None) if "labels" in model.modelled else batch
+
+
 def encode(model: Model, split: Split) -> Tensor:
     """``(N, D)`` codes of the examples, on the CPU."""
     return over(model, split, model.encode)

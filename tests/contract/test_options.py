@@ -79,6 +79,7 @@ BESIDE: dict[tuple[str, str], Options] = {
     ("model", "partially"): {"bounds": 2},
     ("model", "random_subsets"): {"modalities": ["labels", "other"]},
     ("model", "alpha"): {"posterior": "joint"},
+    ("m2", "alpha"): {},
     ("model", "code_dim"): {"quantiser": "ema"},
     ("model", "commitment"): {"quantiser": "ema"},
     ("model", "drop"): {"condition": "labels"},
@@ -200,7 +201,8 @@ def seen(make: Callable[[], Any]) -> Any:
 def acts(kind: str, name: str, option: registry.Option, observe: Callable[[Options], Any]) -> bool:
     """Whether one of the values that are not refused changes what is observed."""
     known = {o.name for o in registry.schema(kind, name)}
-    beside = {key: value for key, value in BESIDE.get((kind, option.name), {}).items() if key in known}
+    needed = BESIDE.get((name, option.name), BESIDE.get((kind, option.name), {}))
+    beside = {key: value for key, value in needed.items() if key in known}
     tried = [beside.pop(option.name)] if option.name in beside else candidates(kind, option)
     before = seen(lambda: observe(beside))
     after = (seen(lambda value=value: observe({**beside, option.name: value})) for value in tried)

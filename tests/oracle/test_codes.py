@@ -178,6 +178,32 @@ def test_clusters_of_a_large_split_are_of_some_of_it(monkeypatch: pytest.MonkeyP
         measure(Through(), blobs(30, 2.0), names=["clustering"], clustering={"starts": 0})
 
 
+def test_examples_without_a_label_are_neither_fitted_nor_tested_nor_clustered() -> None:
+    known = torch.arange(90) % 3 > 0
+    all_of_them = [blobs(90, 2.0, 4, seed) for seed in (0, 1)]
+    few = [dataclasses.replace(s, y=s.y.where(known, -1)) for s in all_of_them]  # type: ignore[union-attr]
+    own = [s.take(known.nonzero()[:, 0]) for s in all_of_them]
+    for name, note in (("probe", "fitted to 60"), ("clustering", "k-means with k = 4")):
+        some, same = (measure(Through(), test, names=[name], train=train) for train, test in (few, own))
+        assert [(r.value, r.stderr, r.n) for r in some] == [(r.value, r.stderr, r.n) for r in same]
+        assert all(note in r.note and r.n == 60 for r in some)
+    assert "60 labelled training" not in some[0].note
+    none = dataclasses.replace(few[1], y=torch.full((90,), -1))
+    for name in ("probe", "clustering"):
+        with pytest.raises(DataError, match="needs"):
+            measure(Through(), none, names=[name], train=few[0])
+
+
+@pytest.mark.parametrize("name", ["m2", "m1-m2", "joint-vae"])
+def test_a_label_does_not_get_into_the_codes_that_are_compared_with_it(name: str) -> None:
+    """An untrained model of labels and of noise knows nothing of them, whether or not its examples have labels."""
+    train, test = (Split(draws(200, 3, seed=seed).float(), torch.arange(200) % 4) for seed in (0, 1))
+    data = dataclasses.replace(rows(train.x), spec=Spec((3,), classes=4))
+    model = fresh(name, data, latent_dim=2, net="mlp")
+    found = measure(model, test, names=["probe", "cluster_accuracy"], train=train)
+    assert len(found) == 3 and all(r.value < 0.5 for r in found), [(r.name, r.value) for r in found]
+
+
 def smooth(model: Model, n: int = 20, **options: int) -> tuple[float, float, str]:
     length, energy = measure(model, Split(draws(n, model.spec.size)), names=["smoothness"], smoothness=options)
     assert (length.name, energy.name) == ("path_length", "path_energy")

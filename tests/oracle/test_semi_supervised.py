@@ -13,7 +13,9 @@ from torch.distributions import Categorical, Independent, MultivariateNormal, No
 from helpers import fresh, rows
 from sandglass import rng
 from sandglass.core import Batch, Clock, Spec
+from sandglass.data.dataset import Split
 from sandglass.distributions.by_class import ByClass
+from sandglass.metrics.measure import measure
 from sandglass.models.m1_m2 import M1M2
 from sandglass.models.m2 import M2
 
@@ -176,6 +178,35 @@ def test_stacked_it_is_the_mixture_that_its_parts_make() -> None:
     assert bool((one.mean(1) < exact_log_p + 5 * one.std(1) / math.sqrt(n)).all())
 
 
+@pytest.mark.parametrize("name", ["m2", "m1-m2"])
+def test_an_absent_label_is_an_unknown_one(name: str) -> None:
+    data = batch()
+    gone = replace(data, y=torch.arange(6) % K, absent={"labels": torch.arange(6) % 2 > 0})
+    model = fresh(name, replace(rows(data.x), spec=Spec((D,), classes=K)), latent_dim=1, net="mlp").double()
+    absent = torch.ones(6, dtype=torch.bool)
+    asked = Batch(y=torch.arange(6) % K, absent={"labels": absent})
+
+    def found(of: Batch, given: Batch | None) -> list[Tensor]:
+        with rng.forked("cpu", 9), torch.no_grad():
+            y = model.complete(of).y
+            assert y is not None and "labels" not in model.complete(of).absent
+            return [model.bound(of).elbo, model.log_prob(of, 2), model.encode(of), y, model.draw(6, given)]
+
+    assert all(map(torch.equal, found(gone, asked), found(data, None)))
+
+
+@pytest.mark.parametrize("name", ["m2", "m1-m2"])
+def test_completions_have_the_class_that_they_were_drawn_under(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Batch(torch.zeros(50, D).double(), mask=torch.zeros(50, D, dtype=torch.bool))
+    model = fresh(name, replace(rows(data.x), spec=Spec((D,), classes=K)), latent_dim=1, net="mlp").double()
+    seen: list[Tensor] = []
+    observation = model.observation
+    monkeypatch.setattr(model, "observation", lambda code, c: (seen.append(code), observation(code, c))[1])
+    with torch.no_grad():
+        full = model.complete(data, 2)
+    assert len(seen) == 1 and full.y is not None and torch.equal(full.y, seen[0][:, -K:].argmax(-1))
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     from sandglass.errors import ConfigError
 
@@ -185,3 +216,37 @@ def test_what_makes_no_sense_is_refused() -> None:
             fresh(name, x)
         with pytest.raises(ConfigError, match="alpha must be finite"):
             fresh(name, replace(x, spec=Spec((2,), classes=2)), alpha=-1.0)
+    model = fresh("m1-m2", replace(x, spec=Spec((2,), classes=2)), latent_dim=1, net="mlp")
+    with pytest.raises(ConfigError, match="k >= 1"):
+        model.log_prob(Batch(torch.zeros(4, 2)), 0)
+
+
+def test_densities_of_codes_are_broadcast_as_those_of_other_distributions() -> None:
+    model, data = linear()[0], batch()
+    with torch.no_grad():
+        q, one = model.posterior(data), model.posterior(data.map(lambda t: t[:1]))
+        z = q.sample((5,))
+        pairs = z.flatten(0, 1)[:, None]
+        found = q.log_prob(pairs)
+        expected = q.log_prob(pairs.expand(-1, len(data), -1))
+        assert found.shape == (30, 6) and torch.equal(found, expected)
+        assert torch.equal(found.unflatten(0, (5, 6)).diagonal(dim1=1, dim2=2), q.log_prob(z))
+        assert torch.equal(q.log_prob(z[0, 0]), q.log_prob(z[0, :1])) and q.log_prob(z[0, 0]).shape == (6,)
+        torch.testing.assert_close(one.log_prob(z), q.log_prob(z.flatten(0, 1)[:, None])[:, 0].unflatten(0, (5, 6)))
+    of_data = measure(model, Split(data.x, data.y), names=["aggregate"])
+    assert of_data and all(math.isfinite(r.value) for r in of_data)
+
+
+def test_figures_of_the_density_are_of_the_examples_alone() -> None:
+    """Whether labels are known does not change them; a joint model describes its labels, and its note says so."""
+    labelled = Split(batch().x.float(), torch.arange(6) % K)
+    few = replace(labelled, y=torch.full((6,), -1))
+    data = replace(rows(labelled.x), spec=Spec((D,), classes=K))
+    for name in ("m2", "m1-m2", "joint-vae"):
+        model = fresh(name, data, latent_dim=1, net="mlp")
+        known, unknown = (measure(model, split, names=["bound", "log_prob"]) for split in (labelled, few))
+        assert [r.name for r in known][:3] == ["elbo", "rate", "distortion"]
+        same = [a.value == b.value for a, b in zip(known, unknown, strict=True)]
+        told = ["known labels" in r.note for r in known if r.name in ("elbo", "log_prob")]
+        assert (all(same) and not any(told)) if name != "joint-vae" else (all(told) and not any(same[:1]))
+        assert not any("known labels" in r.note for r in unknown)

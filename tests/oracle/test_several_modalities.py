@@ -249,6 +249,13 @@ def test_the_objective_of_mvae_is_of_all_of_each_and_of_random_subsets(monkeypat
     assert (found.parts["from_subset_1"][:3] == 0).all()
 
 
+def test_two_modalities_have_no_subset_of_several_but_not_all() -> None:
+    """So no bound of one is decoded; the objective is that without it."""
+    pair = exact("mvae", ("tag",))
+    parts = pair.elbo(data(), Clock()).parts
+    assert pair.random_subsets == 1 and not any("subset" in name for name in parts) and "from_tag" in parts
+
+
 def test_random_subsets_are_each_as_likely_and_never_of_one_or_of_all() -> None:
     """Of four, or of three of them, by 20,000 draws, to five standard errors."""
     n = 20_000
@@ -297,6 +304,7 @@ def test_the_pull_of_jmvae_is_its_divergences_and_incomplete_examples_have_the_p
         ("mmvae", {"capacity": 3.0}, "capacity"),
         ("mmvae", {"draws": 0}, "draws must be at least 1"),
         ("jmvae", {"alpha": -1.0}, "alpha"),
+        ("mopoe-vae", {"alpha": 1.0}, "posterior=joint"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(preset: str, options: dict[str, Any], said: str) -> None:

@@ -13,7 +13,7 @@ from sandglass.data.dataset import Dataset
 from sandglass.engine.batches import updates_per_epoch
 from sandglass.engine.options import Training
 from sandglass.engine.timing import measure
-from sandglass.engine.train import check_changes, plan_minutes, spec_of
+from sandglass.engine.train import check_changes, plan_minutes, spec_of, stages_for
 
 _SECONDS = 3.0
 _STEPS = 30
@@ -35,7 +35,7 @@ def dry_run(config: Config, data: Dataset, *, width: bool = False) -> int:
     if asked.minutes is not None:
         plan, model = plan_minutes(model, data, asked, width=width)
         asked, chosen = plan.applied(asked), plan.line()
-    stages = asked.stages_of(model)
+    stages = stages_for(model, data, asked)
     training = asked.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     weights = sum(p.numel() for p in model.parameters())
     shape = "x".join(map(str, data.spec.shape))

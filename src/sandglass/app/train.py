@@ -27,7 +27,7 @@ from sandglass.engine.processes import ALONE, Processes, agreed, joined, shared
 from sandglass.engine.record import BAD_FILES
 from sandglass.engine.resume import ended_early, finished
 from sandglass.engine.sheets import FOLDER
-from sandglass.engine.train import choose, plan_minutes, spec_of
+from sandglass.engine.train import choose, plan_minutes, spec_of, stages_for
 from sandglass.engine.train import train as train_model
 from sandglass.errors import ConfigError
 from sandglass.runs.configuration import read_config
@@ -165,7 +165,7 @@ def start(config: Config, data: Dataset, given: Words, *, width: bool = False, p
     if requested.minutes is not None:
         plan, model = plan_minutes(model, data, requested, width=width, processes=processes)
         requested = plan.applied(requested)
-    stages = requested.stages_of(model)
+    stages = stages_for(model, data, requested)
     training = requested.settled([s for s in data.splits if s != "train"], len(data.train), stages)
     say(f"{name} on {data.about}, {length(training, stages)}")
     short = shortage(training, stages, len(data.train), timed=plan is not None)

@@ -28,7 +28,7 @@ def array_census(data: Dataset, title: str) -> Census:
     """
     splits = {}
     for name, part in data.splits.items():
-        classes = Counter() if part.y is None else Counter(part.y.tolist())
+        classes = Counter() if part.y is None else Counter(part.y[part.y >= 0].tolist())
         named = {data.classes[k] if data.classes else str(k): n for k, n in sorted(classes.items())}
         splits[name] = {"examples": len(part), "classes": named}
     notes = [Finding("read", "info", sentence(note)) for note in data.notes]

@@ -206,7 +206,8 @@ def _of_dataset(data: Dataset) -> Iterator[Entry]:
         labels = None if part.y is None else part.y.tolist()
         for i in range(len(part)):
             where = part.names[i] if part.names else f"{split} {i}"
-            label = None if labels is None else data.classes[labels[i]] if data.classes else str(labels[i])
+            k = -1 if labels is None else labels[i]
+            label = None if k < 0 else data.classes[k] if data.classes else str(k)
             yield Entry(lambda x=part.x, i=i, top=part.levels - 1: _image(x[i], top), where, split, label)  # type: ignore[misc]
 
 

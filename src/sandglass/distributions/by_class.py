@@ -53,7 +53,11 @@ class ByClass(Distribution):
         return torch.cat([(y.transpose(-1, -2)[..., None] * each).sum(-3), y], -1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """``(*, B)``, in nats; the class of a value is its likeliest."""
+        """In nats, of values ``(*, d + K)`` that are broadcast against ``(B,)``; the class of one is its likeliest."""
+        shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
+        if shape[-1] != self.batch_shape[-1]:  # many values, and a single example
+            return self.log_prob(value[..., None, :])[..., 0]
+        value = value.expand(*shape, value.shape[-1])
         z, y = value.split([value.shape[-1] - self.classes, self.classes], -1)
         many = z[..., None, :, :].expand(*z.shape[:-2], self.classes, *z.shape[-2:])
         each = self.z.log_prob(many.flatten(-3, -2)).unflatten(-1, (self.classes, -1)).transpose(-1, -2)

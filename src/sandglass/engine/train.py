@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sandglass import registry, rng
-from sandglass.core import Model, Spec
+from sandglass.core import Model, Spec, Stage
 from sandglass.data.augment import make_augmentation
 from sandglass.data.corrupt import make_corruption
 from sandglass.data.dataset import Dataset
@@ -116,7 +116,7 @@ def train(
         check_fit(model, dataset)
         check_changes(model, dataset, given)
         watchable = [s for s in dataset.splits if s != "train"]
-        training = given.settled(watchable, len(dataset.train), given.stages_of(model))
+        training = given.settled(watchable, len(dataset.train), stages_for(model, dataset, given))
         before = model.stages()[: -len(training.stages_of(model))]
         if before and init_from is None:
             raise ConfigError(
@@ -249,6 +249,18 @@ def check_fit(model: Model, data: Dataset) -> None:
         )
 
 
+def has_few_labels(data: Dataset) -> bool:
+    """Whether some training examples have a label and others none."""
+    y = data.train.y
+    return y is not None and bool((y >= 0).any()) and bool((y < 0).any())
+
+
+def stages_for(model: Model, data: Dataset, training: Training) -> tuple[Stage, ...]:
+    """The stages that are trained; none has a share of labelled examples where all or none have a label."""
+    stages = training.stages_of(model)
+    return stages if has_few_labels(data) else tuple(dataclasses.replace(s, labelled_share=0.0) for s in stages)
+
+
 def check_changes(model: Model, data: Dataset, training: Training) -> None:
     """Refuses augmentations, corruptions and a share of labelled examples that do not suit this data or model.
 
@@ -257,7 +269,8 @@ def check_changes(model: Model, data: Dataset, training: Training) -> None:
             or a share of labelled examples where all or none are.
     """
     y = data.train.y
-    if training.labelled_share and (y is None or bool((y >= 0).all()) or not bool((y >= 0).any())):
+    shares = [training.labelled_share, *(own.get("labelled_share") for own in training.stage.values())]
+    if any(shares) and not has_few_labels(data):
         raise ConfigError(
             f"labelled_share is for data of which some examples have a label and others none, and in '{data.name}' "
             f"{'none has one' if y is None or not len(y) or int(y.max()) < 0 else 'all have one'}; leave it out, or "

@@ -25,6 +25,19 @@ def subset(split: Split, *key: int | str) -> Split:
     return split.take(rng.permutation(len(split), *key)[:MOST].to(split.x.device))
 
 
+def marked(split: Split) -> Split:
+    """The examples with a label; the split itself where all have one.
+
+    Example:
+        >>> import torch
+        >>> marked(Split(torch.arange(3.0)[:, None], torch.tensor([1, -1, 0]))).x.flatten()
+        tensor([0., 2.])
+    """
+    if split.y is None or bool((split.y >= 0).all()):
+        return split
+    return split.take((split.y >= 0).nonzero()[:, 0].to(split.x.device))
+
+
 def points_and_inputs(model: Model, evaluation: Evaluation, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """``(N, E)`` codes of a split as points in float64, and ``(N, spec.size)`` flattened model inputs."""
     same = split is evaluation.split

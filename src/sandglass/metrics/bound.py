@@ -21,6 +21,7 @@ from sandglass.runs.result import Result
 _DISCRETE = "a likelihood that gives discrete values probabilities, such as logistic-mixture"
 _LIKELIHOOD = "a likelihood; minus a cost, such as ms-ssim, is none, and gives no bound on log p(x)"
 OBSERVED = "of the observed values only"
+_LABELS = "of the examples and their known labels"
 
 
 def kind_of_bound(model: Model, split: Split | None = None) -> str:
@@ -31,7 +32,26 @@ def kind_of_bound(model: Model, split: Split | None = None) -> str:
         "density": "a log density, which can be positive",
         "cost": "of a weighted cost, no likelihood: comparable at the same weight only",
     }
-    return "; ".join(note for note in (notes.get(model.kind or "", ""), observed) if note)
+    y = None if split is None or class_is_latent(model) or "labels" not in model.modelled else split.y
+    labels = _LABELS if y is not None and bool((y >= 0).any()) else ""
+    return "; ".join(note for note in (notes.get(model.kind or "", ""), labels, observed) if note)
+
+
+def class_is_latent(model: Model) -> bool:
+    """Whether the class is a part of the code of a model, as of m2, and not one of the things that it describes.
+
+    Example:
+        >>> from sandglass import registry
+        >>> spec = Spec((3,), classes=2)
+        >>> [class_is_latent(registry.build(name, spec)) for name in ("m2", "joint-vae", "cvae")]
+        [True, False, False]
+    """
+    return "labels" in model.modelled and any(k.name == "y" and k.support == "simplex" for k in model.latents)
+
+
+def of_examples(model: Model, batch: Batch) -> Batch:
+    """The batch whose bound is on log p(x) whatever labels are known: without them where the class is a latent."""
+    return replace(batch, y=None) if class_is_latent(model) else batch
 
 
 def check_likelihood(model: Model, metric: str) -> None:
@@ -82,7 +102,11 @@ def bits_per_dim(name: str, bound: Tensor, model: Model, split: Split) -> list[R
 
 @register("bound", kind="metric")
 class Bound:
-    """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z per example."""
+    """Evidence lower bound (rate weighted by 1), its rate and its distortion; one draw of z per example.
+
+    A class that is a latent, as in m2, is summed over whether or not it is known, so that all splits have the same
+    figure. Labels that a model describes beside x, as joint-vae does, are part of the figure, which its note says.
+    """
 
     needs = ("bound",)
     figures = ("elbo", "rate", "distortion", "bits_per_dim")
@@ -99,7 +123,7 @@ class Bound:
         names: dict[str, list[str]] = {}
 
         def parts(batch: Batch) -> Tensor:
-            bound = model.bound(batch)
+            bound = model.bound(of_examples(model, batch))
             names.update(distortion=list(bound.distortions), rate=list(bound.rates))
             return torch.stack([*bound.distortions.values(), *bound.rates.values()], 1)
 
@@ -162,7 +186,7 @@ class LogProb:
         check_likelihood(model, "log_prob")
 
         def bound(batch: Batch) -> Tensor:
-            return model.log_prob(batch, self.k)
+            return model.log_prob(of_examples(model, batch), self.k)
 
         values, precision = in_half(model, evaluation, "log_prob", bound, self.k)
         drawn = f"importance-weighted, k={self.k}" if "posterior" in model.provides else ""

@@ -10,7 +10,7 @@ from sandglass.core import Model
 from sandglass.errors import ConfigError
 from sandglass.metrics._bootstrap import bootstrap, sklearn_seed
 from sandglass.metrics._information import contingency, entropy, mutual_information
-from sandglass.metrics._subset import points_and_inputs, scarce, subset
+from sandglass.metrics._subset import marked, points_and_inputs, scarce, subset
 from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.registry import register
 from sandglass.runs.result import Result
@@ -62,8 +62,8 @@ def adjusted_rand(table: np.ndarray) -> float:
 class Clustering:
     """k-means on the codes with one cluster per class: accuracy, normalised mutual information, adjusted Rand index.
 
-    On at most 10,000 examples. As in Xie, Girshick and Farhadi 2016, "Unsupervised Deep Embedding for Clustering
-    Analysis" (arXiv 1511.06335).
+    On at most 10,000 examples with a label, which is not looked at for their codes. As in Xie, Girshick and Farhadi
+    2016, "Unsupervised Deep Embedding for Clustering Analysis" (arXiv 1511.06335).
 
     Args:
         starts: number of k-means++ initialisations; the run with the lowest inertia is kept.
@@ -89,7 +89,8 @@ class Clustering:
         Raises:
             DataError: all examples are of one class.
         """
-        split = subset(evaluation.split, evaluation.seed, "clustering")
+        known = marked(evaluation.split)
+        split = subset(known, evaluation.seed, "clustering")
         assert split.y is not None
         found, y = np.unique(split.y.cpu().numpy(), return_inverse=True)
         if len(found) < 2:
@@ -103,7 +104,7 @@ class Clustering:
             return np.array([accuracy(table), normalised_information(table), adjusted_rand(table)])
 
         values, errors = bootstrap(lambda weights: three(on_codes, weights), len(y), evaluation.seed, "clustering")
-        of = f" of {len(evaluation.split):,} examples" if len(split) < len(evaluation.split) else ""
+        of = f" of {len(known):,} examples" if len(split) < len(known) else ""
         how = f"k-means with k = {len(found)}, the best of {self.starts} starts{of}{scarce(y)}"
         figures = zip(self.figures, values, errors, three(on_inputs, np.ones(len(y))), strict=True)
         return [

@@ -8,11 +8,12 @@ import numpy as np
 from torch import Tensor
 
 from sandglass import registry
-from sandglass.core import Model
+from sandglass.core import Batch, Model
 from sandglass.metrics._bootstrap import bootstrap
 from sandglass.metrics.evaluation import FEW, Evaluation, UnsuitableError
 from sandglass.metrics.measure import per_example
 from sandglass.registry import register
+from sandglass.running import unlabelled
 from sandglass.runs.result import Result
 
 ACTIVE = 0.01
@@ -25,8 +26,13 @@ _ADVICE = "try a smaller beta, a beta that warms up (beta_schedule=linear), or f
 
 
 def codes_of(model: Model, evaluation: Evaluation) -> Tensor:
-    """``(N, D)`` codes of the examples (posterior means for a VAE), in float64 on the CPU; cached."""
-    return evaluation.once("codes", lambda: per_example(model, evaluation, "codes", model.encode))
+    """``(N, D)`` codes of the examples (posterior means for a VAE), in float64 on the CPU; cached.
+
+    Labels that the model would put into its codes are not looked at: see :func:`~sandglass.running.unlabelled`.
+    """
+    return evaluation.once(
+        "codes", lambda: per_example(model, evaluation, "codes", lambda batch: model.encode(unlabelled(model, batch)))
+    )
 
 
 def points_of(model: Model, evaluation: Evaluation) -> Tensor:
@@ -36,9 +42,11 @@ def points_of(model: Model, evaluation: Evaluation) -> Tensor:
         UnsuitableError: the codes are indices and the model has no embedding for them.
     """
     if "embed" in model.provides:
-        return evaluation.once(
-            "points", lambda: per_example(model, evaluation, "codes", lambda batch: model.embed(model.encode(batch)))
-        )
+
+        def points(batch: Batch) -> Tensor:
+            return model.embed(model.encode(unlabelled(model, batch)))
+
+        return evaluation.once("points", lambda: per_example(model, evaluation, "codes", points))
     if not registry.can(model, "codes"):
         raise UnsuitableError(
             f"The model '{registry.name_of(model)}' has no codes between which distances mean anything."

@@ -10,7 +10,7 @@ import torch
 from sandglass.core import Model
 from sandglass.data.dataset import Split
 from sandglass.metrics._linear import Linear
-from sandglass.metrics._subset import points_and_inputs, scarce, subset
+from sandglass.metrics._subset import marked, points_and_inputs, scarce, subset
 from sandglass.metrics.evaluation import Better, Evaluation, UnsuitableError
 from sandglass.metrics.measure import share_result
 from sandglass.registry import register
@@ -24,7 +24,8 @@ class Probe:
     """Accuracy of a 5-nearest-neighbour and a linear classifier on the codes, and on the raw inputs for reference.
 
     Alain and Bengio 2017, "Understanding Intermediate Layers Using Linear Classifier Probes" (arXiv 1610.01644).
-    Fitted to at most 10,000 training examples, and tested on at most 10,000 examples of the split.
+    Fitted to at most 10,000 training examples, and tested on at most 10,000 examples of the split, of those with a
+    label. Codes are of examples whose label is not looked at.
     """
 
     needs = ("encode",)
@@ -40,14 +41,18 @@ class Probe:
             DataError: the training examples have no labels, or all have the same label.
         """
         assert evaluation.train is not None
-        train = subset(evaluation.train, evaluation.seed, "probe")
-        split = subset(evaluation.split, evaluation.seed, "probe", "test")
+        known = marked(evaluation.train)
+        train = subset(known, evaluation.seed, "probe")
+        split = subset(marked(evaluation.split), evaluation.seed, "probe", "test")
         assert split.y is not None
+        if not len(split):
+            raise UnsuitableError("The metric 'probe' needs labelled examples.")
         y, test_y = _labels(train), split.y.cpu().numpy()
         classes = int(max(y.max(), test_y.max())) + 1
         codes, inputs = points_and_inputs(model, evaluation, train)
         test_codes, test_inputs = points_and_inputs(model, evaluation, split)
-        of = f" of {len(evaluation.train):,}" if len(train) < len(evaluation.train) else ""
+        of = f" of {len(known):,}" if len(train) < len(known) else ""
+        of += " labelled" if len(known) < len(evaluation.train) else ""
         majority = float(np.mean(test_y == np.bincount(y).argmax()))
         fitted = f"majority class {majority:.3f}; fitted to {len(train):,}{of} training examples"
         if evaluation.split.x is evaluation.train.x:

@@ -116,15 +116,20 @@ class LatentModel(Model):
             batch: the examples, with a mask.
             draws: 0 for the mean given the code; n for n random completions of all examples, concatenated.
         """
+        return self._completed(batch, draws)[0]
+
+    def _completed(self, batch: Batch, draws: int) -> tuple[Batch, Tensor]:
+        """The examples with missing values filled in, and the codes that these were decoded from."""
         x = batch.x
         mask = torch.ones_like(x, dtype=torch.bool) if batch.mask is None else batch.mask
         if not draws:
-            p = self.observation(self.encode(batch), self.given(batch))
-            return replace(batch, x=torch.where(mask, x, observed.given(p, x, mask).mean), mask=None)
+            code = self.encode(batch)
+            p = observed.given(self.observation(code, self.given(batch)), x, mask)
+            return replace(batch, x=torch.where(mask, x, p.mean), mask=None), code
         many = batch.map(lambda t: t.repeat(draws, *[1] * (t.dim() - 1)))
-        seen = mask.repeat(draws, *[1] * (mask.dim() - 1))
-        drawn = observed.given(self.observation(self.infer(many), self.given(many)), many.x, seen).sample()
-        return replace(many, x=torch.where(seen, many.x, drawn), mask=None)
+        code, seen = self.infer(many), mask.repeat(draws, *[1] * (mask.dim() - 1))
+        drawn = observed.given(self.observation(code, self.given(many)), many.x, seen).sample()
+        return replace(many, x=torch.where(seen, many.x, drawn), mask=None), code
 
     def infer(self, batch: Batch) -> Tensor:
         """``(B, D)`` codes sampled for the examples; the code itself for a deterministic encoder."""

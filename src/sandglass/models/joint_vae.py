@@ -35,6 +35,9 @@ from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, register,
 PRIVATE = 8
 """Size of a private latent where none is given."""
 
+ALPHA = 0.1
+"""Weight of the pull of a joint encoder where none is given."""
+
 
 @register("jmvae", posterior="joint", terms="joint", private=(0,), latent_dim=16)
 @register("mopoe-vae", posterior="mixture-of-products", terms="joint", private=(0,), latent_dim=16)
@@ -78,7 +81,7 @@ class JointVAE(VariationalModel):
             modalities, but not all; an example of fewer than three has none.
         draws: of the codes of each component; more than one make every bound an importance-weighted one, with its own
             gradient: Burda, Grosse and Salakhutdinov 2016 (arXiv 1509.00519).
-        alpha: weight of the pull of the posterior ``joint``.
+        alpha: weight of the pull of the posterior ``joint``; no other has one.
         weights: of the distortions in the objective, x first. When empty, the variables of the largest modality over
             its own, a label being one variable, so that none is small beside another, as Shi et al. 2019 scale
             likelihoods. With 1 (for all) the objective is a bound, and labels weigh little.
@@ -115,7 +118,7 @@ class JointVAE(VariationalModel):
         terms: Literal["joint", "subsets", "cross"] = "cross",
         random_subsets: int = 0,
         draws: int = 1,
-        alpha: float = 0.1,
+        alpha: float = ALPHA,
         weights: Sequence[float] = (),
         net: NetOption = "auto",
         likelihood: LikelihoodOption = "auto",
@@ -162,6 +165,8 @@ class JointVAE(VariationalModel):
                 raise ConfigError(f"The option {name} must be at least {least}, not {value}.")
         if not 0 <= self.alpha < math.inf:
             raise ConfigError(f"The option alpha must be finite and at least 0, not {self.alpha}.")
+        if self.alpha != ALPHA and self.form != "joint":
+            raise ConfigError(f"alpha is the weight of the pull of posterior=joint; with {self.form} leave it out.")
         if self.random_subsets and (self.terms == "joint" or mixture):
             raise ConfigError("random_subsets needs terms=subsets or terms=cross, and a posterior that is no mixture.")
         if self.penalty.free_bits and (self.draws > 1 or mixture):
@@ -218,7 +223,8 @@ class JointVAE(VariationalModel):
             only = torch.zeros_like(present)
             only[m] = several & present[m]
             yield f"from_{part.name}", only
-        for k in range(self.random_subsets):
+        # Of two modalities no subset has several, but not all.
+        for k in range(self.random_subsets if len(self.modalities) > 2 else 0):
             yield f"from_subset_{k + 1}", self.subsets(present)
 
     def _told(self, views: Sequence[View], experts: Experts, told: Tensor) -> tuple[Sequence[View], Experts]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from sandglass.core import Batch, Bound, Clock, FigureKind, Latent, Spec, Stage, Terms
+from sandglass.distributions.evidence import decoded_at_once, log_likelihoods
 from sandglass.distributions.observed import log_prob
 from sandglass.errors import ConfigError
 from sandglass.models._condition import Given
 from sandglass.models._latent import LatentModel, sized
 from sandglass.models._penalty import RatePenalty
-from sandglass.models.m2 import M2, labelled
+from sandglass.models.m2 import M2, labelled, labels_of
 from sandglass.models.vae import VAE
 from sandglass.registry import LikelihoodOption, NetOption, OptionsOf, ScheduleOption, register
+
+_CODES = 2**12  # codes z1 under all classes at once; the same on every device, so that the draws are, too
 
 
 @register("m1-m2")
@@ -108,7 +111,7 @@ class M1M2(LatentModel):
         """The objective of M2 for codes drawn from q(z1|x)."""
         with torch.no_grad():
             z1 = self.m1.infer(batch)
-        return self.m2.elbo(Batch(z1, batch.y), clock)
+        return self.m2.elbo(Batch(z1, labels_of(batch, z1)), clock)
 
     def bound(self, batch: Batch) -> Bound:
         """The evidence bound from a draw of z1, and one of z for each class: on log p(x, y) or, unlabelled, log p(x).
@@ -117,24 +120,32 @@ class M1M2(LatentModel):
         """
         q = self.m1.posterior(batch)
         z1 = q.rsample()
-        second = self.m2.bound(Batch(z1, batch.y))
+        second = self.m2.bound(Batch(z1, labels_of(batch, z1)))
         rates = {"z1": q.log_prob(z1) + second.distortion, **second.rates}
         return Bound({"x": -log_prob(self.m1.p(z1), batch.x, batch.mask)}, rates, second.per_dimension)
 
     def log_prob(self, batch: Batch, k: int = 1) -> Tensor:
         """``(B,)`` lower bound on log p(x, y) with a label and on log p(x) without, in nats; it rises to it with k.
 
-        Of ``k`` importance-weighted draws of z1, with one of z for each class and draw.
+        Of ``k`` importance-weighted draws of z1, with one of z for each class and draw; x is decoded in blocks.
+
+        Raises:
+            ConfigError: ``k`` is below 1.
         """
-        q = self.m1.posterior(batch)
+        if k < 1:
+            raise ConfigError(f"log_prob needs k >= 1 draws, not {k}.")
+        q, size = self.m1.posterior(batch), math.prod(batch.x.shape[1:])
+        rows = decoded_at_once(size, batch.x.device)
+        block = max(1, min(k, _CODES // len(batch.x)))
         total: Tensor | None = None
-        for _ in range(k):
-            z1 = q.rsample()
-            weight = log_prob(self.m1.p(z1), batch.x, batch.mask) - q.log_prob(z1)
-            weight = weight + self.m2.log_prob(Batch(z1, batch.y))
+        for start in range(0, k, block):
+            z1 = q.rsample(torch.Size([min(block, k - start)]))
+            log_px = log_likelihoods(z1, self.m1.p, batch.x, batch.mask, rows=rows)
+            y = labels_of(batch, batch.x).repeat(len(z1))
+            second = self.m2.log_prob(Batch(z1.flatten(0, 1), y)).unflatten(0, z1.shape[:2])
+            weight = (log_px + second - q.log_prob(z1)).logsumexp(0)
             total = weight if total is None else torch.logaddexp(total, weight)
-        assert total is not None
-        return total - math.log(k)
+        return cast(Tensor, total) - math.log(k)
 
     def score(self, batch: Batch) -> Tensor:
         """``(B,)`` how unusual each example is: the negative bound, in nats, from one draw."""
@@ -147,12 +158,12 @@ class M1M2(LatentModel):
     def encode(self, batch: Batch) -> Tensor:
         """``(B, D)`` posterior means: of z1, and of z and y given it."""
         z1 = self.m1.encode(batch)
-        return torch.cat([z1, self.m2.encode(Batch(z1, batch.y))], 1)
+        return torch.cat([z1, self.m2.encode(Batch(z1, labels_of(batch, z1)))], 1)
 
     def infer(self, batch: Batch) -> Tensor:
         """``(B, D)`` draws from the posterior."""
         z1 = self.m1.infer(batch)
-        return torch.cat([z1, self.m2.infer(Batch(z1, batch.y))], 1)
+        return torch.cat([z1, self.m2.infer(Batch(z1, labels_of(batch, z1)))], 1)
 
     def draw(self, n: int, given: Batch | None = None) -> Tensor:
         """``(n, D)`` codes from p(y) p(z) p(z1|y, z), of the given classes where there are any."""
@@ -165,5 +176,5 @@ class M1M2(LatentModel):
 
     def complete(self, batch: Batch, draws: int = 0) -> Batch:
         """The examples with missing values and unknown labels filled in; see :meth:`LatentModel.complete`."""
-        filled = super().complete(batch, draws)
-        return labelled(filled, self.infer(filled) if draws else self.encode(batch), self.spec.classes)
+        filled, code = self._completed(batch, draws)
+        return labelled(filled, code, self.spec.classes)

@@ -185,8 +185,8 @@ class M2(VariationalModel):
             return code
         if given.y.shape[0] != n:
             raise ConfigError(f"{n} examples were asked for, and {len(given.y)} labels were given.")
-        z, y = self._divided(code)
-        return torch.cat([z, torch.where(given.y[:, None] >= 0, one_hot(given.y, self.classes).to(y), y)], 1)
+        (z, y), known = self._divided(code), labels_of(given, code)
+        return torch.cat([z, torch.where(known[:, None] >= 0, one_hot(known, self.classes).to(y), y)], 1)
 
     def observation(self, code: Tensor, c: Tensor | None) -> Distribution:
         """p(x|y, z) of codes ``(B, latent_dim + K)``."""
@@ -199,8 +199,8 @@ class M2(VariationalModel):
 
     def complete(self, batch: Batch, draws: int = 0) -> Batch:
         """The examples with missing values and unknown labels filled in; see :meth:`LatentModel.complete`."""
-        filled = super().complete(batch, draws)
-        return labelled(filled, self.infer(filled) if draws else self.encode(batch), self.classes)
+        filled, code = self._completed(batch, draws)
+        return labelled(filled, code, self.classes)
 
     def _divided(self, code: Tensor) -> tuple[Tensor, Tensor]:
         """z ``(..., latent_dim)`` and y ``(..., K)`` of codes."""
@@ -216,17 +216,27 @@ class M2(VariationalModel):
     def _under_every_class(self, batch: Batch) -> Batch:
         """``(K * B)`` examples: all under the first class, then all under the second, and so on."""
         n = self._labels(batch).shape[0]
-        many = replace(batch, beside={}).map(lambda t: t.repeat(self.classes, *[1] * (t.dim() - 1)))
+        many = replace(batch, beside={}, absent=without_labels(batch)).map(
+            lambda t: t.repeat(self.classes, *[1] * (t.dim() - 1))
+        )
         device = self._labels(batch).device
         return replace(many, y=torch.arange(self.classes, device=device).repeat_interleave(n))
 
 
 def labels_of(batch: Batch, x: Tensor) -> Tensor:
-    """``(B,)`` class numbers of examples ``(B, ...)``, -1 where unknown."""
-    return torch.full(x.shape[:1], -1, dtype=torch.int64, device=x.device) if batch.y is None else batch.y
+    """``(B,)`` class numbers of examples ``(B, ...)``, -1 where unknown or absent."""
+    if batch.y is None:
+        return torch.full(x.shape[:1], -1, dtype=torch.int64, device=x.device)
+    gone = batch.absent.get("labels")
+    return batch.y if gone is None else batch.y.masked_fill(gone, -1)
+
+
+def without_labels(batch: Batch) -> dict[str, Tensor]:
+    """What is absent of the examples, beside labels."""
+    return {name: gone for name, gone in batch.absent.items() if name != "labels"}
 
 
 def labelled(batch: Batch, code: Tensor, classes: int) -> Batch:
     """The examples, those without a label with the likeliest class of their codes, which end in the classes."""
-    y = code[:, -classes:].argmax(-1)
-    return replace(batch, y=y if batch.y is None else torch.where(batch.y >= 0, batch.y, y))
+    y, known = code[:, -classes:].argmax(-1), labels_of(batch, code)
+    return replace(batch, y=torch.where(known >= 0, known, y), absent=without_labels(batch))

@@ -82,22 +82,24 @@ def bar_chart(
 
 
 def colour_of_classes(y: Tensor | None, classes: Sequence[str]) -> list[tuple[int | None, str, str]]:
-    """Legend entries ``(class, name, colour)``: the ten most frequent classes, and ``None`` for all others.
+    """Legend entries ``(class, name, colour)``: the ten most frequent classes, ``None`` for others, -1 for no label.
 
     Example:
         >>> import torch
-        >>> colour_of_classes(torch.tensor([1, 1, 0]), ["cat", "dog"])
-        [(0, 'cat', 'c0'), (1, 'dog', 'c1')]
+        >>> colour_of_classes(torch.tensor([1, 1, 0, -1]), ["cat", "dog"])
+        [(0, 'cat', 'c0'), (1, 'dog', 'c1'), (-1, 'no label', 'muted')]
     """
     if y is None:
         return [(None, "examples", "train")]
-    counts = y.bincount(minlength=len(classes)).tolist()
+    known = y[y >= 0]
+    counts = known.bincount(minlength=len(classes)).tolist()
     names = [classes[k] if k < len(classes) else str(k) for k in range(len(counts))]
     top = sorted(sorted(range(len(counts)), key=lambda k: -counts[k])[: len(CLASS_COLOURS)])
     top = [k for k in top if counts[k]]
     entries: list[tuple[int | None, str, str]] = [(k, names[k], CLASS_COLOURS[place]) for place, k in enumerate(top)]
     others = sum(1 for k, n in enumerate(counts) if n and k not in top)
-    return entries + ([(None, f"{others} other classes", "line")] if others else [])
+    entries += [(None, f"{others} other classes", "line")] if others else []
+    return entries + ([(-1, "no label", "muted")] if len(known) < len(y) else [])
 
 
 def scatter_chart(
@@ -107,7 +109,8 @@ def scatter_chart(
     """Scatter plot of points ``(N, 2)`` by class, with the class names near the medians, apart from each other."""
     xy = points.numpy()
     known = [k for k, _, _ in legend if k is not None]
-    group = np.full(len(xy), -1) if y is None else np.where(np.isin(y.numpy(), known), y.numpy(), -1)
+    others = -2  # -1 has no label
+    group = np.full(len(xy), others) if y is None else np.where(np.isin(y.numpy(), known), y.numpy(), others)
 
     def paint(axes: Any) -> None:
         from matplotlib.ticker import MaxNLocator
@@ -115,15 +118,15 @@ def scatter_chart(
         # Classes are drawn in turns, so that the last one does not cover the others.
         diameter = 3.6 if len(xy) > 600 else 4.6
         for turn in range(8 if y is not None else 1):
-            for k, _, shade in sorted(legend, key=lambda entry: entry[0] is not None):
-                mine = xy[group == (-1 if k is None else k)][turn :: 8 if y is not None else 1]
+            for k, _, shade in sorted(legend, key=lambda entry: others if entry[0] is None else entry[0]):
+                mine = xy[group == (others if k is None else k)][turn :: 8 if y is not None else 1]
                 if len(mine):
                     dots(axes, mine, shade, diameter)
         low, high = xy.min(0), xy.max(0)
         margin = np.maximum((high - low) * 0.04, 1e-6)
         axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
         axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-        named = [(k, short(label, 12)) for k, label, _ in legend if y is not None and k is not None]
+        named = [(k, short(label, 12)) for k, label, _ in legend if k is not None and k >= 0]
         if named:
             medians = np.stack([np.median(xy[group == k], axis=0) for k, _ in named])
             edges = np.stack([low - margin, high + margin])

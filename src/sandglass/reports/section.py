@@ -161,21 +161,23 @@ class Material:
         n, y = len(self.split), self.split.y
         index = torch.arange(n)
         if y is not None:
-            # Sorted by the rank within the class, then by class: 0, 1, 2, ... and again.
+            # Sorted by the rank within the class, then by class: -1 (no label), 0, 1, 2, ... and again.
             y = y.cpu()
             turn = torch.zeros(n, dtype=torch.int64)
-            for k in range(int(y.max()) + 1):
+            for k in range(-1, int(y.max()) + 1):
                 mine = (y == k).nonzero().flatten()
                 turn[mine] = torch.arange(len(mine))
-            index = (turn * (int(y.max()) + 1) + y).argsort(stable=True)
+            index = (turn * (int(y.max()) + 2) + y).argsort(stable=True)
         return self.split.batch(index[:EXAMPLES].to(self.split.x.device))
 
     @cached_property
     def codes(self) -> Tensor | None:
-        """``(N, D)`` codes of :attr:`split` in float64, None without real-valued codes."""
+        """``(N, D)`` codes of :attr:`split` in float64, None without real-valued codes; labels are not looked at."""
         if self.split is None or "encode" not in self.model.provides or not registry.can(self.model, "codes"):
             return None
-        codes = running.encode(self.model, self.split).double()
+        model = self.model
+        found = running.over(model, self.split, lambda batch: model.encode(running.unlabelled(model, batch)))
+        codes = found.double()
         return codes if bool(torch.isfinite(codes).all()) else None
 
     @cached_property
@@ -184,7 +186,11 @@ class Material:
         if self.split is None or not {"encode", "embed"} <= set(self.model.provides):
             return self.codes
         model = self.model
-        points = running.over(model, self.split, lambda batch: model.embed(model.encode(batch))).flatten(1).double()
+
+        def embedded(batch: Batch) -> Tensor:
+            return model.embed(model.encode(running.unlabelled(model, batch)))
+
+        points = running.over(model, self.split, embedded).flatten(1).double()
         return points if bool(torch.isfinite(points).all()) else None
 
     def conditions(self, n: int, what: str) -> Batch | None:

@@ -171,8 +171,8 @@ def number_of(label: str, trained: Trained) -> int:
 
 
 def class_name(k: int, trained: Trained) -> str:
-    """The name of a class, or its number without a name."""
-    return trained.classes[k] if k < len(trained.classes) else str(k)
+    """The name of a class, or its number without a name; empty for no label (-1)."""
+    return "" if k < 0 else trained.classes[k] if k < len(trained.classes) else str(k)
 
 
 def class_counts(split: Split, classes: int) -> Tensor:

@@ -43,7 +43,7 @@ _PATIENCE = 3.0  # seconds before a line is printed
 
 @register("own", kind="features")
 class Own:
-    """A small network trained on the data itself: as a classifier where there are labels, contrastively otherwise.
+    """A small network trained on the data itself: as a classifier where most have labels, contrastively otherwise.
 
     With labels the features are the last hidden layer of a classifier. Without, they are learnt as in Chen et al.
     2020, "A Simple Framework for Contrastive Learning of Visual Representations" (arXiv 2002.05709), with random
@@ -82,7 +82,9 @@ class Own:
     def __call__(self, evaluation: Evaluation, device: torch.device) -> Extractor:
         """Trains the network, or loads its cached weights."""
         source = evaluation.train if evaluation.train is not None else evaluation.split
-        classes = int(source.y.max()) + 1 if source.y is not None else 0
+        # With few labels the contrastive network knows more of the data; most batches would have none.
+        most = source.y is not None and bool(2 * (source.y >= 0).sum() >= len(source))
+        classes = int(source.y.max()) + 1 if most and source.y is not None else 0
         labelled = classes > 1
         with rng.forked("cpu", 0, "features", "own"):
             outputs = classes if labelled else _PROJECTION
@@ -207,9 +209,10 @@ class _Patience:
 
 @torch.no_grad()
 def _score(net: Network, x: Tensor, y: Tensor | None) -> Tensor:
-    """Share of held-out examples classified correctly, or whose second view is the nearest among up to 128."""
+    """Share of labelled held-out examples classified correctly, or of up to 128 whose second view is nearest."""
     if y is not None:
-        return (net.head(net.encode(x)).argmax(1) == y).double().mean()
+        known = y >= 0
+        return (net.head(net.encode(x)).argmax(1) == y)[known].double().mean()
     one, two = (
         F.normalize(net.head(net.encode(v)), dim=1) for v in views(x[:_BATCH], torch.arange(len(x[:_BATCH])), -1)
     )

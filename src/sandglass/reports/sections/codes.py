@@ -39,7 +39,9 @@ def codes_section(m: Material) -> Section | None:
             )
             what += " t-SNE preserves neighbourhoods: clusters are meaningful, their sizes and distances are not."
             what += f" It shows {len(embedded):,} of the points." if len(embedded) < len(codes) else ""
-    if y is not None:
+    if y is not None and "labels" in m.model.modelled:
+        what += " The model was trained with labels, but these codes are found without looking at them."
+    elif y is not None:
         what += " Unless the model is conditional, it never saw the labels: separated classes are structure it found."
     how = f"{what} {len(codes):,} examples of the {m.split_name} split."
     shared = [(name, shade) for _, name, shade in legend] if y is not None else []

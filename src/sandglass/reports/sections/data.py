@@ -11,19 +11,20 @@ from sandglass.reports.section import Material, Section, Table, section
 
 @section("data", place=100)
 def data_section(m: Material) -> Section:
-    """Splits, classes and notes of the data.
+    """Splits, classes and notes of the data, and how many examples have no label where labels are few.
 
     Sizes and notes are stored in the run folder, so they are shown even if the data is not available.
     """
     data = m.run.config["data"]
-    classes = class_counts(m)
+    classes, unknown = class_counts(m), unlabelled(m)
     rows = []
     for name, count in data["examples"].items():
         sizes = classes.get(name, {}).values()
         each = f"{min(sizes):,} to {max(sizes):,}" if sizes else ""
-        rows.append([name, f"{count:,}", each])
-    head = ["split", "examples", "per class"]
-    table = Table(rows, head, numbers=(1, 2)) if classes else Table([r[:2] for r in rows], head[:2], numbers=(1,))
+        rows.append([name, f"{count:,}", each, f"{unknown.get(name, 0):,}"])
+    head = ["split", "examples", "per class", "without a label"]
+    width = 4 if any(unknown.values()) else 3 if classes else 2
+    table = Table([row[:width] for row in rows], head[:width], numbers=tuple(range(1, width)))
     notes = [[sentence(note)] for note in data.get("notes") or []]
     tables = [table, *([Table(notes, title="Notes")] if notes else [])]
     how = "The data the model was trained and evaluated on. The command inspect shows the source in more detail."
@@ -32,13 +33,19 @@ def data_section(m: Material) -> Section:
 
 
 def class_counts(m: Material) -> Mapping[str, Mapping[str, int]]:
-    """Number of examples per class and split; empty without classes or data."""
+    """Number of examples per class and split, of those with a label; empty without classes or data."""
     if m.data is None:
         return {}
     counted = {}
     for name, split in m.data.splits.items():
-        if split.y is None or not len(split):
+        if split.y is None or not bool((split.y >= 0).any()):
             continue
-        counts = split.y.cpu().bincount(minlength=len(m.classes)).tolist()
+        counts = split.y[split.y >= 0].cpu().bincount(minlength=len(m.classes)).tolist()
         counted[name] = {m.classes[k] if k < len(m.classes) else str(k): n for k, n in enumerate(counts)}
     return counted
+
+
+def unlabelled(m: Material) -> Mapping[str, int]:
+    """Number of examples without a label, of splits where examples have labels or could have; empty without data."""
+    splits = m.data.splits if m.data is not None else {}
+    return {name: int((split.y < 0).sum()) for name, split in splits.items() if split.y is not None}

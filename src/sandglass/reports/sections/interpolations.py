@@ -22,7 +22,7 @@ def interpolations(m: Material) -> Section | None:
         return None
     x, y = m.examples.x, m.examples.y
     half = len(x) // 2
-    pairs = [(k, k + half) for k in range(half) if y is None or y[k] != y[k + half]]
+    pairs = [(k, k + half) for k in range(half) if y is None or y[k] < 0 or y[k] != y[k + half]]
     if not pairs:
         return None
     first, last = (torch.tensor(index, device=x.device) for index in zip(*pairs, strict=True))
@@ -31,7 +31,7 @@ def interpolations(m: Material) -> Section | None:
         between = m.model.interpolate(a, b, _STEPS).cpu()
     rows = [to_images(part, m.transform) for part in (x[first], between.flatten(0, 1), x[last])]
     image, ends = _paths(rows[0], rows[1].reshape(len(pairs), _STEPS, *rows[1].shape[1:]), rows[2])
-    of = "examples of different classes" if y is not None else "examples"
+    of = "examples of different classes" if y is not None and bool((y >= 0).all()) else "examples"
     how = (
         f"Each row interpolates between the codes of two {of}. The framed ends are the real images; "
         "everything between is decoded. In a good latent space all steps look realistic."
