@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sandglass.errors import ConfigError
 from sandglass.nets.conv import Trim, halved
+from sandglass.nets.convolution import Conv2d
 from sandglass.nets.frame import FromCode
 from sandglass.nets.net import Condition, Maps, Net
 
@@ -71,7 +72,7 @@ class CodeMap:
         """``(B, *shape)`` to ``(B, n * dim)``, the vectors one after the other."""
         if self.maps is None:
             return self.net.encoder(shape, out, cond=cond, masked=masked)
-        return ToVectors(self._analysis(shape, cond), nn.Sequential(*self._end(), nn.Conv2d(self.width, self.dim, 1)))
+        return ToVectors(self._analysis(shape, cond), nn.Sequential(*self._end(), Conv2d(self.width, self.dim, 1)))
 
     def features(self, shape: tuple[int, ...]) -> nn.Module:
         """``(B, *shape)`` to the map ``(B, width, h, w)`` that the vectors are made of; only of a family with maps."""
@@ -81,7 +82,7 @@ class CodeMap:
         """``(B, n * dim)`` to ``(B, *shape)``."""
         if self.maps is None:
             return self.net.decoder(dim, shape, cond=cond)
-        begin = nn.Conv2d(self.dim, self.width, 3, padding=1)
+        begin = Conv2d(self.dim, self.width, 3, padding=1)
         stem = nn.Sequential(FromVectors(self.size, self.dim), begin, *blocks(self.width), *self.rise())
         return self.synthesised(stem, shape, cond)
 
@@ -117,7 +118,7 @@ def places_for(shape: tuple[int, ...]) -> int:
 
 def down(width: int) -> list[nn.Module]:
     """Layers to a map of half the height and width."""
-    return [nn.SiLU(), nn.Conv2d(width, width, 3, stride=2, padding=1)]
+    return [nn.SiLU(), Conv2d(width, width, 3, stride=2, padding=1)]
 
 
 def up(width: int, size: tuple[int, int]) -> list[nn.Module]:
@@ -145,7 +146,7 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, width: int, activation: Callable[[Tensor], Tensor] = F.relu) -> None:
         super().__init__()
-        self.region, self.place = nn.Conv2d(width, width, 3, padding=1), nn.Conv2d(width, width, 1)
+        self.region, self.place = Conv2d(width, width, 3, padding=1), Conv2d(width, width, 1)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from sandglass.errors import ConfigError
 from sandglass.models._code_map import CodeMap, FromVectors, ResidualBlock, blocks, down, up
 from sandglass.models._code_prior import plane_of
 from sandglass.nets.conv import halved
+from sandglass.nets.convolution import Conv2d
 from sandglass.nets.net import Condition, Net
 
 _WIDTH = 32  # channels of the maps of a family without any, which are rows
@@ -95,7 +96,7 @@ class Descent(nn.Module):
         self.read, self.steps = nn.ModuleList(), nn.ModuleList()
         for i, dim in enumerate(dims if last else dims[:-1]):
             self.read.append(FromVectors(planes[i], dim))
-            first = nn.Conv2d(dim + (width if i else 0), width, 3, padding=1)
+            first = Conv2d(dim + (width if i else 0), width, 3, padding=1)
             rise = up(width, planes[i + 1]) if i + 1 < len(planes) else []
             self.steps.append(nn.Sequential(first, *blocks(width), *rise))
 
@@ -120,7 +121,7 @@ class Pyramid(nn.Module):
         super().__init__()
         self.body = body
         self.down = nn.ModuleList(nn.Sequential(*down(width), *_smooth(width)) for _ in planes[1:])
-        self.heads = nn.ModuleList(nn.Conv2d(width * (1 + bool(i)), dim, 1) for i, dim in enumerate(dims))
+        self.heads = nn.ModuleList(Conv2d(width * (1 + bool(i)), dim, 1) for i, dim in enumerate(dims))
         self.descent = Descent(width, planes, dims, last=False)
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -16,6 +16,7 @@ from sandglass.distributions.location_scale import scale_from
 from sandglass.models._ladder import normal
 from sandglass.nets.bottleneck import Bottleneck, Guide, Pyramid, enlarged, sizes_of
 from sandglass.nets.conv import Size, Trim
+from sandglass.nets.convolution import Conv2d
 from sandglass.nets.frame import normal as scattered
 from sandglass.nets.frame import resize
 from sandglass.nets.net import Condition
@@ -72,7 +73,7 @@ class Taking(nn.Module):
     def __init__(self, plan: Plan, size: Size) -> None:
         super().__init__()
         gain = 1 / math.sqrt(len(plan.at))
-        self.project = nn.Conv2d(plan.z, plan.width, 1)
+        self.project = Conv2d(plan.z, plan.width, 1)
         self.residual = Bottleneck(plan.width, plan.width, plan.middle, size, gain)
         if not self.project.weight.is_meta:
             with torch.no_grad():
@@ -112,7 +113,7 @@ class TopDown(ObservationModel):
         shape = torch.Size((likelihood.channels(spec), *spec.shape[1:]))
         self.shape, self.size, self.kind = shape, shape.numel(), likelihood.kind(spec)
         if len(spec.shape) == 3:
-            last = nn.Conv2d(plan.width, shape[0] * plan.patch**2, 3, padding=1)
+            last = Conv2d(plan.width, shape[0] * plan.patch**2, 3, padding=1)
             self.last = nn.Sequential(last, nn.PixelShuffle(plan.patch), Trim(*spec.shape[1:]))
         else:
             self.last = nn.Sequential(nn.Flatten(), nn.Linear(plan.width, self.size), nn.Unflatten(1, shape))

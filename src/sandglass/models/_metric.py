@@ -155,7 +155,8 @@ class MetricNetwork(nn.Module):
         below[:, self.rows, self.columns] = h
         diagonal = F.softplus(below.diagonal(dim1=1, dim2=2) + _UNIT)
         factor = below.tril(-1) + torch.diag_embed(diagonal)
-        return factor @ factor.mT
+        with torch.autocast(x.device.type, enabled=False):
+            return factor @ factor.mT
 
     def of(self, x: Tensor, codes: Tensor, shares: Tensor) -> Metric:
         """The metric with these examples' codes as centroids."""

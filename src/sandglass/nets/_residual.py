@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from sandglass.nets._activation import activation as make_activation
 from sandglass.nets._bf16 import GroupNorm
-from sandglass.nets._convolution import Conv2d
 from sandglass.nets.attention import Attention
+from sandglass.nets.convolution import Conv2d
 
 _BRANCH = 0.1  # factor of the initial weights of a branch's last layer
 _HEAD = 32  # channels of an attention head

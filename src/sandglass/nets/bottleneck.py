@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sandglass.nets._bf16 import doubled, pooled
-from sandglass.nets._convolution import Conv2d
 from sandglass.nets._residual import Cut
 from sandglass.nets.conv import Size, halved
+from sandglass.nets.convolution import Conv2d
 from sandglass.nets.frame import Channels, Cond, Flat, Inputs, cond_shape, needed, resize
 
 _SMALLEST = 4  # pixels of the longer side of the smallest map but that of one pixel

@@ -14,8 +14,8 @@ from sandglass.core import Spec
 from sandglass.errors import ConfigError
 from sandglass.nets._activation import activation as make_activation
 from sandglass.nets._bf16 import GroupNorm
-from sandglass.nets._convolution import Conv2d, ConvTranspose2d
 from sandglass.nets._layout import Flatten, Unflatten
+from sandglass.nets.convolution import Conv2d, ConvTranspose2d
 from sandglass.nets.frame import Channels, Cond, Flat, FromCode, Layers, cond_shape, image_shape, needed, resize
 from sandglass.registry import register
 
