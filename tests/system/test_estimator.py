@@ -65,7 +65,9 @@ ALONE = [n for n in registry.names("model") if set(registry.declared(n).needs) <
 @pytest.mark.parametrize("model", ALONE)
 def test_a_method_is_there_where_the_model_has_what_it_takes(model: str) -> None:
     known = [option.name for option in registry.schema("model", model)]
-    estimator = GenerativeModel(model, **{k: v for k, v in TINY.items() if k != "latent_dim" or k in known})
+    options = {k: v for k, v in TINY.items() if k not in ("latent_dim", "net") or k in known}
+    options |= {"latent_dim": 3} if "latent_dim" in known else {}
+    estimator = GenerativeModel(model, **options)
     provides = registry.declared(model).provides
     needs = {"transform": "encode", "fit_transform": "encode", "inverse_transform": "decode",
              "reconstruct": "reconstruct", "score_samples": "log_prob", "score": "log_prob"}  # fmt: skip
@@ -75,7 +77,7 @@ def test_a_method_is_there_where_the_model_has_what_it_takes(model: str) -> None
         warnings.simplefilter("ignore", ConvergenceWarning)  # one epoch ends before the schedules of some do
         estimator.fit(x)
     assert estimator.sample(7).shape == (7, 4)
-    size = 2 if "latent_dim" in known else estimator.model_.code_size
+    size = 3 if "latent_dim" in known else estimator.model_.code_size
     if "encode" in provides:
         codes = estimator.transform(x)
         real = all(latent.support != "index" for latent in estimator.model_.latents)
