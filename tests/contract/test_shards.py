@@ -8,7 +8,7 @@ import pytest
 
 import sandglass
 from helpers import fresh
-from made import MODELS, dataset, distinct, small, spec_for, suits
+from made import MODELS, dataset, kinds, small, spec_for, suits
 from sandglass import registry
 from several import far, run, weights
 
@@ -18,8 +18,8 @@ STATE = {"history": 5, "ada": 0.01, "minibatch_std": True, "partially": True, "b
 """Options of models whose state depends on the examples, or whose loss computes gradients."""
 
 SUITED = [(name, kind) for name in MODELS for kind in KINDS if suits(name, kind)]
-BOTH = [(name, next(kind for kind in KINDS if suits(name, kind))) for name in distinct()]
-"""Models that differ in class, needs or weights, on pictures where they can; the others are variants of these."""
+BOTH = [(name, next(kind for kind in KINDS if suits(name, kind))) for name in kinds()]
+"""Models that differ in class or needs, on pictures where they can; the others are variants of these."""
 OTHERS = [pair for pair in SUITED if pair not in BOTH]
 
 
@@ -48,7 +48,7 @@ def train(name: str, kind: str, path: Path, accumulate: int, *, divided: bool = 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Runs of distinct models by two processes."""
+    """Runs of the models of each kind by two processes."""
     return by_two_processes(tmp_path_factory.mktemp("runs"), "BOTH", "DISTINCT")
 
 
