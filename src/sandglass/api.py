@@ -126,7 +126,7 @@ def check_names(model: str, options: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: neither training nor the model has one of them.
     """
-    known = [option.name for option in registry.schema("model", model)]
+    known = [option.name for option in registry.schema("model", model)] + [*registry.moved_options("model", model)]
     trained = [field.name for field in dataclasses.fields(Training)]
     for name in sorted(set(options) - set(known)):
         hint = registry.nearest(name, sorted({*known, *trained}))
