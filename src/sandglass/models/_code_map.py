@@ -72,7 +72,8 @@ class CodeMap:
         """``(B, *shape)`` to ``(B, n * dim)``, the vectors one after the other."""
         if self.maps is None:
             return self.net.encoder(shape, out, cond=cond, masked=masked)
-        return ToVectors(self._analysis(shape, cond), nn.Sequential(*self._end(), Conv2d(self.width, self.dim, 1)))
+        head = nn.Sequential(*self._end(), Conv2d(self.width, self.dim, 1))
+        return LastMap(self._analysis(shape, cond), head, flat=True)
 
     def features(self, shape: tuple[int, ...]) -> nn.Module:
         """``(B, *shape)`` to the map ``(B, width, h, w)`` that the vectors are made of; only of a family with maps."""
@@ -160,35 +161,18 @@ class LastMap(nn.Module):
     Args:
         analysis: pictures, and a condition, to maps.
         head: the last of them to ``(B, dim, h, w)``.
+        flat: whether it is given as vectors, row by row and one after the other.
     """
 
-    def __init__(self, analysis: nn.Module, head: nn.Module) -> None:
+    def __init__(self, analysis: nn.Module, head: nn.Module, *, flat: bool = False) -> None:
         super().__init__()
-        self.body, self.head = analysis, head
+        self.body, self.head, self.flat = analysis, head, flat
 
     def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """``(B, C, H, W)`` to ``(B, dim, h, w)``."""
+        """``(B, C, H, W)`` to ``(B, dim, h, w)``, or to ``(B, h * w * dim)``."""
         maps = self.body(x) if c is None else self.body(x, c)
         found: Tensor = self.head(maps[-1])
-        return found
-
-
-class ToVectors(nn.Module):
-    """The last map of an analysis as vectors, row by row.
-
-    Args:
-        analysis: pictures, and a condition, to maps.
-        head: the last of them to ``(B, dim, h, w)``.
-    """
-
-    def __init__(self, analysis: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.body, self.head = analysis, head
-
-    def forward(self, x: Tensor, c: Tensor | None = None) -> Tensor:
-        """``(B, C, H, W)`` to ``(B, h * w * dim)``."""
-        maps = self.body(x) if c is None else self.body(x, c)
-        return self.head(maps[-1]).flatten(2).transpose(1, 2).flatten(1)
+        return found.flatten(2).transpose(1, 2).flatten(1) if self.flat else found
 
 
 class FromVectors(nn.Module):

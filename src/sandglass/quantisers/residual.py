@@ -98,7 +98,7 @@ class Residual(Followed):
         """K-means of every codebook over what those before it leave over, 256 vectors a code at most.
 
         Returns:
-            How many vectors it saw, their mean squared distance to what stands for them, and the share of codes in use.
+            How many vectors it saw, their mean squared distance to their codes' vectors, and the share of codes in use.
         """
         h = rest = self.book(0).some(batches)
         if self.shared:

@@ -29,6 +29,7 @@ from sandglass.registry.building import (
     resolve,
     settle,
 )
+from sandglass.registry.completing import expand, merged, moved, moved_options
 from sandglass.registry.names import (
     AUTO,
     Entry,
@@ -44,13 +45,9 @@ from sandglass.registry.names import (
     ScheduleOption,
     entries,
     entry,
-    expand,
     import_file,
     imported_files,
     kinds,
-    merged,
-    moved,
-    moved_options,
     names,
     nearest,
     present,

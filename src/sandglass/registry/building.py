@@ -10,8 +10,9 @@ import torch
 
 from sandglass.core import Model, Spec
 from sandglass.errors import CapabilityError, ConfigError, SandglassError, named_type
+from sandglass.registry.completing import expand, merged
 from sandglass.registry.limits import Counter, is_own
-from sandglass.registry.names import AUTO, Entry, entries, entry, expand, merged, names, origin, present, schema
+from sandglass.registry.names import AUTO, Entry, entries, entry, names, origin, present, schema
 from sandglass.rng import forked
 
 _USUAL = ("vae", "it does most: it encodes, draws, fills gaps and finds what is unusual")
